@@ -1,0 +1,71 @@
+//! Scores what Attain answers, from outside: predictions against what happened, passages against what was asked.
+//!
+//! One module an evaluation; [`scores`] holds the measures, free of input and output. JSON alone goes to standard output,
+//! progress to standard error. Data comes by path and is never changed.
+#![allow(clippy::print_stdout)]
+
+mod calibration;
+mod retrieval;
+mod scores;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Scores what Attain answers.
+#[derive(Debug, Parser)]
+#[command(
+    name = "evals",
+    after_help = "Example:\n  cargo run --release -p evals -- calibration --incidents DIR --format json"
+)]
+struct Cli {
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Json)]
+    format: Format,
+    #[command(subcommand)]
+    evaluation: Evaluation,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// One JSON document.
+    Json,
+    /// The same, indented.
+    Text,
+}
+
+#[derive(Debug, Subcommand)]
+enum Evaluation {
+    /// How often offers are missed on incident series, by rolling-origin back-test, beside simple baselines.
+    #[command(
+        after_help = "Example:\n  cargo run --release -p evals -- calibration --incidents DIR --history-days 180 --window-days 30"
+    )]
+    Calibration(calibration::Options),
+    /// How well passages answer labelled questions, asked over gRPC.
+    #[command(
+        after_help = "Example:\n  cargo run --release -p evals -- retrieval --corpus src/demo/knowledge --queries evals/queries/demo.jsonl --attain target/debug/attain"
+    )]
+    Retrieval(retrieval::Options),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.evaluation {
+        Evaluation::Calibration(options) => calibration::run(&options),
+        Evaluation::Retrieval(options) => retrieval::run(&options).await,
+    };
+    match result {
+        Ok(report) => {
+            match cli.format {
+                Format::Json => println!("{report}"),
+                Format::Text => println!("{report:#}"),
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("evals: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

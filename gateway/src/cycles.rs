@@ -1,0 +1,77 @@
+//! After dependencies were ingested: the cycles that they close, as the graph engine sees them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use attain_proto::graph::v1::graph_service_client::GraphServiceClient;
+use attain_proto::graph::v1::{GetSnapshotRequest, GetSnapshotResponse};
+use attain_proto::ingestion::v1::{IngestDependenciesRequest, IngestDependenciesResponse};
+use attain_runtime::channel::MESSAGE_BYTES_MAX;
+use attain_runtime::context::CallContext;
+use prost_reflect::DynamicMessage;
+use tonic::Status;
+
+use crate::contract::Endpoint;
+use crate::mesh::Mesh;
+
+const GRAPH_PACKAGE: &str = "attain.graph.v1";
+const INGEST_DEPENDENCIES: &str = "attain.ingestion.v1.IngestionService.IngestDependencies";
+/// How long the graph engine may take to follow before the answer goes out without it.
+const WAIT_MS: i64 = 1000;
+/// Beyond the wait: the way there and back.
+const CALL_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Batches that name more services ask for all cycles.
+const SERVICE_IDS_MAX: usize = 1000;
+
+/// Services whose cycles are of interest, where the endpoint ingests dependencies.
+pub(crate) fn concerned(endpoint: &Endpoint, request: &DynamicMessage) -> Option<Vec<String>> {
+    if endpoint.rpc.full_name() != INGEST_DEPENDENCIES {
+        return None;
+    }
+    let request: IngestDependenciesRequest = request.transcode_to().ok()?;
+    let declared =
+        request.services.into_iter().flat_map(|service| std::iter::once(service.id).chain(service.depends_on));
+    let edges = request.dependencies.into_iter().flat_map(|edge| [edge.caller_id, edge.callee_id]);
+    let ids: BTreeSet<String> = declared.chain(edges).collect();
+    Some(if ids.len() > SERVICE_IDS_MAX { Vec::new() } else { ids.into_iter().collect() })
+}
+
+/// Fills `cycles` and `graph_snapshot_version`. Where the graph engine cannot be asked both stay as they are: the write
+/// stands, and version 0 says that nobody looked.
+pub(crate) async fn fill(mesh: &Mesh, service_ids: Vec<String>, answer: &mut DynamicMessage, context: &CallContext) {
+    let Ok(mut typed) = answer.transcode_to::<IngestDependenciesResponse>() else {
+        return;
+    };
+    match ask(mesh, service_ids, typed.topology_version, context).await {
+        Ok(snapshot) => {
+            typed.graph_snapshot_version = snapshot.snapshot.map_or(0, |info| info.version);
+            typed.cycles = snapshot.cycles;
+            // Cannot fail: the message came from the same descriptor.
+            let mut filled = DynamicMessage::new(prost_reflect::ReflectMessage::descriptor(answer));
+            if filled.transcode_from(&typed).is_ok() {
+                *answer = filled;
+            }
+        }
+        Err(status) => {
+            tracing::warn!(rpc.grpc.status_code = status.code() as i32, error = %status.message(), "no cycles: the graph engine cannot be asked")
+        }
+    }
+}
+
+async fn ask(
+    mesh: &Mesh,
+    service_ids: Vec<String>,
+    version: u64,
+    context: &CallContext,
+) -> Result<GetSnapshotResponse, Status> {
+    let graph = mesh.owner(GRAPH_PACKAGE).ok_or_else(|| Status::unavailable("there is no graph engine"))?;
+    let mut client = GraphServiceClient::new(graph.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let wait = Some(attain_proto::convert::duration(WAIT_MS));
+    let request = GetSnapshotRequest { version_min: version, wait, service_ids };
+    // The write is done: its answer must not be lost to the deadline for the sake of the cycles.
+    let limit = CALL_TIMEOUT.min(context.remaining() / 2);
+    let answer = tokio::time::timeout(limit, client.get_snapshot(context.request(request))).await;
+    answer
+        .map_err(|_| Status::deadline_exceeded("the graph engine did not follow in time"))?
+        .map(tonic::Response::into_inner)
+}

@@ -1,0 +1,163 @@
+//! Batches: elements that cannot be read are set aside one by one, and what the service refuses is reported under the
+//! positions of the original list.
+
+use std::collections::BTreeMap;
+
+use attain_proto::vocabulary::v1::Rejection;
+use http::StatusCode;
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage as _, Value};
+use serde_json::Value as JsonValue;
+
+use crate::contract::REJECTED;
+use crate::json::Violation;
+use crate::json::decode::{self, At};
+use crate::problem::Problem;
+
+/// More unreadable elements than this are not told one by one: the whole batch is refused.
+const REJECTIONS_MAX: usize = 10_000;
+/// Counters of what was kept begin with this.
+const ACCEPTED_PREFIX: &str = "accepted_";
+
+/// The account of one batch.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// Names of the lists, in the order of the contract.
+    lists: Vec<String>,
+    /// Original positions of the elements sent on, by list.
+    kept: BTreeMap<String, Vec<usize>>,
+    refused: Vec<Rejection>,
+}
+
+impl Batch {
+    pub(crate) fn new(lists: &[FieldDescriptor]) -> Self {
+        let lists = lists.iter().map(|field| field.name().to_owned()).collect();
+        Self { lists, kept: BTreeMap::new(), refused: Vec::new() }
+    }
+
+    /// Reads the elements of one list; those that cannot be read are set aside.
+    pub(crate) fn read(
+        &mut self,
+        field: &FieldDescriptor,
+        elements: &[JsonValue],
+        at: &At<'_>,
+    ) -> Result<Vec<Value>, Problem> {
+        let Kind::Message(descriptor) = field.kind() else {
+            return Ok(Vec::new());
+        };
+        let mut values = Vec::with_capacity(elements.len());
+        let mut kept = Vec::with_capacity(elements.len());
+        for (index, element) in elements.iter().enumerate() {
+            match decode::message(&descriptor, element, &At::Index(at, index)) {
+                Ok(message) => {
+                    values.push(Value::Message(message));
+                    kept.push(index);
+                }
+                Err(violation) => self.refused.push(rejection(index, violation)),
+            }
+            if self.refused.len() > REJECTIONS_MAX {
+                return Err(
+                    self.refusal(format!("more than {REJECTIONS_MAX} elements cannot be read; nothing was kept"))
+                );
+            }
+        }
+        self.kept.insert(field.name().to_owned(), kept);
+        Ok(values)
+    }
+
+    /// Refuses a batch of which nothing can be sent on.
+    pub(crate) fn refuse_if_nothing_is_left(&self) -> Result<(), Problem> {
+        if self.refused.is_empty() || self.kept.values().any(|kept| !kept.is_empty()) {
+            return Ok(());
+        }
+        Err(self.refusal("no element can be read; nothing was kept".to_owned()))
+    }
+
+    /// Puts the service's rejections under their original positions, adds those of the elements that were set aside, and
+    /// refuses the request where nothing at all was kept.
+    pub(crate) fn settle(mut self, answer: &mut DynamicMessage) -> Result<(), Problem> {
+        let Some(field) = answer.descriptor().get_field_by_name(REJECTED) else {
+            return Ok(());
+        };
+        let Kind::Message(descriptor) = field.kind() else {
+            return Ok(());
+        };
+        let from_service = answer.take_field(&field);
+        let listed = from_service.as_ref().and_then(Value::as_list).unwrap_or_default();
+        let read = listed.iter().filter_map(Value::as_message).filter_map(|message| message.transcode_to().ok());
+        let mapped: Vec<Rejection> = read.map(|rejection| self.restore(rejection)).collect();
+        self.refused.extend(mapped);
+        self.refused.sort_by_key(|rejection| {
+            (self.lists.iter().position(|list| Some(list.as_str()) == list_of(&rejection.pointer)), rejection.index)
+        });
+        if !self.refused.is_empty() && !anything_accepted(answer) {
+            return Err(self.refusal("every element was refused; nothing was kept".to_owned()));
+        }
+        let list = self.refused.iter().map(|rejection| {
+            let mut message = DynamicMessage::new(descriptor.clone());
+            // Both sides were generated from one contract.
+            message.transcode_from(rejection).map(|()| Value::Message(message))
+        });
+        answer.set_field(&field, Value::List(list.filter_map(Result::ok).collect()));
+        Ok(())
+    }
+
+    /// The same for a service that refused the whole request: its pointers count in the list that was sent.
+    pub(crate) fn restore_pointers(&self, violations: &mut [Violation]) {
+        for violation in violations {
+            if let Some((pointer, _)) = self.original(&violation.pointer) {
+                violation.pointer = pointer;
+            }
+        }
+    }
+
+    fn restore(&self, rejection: Rejection) -> Rejection {
+        match self.original(&rejection.pointer) {
+            Some((pointer, index)) => {
+                Rejection { index: u32::try_from(index).unwrap_or(u32::MAX), pointer, ..rejection }
+            }
+            None => rejection,
+        }
+    }
+
+    /// `/buckets/3/bad_count` with 3 counted in the original list.
+    fn original(&self, pointer: &str) -> Option<(String, usize)> {
+        let mut tokens = pointer.strip_prefix('/')?.splitn(3, '/');
+        let (list, sent) = (tokens.next()?, tokens.next()?.parse::<usize>().ok()?);
+        let index = *self.kept.get(list)?.get(sent)?;
+        let rest = tokens.next().map(|rest| format!("/{rest}")).unwrap_or_default();
+        Some((format!("/{list}/{index}{rest}"), index))
+    }
+
+    fn refusal(&self, detail: String) -> Problem {
+        let errors = self.refused.iter().take(REJECTIONS_MAX).map(|rejection| Violation {
+            pointer: rejection.pointer.clone(),
+            code: rejection.code.clone(),
+            reason: rejection.reason.clone(),
+        });
+        Problem {
+            errors: errors.collect(),
+            ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "nothing_accepted", detail)
+        }
+    }
+}
+
+fn rejection(index: usize, violation: Violation) -> Rejection {
+    let index = u32::try_from(index).unwrap_or(u32::MAX);
+    Rejection { index, pointer: violation.pointer, code: violation.code, reason: violation.reason }
+}
+
+fn list_of(pointer: &str) -> Option<&str> {
+    pointer.strip_prefix('/')?.split('/').next()
+}
+
+/// Whether an answer reports anything kept: by its counters `accepted_…`, or without any by its other lists.
+fn anything_accepted(answer: &DynamicMessage) -> bool {
+    let descriptor = answer.descriptor();
+    let counters: Vec<_> = descriptor.fields().filter(|field| field.name().starts_with(ACCEPTED_PREFIX)).collect();
+    if counters.is_empty() {
+        return descriptor
+            .fields()
+            .any(|field| field.is_list() && field.name() != REJECTED && answer.has_field(&field));
+    }
+    counters.iter().any(|field| answer.has_field(field))
+}

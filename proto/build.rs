@@ -1,0 +1,22 @@
+//! Compiles the contract to Rust with `protox`, so that no `protoc` is needed.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+const PACKAGES: [&str; 6] = ["vocabulary", "status", "ingestion", "graph", "rag", "recommendation"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=attain");
+    println!("cargo:rerun-if-changed=third_party");
+
+    let files: Vec<String> = PACKAGES.iter().map(|package| format!("attain/{package}/v1/{package}.proto")).collect();
+    let mut compiler = protox::Compiler::new([".", "third_party"])?;
+    // Comments become the OpenAPI descriptions.
+    compiler.include_source_info(true).include_imports(true).open_files(&files)?;
+    let descriptors = compiler.file_descriptor_set();
+
+    let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out_dir.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+    tonic_prost_build::configure().compile_well_known_types(false).compile_fds(descriptors)?;
+    Ok(())
+}

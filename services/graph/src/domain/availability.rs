@@ -1,0 +1,146 @@
+//! What the structure allows each of several services to attain, before and after changes.
+
+use std::collections::BTreeMap;
+
+use attain_reliability::{Component, Evaluation, EvaluationLimits, evaluate as evaluate_root};
+
+use super::links::NodeIndex;
+use super::scenario::{Scenario, State};
+use super::structure::Model;
+
+/// One service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Availability {
+    /// The service.
+    pub node: NodeIndex,
+    /// Present state.
+    pub before: Evaluation,
+    /// After the changes; none without changes.
+    pub after: Option<Evaluation>,
+    /// The shortest walk from the service to a changed component, of several the lexically first; empty where changes do
+    /// not reach it.
+    pub path: Vec<NodeIndex>,
+}
+
+/// All services.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Availabilities {
+    /// In the order asked for.
+    pub services: Vec<Availability>,
+    /// Components that one of the services reaches and that have no rate, in lexical order.
+    pub assumed_perfect: Vec<NodeIndex>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Interruption {
+    /// Nobody waits for it any more.
+    #[error("the evaluation was given up")]
+    GivenUp,
+    /// The structure function cannot be built.
+    #[error(transparent)]
+    Structure(#[from] attain_reliability::Error),
+}
+
+/// Evaluates services in turn; each once, however often it is asked for, and after the changes only where they reach it.
+///
+/// # Errors
+/// When `give_up` says so between two services; when the structure is too large.
+pub fn evaluate(
+    scenario: &Scenario,
+    services: &[NodeIndex],
+    limits: &EvaluationLimits,
+    give_up: &dyn Fn() -> bool,
+) -> Result<Availabilities, Interruption> {
+    let model = |state: &State| Model::new(&state.needs, &state.rates);
+    let before = model(&scenario.before)?;
+    let after = scenario.after.as_ref().map(model).transpose()?;
+    let routes = Routes::new(&before, &scenario.changed);
+    let mut known: BTreeMap<NodeIndex, Availability> = BTreeMap::new();
+    for &node in services {
+        if known.contains_key(&node) {
+            continue;
+        }
+        if give_up() {
+            return Err(Interruption::GivenUp);
+        }
+        let present = evaluate_root(&before.structure, Component(node), limits);
+        let path = routes.path(&before, node);
+        let changed = after.as_ref().map(|after| {
+            if path.is_empty() { present.clone() } else { evaluate_root(&after.structure, Component(node), limits) }
+        });
+        known.insert(node, Availability { node, before: present, after: changed, path });
+    }
+    let states = [(Some(&scenario.before), Some(&before)), (scenario.after.as_ref(), after.as_ref())];
+    let assumed_perfect = assumed_perfect(scenario.before.rates.len(), services, &states);
+    let services = services.iter().map(|node| known[node].clone()).collect();
+    Ok(Availabilities { services, assumed_perfect })
+}
+
+fn assumed_perfect(
+    node_count: usize,
+    services: &[NodeIndex],
+    states: &[(Option<&State>, Option<&Model>)],
+) -> Vec<NodeIndex> {
+    let mut assumed = vec![false; node_count];
+    for (state, model) in states {
+        if let (Some(state), Some(model)) = (state, model) {
+            let reached = model.reached(services.iter().copied());
+            for (assumed, (reached, rated)) in assumed.iter_mut().zip(reached.iter().zip(&state.rated)) {
+                *assumed |= reached & !rated;
+            }
+        }
+    }
+    (0..).zip(assumed).filter(|(_, assumed)| *assumed).map(|(node, _)| node).collect()
+}
+
+/// Distances to the nearest changed component. The present state's edges suffice: whoever reaches a change by an edge that
+/// was added or removed passes that edge's caller, which is itself changed.
+struct Routes(Vec<Option<u32>>);
+
+impl Routes {
+    fn new(model: &Model, changed: &[NodeIndex]) -> Self {
+        let node_count = model.node_count();
+        let mut callers = vec![Vec::new(); node_count];
+        let mut distances = vec![None; node_count];
+        for node in 0..node_count as NodeIndex {
+            for &callee in model.callees(node) {
+                callers[callee as usize].push(node);
+            }
+        }
+        for &node in changed {
+            distances[node as usize] = Some(0);
+        }
+        let mut front = changed.to_vec();
+        for distance in 1.. {
+            let mut next = Vec::new();
+            for &caller in front.iter().flat_map(|&node| &callers[node as usize]) {
+                if distances[caller as usize].is_none() {
+                    distances[caller as usize] = Some(distance);
+                    next.push(caller);
+                }
+            }
+            if next.is_empty() {
+                break;
+            }
+            front = next;
+        }
+        Self(distances)
+    }
+
+    fn path(&self, model: &Model, from: NodeIndex) -> Vec<NodeIndex> {
+        let mut path = Vec::new();
+        let mut next = self.0[from as usize].map(|_| from);
+        while let Some(node) = next {
+            path.push(node);
+            next = match self.0[node as usize] {
+                Some(left @ 1..) => {
+                    let nearer = |callee: &NodeIndex| self.0[*callee as usize] == Some(left - 1);
+                    model.callees(node).iter().copied().find(nearer)
+                }
+                _ => None,
+            };
+        }
+        path
+    }
+}

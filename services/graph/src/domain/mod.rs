@@ -1,0 +1,17 @@
+//! Structure and what it means for availability. Pure: no transport, no clock, no random numbers but seeded ones.
+//!
+//! [`snapshot::Snapshot`] is built once and never changes; every question is a function of it. Nodes are numbered in
+//! lexical order of their names, so that "lowest number first" and "lexical order" are the same thing.
+
+pub mod availability;
+pub mod blast;
+pub mod chain;
+pub mod cycles;
+pub mod findings;
+pub mod links;
+pub mod needs;
+pub mod scenario;
+pub mod single_points;
+pub mod snapshot;
+pub mod structure;
+pub mod walk;

@@ -1,0 +1,154 @@
+//! Edges and redundancy groups as what each caller needs: the form from which structure functions and single points of
+//! failure are read.
+
+use std::collections::BTreeMap;
+
+use attain_reliability::EdgeEffect;
+use attain_vocabulary::DependencyMode;
+
+use super::links::NodeIndex;
+use super::snapshot::{Edge, Terms};
+
+/// Failed calls that must have been seen before the observed share of rescues is taken for the fallback's success: with 20
+/// the standard error of a share is at most 0.11.
+pub const FALLBACK_FAILURES_MIN: u64 = 20;
+/// Success of a fallback that was declared soft, without a number and without enough observed failures. An assumption:
+/// a path that is seldom exercised often fails when it is needed, so it is credited with less than its owner hopes.
+pub const FALLBACK_SUCCESS_PRIOR: f64 = 0.8;
+/// Share of a callee's failures that outlast every attempt of a retry. An assumption, on the safe side: most failed
+/// requests fall into episodes of minutes, which no attempt within one request outlives.
+pub const PERSISTENT_SHARE_PRIOR: f64 = 0.8;
+
+/// One requirement of a caller: at least `required_count` of the members work, or else the effect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Need {
+    /// Who is needed, in lexical order; one, unless they back each other up.
+    pub members: Vec<NodeIndex>,
+    /// How many must work; below the number of members where there is more than one.
+    pub required_count: u32,
+    /// Whether a request that meets the failure fails, as far as the mode says.
+    pub hard: bool,
+    /// What the failure does to a request.
+    pub effect: EdgeEffect,
+}
+
+impl Need {
+    /// Whether the failure fails every request of the caller.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        self.effect.impact_ratio >= 1.0
+    }
+
+    /// Whether the failure can fail a request at all.
+    #[must_use]
+    pub fn matters(&self) -> bool {
+        self.effect.impact_ratio > 0.0
+    }
+}
+
+/// The requirements of every caller on the request path; asynchronous edges are none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Needs(Vec<Vec<Need>>);
+
+impl Needs {
+    /// Reads edges. A group that needs all its members is as many single requirements, each with its own effect; one
+    /// with members to spare takes the greatest impact and the fewest retries of its edges.
+    #[must_use]
+    pub fn of(node_count: usize, edges: &[Edge]) -> Self {
+        let mut needs = vec![Vec::new(); node_count];
+        let mut groups: BTreeMap<(NodeIndex, &str), Vec<&Edge>> = BTreeMap::new();
+        for edge in edges.iter().filter(|edge| edge.terms.on_request_path()) {
+            match &edge.terms.group {
+                Some(group) => groups.entry((edge.caller, group)).or_default().push(edge),
+                None => needs[edge.caller as usize].push(single(edge)),
+            }
+        }
+        for ((caller, _), members) in groups {
+            let required_count = required_count(members.iter().map(|edge| &edge.terms)).clamp(1, members.len() as u32);
+            if required_count == members.len() as u32 {
+                needs[caller as usize].extend(members.into_iter().map(single));
+            } else {
+                needs[caller as usize].push(redundant(&members, required_count));
+            }
+        }
+        Self(needs)
+    }
+
+    /// What one caller needs.
+    #[must_use]
+    pub fn of_caller(&self, caller: NodeIndex) -> &[Need] {
+        &self.0[caller as usize]
+    }
+
+    /// Callees whose failure, by mode, fails the request that meets it, with nothing to back them up.
+    pub fn hard_callees(&self, caller: NodeIndex) -> impl Iterator<Item = NodeIndex> + '_ {
+        let hard = self.of_caller(caller).iter().filter(|need| need.hard && need.members.len() == 1);
+        hard.map(|need| need.members[0])
+    }
+
+    /// Number of callers, whether they need anything or not.
+    #[must_use]
+    pub fn node_count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// How many members of a group must work, as its edges say: the most that any of them asks for, 1 where none does.
+pub(crate) fn required_count<'a>(group: impl Iterator<Item = &'a Terms>) -> u32 {
+    group.filter_map(|terms| terms.group_required_count).max().unwrap_or(1)
+}
+
+/// Share of failed calls that the fallback of a soft edge saves: as declared, else as observed, else the prior.
+#[must_use]
+pub fn fallback_success_ratio(terms: &Terms) -> f64 {
+    terms.fallback_success_ratio.or_else(|| observed_fallback_ratio(terms)).unwrap_or(FALLBACK_SUCCESS_PRIOR)
+}
+
+/// Share of failed calls whose parent succeeded, where enough failures were seen.
+#[must_use]
+pub fn observed_fallback_ratio(terms: &Terms) -> Option<f64> {
+    let failures = terms.observed_failure_count;
+    let enough = failures >= FALLBACK_FAILURES_MIN;
+    enough.then(|| (terms.observed_rescued_count as f64 / failures as f64).min(1.0))
+}
+
+/// Share of the caller's requests that call the callee. Where only the rate is known it is a bound from above; where
+/// nothing is, every request is taken to call.
+fn call_fraction(terms: &Terms) -> f64 {
+    terms.call_fraction.or(terms.call_rate).map_or(1.0, |fraction| fraction.clamp(0.0, 1.0))
+}
+
+fn single(edge: &Edge) -> Need {
+    let terms = &edge.terms;
+    let escaping = match terms.mode {
+        DependencyMode::Soft => 1.0 - fallback_success_ratio(terms),
+        DependencyMode::Hard => 1.0,
+        DependencyMode::Async => 0.0,
+    };
+    Need {
+        members: vec![edge.callee],
+        required_count: 1,
+        hard: terms.mode == DependencyMode::Hard,
+        effect: EdgeEffect {
+            impact_ratio: call_fraction(terms) * escaping,
+            retry_count: terms.retry_count,
+            persistent_share: PERSISTENT_SHARE_PRIOR,
+        },
+    }
+}
+
+fn redundant(edges: &[&Edge], required_count: u32) -> Need {
+    let singles: Vec<Need> = edges.iter().map(|edge| single(edge)).collect();
+    let impact = singles.iter().map(|need| need.effect.impact_ratio).fold(0.0, f64::max);
+    let retries = singles.iter().map(|need| need.effect.retry_count).min();
+    Need {
+        members: edges.iter().map(|edge| edge.callee).collect(),
+        required_count,
+        hard: singles.iter().any(|need| need.hard),
+        effect: EdgeEffect {
+            impact_ratio: impact,
+            retry_count: retries.unwrap_or_default(),
+            persistent_share: PERSISTENT_SHARE_PRIOR,
+        },
+    }
+}

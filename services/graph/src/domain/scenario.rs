@@ -1,0 +1,192 @@
+//! A question about availability with every name resolved: rates of the present state, and the state after changes, on
+//! a copy.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use attain_vocabulary::InvalidValue;
+
+use super::links::NodeIndex;
+use super::needs::Needs;
+use super::snapshot::{Dependency, Edge, Snapshot, Terms};
+use super::structure::Rate;
+
+/// What is known of one component, by name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedRate {
+    /// The component.
+    pub entity_id: String,
+    /// How often it fails.
+    pub rate: Rate,
+}
+
+/// One change, by names.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A component attains exactly this availability, its dependencies included.
+    Attained {
+        /// The component.
+        entity_id: String,
+        /// Availability in `[0, 1]`.
+        availability_ratio: f64,
+    },
+    /// An edge is added, or replaced where it exists.
+    Set(Box<Dependency>),
+    /// An edge is removed.
+    Remove {
+        /// Who calls.
+        caller_id: String,
+        /// Who is called.
+        callee_id: String,
+    },
+}
+
+/// Structure and rates at one moment.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// What each caller needs.
+    pub needs: Needs,
+    /// By node.
+    pub rates: Vec<Rate>,
+    /// Whether a rate was given, by node; the others are taken as never failing.
+    pub rated: Vec<bool>,
+}
+
+/// The present state and the one after the changes.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// As the snapshot and the rates say.
+    pub before: State,
+    /// After all changes, in their order; none without changes.
+    pub after: Option<State>,
+    /// Components whose own equation differs, in lexical order.
+    pub changed: Vec<NodeIndex>,
+}
+
+/// Most complaints about one request: enough to mend it, few enough to read.
+const COMPLAINTS_MAX: usize = 20;
+
+impl Scenario {
+    /// Resolves names and applies the changes, one after the other.
+    ///
+    /// # Errors
+    /// Names every rate and change that speaks of what the snapshot does not hold, as a path below the request.
+    pub fn resolve(snapshot: &Snapshot, rates: &[NamedRate], changes: &[Change]) -> Result<Self, Vec<InvalidValue>> {
+        let mut complaints = Complaints::default();
+        let before = present(snapshot, rates, &mut complaints);
+        let mut draft = Draft::of(snapshot, &before);
+        for (index, change) in changes.iter().enumerate() {
+            if let Err(invalid) = draft.apply(change) {
+                complaints.add(invalid.within(&format!("changes/{index}")));
+            }
+        }
+        if !complaints.0.is_empty() {
+            return Err(complaints.0);
+        }
+        let changed = draft.changed.iter().copied().collect();
+        let after = (!changes.is_empty()).then(|| draft.finish());
+        Ok(Self { before, after, changed })
+    }
+}
+
+#[derive(Default)]
+struct Complaints(Vec<InvalidValue>);
+
+impl Complaints {
+    fn add(&mut self, invalid: InvalidValue) {
+        if self.0.len() < COMPLAINTS_MAX {
+            self.0.push(invalid);
+        }
+    }
+}
+
+fn present(snapshot: &Snapshot, named: &[NamedRate], complaints: &mut Complaints) -> State {
+    let mut rates = vec![Rate::default(); snapshot.nodes().len()];
+    let mut rated = vec![false; snapshot.nodes().len()];
+    for (index, NamedRate { entity_id, rate }) in named.iter().enumerate() {
+        let field = format!("rates/{index}/entity_id");
+        match known(snapshot, &field, entity_id) {
+            Err(invalid) => complaints.add(invalid),
+            Ok(node) if std::mem::replace(&mut rated[node as usize], true) => {
+                complaints.add(InvalidValue::new(field, "duplicate", format!("`{entity_id}` has a rate already")));
+            }
+            Ok(node) => rates[node as usize] = *rate,
+        }
+    }
+    State { needs: snapshot.needs().clone(), rates, rated }
+}
+
+fn known(snapshot: &Snapshot, field: &str, id: &str) -> Result<NodeIndex, InvalidValue> {
+    snapshot
+        .find(id)
+        .ok_or_else(|| InvalidValue::new(field, "unknown_entity", format!("the graph holds nothing called `{id}`")))
+}
+
+/// The state while changes are applied.
+struct Draft<'a> {
+    snapshot: &'a Snapshot,
+    /// Filled at the first change of an edge: most scenarios change none.
+    edges: Option<BTreeMap<(NodeIndex, NodeIndex), Terms>>,
+    rates: Vec<Rate>,
+    rated: Vec<bool>,
+    changed: BTreeSet<NodeIndex>,
+}
+
+impl<'a> Draft<'a> {
+    fn of(snapshot: &'a Snapshot, before: &State) -> Self {
+        let (rates, rated) = (before.rates.clone(), before.rated.clone());
+        Self { snapshot, edges: None, rates, rated, changed: BTreeSet::new() }
+    }
+
+    fn apply(&mut self, change: &Change) -> Result<(), InvalidValue> {
+        match change {
+            Change::Attained { entity_id, availability_ratio } => {
+                let node = known(self.snapshot, "attained_ratio/entity_id", entity_id)?;
+                self.rates[node as usize] =
+                    Rate { failure_ratio: 1.0 - availability_ratio, includes_dependencies: true };
+                self.rated[node as usize] = true;
+                self.changed.insert(node);
+            }
+            Change::Set(dependency) => {
+                let caller = known(self.snapshot, "set_dependency/caller_id", dependency.caller.as_str())?;
+                let callee = known(self.snapshot, "set_dependency/callee_id", dependency.callee.as_str())?;
+                self.edges().insert((caller, callee), dependency.terms.clone());
+                self.touch(caller);
+            }
+            Change::Remove { caller_id, callee_id } => {
+                let caller = known(self.snapshot, "remove_dependency/caller_id", caller_id)?;
+                let callee = known(self.snapshot, "remove_dependency/callee_id", callee_id)?;
+                if self.edges().remove(&(caller, callee)).is_none() {
+                    let reason = format!("the graph holds no dependency of `{caller_id}` on `{callee_id}`");
+                    return Err(InvalidValue::new("remove_dependency/callee_id", "unknown_dependency", reason));
+                }
+                self.touch(caller);
+            }
+        }
+        Ok(())
+    }
+
+    fn edges(&mut self) -> &mut BTreeMap<(NodeIndex, NodeIndex), Terms> {
+        let edges = self.snapshot.edges();
+        self.edges
+            .get_or_insert_with(|| edges.iter().map(|edge| ((edge.caller, edge.callee), edge.terms.clone())).collect())
+    }
+
+    /// Marks a caller whose edges changed. A black box stays what it is, whatever it calls.
+    fn touch(&mut self, caller: NodeIndex) {
+        if !self.rates[caller as usize].includes_dependencies {
+            self.changed.insert(caller);
+        }
+    }
+
+    fn finish(self) -> State {
+        let needs = match self.edges {
+            None => self.snapshot.needs().clone(),
+            Some(edges) => {
+                let edges: Vec<Edge> =
+                    edges.into_iter().map(|((caller, callee), terms)| Edge { caller, callee, terms }).collect();
+                Needs::of(self.rates.len(), &edges)
+            }
+        };
+        State { needs, rates: self.rates, rated: self.rated }
+    }
+}

@@ -1,0 +1,230 @@
+//! The graph of one tenant at one version, immutable.
+
+use std::collections::BTreeMap;
+
+use attain_vocabulary::{DependencyMode, EntityId, EntityKind};
+
+use super::chain::Chains;
+use super::cycles::{Cycle, cycles, strongly_connected};
+use super::links::{EdgeIndex, Links, NodeIndex};
+use super::needs::Needs;
+
+/// A node as the graph needs to know it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Its name.
+    pub id: EntityId,
+    /// What it is.
+    pub kind: EntityKind,
+    /// Availability that a contract promises, in (0, 1].
+    pub published_availability_ratio: Option<f64>,
+    /// Whether it reports traces itself.
+    pub traced: bool,
+}
+
+/// An edge by the names of its ends.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dependency {
+    /// Who calls.
+    pub caller: EntityId,
+    /// Who is called.
+    pub callee: EntityId,
+    /// What is known of the edge.
+    pub terms: Terms,
+}
+
+/// What is known of an edge. Ratios are fractions in `[0, 1]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Terms {
+    /// What a failure of the callee does to the caller.
+    pub mode: DependencyMode,
+    /// Calls for each request of the caller, at least 0.
+    pub call_rate: Option<f64>,
+    /// Share of the caller's requests that call the callee.
+    pub call_fraction: Option<f64>,
+    /// Share of failed calls that a fallback saves.
+    pub fallback_success_ratio: Option<f64>,
+    /// Further attempts after a failed one.
+    pub retry_count: u32,
+    /// Name of the redundancy group, unique in the caller.
+    pub group: Option<String>,
+    /// How many members of the group must work, at least 1; where nobody says, 1.
+    pub group_required_count: Option<u32>,
+    /// Whether a person or a catalogue declared the edge.
+    pub declared: bool,
+    /// Whether traces showed the edge.
+    pub traced: bool,
+    /// Calls seen.
+    pub observed_call_count: u64,
+    /// Failed calls seen.
+    pub observed_failure_count: u64,
+    /// Failed calls under a parent that succeeded.
+    pub observed_rescued_count: u64,
+}
+
+impl Terms {
+    /// An edge of which nothing but the mode is known.
+    #[must_use]
+    pub fn of_mode(mode: DependencyMode) -> Self {
+        Self {
+            mode,
+            call_rate: None,
+            call_fraction: None,
+            fallback_success_ratio: None,
+            retry_count: 0,
+            group: None,
+            group_required_count: None,
+            declared: false,
+            traced: false,
+            observed_call_count: 0,
+            observed_failure_count: 0,
+            observed_rescued_count: 0,
+        }
+    }
+
+    /// Whether a request waits for the call.
+    #[must_use]
+    pub fn on_request_path(&self) -> bool {
+        self.mode != DependencyMode::Async
+    }
+}
+
+/// An edge by the positions of its ends.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Edge {
+    /// Who calls.
+    pub caller: NodeIndex,
+    /// Who is called.
+    pub callee: NodeIndex,
+    /// What is known of the edge.
+    pub terms: Terms,
+}
+
+/// Nodes in lexical order, edges in lexical order of caller and callee, and what every question needs of them.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    nodes: Vec<Node>,
+    edges: Vec<Edge>,
+    all: Links,
+    request_path: Links,
+    cycles: Vec<Cycle>,
+    chains: Chains,
+    needs: Needs,
+}
+
+impl Snapshot {
+    /// Builds the graph. Of several rows with the same name or the same ends the last stands; an end without a row of its
+    /// own becomes a service; an edge to itself says nothing and is left out.
+    #[must_use]
+    pub fn build(nodes: Vec<Node>, dependencies: Vec<Dependency>) -> Self {
+        let nodes = intern(nodes, &dependencies);
+        let edges = connect(&nodes, dependencies);
+        let all = links(nodes.len(), &edges, |_| true);
+        let request_path = links(nodes.len(), &edges, Terms::on_request_path);
+        let needs = Needs::of(nodes.len(), &edges);
+        let cycles = cycles(&all, &needs);
+        let chains = Chains::of(&request_path, &strongly_connected(&request_path));
+        Self { nodes, edges, all, request_path, cycles, chains, needs }
+    }
+
+    /// Nodes in lexical order.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Edges in lexical order of caller and callee.
+    #[must_use]
+    pub fn edges(&self) -> &[Edge] {
+        &self.edges
+    }
+
+    /// Position of a name.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<NodeIndex> {
+        find(&self.nodes, id)
+    }
+
+    /// Name at a position.
+    ///
+    /// # Panics
+    /// When the position is of another, larger snapshot.
+    #[must_use]
+    pub fn id(&self, node: NodeIndex) -> &EntityId {
+        &self.nodes[node as usize].id
+    }
+
+    /// An edge by its position.
+    ///
+    /// # Panics
+    /// When the position is of another, larger snapshot.
+    #[must_use]
+    pub fn edge(&self, edge: EdgeIndex) -> &Edge {
+        &self.edges[edge as usize]
+    }
+
+    /// Every edge.
+    #[must_use]
+    pub fn all(&self) -> &Links {
+        &self.all
+    }
+
+    /// Edges that a request waits for: all but the asynchronous ones.
+    #[must_use]
+    pub fn request_path(&self) -> &Links {
+        &self.request_path
+    }
+
+    /// Cycles, by their first members.
+    #[must_use]
+    pub fn cycles(&self) -> &[Cycle] {
+        &self.cycles
+    }
+
+    /// Longest call chains.
+    #[must_use]
+    pub fn chains(&self) -> &Chains {
+        &self.chains
+    }
+
+    /// What each caller needs to work.
+    #[must_use]
+    pub fn needs(&self) -> &Needs {
+        &self.needs
+    }
+}
+
+fn intern(nodes: Vec<Node>, dependencies: &[Dependency]) -> Vec<Node> {
+    let mut by_id: BTreeMap<EntityId, Node> = nodes.into_iter().map(|node| (node.id.clone(), node)).collect();
+    for end in dependencies.iter().flat_map(|dependency| [&dependency.caller, &dependency.callee]) {
+        if !by_id.contains_key(end) {
+            let node =
+                Node { id: end.clone(), kind: EntityKind::Service, published_availability_ratio: None, traced: false };
+            by_id.insert(end.clone(), node);
+        }
+    }
+    by_id.into_values().collect()
+}
+
+fn connect(nodes: &[Node], dependencies: Vec<Dependency>) -> Vec<Edge> {
+    let position = |id: &EntityId| find(nodes, id.as_str()).expect("both ends were interned");
+    let by_ends: BTreeMap<(NodeIndex, NodeIndex), Terms> = dependencies
+        .into_iter()
+        .filter(|dependency| dependency.caller != dependency.callee)
+        .map(|dependency| ((position(&dependency.caller), position(&dependency.callee)), dependency.terms))
+        .collect();
+    by_ends.into_iter().map(|((caller, callee), terms)| Edge { caller, callee, terms }).collect()
+}
+
+fn find(nodes: &[Node], id: &str) -> Option<NodeIndex> {
+    nodes.binary_search_by(|node| node.id.as_str().cmp(id)).ok().map(|position| position as NodeIndex)
+}
+
+fn links(node_count: usize, edges: &[Edge], counts: impl Fn(&Terms) -> bool) -> Links {
+    let edges: Vec<_> = (0..)
+        .zip(edges)
+        .filter(|(_, edge)| counts(&edge.terms))
+        .map(|(position, edge)| (edge.caller, edge.callee, position))
+        .collect();
+    Links::new(node_count, &edges)
+}

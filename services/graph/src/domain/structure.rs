@@ -1,0 +1,94 @@
+//! Requirements and failure ratios as a structure function.
+
+use attain_reliability::{Component, EdgeEffect, Error, Structure, StructureBuilder};
+
+use super::links::NodeIndex;
+use super::needs::{Need, Needs};
+
+/// Share β of a redundant part's failures that take its companions along. Generic value for redundant equipment without
+/// data of its own: 0.1 (Mosleh et al., NUREG/CR-4780, 1988).
+pub const COMMON_CAUSE_SHARE_PRIOR: f64 = 0.1;
+
+/// How often a component fails.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Rate {
+    /// Share of requests that it fails, in `[0, 1]`.
+    pub failure_ratio: f64,
+    /// Whether that includes its dependencies, which are then ignored.
+    pub includes_dependencies: bool,
+}
+
+/// A structure function over the nodes of a snapshot; node `i` is component `i`.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Components beyond the nodes stand for redundancy groups behind a fallback.
+    pub structure: Structure,
+    callees: Vec<Vec<NodeIndex>>,
+}
+
+impl Model {
+    /// Joins requirements with one rate for each node.
+    ///
+    /// # Errors
+    /// A ratio outside `[0, 1]`; too many components.
+    pub fn new(needs: &Needs, rates: &[Rate]) -> Result<Self, Error> {
+        let mut builder = StructureBuilder::new();
+        for rate in rates {
+            builder.add_component(rate.failure_ratio, rate.includes_dependencies)?;
+        }
+        let mut callees = vec![Vec::new(); rates.len()];
+        for (caller, rate) in (0..).zip(rates) {
+            for need in needs.of_caller(caller).iter().filter(|need| need.matters()) {
+                add(&mut builder, Component(caller), need)?;
+                if !rate.includes_dependencies {
+                    callees[caller as usize].extend(&need.members);
+                }
+            }
+        }
+        callees.iter_mut().for_each(|callees| {
+            callees.sort_unstable();
+            callees.dedup();
+        });
+        Ok(Self { structure: builder.build(), callees })
+    }
+
+    /// Number of nodes; the structure may have more components.
+    #[must_use]
+    pub fn node_count(&self) -> usize {
+        self.callees.len()
+    }
+
+    /// Whose failure can fail a request of the node, in lexical order.
+    #[must_use]
+    pub fn callees(&self, node: NodeIndex) -> &[NodeIndex] {
+        &self.callees[node as usize]
+    }
+
+    /// Nodes whose failure can reach one of the roots, the roots themselves included; by position.
+    #[must_use]
+    pub fn reached(&self, roots: impl IntoIterator<Item = NodeIndex>) -> Vec<bool> {
+        let mut reached = vec![false; self.callees.len()];
+        let mut open: Vec<NodeIndex> = roots.into_iter().collect();
+        while let Some(node) = open.pop() {
+            if !std::mem::replace(&mut reached[node as usize], true) {
+                open.extend(self.callees(node));
+            }
+        }
+        reached
+    }
+}
+
+fn add(builder: &mut StructureBuilder, caller: Component, need: &Need) -> Result<(), Error> {
+    if let [callee] = need.members[..] {
+        return builder.add_edge(caller, Component(callee), need.effect);
+    }
+    let members: Vec<Component> = need.members.iter().map(|&member| Component(member)).collect();
+    let share = Some(COMMON_CAUSE_SHARE_PRIOR);
+    if need.is_certain() && need.effect.retry_count == 0 {
+        return builder.add_group(caller, &members, need.required_count, share);
+    }
+    // The group as a component of its own, so that the fallback stands behind the group and not behind each member.
+    let group = builder.add_component(0.0, false)?;
+    builder.add_group(group, &members, need.required_count, share)?;
+    builder.add_edge(caller, group, EdgeEffect { ..need.effect })
+}

@@ -1,0 +1,109 @@
+use std::sync::Arc;
+
+use attain_runtime::context::CallContext;
+
+use super::{Bounds, Engine};
+use crate::domain::blast::{self, Blast, blast};
+use crate::domain::cycles::Cycle;
+use crate::domain::findings::{Finding, findings};
+use crate::domain::links::{Links, NodeIndex};
+use crate::domain::single_points::{SinglePoints, single_points};
+use crate::domain::snapshot::Snapshot;
+use crate::error::Error;
+use crate::storage::held::Held;
+
+/// Most findings in one answer.
+const FINDINGS_MAX: usize = 200;
+/// Most names on all paths of one blast radius together: 5,000 callers 40 calls away.
+const PATH_NODES_MAX: usize = 200_000;
+/// Most requirements looked at in search of single points of failure: a fifth of a second.
+const SINGLE_POINT_STEPS_MAX: usize = 20_000_000;
+
+/// Structure around one service.
+#[derive(Debug)]
+pub(crate) struct Analysis {
+    pub(crate) fan_in_count: u32,
+    pub(crate) fan_out_count: u32,
+    pub(crate) downstream_count: u32,
+    pub(crate) depth: u32,
+    pub(crate) longest_chain: Vec<NodeIndex>,
+    pub(crate) blast: Blast,
+    pub(crate) cycles: Vec<Cycle>,
+    pub(crate) single_points: SinglePoints,
+    pub(crate) findings: Vec<Finding>,
+}
+
+impl Engine {
+    /// Fan-in and fan-out, depth, cycles, blast radius, single points of failure and findings.
+    pub(crate) async fn analyse(
+        &self,
+        context: &CallContext,
+        service_id: &str,
+    ) -> Result<(Arc<Held>, Analysis), Error> {
+        let (held, node) = self.gather_service(context, service_id).await?;
+        let (graph, bounds) = (Arc::clone(&held), self.bounds);
+        let analysis = self.workers.run(context.deadline, move |_| analyse(&graph.snapshot, node, bounds)).await?;
+        Ok((held, analysis))
+    }
+}
+
+fn analyse(snapshot: &Snapshot, node: NodeIndex, bounds: Bounds) -> Result<Analysis, Error> {
+    let downstream = reached(snapshot.request_path(), node, Links::callees);
+    let bounds = blast::Bounds {
+        hits_max: bounds.entities_max,
+        path_nodes_max: PATH_NODES_MAX,
+        bdd_nodes_max: bounds.bdd_nodes_max,
+    };
+    let mut analysis = Analysis {
+        fan_in_count: snapshot.all().callers(node).len() as u32,
+        fan_out_count: snapshot.all().callees(node).len() as u32,
+        downstream_count: downstream.iter().filter(|&&reached| reached).count() as u32 - 1,
+        depth: snapshot.chains().depth(node),
+        longest_chain: snapshot.chains().longest(node),
+        blast: blast(snapshot, node, bounds)?,
+        cycles: near(snapshot, node),
+        single_points: single_points(snapshot.needs(), node, SINGLE_POINT_STEPS_MAX),
+        findings: findings(snapshot, node, FINDINGS_MAX),
+    };
+    analysis.confess(node);
+    Ok(analysis)
+}
+
+impl Analysis {
+    /// Says what bounds cut off.
+    fn confess(&mut self, node: NodeIndex) {
+        let mut add = |code, detail: String| self.findings.push(Finding { code, nodes: vec![node], detail });
+        if self.blast.truncated {
+            let kept = self.blast.hits.len();
+            add(
+                "blast_radius_truncated",
+                format!("more services need this one than the {kept} that are listed, which are the hardest hit"),
+            );
+        }
+        if !self.single_points.complete {
+            add(
+                "single_points_incomplete",
+                "there may be more single points of failure than are listed: the search was too long".to_owned(),
+            );
+        }
+    }
+}
+
+/// Cycles with a member that the service reaches, or that reaches it.
+fn near(snapshot: &Snapshot, node: NodeIndex) -> Vec<Cycle> {
+    let down = reached(snapshot.all(), node, Links::callees);
+    let up = reached(snapshot.all(), node, Links::callers);
+    let is_near = |cycle: &&Cycle| cycle.members.iter().any(|&member| down[member as usize] || up[member as usize]);
+    snapshot.cycles().iter().filter(is_near).cloned().collect()
+}
+
+fn reached(links: &Links, start: NodeIndex, neighbours: impl Fn(&Links, NodeIndex) -> &[NodeIndex]) -> Vec<bool> {
+    let mut reached = vec![false; links.node_count()];
+    let mut open = vec![start];
+    while let Some(node) = open.pop() {
+        if !std::mem::replace(&mut reached[node as usize], true) {
+            open.extend(neighbours(links, node));
+        }
+    }
+    reached
+}

@@ -1,0 +1,72 @@
+use std::sync::Arc;
+
+use attain_reliability::EvaluationLimits;
+use attain_runtime::context::CallContext;
+use attain_vocabulary::InvalidValue;
+
+use super::Engine;
+use crate::domain::availability::{Availabilities, evaluate};
+use crate::domain::scenario::{Change, NamedRate, Scenario};
+use crate::domain::snapshot::Snapshot;
+use crate::error::Error;
+use crate::storage::held::Held;
+
+/// What is asked, by names.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) service_ids: Vec<String>,
+    pub(crate) rates: Vec<NamedRate>,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) seed: u64,
+}
+
+impl Question {
+    fn is_understood_by(&self, snapshot: &Snapshot) -> bool {
+        let known = |id: &str| snapshot.find(id).is_some();
+        let ends_known = |change: &Change| match change {
+            Change::Attained { entity_id, .. } => known(entity_id),
+            Change::Set(dependency) => known(dependency.caller.as_str()) && known(dependency.callee.as_str()),
+            Change::Remove { caller_id, callee_id } => known(caller_id) && known(callee_id),
+        };
+        self.service_ids.iter().all(|id| known(id))
+            && self.rates.iter().all(|rate| known(&rate.entity_id))
+            && self.changes.iter().all(ends_known)
+    }
+}
+
+impl Engine {
+    /// What the structure allows the services to attain; services that the graph does not hold are left out.
+    pub(crate) async fn availability(
+        &self,
+        context: &CallContext,
+        question: Question,
+    ) -> Result<(Arc<Held>, Availabilities), Error> {
+        self.check_size(&question)?;
+        let held = self.gather(context, |snapshot| question.is_understood_by(snapshot)).await?;
+        let graph = Arc::clone(&held);
+        let limits = EvaluationLimits {
+            bdd_nodes_max: self.bounds.bdd_nodes_max,
+            samples: self.bounds.samples,
+            seed: question.seed,
+        };
+        let job = move |give_up: &dyn Fn() -> bool| {
+            let snapshot = &graph.snapshot;
+            let scenario = Scenario::resolve(snapshot, &question.rates, &question.changes).map_err(Error::Invalid)?;
+            let services: Vec<_> = question.service_ids.iter().filter_map(|id| snapshot.find(id)).collect();
+            Ok(evaluate(&scenario, &services, &limits, give_up)?)
+        };
+        let answer = self.workers.run(context.deadline, job).await?;
+        Ok((held, answer))
+    }
+
+    fn check_size(&self, question: &Question) -> Result<(), Error> {
+        let limit = self.bounds.evaluation_services_max;
+        for (field, count) in [("service_ids", question.service_ids.len()), ("changes", question.changes.len())] {
+            if count > limit {
+                let reason = format!("{count} are too many for one call; send at most {limit}");
+                return Err(InvalidValue::new(field, "too_many", reason).into());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,59 @@
+//! One module a question: gather (a snapshot that knows the names), then decide (the pure domain, off the threads that
+//! serve).
+
+mod analysis;
+mod availability;
+mod neighbourhood;
+mod snapshot;
+mod workers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use attain_runtime::context::CallContext;
+
+use crate::domain::links::NodeIndex;
+use crate::domain::snapshot::Snapshot;
+use crate::error::Error;
+use crate::storage::held::Held;
+use crate::storage::snapshots::Snapshots;
+
+pub(crate) use analysis::Analysis;
+pub(crate) use availability::Question;
+pub(crate) use workers::Workers;
+
+/// How large answers may be and how much work they may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) entities_max: usize,
+    pub(crate) dependencies_max: usize,
+    pub(crate) evaluation_services_max: usize,
+    pub(crate) bdd_nodes_max: usize,
+    pub(crate) samples: u32,
+    pub(crate) snapshot_wait_max: Duration,
+}
+
+/// Answers questions.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) workers: Workers,
+    pub(crate) bounds: Bounds,
+}
+
+impl Engine {
+    /// The snapshot to answer from: one fetched anew where the one held does not know every name.
+    async fn gather(&self, context: &CallContext, knows: impl Fn(&Snapshot) -> bool) -> Result<Arc<Held>, Error> {
+        let held = self.snapshots.read(&context.tenant, context.deadline).await?;
+        if knows(&held.snapshot) {
+            return Ok(held);
+        }
+        self.snapshots.doubt(&context.tenant, context.deadline).await
+    }
+
+    async fn gather_service(&self, context: &CallContext, service_id: &str) -> Result<(Arc<Held>, NodeIndex), Error> {
+        let held = self.gather(context, |snapshot| snapshot.find(service_id).is_some()).await?;
+        let node = held.snapshot.find(service_id).ok_or_else(|| Error::UnknownService(service_id.to_owned()))?;
+        Ok((held, node))
+    }
+}

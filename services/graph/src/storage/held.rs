@@ -1,0 +1,144 @@
+//! One tenant's graph as it is held: the snapshot for questions, the rows of the wire for answers.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use attain_proto::ingestion::v1::GetTopologyResponse;
+use attain_proto::vocabulary::v1 as wire;
+use attain_vocabulary::{InvalidValue, UnixMillis};
+
+use crate::domain::snapshot::Snapshot;
+use crate::error::Error;
+use crate::topology;
+
+/// A snapshot and the rows that it was read from, at the same positions.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) snapshot: Snapshot,
+    /// Version of the topology.
+    pub(crate) version: u64,
+    /// By node.
+    pub(crate) entities: Vec<wire::Entity>,
+    /// By edge.
+    pub(crate) dependencies: Vec<wire::Dependency>,
+    /// When it was asked for: it holds everything that was acknowledged before.
+    pub(crate) asked: Asked,
+}
+
+/// A moment, on the clock that people read and on the one that never steps back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) time_ms: UnixMillis,
+    pub(crate) at: Instant,
+}
+
+/// How large a graph may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) entities_max: usize,
+    pub(crate) dependencies_max: usize,
+}
+
+impl Held {
+    /// Reads a topology. A row that the contract forbids refuses the whole: a graph with a hole would answer wrongly
+    /// without a sign of it.
+    pub(crate) fn read(topology: GetTopologyResponse, size: Size, asked: Asked) -> Result<Self, Error> {
+        let GetTopologyResponse { version, entities, dependencies } = topology;
+        within("entities", entities.len(), size.entities_max)?;
+        within("dependencies", dependencies.len(), size.dependencies_max)?;
+        let dependencies = sorted(dependencies, |row| (row.caller_id.clone(), row.callee_id.clone()));
+        let entities = with_every_end(entities, &dependencies);
+        let nodes = rows("entities", &entities, topology::node)?;
+        let edges = rows("dependencies", &dependencies, topology::dependency)?;
+        let snapshot = Snapshot::build(nodes, edges);
+        Ok(Self { snapshot, version, entities, dependencies, asked })
+    }
+}
+
+fn within(what: &'static str, count: usize, limit: usize) -> Result<(), Error> {
+    if count <= limit { Ok(()) } else { Err(Error::TooLarge { what, count, limit }) }
+}
+
+fn rows<Row, Value>(
+    list: &str,
+    rows: &[Row],
+    read: impl Fn(&Row) -> Result<Value, InvalidValue>,
+) -> Result<Vec<Value>, Error> {
+    let rows = rows.iter().enumerate();
+    let read = rows.map(|(index, row)| read(row).map_err(|invalid| invalid.within(&format!("{list}/{index}"))));
+    read.collect::<Result<_, _>>().map_err(Error::Topology)
+}
+
+/// The same order and the same choice among duplicates as the snapshot's own.
+fn sorted<Row, Key: Ord>(mut rows: Vec<Row>, key: impl Fn(&Row) -> Key) -> Vec<Row> {
+    rows.sort_by_cached_key(&key);
+    rows.dedup_by(|later, earlier| {
+        let same = key(later) == key(earlier);
+        if same {
+            std::mem::swap(later, earlier);
+        }
+        same
+    });
+    rows
+}
+
+fn with_every_end(mut entities: Vec<wire::Entity>, dependencies: &[wire::Dependency]) -> Vec<wire::Entity> {
+    let known: BTreeSet<&str> = entities.iter().map(|entity| entity.id.as_str()).collect();
+    let ends = dependencies.iter().flat_map(|row| [row.caller_id.as_str(), row.callee_id.as_str()]);
+    let missing: BTreeSet<&str> = ends.filter(|end| !known.contains(end)).collect();
+    let missing: Vec<wire::Entity> =
+        missing.into_iter().map(|id| wire::Entity { id: id.to_owned(), ..Default::default() }).collect();
+    entities.extend(missing);
+    sorted(entities, |entity| entity.id.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: Size = Size { entities_max: 3, dependencies_max: 3 };
+
+    fn asked() -> Asked {
+        Asked { time_ms: 0, at: Instant::now() }
+    }
+
+    fn edge(caller: &str, callee: &str, protocol: &str) -> wire::Dependency {
+        wire::Dependency {
+            caller_id: caller.into(),
+            callee_id: callee.into(),
+            protocol: protocol.into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn rows_stand_at_the_positions_of_the_snapshot() {
+        let topology = GetTopologyResponse {
+            version: 7,
+            entities: vec![wire::Entity { id: "b".into(), owner: "team".into(), ..Default::default() }],
+            dependencies: vec![edge("b", "c", "grpc"), edge("b", "a", "old"), edge("b", "a", "new")],
+        };
+        let held = Held::read(topology, SIZE, asked()).expect("valid");
+        let names: Vec<&str> = held.entities.iter().map(|entity| entity.id.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        assert_eq!(held.entities[1].owner, "team");
+        for (node, entity) in held.snapshot.nodes().iter().zip(&held.entities) {
+            assert_eq!(node.id.as_str(), entity.id);
+        }
+        let protocols: Vec<&str> = held.dependencies.iter().map(|row| row.protocol.as_str()).collect();
+        assert_eq!((protocols, held.snapshot.edges().len()), (vec!["new", "grpc"], 2));
+    }
+
+    #[test]
+    fn a_graph_with_a_hole_or_past_the_bound_is_refused() {
+        let mut bad = edge("a", "b", "");
+        bad.call_fraction = Some(2.0);
+        let topology = GetTopologyResponse { version: 1, entities: Vec::new(), dependencies: vec![bad] };
+        let error = Held::read(topology, SIZE, asked()).expect_err("no fraction").to_string();
+        assert!(error.contains("dependencies/0/call_fraction"), "{error}");
+        let topology =
+            GetTopologyResponse { version: 1, entities: vec![wire::Entity::default(); 4], dependencies: Vec::new() };
+        let error = Held::read(topology, SIZE, asked()).expect_err("too many");
+        assert!(matches!(error, Error::TooLarge { what: "entities", count: 4, limit: 3 }));
+    }
+}

@@ -1,0 +1,74 @@
+//! Requests as values of the domain.
+
+use std::time::Duration;
+
+use attain_proto::graph::v1::scenario_change::Change as WireChange;
+use attain_proto::graph::v1::{ComponentRate, Direction, EvaluateAvailabilityRequest, ScenarioChange};
+use attain_vocabulary::{InvalidValue, Ratio};
+
+use crate::domain::scenario::{Change, NamedRate};
+use crate::domain::structure::Rate;
+use crate::domain::walk::Heading;
+use crate::error::Error;
+use crate::queries::Question;
+use crate::topology;
+
+pub(crate) fn heading(direction: i32) -> Result<Heading, Error> {
+    match Direction::try_from(direction) {
+        Ok(Direction::Unspecified | Direction::Downstream) => Ok(Heading::Downstream),
+        Ok(Direction::Upstream) => Ok(Heading::Upstream),
+        Ok(Direction::Both) => Ok(Heading::Both),
+        Err(_) => {
+            let reason = format!("{direction} is no direction that this version knows");
+            Err(InvalidValue::new("direction", "unknown_value", reason).into())
+        }
+    }
+}
+
+pub(crate) fn wait(wait_ms: i64) -> Result<Duration, Error> {
+    u64::try_from(wait_ms)
+        .map(Duration::from_millis)
+        .map_err(|_| InvalidValue::new("wait", "out_of_range", "nobody can wait for less than no time").into())
+}
+
+pub(crate) fn question(request: EvaluateAvailabilityRequest) -> Result<Question, Error> {
+    let rates = each("rates", &request.rates, rate)?;
+    let changes = each("changes", &request.changes, change)?;
+    Ok(Question { service_ids: request.service_ids, rates, changes, seed: request.seed })
+}
+
+fn each<Row, Value>(
+    list: &str,
+    rows: &[Row],
+    read: impl Fn(&Row) -> Result<Value, InvalidValue>,
+) -> Result<Vec<Value>, Error> {
+    let rows = rows.iter().enumerate();
+    let read = rows.map(|(index, row)| read(row).map_err(|invalid| invalid.within(&format!("{list}/{index}"))));
+    Ok(read.collect::<Result<_, _>>()?)
+}
+
+fn rate(rate: &ComponentRate) -> Result<NamedRate, InvalidValue> {
+    let failure_ratio = Ratio::new("own_failure_ratio", rate.own_failure_ratio)?.get();
+    Ok(NamedRate {
+        entity_id: rate.entity_id.clone(),
+        rate: Rate { failure_ratio, includes_dependencies: rate.includes_dependencies },
+    })
+}
+
+fn change(change: &ScenarioChange) -> Result<Change, InvalidValue> {
+    match &change.change {
+        None => Err(InvalidValue::new("change", "required", "a change of a kind that this version knows is required")),
+        Some(WireChange::AttainedRatio(attained)) => {
+            let ratio = Ratio::new("availability_ratio", attained.availability_ratio);
+            let availability_ratio = ratio.map_err(|invalid| invalid.within("attained_ratio"))?.get();
+            Ok(Change::Attained { entity_id: attained.entity_id.clone(), availability_ratio })
+        }
+        Some(WireChange::SetDependency(row)) => {
+            let dependency = topology::dependency(row).map_err(|invalid| invalid.within("set_dependency"))?;
+            Ok(Change::Set(Box::new(dependency)))
+        }
+        Some(WireChange::RemoveDependency(ends)) => {
+            Ok(Change::Remove { caller_id: ends.caller_id.clone(), callee_id: ends.callee_id.clone() })
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Answers as messages.
+
+use attain_proto::graph::v1 as wire;
+use attain_proto::vocabulary::v1::Cycle as WireCycle;
+use attain_reliability::{Evaluation, EvaluationMethod};
+
+use crate::domain::availability::{Availabilities, Availability};
+use crate::domain::blast::Hit;
+use crate::domain::cycles::Cycle;
+use crate::domain::findings::Finding;
+use crate::domain::links::NodeIndex;
+use crate::domain::snapshot::Snapshot;
+use crate::domain::walk::{Heading, Neighbourhood};
+use crate::queries::Analysis;
+use crate::storage::held::Held;
+
+/// Most importances of one service and state.
+const IMPORTANCES_MAX: usize = 50;
+
+pub(crate) fn neighbourhood(held: &Held, found: &Neighbourhood) -> wire::GetDependenciesResponse {
+    let reached = found.reached.iter().map(|reached| wire::ReachedEntity {
+        entity: Some(held.entities[reached.node as usize].clone()),
+        distance: reached.distance,
+        direction: match reached.heading {
+            None => wire::Direction::Unspecified,
+            Some(Heading::Downstream) => wire::Direction::Downstream,
+            Some(Heading::Upstream) => wire::Direction::Upstream,
+            Some(Heading::Both) => wire::Direction::Both,
+        }
+        .into(),
+    });
+    wire::GetDependenciesResponse {
+        entities: reached.collect(),
+        dependencies: found.edges.iter().map(|&edge| held.dependencies[edge as usize].clone()).collect(),
+        snapshot: None,
+        truncated: found.truncated,
+    }
+}
+
+pub(crate) fn analysis(snapshot: &Snapshot, analysis: Analysis) -> wire::AnalyzeServiceResponse {
+    wire::AnalyzeServiceResponse {
+        fan_in_count: analysis.fan_in_count,
+        fan_out_count: analysis.fan_out_count,
+        downstream_count: analysis.downstream_count,
+        depth: analysis.depth,
+        longest_chain: names(snapshot, &analysis.longest_chain),
+        blast_radius: analysis.blast.hits.iter().map(|hit| hurt(snapshot, hit)).collect(),
+        cycles: analysis.cycles.iter().map(|found| cycle(snapshot, found)).collect(),
+        single_points_of_failure: names(snapshot, &analysis.single_points.nodes),
+        findings: analysis.findings.into_iter().map(|found| finding(snapshot, found)).collect(),
+        snapshot: None,
+    }
+}
+
+fn hurt(snapshot: &Snapshot, hit: &Hit) -> wire::BlastRadiusEntry {
+    wire::BlastRadiusEntry {
+        service_id: snapshot.id(hit.node).to_string(),
+        impact_ratio: hit.impact_ratio,
+        distance: hit.distance,
+        path: names(snapshot, &hit.path),
+    }
+}
+
+pub(crate) fn cycle(snapshot: &Snapshot, cycle: &Cycle) -> WireCycle {
+    WireCycle { service_ids: names(snapshot, &cycle.members), bootstrap_hazard: cycle.bootstrap_hazard }
+}
+
+fn finding(snapshot: &Snapshot, finding: Finding) -> wire::Finding {
+    wire::Finding {
+        code: finding.code.to_owned(),
+        service_ids: names(snapshot, &finding.nodes),
+        detail: finding.detail,
+    }
+}
+
+pub(crate) fn availabilities(snapshot: &Snapshot, found: Availabilities) -> wire::EvaluateAvailabilityResponse {
+    wire::EvaluateAvailabilityResponse {
+        services: found.services.iter().map(|service| of_service(snapshot, service)).collect(),
+        assumed_perfect_ids: names(snapshot, &found.assumed_perfect),
+        snapshot: None,
+    }
+}
+
+fn of_service(snapshot: &Snapshot, service: &Availability) -> wire::ServiceAvailability {
+    wire::ServiceAvailability {
+        service_id: snapshot.id(service.node).to_string(),
+        before: Some(availability(snapshot, &service.before)),
+        after: service.after.as_ref().map(|after| availability(snapshot, after)),
+        path: names(snapshot, &service.path),
+    }
+}
+
+fn availability(snapshot: &Snapshot, found: &Evaluation) -> wire::Availability {
+    // Components past the nodes stand for redundancy groups; they never fail of their own.
+    let of_nodes = found.importances.iter().filter(|importance| importance.component.index() < snapshot.nodes().len());
+    wire::Availability {
+        availability_ratio: found.availability_ratio,
+        method: match found.method {
+            EvaluationMethod::Exact => wire::EvaluationMethod::Exact,
+            EvaluationMethod::MonteCarlo => wire::EvaluationMethod::MonteCarlo,
+        }
+        .into(),
+        interval_low_ratio: found.interval.0,
+        interval_high_ratio: found.interval.1,
+        bound_low_ratio: found.bounds.0,
+        bound_high_ratio: found.bounds.1,
+        cold_start_ratio: found.cold_start_ratio,
+        importances: of_nodes
+            .take(IMPORTANCES_MAX)
+            .map(|importance| wire::Importance {
+                entity_id: snapshot.id(importance.component.0).to_string(),
+                birnbaum: importance.birnbaum,
+                contribution_ratio: importance.contribution,
+            })
+            .collect(),
+    }
+}
+
+fn names(snapshot: &Snapshot, nodes: &[NodeIndex]) -> Vec<String> {
+    nodes.iter().map(|&node| snapshot.id(node).to_string()).collect()
+}

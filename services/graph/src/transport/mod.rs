@@ -1,0 +1,96 @@
+//! Decode, answer, encode.
+
+mod decode;
+mod encode;
+
+use std::sync::Arc;
+
+use attain_proto::convert;
+use attain_proto::graph::v1::graph_service_server::GraphService;
+use attain_proto::graph::v1::{
+    AnalyzeServiceRequest, AnalyzeServiceResponse, EvaluateAvailabilityRequest, EvaluateAvailabilityResponse,
+    GetDependenciesRequest, GetDependenciesResponse, GetSnapshotRequest, GetSnapshotResponse, SnapshotInfo,
+};
+use attain_runtime::admission::Class;
+use attain_runtime::context::CallContext;
+use attain_runtime::serve::call_timeout;
+use tonic::{Request, Response, Status};
+
+use crate::queries::Engine;
+use crate::storage::held::Held;
+
+/// The gRPC service.
+#[derive(Debug, Clone)]
+pub(crate) struct Graph {
+    pub(crate) engine: Arc<Engine>,
+}
+
+/// Every call of this service answers a question.
+pub(crate) fn classify(_path: &str) -> Class {
+    Class::Read
+}
+
+impl Graph {
+    fn info(&self, context: &CallContext, held: &Held) -> Option<SnapshotInfo> {
+        Some(SnapshotInfo {
+            version: held.version,
+            age: Some(convert::duration(self.engine.snapshots.age_ms(&context.tenant, held))),
+            entity_count: held.entities.len() as u32,
+            dependency_count: held.dependencies.len() as u32,
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl GraphService for Graph {
+    async fn get_dependencies(
+        &self,
+        request: Request<GetDependenciesRequest>,
+    ) -> Result<Response<GetDependenciesResponse>, Status> {
+        let context = CallContext::read(request.metadata(), call_timeout())?;
+        let request = request.into_inner();
+        let heading = decode::heading(request.direction)?;
+        let depth = (request.depth > 0).then_some(request.depth);
+        let walked = self.engine.neighbourhood(&context, &request.service_id, heading, depth).await;
+        let (held, neighbourhood) = walked?;
+        let mut answer = encode::neighbourhood(&held, &neighbourhood);
+        answer.snapshot = self.info(&context, &held);
+        Ok(Response::new(answer))
+    }
+
+    async fn analyze_service(
+        &self,
+        request: Request<AnalyzeServiceRequest>,
+    ) -> Result<Response<AnalyzeServiceResponse>, Status> {
+        let context = CallContext::read(request.metadata(), call_timeout())?;
+        let (held, analysis) = self.engine.analyse(&context, &request.into_inner().service_id).await?;
+        let mut answer = encode::analysis(&held.snapshot, analysis);
+        answer.snapshot = self.info(&context, &held);
+        Ok(Response::new(answer))
+    }
+
+    async fn get_snapshot(
+        &self,
+        request: Request<GetSnapshotRequest>,
+    ) -> Result<Response<GetSnapshotResponse>, Status> {
+        let context = CallContext::read(request.metadata(), call_timeout())?;
+        let request = request.into_inner();
+        let wait = decode::wait(request.wait.as_ref().map_or(0, convert::duration_millis))?;
+        let found = self.engine.snapshot(&context, request.version_min, wait, &request.service_ids).await;
+        let (held, cycles) = found?;
+        let cycles = cycles.iter().map(|cycle| encode::cycle(&held.snapshot, cycle)).collect();
+        Ok(Response::new(GetSnapshotResponse { snapshot: self.info(&context, &held), cycles }))
+    }
+
+    async fn evaluate_availability(
+        &self,
+        request: Request<EvaluateAvailabilityRequest>,
+    ) -> Result<Response<EvaluateAvailabilityResponse>, Status> {
+        let context = CallContext::read(request.metadata(), call_timeout())?;
+        let question = decode::question(request.into_inner())?;
+        let (held, answer) = self.engine.availability(&context, question).await?;
+        let mut answer = encode::availabilities(&held.snapshot, answer);
+        answer.snapshot = self.info(&context, &held);
+        Ok(Response::new(answer))
+    }
+}

@@ -1,0 +1,244 @@
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use attain_runtime::Error;
+use attain_runtime::admission::Limits;
+use serde::Deserialize;
+
+use crate::domain::BucketLimits;
+use crate::storage::Capacity;
+
+/// Settings of the section `[ingestion]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the service listens for the mesh.
+    pub listen: SocketAddr,
+    /// Where it listens for OTLP/gRPC.
+    pub otlp_listen: SocketAddr,
+    /// `sqlite:path` or `postgres://…`.
+    pub database_url: String,
+    /// Most calls in flight.
+    pub limits: Limits,
+    /// How long calls in flight may take to end after the stop, in seconds.
+    pub drain_seconds: u64,
+    /// Most services in one request.
+    pub services_per_request_max: usize,
+    /// Most dependencies in one request, `depends_on` lists included.
+    pub dependencies_per_request_max: usize,
+    /// Most SLI buckets in one request.
+    pub buckets_per_request_max: usize,
+    /// Most incidents in one request.
+    pub incidents_per_request_max: usize,
+    /// Most services that one question about histories or freshness may name.
+    pub services_per_question_max: usize,
+    /// Most history streams at a time.
+    pub history_streams_max: usize,
+    /// Most entities of one tenant.
+    pub entities_per_tenant_max: usize,
+    /// Most dependencies of one tenant, each counted once a source.
+    pub dependencies_per_tenant_max: usize,
+    /// How far a sender's clock may run ahead, in seconds.
+    pub future_skew_seconds: u32,
+    /// How old an SLI bucket may be on arrival, in days.
+    pub bucket_age_days_max: u32,
+    /// How often the change log is read for what other processes wrote, in milliseconds.
+    pub change_poll_ms: u64,
+    /// How long no span of a trace may arrive before it is settled, in seconds; three times as long where a parent is
+    /// missing. Longer than SDKs wait between exports (5 by default), since each service sends its own part.
+    pub trace_idle_seconds: u32,
+    /// When a trace is settled at the latest, in seconds after its first span arrived.
+    pub trace_max_seconds: u32,
+    /// Most spans of one trace; one with more is settled in parts.
+    pub trace_spans_max: usize,
+    /// Most spans that wait in memory for the rest of their traces; what would be settled first goes early.
+    pub spans_in_memory_max: usize,
+    /// Most bytes of spans that wait in the database; exports are refused above it, to be sent again.
+    pub span_log_bytes_max: u64,
+    /// A Prometheus-compatible server to read from; none by default.
+    pub prometheus: Option<PrometheusConfig>,
+}
+
+/// A Prometheus-compatible server to read SLI buckets from.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrometheusConfig {
+    /// Base address, for example `http://127.0.0.1:9090`.
+    pub url: String,
+    /// TOML file that says which PromQL means what.
+    pub mapping_file: PathBuf,
+    /// How often it is asked, in seconds.
+    #[serde(default = "default_interval_seconds")]
+    pub interval_seconds: u64,
+    /// How much of the past is read at the first start, in days.
+    #[serde(default = "default_backfill_days")]
+    pub backfill_days: u32,
+    /// How long after its end a bucket is read, in seconds: samples come late.
+    #[serde(default = "default_lag_seconds")]
+    pub lag_seconds: u32,
+}
+
+fn default_interval_seconds() -> u64 {
+    60
+}
+
+fn default_backfill_days() -> u32 {
+    30
+}
+
+fn default_lag_seconds() -> u32 {
+    30
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self {
+            listen: local(7101),
+            // The port that every OpenTelemetry SDK sends to by default.
+            otlp_listen: local(4317),
+            database_url: "sqlite:attain-data/ingestion.db".to_owned(),
+            limits: Limits::default(),
+            drain_seconds: 10,
+            services_per_request_max: 20_000,
+            dependencies_per_request_max: 60_000,
+            buckets_per_request_max: 100_000,
+            incidents_per_request_max: 10_000,
+            services_per_question_max: 10_000,
+            history_streams_max: 64,
+            entities_per_tenant_max: 100_000,
+            dependencies_per_tenant_max: 300_000,
+            future_skew_seconds: 300,
+            bucket_age_days_max: 400,
+            change_poll_ms: 1_000,
+            trace_idle_seconds: 10,
+            trace_max_seconds: 60,
+            trace_spans_max: 10_000,
+            spans_in_memory_max: 500_000,
+            span_log_bytes_max: 1 << 30,
+            prometheus: None,
+        }
+    }
+}
+
+impl Config {
+    /// Checks what the types do not.
+    ///
+    /// # Errors
+    /// Names the first setting that cannot be right.
+    pub fn validate(&self) -> Result<(), Error> {
+        let refuse = |key: &str, reason: &str| Err(Error::Config(format!("ingestion.{key}: {reason}")));
+        if !["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| self.database_url.starts_with(scheme)) {
+            return refuse("database_url", "begins with sqlite: or postgres://");
+        }
+        let at_least_one = [
+            ("services_per_request_max", self.services_per_request_max),
+            ("dependencies_per_request_max", self.dependencies_per_request_max),
+            ("buckets_per_request_max", self.buckets_per_request_max),
+            ("incidents_per_request_max", self.incidents_per_request_max),
+            ("services_per_question_max", self.services_per_question_max),
+            ("history_streams_max", self.history_streams_max),
+            ("entities_per_tenant_max", self.entities_per_tenant_max),
+            ("dependencies_per_tenant_max", self.dependencies_per_tenant_max),
+            ("bucket_age_days_max", self.bucket_age_days_max as usize),
+            ("trace_idle_seconds", self.trace_idle_seconds as usize),
+            ("trace_spans_max", self.trace_spans_max),
+            ("spans_in_memory_max", self.spans_in_memory_max),
+            ("span_log_bytes_max", usize::try_from(self.span_log_bytes_max).unwrap_or(usize::MAX)),
+        ];
+        if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
+            return refuse(key, "is at least 1");
+        }
+        if self.change_poll_ms < 10 {
+            return refuse("change_poll_ms", "is at least 10");
+        }
+        if self.trace_max_seconds < self.trace_idle_seconds {
+            return refuse("trace_max_seconds", "is at least trace_idle_seconds");
+        }
+        match &self.prometheus {
+            None => Ok(()),
+            Some(prometheus) => prometheus.validate(),
+        }
+    }
+
+    pub(crate) fn capacity(&self) -> Capacity {
+        Capacity { entities_max: self.entities_per_tenant_max, dependencies_max: self.dependencies_per_tenant_max }
+    }
+
+    pub(crate) fn bucket_limits(&self, now_ms: i64) -> BucketLimits {
+        BucketLimits { now_ms, future_skew_ms: self.future_skew_ms(), age_days_max: self.bucket_age_days_max }
+    }
+
+    pub(crate) fn future_skew_ms(&self) -> i64 {
+        i64::from(self.future_skew_seconds) * 1000
+    }
+
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}
+
+impl PrometheusConfig {
+    fn validate(&self) -> Result<(), Error> {
+        let refuse = |key: &str, reason: String| Err(Error::Config(format!("ingestion.prometheus.{key}: {reason}")));
+        match reqwest::Url::parse(&self.url) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {}
+            Ok(_) => return refuse("url", "is an http or https address".to_owned()),
+            Err(error) => return refuse("url", error.to_string()),
+        }
+        if !self.mapping_file.is_file() {
+            return refuse("mapping_file", format!("there is no file {}", self.mapping_file.display()));
+        }
+        if !(1..=86_400).contains(&self.interval_seconds) {
+            return refuse("interval_seconds", "is 1 to 86400".to_owned());
+        }
+        if self.backfill_days > 400 {
+            return refuse("backfill_days", "is at most 400".to_owned());
+        }
+        if self.lag_seconds > 86_400 {
+            return refuse("lag_seconds", "is at most 86400".to_owned());
+        }
+        crate::prometheus::read_mappings(&self.mapping_file)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use attain_runtime::config::Sources;
+
+    fn read(overrides: &[&str]) -> Result<Config, Error> {
+        let sources = Sources { overrides: overrides.iter().map(ToString::to_string).collect(), ..Sources::default() };
+        let config: Config = sources.section("ingestion")?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    #[test]
+    fn the_defaults_hold() {
+        let config = read(&[]).expect("valid");
+        assert_eq!((config.listen.port(), config.otlp_listen.port()), (7101, 4317));
+        assert_eq!(config.buckets_per_request_max, 100_000);
+    }
+
+    #[test]
+    fn what_cannot_be_right_is_named() {
+        let url = "ingestion.prometheus.url=ftp://x";
+        let file = "ingestion.prometheus.mapping_file=nowhere.toml";
+        for (overrides, named) in [
+            (vec!["ingestion.database_url=mysql://x"], "ingestion.database_url"),
+            (vec!["ingestion.buckets_per_request_max=0"], "ingestion.buckets_per_request_max"),
+            (vec!["ingestion.change_poll_ms=1"], "ingestion.change_poll_ms"),
+            (vec!["ingestion.trace_idle_seconds=61"], "ingestion.trace_max_seconds"),
+            (vec!["ingestion.bukets=1"], "bukets"),
+            (vec![url], "mapping_file"),
+            (vec![url, file], "ingestion.prometheus.url"),
+            (vec!["ingestion.prometheus.url=http://x:9090", file], "ingestion.prometheus.mapping_file"),
+        ] {
+            let error = read(&overrides).expect_err(named).to_string();
+            assert!(error.contains(named), "{overrides:?}: {error}");
+        }
+    }
+}

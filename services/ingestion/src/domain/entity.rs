@@ -1,0 +1,169 @@
+use std::collections::BTreeSet;
+
+use attain_vocabulary::{EntityId, EntityKind, InvalidValue, Ratio, Source, Tier};
+
+/// What is known of a node of the dependency graph. What was declared stands before what was observed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entity {
+    /// Stable name.
+    pub id: EntityId,
+    /// What people call it.
+    pub display_name: Option<String>,
+    /// What its owner says it is.
+    pub declared_kind: Option<EntityKind>,
+    /// What it looked like when it was observed.
+    pub observed_kind: Option<EntityKind>,
+    /// How much depends on it.
+    pub tier: Option<Tier>,
+    /// The team that answers for it.
+    pub owner: Option<String>,
+    /// Where it runs.
+    pub region: Option<String>,
+    /// Availability that a contract promises, in (0, 1].
+    pub published_availability: Option<Ratio>,
+    /// Where it is known from.
+    pub sources: BTreeSet<Source>,
+    /// Requests to it that traces showed.
+    pub request_count: u64,
+}
+
+/// One service as its owner describes it; what is left out keeps its stored value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EntityDeclaration {
+    /// Stable name.
+    pub id: EntityId,
+    /// What people call it.
+    pub display_name: Option<String>,
+    /// What it is.
+    pub kind: Option<EntityKind>,
+    /// How much depends on it.
+    pub tier: Option<Tier>,
+    /// The team that answers for it.
+    pub owner: Option<String>,
+    /// Where it runs.
+    pub region: Option<String>,
+    /// Availability that a contract promises, in (0, 1].
+    pub published_availability: Option<Ratio>,
+}
+
+impl Entity {
+    /// A name of which nothing else is known.
+    #[must_use]
+    pub fn named(id: EntityId) -> Self {
+        Self {
+            id,
+            display_name: None,
+            declared_kind: None,
+            observed_kind: None,
+            tier: None,
+            owner: None,
+            region: None,
+            published_availability: None,
+            sources: BTreeSet::new(),
+            request_count: 0,
+        }
+    }
+
+    /// What it is: as declared, else as observed, else a service.
+    #[must_use]
+    pub fn kind(&self) -> EntityKind {
+        self.declared_kind.or(self.observed_kind).unwrap_or(EntityKind::Service)
+    }
+
+    /// Takes over what its owner says now.
+    pub fn declare(&mut self, said: EntityDeclaration) {
+        fn keep<T>(stored: &mut Option<T>, said: Option<T>) {
+            if said.is_some() {
+                *stored = said;
+            }
+        }
+        keep(&mut self.display_name, said.display_name);
+        keep(&mut self.declared_kind, said.kind);
+        keep(&mut self.tier, said.tier);
+        keep(&mut self.owner, said.owner);
+        keep(&mut self.region, said.region);
+        keep(&mut self.published_availability, said.published_availability);
+        self.sources.insert(Source::Declared);
+    }
+
+    /// Takes over what was seen: what it looks like, requests since the last time, and who saw it.
+    pub fn observe(&mut self, kind: Option<EntityKind>, request_count: u64, sources: &BTreeSet<Source>) {
+        self.observed_kind = most_certain(self.observed_kind, kind);
+        self.request_count = self.request_count.saturating_add(request_count);
+        self.sources.extend(sources);
+    }
+
+    /// What a search looks through: id, display name and owner in lower case.
+    #[must_use]
+    pub fn search_text(&self) -> String {
+        let parts = [Some(self.id.as_str()), self.display_name.as_deref(), self.owner.as_deref()];
+        parts.into_iter().flatten().map(str::to_lowercase).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Of two guesses the more certain one. Whoever was seen to answer requests of its own is a service; otherwise the first
+/// stays, so that two observers who disagree do not make it change back and forth.
+#[must_use]
+pub fn most_certain(stored: Option<EntityKind>, seen: Option<EntityKind>) -> Option<EntityKind> {
+    match (stored, seen) {
+        (_, Some(EntityKind::Service)) => Some(EntityKind::Service),
+        (stored, seen) => stored.or(seen),
+    }
+}
+
+impl EntityDeclaration {
+    /// A declaration that says nothing but the name.
+    #[must_use]
+    pub fn named(id: EntityId) -> Self {
+        let (display_name, owner, region) = (None, None, None);
+        Self { id, display_name, kind: None, tier: None, owner, region, published_availability: None }
+    }
+
+    /// Adds the promise of a contract.
+    ///
+    /// # Errors
+    /// Refuses NaN and anything outside (0, 1].
+    pub fn publish(mut self, availability_ratio: Option<f64>) -> Result<Self, InvalidValue> {
+        const FIELD: &str = "published_availability_ratio";
+        self.published_availability = availability_ratio.map(|value| Ratio::new(FIELD, value)).transpose()?;
+        if self.published_availability.is_some_and(|ratio| ratio.get() == 0.0) {
+            return Err(InvalidValue::new(FIELD, "out_of_range", "nobody promises an availability of 0"));
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entity() -> Entity {
+        Entity::named(EntityId::new("id", "db").expect("valid"))
+    }
+
+    #[test]
+    fn what_was_declared_stands_before_what_was_seen() {
+        let mut db = entity();
+        assert_eq!(db.kind(), EntityKind::Service);
+        let traces = BTreeSet::from([Source::Traces]);
+        db.observe(Some(EntityKind::Cache), 0, &traces);
+        db.observe(Some(EntityKind::External), 2, &traces);
+        assert_eq!(db.kind(), EntityKind::Cache);
+        db.observe(Some(EntityKind::Service), 1, &traces);
+        db.observe(Some(EntityKind::Cache), 0, &traces);
+        assert_eq!((db.kind(), db.request_count), (EntityKind::Service, 3));
+        db.declare(EntityDeclaration { kind: Some(EntityKind::Datastore), ..EntityDeclaration::named(db.id.clone()) });
+        db.declare(EntityDeclaration::named(db.id.clone()));
+        assert_eq!(db.kind(), EntityKind::Datastore);
+        assert_eq!(db.sources, BTreeSet::from([Source::Declared, Source::Traces]));
+    }
+
+    #[test]
+    fn a_promise_is_above_zero_and_at_most_one() {
+        for (value, code) in [(0.0, "out_of_range"), (1.1, "out_of_range"), (f64::NAN, "not_a_number")] {
+            let refused = EntityDeclaration::named(entity().id).publish(Some(value));
+            assert_eq!(refused.map_err(|e| e.code), Err(code), "{value}");
+        }
+        assert!(EntityDeclaration::named(entity().id).publish(Some(1.0)).is_ok());
+    }
+}

@@ -1,0 +1,64 @@
+use attain_vocabulary::{EntityId, InvalidValue};
+use thiserror::Error as ThisError;
+
+/// Why ingestion cannot do what it was asked.
+#[derive(Debug, ThisError)]
+pub enum Error {
+    /// The request as a whole cannot be right.
+    #[error("{}", listed(.0))]
+    Invalid(Vec<InvalidValue>),
+    /// Nobody ever told of this service.
+    #[error("there is no service `{0}`")]
+    UnknownService(EntityId),
+    /// The tenant has as much as is kept.
+    #[error("the tenant has {max} {what} already; no more are kept")]
+    TenantFull {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many are kept.
+        max: usize,
+    },
+    /// A row of the span log was settled by another observer in the meantime; nothing was applied.
+    #[error("row {sequence} of the span log was settled by somebody else")]
+    AlreadySettled {
+        /// Which row.
+        sequence: i64,
+    },
+    /// The database does not answer; trying again may help.
+    #[error("storage does not answer")]
+    Storage(#[source] sqlx::Error),
+    /// What the database holds cannot be understood.
+    #[error("storage holds what this version cannot read: {0}")]
+    Corrupt(String),
+    /// The process cannot start or go on.
+    #[error(transparent)]
+    Runtime(#[from] attain_runtime::Error),
+}
+
+impl Error {
+    /// One field that makes the whole request wrong.
+    pub fn invalid(field: &str, code: &'static str, reason: impl Into<String>) -> Self {
+        Self::Invalid(vec![InvalidValue::new(field, code, reason)])
+    }
+}
+
+impl From<InvalidValue> for Error {
+    fn from(invalid: InvalidValue) -> Self {
+        Self::Invalid(vec![invalid])
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
+                Self::Corrupt(error.to_string())
+            }
+            error => Self::Storage(error),
+        }
+    }
+}
+
+fn listed(invalid: &[InvalidValue]) -> String {
+    invalid.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,425 @@
+//! What attributes of spans and data points mean, by OpenTelemetry's semantic conventions: the stable names and those that
+//! came before them, as SDKs of either age still send both.
+//!
+//! Sources: OpenTelemetry semantic conventions 1.20 (old HTTP, network and database names) and 1.36 (stable ones).
+
+use std::net::IpAddr;
+
+use attain_vocabulary::EntityKind;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+
+/// What the attributes of one span or one data point tell, borrowed from it.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Facts<'a> {
+    http_status: Option<i64>,
+    http: bool,
+    rpc_system: Option<&'a str>,
+    rpc_status: Option<RpcStatus>,
+    error_type: Option<&'a str>,
+    error_flag: bool,
+    peer_service: Option<&'a str>,
+    server_address: Option<&'a str>,
+    server_port: Option<i64>,
+    socket_address: Option<&'a str>,
+    url: Option<&'a str>,
+    db_system: Option<&'a str>,
+    db_namespace: Option<&'a str>,
+    messaging_system: Option<&'a str>,
+    messaging_destination: Option<&'a str>,
+    messaging_template: Option<&'a str>,
+    messaging_passing: bool,
+}
+
+/// Whom a call went to, as far as the caller's side tells.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct PeerName {
+    /// Not yet bent into an entity's name.
+    pub(super) name: String,
+    pub(super) kind: EntityKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RpcStatus {
+    Ok,
+    /// The caller asked for what cannot be.
+    CallersFault,
+    /// The server failed: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS, as the conventions
+    /// tell a server's errors from a client's.
+    ServersFault,
+}
+
+impl<'a> Facts<'a> {
+    /// Reads attributes; of a key that stands twice the last stands.
+    pub(super) fn read(attributes: &'a [KeyValue]) -> Self {
+        let mut facts = Self::default();
+        for attribute in attributes {
+            if let Some(value) = &attribute.value {
+                facts.note(&attribute.key, value);
+            }
+        }
+        facts
+    }
+
+    fn note(&mut self, key: &str, value: &'a AnyValue) {
+        match key {
+            "http.response.status_code" | "http.status_code" => self.http_status = integer(value),
+            "http.request.method" | "http.method" | "http.route" => self.http = true,
+            "rpc.system" | "rpc.system.name" => self.rpc_system = text(value),
+            "rpc.grpc.status_code" => self.rpc_status = integer(value).map(RpcStatus::from_number),
+            "rpc.response.status_code" | "grpc.status" | "rpc.connect_rpc.error_code" => {
+                self.rpc_status = RpcStatus::from_value(value);
+            }
+            "error.type" => self.error_type = text(value),
+            "error" => self.error_flag = truth(value),
+            "peer.service" | "service.peer.name" => self.peer_service = text(value),
+            "server.address" => self.server_address = text(value),
+            "net.peer.name" | "net.sock.peer.name" | "http.host" => {
+                self.server_address = self.server_address.or(text(value));
+            }
+            "server.port" | "net.peer.port" => self.server_port = integer(value),
+            "network.peer.address" | "net.sock.peer.addr" | "net.peer.ip" => self.socket_address = text(value),
+            "url.full" | "http.url" => self.url = text(value),
+            "db.system.name" | "db.system" => self.db_system = text(value),
+            "db.namespace" | "db.name" => self.db_namespace = text(value),
+            "messaging.system" => self.messaging_system = text(value),
+            "messaging.destination.name" | "messaging.destination" => self.messaging_destination = text(value),
+            "messaging.destination.template" => self.messaging_template = text(value),
+            "messaging.destination.temporary" | "messaging.destination.anonymous" | "messaging.temp_destination" => {
+                self.messaging_passing |= truth(value);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the operation failed in the sense of an SLI: the server's fault, not the caller's. A 4xx is an answer.
+    pub(super) fn failed(&self, status_error: bool) -> bool {
+        match (self.rpc_status, self.http_status) {
+            (Some(RpcStatus::ServersFault), _) => true,
+            (Some(RpcStatus::CallersFault), _) => false,
+            (_, Some(code)) if code >= 500 => true,
+            (_, Some(400..=499)) => false,
+            _ => status_error || self.error_flag || self.error_type.is_some_and(names_failure),
+        }
+    }
+
+    /// What was spoken, for example `http`, `grpc`, `sql`; `None` where nothing tells.
+    pub(super) fn protocol(&self) -> Option<&'a str> {
+        if let Some(system) = self.db_system {
+            return Some(if SQL_SYSTEMS.contains(&system) { "sql" } else { system });
+        }
+        let spoken_http = || (self.http || self.http_status.is_some() || self.url.is_some()).then_some("http");
+        self.messaging_system.or(self.rpc_system).or_else(spoken_http)
+    }
+
+    /// Whom a call went to; `None` where nothing tells.
+    pub(super) fn peer(&self) -> Option<PeerName> {
+        let (name, kind) = if let Some(system) = self.db_system {
+            (self.database_name(system), database_kind(system))
+        } else if let Some(system) = self.messaging_system {
+            (self.queue_name(system), EntityKind::Queue)
+        } else {
+            (self.host()?, EntityKind::External)
+        };
+        // What people named stands before what was pieced together.
+        let name = self.peer_service.map_or(name, str::to_owned);
+        Some(PeerName { name, kind })
+    }
+
+    fn database_name(&self, system: &str) -> String {
+        let host = || self.address();
+        let namespace = || self.db_namespace.map(str::to_owned);
+        // The namespace of a cache is a small number that every cache has.
+        let part = if database_kind(system) == EntityKind::Cache {
+            host().or_else(namespace)
+        } else {
+            namespace().or_else(host)
+        };
+        part.map_or_else(|| system.to_owned(), |part| format!("{system}/{part}"))
+    }
+
+    fn queue_name(&self, system: &str) -> String {
+        let named = self.messaging_destination.filter(|_| !self.messaging_passing);
+        match self.messaging_template.or(named) {
+            Some(destination) => format!("{system}/{destination}"),
+            None => system.to_owned(),
+        }
+    }
+
+    fn host(&self) -> Option<String> {
+        self.peer_service.map(str::to_owned).or_else(|| self.address())
+    }
+
+    /// The other side's host; with its port where the host alone is no name.
+    fn address(&self) -> Option<String> {
+        let of_url = self.url.and_then(authority);
+        let (host, port) = match (self.server_address, of_url, self.socket_address) {
+            (Some(address), _, _) => split_port(address),
+            (None, Some(authority), _) => split_port(authority),
+            (None, None, Some(address)) => split_port(address),
+            (None, None, None) => return None,
+        };
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let port = self.server_port.or(port);
+        let name = match host.parse::<IpAddr>() {
+            Ok(IpAddr::V6(_)) => format!("ipv6/{host}"),
+            Ok(IpAddr::V4(_)) => host,
+            Err(_) if host == "localhost" => host,
+            Err(_) => return (!host.is_empty()).then_some(host),
+        };
+        Some(port.map_or_else(|| name.clone(), |port| format!("{name}:{port}")))
+    }
+}
+
+impl RpcStatus {
+    fn from_number(code: i64) -> Self {
+        match code {
+            0 => Self::Ok,
+            2 | 4 | 12..=15 => Self::ServersFault,
+            _ => Self::CallersFault,
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_uppercase().as_str() {
+            "OK" => Self::Ok,
+            "UNKNOWN" | "DEADLINE_EXCEEDED" | "UNIMPLEMENTED" | "INTERNAL" | "UNAVAILABLE" | "DATA_LOSS" => {
+                Self::ServersFault
+            }
+            "CANCELLED"
+            | "CANCELED"
+            | "INVALID_ARGUMENT"
+            | "NOT_FOUND"
+            | "ALREADY_EXISTS"
+            | "PERMISSION_DENIED"
+            | "RESOURCE_EXHAUSTED"
+            | "FAILED_PRECONDITION"
+            | "ABORTED"
+            | "OUT_OF_RANGE"
+            | "UNAUTHENTICATED" => Self::CallersFault,
+            _ => return None,
+        })
+    }
+
+    fn from_value(value: &AnyValue) -> Option<Self> {
+        integer(value).map(Self::from_number).or_else(|| text(value).and_then(Self::from_name))
+    }
+}
+
+/// Whether an `error.type` names a failure of the server; it may be an exception's class, an HTTP or a gRPC status.
+fn names_failure(error_type: &str) -> bool {
+    if error_type.is_empty() {
+        return false;
+    }
+    if let Ok(code) = error_type.parse::<i64>() {
+        return !(400..=499).contains(&code);
+    }
+    RpcStatus::from_name(error_type).is_none_or(|status| status == RpcStatus::ServersFault)
+}
+
+const SQL_SYSTEMS: &[&str] = &[
+    "postgresql",
+    "mysql",
+    "mariadb",
+    "mssql",
+    "microsoft.sql_server",
+    "oracle",
+    "oracle.db",
+    "sqlite",
+    "db2",
+    "ibm.db2",
+    "cockroachdb",
+    "other_sql",
+    "h2",
+    "h2database",
+    "hsqldb",
+    "derby",
+    "trino",
+    "redshift",
+    "aws.redshift",
+    "snowflake",
+    "clickhouse",
+    "gcp.spanner",
+    "spanner",
+    "teradata",
+    "vertica",
+    "firebirdsql",
+    "sybase",
+    "actian.ingres",
+];
+
+fn database_kind(system: &str) -> EntityKind {
+    match system {
+        "redis" | "valkey" | "memcached" | "hazelcast" | "ehcache" => EntityKind::Cache,
+        _ => EntityKind::Datastore,
+    }
+}
+
+/// Host and port of a url, without credentials.
+fn authority(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    (!host.is_empty()).then_some(host)
+}
+
+fn split_port(address: &str) -> (&str, Option<i64>) {
+    if let Some(rest) = address.strip_prefix('[') {
+        let (host, after) = rest.split_once(']').unwrap_or((rest, ""));
+        return (host, after.strip_prefix(':').and_then(|port| port.parse().ok()));
+    }
+    match address.rsplit_once(':') {
+        // More than one colon: an IPv6 address without a port.
+        Some((host, port)) if !host.contains(':') => match port.parse() {
+            Ok(port) => (host, Some(port)),
+            Err(_) => (address, None),
+        },
+        _ => (address, None),
+    }
+}
+
+pub(super) fn text(value: &AnyValue) -> Option<&str> {
+    match &value.value {
+        Some(Value::StringValue(text)) if !text.is_empty() => Some(text),
+        _ => None,
+    }
+}
+
+fn integer(value: &AnyValue) -> Option<i64> {
+    match &value.value {
+        Some(Value::IntValue(number)) => Some(*number),
+        Some(Value::StringValue(text)) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+fn truth(value: &AnyValue) -> bool {
+    match &value.value {
+        Some(Value::BoolValue(truth)) => *truth,
+        Some(Value::StringValue(text)) => text.eq_ignore_ascii_case("true"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(key: &str, written: &str) -> KeyValue {
+        let value = match (written, written.parse::<i64>()) {
+            ("true", _) => Value::BoolValue(true),
+            (_, Ok(number)) if !written.starts_with('"') => Value::IntValue(number),
+            _ => Value::StringValue(written.trim_matches('"').to_owned()),
+        };
+        KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+    }
+
+    fn attributes(written: &str) -> Vec<KeyValue> {
+        written
+            .split_whitespace()
+            .map(|pair| pair.split_once('=').expect("key=value"))
+            .map(|(key, value)| attribute(key, value))
+            .collect()
+    }
+
+    #[test]
+    fn a_failure_is_the_servers_fault() {
+        for (written, status_error, failed) in [
+            ("", false, false),
+            ("", true, true),
+            ("http.response.status_code=200", false, false),
+            ("http.response.status_code=200", true, true),
+            ("http.response.status_code=503", false, true),
+            ("http.status_code=500", false, true),
+            ("http.status_code=\"502\"", false, true),
+            ("http.response.status_code=404", true, false),
+            ("http.status_code=429 error.type=\"429\"", true, false),
+            ("http.status_code=0", true, true),
+            ("error.type=java.net.SocketTimeoutException", false, true),
+            ("error.type=\"404\"", false, false),
+            ("error.type=\"503\"", false, true),
+            ("error.type=UNAVAILABLE", false, true),
+            ("error.type=NOT_FOUND", false, false),
+            ("rpc.grpc.status_code=0", false, false),
+            ("rpc.grpc.status_code=13", false, true),
+            ("rpc.grpc.status_code=14 http.status_code=200", false, true),
+            ("rpc.grpc.status_code=5", true, false),
+            ("rpc.grpc.status_code=8", true, false),
+            ("rpc.response.status_code=DEADLINE_EXCEEDED", true, true),
+            ("rpc.response.status_code=INVALID_ARGUMENT", true, false),
+            ("rpc.response.status_code=OK", false, false),
+            ("rpc.response.status_code=\"14\"", true, true),
+            ("rpc.connect_rpc.error_code=unavailable", false, true),
+            ("grpc.status=UNIMPLEMENTED", false, true),
+            ("db.system=postgresql db.response.status_code=40001", true, true),
+            ("error=true", false, true),
+        ] {
+            let attributes = attributes(written);
+            assert_eq!(
+                Facts::read(&attributes).failed(status_error),
+                failed,
+                "{written} with status error {status_error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_other_side_has_a_name_and_a_kind() {
+        use EntityKind::{Cache, Datastore, External, Queue};
+        for (written, expected) in [
+            ("http.request.method=GET", None),
+            ("server.address=api.example.com server.port=443", Some(("api.example.com", External))),
+            ("server.address=API.Example.com.", Some(("api.example.com", External))),
+            ("net.peer.name=pay.example.com net.peer.port=443", Some(("pay.example.com", External))),
+            ("http.url=https://user:secret@pay.example.com:8443/charge?card=1", Some(("pay.example.com", External))),
+            ("url.full=http://10.0.0.7/x", Some(("10.0.0.7", External))),
+            ("server.address=127.0.0.1 server.port=9000", Some(("127.0.0.1:9000", External))),
+            ("server.address=localhost server.port=9000", Some(("localhost:9000", External))),
+            ("server.address=::1 server.port=9000", Some(("ipv6/::1:9000", External))),
+            ("network.peer.address=192.0.2.4 server.port=80", Some(("192.0.2.4:80", External))),
+            ("http.host=shop.example.com:8080", Some(("shop.example.com", External))),
+            ("peer.service=ledger server.address=10.0.0.9", Some(("ledger", External))),
+            ("db.system=postgresql db.name=users net.peer.name=db-1", Some(("postgresql/users", Datastore))),
+            ("db.system.name=postgresql db.namespace=users", Some(("postgresql/users", Datastore))),
+            ("db.system=mysql server.address=db-1", Some(("mysql/db-1", Datastore))),
+            ("db.system=sqlite", Some(("sqlite", Datastore))),
+            ("db.system=redis db.name=\"0\" net.peer.name=cache-1", Some(("redis/cache-1", Cache))),
+            ("db.system=postgresql db.name=users peer.service=user-db", Some(("user-db", Datastore))),
+            ("messaging.system=kafka messaging.destination.name=orders", Some(("kafka/orders", Queue))),
+            ("messaging.system=rabbitmq messaging.destination=orders", Some(("rabbitmq/orders", Queue))),
+            (
+                "messaging.system=jms messaging.destination.name=tmp-1 messaging.destination.temporary=true",
+                Some(("jms", Queue)),
+            ),
+            (
+                "messaging.system=nats messaging.destination.name=c.17 messaging.destination.template=c.{id}",
+                Some(("nats/c.{id}", Queue)),
+            ),
+        ] {
+            let attributes = attributes(written);
+            let peer = Facts::read(&attributes).peer();
+            assert_eq!(peer.as_ref().map(|peer| (peer.name.as_str(), peer.kind)), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_was_spoken() {
+        for (written, expected) in [
+            ("http.method=GET", Some("http")),
+            ("http.request.method=GET", Some("http")),
+            ("rpc.system=grpc http.status_code=200", Some("grpc")),
+            ("db.system=postgresql", Some("sql")),
+            ("db.system.name=mongodb", Some("mongodb")),
+            ("messaging.system=kafka", Some("kafka")),
+            ("", None),
+        ] {
+            assert_eq!(Facts::read(&attributes(written)).protocol(), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn old_and_new_names_together_agree() {
+        let attributes = attributes("net.peer.name=old.example.com server.address=new.example.com");
+        assert_eq!(Facts::read(&attributes).peer().map(|peer| peer.name), Some("new.example.com".into()));
+    }
+}

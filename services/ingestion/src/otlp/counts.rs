@@ -1,0 +1,55 @@
+//! What the receiver took, refused, dropped or cut, each by name.
+
+use crate::count::Count;
+
+/// The counts of the OTLP receiver.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    /// Spans kept.
+    pub(crate) spans_accepted: Count,
+    /// Spans that cannot be right.
+    pub(crate) spans_rejected: Count,
+    /// Spans that were in memory already.
+    pub(crate) spans_duplicate: Count,
+    /// Spans settled.
+    pub(crate) spans_settled: Count,
+    /// Traces settled before their time because a bound was reached.
+    pub(crate) traces_cut: Count,
+    /// Exports refused because too much waits in the span log.
+    pub(crate) exports_refused_full: Count,
+    /// Rows of the span log that no version of this program can read.
+    pub(crate) rows_unreadable: Count,
+    /// Data points counted into buckets.
+    pub(crate) points_accepted: Count,
+    /// Data points that cannot be right.
+    pub(crate) points_rejected: Count,
+    /// Data points of metrics that say nothing about requests.
+    pub(crate) points_ignored: Count,
+    /// Data points that were counted already.
+    pub(crate) points_duplicate: Count,
+    /// First points of cumulative series that began too long ago to count from their start.
+    pub(crate) points_baseline: Count,
+    /// Cumulative series that went down.
+    pub(crate) series_reset: Count,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let count = |what| Count::new("otlp", what);
+        Self {
+            spans_accepted: count("spans_accepted"),
+            spans_rejected: count("spans_rejected"),
+            spans_duplicate: count("spans_duplicate"),
+            spans_settled: count("spans_settled"),
+            traces_cut: count("traces_cut"),
+            exports_refused_full: count("exports_refused_full"),
+            rows_unreadable: count("rows_unreadable"),
+            points_accepted: count("points_accepted"),
+            points_rejected: count("points_rejected"),
+            points_ignored: count("points_ignored"),
+            points_duplicate: count("points_duplicate"),
+            points_baseline: count("points_baseline"),
+            series_reset: count("series_reset"),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! OTLP/gRPC in: traces and metrics of any OpenTelemetry SDK or collector.
+//!
+//! **Traces.** An export is reduced to what joining needs (`reduce`, by the semantic conventions in `conventions`), made
+//! durable in the span log (`log`, several exports a transaction), and acknowledged. The settler reads the log in order,
+//! also after a restart, gathers spans into traces (`assembler`), joins each trace that came to rest (`join`: requests,
+//! calls, whose failure is whose), sums up (`tally`), and applies the sums and settles the rows of the log in one
+//! transaction: each span counts exactly once, whenever the process is killed.
+//!
+//! **Metrics.** Points of the server metrics of the conventions are picked out (`points`), what each adds to its series is
+//! found (`series`), and the increments of five-minute buckets are applied with the new states of the series in one
+//! transaction, before the export is acknowledged. Other metrics are accepted, counted and dropped.
+//!
+//! **Invariants.** What is acknowledged is durable. Rows that cannot be right are refused one by one, by the protocol's
+//! partial success. Everything is bounded: calls in flight, bytes of a message, bytes in the log, spans in memory; what is
+//! refused, dropped or cut is counted by name (`counts`), and RESOURCE_EXHAUSTED always says when to come again.
+//!
+//! **Deliberately unknown here**: operations, events, links and baggage (nothing is kept that nothing reads); sampling (a
+//! sampled trace counts as one).
+
+mod assembler;
+mod conventions;
+mod counts;
+mod join;
+mod log;
+mod points;
+mod receivers;
+mod reduce;
+mod series;
+mod settler;
+mod span;
+mod tally;
+
+#[cfg(test)]
+mod trace_tests;
+
+use std::sync::Arc;
+
+use attain_runtime::Shutdown;
+use attain_runtime::admission::Class;
+use attain_runtime::clock::Clock;
+use attain_runtime::readiness::Readiness;
+use attain_runtime::serve::Member;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::MetricsServiceServer;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::TraceServiceServer;
+use tokio::net::TcpListener;
+use tonic::codec::CompressionEncoding;
+use tonic::service::Routes;
+
+use crate::storage::Store;
+use crate::{Config, Error};
+use assembler::Patience;
+use counts::Counts;
+use log::SpanLog;
+use receivers::{MetricsReceiver, TraceReceiver};
+use settler::{Backlog, Settler};
+
+/// Largest export, in bytes before compression. SDKs send at most some hundred kilobytes, collectors some megabytes.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most spans settled in one transaction, those of one trace more: it takes well under a second, and others wait for it.
+const SPANS_PER_SETTLEMENT_MAX: usize = 20_000;
+
+/// The services that the health of the receiver is reported for.
+const SERVICE_NAMES: &[&str] =
+    &["opentelemetry.proto.collector.trace.v1.TraceService", "opentelemetry.proto.collector.metrics.v1.MetricsService"];
+
+/// Receives OTLP/gRPC on `listener` and settles what arrived, until `shutdown`; exports in flight end within the drain
+/// time. What is not settled then is settled after the next start.
+///
+/// # Errors
+/// Where the transport fails by itself.
+pub async fn serve(
+    config: Arc<Config>,
+    store: Store,
+    listener: TcpListener,
+    readiness: Readiness,
+    clock: Clock,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    let counts = Arc::new(Counts::default());
+    let backlog = Arc::new(Backlog::default());
+    let patience = Patience {
+        idle_ms: config.trace_idle_seconds as i64 * 1000,
+        max_ms: config.trace_max_seconds as i64 * 1000,
+        spans_per_trace_max: config.trace_spans_max,
+        spans_per_settlement_max: SPANS_PER_SETTLEMENT_MAX,
+    };
+    let settler = Settler::new(store.clone(), patience, config.spans_in_memory_max, Arc::clone(&counts));
+    let settling = tokio::spawn(settler.run(clock.clone(), Arc::clone(&backlog), shutdown.clone()));
+
+    let log = SpanLog::start(store.clone(), clock.clone(), backlog, config.span_log_bytes_max);
+    let traces = TraceReceiver { config: Arc::clone(&config), clock: clock.clone(), log, counts: Arc::clone(&counts) };
+    let metrics = MetricsReceiver { config: Arc::clone(&config), clock, store, counts };
+    let member = Member {
+        readiness,
+        service_names: SERVICE_NAMES,
+        listener,
+        limits: config.limits,
+        classify: |_| Class::Ingest,
+        drain: config.drain(),
+    };
+    let result = member.serve(routes(traces, metrics), shutdown).await;
+    // It ends by itself at the same shutdown; where serving failed alone, the process ends.
+    settling.abort();
+    Ok(result?)
+}
+
+fn routes(traces: TraceReceiver, metrics: MetricsReceiver) -> Routes {
+    let traces = TraceServiceServer::new(traces)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd);
+    let metrics = MetricsServiceServer::new(metrics)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd);
+    Routes::new(traces).add_service(metrics)
+}

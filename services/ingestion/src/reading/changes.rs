@@ -1,0 +1,71 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use attain_runtime::Shutdown;
+use futures::stream::{self, Stream};
+use tokio::sync::watch;
+
+use crate::Error;
+use crate::storage::{Change, Store};
+
+/// Changes read from the log at a time.
+const PAGE_CHANGES_MAX: usize = 1_000;
+
+struct Follower {
+    store: Store,
+    /// Sequence of the last change that was read.
+    after: u64,
+    read: VecDeque<Change>,
+    /// Wakes at every commit of this process.
+    newest: watch::Receiver<u64>,
+    poll: Duration,
+    shutdown: Shutdown,
+}
+
+/// Follows the change log of all tenants from a sequence number on, until shutdown. What is committed while nobody reads
+/// is read from the log afterwards: a slow reader falls behind, and never skips the newest change of a service. `poll` is
+/// how often to look for what other processes committed.
+pub(crate) fn follow_changes(
+    store: Store,
+    after: u64,
+    poll: Duration,
+    shutdown: Shutdown,
+) -> impl Stream<Item = Result<Change, Error>> + Send + 'static {
+    let newest = store.watch_changes();
+    let follower = Follower { store, after, read: VecDeque::new(), newest, poll, shutdown };
+    stream::unfold(Some(follower), |follower| async move {
+        let mut follower = follower?;
+        match follower.next_change().await {
+            Ok(Some(change)) => Some((Ok(change), Some(follower))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+}
+
+impl Follower {
+    /// The next change; `None` at shutdown.
+    async fn next_change(&mut self) -> Result<Option<Change>, Error> {
+        loop {
+            if self.shutdown.is_cancelled() {
+                return Ok(None);
+            }
+            if let Some(change) = self.read.pop_front() {
+                return Ok(Some(change));
+            }
+            // Marked as seen before the log is read: a commit in between wakes the wait below.
+            self.newest.borrow_and_update();
+            self.read = self.store.changes_after(self.after, PAGE_CHANGES_MAX).await?.into();
+            if let Some(last) = self.read.back() {
+                self.after = last.sequence;
+                continue;
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => {}
+                () = tokio::time::sleep(self.poll) => {}
+                // Never fails: the store holds the sender.
+                _ = self.newest.changed() => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use attain_runtime::Shutdown;
+use attain_runtime::clock::Clock;
+use attain_runtime::readiness::{Condition, Readiness};
+use attain_runtime::serve::Member;
+use tokio::net::TcpListener;
+use tonic::service::Routes;
+
+use crate::storage::Store;
+use crate::transport::{SERVICE_NAME, Transport, classify};
+use crate::{Config, Error, otlp, prometheus};
+
+/// How often it is looked whether storage still answers.
+const STORAGE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Runs ingestion until `shutdown`: the mesh's gRPC service on `listener`, OTLP/gRPC on `otlp_listener`. Calls in flight
+/// end within the drain time.
+///
+/// # Errors
+/// Where a setting cannot be right, storage cannot be opened, or the transport fails by itself.
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    otlp_listener: TcpListener,
+    clock: Clock,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    config.validate()?;
+    let config = Arc::new(config);
+    let readiness = Readiness::new("ingestion", clock.now_ms());
+    let storage = readiness.require("storage", "not opened yet");
+    let store = Store::open(&config.database_url, config.capacity()).await?;
+    storage.met(store.dialect_name());
+    let watch = tokio::spawn(watch_storage(store.clone(), storage));
+
+    let following = prometheus::follow(&config, &store, &readiness, &clock, &shutdown)?;
+    let receiving = otlp::serve(
+        Arc::clone(&config),
+        store.clone(),
+        otlp_listener,
+        readiness.clone(),
+        clock.clone(),
+        shutdown.clone(),
+    );
+
+    let service = Transport::service(store.clone(), Arc::clone(&config), clock, shutdown.clone());
+    let member = Member {
+        readiness,
+        service_names: &[SERVICE_NAME],
+        listener,
+        limits: config.limits,
+        classify,
+        drain: config.drain(),
+    };
+    // One that fails by itself ends both.
+    let serving = async { member.serve(Routes::new(service), shutdown).await.map_err(Error::from) };
+    let result = futures::future::try_join(serving, receiving).await.map(drop);
+    if let Some(following) = following {
+        following.abort();
+    }
+    watch.abort();
+    store.close().await;
+    result
+}
+
+/// Keeps the readiness condition true to whether storage answers.
+async fn watch_storage(store: Store, condition: Condition) {
+    let mut answers = true;
+    loop {
+        tokio::time::sleep(STORAGE_CHECK_INTERVAL).await;
+        match store.check().await {
+            Ok(()) => condition.met(store.dialect_name()),
+            Err(error) => {
+                if answers {
+                    tracing::error!(error = %error, "storage does not answer");
+                }
+                condition.unmet(format!("{} does not answer", store.dialect_name()));
+                answers = false;
+                continue;
+            }
+        }
+        answers = true;
+    }
+}

@@ -1,0 +1,172 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use attain_runtime::database::Dialect;
+use attain_vocabulary::{EntityId, TenantId};
+use sqlx::{Any, Transaction};
+
+use super::Store;
+use super::rows::{column, count, insert_many, select_in, stored};
+use crate::Error;
+
+/// What changed. Topology sorts first, so that of one write the newest sequence of it is known from its count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChangeKind {
+    /// Entity or outgoing dependencies.
+    Topology,
+    /// SLI buckets.
+    Sli,
+    /// Incidents.
+    Incident,
+}
+
+/// The newest change of one kind of one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Position in the order of all changes.
+    pub sequence: u64,
+    /// Whose.
+    pub tenant: TenantId,
+    /// What changed.
+    pub kind: ChangeKind,
+    /// Of which service.
+    pub service: EntityId,
+}
+
+/// Sequence numbers of the newest changes of one service; 0 for never.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeHead {
+    /// The service.
+    pub service: EntityId,
+    /// Entity or outgoing dependencies.
+    pub topology_sequence: u64,
+    /// SLI buckets.
+    pub sli_sequence: u64,
+    /// Incidents.
+    pub incident_sequence: u64,
+}
+
+pub(super) struct Appended {
+    pub(super) newest: u64,
+    pub(super) topology: Option<u64>,
+}
+
+impl ChangeKind {
+    fn number(self) -> i64 {
+        match self {
+            Self::Topology => 1,
+            Self::Sli => 2,
+            Self::Incident => 3,
+        }
+    }
+
+    fn from_number(number: i64) -> Result<Self, Error> {
+        match number {
+            1 => Ok(Self::Topology),
+            2 => Ok(Self::Sli),
+            3 => Ok(Self::Incident),
+            number => Err(Error::Corrupt(format!("{number} is no kind of change"))),
+        }
+    }
+}
+
+/// Hands out numbers and writes the changes. The counter's row stays locked until the transaction ends.
+pub(super) async fn append_changes(
+    transaction: &mut Transaction<'static, Any>,
+    dialect: Dialect,
+    tenant: &str,
+    changed: &BTreeSet<(ChangeKind, EntityId)>,
+) -> Result<Appended, Error> {
+    let newest = allocate(transaction, "changes", changed.len()).await?;
+    let first = newest - changed.len() as u64 + 1;
+    let rows: Vec<(u64, ChangeKind, &EntityId)> =
+        changed.iter().enumerate().map(|(i, (kind, service))| (first + i as u64, *kind, service)).collect();
+    let statement = (
+        "INSERT INTO changes (tenant_id, service_id, kind, sequence)",
+        4,
+        "ON CONFLICT (tenant_id, service_id, kind) DO UPDATE SET sequence = excluded.sequence",
+    );
+    insert_many(transaction, dialect, statement, &rows, |query, (sequence, kind, service)| {
+        query.bind(tenant.to_owned()).bind(service.to_string()).bind(kind.number()).bind(stored(*sequence))
+    })
+    .await?;
+    let topology =
+        rows.iter().filter(|(_, kind, _)| *kind == ChangeKind::Topology).map(|(sequence, ..)| *sequence).max();
+    Ok(Appended { newest, topology })
+}
+
+/// The last of `amount` new numbers of a counter.
+pub(super) async fn allocate(
+    transaction: &mut Transaction<'static, Any>,
+    counter: &'static str,
+    amount: usize,
+) -> Result<u64, Error> {
+    let row = sqlx::query("UPDATE counters SET last = last + $1 WHERE name = $2 RETURNING last")
+        .bind(stored(amount as u64))
+        .bind(counter)
+        .fetch_one(&mut **transaction)
+        .await?;
+    count(&row, "last")
+}
+
+impl Store {
+    /// Changes of all tenants with a greater sequence number, in their order, at most `limit`. A change that a newer one
+    /// of the same service and kind overtook is left out.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn changes_after(&self, sequence: u64, limit: usize) -> Result<Vec<Change>, Error> {
+        let rows = sqlx::query(
+            "SELECT sequence, tenant_id, service_id, kind FROM changes WHERE sequence > $1 ORDER BY sequence LIMIT $2",
+        )
+        .bind(stored(sequence))
+        .bind(stored(limit as u64))
+        .fetch_all(self.database.pool())
+        .await?;
+        let read = |row: &sqlx::any::AnyRow| {
+            Ok(Change {
+                sequence: count(row, "sequence")?,
+                tenant: super::record::tenant(&column::<String>(row, "tenant_id")?)?,
+                kind: ChangeKind::from_number(column(row, "kind")?)?,
+                service: super::record::entity_id(&column::<String>(row, "service_id")?)?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// The newest changes of those services among `services` that are known, in lexical order.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn change_heads(
+        &self,
+        tenant: &TenantId,
+        services: &BTreeSet<EntityId>,
+    ) -> Result<Vec<ChangeHead>, Error> {
+        let keys: Vec<&str> = services.iter().map(EntityId::as_str).collect();
+        let mut transaction = self.begin_read().await?;
+        let rows = select_in(
+            &mut transaction,
+            ("SELECT service_id, kind, sequence FROM changes WHERE tenant_id = $1 AND service_id IN", 1),
+            &keys,
+            |query| query.bind(tenant.as_str().to_owned()),
+            |query, key| query.bind(key.to_owned()),
+        )
+        .await?;
+        transaction.commit().await?;
+        let mut heads: BTreeMap<String, ChangeHead> = BTreeMap::new();
+        for row in &rows {
+            let name: String = column(row, "service_id")?;
+            let service = super::record::entity_id(&name)?;
+            let empty = ChangeHead { service, topology_sequence: 0, sli_sequence: 0, incident_sequence: 0 };
+            let head = heads.entry(name).or_insert(empty);
+            let sequence = count(row, "sequence")?;
+            match ChangeKind::from_number(column(row, "kind")?)? {
+                ChangeKind::Topology => head.topology_sequence = sequence,
+                ChangeKind::Sli => head.sli_sequence = sequence,
+                ChangeKind::Incident => head.incident_sequence = sequence,
+            }
+        }
+        // An incident may name a service of which nothing else is known; it is not a known service.
+        Ok(heads.into_values().filter(|head| head.topology_sequence > 0).collect())
+    }
+}

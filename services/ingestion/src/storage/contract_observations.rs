@@ -1,0 +1,256 @@
+//! What the store promises to observers, on both databases.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use attain_vocabulary::{DependencyMode, EntityKind, LatencyHistogram, Source};
+
+use super::testing::{bucket, edge, id, on_both_databases, tenant};
+use super::{BucketSpan, DeclaredEdge, PendingSpans, Store};
+use crate::Error;
+use crate::domain::{
+    BucketMode, DependencyTerms, EntityDeclaration, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity,
+    SettledSpans, Sightings,
+};
+
+on_both_databases!(
+    sightings_add_up_beside_what_is_declared,
+    buckets_of_several_sources_are_kept_apart_and_read_as_one,
+    counter_states_are_read_and_written_in_the_transaction,
+    silent_counters_are_forgotten_by_their_keys,
+    spans_wait_in_order_until_they_are_settled,
+    each_span_counts_once_whenever_the_process_ends,
+    a_full_tenant_keeps_what_concerns_known_names,
+);
+
+const ALL: BucketSpan = BucketSpan { start_ms: 0, end_ms: i64::MAX };
+
+fn seen(call_count: u64, first_seen_ms: i64) -> Sightings {
+    Sightings {
+        first_seen_ms: Some(first_seen_ms),
+        last_seen_ms: Some(first_seen_ms + 5),
+        call_count,
+        calling_request_count: call_count / 2,
+        failure_count: 1,
+        rescued_count: 1,
+        latency: Some(LatencyHistogram::from_explicit(&[10.0], &[call_count, 0]).expect("valid")),
+    }
+}
+
+fn observed_edge(sightings: Sightings) -> ObservedEdge {
+    let key = edge("checkout", "payment");
+    ObservedEdge { key, source: Source::Traces, asynchronous: Some(true), protocol: Some("grpc".into()), sightings }
+}
+
+fn observed_bucket(source: Source, mode: BucketMode, bucket: attain_vocabulary::SliBucket) -> ObservedBucket {
+    ObservedBucket { service: id("checkout"), source, mode, bucket }
+}
+
+async fn sightings_add_up_beside_what_is_declared(store: &Store) {
+    let acme = tenant("acme");
+    let entity = |request_count| ObservedEntity {
+        id: id("checkout"),
+        kind: Some(EntityKind::Service),
+        source: Source::Traces,
+        request_count,
+    };
+    let callee = ObservedEntity {
+        id: id("payment"),
+        kind: Some(EntityKind::External),
+        source: Source::Traces,
+        request_count: 0,
+    };
+    let batch = ObservationBatch {
+        entities: vec![entity(5), callee],
+        edges: vec![observed_edge(seen(10, 100)), observed_edge(seen(10, 50))],
+        ..ObservationBatch::default()
+    };
+    let first = store.observe(&acme, &[], |_| batch.clone()).await.expect("applied");
+    let second = store.observe(&acme, &[], |_| batch.clone()).await.expect("applied");
+    assert!(second > first, "what was seen is part of the topology");
+
+    let topology = store.topology(&acme).await.expect("read");
+    let edge_seen = &topology.dependencies[0];
+    assert_eq!(
+        (edge_seen.terms.mode, edge_seen.terms.protocol.as_deref()),
+        (Some(DependencyMode::Async), Some("grpc"))
+    );
+    assert_eq!((edge_seen.terms.call_rate, edge_seen.sightings.call_count), (Some(4.0), 40));
+    assert_eq!((edge_seen.sightings.first_seen_ms, edge_seen.sightings.last_seen_ms), (Some(50), Some(105)));
+    assert_eq!(edge_seen.sightings.latency.as_ref().map(LatencyHistogram::count), Some(40));
+    assert_eq!(topology.entities[1].kind(), EntityKind::External);
+
+    let declared = DeclaredEdge { key: edge("checkout", "payment"), said: DependencyTerms::hard(), listed: false };
+    store.declare(&acme, vec![EntityDeclaration::named(id("payment"))], vec![declared]).await.expect("declared");
+    let merged = store.topology(&acme).await.expect("read").dependencies.remove(0);
+    assert_eq!(merged.terms.mode, Some(DependencyMode::Hard));
+    assert_eq!(merged.sightings.call_count, 40);
+    assert_eq!(merged.sources, BTreeSet::from([Source::Declared, Source::Traces]));
+    // An empty batch is no change.
+    let version = store.topology(&acme).await.expect("read").version;
+    assert_eq!(store.observe(&acme, &[], |_| ObservationBatch::default()).await.expect("applied"), version);
+}
+
+async fn buckets_of_several_sources_are_kept_apart_and_read_as_one(store: &Store) {
+    let acme = tenant("acme");
+    let rows = |n| {
+        vec![
+            observed_bucket(Source::Traces, BucketMode::Add, bucket(n, 10, 4, Some(2))),
+            observed_bucket(Source::OtlpMetrics, BucketMode::Replace, bucket(n, 100, 20, None)),
+        ]
+    };
+    let batch = ObservationBatch { buckets: (1..=30).flat_map(rows).collect(), ..ObservationBatch::default() };
+    store.observe(&acme, &[], |_| batch.clone()).await.expect("applied");
+    store.observe(&acme, &[], |_| batch.clone()).await.expect("applied");
+    let twice = ObservationBatch { buckets: [rows(31), rows(31)].concat(), ..ObservationBatch::default() };
+    store.observe(&acme, &[], |_| twice).await.expect("applied");
+
+    let (mut starts, mut span) = (Vec::new(), ALL);
+    loop {
+        let page = store.sli_page(&acme, &id("checkout"), span, 3, true).await.expect("read");
+        assert!(!page.buckets.is_empty() && page.buckets.len() <= 3);
+        for merged in &page.buckets {
+            assert_eq!((merged.bucket.counts.valid(), merged.bucket.counts.bad()), (100, 20));
+            assert_eq!(merged.bucket.counts.inherited_bad(), Some(10), "the traces' half of the failures");
+            starts.push(merged.bucket.start_ms / attain_vocabulary::BUCKET_MS);
+        }
+        let Some(next) = page.next_start_ms else { break };
+        span.start_ms = next;
+    }
+    assert_eq!(starts, (1..=31).collect::<Vec<i64>>());
+    let summary = store.data_summary(&acme, &id("checkout")).await.expect("read");
+    assert_eq!((summary.bucket_count, summary.sources.len()), (31, 2));
+    let mut write = store.begin_write(&acme).await.expect("begun");
+    let starts = [attain_vocabulary::BUCKET_MS];
+    let (_, traces) = write.stored_buckets(&id("checkout"), Source::Traces, &starts).await.expect("read").remove(0);
+    assert_eq!((traces.counts.valid(), traces.counts.inherited_bad()), (20, Some(4)));
+    assert_eq!(traces.latency.map(|latency| latency.count()), Some(20));
+}
+
+async fn counter_states_are_read_and_written_in_the_transaction(store: &Store) {
+    let acme = tenant("acme");
+    let keys = ["requests".to_owned(), "errors".to_owned()];
+    let count_up = |states: &BTreeMap<String, Vec<u8>>| {
+        let last = states.get("requests").map_or(0, |state| state[0]);
+        let errors = (last == 0).then(|| vec![7]);
+        let counter_states =
+            BTreeMap::from([("requests".to_owned(), Some(vec![last + 1])), ("errors".to_owned(), errors)]);
+        ObservationBatch { counter_states, ..ObservationBatch::default() }
+    };
+    // Many at once: each sees what the one before wrote.
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let (store, acme, keys) = (store.clone(), acme.clone(), keys.clone());
+            tokio::spawn(async move { store.observe(&acme, &keys, count_up).await.expect("applied") })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("run");
+    }
+    let read = std::sync::Mutex::new(BTreeMap::new());
+    let look = |states: &BTreeMap<String, Vec<u8>>| {
+        read.lock().expect("whole").clone_from(states);
+        ObservationBatch::default()
+    };
+    store.observe(&acme, &keys, look).await.expect("applied");
+    assert_eq!(*read.lock().expect("whole"), BTreeMap::from([("requests".to_owned(), vec![8])]));
+}
+
+async fn silent_counters_are_forgotten_by_their_keys(store: &Store) {
+    let keys = ["a/1", "a/2", "a/3", "b/1"].map(String::from);
+    for name in ["acme", "other"] {
+        let counter_states = keys.iter().map(|key| (key.clone(), Some(vec![1]))).collect();
+        let batch = ObservationBatch { counter_states, ..ObservationBatch::default() };
+        store.observe(&tenant(name), &[], |_| batch).await.expect("applied");
+    }
+    store.forget_counter_states("a/", "a/3").await.expect("forgotten");
+    for name in ["acme", "other"] {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let look = move |states: &BTreeMap<String, Vec<u8>>| {
+            sender.send(states.keys().cloned().collect::<Vec<_>>()).expect("somebody listens");
+            ObservationBatch::default()
+        };
+        store.observe(&tenant(name), &keys, look).await.expect("applied");
+        assert_eq!(receiver.recv().expect("told"), ["a/3", "b/1"]);
+    }
+}
+
+fn settled(spans: &PendingSpans, remaining: Option<Vec<u8>>) -> SettledSpans {
+    SettledSpans { sequence: spans.sequence, revision: spans.revision, remaining }
+}
+
+async fn spans_wait_in_order_until_they_are_settled(store: &Store) {
+    let (acme, other) = (tenant("acme"), tenant("other"));
+    let payloads = vec![(acme.clone(), vec![1u8; 10]), (other.clone(), vec![2; 20]), (acme.clone(), vec![3; 30])];
+    let sequences = store.append_spans(1_000, &payloads).await.expect("kept");
+    assert!(sequences.is_sorted_by(|a, b| a < b) && sequences.len() == 3);
+    let size = store.span_log_size().await.expect("read");
+    assert_eq!((size.row_count, size.payload_bytes), (3, 60));
+    let pending = store.pending_spans(0, 10).await.expect("read");
+    assert_eq!(pending.iter().map(|spans| spans.payload[0]).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(store.pending_spans(sequences[0], 1).await.expect("read"), pending[1..2]);
+
+    let work = vec![settled(&pending[0], None), settled(&pending[2], Some(vec![9]))];
+    let batch = ObservationBatch { settled_spans: work.clone(), ..ObservationBatch::default() };
+    store.observe(&acme, &[], |_| batch.clone()).await.expect("settled");
+    let left = store.pending_spans(0, 10).await.expect("read");
+    assert_eq!(left.iter().map(|spans| spans.sequence).collect::<Vec<_>>(), sequences[1..]);
+    assert_eq!((left[1].remaining.as_deref(), left[1].revision), (Some(&[9u8][..]), 1));
+    assert_eq!((left[0].tenant.clone(), left[0].received_ms), (other, 1_000));
+
+    // The same work once more, and another tenant's row, are refused whole.
+    let with_buckets = |settled_spans| ObservationBatch {
+        buckets: vec![observed_bucket(Source::Traces, BucketMode::Add, bucket(1, 1, 0, None))],
+        settled_spans,
+        ..ObservationBatch::default()
+    };
+    for work in [work, vec![settled(&left[0], None)]] {
+        let refused = store.observe(&acme, &[], |_| with_buckets(work.clone())).await;
+        assert!(matches!(refused, Err(Error::AlreadySettled { .. })), "{refused:?}");
+    }
+    assert!(store.sli_page(&acme, &id("checkout"), ALL, 1, true).await.expect("read").buckets.is_empty());
+    assert_eq!(store.pending_spans(0, 10).await.expect("read"), left);
+}
+
+/// A process that ends between acknowledgement and settlement, or in the middle of it, leaves what it left here: an
+/// appended row, and a transaction that nobody committed.
+async fn each_span_counts_once_whenever_the_process_ends(store: &Store) {
+    let acme = tenant("acme");
+    store.append_spans(1, &[(acme.clone(), vec![1])]).await.expect("kept");
+    let work = |pending: &[PendingSpans]| ObservationBatch {
+        edges: vec![observed_edge(seen(10, 100))],
+        buckets: vec![observed_bucket(Source::Traces, BucketMode::Add, bucket(1, 10, 1, Some(1)))],
+        counter_states: BTreeMap::from([("k".to_owned(), Some(vec![1]))]),
+        settled_spans: pending.iter().map(|spans| settled(spans, None)).collect(),
+        ..ObservationBatch::default()
+    };
+    let pending = store.pending_spans(0, 10).await.expect("read");
+    let mut ended = store.begin_write(&acme).await.expect("begun");
+    ended.apply(work(&pending)).await.expect("applied, not committed");
+    drop(ended);
+    assert_eq!(store.pending_spans(0, 10).await.expect("read"), pending, "nothing was settled");
+    assert!(store.topology(&acme).await.expect("read").dependencies.is_empty(), "nothing was counted");
+
+    store.observe(&acme, &[], |_| work(&pending)).await.expect("settled");
+    let again = store.observe(&acme, &[], |_| work(&pending)).await;
+    assert!(matches!(again, Err(Error::AlreadySettled { .. })));
+    assert!(store.pending_spans(0, 10).await.expect("read").is_empty());
+    assert_eq!(store.topology(&acme).await.expect("read").dependencies[0].sightings.call_count, 10);
+    let page = store.sli_page(&acme, &id("checkout"), ALL, 10, true).await.expect("read");
+    assert_eq!(page.buckets[0].bucket.counts.valid(), 10);
+}
+
+async fn a_full_tenant_keeps_what_concerns_known_names(store: &Store) {
+    let acme = tenant("acme");
+    let many = (0..1_999).map(|i| EntityDeclaration::named(id(&format!("s{i}"))));
+    let known = many.chain([EntityDeclaration::named(id("checkout"))]).collect();
+    store.declare(&acme, known, Vec::new()).await.expect("just fits");
+    let batch = ObservationBatch {
+        edges: vec![observed_edge(seen(10, 100))],
+        buckets: vec![observed_bucket(Source::Traces, BucketMode::Add, bucket(1, 10, 1, Some(1)))],
+        ..ObservationBatch::default()
+    };
+    store.observe(&acme, &[], |_| batch).await.expect("applied");
+    let topology = store.topology(&acme).await.expect("read");
+    assert!(topology.dependencies.is_empty() && topology.entities.len() == 2_000);
+    assert_eq!(store.sli_page(&acme, &id("checkout"), ALL, 1, true).await.expect("read").buckets.len(), 1);
+}

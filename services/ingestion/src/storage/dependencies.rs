@@ -1,0 +1,243 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use attain_vocabulary::{EntityId, Source, TenantId};
+use sqlx::any::AnyRow;
+
+use super::Store;
+use super::changes::ChangeKind;
+use super::entities::{WhenFull, read_entity};
+use super::record::{
+    decode_histogram, decode_terms, encode_histogram, encode_terms, entity_id, invalid, source, source_number,
+};
+use super::rows::{column, count, insert_many, select_in, stored};
+use super::write::Write;
+use crate::Error;
+use crate::domain::{
+    Dependency, DependencyKey, DependencyStatement, DependencyTerms, Entity, EntityDeclaration, Sightings,
+    merge_statements,
+};
+
+/// An edge as declared: what is said of it, and whether a `depends_on` list names it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeclaredEdge {
+    /// Caller and callee.
+    pub key: DependencyKey,
+    /// What is said; what is left out keeps its stored value.
+    pub said: DependencyTerms,
+    /// Whether it is hard where nothing else is or was declared.
+    pub listed: bool,
+}
+
+/// Everything that is known of a tenant's topology at one version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Topology {
+    /// Sequence number of the newest topology change that it holds; 0 for none.
+    pub version: u64,
+    /// In lexical order.
+    pub entities: Vec<Entity>,
+    /// In lexical order of caller and callee.
+    pub dependencies: Vec<Dependency>,
+}
+
+const COLUMNS: &str = "SELECT caller_id, callee_id, source, terms, first_seen_ms, last_seen_ms, call_count, \
+     calling_request_count, failure_count, rescued_count, latency FROM dependencies WHERE tenant_id = $1";
+
+type Statements = BTreeMap<DependencyKey, DependencyStatement>;
+
+impl Store {
+    /// Adds or updates services and edges. Nodes that only an edge names are created. The topology version after it.
+    ///
+    /// # Errors
+    /// [`Error::TenantFull`], or where storage does not answer.
+    pub async fn declare(
+        &self,
+        tenant: &TenantId,
+        entities: Vec<EntityDeclaration>,
+        edges: Vec<DeclaredEdge>,
+    ) -> Result<u64, Error> {
+        let mut write = self.begin_write(tenant).await?;
+        let mut said: BTreeMap<EntityId, Vec<EntityDeclaration>> = BTreeMap::new();
+        for declaration in entities {
+            said.entry(declaration.id.clone()).or_default().push(declaration);
+        }
+        let ends = edges.iter().flat_map(|edge| [edge.key.caller(), edge.key.callee()]);
+        let ids: BTreeSet<EntityId> = said.keys().chain(ends).cloned().collect();
+        write
+            .update_entities(&ids, WhenFull::Refuse, |entity| {
+                for declaration in said.get(&entity.id).into_iter().flatten() {
+                    entity.declare(declaration.clone());
+                }
+                if entity.sources.is_empty() {
+                    entity.sources.insert(Source::Declared);
+                }
+            })
+            .await?;
+        let mut terms: BTreeMap<DependencyKey, (DependencyTerms, bool)> = BTreeMap::new();
+        for edge in edges {
+            let (earlier, listed) = terms.remove(&edge.key).unwrap_or_default();
+            terms.insert(edge.key, (edge.said.or(earlier), edge.listed || listed));
+        }
+        let keys = terms.keys().cloned().collect();
+        write
+            .update_statements(&keys, Source::Declared, WhenFull::Refuse, |statement| {
+                let Some((said, listed)) = terms.get(&statement.key) else { return };
+                let shorthand = if *listed { DependencyTerms::hard() } else { DependencyTerms::default() };
+                statement.terms = said.clone().or(std::mem::take(&mut statement.terms)).or(shorthand);
+            })
+            .await?;
+        write.commit().await
+    }
+
+    /// Everything that is known of the tenant's topology.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn topology(&self, tenant: &TenantId) -> Result<Topology, Error> {
+        let mut transaction = self.begin_read().await?;
+        let version = sqlx::query("SELECT topology_version FROM tenants WHERE tenant_id = $1")
+            .bind(tenant.as_str())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let entities = sqlx::query("SELECT id, record, request_count FROM entities WHERE tenant_id = $1 ORDER BY id")
+            .bind(tenant.as_str())
+            .fetch_all(&mut *transaction)
+            .await?;
+        let statements = sqlx::query(sqlx::AssertSqlSafe(format!("{COLUMNS} ORDER BY caller_id, callee_id, source")))
+            .bind(tenant.as_str())
+            .fetch_all(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        let entities = entities.iter().map(read_entity).collect::<Result<Vec<_>, _>>()?;
+        let dependencies = merged(&entities, &statements)?;
+        let version = version.map_or(Ok(0), |row| count(&row, "topology_version"))?;
+        Ok(Topology { version, entities, dependencies })
+    }
+}
+
+impl Write {
+    /// Reads what `source` says of edges, new ones empty, lets `update` change each, and writes those that differ.
+    pub(super) async fn update_statements(
+        &mut self,
+        keys: &BTreeSet<DependencyKey>,
+        source: Source,
+        when_full: WhenFull,
+        update: impl Fn(&mut DependencyStatement) + Send,
+    ) -> Result<(), Error> {
+        let known = self.statements(keys, source).await?;
+        let new = keys.iter().filter(|key| !known.contains_key(key)).count();
+        let mut room = if new == 0 { 0 } else { self.statement_room().await? };
+        if new > room && when_full == WhenFull::Refuse {
+            return Err(Error::TenantFull { what: "dependencies", max: self.capacity.dependencies_max });
+        }
+        let mut changed = Vec::new();
+        for key in keys {
+            let before = known.get(key);
+            if before.is_none() {
+                let Some(left) = room.checked_sub(1) else { continue };
+                room = left;
+            }
+            let mut after = before.cloned().unwrap_or_else(|| empty(key.clone(), source));
+            update(&mut after);
+            if before != Some(&after) {
+                changed.push(after);
+            }
+        }
+        self.write_statements(&changed).await
+    }
+
+    async fn statements(&mut self, keys: &BTreeSet<DependencyKey>, source: Source) -> Result<Statements, Error> {
+        let callers: BTreeSet<&str> = keys.iter().map(|key| key.caller().as_str()).collect();
+        let callers: Vec<&str> = callers.into_iter().collect();
+        let tenant = self.tenant.clone();
+        let rows = select_in(
+            &mut self.transaction,
+            (&format!("{COLUMNS} AND source = $2 AND caller_id IN"), 2),
+            &callers,
+            |query| query.bind(tenant.clone()).bind(source_number(source)),
+            |query, caller| query.bind(caller.to_owned()),
+        )
+        .await?;
+        let mut statements = Statements::new();
+        for row in &rows {
+            let statement = read_statement(row)?;
+            if keys.contains(&statement.key) {
+                statements.insert(statement.key.clone(), statement);
+            }
+        }
+        Ok(statements)
+    }
+
+    async fn statement_room(&mut self) -> Result<usize, Error> {
+        let row = sqlx::query("SELECT COUNT(*) AS kept FROM dependencies WHERE tenant_id = $1")
+            .bind(self.tenant.clone())
+            .fetch_one(&mut *self.transaction)
+            .await?;
+        let kept = usize::try_from(count(&row, "kept")?).unwrap_or(usize::MAX);
+        Ok(self.capacity.dependencies_max.saturating_sub(kept))
+    }
+
+    async fn write_statements(&mut self, statements: &[DependencyStatement]) -> Result<(), Error> {
+        let tenant = self.tenant.clone();
+        let sql = (
+            "INSERT INTO dependencies (tenant_id, caller_id, callee_id, source, terms, first_seen_ms, last_seen_ms, \
+             call_count, calling_request_count, failure_count, rescued_count, latency)",
+            12,
+            "ON CONFLICT (tenant_id, caller_id, callee_id, source) DO UPDATE SET terms = excluded.terms, \
+             first_seen_ms = excluded.first_seen_ms, last_seen_ms = excluded.last_seen_ms, \
+             call_count = excluded.call_count, calling_request_count = excluded.calling_request_count, \
+             failure_count = excluded.failure_count, rescued_count = excluded.rescued_count, latency = excluded.latency",
+        );
+        insert_many(&mut self.transaction, self.dialect, sql, statements, |query, statement| {
+            let seen = &statement.sightings;
+            query
+                .bind(tenant.clone())
+                .bind(statement.key.caller().to_string())
+                .bind(statement.key.callee().to_string())
+                .bind(source_number(statement.source))
+                .bind(encode_terms(&statement.terms))
+                .bind(seen.first_seen_ms)
+                .bind(seen.last_seen_ms)
+                .bind(stored(seen.call_count))
+                .bind(stored(seen.calling_request_count))
+                .bind(stored(seen.failure_count))
+                .bind(stored(seen.rescued_count))
+                .bind(seen.latency.as_ref().map(encode_histogram))
+        })
+        .await?;
+        statements.iter().for_each(|statement| self.changed(ChangeKind::Topology, statement.key.caller()));
+        Ok(())
+    }
+}
+
+fn empty(key: DependencyKey, source: Source) -> DependencyStatement {
+    DependencyStatement { key, source, terms: DependencyTerms::default(), sightings: Sightings::default() }
+}
+
+/// Rows of the same edge stand together.
+fn merged(entities: &[Entity], rows: &[AnyRow]) -> Result<Vec<Dependency>, Error> {
+    let requests: BTreeMap<&EntityId, u64> = entities.iter().map(|entity| (&entity.id, entity.request_count)).collect();
+    let statements = rows.iter().map(read_statement).collect::<Result<Vec<_>, Error>>()?;
+    let groups = statements.chunk_by(|a, b| a.key == b.key);
+    let merge = |group: &[DependencyStatement]| {
+        let caller_requests = group.first().and_then(|first| requests.get(first.key.caller())).copied();
+        merge_statements(group.to_vec(), caller_requests.unwrap_or(0))
+    };
+    Ok(groups.filter_map(merge).collect())
+}
+
+fn read_statement(row: &AnyRow) -> Result<DependencyStatement, Error> {
+    let id = |name| entity_id(&column::<String>(row, name)?);
+    let key = DependencyKey::new(id("caller_id")?, id("callee_id")?).map_err(invalid)?;
+    let latency: Option<&[u8]> = column(row, "latency")?;
+    let sightings = Sightings {
+        first_seen_ms: column(row, "first_seen_ms")?,
+        last_seen_ms: column(row, "last_seen_ms")?,
+        call_count: count(row, "call_count")?,
+        calling_request_count: count(row, "calling_request_count")?,
+        failure_count: count(row, "failure_count")?,
+        rescued_count: count(row, "rescued_count")?,
+        latency: latency.map(decode_histogram).transpose()?,
+    };
+    let terms = decode_terms(column(row, "terms")?)?;
+    Ok(DependencyStatement { key, source: source(column(row, "source")?)?, terms, sightings })
+}

@@ -1,0 +1,206 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use attain_vocabulary::{EntityId, Source, TenantId, UnixMillis};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction};
+
+use super::Store;
+use super::changes::ChangeKind;
+use super::record::{decode_entity, encode_entity, source};
+use super::rows::{column, count, insert_many, select_in, stored};
+use super::write::Write;
+use crate::Error;
+use crate::domain::Entity;
+
+/// What becomes of new rows when the tenant has as many as are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WhenFull {
+    /// The write fails.
+    Refuse,
+    /// They are left out, the rest is kept.
+    Ignore,
+}
+
+/// How much is known of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DataSummary {
+    /// Starts of the oldest and the newest bucket.
+    pub first_and_last_ms: Option<(UnixMillis, UnixMillis)>,
+    /// Buckets, whoever measured them.
+    pub bucket_count: u64,
+    /// Who measured them.
+    pub sources: BTreeSet<Source>,
+    /// Direct dependencies.
+    pub dependency_count: u64,
+    /// Direct callers.
+    pub dependent_count: u64,
+}
+
+const COLUMNS: &str = "SELECT id, record, request_count FROM entities WHERE tenant_id = $1";
+
+impl Write {
+    /// Reads entities, new ones with nothing but their names, lets `update` change each, and writes those that differ.
+    /// Names left out because the tenant is full.
+    pub(super) async fn update_entities(
+        &mut self,
+        ids: &BTreeSet<EntityId>,
+        when_full: WhenFull,
+        update: impl Fn(&mut Entity) + Send,
+    ) -> Result<BTreeSet<EntityId>, Error> {
+        let known = self.entities(ids).await?;
+        let new: BTreeSet<&EntityId> = ids.iter().filter(|id| !known.contains_key(id)).collect();
+        let room = if new.is_empty() { 0 } else { self.entity_room().await? };
+        if new.len() > room && when_full == WhenFull::Refuse {
+            return Err(Error::TenantFull { what: "entities", max: self.capacity.entities_max });
+        }
+        let ignored: BTreeSet<EntityId> = new.into_iter().skip(room).cloned().collect();
+        let mut changed = Vec::new();
+        for id in ids.difference(&ignored) {
+            let before = known.get(id);
+            let mut after = before.cloned().unwrap_or_else(|| Entity::named(id.clone()));
+            update(&mut after);
+            if before != Some(&after) {
+                changed.push(after);
+            }
+        }
+        self.write_entities(&changed).await?;
+        Ok(ignored)
+    }
+
+    async fn entities(&mut self, ids: &BTreeSet<EntityId>) -> Result<BTreeMap<EntityId, Entity>, Error> {
+        let keys: Vec<&str> = ids.iter().map(EntityId::as_str).collect();
+        let tenant = self.tenant.clone();
+        let rows = select_in(
+            &mut self.transaction,
+            (&format!("{COLUMNS} AND id IN"), 1),
+            &keys,
+            |query| query.bind(tenant.clone()),
+            |query, key| query.bind(key.to_owned()),
+        )
+        .await?;
+        rows.iter().map(|row| read_entity(row).map(|entity| (entity.id.clone(), entity))).collect()
+    }
+
+    async fn entity_room(&mut self) -> Result<usize, Error> {
+        let row = sqlx::query("SELECT COUNT(*) AS kept FROM entities WHERE tenant_id = $1")
+            .bind(self.tenant.clone())
+            .fetch_one(&mut *self.transaction)
+            .await?;
+        let kept = usize::try_from(count(&row, "kept")?).unwrap_or(usize::MAX);
+        Ok(self.capacity.entities_max.saturating_sub(kept))
+    }
+
+    async fn write_entities(&mut self, entities: &[Entity]) -> Result<(), Error> {
+        let tenant = self.tenant.clone();
+        let statement = (
+            "INSERT INTO entities (tenant_id, id, search, record, request_count)",
+            5,
+            "ON CONFLICT (tenant_id, id) DO UPDATE SET search = excluded.search, record = excluded.record, \
+             request_count = excluded.request_count",
+        );
+        insert_many(&mut self.transaction, self.dialect, statement, entities, |query, entity| {
+            query
+                .bind(tenant.clone())
+                .bind(entity.id.to_string())
+                .bind(entity.search_text())
+                .bind(encode_entity(entity))
+                .bind(stored(entity.request_count))
+        })
+        .await?;
+        entities.iter().for_each(|entity| self.changed(ChangeKind::Topology, &entity.id));
+        Ok(())
+    }
+}
+
+impl Store {
+    /// One entity; `None` when nobody ever told of it.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn entity(&self, tenant: &TenantId, id: &EntityId) -> Result<Option<Entity>, Error> {
+        let row = sqlx::query("SELECT id, record, request_count FROM entities WHERE tenant_id = $1 AND id = $2")
+            .bind(tenant.as_str())
+            .bind(id.as_str())
+            .fetch_optional(self.database.pool())
+            .await?;
+        row.as_ref().map(read_entity).transpose()
+    }
+
+    /// Entities after a name in lexical order, at most `limit`, whose id, display name or owner contains `query` whatever
+    /// the case.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn entities(
+        &self,
+        tenant: &TenantId,
+        query: &str,
+        after: Option<&EntityId>,
+        limit: usize,
+    ) -> Result<Vec<Entity>, Error> {
+        let rows = sqlx::query(
+            "SELECT id, record, request_count FROM entities \
+             WHERE tenant_id = $1 AND id > $2 AND search LIKE $3 ESCAPE '\\' ORDER BY id LIMIT $4",
+        )
+        .bind(tenant.as_str())
+        .bind(after.map_or("", EntityId::as_str))
+        .bind(format!("%{}%", escaped(&query.to_lowercase())))
+        .bind(stored(limit as u64))
+        .fetch_all(self.database.pool())
+        .await?;
+        rows.iter().map(read_entity).collect()
+    }
+
+    /// How much is known of a service.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn data_summary(&self, tenant: &TenantId, service: &EntityId) -> Result<DataSummary, Error> {
+        let mut transaction = self.begin_read().await?;
+        let buckets = one(
+            &mut transaction,
+            "SELECT MIN(start_ms) AS first_ms, MAX(start_ms) AS last_ms, COUNT(DISTINCT start_ms) AS kept \
+             FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2",
+            (tenant, service),
+        )
+        .await?;
+        let sources = sqlx::query("SELECT DISTINCT source FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2")
+            .bind(tenant.as_str())
+            .bind(service.as_str())
+            .fetch_all(&mut *transaction)
+            .await?;
+        let callees =
+            "SELECT COUNT(DISTINCT callee_id) AS kept FROM dependencies WHERE tenant_id = $1 AND caller_id = $2";
+        let callers =
+            "SELECT COUNT(DISTINCT caller_id) AS kept FROM dependencies WHERE tenant_id = $1 AND callee_id = $2";
+        let dependencies = one(&mut transaction, callees, (tenant, service)).await?;
+        let dependents = one(&mut transaction, callers, (tenant, service)).await?;
+        transaction.commit().await?;
+        let first: Option<i64> = column(&buckets, "first_ms")?;
+        let last: Option<i64> = column(&buckets, "last_ms")?;
+        Ok(DataSummary {
+            first_and_last_ms: first.zip(last),
+            bucket_count: count(&buckets, "kept")?,
+            sources: sources.iter().map(|row| source(column(row, "source")?)).collect::<Result<_, Error>>()?,
+            dependency_count: count(&dependencies, "kept")?,
+            dependent_count: count(&dependents, "kept")?,
+        })
+    }
+}
+
+async fn one(
+    transaction: &mut Transaction<'static, Any>,
+    sql: &'static str,
+    (tenant, service): (&TenantId, &EntityId),
+) -> Result<AnyRow, Error> {
+    Ok(sqlx::query(sql).bind(tenant.as_str()).bind(service.as_str()).fetch_one(&mut **transaction).await?)
+}
+
+pub(super) fn read_entity(row: &AnyRow) -> Result<Entity, Error> {
+    decode_entity(&column::<String>(row, "id")?, column(row, "record")?, count(row, "request_count")?)
+}
+
+/// Text that `LIKE … ESCAPE '\'` takes as it stands.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+}

@@ -1,0 +1,151 @@
+//! What was observed, durable on SQLite and PostgreSQL, behind one [`Store`]. The promises below hold on both and are
+//! tested by one suite.
+//!
+//! **Writes.** Each of [`Store::declare`], [`Store::replace_buckets`], [`Store::put_incidents`], [`Store::observe`] and
+//! [`Store::append_spans`] is one transaction: when it returns, everything is durable; when it fails or is dropped,
+//! nothing happened. Writes of one tenant follow one another (each locks the tenant's row first), so read, merge and write
+//! within one of them need no further care.
+//!
+//! **The observers' interface.** OTLP and Prometheus write through one function,
+//!
+//! ```text
+//! store.observe(&tenant, &counter_keys, |states| -> ObservationBatch { … })
+//! ```
+//!
+//! which reads the named counter states, hands them to the closure (pure, quick, called once) and applies the batch it
+//! returns: entities, edges (added to what is stored of the same source), buckets (replaced or added to), counter states,
+//! and the rows of the span log that the batch accounts for, all in that transaction. Received spans are made durable by
+//! [`Store::append_spans`] *before* they are acknowledged; [`Store::pending_spans`] lists what is not settled, also after a
+//! restart. Since what a batch changes and the log rows that it settles are committed together, each span counts exactly
+//! once, whenever the process is killed. A row that somebody else settled since it was read (its revision moved on) fails
+//! the whole batch with [`Error::AlreadySettled`]: read the pending rows again.
+//!
+//! **The change log.** Every write appends to it in its own transaction. Sequence numbers are handed out under a lock that
+//! lasts until the commit, so they become visible in their order and a follower skips none. The log is compacted: of each
+//! (tenant, service, kind) the newest change stays, so it is never longer than three rows a service. Writing what is
+//! stored already changes nothing and appends nothing.
+//!
+//! **Reads** never return more than they are asked for; all text sorts by bytes.
+
+mod buckets;
+mod changes;
+mod dependencies;
+mod entities;
+mod incidents;
+mod observations;
+mod record;
+mod rows;
+mod spans;
+mod write;
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod contract_observations;
+#[cfg(test)]
+mod testing;
+
+use std::sync::Arc;
+
+use attain_runtime::database::{Database, Dialect, Migrations};
+use attain_vocabulary::TenantId;
+use sqlx::{Any, Transaction};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
+
+pub use buckets::{BucketSpan, SliPage};
+pub use changes::{Change, ChangeHead, ChangeKind};
+pub use dependencies::{DeclaredEdge, Topology};
+pub use entities::DataSummary;
+pub use incidents::IncidentPosition;
+pub use observations::CounterStates;
+pub use spans::{PendingSpans, SpanLogSize};
+
+use crate::Error;
+
+/// How much a tenant may have.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// Entities.
+    pub entities_max: usize,
+    /// Dependencies, each counted once a source.
+    pub dependencies_max: usize,
+}
+
+/// The database of ingestion; clones share it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    database: Database,
+    capacity: Capacity,
+    /// SQLite has one writer: queue here rather than poll for its lock.
+    writer: Arc<Mutex<()>>,
+    /// Newest sequence that this process committed.
+    newest: watch::Sender<u64>,
+}
+
+impl Store {
+    /// Opens `sqlite:path` or `postgres://…` and brings the schema up to date.
+    ///
+    /// # Errors
+    /// Where the database cannot be opened or migrated.
+    pub async fn open(url: &str, capacity: Capacity) -> Result<Self, Error> {
+        let migrations = Migrations {
+            sqlite: sqlx::migrate!("./migrations/sqlite"),
+            postgres: sqlx::migrate!("./migrations/postgres"),
+        };
+        let database = Database::open("ingestion", url, &migrations).await?;
+        Ok(Self { database, capacity, writer: Arc::default(), newest: watch::Sender::new(0) })
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] where it does not.
+    pub async fn check(&self) -> Result<(), Error> {
+        sqlx::query("SELECT last FROM counters WHERE name = 'changes'").fetch_one(self.database.pool()).await?;
+        Ok(())
+    }
+
+    /// The database's name, for people.
+    #[must_use]
+    pub fn dialect_name(&self) -> &'static str {
+        match self.database.dialect() {
+            Dialect::Sqlite => "SQLite",
+            Dialect::Postgres => "PostgreSQL",
+        }
+    }
+
+    /// Wakes whoever follows the change log when this process commits a change. Other processes may commit too: look
+    /// from time to time all the same.
+    #[must_use]
+    pub fn watch_changes(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+
+    /// A transaction in which every read sees the same state.
+    async fn begin_read(&self) -> Result<Transaction<'static, Any>, Error> {
+        Ok(match self.database.dialect() {
+            // Write-ahead log: the first read fixes what the transaction sees.
+            Dialect::Sqlite => self.database.pool().begin().await?,
+            Dialect::Postgres => {
+                self.database.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?
+            }
+        })
+    }
+
+    /// The turn of this process's only writer; `None` where the database itself lets several write.
+    async fn write_turn(&self) -> Option<OwnedMutexGuard<()>> {
+        match self.database.dialect() {
+            Dialect::Sqlite => Some(Arc::clone(&self.writer).lock_owned().await),
+            Dialect::Postgres => None,
+        }
+    }
+
+    async fn begin_write(&self, tenant: &TenantId) -> Result<write::Write, Error> {
+        write::Write::begin(self, tenant).await
+    }
+}

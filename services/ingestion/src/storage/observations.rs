@@ -1,0 +1,170 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use attain_vocabulary::{DependencyMode, EntityId, EntityKind, Source, TenantId};
+
+use super::Store;
+use super::entities::WhenFull;
+use super::rows::{column, insert_many, select_in};
+use super::write::Write;
+use crate::Error;
+use crate::domain::{DependencyKey, DependencyTerms, ObservationBatch, ObservedEdge, Sightings, most_certain};
+
+/// Counter states as they are stored, by key; a key without a state is not there.
+pub type CounterStates = BTreeMap<String, Vec<u8>>;
+
+/// What one batch shows of one entity.
+#[derive(Debug, Default)]
+struct Seen {
+    kind: Option<EntityKind>,
+    sources: BTreeSet<Source>,
+    request_count: u64,
+}
+
+impl Store {
+    /// Reads the named counter states, lets `build` make a batch of them, and applies it: all in one transaction, or
+    /// nothing of it. The tenant's topology version after it.
+    ///
+    /// A tenant that has as many entities or dependencies as are kept gets no new ones; what concerns known ones is kept
+    /// all the same, so that one sender of ever new names does not stop the rest.
+    ///
+    /// # Errors
+    /// [`Error::AlreadySettled`] where a row of the span log is not in the state that was worked on, or where storage does
+    /// not answer.
+    pub async fn observe<B>(&self, tenant: &TenantId, counter_keys: &[String], build: B) -> Result<u64, Error>
+    where
+        B: FnOnce(&CounterStates) -> ObservationBatch + Send,
+    {
+        let mut write = self.begin_write(tenant).await?;
+        let states = write.counter_states(counter_keys).await?;
+        let batch = build(&states);
+        write.apply(batch).await?;
+        write.commit().await
+    }
+
+    /// Forgets the counter states of all tenants whose keys begin with `prefix` and sort before `before`.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn forget_counter_states(&self, prefix: &str, before: &str) -> Result<(), Error> {
+        let _turn = self.write_turn().await;
+        let mut transaction = self.database.begin_write().await?;
+        sqlx::query("DELETE FROM counter_states WHERE key >= $1 AND key < $2")
+            .bind(prefix.to_owned())
+            .bind(before.to_owned())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+impl Write {
+    pub(super) async fn apply(&mut self, batch: ObservationBatch) -> Result<(), Error> {
+        self.settle_spans(&batch.settled_spans).await?;
+        self.keep_counter_states(batch.counter_states.clone()).await?;
+        let ignored = self.observe_entities(&batch).await?;
+        let mut edges = batch.edges;
+        edges.retain(|edge| !ignored.contains(edge.key.caller()) && !ignored.contains(edge.key.callee()));
+        self.observe_edges(edges).await?;
+        let mut buckets = batch.buckets;
+        buckets.retain(|observed| !ignored.contains(&observed.service));
+        self.apply_buckets(buckets).await
+    }
+
+    async fn counter_states(&mut self, keys: &[String]) -> Result<CounterStates, Error> {
+        let unique: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
+        let keys: Vec<&str> = unique.into_iter().collect();
+        let tenant = self.tenant.clone();
+        let rows = select_in(
+            &mut self.transaction,
+            ("SELECT key, state FROM counter_states WHERE tenant_id = $1 AND key IN", 1),
+            &keys,
+            |query| query.bind(tenant.clone()),
+            |query, key| query.bind(key.to_owned()),
+        )
+        .await?;
+        rows.iter().map(|row| Ok((column(row, "key")?, column(row, "state")?))).collect()
+    }
+
+    async fn keep_counter_states(&mut self, states: BTreeMap<String, Option<Vec<u8>>>) -> Result<(), Error> {
+        let (kept, forgotten): (Vec<_>, Vec<_>) = states.into_iter().partition(|(_, state)| state.is_some());
+        let tenant = self.tenant.clone();
+        let statement = (
+            "INSERT INTO counter_states (tenant_id, key, state)",
+            3,
+            "ON CONFLICT (tenant_id, key) DO UPDATE SET state = excluded.state",
+        );
+        insert_many(&mut self.transaction, self.dialect, statement, &kept, |query, (key, state)| {
+            query.bind(tenant.clone()).bind(key.clone()).bind(state.clone().unwrap_or_default())
+        })
+        .await?;
+        for (key, _) in forgotten {
+            sqlx::query("DELETE FROM counter_states WHERE tenant_id = $1 AND key = $2")
+                .bind(tenant.clone())
+                .bind(key)
+                .execute(&mut *self.transaction)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Every entity, end of an edge and service of a bucket; the names left out because the tenant is full.
+    async fn observe_entities(&mut self, batch: &ObservationBatch) -> Result<BTreeSet<EntityId>, Error> {
+        let seen = seen_in(batch);
+        let measured: BTreeSet<&EntityId> = batch.buckets.iter().map(|observed| &observed.service).collect();
+        let ids = seen.keys().cloned().collect();
+        self.update_entities(&ids, WhenFull::Ignore, |entity| {
+            let Some(of) = seen.get(&entity.id) else { return };
+            entity.observe(of.kind, of.request_count, &of.sources);
+            // That it has buckets tells what it is only where nothing else does: an external party may have some too.
+            if measured.contains(&entity.id) && entity.declared_kind.is_none() && entity.observed_kind.is_none() {
+                entity.observe(Some(EntityKind::Service), 0, &of.sources);
+            }
+        })
+        .await
+    }
+
+    async fn observe_edges(&mut self, edges: Vec<ObservedEdge>) -> Result<(), Error> {
+        let mut by_source: BTreeMap<Source, BTreeMap<DependencyKey, (DependencyTerms, Sightings)>> = BTreeMap::new();
+        for edge in edges {
+            let (terms, sightings) = by_source.entry(edge.source).or_default().entry(edge.key.clone()).or_default();
+            *terms = observed_terms(&edge).or(std::mem::take(terms));
+            sightings.add(&edge.sightings);
+        }
+        for (source, seen) in by_source {
+            let keys = seen.keys().cloned().collect();
+            self.update_statements(&keys, source, WhenFull::Ignore, |statement| {
+                let Some((terms, sightings)) = seen.get(&statement.key) else { return };
+                statement.terms = terms.clone().or(std::mem::take(&mut statement.terms));
+                statement.sightings.add(sightings);
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+fn seen_in(batch: &ObservationBatch) -> BTreeMap<EntityId, Seen> {
+    let mut seen: BTreeMap<EntityId, Seen> = BTreeMap::new();
+    for entity in &batch.entities {
+        let of = seen.entry(entity.id.clone()).or_default();
+        of.kind = most_certain(of.kind, entity.kind);
+        of.sources.insert(entity.source);
+        of.request_count = of.request_count.saturating_add(entity.request_count);
+    }
+    for edge in &batch.edges {
+        for end in [edge.key.caller(), edge.key.callee()] {
+            seen.entry(end.clone()).or_default().sources.insert(edge.source);
+        }
+    }
+    for observed in &batch.buckets {
+        seen.entry(observed.service.clone()).or_default().sources.insert(observed.source);
+    }
+    seen
+}
+
+/// What sightings say of an edge: only that it is asynchronous; hard or soft is for estimation to find.
+fn observed_terms(edge: &ObservedEdge) -> DependencyTerms {
+    let mode = (edge.asynchronous == Some(true)).then_some(DependencyMode::Async);
+    DependencyTerms { mode, protocol: edge.protocol.clone(), ..DependencyTerms::default() }
+}

@@ -1,0 +1,254 @@
+//! How structured values are stored: small protobuf messages, whose encoding is the same for the same value, so that equal
+//! bytes mean equal values. Fields are only ever added.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use attain_vocabulary::{
+    DependencyMode, EntityId, EntityKind, InvalidValue, LatencyHistogram, Ratio, Source, TenantId, Tier,
+};
+use prost::Message;
+
+use crate::Error;
+use crate::domain::{DependencyTerms, Entity, Incident};
+
+#[derive(Clone, PartialEq, Message)]
+struct EntityRecord {
+    #[prost(string, optional, tag = "1")]
+    display_name: Option<String>,
+    #[prost(uint32, optional, tag = "2")]
+    declared_kind: Option<u32>,
+    #[prost(uint32, optional, tag = "3")]
+    observed_kind: Option<u32>,
+    #[prost(uint32, optional, tag = "4")]
+    tier: Option<u32>,
+    #[prost(string, optional, tag = "5")]
+    owner: Option<String>,
+    #[prost(string, optional, tag = "6")]
+    region: Option<String>,
+    #[prost(double, optional, tag = "7")]
+    published_availability: Option<f64>,
+    #[prost(uint32, repeated, tag = "8")]
+    sources: Vec<u32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TermsRecord {
+    #[prost(uint32, optional, tag = "1")]
+    mode: Option<u32>,
+    #[prost(double, optional, tag = "2")]
+    call_rate: Option<f64>,
+    #[prost(double, optional, tag = "3")]
+    call_fraction: Option<f64>,
+    #[prost(double, optional, tag = "4")]
+    fallback_success: Option<f64>,
+    #[prost(uint32, optional, tag = "5")]
+    retry_count: Option<u32>,
+    #[prost(uint32, optional, tag = "6")]
+    timeout_ms: Option<u32>,
+    #[prost(string, optional, tag = "7")]
+    protocol: Option<String>,
+    #[prost(string, optional, tag = "8")]
+    redundancy_group: Option<String>,
+    #[prost(uint32, optional, tag = "9")]
+    redundancy_required_count: Option<u32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct IncidentRecord {
+    #[prost(string, tag = "1")]
+    title: String,
+    #[prost(string, repeated, tag = "2")]
+    services: Vec<String>,
+    #[prost(string, optional, tag = "3")]
+    cause: Option<String>,
+    #[prost(int64, tag = "4")]
+    start_ms: i64,
+    #[prost(int64, optional, tag = "5")]
+    end_ms: Option<i64>,
+    #[prost(double, optional, tag = "6")]
+    severity: Option<f64>,
+    #[prost(string, optional, tag = "7")]
+    summary: Option<String>,
+    #[prost(bool, tag = "8")]
+    excluded: bool,
+    #[prost(string, optional, tag = "9")]
+    exclusion_reason: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct HistogramRecord {
+    #[prost(sint32, tag = "1")]
+    scale: i32,
+    #[prost(uint64, tag = "2")]
+    zero_count: u64,
+    #[prost(sint32, tag = "3")]
+    offset: i32,
+    #[prost(uint64, repeated, tag = "4")]
+    counts: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SharesRecord {
+    #[prost(btree_map = "string, uint64", tag = "1")]
+    shares: BTreeMap<String, u64>,
+}
+
+pub(super) fn encode_entity(entity: &Entity) -> Vec<u8> {
+    let record = EntityRecord {
+        display_name: entity.display_name.clone(),
+        declared_kind: entity.declared_kind.map(kind_number),
+        observed_kind: entity.observed_kind.map(kind_number),
+        tier: entity.tier.map(tier_number),
+        owner: entity.owner.clone(),
+        region: entity.region.clone(),
+        published_availability: entity.published_availability.map(Ratio::get),
+        sources: entity.sources.iter().map(|source| source_number(*source) as u32).collect(),
+    };
+    record.encode_to_vec()
+}
+
+pub(super) fn decode_entity(id: &str, bytes: &[u8], request_count: u64) -> Result<Entity, Error> {
+    let record = EntityRecord::decode(bytes).map_err(undecodable)?;
+    let sources = record.sources.iter().map(|number| source(i64::from(*number)));
+    Ok(Entity {
+        id: entity_id(id)?,
+        display_name: record.display_name,
+        declared_kind: record.declared_kind.map(kind).transpose()?,
+        observed_kind: record.observed_kind.map(kind).transpose()?,
+        tier: record.tier.map(tier).transpose()?,
+        owner: record.owner,
+        region: record.region,
+        published_availability: ratio(record.published_availability)?,
+        sources: sources.collect::<Result<BTreeSet<Source>, Error>>()?,
+        request_count,
+    })
+}
+
+pub(super) fn encode_terms(terms: &DependencyTerms) -> Vec<u8> {
+    let record = TermsRecord {
+        mode: terms.mode.map(mode_number),
+        call_rate: terms.call_rate,
+        call_fraction: terms.call_fraction.map(Ratio::get),
+        fallback_success: terms.fallback_success.map(Ratio::get),
+        retry_count: terms.retry_count,
+        timeout_ms: terms.timeout_ms,
+        protocol: terms.protocol.clone(),
+        redundancy_group: terms.redundancy_group.clone(),
+        redundancy_required_count: terms.redundancy_required_count,
+    };
+    record.encode_to_vec()
+}
+
+pub(super) fn decode_terms(bytes: &[u8]) -> Result<DependencyTerms, Error> {
+    let record = TermsRecord::decode(bytes).map_err(undecodable)?;
+    Ok(DependencyTerms {
+        mode: record.mode.map(mode).transpose()?,
+        call_rate: record.call_rate,
+        call_fraction: ratio(record.call_fraction)?,
+        fallback_success: ratio(record.fallback_success)?,
+        retry_count: record.retry_count,
+        timeout_ms: record.timeout_ms,
+        protocol: record.protocol,
+        redundancy_group: record.redundancy_group,
+        redundancy_required_count: record.redundancy_required_count,
+    })
+}
+
+pub(super) fn encode_incident(incident: &Incident) -> Vec<u8> {
+    let record = IncidentRecord {
+        title: incident.title.clone(),
+        services: incident.services.iter().map(ToString::to_string).collect(),
+        cause: incident.cause.as_ref().map(ToString::to_string),
+        start_ms: incident.start_ms,
+        end_ms: incident.end_ms,
+        severity: incident.severity.map(Ratio::get),
+        summary: incident.summary.clone(),
+        excluded: incident.excluded,
+        exclusion_reason: incident.exclusion_reason.clone(),
+    };
+    record.encode_to_vec()
+}
+
+pub(super) fn decode_incident(id: &str, bytes: &[u8]) -> Result<Incident, Error> {
+    let record = IncidentRecord::decode(bytes).map_err(undecodable)?;
+    Ok(Incident {
+        id: id.to_owned(),
+        title: record.title,
+        services: record.services.iter().map(|id| entity_id(id)).collect::<Result<_, _>>()?,
+        cause: record.cause.as_deref().map(entity_id).transpose()?,
+        start_ms: record.start_ms,
+        end_ms: record.end_ms,
+        severity: ratio(record.severity)?,
+        summary: record.summary,
+        excluded: record.excluded,
+        exclusion_reason: record.exclusion_reason,
+    })
+}
+
+pub(super) fn encode_histogram(histogram: &LatencyHistogram) -> Vec<u8> {
+    let record = HistogramRecord {
+        scale: i32::from(histogram.scale()),
+        zero_count: histogram.zero_count(),
+        offset: histogram.offset(),
+        counts: histogram.bucket_counts().to_vec(),
+    };
+    record.encode_to_vec()
+}
+
+pub(super) fn decode_histogram(bytes: &[u8]) -> Result<LatencyHistogram, Error> {
+    let record = HistogramRecord::decode(bytes).map_err(undecodable)?;
+    let scale = i8::try_from(record.scale).map_err(|error| Error::Corrupt(error.to_string()))?;
+    LatencyHistogram::new(scale, record.zero_count, record.offset, record.counts).map_err(invalid)
+}
+
+/// `None` for no shares.
+pub(super) fn encode_shares(shares: &BTreeMap<EntityId, u64>) -> Option<Vec<u8>> {
+    let shares: BTreeMap<String, u64> = shares.iter().map(|(id, count)| (id.to_string(), *count)).collect();
+    (!shares.is_empty()).then(|| SharesRecord { shares }.encode_to_vec())
+}
+
+pub(super) fn decode_shares(bytes: Option<&[u8]>) -> Result<BTreeMap<EntityId, u64>, Error> {
+    let Some(bytes) = bytes else { return Ok(BTreeMap::new()) };
+    let record = SharesRecord::decode(bytes).map_err(undecodable)?;
+    record.shares.iter().map(|(id, count)| Ok((entity_id(id)?, *count))).collect()
+}
+
+pub(super) fn entity_id(text: &str) -> Result<EntityId, Error> {
+    EntityId::new("id", text).map_err(invalid)
+}
+
+pub(super) fn tenant(text: &str) -> Result<TenantId, Error> {
+    TenantId::new("tenant_id", text).map_err(invalid)
+}
+
+/// A value that was checked before it was stored and does not pass now.
+pub(super) fn invalid(error: InvalidValue) -> Error {
+    Error::Corrupt(error.to_string())
+}
+
+fn undecodable(error: prost::DecodeError) -> Error {
+    Error::Corrupt(error.to_string())
+}
+
+fn ratio(value: Option<f64>) -> Result<Option<Ratio>, Error> {
+    value.map(|value| Ratio::new("ratio", value)).transpose().map_err(invalid)
+}
+
+macro_rules! numbered {
+    ($word:ident, $encode:ident, $decode:ident, $number:ty, { $($value:ident = $n:literal),+ }) => {
+        pub(super) fn $encode(value: $word) -> $number {
+            match value { $($word::$value => $n),+ }
+        }
+        pub(super) fn $decode(number: $number) -> Result<$word, Error> {
+            match number {
+                $($n => Ok($word::$value),)+
+                number => Err(Error::Corrupt(format!("{number} is no {}", stringify!($word)))),
+            }
+        }
+    };
+}
+
+numbered!(Source, source_number, source, i64, { Declared = 1, Traces = 2, OtlpMetrics = 3, Prometheus = 4, Catalogue = 5 });
+numbered!(EntityKind, kind_number, kind, u32, { Service = 1, Datastore = 2, Cache = 3, Queue = 4, Infrastructure = 5, External = 6 });
+numbered!(Tier, tier_number, tier, u32, { One = 1, Two = 2, Three = 3, Four = 4 });
+numbered!(DependencyMode, mode_number, mode, u32, { Hard = 1, Soft = 2, Async = 3 });

@@ -1,0 +1,80 @@
+use std::collections::BTreeSet;
+
+use attain_runtime::database::Dialect;
+use attain_vocabulary::{EntityId, TenantId};
+use sqlx::{Any, Transaction};
+use tokio::sync::OwnedMutexGuard;
+
+use super::changes::{ChangeKind, append_changes};
+use super::rows::count;
+use super::{Capacity, Store};
+use crate::Error;
+
+/// One write of one tenant: a transaction, and what it changed.
+pub(super) struct Write {
+    pub(super) transaction: Transaction<'static, Any>,
+    pub(super) dialect: Dialect,
+    pub(super) tenant: String,
+    pub(super) capacity: Capacity,
+    changed: BTreeSet<(ChangeKind, EntityId)>,
+    topology_version: u64,
+    store: Store,
+    /// Held until the transaction ends.
+    _turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl Write {
+    pub(super) async fn begin(store: &Store, tenant: &TenantId) -> Result<Self, Error> {
+        let dialect = store.database.dialect();
+        let turn = store.write_turn().await;
+        let mut transaction = store.database.begin_write().await?;
+        // The update that changes nothing locks the row.
+        let row = sqlx::query(
+            "INSERT INTO tenants (tenant_id, topology_version) VALUES ($1, 0) \
+             ON CONFLICT (tenant_id) DO UPDATE SET tenant_id = excluded.tenant_id RETURNING topology_version",
+        )
+        .bind(tenant.as_str())
+        .fetch_one(&mut *transaction)
+        .await?;
+        Ok(Self {
+            topology_version: count(&row, "topology_version")?,
+            transaction,
+            dialect,
+            tenant: tenant.as_str().to_owned(),
+            capacity: store.capacity,
+            changed: BTreeSet::new(),
+            store: store.clone(),
+            _turn: turn,
+        })
+    }
+
+    /// Notes what changed; commit appends it to the log.
+    pub(super) fn changed(&mut self, kind: ChangeKind, service: &EntityId) {
+        self.changed.insert((kind, service.clone()));
+    }
+
+    /// Appends what changed to the log, makes everything durable, and wakes the followers. The tenant's topology version
+    /// after the write.
+    pub(super) async fn commit(mut self) -> Result<u64, Error> {
+        if self.changed.is_empty() {
+            self.transaction.commit().await?;
+            return Ok(self.topology_version);
+        }
+        let appended = append_changes(&mut self.transaction, self.dialect, &self.tenant, &self.changed).await?;
+        if let Some(version) = appended.topology {
+            self.topology_version = version;
+            sqlx::query("UPDATE tenants SET topology_version = $1 WHERE tenant_id = $2")
+                .bind(super::rows::stored(version))
+                .bind(&self.tenant)
+                .execute(&mut *self.transaction)
+                .await?;
+        }
+        self.transaction.commit().await?;
+        self.store.newest.send_if_modified(|newest| {
+            let newer = appended.newest > *newest;
+            *newest = appended.newest.max(*newest);
+            newer
+        });
+        Ok(self.topology_version)
+    }
+}

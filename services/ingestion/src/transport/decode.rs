@@ -1,0 +1,127 @@
+//! From the wire to checked values: each row by itself, each complaint with the field as the sender wrote it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use attain_proto::convert::{required_time, shares, unix_millis, word};
+use attain_proto::ingestion::v1 as wire;
+use attain_proto::vocabulary::v1 as words;
+use attain_vocabulary::{EntityId, InvalidValue, Ratio};
+
+use crate::Error;
+use crate::domain::{
+    BucketDraft, DependencyKey, DependencyTerms, EntityDeclaration, IncidentDraft, Latency, optional_text,
+};
+use crate::intake::ServiceRow;
+use crate::storage::{BucketSpan, DeclaredEdge};
+
+const NAME_CHARS_MAX: usize = 200;
+const WORD_CHARS_MAX: usize = 64;
+const GROUP_CHARS_MAX: usize = 128;
+
+pub(super) fn service_row(row: wire::ServiceDeclaration) -> Result<ServiceRow, InvalidValue> {
+    let declaration = EntityDeclaration {
+        id: EntityId::new("id", &row.id)?,
+        display_name: optional_text("display_name", &row.display_name, NAME_CHARS_MAX)?,
+        kind: word::<words::EntityKind, _>("kind", row.kind)?,
+        tier: word::<words::Tier, _>("tier", row.tier)?,
+        owner: optional_text("owner", &row.owner, NAME_CHARS_MAX)?,
+        region: optional_text("region", &row.region, NAME_CHARS_MAX)?,
+        published_availability: None,
+    };
+    let declaration = declaration.publish(row.published_availability_ratio)?;
+    Ok(ServiceRow { declaration, depends_on: row.depends_on })
+}
+
+pub(super) fn declared_edge(row: &words::Dependency) -> Result<DeclaredEdge, InvalidValue> {
+    let caller = EntityId::new("caller_id", &row.caller_id)?;
+    let callee = EntityId::new("callee_id", &row.callee_id)?;
+    let ratio = |field: &str, value: Option<f64>| value.map(|value| Ratio::new(field, value)).transpose();
+    let terms = DependencyTerms {
+        mode: word::<words::DependencyMode, _>("mode", row.mode)?,
+        call_rate: row.call_rate,
+        call_fraction: ratio("call_fraction", row.call_fraction)?,
+        fallback_success: ratio("fallback_success_ratio", row.fallback_success_ratio)?,
+        retry_count: row.retry_count,
+        timeout_ms: row.timeout_ms,
+        protocol: optional_text("protocol", &row.protocol, WORD_CHARS_MAX)?,
+        redundancy_group: optional_text("redundancy_group", &row.redundancy_group, GROUP_CHARS_MAX)?,
+        redundancy_required_count: row.redundancy_required_count,
+    };
+    Ok(DeclaredEdge { key: DependencyKey::new(caller, callee)?, said: terms.checked()?, listed: false })
+}
+
+/// `service` is the request's; a row that names its own has that.
+pub(super) fn bucket_draft(
+    service: Option<&EntityId>,
+    row: wire::SliBucketDeclaration,
+) -> Result<(EntityId, BucketDraft), InvalidValue> {
+    let service = match service {
+        Some(service) if row.service_id.is_empty() => service.clone(),
+        _ => EntityId::new("service_id", &row.service_id)?,
+    };
+    // In lexical order, so that of several bad names always the same is told.
+    let by_dependency: BTreeMap<&String, &u64> = row.inherited_by_dependency.iter().collect();
+    let latency = match (&row.latency, row.latency_explicit) {
+        (Some(_), Some(_)) => {
+            let reason = "latency is given twice; send either latency or latency_explicit";
+            return Err(InvalidValue::new("latency_explicit", "conflicting", reason));
+        }
+        (Some(latency), None) => Some(Latency::Exponential(latency.try_into()?)),
+        (None, Some(explicit)) => Some(Latency::Explicit { bounds_ms: explicit.bounds_ms, counts: explicit.counts }),
+        (None, None) => None,
+    };
+    let draft = BucketDraft {
+        start_ms: required_time("start_time", row.start_time.as_ref())?,
+        valid_count: row.valid_count,
+        bad_count: row.bad_count,
+        inherited_bad_count: row.inherited_bad_count,
+        inherited_by_dependency: shares(by_dependency)?,
+        latency,
+    };
+    Ok((service, draft))
+}
+
+pub(super) fn incident_draft(row: wire::Incident) -> Result<IncidentDraft, InvalidValue> {
+    Ok(IncidentDraft {
+        start_ms: required_time("start_time", row.start_time.as_ref())?,
+        end_ms: row.end_time.as_ref().map(unix_millis),
+        id: row.id,
+        title: row.title,
+        service_ids: row.service_ids,
+        cause_service_id: row.cause_service_id,
+        severity_ratio: row.severity_ratio,
+        summary: row.summary,
+        excluded: row.excluded,
+        exclusion_reason: row.exclusion_reason,
+    })
+}
+
+/// A span of time whose ends may be left open.
+pub(super) fn span(
+    start: Option<&prost_types::Timestamp>,
+    end: Option<&prost_types::Timestamp>,
+    open_end_ms: i64,
+) -> Result<BucketSpan, Error> {
+    let span = BucketSpan { start_ms: start.map_or(0, unix_millis), end_ms: end.map_or(open_end_ms, unix_millis) };
+    if span.end_ms < span.start_ms {
+        return Err(Error::invalid("end_time", "ends_before_start", "the span ends before it starts"));
+    }
+    Ok(span)
+}
+
+/// The services that a question names, each once, in the order of the question.
+pub(super) fn services(names: &[String], max: usize) -> Result<Vec<EntityId>, Error> {
+    if names.len() > max {
+        let reason = format!("{} services; at most {max} a question", names.len());
+        return Err(Error::invalid("service_ids", "too_many", reason));
+    }
+    let mut seen = BTreeSet::new();
+    let mut services = Vec::with_capacity(names.len());
+    for (i, name) in names.iter().enumerate() {
+        let service = EntityId::new(&format!("service_ids/{i}"), name)?;
+        if seen.insert(service.clone()) {
+            services.push(service);
+        }
+    }
+    Ok(services)
+}

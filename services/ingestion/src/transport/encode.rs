@@ -1,0 +1,117 @@
+//! From checked values to the wire; cannot fail.
+
+use std::collections::BTreeSet;
+
+use attain_proto::convert::{rejection, timestamp};
+use attain_proto::ingestion::v1 as wire;
+use attain_proto::vocabulary::v1 as words;
+use attain_vocabulary::{BUCKET_MS, Ratio, Source};
+
+use crate::domain::{Dependency, Entity, Incident, MergedBucket};
+use crate::intake::Refused;
+use crate::storage::{Change, ChangeHead, ChangeKind, DataSummary};
+
+pub(super) fn entity(entity: Entity) -> words::Entity {
+    words::Entity {
+        kind: words::EntityKind::from(entity.kind()).into(),
+        tier: entity.tier.map_or(words::Tier::Unspecified, Into::into).into(),
+        published_availability_ratio: entity.published_availability.map(Ratio::get),
+        sources: sources(&entity.sources),
+        id: entity.id.into(),
+        display_name: entity.display_name.unwrap_or_default(),
+        owner: entity.owner.unwrap_or_default(),
+        region: entity.region.unwrap_or_default(),
+    }
+}
+
+pub(super) fn dependency(dependency: Dependency) -> words::Dependency {
+    let (terms, seen) = (dependency.terms, dependency.sightings);
+    words::Dependency {
+        caller_id: dependency.key.caller().to_string(),
+        callee_id: dependency.key.callee().to_string(),
+        mode: terms.mode.map_or(words::DependencyMode::Unspecified, Into::into).into(),
+        call_rate: terms.call_rate,
+        call_fraction: terms.call_fraction.map(Ratio::get),
+        fallback_success_ratio: terms.fallback_success.map(Ratio::get),
+        retry_count: terms.retry_count,
+        timeout_ms: terms.timeout_ms,
+        protocol: terms.protocol.unwrap_or_default(),
+        redundancy_group: terms.redundancy_group.unwrap_or_default(),
+        redundancy_required_count: terms.redundancy_required_count,
+        sources: sources(&dependency.sources),
+        first_seen_time: seen.first_seen_ms.map(timestamp),
+        last_seen_time: seen.last_seen_ms.map(timestamp),
+        observed_call_count: seen.call_count,
+        observed_failure_count: seen.failure_count,
+        observed_rescued_count: seen.rescued_count,
+        observed_latency: seen.latency.as_ref().map(Into::into),
+    }
+}
+
+pub(super) fn incident(incident: Incident) -> wire::Incident {
+    wire::Incident {
+        id: incident.id,
+        title: incident.title,
+        service_ids: incident.services.into_iter().map(Into::into).collect(),
+        cause_service_id: incident.cause.map(Into::into).unwrap_or_default(),
+        start_time: Some(timestamp(incident.start_ms)),
+        end_time: incident.end_ms.map(timestamp),
+        severity_ratio: incident.severity.map(Ratio::get),
+        summary: incident.summary.unwrap_or_default(),
+        excluded: incident.excluded,
+        exclusion_reason: incident.exclusion_reason.unwrap_or_default(),
+    }
+}
+
+pub(super) fn buckets(merged: Vec<MergedBucket>) -> Vec<words::SliBucket> {
+    merged.iter().map(|merged| (&merged.bucket).into()).collect()
+}
+
+pub(super) fn sources(sources: &BTreeSet<Source>) -> Vec<i32> {
+    sources.iter().map(|source| words::Source::from(*source).into()).collect()
+}
+
+pub(super) fn data_health(summary: &DataSummary) -> wire::DataHealth {
+    let could_hold = summary.first_and_last_ms.map(|(first, last)| (last - first) / BUCKET_MS + 1);
+    wire::DataHealth {
+        first_bucket_time: summary.first_and_last_ms.map(|(first, _)| timestamp(first)),
+        last_bucket_time: summary.first_and_last_ms.map(|(_, last)| timestamp(last)),
+        bucket_count: summary.bucket_count,
+        coverage_ratio: could_hold.map_or(0.0, |could_hold| summary.bucket_count as f64 / could_hold as f64),
+        sources: sources(&summary.sources),
+        dependency_count: u32::try_from(summary.dependency_count).unwrap_or(u32::MAX),
+        dependent_count: u32::try_from(summary.dependent_count).unwrap_or(u32::MAX),
+    }
+}
+
+pub(super) fn change_head(head: ChangeHead) -> wire::ChangeHead {
+    wire::ChangeHead {
+        service_id: head.service.into(),
+        topology_sequence: head.topology_sequence,
+        sli_sequence: head.sli_sequence,
+        incident_sequence: head.incident_sequence,
+    }
+}
+
+pub(super) fn change(change: Change) -> wire::StreamChangesResponse {
+    let kind = match change.kind {
+        ChangeKind::Topology => wire::ChangeKind::Topology,
+        ChangeKind::Sli => wire::ChangeKind::Sli,
+        ChangeKind::Incident => wire::ChangeKind::Incident,
+    };
+    wire::StreamChangesResponse {
+        sequence: change.sequence,
+        tenant_id: change.tenant.into(),
+        kind: kind.into(),
+        service_id: change.service.into(),
+    }
+}
+
+pub(super) fn rejections(refused: &[Refused]) -> Vec<words::Rejection> {
+    refused.iter().map(|refused| rejection(refused.list, refused.index, &refused.invalid)).collect()
+}
+
+/// A number of rows of one request.
+pub(super) fn row_count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

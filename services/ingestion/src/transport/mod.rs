@@ -1,0 +1,289 @@
+//! gRPC in and out: decode, use case, encode.
+
+mod cursor;
+mod decode;
+mod encode;
+mod status;
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use attain_proto::ingestion::v1 as wire;
+use attain_proto::ingestion::v1::ingestion_service_server::{IngestionService, IngestionServiceServer};
+use attain_proto::vocabulary::v1 as words;
+use attain_runtime::Shutdown;
+use attain_runtime::admission::{Class, overloaded};
+use attain_runtime::channel::MESSAGE_BYTES_MAX;
+use attain_runtime::clock::Clock;
+use attain_runtime::context::CallContext;
+use attain_runtime::serve::call_timeout;
+use attain_vocabulary::{EntityId, TenantId};
+use futures::{Stream, StreamExt as _};
+use tokio::sync::Semaphore;
+use tonic::codec::CompressionEncoding;
+use tonic::{Request, Response, Status};
+
+use crate::domain::optional_text;
+use crate::intake::{DependencyRows, keep_buckets, keep_dependencies, keep_incidents};
+use crate::reading::{HistoryChunk, HistoryQuestion, follow_changes, stream_history};
+use crate::storage::{BucketSpan, IncidentPosition, Store};
+use crate::{Config, Error};
+
+/// The service's full name.
+pub(crate) const SERVICE_NAME: &str = "attain.ingestion.v1.IngestionService";
+
+const QUERY_CHARS_MAX: usize = 200;
+const SERVICES_PAGE: (usize, usize) = (100, 500);
+const BUCKETS_PAGE: (usize, usize) = (288, 2_000);
+const INCIDENTS_PAGE: (usize, usize) = (100, 500);
+
+type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What a path costs: what takes telemetry in gives way to what answers questions.
+pub(crate) fn classify(path: &str) -> Class {
+    match path.rsplit('/').next() {
+        Some("IngestDependencies" | "IngestSliBuckets" | "IngestIncidents") => Class::Ingest,
+        // It lasts as long as both ends.
+        Some("StreamChanges") => Class::Vital,
+        _ => Class::Read,
+    }
+}
+
+/// The gRPC service.
+pub(crate) struct Transport {
+    store: Store,
+    config: Arc<Config>,
+    clock: Clock,
+    shutdown: Shutdown,
+    histories: Arc<Semaphore>,
+}
+
+impl Transport {
+    pub(crate) fn service(
+        store: Store,
+        config: Arc<Config>,
+        clock: Clock,
+        shutdown: Shutdown,
+    ) -> IngestionServiceServer<Self> {
+        let histories = Arc::new(Semaphore::new(config.history_streams_max));
+        IngestionServiceServer::new(Self { store, config, clock, shutdown, histories })
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+            .accept_compressed(CompressionEncoding::Gzip)
+    }
+
+    /// The service by its name, or NOT_FOUND.
+    async fn known(&self, tenant: &TenantId, name: &str) -> Result<crate::domain::Entity, Error> {
+        let id = EntityId::new("service_id", name)?;
+        self.store.entity(tenant, &id).await?.ok_or(Error::UnknownService(id))
+    }
+}
+
+fn tenant<T>(request: &Request<T>) -> Result<TenantId, Status> {
+    Ok(CallContext::read(request.metadata(), call_timeout())?.tenant)
+}
+
+#[tonic::async_trait]
+impl IngestionService for Transport {
+    async fn ingest_dependencies(
+        &self,
+        request: Request<wire::IngestDependenciesRequest>,
+    ) -> Result<Response<wire::IngestDependenciesResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let request = request.into_inner();
+        let rows = DependencyRows {
+            listed_count: request.services.iter().map(|row| row.depends_on.len()).sum(),
+            services: request.services.into_iter().map(decode::service_row).collect(),
+            dependencies: request.dependencies.iter().map(decode::declared_edge).collect(),
+        };
+        let intake = keep_dependencies(&self.store, &self.config, &tenant, rows).await?;
+        Ok(Response::new(wire::IngestDependenciesResponse {
+            accepted_service_count: encode::row_count(intake.service_count),
+            accepted_dependency_count: encode::row_count(intake.dependency_count),
+            rejected: encode::rejections(&intake.refused),
+            topology_version: intake.topology_version,
+            // The graph engine finds cycles; the gateway asks it.
+            cycles: Vec::new(),
+            graph_snapshot_version: 0,
+        }))
+    }
+
+    async fn ingest_sli_buckets(
+        &self,
+        request: Request<wire::IngestSliBucketsRequest>,
+    ) -> Result<Response<wire::IngestSliBucketsResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let request = request.into_inner();
+        let named = !request.service_id.is_empty();
+        let service =
+            named.then(|| EntityId::new("service_id", &request.service_id)).transpose().map_err(Error::from)?;
+        let drafts = request.buckets.into_iter().map(|row| decode::bucket_draft(service.as_ref(), row)).collect();
+        let intake = keep_buckets(&self.store, &self.config, &tenant, self.clock.now_ms(), drafts).await?;
+        Ok(Response::new(wire::IngestSliBucketsResponse {
+            accepted_count: intake.accepted_count as u64,
+            rejected: encode::rejections(&intake.refused),
+        }))
+    }
+
+    async fn ingest_incidents(
+        &self,
+        request: Request<wire::IngestIncidentsRequest>,
+    ) -> Result<Response<wire::IngestIncidentsResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let drafts = request.into_inner().incidents.into_iter().map(decode::incident_draft).collect();
+        let intake = keep_incidents(&self.store, &self.config, &tenant, self.clock.now_ms(), drafts).await?;
+        Ok(Response::new(wire::IngestIncidentsResponse {
+            accepted_count: encode::row_count(intake.accepted_count),
+            rejected: encode::rejections(&intake.refused),
+        }))
+    }
+
+    async fn list_services(
+        &self,
+        request: Request<wire::ListServicesRequest>,
+    ) -> Result<Response<wire::ListServicesResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let request = request.into_inner();
+        let size = cursor::page_size(request.page_size, SERVICES_PAGE.0, SERVICES_PAGE.1)?;
+        let after = cursor::read_service_token(&request.page_token)?;
+        let query = optional_text("query", &request.query, QUERY_CHARS_MAX).map_err(Error::from)?.unwrap_or_default();
+        let mut found = self.store.entities(&tenant, &query, after.as_ref(), size + 1).await?;
+        let next_page_token = match found.len() > size {
+            true => found.get(size - 1).map(|last| cursor::service_token(&last.id)).unwrap_or_default(),
+            false => String::new(),
+        };
+        found.truncate(size);
+        let services = found.into_iter().map(encode::entity).collect();
+        Ok(Response::new(wire::ListServicesResponse { services, next_page_token }))
+    }
+
+    async fn get_service(
+        &self,
+        request: Request<wire::GetServiceRequest>,
+    ) -> Result<Response<wire::GetServiceResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let service = self.known(&tenant, &request.get_ref().service_id).await?;
+        let summary = self.store.data_summary(&tenant, &service.id).await?;
+        Ok(Response::new(wire::GetServiceResponse {
+            service: Some(encode::entity(service)),
+            data: Some(encode::data_health(&summary)),
+        }))
+    }
+
+    async fn list_sli_buckets(
+        &self,
+        request: Request<wire::ListSliBucketsRequest>,
+    ) -> Result<Response<wire::ListSliBucketsResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let request = request.into_inner();
+        let size = cursor::page_size(request.page_size, BUCKETS_PAGE.0, BUCKETS_PAGE.1)?;
+        let next = cursor::read_bucket_token(&request.page_token)?;
+        // What a sender whose clock runs ahead called now is not hidden.
+        let now_ms = self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1);
+        let span = decode::span(request.start_time.as_ref(), request.end_time.as_ref(), now_ms)?;
+        let start_ms = next.map_or(span.start_ms, |next| next.max(span.start_ms));
+        let service = self.known(&tenant, &request.service_id).await?;
+        let span = BucketSpan { start_ms, ..span };
+        let page = self.store.sli_page(&tenant, &service.id, span, size, true).await?;
+        Ok(Response::new(wire::ListSliBucketsResponse {
+            buckets: encode::buckets(page.buckets),
+            next_page_token: page.next_start_ms.map(cursor::bucket_token).unwrap_or_default(),
+        }))
+    }
+
+    async fn list_incidents(
+        &self,
+        request: Request<wire::ListIncidentsRequest>,
+    ) -> Result<Response<wire::ListIncidentsResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let request = request.into_inner();
+        let size = cursor::page_size(request.page_size, INCIDENTS_PAGE.0, INCIDENTS_PAGE.1)?;
+        let after = cursor::read_incident_token(&request.page_token)?;
+        let named = !request.service_id.is_empty();
+        let service =
+            named.then(|| EntityId::new("service_id", &request.service_id)).transpose().map_err(Error::from)?;
+        let mut found = self.store.incidents(&tenant, service.as_ref(), after.as_ref(), size + 1).await?;
+        let mut next_page_token = String::new();
+        if found.len() > size {
+            found.truncate(size);
+            let position =
+                |last: &crate::domain::Incident| IncidentPosition { start_ms: last.start_ms, id: last.id.clone() };
+            next_page_token = found.last().map(|last| cursor::incident_token(&position(last))).unwrap_or_default();
+        }
+        let incidents = found.into_iter().map(encode::incident).collect();
+        Ok(Response::new(wire::ListIncidentsResponse { incidents, next_page_token }))
+    }
+
+    type StreamSliHistoryStream = Outgoing<wire::StreamSliHistoryResponse>;
+
+    async fn stream_sli_history(
+        &self,
+        request: Request<wire::StreamSliHistoryRequest>,
+    ) -> Result<Response<Self::StreamSliHistoryStream>, Status> {
+        let tenant = tenant(&request)?;
+        let request = request.into_inner();
+        let services = decode::services(&request.service_ids, self.config.services_per_question_max)?;
+        let range = request.range.unwrap_or_default();
+        let open_end_ms = self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1);
+        let span = decode::span(range.start_time.as_ref(), range.end_time.as_ref(), open_end_ms)?;
+        let place = Arc::clone(&self.histories).try_acquire_owned().map_err(|_| overloaded())?;
+        let question =
+            HistoryQuestion { tenant, services: services.into(), span, with_latency: !request.without_latency };
+        let encode = |chunk: HistoryChunk| wire::StreamSliHistoryResponse {
+            service_id: chunk.service.into(),
+            buckets: encode::buckets(chunk.buckets),
+            sources: encode::sources(&chunk.sources),
+        };
+        let chunks = stream_history(self.store.clone(), question, place);
+        Ok(Response::new(Box::pin(chunks.map(move |chunk| chunk.map(encode).map_err(Status::from)))))
+    }
+
+    async fn get_topology(
+        &self,
+        request: Request<wire::GetTopologyRequest>,
+    ) -> Result<Response<wire::GetTopologyResponse>, Status> {
+        let topology = self.store.topology(&tenant(&request)?).await?;
+        let entities: Vec<words::Entity> = topology.entities.into_iter().map(encode::entity).collect();
+        let dependencies = topology.dependencies.into_iter().map(encode::dependency).collect();
+        Ok(Response::new(wire::GetTopologyResponse { version: topology.version, entities, dependencies }))
+    }
+
+    async fn get_change_heads(
+        &self,
+        request: Request<wire::GetChangeHeadsRequest>,
+    ) -> Result<Response<wire::GetChangeHeadsResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let names = &request.get_ref().service_ids;
+        let services: BTreeSet<EntityId> =
+            decode::services(names, self.config.services_per_question_max)?.into_iter().collect();
+        let heads = self.store.change_heads(&tenant, &services).await?;
+        Ok(Response::new(wire::GetChangeHeadsResponse { heads: heads.into_iter().map(encode::change_head).collect() }))
+    }
+
+    type StreamChangesStream = Outgoing<wire::StreamChangesResponse>;
+
+    async fn stream_changes(
+        &self,
+        request: Request<wire::StreamChangesRequest>,
+    ) -> Result<Response<Self::StreamChangesStream>, Status> {
+        let poll = Duration::from_millis(self.config.change_poll_ms);
+        let after = request.get_ref().after_sequence;
+        let changes = follow_changes(self.store.clone(), after, poll, self.shutdown.clone());
+        Ok(Response::new(Box::pin(changes.map(|change| change.map(encode::change).map_err(Status::from)))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_is_never_refused_and_telemetry_waits_behind_questions() {
+        let path = |method: &str| format!("/{SERVICE_NAME}/{method}");
+        assert_eq!(classify(&path("StreamChanges")), Class::Vital);
+        assert_eq!(classify(&path("IngestSliBuckets")), Class::Ingest);
+        assert_eq!(classify(&path("GetTopology")), Class::Read);
+    }
+}

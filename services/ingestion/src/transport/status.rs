@@ -1,0 +1,65 @@
+//! The one translation of errors to gRPC.
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::Error;
+
+const DOMAIN: &str = "attain";
+/// When a caller should try again after storage did not answer.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let (code, reason) = match &error {
+            Error::Invalid(_) => (Code::InvalidArgument, "INVALID_REQUEST"),
+            Error::UnknownService(_) => (Code::NotFound, "UNKNOWN_SERVICE"),
+            Error::TenantFull { .. } => (Code::ResourceExhausted, "TENANT_FULL"),
+            Error::AlreadySettled { .. } => (Code::Aborted, "ALREADY_SETTLED"),
+            Error::Storage(_) => (Code::Unavailable, "STORAGE_UNAVAILABLE"),
+            Error::Corrupt(_) => (Code::Internal, "STORAGE_CORRUPT"),
+            Error::Runtime(_) => (Code::Internal, "INTERNAL"),
+        };
+        let mut details = ErrorDetails::new();
+        details.set_error_info(reason, DOMAIN, HashMap::new());
+        match &error {
+            Error::Invalid(invalid) => {
+                let violation = |invalid: &attain_vocabulary::InvalidValue| {
+                    FieldViolation::new(invalid.field.clone(), format!("{}: {}", invalid.code, invalid.reason))
+                };
+                details.set_bad_request(invalid.iter().map(violation).collect::<Vec<_>>());
+            }
+            Error::Storage(_) => {
+                details.set_retry_info(Some(RETRY_DELAY));
+                tracing::error!(error = %error, cause = error.source().map(tracing::field::display), "storage failed");
+            }
+            Error::Corrupt(_) | Error::Runtime(_) => tracing::error!(error = %error, "a call failed"),
+            Error::UnknownService(_) | Error::TenantFull { .. } | Error::AlreadySettled { .. } => {}
+        }
+        Self::with_error_details(code, error.to_string(), details)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_carries_a_stable_reason_and_what_the_caller_can_do() {
+        let status = Status::from(Error::invalid("page_token", "malformed", "not a token of ours"));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let violations = status.get_details_bad_request().expect("a bad request").field_violations;
+        assert_eq!(
+            (violations[0].field.as_str(), violations[0].description.as_str()),
+            ("page_token", "malformed: not a token of ours")
+        );
+        let status = Status::from(Error::Storage(sqlx::Error::PoolTimedOut));
+        assert_eq!(status.code(), Code::Unavailable);
+        assert_eq!(status.get_details_retry_info().and_then(|info| info.retry_delay), Some(RETRY_DELAY));
+        assert_eq!(status.get_details_error_info().map(|info| info.reason), Some("STORAGE_UNAVAILABLE".into()));
+    }
+}

@@ -1,0 +1,142 @@
+//! Settings of the service, checked before a port opens.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use attain_runtime::Error;
+use attain_runtime::admission::Limits;
+use serde::Deserialize;
+
+/// Settings of the section `[rag]`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the service listens.
+    pub listen: SocketAddr,
+    /// Where the documents are kept: `sqlite:path` or `postgres://…`.
+    pub database_url: String,
+    /// A Qdrant server's gRPC address, for example `http://127.0.0.1:6334`. Without it an embedded one is started.
+    pub qdrant_url: Option<String>,
+    /// The key of that server.
+    pub qdrant_api_key: Option<String>,
+    /// Begins the names of the collections, so that installations can share a Qdrant server.
+    pub collection_prefix: String,
+    /// The folder of the embedded Qdrant.
+    pub index_dir: PathBuf,
+    /// The folder with the embedding model; without it the user's cache folder is looked in.
+    pub model_dir: Option<PathBuf>,
+    /// Whether to embed at all; without it search is by words only.
+    pub embeddings: bool,
+    /// Threads that one embedding may use.
+    pub embedding_threads: usize,
+    /// Seconds that calls in flight may take to end after the stop.
+    pub drain_seconds: u64,
+    /// Most calls in flight, by class.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    /// One machine, embedded storage and index.
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7104)),
+            database_url: "sqlite:attain-data/rag.db".to_owned(),
+            qdrant_url: None,
+            qdrant_api_key: None,
+            collection_prefix: "attain".to_owned(),
+            index_dir: PathBuf::from("attain-data/rag-index"),
+            model_dir: None,
+            embeddings: true,
+            embedding_threads: 2,
+            drain_seconds: 10,
+            // A write embeds, and writes wait for one another: more of them would only wait longer.
+            limits: Limits { reads_max: 64, writes_max: 8, ingests_max: 8 },
+        }
+    }
+}
+
+impl Config {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// Names the first setting that makes no sense.
+    pub fn validate(&self) -> Result<(), Error> {
+        let wrong = |key: &str, reason: &str| Err(Error::Config(format!("rag.{key}: {reason}")));
+        if self.database_url.is_empty() {
+            return wrong("database_url", "is needed, for example sqlite:attain-data/rag.db");
+        }
+        if let Some(url) = &self.qdrant_url {
+            let address = tonic::transport::Endpoint::from_shared(url.clone());
+            if !address.is_ok_and(|address| address.uri().host().is_some() && address.uri().scheme().is_some()) {
+                return wrong("qdrant_url", "is no address such as http://127.0.0.1:6334");
+            }
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if self.collection_prefix.is_empty()
+            || self.collection_prefix.len() > 64
+            || !self.collection_prefix.chars().all(plain)
+        {
+            return wrong("collection_prefix", "is 1 to 64 ASCII letters, digits, - and _");
+        }
+        if self.qdrant_url.is_none() && self.index_dir.as_os_str().is_empty() {
+            return wrong("index_dir", "is needed unless qdrant_url names a server");
+        }
+        if !(1..=64).contains(&self.embedding_threads) {
+            return wrong("embedding_threads", "is outside 1 to 64");
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("database_url", &attain_runtime::database::without_credentials(&self.database_url))
+            .field("qdrant_url", &self.qdrant_url)
+            .field("qdrant_api_key", &self.qdrant_api_key.as_ref().map(|_| "[hidden]"))
+            .field("collection_prefix", &self.collection_prefix)
+            .field("index_dir", &self.index_dir)
+            .field("model_dir", &self.model_dir)
+            .field("embeddings", &self.embeddings)
+            .field("embedding_threads", &self.embedding_threads)
+            .field("drain_seconds", &self.drain_seconds)
+            .field("limits", &self.limits)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Change = fn(&mut Config);
+
+    #[test]
+    fn the_defaults_are_valid_and_a_bad_setting_is_named() {
+        Config::default().validate().expect("valid");
+        let cases: [(&str, Change); 4] = [
+            ("rag.qdrant_url", |c| c.qdrant_url = Some("no address".into())),
+            ("rag.collection_prefix", |c| c.collection_prefix = "a/b".into()),
+            ("rag.embedding_threads", |c| c.embedding_threads = 0),
+            ("rag.index_dir", |c| c.index_dir = PathBuf::new()),
+        ];
+        for (name, change) in cases {
+            let mut config = Config::default();
+            change(&mut config);
+            let error = config.validate().expect_err(name).to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let config = Config {
+            qdrant_api_key: Some("key-to-hide".into()),
+            database_url: "postgres://me:word-to-hide@db/x".into(),
+            ..Config::default()
+        };
+        assert!(!format!("{config:?}").contains("to-hide"));
+    }
+}

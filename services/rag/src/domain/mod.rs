@@ -1,0 +1,17 @@
+//! What the service knows about documents and questions, without transport, storage, index, model or clock.
+
+pub(crate) mod cleaning;
+pub(crate) mod confidence;
+pub(crate) mod document;
+pub(crate) mod fusion;
+pub(crate) mod hidden;
+pub(crate) mod names;
+pub(crate) mod outline;
+pub(crate) mod passage;
+pub(crate) mod preparation;
+pub(crate) mod query;
+pub(crate) mod redaction;
+pub(crate) mod settings;
+pub(crate) mod terms;
+pub(crate) mod tokens;
+pub(crate) mod word_pieces;

@@ -1,0 +1,162 @@
+//! The numbers of the retrieval recipe and the calibrated thresholds, read from the cited data files of the crate.
+
+use serde::Deserialize;
+
+const RETRIEVAL: &str = include_str!("../../data/retrieval.toml");
+const CALIBRATION: &str = include_str!("../../data/calibration.toml");
+
+/// How passages are found and weighed; see `data/retrieval.toml`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    pub(crate) lexical_weight: f64,
+    pub(crate) title_weight: f64,
+    pub(crate) lead_weight: f64,
+    pub(crate) exact_name_boost: f64,
+    pub(crate) service_boost: f64,
+    pub(crate) objective_boost: f64,
+    pub(crate) synonym_weight: f64,
+    pub(crate) candidates_max: u64,
+    pub(crate) document: FieldWeights,
+    pub(crate) passage: FieldWeights,
+    pub(crate) confidence: ConfidenceWeights,
+}
+
+/// BM25F over the fields of a document or passage.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FieldWeights {
+    /// k1.
+    pub(crate) saturation: f64,
+    pub(crate) title: FieldWeight,
+    pub(crate) headings: FieldWeight,
+    pub(crate) path: FieldWeight,
+    pub(crate) body: FieldWeight,
+}
+
+/// One field of BM25F.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FieldWeight {
+    pub(crate) weight: f64,
+    /// b, in [0, 1].
+    pub(crate) share: f64,
+    /// Reference length in terms.
+    pub(crate) length: f64,
+}
+
+/// How confidence is put together.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConfidenceWeights {
+    pub(crate) coverage_weight: f64,
+    pub(crate) capital_weight: f64,
+    pub(crate) coverage_documents: usize,
+    pub(crate) named_confidence: f64,
+    pub(crate) specificity_floor: f64,
+}
+
+/// Below which confidence the service abstains; see `data/calibration.toml`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Calibration {
+    /// SHA-256 of the weights that the hybrid threshold holds for.
+    pub(crate) model_sha256: String,
+    /// SHA-256 of the graph that the hybrid threshold holds for.
+    pub(crate) graph_sha256: String,
+    pub(crate) hybrid: Threshold,
+    pub(crate) lexical: Threshold,
+}
+
+/// A threshold and what it did on the questions it was chosen on.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Threshold {
+    pub(crate) threshold: f64,
+    /// Share of the answerable questions that are answered.
+    pub(crate) answered_ratio: f64,
+    /// Share of the unanswerable questions that are turned down.
+    pub(crate) rejected_ratio: f64,
+}
+
+impl Settings {
+    /// The settings that the crate ships.
+    ///
+    /// # Errors
+    /// Says what is wrong with the data file.
+    pub(crate) fn shipped() -> Result<Self, String> {
+        let settings: Self = toml::from_str(RETRIEVAL).map_err(|error| format!("retrieval.toml: {error}"))?;
+        settings.check().map_err(|reason| format!("retrieval.toml: {reason}"))?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let positive = [
+            ("title_weight", self.title_weight),
+            ("lead_weight", self.lead_weight),
+            ("exact_name_boost", self.exact_name_boost),
+            ("service_boost", self.service_boost),
+            ("objective_boost", self.objective_boost),
+            ("document.saturation", self.document.saturation),
+            ("passage.saturation", self.passage.saturation),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
+            return Err(format!("{name} must be at least 0"));
+        }
+        for (name, share) in [("lexical_weight", self.lexical_weight), ("synonym_weight", self.synonym_weight)] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(format!("{name} must be in [0, 1]"));
+            }
+        }
+        let fields = [self.document, self.passage].into_iter().flat_map(|f| [f.title, f.headings, f.path, f.body]);
+        for field in fields {
+            if !(0.0..=1.0).contains(&field.share) || field.weight < 0.0 || field.length <= 0.0 {
+                return Err("a field needs weight >= 0, share in [0, 1] and length > 0".to_owned());
+            }
+        }
+        if self.candidates_max == 0 || self.confidence.coverage_documents == 0 {
+            return Err("candidates_max and coverage_documents must be at least 1".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl Calibration {
+    /// The thresholds that the crate ships.
+    ///
+    /// # Errors
+    /// Says what is wrong with the data file.
+    pub(crate) fn shipped() -> Result<Self, String> {
+        let calibration: Self = toml::from_str(CALIBRATION).map_err(|error| format!("calibration.toml: {error}"))?;
+        for threshold in [&calibration.hybrid, &calibration.lexical] {
+            let ratios = [threshold.answered_ratio, threshold.rejected_ratio];
+            if !threshold.threshold.is_finite() || ratios.iter().any(|ratio| !(0.0..=1.0).contains(ratio)) {
+                return Err("calibration.toml: a threshold needs a finite number and ratios in [0, 1]".to_owned());
+            }
+        }
+        Ok(calibration)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_files_are_valid() {
+        Settings::shipped().expect("valid settings");
+        Calibration::shipped().expect("valid thresholds");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let wrong = |change: fn(&mut Settings)| {
+            let mut settings = Settings::shipped().expect("valid");
+            change(&mut settings);
+            settings.check().expect_err("refused")
+        };
+        assert!(wrong(|s| s.lexical_weight = 1.5).contains("lexical_weight"));
+        assert!(wrong(|s| s.title_weight = f64::NAN).contains("title_weight"));
+        assert!(wrong(|s| s.document.body.length = 0.0).contains("length"));
+    }
+}

@@ -1,0 +1,66 @@
+//! What the use cases share: the documents, the index derived from them, the model, and the state that ties them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use attain_runtime::clock::Clock;
+use tokio::sync::{Mutex, Notify};
+
+use crate::Error;
+use crate::domain::settings::{Calibration, Settings};
+use crate::embedding::Embeddings;
+use crate::index::Index;
+use crate::storage::Store;
+
+/// The service behind its transport.
+pub(crate) struct Knowledge {
+    pub(crate) store: Store,
+    pub(crate) index: Index,
+    pub(crate) embeddings: Embeddings,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) calibration: Calibration,
+    pub(crate) clock: Clock,
+    /// Held while a document is written and indexed, so that the index never goes back to an older version.
+    pub(crate) writing: Mutex<()>,
+    /// Whether the index has been brought level with the documents since the start.
+    level: AtomicBool,
+    /// Wakes the reconciliation.
+    wake: Notify,
+}
+
+impl Knowledge {
+    /// Puts the parts together; the index counts as behind until it was reconciled.
+    pub(crate) fn new(store: Store, index: Index, embeddings: Embeddings, clock: Clock) -> Result<Self, Error> {
+        Ok(Self {
+            store,
+            index,
+            embeddings,
+            settings: Arc::new(Settings::shipped().map_err(Error::Settings)?),
+            calibration: Calibration::shipped().map_err(Error::Settings)?,
+            clock,
+            writing: Mutex::new(()),
+            level: AtomicBool::new(false),
+            wake: Notify::new(),
+        })
+    }
+
+    /// Refuses work that needs the whole index before it is there.
+    pub(crate) fn check_level(&self) -> Result<(), Error> {
+        if self.level.load(Ordering::Acquire) { Ok(()) } else { Err(Error::NotReady) }
+    }
+
+    /// The index is level with the documents.
+    pub(crate) fn set_level(&self) {
+        self.level.store(true, Ordering::Release);
+    }
+
+    /// Has the index reconciled soon: something was left for later, or the index failed.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Waits until somebody asks for a reconciliation.
+    pub(crate) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+}

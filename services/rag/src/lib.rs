@@ -1,0 +1,54 @@
+//! The knowledge service: keeps runbooks, SLO templates and incident reports, finds the passages that answer a question,
+//! and cites them to the character, or says that nothing kept answers.
+//!
+//! # Entry
+//!
+//! [`serve`], with a [`Config`], a listener, a clock and the end of the process.
+//!
+//! # How a document travels
+//!
+//! `transport` (decode) → `domain::document` (checked; hidden parts, secrets and personal data taken out) → `storage` (a new version
+//! where the text changed; committed) → `domain::preparation` (outline, passages, sparse weights, sentences to embed) →
+//! `embedding` (where a model is loaded) → `index` (one point a passage, one a document) → acknowledged.
+//!
+//! # How a question travels
+//!
+//! `transport` → `domain::query` (terms, names, the sentence to embed) → `index` (the first candidates by words, by title, by
+//! beginning, by passage, by name; always within the tenant) → `domain::fusion` → `domain::confidence` (below the calibrated
+//! threshold it abstains) → `storage` (the quote is cut out of the stored text) → encoded.
+//!
+//! # Invariants
+//!
+//! - The documents in SQL are the truth; the index is derived and brought level with them at every start, after every failure,
+//!   and when a model becomes available.
+//! - A document is acknowledged when it is committed and can be found. kill −9 loses nothing acknowledged.
+//! - `text[start_offset..end_offset]`, in Unicode scalar values, is the quote, of exactly the version that the citation
+//!   names; a passage whose stored text says otherwise is not cited.
+//! - Documents are data: nothing in them is run, followed or obeyed, and nothing hidden from their reader is kept.
+//! - Without a model the same questions are answered by words only, and every answer says so.
+//! - The same documents and question give the same answer; equal scores are ordered by name.
+//!
+//! # Deliberately unknown here
+//!
+//! Services beyond their names, SLIs, recommendations; what a caller does with a passage. No generated text: this service
+//! quotes and never writes.
+
+mod config;
+mod domain;
+mod embedding;
+mod error;
+#[cfg(test)]
+mod evaluation;
+mod index;
+mod indexing;
+mod knowledge;
+mod put;
+mod read;
+mod search;
+mod start;
+mod storage;
+mod transport;
+
+pub use config::Config;
+pub use error::Error;
+pub use start::serve;

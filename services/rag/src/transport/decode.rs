@@ -1,0 +1,173 @@
+//! Wire messages as words of the domain; whatever cannot be right is named.
+
+use std::collections::BTreeSet;
+
+use attain_proto::convert::rejection;
+use attain_proto::rag::v1 as wire;
+use attain_proto::vocabulary::v1::Rejection;
+use attain_vocabulary::{EntityId, InvalidValue, TenantId};
+
+use crate::Error;
+use crate::domain::document::{DocumentId, Draft, Kind, Written};
+use crate::domain::query::Question;
+use crate::search::Asked;
+use crate::storage::Selection;
+
+/// Most documents of one call.
+const DOCUMENTS_MAX: usize = 200;
+const PAGE_SIZE_DEFAULT: u32 = 100;
+const PAGE_SIZE_MAX: u32 = 500;
+const LIMIT_DEFAULT: u32 = 5;
+const LIMIT_MAX: u32 = 50;
+/// Most services that a question may name beside its words.
+const SERVICES_MAX: usize = 200;
+
+/// A batch: what can be kept, and what cannot.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) drafts: Vec<Draft>,
+    pub(super) rejected: Vec<Rejection>,
+}
+
+/// Checks each document by itself.
+pub(super) fn documents(request: wire::PutDocumentsRequest) -> Result<Batch, Error> {
+    let count = request.documents.len();
+    if count == 0 {
+        return Err(InvalidValue::new("documents", "required", "at least one document is required").into());
+    }
+    if count > DOCUMENTS_MAX {
+        let reason = format!("{count} documents; a call takes at most {DOCUMENTS_MAX}");
+        return Err(InvalidValue::new("documents", "too_many", reason).into());
+    }
+    let (mut drafts, mut rejected, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for (index, document) in request.documents.iter().enumerate() {
+        match draft(document) {
+            Ok(draft) if seen.insert(draft.id.clone()) => drafts.push(draft),
+            Ok(_) => {
+                let twice = InvalidValue::new("id", "duplicate", "an earlier document of the batch has the same name");
+                rejected.push(rejection("documents", index, &twice));
+            }
+            Err(invalid) => rejected.push(rejection("documents", index, &invalid)),
+        }
+    }
+    Ok(Batch { drafts, rejected })
+}
+
+fn draft(document: &wire::Document) -> Result<Draft, InvalidValue> {
+    Draft::new(Written {
+        id: &document.id,
+        kind: kind("kind", document.kind)?.unwrap_or_default(),
+        title: &document.title,
+        text: &document.text,
+        service_ids: &document.service_ids,
+    })
+}
+
+/// The name of one document.
+pub(super) fn document_id(value: &str) -> Result<DocumentId, InvalidValue> {
+    DocumentId::new("document_id", value)
+}
+
+/// Which page of which documents.
+pub(super) fn selection(request: &wire::ListDocumentsRequest) -> Result<Selection, InvalidValue> {
+    let service = Some(request.service_id.as_str()).filter(|id| !id.is_empty());
+    let after = Some(request.page_token.as_str()).filter(|token| !token.is_empty());
+    Ok(Selection {
+        service: service.map(|id| EntityId::new("service_id", id)).transpose()?,
+        kind: kind("kind", request.kind)?,
+        after: after.map(|token| DocumentId::new("page_token", token)).transpose()?,
+        limit: bounded("page_size", request.page_size, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)?,
+    })
+}
+
+/// A question.
+pub(super) fn asked(
+    tenant: TenantId,
+    request: &wire::SearchKnowledgeRequest,
+    synonym_weight: f64,
+) -> Result<Asked, InvalidValue> {
+    if request.service_ids.len() > SERVICES_MAX {
+        let reason = format!("{} services; at most {SERVICES_MAX} are taken", request.service_ids.len());
+        return Err(InvalidValue::new("service_ids", "too_many", reason));
+    }
+    let service = |(index, id): (usize, &String)| EntityId::new(&format!("service_ids/{index}"), id);
+    let kinds: Result<Vec<Option<Kind>>, InvalidValue> =
+        request.kinds.iter().enumerate().map(|(index, number)| kind(&format!("kinds/{index}"), *number)).collect();
+    Ok(Asked {
+        tenant,
+        question: Question::new(&request.query, synonym_weight)?,
+        services: request.service_ids.iter().enumerate().map(service).collect::<Result<_, _>>()?,
+        kinds: kinds?.into_iter().flatten().collect(),
+        limit: bounded("limit", request.limit, LIMIT_DEFAULT, LIMIT_MAX)? as usize,
+    })
+}
+
+fn kind(field: &str, number: i32) -> Result<Option<Kind>, InvalidValue> {
+    match wire::DocumentKind::try_from(number) {
+        Ok(wire::DocumentKind::Unspecified) => Ok(None),
+        Ok(wire::DocumentKind::Runbook) => Ok(Some(Kind::Runbook)),
+        Ok(wire::DocumentKind::SloTemplate) => Ok(Some(Kind::SloTemplate)),
+        Ok(wire::DocumentKind::Incident) => Ok(Some(Kind::Incident)),
+        Err(_) => {
+            Err(InvalidValue::new(field, "unknown_value", format!("{number} is no value that this version knows")))
+        }
+    }
+}
+
+fn bounded(field: &str, value: u32, default: u32, max: u32) -> Result<u32, InvalidValue> {
+    match value {
+        0 => Ok(default),
+        value if value <= max => Ok(value),
+        value => Err(InvalidValue::new(field, "out_of_range", format!("{value} is outside 1 to {max}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(id: &str, text: &str, kind: i32) -> wire::Document {
+        wire::Document { id: id.to_owned(), text: text.to_owned(), kind, ..Default::default() }
+    }
+
+    #[test]
+    fn a_bad_document_does_not_cost_the_others() {
+        let documents = vec![document("a", "x", 0), document("", "x", 0), document("b", "x", 9), document("a", "y", 3)];
+        let batch = super::documents(wire::PutDocumentsRequest { documents }).expect("a batch");
+        assert_eq!(batch.drafts.len(), 1);
+        let told: Vec<(u32, &str, &str)> =
+            batch.rejected.iter().map(|r| (r.index, r.pointer.as_str(), r.code.as_str())).collect();
+        let expected = [
+            (1, "/documents/1/id", "required"),
+            (2, "/documents/2/kind", "unknown_value"),
+            (3, "/documents/3/id", "duplicate"),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn what_no_question_can_have_is_named() {
+        let base = wire::SearchKnowledgeRequest { query: "why".into(), ..Default::default() };
+        let cases = [
+            ("query", wire::SearchKnowledgeRequest { query: " ".into(), ..base.clone() }),
+            ("limit", wire::SearchKnowledgeRequest { limit: 51, ..base.clone() }),
+            ("kinds/0", wire::SearchKnowledgeRequest { kinds: vec![7], ..base.clone() }),
+            (
+                "service_ids/1",
+                wire::SearchKnowledgeRequest { service_ids: vec!["a".into(), "b c".into()], ..base.clone() },
+            ),
+        ];
+        for (field, request) in cases {
+            assert_eq!(asked(TenantId::default(), &request, 0.2).expect_err(field).field, field);
+        }
+        let taken = asked(TenantId::default(), &base, 0.2).expect("valid");
+        assert_eq!((taken.limit, taken.kinds.len()), (5, 0));
+    }
+
+    #[test]
+    fn a_page_is_bounded() {
+        let request = |page_size| wire::ListDocumentsRequest { page_size, ..Default::default() };
+        assert_eq!(selection(&request(0)).map(|s| s.limit), Ok(100));
+        assert_eq!(selection(&request(501)).map_err(|e| e.field), Err("page_size".to_owned()));
+    }
+}

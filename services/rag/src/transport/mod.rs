@@ -1,0 +1,119 @@
+//! gRPC: decode, run the use case within the caller's deadline, encode.
+
+mod decode;
+mod encode;
+
+use std::sync::Arc;
+
+use attain_proto::rag::v1 as wire;
+use attain_proto::rag::v1::knowledge_service_server::{KnowledgeService, KnowledgeServiceServer};
+use attain_runtime::admission::Class;
+use attain_runtime::context::CallContext;
+use attain_runtime::serve::call_timeout;
+use tonic::codec::CompressionEncoding;
+use tonic::{Request, Response, Status};
+
+use crate::Error;
+use crate::knowledge::Knowledge;
+
+/// The service's full name, for health.
+pub(crate) const SERVICE_NAME: &str = "attain.rag.v1.KnowledgeService";
+
+/// Largest request: a batch of documents.
+const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Largest answer: one document, or fifty passages.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The gRPC face of the knowledge.
+pub(crate) struct Transport {
+    knowledge: Arc<Knowledge>,
+}
+
+/// The service, ready to be routed.
+pub(crate) fn server(knowledge: Arc<Knowledge>) -> KnowledgeServiceServer<Transport> {
+    KnowledgeServiceServer::new(Transport { knowledge })
+        .max_decoding_message_size(REQUEST_BYTES_MAX)
+        .max_encoding_message_size(ANSWER_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
+}
+
+/// What a path costs.
+pub(crate) fn classify(path: &str) -> Class {
+    match path.rsplit('/').next() {
+        Some("PutDocuments") => Class::Ingest,
+        Some("DeleteDocument") => Class::Write,
+        _ => Class::Read,
+    }
+}
+
+#[tonic::async_trait]
+impl KnowledgeService for Transport {
+    async fn put_documents(
+        &self,
+        request: Request<wire::PutDocumentsRequest>,
+    ) -> Result<Response<wire::PutDocumentsResponse>, Status> {
+        let context = CallContext::read(request.metadata(), call_timeout())?;
+        let batch = decode::documents(request.into_inner())?;
+        let kept = if batch.drafts.is_empty() {
+            Vec::new()
+        } else {
+            within(&context, self.knowledge.put(context.tenant.clone(), batch.drafts)).await?
+        };
+        let documents = kept.into_iter().map(encode::entry).collect();
+        Ok(Response::new(wire::PutDocumentsResponse { documents, rejected: batch.rejected }))
+    }
+
+    async fn list_documents(
+        &self,
+        request: Request<wire::ListDocumentsRequest>,
+    ) -> Result<Response<wire::ListDocumentsResponse>, Status> {
+        let context = CallContext::read(request.metadata(), call_timeout())?;
+        let selection = decode::selection(request.get_ref()).map_err(Error::from)?;
+        let (entries, more) = within(&context, self.knowledge.list(&context.tenant, selection)).await?;
+        let next_page_token = entries.last().filter(|_| more).map(|entry| entry.id.to_string()).unwrap_or_default();
+        let documents = entries.into_iter().map(encode::entry).collect();
+        Ok(Response::new(wire::ListDocumentsResponse { documents, next_page_token }))
+    }
+
+    async fn get_document(
+        &self,
+        request: Request<wire::GetDocumentRequest>,
+    ) -> Result<Response<wire::GetDocumentResponse>, Status> {
+        let context = CallContext::read(request.metadata(), call_timeout())?;
+        let id = decode::document_id(&request.get_ref().document_id).map_err(Error::from)?;
+        let version = Some(request.get_ref().version).filter(|version| *version > 0);
+        let document = within(&context, self.knowledge.get(&context.tenant, &id, version)).await?;
+        Ok(Response::new(wire::GetDocumentResponse { document: Some(encode::stored(document)) }))
+    }
+
+    async fn delete_document(
+        &self,
+        request: Request<wire::DeleteDocumentRequest>,
+    ) -> Result<Response<wire::DeleteDocumentResponse>, Status> {
+        let context = CallContext::read(request.metadata(), call_timeout())?;
+        let id = decode::document_id(&request.get_ref().document_id).map_err(Error::from)?;
+        let removed = within(&context, self.knowledge.delete(context.tenant.clone(), id)).await?;
+        let removed_passage_count = u32::try_from(removed).unwrap_or(u32::MAX);
+        Ok(Response::new(wire::DeleteDocumentResponse { removed_passage_count }))
+    }
+
+    async fn search_knowledge(
+        &self,
+        request: Request<wire::SearchKnowledgeRequest>,
+    ) -> Result<Response<wire::SearchKnowledgeResponse>, Status> {
+        let context = CallContext::read(request.metadata(), call_timeout())?;
+        let synonym_weight = self.knowledge.settings.synonym_weight;
+        let asked = decode::asked(context.tenant.clone(), request.get_ref(), synonym_weight).map_err(Error::from)?;
+        let answer = within(&context, self.knowledge.search(&asked)).await?;
+        Ok(Response::new(encode::answer(answer)))
+    }
+}
+
+/// The result, or the end of the caller's patience.
+async fn within<T>(context: &CallContext, work: impl Future<Output = Result<T, Error>>) -> Result<T, Status> {
+    match tokio::time::timeout(context.remaining(), work).await {
+        Ok(result) => result.map_err(Status::from),
+        Err(_) => Err(Error::Deadline.into()),
+    }
+}

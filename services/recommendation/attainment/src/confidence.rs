@@ -1,0 +1,200 @@
+use attain_vocabulary::DAY_MS;
+
+use crate::menu::{TARGET_MENU, menu_position};
+use crate::offers::strictest_target;
+use crate::sanity::{Usable, days_between};
+use crate::split::Split;
+use crate::{
+    Ambition, Confidence, ConfidenceLevel, ConfidencePart, Constants, Episode, Prediction, RecommendationInput,
+    SplitMethod,
+};
+
+/// Scores from which an answer is good enough to act on, and to discuss.
+const HIGH: f64 = 0.7;
+const MEDIUM: f64 = 0.4;
+/// A change of level by this factor, or its inverse, makes the history before it useless for the level of today.
+const USELESS_FACTOR: f64 = 2.0;
+/// Score lost for each step of the menu that the balanced target moves by when one incident more or less had happened.
+const STEP_COST: f64 = 0.15;
+/// Age at which a graph snapshot is worth half.
+const SNAPSHOT_STALE_MS: f64 = DAY_MS as f64;
+
+/// How sure an answer is: the least of parts that are each computed.
+pub(crate) fn confidence(
+    input: &RecommendationInput,
+    usable: &Usable<'_>,
+    prediction: Option<&Prediction>,
+    split: &Split,
+) -> Confidence {
+    let window = f64::from(input.window.days());
+    let rated = [
+        history_length(usable.series.covered_days(), window),
+        effective_sample(input, prediction),
+        coverage(usable.coverage_ratio),
+        regime(prediction, window),
+        graph(input),
+        split_quality(split),
+        sensitivity(input, prediction),
+        inputs(input),
+    ];
+    let score = rated.iter().map(|(part, _)| part.score).fold(1.0, f64::min);
+    let mut weak: Vec<&(ConfidencePart, String)> = rated.iter().filter(|(part, _)| part.score < HIGH).collect();
+    weak.sort_by(|a, b| a.0.score.total_cmp(&b.0.score));
+    let raise_with = weak.into_iter().map(|(_, remedy)| remedy.clone()).collect();
+    Confidence { level: level(score), score, raise_with, parts: rated.into_iter().map(|(part, _)| part).collect() }
+}
+
+fn level(score: f64) -> ConfidenceLevel {
+    if score >= HIGH {
+        ConfidenceLevel::High
+    } else if score >= MEDIUM {
+        ConfidenceLevel::Medium
+    } else {
+        ConfidenceLevel::Low
+    }
+}
+
+fn part(name: &str, score: f64, detail: String, remedy: &str) -> (ConfidencePart, String) {
+    let score = if score.is_nan() { 0.0 } else { score.clamp(0.0, 1.0) };
+    (ConfidencePart { name: name.to_owned(), score, detail }, remedy.to_owned())
+}
+
+/// Two windows of history are enough to see one of them from the other.
+fn history_length(days: f64, window: f64) -> (ConfidencePart, String) {
+    let detail = format!("{days:.1} days of buckets for a window of {window:.0} days");
+    let remedy = format!("more history: {:.0} days of five-minute buckets", 2.0 * window);
+    part("history_length", days / (2.0 * window), detail, &remedy)
+}
+
+/// Six expected failures at the balanced target, twice the rule of three, are enough to have measured its budget.
+fn effective_sample(input: &RecommendationInput, prediction: Option<&Prediction>) -> (ConfidencePart, String) {
+    let count = prediction.map_or(0.0, |prediction| prediction.effective_sample_count);
+    let target = prediction
+        .and_then(|prediction| strictest_target(prediction, &input.policy, Ambition::Balanced.miss_probability_max()))
+        .unwrap_or(TARGET_MENU[0]);
+    let needed = 6.0 / (1.0 - target);
+    let detail =
+        format!("{count:.0} requests count as independent; {needed:.0} measure the budget of the balanced target");
+    part("effective_sample", count / needed, detail, "more traffic, or probes that add to it")
+}
+
+/// Full marks from 95 % on, none below 25 %.
+fn coverage(ratio: f64) -> (ConfidencePart, String) {
+    let detail = format!("{:.1} % of the buckets that the span could hold are present", 100.0 * ratio);
+    part("coverage", (ratio - 0.25) / 0.7, detail, "the missing buckets: telemetry without gaps")
+}
+
+/// A window since the last change of level is enough; a small change matters less.
+fn regime(prediction: Option<&Prediction>, window: f64) -> (ConfidencePart, String) {
+    let remedy = "time: a full window at the present level of failure";
+    let Some(change) = prediction.and_then(last_change) else {
+        return part("regime", 1.0, "the level of failure did not change".into(), remedy);
+    };
+    let weight = (change.log_factor.abs() / USELESS_FACTOR.ln()).min(1.0);
+    let score = 1.0 - weight * (1.0 - (change.days / window).min(1.0));
+    let detail = format!(
+        "the level of failure changed by a factor of {:.2}, {:.0} days ago",
+        change.log_factor.exp(),
+        change.days
+    );
+    part("regime", score, detail, remedy)
+}
+
+/// The last change of level.
+pub(crate) struct Change {
+    pub(crate) start_ms: i64,
+    pub(crate) days: f64,
+    /// Log-odds after less log-odds before.
+    pub(crate) log_factor: f64,
+}
+
+pub(crate) fn last_change(prediction: &Prediction) -> Option<Change> {
+    let [.., before, now] = prediction.regimes.as_slice() else {
+        return None;
+    };
+    Some(Change {
+        start_ms: now.start_ms,
+        days: days_between(now.start_ms, now.end_ms),
+        log_factor: now.log_odds - before.log_odds,
+    })
+}
+
+fn graph(input: &RecommendationInput) -> (ConfidencePart, String) {
+    let Some(structure) = &input.structure else {
+        return part("graph", 0.5, "the dependency graph could not be asked".into(), "the dependency graph");
+    };
+    let assumed = structure.assumed_perfect_ids.len() as f64;
+    let known = structure.importances.len() as f64;
+    let known_share = if assumed + known > 0.0 { known / (assumed + known) } else { 1.0 };
+    let freshness = 1.0 / (1.0 + structure.snapshot_age_ms.max(0) as f64 / SNAPSHOT_STALE_MS);
+    let detail = format!(
+        "{assumed:.0} of {:.0} components have no data and count as never failing; snapshot {:.1} hours old",
+        assumed + known,
+        structure.snapshot_age_ms.max(0) as f64 / 3_600_000.0
+    );
+    let remedy = if assumed > 0.0 {
+        "telemetry, or a published availability, of the components without data"
+    } else {
+        "a fresh snapshot of the graph"
+    };
+    part("graph", (0.5 + 0.5 * known_share).min(freshness), detail, remedy)
+}
+
+/// One missing input leaves 0.65, so that the answer is never called high; each further one costs a quarter. The graph has a
+/// part of its own.
+fn inputs(input: &RecommendationInput) -> (ConfidencePart, String) {
+    let missing: Vec<&str> =
+        input.missing_inputs.iter().map(|missing| missing.name.as_str()).filter(|name| *name != "graph").collect();
+    let detail = if missing.is_empty() {
+        "every input could be had".to_owned()
+    } else {
+        format!("missing: {}", missing.join(", "))
+    };
+    part(
+        "inputs",
+        if missing.is_empty() { 1.0 } else { 0.9 - 0.25 * missing.len() as f64 },
+        detail,
+        "the inputs that could not be had, once they can be had again",
+    )
+}
+
+fn split_quality(split: &Split) -> (ConfidencePart, String) {
+    let remedy = "traces: a failed child call tells inherited failure from own";
+    let (score, detail) = match split.ratios.method {
+        SplitMethod::Traces => (1.0, "failed child calls in traces tell own from inherited failure".to_owned()),
+        SplitMethod::NoDependencies => (1.0, "nothing is depended on".to_owned()),
+        SplitMethod::Unknown => (0.5, "own and inherited failure cannot be told apart".to_owned()),
+        SplitMethod::Regression => {
+            let worst = split.ratios.inherited.iter().map(|share| share.hardness_standard_error).fold(0.0, f64::max);
+            (0.9 - worst, format!("regression over buckets; hardness known to {worst:.2} at worst"))
+        }
+    };
+    part("split", score, detail, remedy)
+}
+
+/// How far the balanced target moves between a history without its greatest episode and one that had it twice; where there
+/// was none, one of the prior's usual size stands in.
+fn sensitivity(input: &RecommendationInput, prediction: Option<&Prediction>) -> (ConfidencePart, String) {
+    let remedy = "more history: one incident more or less would then matter less";
+    let Some(prediction) = prediction else {
+        return part("sensitivity", 0.0, "nothing was measured".into(), remedy);
+    };
+    let greatest = prediction.episodes.iter().copied().max_by(|a, b| a.amount_days.total_cmp(&b.amount_days));
+    let twice = greatest.unwrap_or(Episode {
+        start_ms: prediction.now_ms,
+        end_ms: prediction.now_ms,
+        excess_bad: 0.0,
+        amount_days: Constants::DEFAULT.prior_size,
+    });
+    let without: Vec<Episode> =
+        prediction.episodes.iter().copied().filter(|episode| Some(*episode) != greatest).collect();
+    let more: Vec<Episode> = prediction.episodes.iter().copied().chain([twice]).collect();
+    let position = |episodes: &[Episode]| {
+        let changed = Prediction { forecast: prediction.with_episodes(episodes), ..prediction.clone() };
+        strictest_target(&changed, &input.policy, Ambition::Balanced.miss_probability_max())
+            .map_or(0, |target| menu_position(target) + 1)
+    };
+    let steps = position(&without).abs_diff(position(&more));
+    let detail = format!("the balanced target moves by {steps} steps of the menu with one incident more or less");
+    part("sensitivity", 1.0 - STEP_COST * steps as f64, detail, remedy)
+}

@@ -1,0 +1,132 @@
+use attain_vocabulary::EntityId;
+
+use crate::input::COUNTERFACTUALS_MAX;
+use crate::menu::TARGET_MENU;
+use crate::offers::strictest_target;
+use crate::series::fraction;
+use crate::split::Split;
+use crate::{
+    Ambition, CountSeries, Counterfactual, CounterfactualStructure, Prediction, Reach, RecommendationInput,
+    ShareSeries, SplitMethod, predict,
+};
+
+/// Key of the counterfactual that needs no structure: half of the service's own failures gone.
+pub const OWN_FAILURES_HALVED: &str = "own_failures_halved";
+
+/// The history as it is, against which changes are held.
+pub(crate) struct Today<'a> {
+    pub(crate) input: &'a RecommendationInput,
+    pub(crate) series: &'a CountSeries,
+    pub(crate) prediction: &'a Prediction,
+    /// Balanced target; `None` when none can be offered.
+    pub(crate) balanced: Option<f64>,
+}
+
+/// What a history with fewer failures would give.
+pub(crate) struct Solved {
+    pub(crate) balanced: Option<f64>,
+    pub(crate) miss_probability: f64,
+    pub(crate) attained_ratio: f64,
+}
+
+impl Today<'_> {
+    /// Takes failures out of each bucket and solves again: episodes, forecast, target.
+    ///
+    /// Fewer failures cannot make a target worse; where the model says so (what was level before may now stand out as
+    /// episodes), that is its noise, and today's value is kept.
+    pub(crate) fn without(&self, saved: &[f64]) -> Solved {
+        let reference = 1.0 - self.balanced.unwrap_or(TARGET_MENU[0]);
+        let before = self.prediction.forecast.miss_probability(reference);
+        let attained = |series: &CountSeries| series.attained_ratio().unwrap_or(0.0);
+        let unchanged =
+            || Solved { balanced: self.balanced, miss_probability: before, attained_ratio: attained(self.series) };
+        if saved.iter().all(|saved| *saved <= 0.0) {
+            return unchanged();
+        }
+        let series = self.series.relieved(saved);
+        let Some(after) = predict(&series, self.prediction.window_days, self.prediction.now_ms) else {
+            return unchanged();
+        };
+        let target = strictest_target(&after, &self.input.policy, Ambition::Balanced.miss_probability_max());
+        Solved {
+            balanced: [target, self.balanced].into_iter().flatten().reduce(f64::max),
+            miss_probability: after.forecast.miss_probability(reference).min(before),
+            attained_ratio: attained(&series),
+        }
+    }
+
+    /// Solves each change of structure again, and half of the own failures gone; the most useful first.
+    pub(crate) fn counterfactuals(&self, split: &Split) -> Vec<Counterfactual> {
+        if split.ratios.method == SplitMethod::Unknown {
+            return Vec::new();
+        }
+        let mut solved = vec![self.own_halved(split)];
+        for change in self.input.counterfactuals.iter().take(COUNTERFACTUALS_MAX) {
+            let saved = saved_by(self, split, change).unwrap_or_default();
+            solved.push(self.described(
+                &change.key,
+                &change.description,
+                change.ceiling_after_ratio.and_then(fraction),
+                &saved,
+            ));
+        }
+        solved.sort_by(|a, b| {
+            let target = |c: &Counterfactual| c.balanced_target_ratio.unwrap_or(0.0);
+            target(b)
+                .total_cmp(&target(a))
+                .then_with(|| a.miss_probability.total_cmp(&b.miss_probability))
+                .then_with(|| b.attained_ratio.total_cmp(&a.attained_ratio))
+                .then_with(|| a.key.cmp(&b.key))
+        });
+        solved
+    }
+
+    fn own_halved(&self, split: &Split) -> Counterfactual {
+        let saved: Vec<f64> = split.causes.own.iter().map(|own| own / 2.0).collect();
+        let ceiling = self.input.structure.as_ref().and_then(|structure| {
+            let own = structure.importances.iter().find(|importance| importance.entity_id == self.input.service)?;
+            fraction(structure.ceiling_ratio + own.contribution_ratio / 2.0)
+        });
+        let description = format!("half of the failures of {} itself avoided", self.input.service);
+        self.described(OWN_FAILURES_HALVED, &description, ceiling, &saved)
+    }
+
+    fn described(&self, key: &str, description: &str, ceiling_ratio: Option<f64>, saved: &[f64]) -> Counterfactual {
+        let Solved { balanced, miss_probability, attained_ratio } = self.without(saved);
+        Counterfactual {
+            key: key.to_owned(),
+            description: description.to_owned(),
+            ceiling_ratio,
+            balanced_target_ratio: balanced,
+            miss_probability,
+            attained_ratio,
+        }
+    }
+}
+
+/// Failures that a change saves in each bucket; `None` where none came by its edge.
+fn saved_by(today: &Today<'_>, split: &Split, change: &CounterfactualStructure) -> Option<Vec<f64>> {
+    let saved_ratio = fraction(change.saved_ratio).unwrap_or(0.0);
+    let through = match &change.reach {
+        Reach::Direct if change.caller != today.input.service => return None,
+        Reach::Direct => arriving(today.series, split, &change.callee, None)?,
+        Reach::Through { dependency, share } => arriving(today.series, split, dependency, Some(share))?,
+    };
+    Some(through.into_iter().map(|failed| failed * saved_ratio).collect())
+}
+
+/// Failures that arrive by a direct dependency in each bucket, or the share of them that came from further down.
+pub(crate) fn arriving(
+    series: &CountSeries,
+    split: &Split,
+    dependency: &EntityId,
+    share: Option<&ShareSeries>,
+) -> Option<Vec<f64>> {
+    let column = split.causes.by_dependency.get(dependency)?;
+    let Some(share) = share else {
+        return Some(column.clone());
+    };
+    let otherwise = fraction(share.otherwise).unwrap_or(0.0);
+    let part = |start| share.by_bucket.get(&start).copied().and_then(fraction).unwrap_or(otherwise);
+    Some(column.iter().zip(series.points()).map(|(failed, point)| failed * part(point.start_ms)).collect())
+}

@@ -1,0 +1,266 @@
+use crate::{Ambition, ConfidenceLevel, ConstraintKind, Offer, RecommendationResult, SliResult, SplitMethod};
+use attain_vocabulary::SliKind;
+
+/// A fraction as a percentage: two digits that tell it from 0 or 1, whichever is nearer, and at most six decimals.
+///
+/// `0.9995` is `99.95 %`, `0.0613` is `6.1 %`.
+#[must_use]
+pub fn percent(ratio: f64) -> String {
+    let near = 100.0 * ratio.min(1.0 - ratio).abs();
+    let decimals = if near > 0.0 { (1.0 - near.log10().floor()).clamp(0.0, 6.0) as usize } else { 0 };
+    format!("{} %", trimmed(100.0 * ratio, decimals))
+}
+
+/// A number with at most one decimal.
+#[must_use]
+pub fn number(value: f64) -> String {
+    trimmed(value, 1)
+}
+
+/// A count with its thousands set apart by commas.
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn trimmed(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
+}
+
+/// The reasons in one paragraph. Each number in it is a field of the result, through [`percent`] or [`number`].
+pub(crate) fn paragraph(result: &RecommendationResult) -> String {
+    let mut sentences = Vec::new();
+    for sli in &result.slis {
+        match sli.kind {
+            SliKind::Availability => availability(result, sli, &mut sentences),
+            SliKind::Latency => latency(result, sli, &mut sentences),
+        }
+    }
+    sentences.push(confidence(result));
+    sentences.join(" ")
+}
+
+fn availability(result: &RecommendationResult, sli: &SliResult, out: &mut Vec<String>) {
+    let service = &result.service;
+    let data = &result.data;
+    match sli.measured.attained_ratio {
+        Some(attained) => out.push(format!(
+            "{service} answered {} of {} requests well in {} days of data.",
+            percent(attained),
+            grouped(sli.measured.valid_count),
+            number(data.covered_days)
+        )),
+        None => out.push(format!("No request of {service} was measured.")),
+    }
+    if data.regime_start_ms.is_some() {
+        out.push(format!("Its level of failure last changed {} days ago.", number(data.regime_days)));
+    }
+    current(sli, out);
+    out.push(promise(result, sli));
+    split(service.as_str(), sli, out);
+    binding(sli, out);
+    if let Some(best) = sli.counterfactuals.first() {
+        let today = balanced(sli).map_or(0.0, |offer| offer.target_ratio);
+        if let Some(target) = best.balanced_target_ratio.filter(|target| *target > today && !sli.fallback) {
+            out.push(format!(
+                "What would help most: {}; the balanced target would then be {}.",
+                best.description,
+                percent(target)
+            ));
+        }
+    }
+}
+
+fn current(sli: &SliResult, out: &mut Vec<String>) {
+    let Some(slo) = &sli.current_slo else { return };
+    let what = match slo.latency_threshold_ms {
+        Some(threshold) => format!("Its SLO of {} under {threshold} ms", percent(slo.target_ratio)),
+        None => format!("Its SLO of {}", percent(slo.target_ratio)),
+    };
+    let past = match slo.attained {
+        Some(true) => "was attained over this history",
+        Some(false) => "was not attained over this history",
+        None => "has no history to be held against",
+    };
+    match slo.miss_probability {
+        Some(missed) => {
+            out.push(format!(
+                "{what} {past}, and the next {} days miss it with a probability of {}.",
+                slo.window_days,
+                percent(missed)
+            ));
+        }
+        None => out.push(format!("{what} {past}.")),
+    }
+}
+
+fn balanced(sli: &SliResult) -> Option<&Offer> {
+    sli.offers.iter().find(|offer| offer.ambition == Ambition::Balanced)
+}
+
+fn promise(result: &RecommendationResult, sli: &SliResult) -> String {
+    let target = |offer: &Offer| match offer.latency_threshold_ms {
+        Some(threshold) => format!("{} under {threshold} ms", percent(offer.target_ratio)),
+        None => percent(offer.target_ratio),
+    };
+    if sli.fallback {
+        let template = sli.offers.first().map(target).unwrap_or_default();
+        return format!(
+            "The data does not carry an estimate: {template} is the template of its tier, not a forecast, and needs a person to look at it."
+        );
+    }
+    if sli.offers.is_empty() {
+        return "No target on the menu can be promised.".to_owned();
+    }
+    let same =
+        |a: &Offer, b: &Offer| a.target_ratio == b.target_ratio && a.latency_threshold_ms == b.latency_threshold_ms;
+    let one = |alike: &[Offer]| {
+        let ambitions: Vec<&str> = alike.iter().map(|offer| ambition(offer.ambition)).collect();
+        let missed = alike
+            .first()
+            .and_then(|offer| offer.miss_probability)
+            .map_or_else(String::new, |missed| format!(", missed with a probability of {}", percent(missed)));
+        let target = alike.first().map(target).unwrap_or_default();
+        format!("{target} ({}{missed})", joined(&ambitions, "and"))
+    };
+    let offers: Vec<String> = sli.offers.chunk_by(same).map(one).collect();
+    format!("For the next {} days it can promise {}.", result.window_days, joined(&offers, "or"))
+}
+
+/// `a`, `a or b`, `a, b or c`.
+fn joined(items: &[impl AsRef<str>], word: &str) -> String {
+    let items: Vec<&str> = items.iter().map(AsRef::as_ref).collect();
+    match items.as_slice() {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [first @ .., last] => format!("{} {word} {last}", first.join(", ")),
+    }
+}
+
+fn ambition(ambition: Ambition) -> &'static str {
+    match ambition {
+        Ambition::Conservative => "conservative",
+        Ambition::Balanced => "balanced",
+        Ambition::Ambitious => "ambitious",
+    }
+}
+
+fn split(service: &str, sli: &SliResult, out: &mut Vec<String>) {
+    let Some(split) = &sli.failure_split else {
+        return;
+    };
+    match split.method {
+        SplitMethod::Traces | SplitMethod::Regression => {
+            let most =
+                split.inherited.first().filter(|share| share.failure_ratio > 0.0).map_or_else(String::new, |share| {
+                    format!(", most of it by {} ({})", share.dependency, percent(share.failure_ratio))
+                });
+            out.push(format!(
+                "{} of its requests failed of its own and {} because a dependency did{most}.",
+                percent(split.own_failure_ratio),
+                percent(split.inherited_failure_ratio)
+            ));
+        }
+        SplitMethod::NoDependencies => {
+            out.push(format!("{service} depends on nothing, so all its failures are its own."))
+        }
+        SplitMethod::Unknown => out.push("How much of its failure is inherited cannot be told.".to_owned()),
+    }
+}
+
+fn binding(sli: &SliResult, out: &mut Vec<String>) {
+    let binding = &sli.binding_constraint;
+    let relaxed = match binding.relaxed_target_ratio {
+        Some(target) if target > balanced(sli).map_or(0.0, |offer| offer.target_ratio) => {
+            format!("; without that the balanced target would be {}", percent(target))
+        }
+        _ => String::new(),
+    };
+    match (binding.kind, &binding.entity_id) {
+        (ConstraintKind::Own, _) => out.push(format!(
+            "What holds the target back most is the service itself, which fails {} of requests{relaxed}.",
+            percent(binding.contribution_ratio)
+        )),
+        (ConstraintKind::Dependency, Some(id)) => out.push(format!(
+            "What holds the target back most is {id}, which fails {} of requests{relaxed}.",
+            percent(binding.contribution_ratio)
+        )),
+        (ConstraintKind::Volume, _) => out.push(match &binding.volume_need {
+            Some(need) => format!(
+                "{} might be met, but its traffic cannot tell: that needs {} requests in a window.",
+                percent(need.target_ratio),
+                grouped(need.window_request_count)
+            ),
+            None => "Its traffic is too little to tell a stricter target.".to_owned(),
+        }),
+        (ConstraintKind::Policy, _) => {
+            out.push("A stricter target could be met, but the tier's policy does not ask for it.".to_owned())
+        }
+        (ConstraintKind::Data, _) | (ConstraintKind::Dependency, None) => {
+            out.push("What holds the target back is how little data there is.".to_owned());
+        }
+    }
+}
+
+fn latency(result: &RecommendationResult, sli: &SliResult, out: &mut Vec<String>) {
+    match sli.measured.latency_ms_p95 {
+        Some(p95) => {
+            out.push(format!("As to latency, the slowest twentieth of its requests took more than {} ms.", number(p95)))
+        }
+        None => out.push("As to latency, nothing was measured.".to_owned()),
+    }
+    current(sli, out);
+    out.push(promise(result, sli));
+}
+
+fn confidence(result: &RecommendationResult) -> String {
+    let level = match result.confidence.level {
+        ConfidenceLevel::Low => "low",
+        ConfidenceLevel::Medium => "medium",
+        ConfidenceLevel::High => "high",
+    };
+    let weakest = result.confidence.parts.iter().min_by(|a, b| a.score.total_cmp(&b.score));
+    match weakest {
+        Some(part) if result.confidence.level != ConfidenceLevel::High => {
+            format!("Confidence is {level}, because of the {}.", part.name.replace('_', " "))
+        }
+        _ => format!("Confidence is {level}."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentages_have_the_digits_that_matter() {
+        for (ratio, text) in [
+            (0.9995, "99.95 %"),
+            (0.99, "99 %"),
+            (0.0613, "6.1 %"),
+            (0.25, "25 %"),
+            (1.0, "100 %"),
+            (0.0, "0 %"),
+            (0.999_949_7, "99.995 %"),
+            (0.000_051, "0.0051 %"),
+            (1e-12, "0 %"),
+            (0.5, "50 %"),
+        ] {
+            assert_eq!(percent(ratio), text);
+        }
+        assert_eq!(grouped(8_640_000), "8,640,000");
+        assert_eq!(grouped(640), "640");
+        assert_eq!(number(30.0), "30");
+        assert_eq!(number(0.04), "0");
+        assert_eq!(number(-0.04), "0");
+    }
+}

@@ -1,0 +1,159 @@
+//! The predictive distribution of the bad fraction of the next window.
+
+mod chronic;
+mod incident;
+
+pub use chronic::{ChronicEvidence, ChronicForecast, Level};
+pub use incident::{Constants, IncidentForecast};
+
+use serde::{Deserialize, Serialize};
+
+/// Cells that the chronic part is cut into for the sum with the incident part.
+const CELLS: usize = 64;
+/// Reach of the cells around the chronic mean, in standard deviations.
+const REACH_BELOW: f64 = 6.0;
+const REACH_ABOVE: f64 = 12.0;
+
+/// Bad fraction of the next window: chronic level plus incidents, independent of one another, at most 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Parts", into = "Parts")]
+pub struct Forecast {
+    parts: Parts,
+    cells: Vec<Cell>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Parts {
+    chronic: Option<ChronicForecast>,
+    incident: IncidentForecast,
+}
+
+/// A value of the chronic part and its probability.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Cell {
+    ratio: f64,
+    probability: f64,
+}
+
+impl Forecast {
+    /// Adds both parts. Without a chronic part (a history that is a list of incidents) only incidents count.
+    #[must_use]
+    pub fn new(chronic: Option<ChronicForecast>, incident: IncidentForecast) -> Self {
+        Self { parts: Parts { chronic, incident }, cells: chronic.as_ref().map(cells).unwrap_or_default() }
+    }
+
+    /// Probability that the bad fraction of the next window is greater than the budget `1 - target`; never rises with it.
+    ///
+    /// `p0 P(C > b) + (1 - p0) sum_i w_i P(E > b - c_i)`: the chronic part alone in closed form, its sum with incidents by
+    /// a fixed quadrature over 64 cells of the chronic part.
+    #[must_use]
+    pub fn miss_probability(&self, budget: f64) -> f64 {
+        if budget.is_nan() || budget < 0.0 {
+            return 1.0;
+        }
+        if budget >= 1.0 {
+            return 0.0;
+        }
+        let incident = &self.parts.incident;
+        let Some(chronic) = &self.parts.chronic else {
+            return incident.exceed(budget);
+        };
+        let without = chronic.exceed(budget);
+        let with: f64 = self
+            .cells
+            .iter()
+            .map(|cell| {
+                cell.probability
+                    * if cell.ratio >= budget { 1.0 } else { incident.exceed_given_any(budget - cell.ratio) }
+            })
+            .sum();
+        let none = incident.no_incident_probability();
+        (none * without + (1.0 - none) * with).clamp(0.0, 1.0)
+    }
+
+    /// The bad fraction that is not exceeded with probability `p`, to a relative 1e-6; 0 when it is below 1e-14.
+    #[must_use]
+    pub fn quantile(&self, p: f64) -> f64 {
+        let missed = 1.0 - if p.is_nan() { 0.0 } else { p.clamp(0.0, 1.0) };
+        let (mut low, mut high) = (1e-14f64.ln(), 0.0f64);
+        if self.miss_probability(low.exp()) <= missed {
+            return 0.0;
+        }
+        while high - low > 1e-6 {
+            let middle = (low + high) / 2.0;
+            if self.miss_probability(middle.exp()) <= missed { high = middle } else { low = middle }
+        }
+        high.exp()
+    }
+
+    /// Expected bad fraction.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        (self.chronic_mean() + self.parts.incident.mean()).min(1.0)
+    }
+
+    /// Expected bad fraction of the chronic level alone.
+    #[must_use]
+    pub fn chronic_mean(&self) -> f64 {
+        self.parts.chronic.as_ref().map_or(0.0, ChronicForecast::mean)
+    }
+
+    /// The part that incidents bring.
+    #[must_use]
+    pub fn incident(&self) -> &IncidentForecast {
+        &self.parts.incident
+    }
+
+    /// The same chronic level with other incidents.
+    pub(crate) fn with_incident(&self, incident: IncidentForecast) -> Self {
+        Self { parts: Parts { incident, ..self.parts }, cells: self.cells.clone() }
+    }
+}
+
+impl From<Parts> for Forecast {
+    fn from(parts: Parts) -> Self {
+        Self::new(parts.chronic, parts.incident)
+    }
+}
+
+impl From<Forecast> for Parts {
+    fn from(forecast: Forecast) -> Self {
+        forecast.parts
+    }
+}
+
+fn cells(chronic: &ChronicForecast) -> Vec<Cell> {
+    let (mean, deviation) = (chronic.mean(), chronic.standard_deviation());
+    let low = (mean - REACH_BELOW * deviation).max(0.0);
+    let high = (mean + REACH_ABOVE * deviation).min(1.0);
+    // Squared spacing from the lower end: where the level may be next to nothing, that is where its probability sits.
+    let edge = |i: usize| {
+        let share = i as f64 / CELLS as f64;
+        low + (high - low) * if low == 0.0 { share * share } else { share }
+    };
+    let mut beyond = 1.0;
+    (0..CELLS)
+        .map(|i| {
+            let above = if i + 1 == CELLS { 0.0 } else { chronic.exceed(edge(i + 1)).min(beyond) };
+            let cell = Cell { ratio: (edge(i) + edge(i + 1)) / 2.0, probability: beyond - above };
+            beyond = above;
+            cell
+        })
+        .filter(|cell| cell.probability > 0.0)
+        .collect()
+}
+
+/// Probability of a miss after the structure changed by `delta_bad_ratio`: availability ceiling before less ceiling after,
+/// positive when it got worse.
+///
+/// The change is added to the bad fraction of each possible window, `P(X + delta > b) = P(X > b - delta)`: right for a change
+/// of the chronic level, too smooth for one that comes in few long outages. Less than no failure cannot be had, so an
+/// improvement beyond what fails today gives no more than a target met.
+#[must_use]
+pub fn miss_probability_after_shift(forecast: &Forecast, budget: f64, delta_bad_ratio: f64) -> f64 {
+    let delta = if delta_bad_ratio.is_finite() { delta_bad_ratio } else { 0.0 };
+    forecast.miss_probability(budget - delta)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+use std::collections::BTreeMap;
+
+use attain_vocabulary::{
+    BucketCounts, DependencyMode, EntityId, EntityKind, Objective, SliBucket, SliKind, Tier, TimeRange, TimeWindow,
+    UnixMillis,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::TierPolicy;
+
+/// Everything that a recommendation is computed from; kept and hashed, so that it can be computed again bit for bit.
+///
+/// Fractions are in `[0, 1]`; one outside is cut to the nearer end, and one that is not a number counts as not said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecommendationInput {
+    /// The service that a target is sought for.
+    pub service: EntityId,
+    /// How much depends on it.
+    pub tier: Tier,
+    /// What it is.
+    pub kind: EntityKind,
+    /// The window that a target covers.
+    pub window: TimeWindow,
+    /// The instant that the recommendation is made for; nothing at or after it is read.
+    pub as_of_ms: UnixMillis,
+    /// What was measured.
+    pub history: ServiceHistory,
+    /// What it calls directly, each with its own history where there is one.
+    pub dependencies: Vec<DependencyHistory>,
+    /// Spans of time to leave out.
+    pub exclusions: Vec<Exclusion>,
+    /// Incidents on record for the service within the span of history.
+    pub incident_ids: Vec<String>,
+    /// What the dependency graph says; `None` when it could not be asked.
+    pub structure: Option<StructureFacts>,
+    /// Changes of structure to solve again on the history; at most [`COUNTERFACTUALS_MAX`] are read.
+    pub counterfactuals: Vec<CounterfactualStructure>,
+    /// SLOs in force; the first of a kind is assessed.
+    pub current_slos: Vec<CurrentSlo>,
+    /// Inputs that could not be had.
+    pub missing_inputs: Vec<MissingInput>,
+    /// What the tier allows; see [`TierPolicy::for_tier`].
+    pub policy: TierPolicy,
+    /// Seed of everything random; nothing is random at this model version, but the seed is part of the record.
+    pub seed: u64,
+}
+
+/// Most counterfactual structures that are solved again for one recommendation.
+pub const COUNTERFACTUALS_MAX: usize = 16;
+
+/// Measured buckets of the service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceHistory {
+    /// The span that was asked for; what it could hold decides the coverage.
+    pub range: TimeRange,
+    /// Buckets by ascending start; others than in the range, and a second one with the same start, are not read.
+    pub buckets: Vec<SliBucket>,
+}
+
+/// A direct dependency.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DependencyHistory {
+    /// Who is called.
+    pub id: EntityId,
+    /// What its failure does to the caller, as declared or seen.
+    pub mode: DependencyMode,
+    /// Share of the caller's requests that call it; `None` when not known.
+    pub call_fraction: Option<f64>,
+    /// Share of failed calls that a fallback saves; `None` when not known.
+    pub fallback_success_ratio: Option<f64>,
+    /// Its own buckets, by ascending start; empty when it has no history.
+    pub buckets: Vec<DependencyBucket>,
+}
+
+/// Requests of a dependency in five minutes, counted at the dependency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DependencyBucket {
+    /// Start of the bucket.
+    pub start_ms: UnixMillis,
+    /// Its requests.
+    pub counts: BucketCounts,
+}
+
+/// A span of time left out, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exclusion {
+    /// The span.
+    pub range: TimeRange,
+    /// For example `declared maintenance`.
+    pub reason: String,
+}
+
+/// What the dependency graph says of the service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StructureFacts {
+    /// Availability that the structure allows, every component at its estimated rate.
+    pub ceiling_ratio: f64,
+    /// Whether the ceiling was computed exactly rather than by Monte Carlo.
+    pub exact: bool,
+    /// What each component does to it, the service itself among them.
+    pub importances: Vec<Importance>,
+    /// Components without a rate, taken as never failing.
+    pub assumed_perfect_ids: Vec<EntityId>,
+    /// Version of the snapshot that was read.
+    pub snapshot_version: u64,
+    /// Time since the snapshot was confirmed to be the newest.
+    pub snapshot_age_ms: i64,
+}
+
+/// What one component does to the service's availability.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Importance {
+    /// The component.
+    pub entity_id: EntityId,
+    /// Birnbaum importance: change of availability by change of the component's reliability.
+    pub birnbaum: f64,
+    /// Importance times the component's own failure ratio.
+    pub contribution_ratio: f64,
+}
+
+/// A change of structure to solve again on the history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CounterfactualStructure {
+    /// Stable name of the change, handed back in the result.
+    pub key: String,
+    /// The change in words.
+    pub description: String,
+    /// Availability that the structure allows after it; `None` when the graph was not asked.
+    pub ceiling_after_ratio: Option<f64>,
+    /// Who calls on the edge that changes.
+    pub caller: EntityId,
+    /// Who is called on it.
+    pub callee: EntityId,
+    /// Share of the failures by that edge that the change saves: a fallback's success.
+    pub saved_ratio: f64,
+    /// How the edge reaches the service.
+    pub reach: Reach,
+}
+
+/// How a changed edge reaches the service that a target is sought for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// It is an edge of the service itself.
+    Direct,
+    /// It lies further down, and its failures arrive by a direct dependency.
+    Through {
+        /// The direct dependency.
+        dependency: EntityId,
+        /// Share of that dependency's failures that came by the changed edge.
+        share: ShareSeries,
+    },
+}
+
+/// A share in `[0, 1]` that may differ from bucket to bucket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShareSeries {
+    /// The share in buckets that are not listed.
+    pub otherwise: f64,
+    /// The share by start of the bucket.
+    pub by_bucket: BTreeMap<UnixMillis, f64>,
+}
+
+/// An SLO in force.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CurrentSlo {
+    /// What it measures.
+    pub kind: SliKind,
+    /// Its target.
+    pub target: Objective,
+    /// Requests faster than this are good; `None` for availability.
+    pub latency_threshold_ms: Option<u32>,
+    /// Its window.
+    pub window: TimeWindow,
+}
+
+/// An input that could not be had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingInput {
+    /// For example `graph`, `knowledge`.
+    pub name: String,
+    /// Why, and what it means for the answer.
+    pub detail: String,
+}

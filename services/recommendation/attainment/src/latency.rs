@@ -1,0 +1,221 @@
+use std::collections::BTreeMap;
+
+use attain_vocabulary::{DAY_MS, LatencyHistogram, SliBucket, UnixMillis};
+
+use crate::offers::UseRange;
+use crate::{Ambition, CountPoint, CountSeries, LATENCY_MENU_MS, Offer, OfferBasis, Prediction, predict};
+
+/// A quantile q is told only by at least this many requests slower than it: 10 / (1 - q) effective ones in all.
+const SLOW_REQUESTS_MIN: f64 = 10.0;
+
+/// The latency histograms of a history.
+pub(crate) struct Latencies<'a> {
+    rows: Vec<Row<'a>>,
+    /// All of them together.
+    pub(crate) merged: LatencyHistogram,
+}
+
+/// A bucket; without a histogram when no request came, which is not a gap.
+struct Row<'a> {
+    start_ms: UnixMillis,
+    histogram: Option<&'a LatencyHistogram>,
+}
+
+/// A threshold and what the history says of it.
+pub(crate) struct AtThreshold {
+    pub(crate) threshold_ms: u32,
+    pub(crate) series: CountSeries,
+    pub(crate) prediction: Prediction,
+}
+
+/// Offers at a quantile and the forecasts that they were read from.
+pub(crate) struct LatencyOffers {
+    pub(crate) offers: Vec<Offer>,
+    /// One for each threshold looked at, tightest first.
+    pub(crate) looked_at: Vec<AtThreshold>,
+    /// Whether too few requests count as independent to tell the quantile.
+    pub(crate) refused: bool,
+}
+
+impl<'a> Latencies<'a> {
+    /// `None` when no bucket holds a request's latency.
+    pub(crate) fn of(buckets: &[&'a SliBucket]) -> Option<Self> {
+        let row = |bucket: &&'a SliBucket| {
+            let histogram = bucket.latency.as_ref().filter(|latency| latency.count() > 0);
+            let idle = bucket.counts.valid() == 0;
+            (histogram.is_some() || idle).then_some(Row { start_ms: bucket.start_ms, histogram })
+        };
+        let rows: Vec<Row<'a>> = buckets.iter().filter_map(row).collect();
+        let any = rows.iter().any(|row| row.histogram.is_some());
+        any.then(|| Self { merged: merge(&rows), rows })
+    }
+
+    /// Requests slower than a threshold, bucket by bucket.
+    pub(crate) fn slower_than(&self, threshold_ms: u32) -> CountSeries {
+        let threshold = f64::from(threshold_ms);
+        let point = |row: &Row<'_>| CountPoint {
+            start_ms: row.start_ms,
+            valid: row.histogram.map_or(0.0, |histogram| histogram.count() as f64),
+            bad: row.histogram.map_or(0.0, |histogram| histogram.count_above(threshold)),
+        };
+        CountSeries::new(self.rows.iter().map(point).collect())
+    }
+
+    /// What the history says of one threshold.
+    pub(crate) fn at(&self, threshold_ms: u32, window_days: f64, now_ms: UnixMillis) -> Option<AtThreshold> {
+        let series = self.slower_than(threshold_ms);
+        let prediction = predict(&series, window_days, now_ms)?;
+        Some(AtThreshold { threshold_ms, series, prediction })
+    }
+
+    /// For each ambition the smallest threshold on the menu that a share `quantile` of requests stays under in the next window,
+    /// but for the risk allowed.
+    ///
+    /// Thresholds that more than the budget exceeded over the whole history are passed over: their forecast's mean is
+    /// above the budget.
+    pub(crate) fn offers(&self, quantile: f64, window_days: f64, now_ms: UnixMillis) -> LatencyOffers {
+        let budget = 1.0 - quantile;
+        let slow_max = budget * self.merged.count() as f64;
+        let mut found = LatencyOffers { offers: Vec::new(), looked_at: Vec::new(), refused: false };
+        let possible =
+            LATENCY_MENU_MS.into_iter().filter(|threshold| self.merged.count_above(f64::from(*threshold)) <= slow_max);
+        for threshold in possible {
+            let Some(at) = self.at(threshold, window_days, now_ms) else {
+                break;
+            };
+            let slow_count = at.prediction.effective_sample_count * budget;
+            found.refused = slow_count < SLOW_REQUESTS_MIN || !at.prediction.distinguishes(budget);
+            if !found.refused {
+                found.take(&at, quantile);
+            }
+            found.looked_at.push(at);
+            if found.refused || found.offers.len() == Ambition::ALL.len() {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Days with a latency in them.
+    pub(crate) fn days(&self) -> f64 {
+        let mut days: Vec<i64> =
+            self.rows.iter().filter(|row| row.histogram.is_some()).map(|row| row.start_ms.div_euclid(DAY_MS)).collect();
+        days.dedup();
+        days.len() as f64
+    }
+}
+
+impl LatencyOffers {
+    /// Adds an offer for each ambition still without one that the threshold is safe enough for: the least safe first.
+    fn take(&mut self, at: &AtThreshold, quantile: f64) {
+        let forecast = &at.prediction.forecast;
+        let missed = forecast.miss_probability(1.0 - quantile);
+        let lacking = &Ambition::ALL[..Ambition::ALL.len() - self.offers.len()];
+        let safe: Vec<Ambition> =
+            lacking.iter().copied().filter(|ambition| missed <= ambition.miss_probability_max()).collect();
+        if safe.is_empty() {
+            return;
+        }
+        let range = UseRange::of(forecast);
+        for ambition in safe.into_iter().rev() {
+            let threshold = Some(at.threshold_ms);
+            let offer = range.offer(forecast, ambition, OfferBasis::Estimate, quantile, threshold);
+            self.offers.insert(0, offer);
+        }
+    }
+}
+
+/// Buckets that a table of one resolution may span: more than any service's latencies at a sane resolution.
+const TABLE_MAX: usize = 4096;
+
+/// Adds up histograms. Those of one resolution go through a flat table: merging thousands one by one costs as many copies.
+fn merge(rows: &[Row<'_>]) -> LatencyHistogram {
+    let mut tables: BTreeMap<i8, Table> = BTreeMap::new();
+    let mut merged = LatencyHistogram::empty();
+    for histogram in rows.iter().filter_map(|row| row.histogram) {
+        let table = tables.entry(histogram.scale()).or_default();
+        if !table.add(histogram) {
+            merged.merge(histogram);
+        }
+    }
+    for (scale, table) in tables {
+        if let Ok(part) = LatencyHistogram::new(scale, table.zeros, table.first, table.counts) {
+            // The first part as it is: an empty histogram would only coarsen it.
+            merged = if merged.count() == 0 {
+                part
+            } else {
+                let mut sum = part;
+                sum.merge(&merged);
+                sum
+            };
+        }
+    }
+    merged
+}
+
+/// Sums of bucket counts from an index on.
+#[derive(Default)]
+struct Table {
+    zeros: u64,
+    first: i32,
+    counts: Vec<u64>,
+}
+
+impl Table {
+    /// Adds a histogram; `false`, and nothing added, when the table would get too wide or too full.
+    fn add(&mut self, histogram: &LatencyHistogram) -> bool {
+        let (offset, added) = (histogram.offset(), histogram.bucket_counts());
+        if self.counts.is_empty() {
+            self.first = offset;
+        }
+        let first = i64::from(self.first.min(offset));
+        let end = |first: i32, len: usize| i64::from(first) + len as i64;
+        let span = end(self.first, self.counts.len()).max(end(offset, added.len())) - first;
+        let full = self.zeros.checked_add(histogram.count()).is_none() || histogram.count() > u64::MAX / 1_000_000;
+        if span > TABLE_MAX as i64 || full {
+            return false;
+        }
+        if offset < self.first {
+            let missing = (i64::from(self.first) - first) as usize;
+            self.counts.splice(0..0, std::iter::repeat_n(0, missing));
+            self.first = offset;
+        }
+        self.counts.resize(self.counts.len().max(span as usize), 0);
+        let at = (i64::from(offset) - first) as usize;
+        self.zeros += histogram.zero_count();
+        for (sum, count) in self.counts[at..].iter_mut().zip(added) {
+            *sum += count;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merging_keeps_every_request_and_the_resolution() {
+        let explicit = |counts: &[u64]| LatencyHistogram::from_explicit(&[20.0, 100.0, 900.0], counts).expect("valid");
+        let fine = LatencyHistogram::new(10, 3, 5000, vec![7; 20]).expect("valid");
+        let histograms = [explicit(&[5, 50, 5, 0]), explicit(&[0, 0, 40, 1]), LatencyHistogram::empty(), fine];
+        let rows: Vec<Row<'_>> =
+            histograms.iter().map(|histogram| Row { start_ms: 0, histogram: Some(histogram) }).collect();
+        let merged = merge(&rows);
+        assert_eq!(merged.count(), 60 + 41 + 143);
+        let alike = merge(&rows[..2]);
+        let mut one_by_one = histograms[0].clone();
+        one_by_one.merge(&histograms[1]);
+        assert_eq!(alike, one_by_one);
+    }
+
+    #[test]
+    fn what_does_not_fit_a_table_is_still_counted() {
+        let far = |offset| LatencyHistogram::new(10, 0, offset, vec![1]).expect("valid");
+        let full = LatencyHistogram::new(3, 0, 0, vec![u64::MAX / 2]).expect("valid");
+        let histograms = [far(-9000), far(9000), full];
+        let rows: Vec<Row<'_>> =
+            histograms.iter().map(|histogram| Row { start_ms: 0, histogram: Some(histogram) }).collect();
+        assert_eq!(merge(&rows).count(), u64::MAX / 2 + 2);
+    }
+}

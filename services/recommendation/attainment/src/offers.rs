@@ -1,0 +1,111 @@
+use crate::menu::targets_allowed;
+use crate::{Ambition, Forecast, Offer, OfferBasis, Prediction, TierPolicy};
+
+/// The strictest target that policy allows, the window's traffic can tell, and the forecast misses no oftener than
+/// `miss_probability_max`. `None` when even the loosest is missed oftener or cannot be told.
+#[must_use]
+pub fn strictest_target(prediction: &Prediction, policy: &TierPolicy, miss_probability_max: f64) -> Option<f64> {
+    targets_allowed(policy).find(|target| {
+        let budget = 1.0 - target;
+        prediction.distinguishes(budget) && prediction.forecast.miss_probability(budget) <= miss_probability_max
+    })
+}
+
+/// One offer for each ambition that a target can be found for.
+pub(crate) fn availability_offers(prediction: &Prediction, policy: &TierPolicy) -> Vec<Offer> {
+    let range = UseRange::of(&prediction.forecast);
+    let target = |ambition: Ambition| {
+        strictest_target(prediction, policy, ambition.miss_probability_max()).map(|target| (ambition, target))
+    };
+    let offer = |(ambition, target)| range.offer(&prediction.forecast, ambition, OfferBasis::Estimate, target, None);
+    Ambition::ALL.into_iter().filter_map(target).map(offer).collect()
+}
+
+/// A forecast's mean and its 5 % and 95 % quantiles: what each offer says of its budget, computed once.
+pub(crate) struct UseRange {
+    mean: f64,
+    low: f64,
+    high: f64,
+}
+
+impl UseRange {
+    pub(crate) fn of(forecast: &Forecast) -> Self {
+        Self { mean: forecast.mean(), low: forecast.quantile(0.05), high: forecast.quantile(0.95) }
+    }
+
+    pub(crate) fn offer(
+        &self,
+        forecast: &Forecast,
+        ambition: Ambition,
+        basis: OfferBasis,
+        target: f64,
+        threshold: Option<u32>,
+    ) -> Offer {
+        let budget = 1.0 - target;
+        Offer {
+            miss_probability: Some(forecast.miss_probability(budget)),
+            expected_budget_use: Some(self.mean / budget),
+            budget_use_low: Some(self.low / budget),
+            budget_use_high: Some(self.high / budget),
+            ..blank(ambition, basis, target, threshold)
+        }
+    }
+}
+
+/// The template's target, or the strictest looser one that the traffic tells: what cannot be told is not offered, template or
+/// not. Without a request nothing speaks against the template.
+pub(crate) fn template_target(prediction: Option<&Prediction>, policy: &TierPolicy) -> f64 {
+    let Some(prediction) = prediction else {
+        return policy.template_target_ratio;
+    };
+    targets_allowed(policy)
+        .filter(|target| *target <= policy.template_target_ratio)
+        .find(|target| prediction.distinguishes(1.0 - target))
+        .unwrap_or(policy.template_target_ratio)
+}
+
+/// The template's offer: with the forecast's view of it where there is one.
+pub(crate) fn template_offer(forecast: Option<&Forecast>, target: f64, threshold: Option<u32>) -> Offer {
+    match forecast {
+        Some(forecast) => {
+            UseRange::of(forecast).offer(forecast, Ambition::Balanced, OfferBasis::Template, target, threshold)
+        }
+        None => blank(Ambition::Balanced, OfferBasis::Template, target, threshold),
+    }
+}
+
+fn blank(ambition: Ambition, basis: OfferBasis, target: f64, threshold: Option<u32>) -> Offer {
+    Offer {
+        ambition,
+        basis,
+        target_ratio: target,
+        latency_threshold_ms: threshold,
+        miss_probability: None,
+        miss_probability_max: ambition.miss_probability_max(),
+        error_budget_ratio: 1.0 - target,
+        expected_budget_use: None,
+        budget_use_low: None,
+        budget_use_high: None,
+    }
+}
+
+/// Why there are fewer offers than three; empty when there are.
+pub(crate) fn note(offers: &[Offer], prediction: &Prediction) -> String {
+    if offers.len() == Ambition::ALL.len() {
+        return String::new();
+    }
+    if !prediction.distinguishes(0.5) {
+        return "The traffic expected in a window is too little to tell any target from none.".into();
+    }
+    let found = |ambition| offers.iter().any(|offer| offer.ambition == ambition);
+    let lacking: Vec<&str> = [
+        (Ambition::Conservative, "conservative"),
+        (Ambition::Balanced, "balanced"),
+        (Ambition::Ambitious, "ambitious"),
+    ]
+    .into_iter()
+    .filter(|(ambition, _)| !found(*ambition))
+    .map(|(_, name)| name)
+    .collect();
+    format!("No target on the menu is safe enough, and told by the traffic expected, for: {}.", lacking.join(", "))
+}

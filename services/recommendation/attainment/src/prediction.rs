@@ -1,0 +1,180 @@
+use attain_vocabulary::{DAY_MS, UnixMillis};
+use serde::{Deserialize, Serialize};
+
+use crate::episodes::tell_apart;
+use crate::{
+    ChronicEvidence, ChronicForecast, CountSeries, Episode, Forecast, IncidentForecast, Level, Regime, regimes,
+};
+
+const WEEK_MS: i64 = 7 * DAY_MS;
+/// The rule of three: with no failure in n requests the 95 % upper bound of the failure ratio is about 3 / n
+/// (Hanley & Lippman-Hand, JAMA 1983).
+const RULE_OF_THREE: f64 = 3.0;
+
+/// What a history of counts says of the next window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// The predictive distribution of the next window's bad fraction.
+    pub forecast: Forecast,
+    /// Levels of failure, oldest first; the last one holds now.
+    pub regimes: Vec<Regime>,
+    /// Failure in excess of the chronic level, oldest first.
+    pub episodes: Vec<Episode>,
+    /// What the incident part was fitted to: days of history present.
+    pub observed_days: f64,
+    /// Instant that ages count from.
+    pub now_ms: UnixMillis,
+    /// Length of the window ahead, in days.
+    pub window_days: f64,
+    /// Correlation of outcomes within a bucket outside episodes, in [0, 1].
+    pub intra_bucket_correlation: f64,
+    /// How many times it multiplies the variance of a sum: 1 + (mean bucket - 1) x correlation.
+    pub design_effect: f64,
+    /// Requests that count as independent in the history.
+    pub effective_sample_count: f64,
+    /// Requests expected in the window ahead.
+    pub expected_window_count: f64,
+    /// Least budget that those tell from none: 3 / effective requests.
+    pub smallest_distinguishable_budget: f64,
+}
+
+/// From counts to the predictive distribution: regimes, then episodes over the chronic level, then the forecast of both.
+/// `None` when no request was counted.
+///
+/// `now_ms` is the instant that the window ahead starts at; episodes' ages count from it.
+#[must_use]
+pub fn predict(series: &CountSeries, window_days: f64, now_ms: UnixMillis) -> Option<Prediction> {
+    let valid = series.valid();
+    if valid <= 0.0 {
+        return None;
+    }
+    let regimes = regimes(series.points());
+    let apart = tell_apart(series, &regimes);
+    let observed_days = series.covered_days();
+    let busy = series.points().iter().filter(|point| point.valid > 0.0).count() as f64;
+    let design_effect = 1.0 + (valid / busy - 1.0).max(0.0) * apart.correlation;
+    let expected_window_count = valid / observed_days * window_days;
+    let now_from = regimes.last().map_or(i64::MIN, |regime| regime.start_ms);
+    let evidence = evidence(series, &apart.chronic_bad, now_from);
+    let chronic = ChronicForecast::fit(&ChronicEvidence {
+        design_effect,
+        window_valid: expected_window_count,
+        window_days,
+        ..evidence
+    });
+    let incident = fit_incidents(&apart.episodes, observed_days, window_days, now_ms);
+    Some(Prediction {
+        forecast: Forecast::new(Some(chronic), incident),
+        regimes,
+        episodes: apart.episodes,
+        observed_days,
+        now_ms,
+        window_days,
+        intra_bucket_correlation: apart.correlation,
+        design_effect,
+        effective_sample_count: valid / design_effect,
+        expected_window_count,
+        smallest_distinguishable_budget: RULE_OF_THREE * design_effect / expected_window_count,
+    })
+}
+
+impl Prediction {
+    /// Whether the window's traffic tells a budget from none.
+    #[must_use]
+    pub fn distinguishes(&self, budget: f64) -> bool {
+        // A hair of tolerance: 1 - target is not exact.
+        budget >= self.smallest_distinguishable_budget * (1.0 - 1e-9)
+    }
+
+    /// The forecast if the episodes had been others.
+    pub(crate) fn with_episodes(&self, episodes: &[Episode]) -> Forecast {
+        self.forecast.with_incident(fit_incidents(episodes, self.observed_days, self.window_days, self.now_ms))
+    }
+}
+
+fn fit_incidents(episodes: &[Episode], observed_days: f64, window_days: f64, now_ms: UnixMillis) -> IncidentForecast {
+    let age = |episode: &Episode| now_ms.saturating_sub(episode.start_ms).max(0) as f64 / DAY_MS as f64;
+    let ages: Vec<f64> = episodes.iter().map(age).collect();
+    let amounts: Vec<f64> = episodes.iter().map(|episode| episode.amount_days).collect();
+    IncidentForecast::fit(&ages, &amounts, observed_days, window_days)
+}
+
+/// Chronic levels: of the regime that holds now, of the time before, and of the whole weeks of the present one.
+fn evidence(series: &CountSeries, chronic_bad: &[f64], now_from: UnixMillis) -> ChronicEvidence {
+    let end = series.points().last().map_or(0, |point| point.start_ms);
+    let day = series.covered_days() / series.points().len().max(1) as f64;
+    let (mut now, mut before) = (Level::default(), Level::default());
+    let mut weeks: Vec<Level> = Vec::new();
+    for (point, bad) in series.points().iter().zip(chronic_bad) {
+        let add = |level: &mut Level| {
+            level.days += day;
+            level.valid += point.valid;
+            level.bad += bad;
+        };
+        if point.start_ms < now_from {
+            add(&mut before);
+            continue;
+        }
+        add(&mut now);
+        let week = ((end - point.start_ms) / WEEK_MS) as usize;
+        if week >= weeks.len() {
+            weeks.resize(week + 1, Level::default());
+        }
+        add(&mut weeks[week]);
+    }
+    weeks.retain(|week| week.days > 6.0);
+    ChronicEvidence { now, before, weeks, design_effect: 1.0, window_valid: 0.0, window_days: 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CountPoint;
+    use attain_vocabulary::BUCKET_MS;
+
+    fn steady(days: i64, valid: f64, bad: f64) -> CountSeries {
+        let points = (0..days * 288).map(|i| {
+            // Whole failures that average to `bad`.
+            let bad = ((i + 1) as f64 * bad).floor() - (i as f64 * bad).floor();
+            CountPoint { start_ms: i * BUCKET_MS, valid, bad }
+        });
+        CountSeries::new(points.collect())
+    }
+
+    #[test]
+    fn the_rule_of_three_decides_what_traffic_can_tell() {
+        let prediction = predict(&steady(30, 1.0, 0.0), 30.0, 30 * DAY_MS).expect("requests were counted");
+        assert!((prediction.expected_window_count - 8640.0).abs() < 1e-6);
+        assert!((prediction.smallest_distinguishable_budget - 3.0 / 8640.0).abs() < 1e-12);
+        assert!(prediction.distinguishes(0.0005) && !prediction.distinguishes(0.0001));
+    }
+
+    #[test]
+    fn the_mean_follows_the_level_and_the_window() {
+        let prediction = predict(&steady(90, 1000.0, 2.0), 28.0, 90 * DAY_MS).expect("requests were counted");
+        assert_eq!((prediction.regimes.len(), prediction.episodes.len()), (1, 0));
+        assert!((prediction.forecast.chronic_mean() / 0.002 - 1.0).abs() < 0.01);
+        assert!(prediction.forecast.miss_probability(0.001) > 0.99);
+        assert!(prediction.forecast.miss_probability(0.02) < 0.02);
+    }
+
+    #[test]
+    fn clustered_failures_are_worth_fewer_requests() {
+        let points = (0..30 * 288i64).map(|i| CountPoint {
+            start_ms: i * BUCKET_MS,
+            valid: 1000.0,
+            bad: if i % 2 == 0 { 8.0 } else { 0.0 },
+        });
+        let clustered = predict(&CountSeries::new(points.collect()), 28.0, 30 * DAY_MS).expect("requests were counted");
+        let even = predict(&steady(30, 1000.0, 4.0), 28.0, 30 * DAY_MS).expect("requests were counted");
+        assert!(clustered.design_effect > 3.0, "{}", clustered.design_effect);
+        assert_eq!(even.design_effect, 1.0);
+        assert!(clustered.effective_sample_count < even.effective_sample_count / 3.0);
+    }
+
+    #[test]
+    fn nothing_counted_is_nothing_said() {
+        assert_eq!(predict(&CountSeries::default(), 28.0, 0), None);
+        assert_eq!(predict(&steady(3, 0.0, 0.0), 28.0, 0), None);
+    }
+}

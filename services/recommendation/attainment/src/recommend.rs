@@ -1,0 +1,72 @@
+use crate::confidence::{confidence, last_change};
+use crate::latency::Latencies;
+use crate::sanity::Usable;
+use crate::sli::Gathered;
+use crate::split::split;
+use crate::{DataUsed, Prediction, RecommendationInput, RecommendationResult, explain, predict};
+
+/// Version of the statistical model: changes whenever the same input may give another result.
+pub const MODEL_VERSION: &str = "drifting-level-1";
+
+/// Recommends. Deterministic: the same input gives the same result, to the last bit, at the same [`MODEL_VERSION`].
+///
+/// Never fails: too little data is a result of low confidence that offers the tier's template, flagged as such.
+#[must_use]
+pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
+    let usable = Usable::of(input);
+    let window = f64::from(input.window.days());
+    let prediction = predict(&usable.series, window, input.as_of_ms);
+    let split = split(input, &usable);
+    let confidence = confidence(input, &usable, prediction.as_ref(), &split);
+    let gathered = Gathered {
+        input,
+        usable: &usable,
+        prediction: prediction.as_ref(),
+        split: &split,
+        confidence: &confidence,
+        latencies: Latencies::of(&usable.buckets),
+    };
+    let availability = gathered.availability();
+    let fallback = availability.fallback;
+    let latency = gathered.latency(fallback);
+    let data = data_used(input, &usable, prediction.as_ref());
+    let mut result = RecommendationResult {
+        service: input.service.clone(),
+        window_days: input.window.days(),
+        slis: std::iter::once(availability).chain(latency).collect(),
+        explanation: String::new(),
+        confidence,
+        data,
+        missing_inputs: input.missing_inputs.clone(),
+        fallback,
+        model_version: MODEL_VERSION.to_owned(),
+        seed: input.seed,
+    };
+    result.explanation = explain::paragraph(&result);
+    result
+}
+
+fn data_used(input: &RecommendationInput, usable: &Usable<'_>, prediction: Option<&Prediction>) -> DataUsed {
+    let change = prediction.and_then(last_change);
+    let of = |value: fn(&Prediction) -> f64| prediction.map_or(0.0, value);
+    DataUsed {
+        range: input.history.range,
+        bucket_count: usable.buckets.len() as u64,
+        coverage_ratio: usable.coverage_ratio,
+        covered_days: usable.series.covered_days(),
+        exclusions: usable.exclusions.clone(),
+        regime_start_ms: change.as_ref().map(|change| change.start_ms),
+        regime_days: change.as_ref().map_or(usable.series.covered_days(), |change| change.days),
+        regime_level_factor: change.as_ref().map(|change| change.log_factor.exp()),
+        valid_count: usable.series.valid() as u64,
+        effective_sample_count: of(|prediction| prediction.effective_sample_count),
+        intra_bucket_correlation: of(|prediction| prediction.intra_bucket_correlation),
+        expected_window_count: of(|prediction| prediction.expected_window_count),
+        smallest_distinguishable_budget: prediction.map(|prediction| prediction.smallest_distinguishable_budget),
+        incident_count: u32::try_from(input.incident_ids.len()).unwrap_or(u32::MAX),
+        episode_count: prediction.map_or(0, |prediction| u32::try_from(prediction.episodes.len()).unwrap_or(u32::MAX)),
+        data_age_ms: usable.newest_ms.map(|newest| input.as_of_ms.saturating_sub(newest)),
+        snapshot_version: input.structure.as_ref().map(|structure| structure.snapshot_version),
+        snapshot_age_ms: input.structure.as_ref().map(|structure| structure.snapshot_age_ms),
+    }
+}

@@ -1,0 +1,118 @@
+use attain_vocabulary::{BUCKET_MS, DAY_MS, SliBucket, TimeRange, UnixMillis, bucket_start};
+
+use crate::{CountPoint, CountSeries, Exclusion, RecommendationInput};
+
+/// The buckets that are read, and how much of the span they cover. A gap is never counted as good: it is not counted.
+pub(crate) struct Usable<'a> {
+    /// By ascending start; none excluded, none outside the span, none at or after the instant asked for.
+    pub(crate) buckets: Vec<&'a SliBucket>,
+    /// One point for each of `buckets`.
+    pub(crate) series: CountSeries,
+    pub(crate) coverage_ratio: f64,
+    pub(crate) exclusions: Vec<Exclusion>,
+    /// End of the newest bucket, excluded ones among them.
+    pub(crate) newest_ms: Option<UnixMillis>,
+}
+
+impl<'a> Usable<'a> {
+    pub(crate) fn of(input: &'a RecommendationInput) -> Self {
+        let range = input.history.range;
+        let end = range.end_ms().min(input.as_of_ms).max(range.start_ms());
+        let exclusions: Vec<Exclusion> = input
+            .exclusions
+            .iter()
+            .filter(|exclusion| exclusion.range.start_ms() < end && exclusion.range.end_ms() > range.start_ms())
+            .cloned()
+            .collect();
+        let spans = union(&exclusions);
+        let mut inside: Vec<&SliBucket> = input
+            .history
+            .buckets
+            .iter()
+            .filter(|bucket| bucket.start_ms >= range.start_ms() && bucket.start_ms.saturating_add(BUCKET_MS) <= end)
+            .collect();
+        inside.sort_by_key(|bucket| bucket.start_ms);
+        inside.dedup_by_key(|bucket| bucket.start_ms);
+        let newest_ms = inside.last().map(|bucket| bucket.start_ms + BUCKET_MS);
+        let buckets: Vec<&SliBucket> = inside.into_iter().filter(|bucket| !excluded(&spans, bucket.start_ms)).collect();
+        let possible = possible(range.start_ms(), end, &spans);
+        let coverage_ratio = if possible > 0 { (buckets.len() as f64 / possible as f64).min(1.0) } else { 0.0 };
+        let series = CountSeries::new(buckets.iter().map(|bucket| point(bucket)).collect());
+        Self { buckets, series, coverage_ratio, exclusions, newest_ms }
+    }
+}
+
+fn point(bucket: &SliBucket) -> CountPoint {
+    CountPoint { start_ms: bucket.start_ms, valid: bucket.counts.valid() as f64, bad: bucket.counts.bad() as f64 }
+}
+
+/// Excluded spans widened to whole buckets, in order, none overlapping another.
+fn union(exclusions: &[Exclusion]) -> Vec<(UnixMillis, UnixMillis)> {
+    let whole = |range: &TimeRange| {
+        let end = bucket_start(range.end_ms().saturating_sub(1).min(i64::MAX - BUCKET_MS)) + BUCKET_MS;
+        (bucket_start(range.start_ms().max(i64::MIN + BUCKET_MS)), end)
+    };
+    let mut spans: Vec<_> =
+        exclusions.iter().filter(|e| e.range.start_ms() < e.range.end_ms()).map(|e| whole(&e.range)).collect();
+    spans.sort_unstable();
+    let mut joined: Vec<(UnixMillis, UnixMillis)> = Vec::new();
+    for (start, end) in spans {
+        match joined.last_mut() {
+            Some(last) if start <= last.1 => last.1 = last.1.max(end),
+            _ => joined.push((start, end)),
+        }
+    }
+    joined
+}
+
+fn excluded(spans: &[(UnixMillis, UnixMillis)], start: UnixMillis) -> bool {
+    let next = spans.partition_point(|span| span.0 <= start);
+    next > 0 && start < spans[next - 1].1
+}
+
+/// Buckets that the span could hold, excluded ones taken out.
+fn possible(start: UnixMillis, end: UnixMillis, spans: &[(UnixMillis, UnixMillis)]) -> i64 {
+    let first = start.saturating_add(BUCKET_MS - 1).div_euclid(BUCKET_MS);
+    let whole = |from: i64, to: i64| (to - from).max(0);
+    let end = end.div_euclid(BUCKET_MS);
+    let out: i64 = spans
+        .iter()
+        .map(|span| whole(first.max(span.0.div_euclid(BUCKET_MS)), end.min(span.1.div_euclid(BUCKET_MS))))
+        .sum();
+    (whole(first, end) - out).max(0)
+}
+
+/// Days between two instants; 0 when the second is not later.
+pub(crate) fn days_between(start: UnixMillis, end: UnixMillis) -> f64 {
+    end.saturating_sub(start).max(0) as f64 / DAY_MS as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exclusion(start: i64, end: i64) -> Exclusion {
+        Exclusion { range: TimeRange::new("range", start, end).expect("ascending"), reason: "maintenance".into() }
+    }
+
+    #[test]
+    fn an_exclusion_takes_out_each_bucket_that_it_touches() {
+        let spans = union(&[
+            exclusion(BUCKET_MS + 1, BUCKET_MS + 2),
+            exclusion(3 * BUCKET_MS, 5 * BUCKET_MS),
+            exclusion(4 * BUCKET_MS, 4 * BUCKET_MS),
+        ]);
+        assert_eq!(spans, [(BUCKET_MS, 2 * BUCKET_MS), (3 * BUCKET_MS, 5 * BUCKET_MS)]);
+        let out: Vec<bool> = (0..6).map(|i| excluded(&spans, i * BUCKET_MS)).collect();
+        assert_eq!(out, [false, true, false, true, true, false]);
+        assert_eq!(possible(0, 6 * BUCKET_MS, &spans), 3);
+    }
+
+    #[test]
+    fn overlapping_exclusions_are_counted_once() {
+        let spans = union(&[exclusion(0, 3 * BUCKET_MS), exclusion(BUCKET_MS, 4 * BUCKET_MS)]);
+        assert_eq!(possible(0, 10 * BUCKET_MS, &spans), 6);
+        assert_eq!(possible(0, 0, &spans), 0);
+        assert_eq!(days_between(DAY_MS, 0), 0.0);
+    }
+}

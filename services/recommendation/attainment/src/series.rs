@@ -1,0 +1,124 @@
+use attain_vocabulary::{BUCKET_MS, DAY_MS, UnixMillis};
+use serde::{Deserialize, Serialize};
+
+/// Requests of one five-minute bucket; failures may be fractions (interpolated histograms, partly removed causes).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CountPoint {
+    /// Start of the bucket.
+    pub start_ms: UnixMillis,
+    /// Requests that count.
+    pub valid: f64,
+    /// Requests among them that were not good.
+    pub bad: f64,
+}
+
+/// Buckets by ascending start, each with `0 <= bad <= valid`, finite.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<CountPoint>", into = "Vec<CountPoint>")]
+pub struct CountSeries {
+    points: Vec<CountPoint>,
+}
+
+impl CountSeries {
+    /// Sorts by start; drops what is not finite and every second point with the same start; cuts `bad` to `[0, valid]`.
+    #[must_use]
+    pub fn new(mut points: Vec<CountPoint>) -> Self {
+        points.retain(|point| point.valid.is_finite() && point.bad.is_finite());
+        if !points.windows(2).all(|pair| pair[0].start_ms < pair[1].start_ms) {
+            points.sort_by_key(|point| point.start_ms);
+            points.dedup_by_key(|point| point.start_ms);
+        }
+        for point in &mut points {
+            point.valid = point.valid.max(0.0);
+            point.bad = point.bad.clamp(0.0, point.valid);
+        }
+        Self { points }
+    }
+
+    /// The buckets.
+    #[must_use]
+    pub fn points(&self) -> &[CountPoint] {
+        &self.points
+    }
+
+    /// Requests in all.
+    #[must_use]
+    pub fn valid(&self) -> f64 {
+        self.points.iter().map(|point| point.valid).sum()
+    }
+
+    /// Failures in all.
+    #[must_use]
+    pub fn bad(&self) -> f64 {
+        self.points.iter().map(|point| point.bad).sum()
+    }
+
+    /// Days of buckets present; a gap does not count.
+    #[must_use]
+    pub fn covered_days(&self) -> f64 {
+        self.points.len() as f64 * BUCKET_MS as f64 / DAY_MS as f64
+    }
+
+    /// Good over valid; `None` without requests.
+    #[must_use]
+    pub fn attained_ratio(&self) -> Option<f64> {
+        let valid = self.valid();
+        (valid > 0.0).then(|| (1.0 - self.bad() / valid).clamp(0.0, 1.0))
+    }
+
+    /// The same history with fewer failures: bucket by bucket, never below none nor above what was.
+    #[must_use]
+    pub fn relieved(&self, saved: &[f64]) -> Self {
+        let relieve = |(point, saved): (&CountPoint, &f64)| {
+            let saved = if saved.is_finite() { saved.clamp(0.0, point.bad) } else { 0.0 };
+            CountPoint { bad: point.bad - saved, ..*point }
+        };
+        let rest = self.points.iter().skip(saved.len()).copied();
+        Self { points: self.points.iter().zip(saved).map(relieve).chain(rest).collect() }
+    }
+}
+
+impl From<Vec<CountPoint>> for CountSeries {
+    fn from(points: Vec<CountPoint>) -> Self {
+        Self::new(points)
+    }
+}
+
+impl From<CountSeries> for Vec<CountPoint> {
+    fn from(series: CountSeries) -> Self {
+        series.points
+    }
+}
+
+/// A fraction handed in: cut to `[0, 1]`; `None` for what is not a number.
+pub(crate) fn fraction(value: f64) -> Option<f64> {
+    (!value.is_nan()).then(|| value.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_are_put_in_order_and_within_bounds() {
+        let point = |start_ms, valid, bad| CountPoint { start_ms, valid, bad };
+        let series = CountSeries::new(vec![
+            point(BUCKET_MS, 10.0, 20.0),
+            point(0, 10.0, -1.0),
+            point(BUCKET_MS, 5.0, 1.0),
+            point(2 * BUCKET_MS, f64::NAN, 0.0),
+        ]);
+        assert_eq!(series.points(), [point(0, 10.0, 0.0), point(BUCKET_MS, 10.0, 10.0)]);
+        assert_eq!(series.attained_ratio(), Some(0.5));
+        assert_eq!(CountSeries::default().attained_ratio(), None);
+    }
+
+    #[test]
+    fn relief_never_goes_below_none() {
+        let series = CountSeries::new(vec![CountPoint { start_ms: 0, valid: 10.0, bad: 4.0 }]);
+        assert_eq!(series.relieved(&[9.0]).bad(), 0.0);
+        assert_eq!(series.relieved(&[1.0]).bad(), 3.0);
+        assert_eq!(series.relieved(&[f64::NAN, 7.0]).bad(), 4.0);
+        assert_eq!(series.relieved(&[]).bad(), 4.0);
+    }
+}

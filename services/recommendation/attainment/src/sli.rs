@@ -1,0 +1,254 @@
+use attain_vocabulary::{SliKind, UnixMillis};
+
+use crate::binding::{binding, data};
+use crate::counterfactual::Today;
+use crate::latency::{AtThreshold, Latencies, LatencyOffers};
+use crate::offers::{availability_offers, note, template_offer, template_target};
+use crate::sanity::Usable;
+use crate::series::fraction;
+use crate::split::Split;
+use crate::{
+    Ambition, BindingConstraint, Confidence, ConfidenceLevel, ConstraintKind, CountSeries, CurrentSlo, Importance,
+    Measurement, Offer, Prediction, RecommendationInput, SliResult, SloAssessment, explain, predict,
+};
+
+/// Least share of a window whose days must have latencies before a threshold is estimated: a week of four. Below it
+/// weekdays alone would decide.
+const LATENCY_HISTORY_MIN: f64 = 0.25;
+
+/// What has been found about a service before its offers are made.
+pub(crate) struct Gathered<'a> {
+    pub(crate) input: &'a RecommendationInput,
+    pub(crate) usable: &'a Usable<'a>,
+    pub(crate) prediction: Option<&'a Prediction>,
+    pub(crate) split: &'a Split,
+    pub(crate) confidence: &'a Confidence,
+    pub(crate) latencies: Option<Latencies<'a>>,
+}
+
+impl Gathered<'_> {
+    /// Offers of availability: the estimate's, or the template's when confidence is low.
+    pub(crate) fn availability(&self) -> SliResult {
+        match self.prediction.filter(|_| self.confidence.level != ConfidenceLevel::Low) {
+            Some(prediction) => self.estimated(prediction),
+            None => self.template(),
+        }
+    }
+
+    fn estimated(&self, prediction: &Prediction) -> SliResult {
+        let offers = availability_offers(prediction, &self.input.policy);
+        let today = Today {
+            input: self.input,
+            series: &self.usable.series,
+            prediction,
+            balanced: balanced(&offers).map(|offer| offer.target_ratio),
+        };
+        SliResult {
+            binding_constraint: binding(&today, self.split),
+            counterfactuals: today.counterfactuals(self.split),
+            offer_note: note(&offers, prediction),
+            offers,
+            ..self.blank_availability()
+        }
+    }
+
+    fn template(&self) -> SliResult {
+        let target = template_target(self.prediction, &self.input.policy);
+        let forecast = self.prediction.map(|prediction| &prediction.forecast);
+        let offer_note = match self.prediction {
+            Some(_) => TEMPLATE_NOTE,
+            None => "No request was measured: this is the tier's template.",
+        };
+        SliResult {
+            offers: vec![template_offer(forecast, target, None)],
+            offer_note: offer_note.to_owned(),
+            fallback: true,
+            ..self.blank_availability()
+        }
+    }
+
+    fn blank_availability(&self) -> SliResult {
+        let structure = self.input.structure.as_ref();
+        let slo = current(self.input, SliKind::Availability);
+        SliResult {
+            measured: measured(&self.usable.series, self.latencies.as_ref()),
+            current_slo: slo.map(|slo| assess(slo, &self.usable.series, self.prediction, self.input.as_of_ms)),
+            failure_split: Some(self.split.ratios.clone()),
+            ceiling_ratio: structure.and_then(|structure| fraction(structure.ceiling_ratio)),
+            importances: importances(self.input),
+            forecast: self.prediction.map(|prediction| prediction.forecast.clone()),
+            ..blank(SliKind::Availability)
+        }
+    }
+
+    /// Offers of latency where there are histograms, or an SLO in force that asks for them; the template's when `fallback`, or
+    /// when there are too few.
+    pub(crate) fn latency(&self, fallback: bool) -> Option<SliResult> {
+        let slo = current(self.input, SliKind::Latency);
+        if self.latencies.is_none() && slo.is_none() {
+            return None;
+        }
+        let window = f64::from(self.input.window.days());
+        let enough = |latencies: &&Latencies<'_>| latencies.days() >= LATENCY_HISTORY_MIN * window && !fallback;
+        let quantile = self.input.policy.latency_quantile.clamp(0.5, 0.9999);
+        let found = self
+            .latencies
+            .as_ref()
+            .filter(enough)
+            .map(|latencies| latencies.offers(quantile, window, self.input.as_of_ms));
+        let refused = found.as_ref().is_some_and(|found| found.refused);
+        let estimated = found.filter(|_| !refused);
+        let current_slo = slo.map(|slo| self.assess_latency(slo));
+        let sli = match estimated {
+            Some(found) => self.estimated_latency(found),
+            None => self.template_latency(quantile, if refused { REFUSED_NOTE } else { TEMPLATE_NOTE }),
+        };
+        Some(SliResult { current_slo, ..sli })
+    }
+
+    fn estimated_latency(&self, found: LatencyOffers) -> SliResult {
+        let LatencyOffers { offers, mut looked_at, .. } = found;
+        let chosen = balanced(&offers).or(offers.first());
+        let threshold = chosen.and_then(|offer| offer.latency_threshold_ms);
+        let at = looked_at
+            .iter()
+            .position(|at| Some(at.threshold_ms) == threshold)
+            .map(|i| looked_at.swap_remove(i))
+            .or_else(|| looked_at.pop());
+        let offer_note = match offers.len() {
+            3 => "",
+            _ => "Requests are too slow too often for a threshold on the menu at every ambition.",
+        };
+        SliResult {
+            latency_threshold_ms: threshold,
+            binding_constraint: self.latency_binding(at.as_ref()),
+            offer_note: offer_note.to_owned(),
+            offers,
+            ..self.blank_latency(at)
+        }
+    }
+
+    fn template_latency(&self, quantile: f64, offer_note: &str) -> SliResult {
+        let threshold = self.input.policy.template_latency_threshold_ms;
+        let window = f64::from(self.input.window.days());
+        let at = self.latencies.as_ref().and_then(|latencies| latencies.at(threshold, window, self.input.as_of_ms));
+        let forecast = at.as_ref().map(|at| &at.prediction.forecast);
+        SliResult {
+            latency_threshold_ms: Some(threshold),
+            offers: vec![template_offer(forecast, quantile, Some(threshold))],
+            binding_constraint: data("Too little is known of its latency for an estimate."),
+            offer_note: offer_note.to_owned(),
+            fallback: true,
+            ..self.blank_latency(at)
+        }
+    }
+
+    fn blank_latency(&self, at: Option<AtThreshold>) -> SliResult {
+        let latencies = self.latencies.as_ref();
+        SliResult {
+            measured: at.as_ref().map_or_else(Measurement::default, |at| measured(&at.series, latencies)),
+            forecast: at.map(|at| at.prediction.forecast),
+            ..blank(SliKind::Latency)
+        }
+    }
+
+    fn assess_latency(&self, slo: &CurrentSlo) -> SloAssessment {
+        let latencies = self.latencies.as_ref().zip(slo.latency_threshold_ms);
+        let series = latencies.map(|(latencies, threshold)| latencies.slower_than(threshold));
+        assess(slo, &series.unwrap_or_default(), None, self.input.as_of_ms)
+    }
+
+    /// Which dependency a slow request waited for is not told at this version: all of it is listed as the service's own.
+    fn latency_binding(&self, at: Option<&AtThreshold>) -> BindingConstraint {
+        let Some(at) = at else {
+            return data("No threshold on the menu is long enough.");
+        };
+        let slow = 1.0 - at.series.attained_ratio().unwrap_or(1.0);
+        let share = explain::percent(slow);
+        BindingConstraint {
+            kind: ConstraintKind::Own,
+            entity_id: Some(self.input.service.clone()),
+            contribution_ratio: slow,
+            ..data(&format!(
+                "{share} of requests take longer than {} ms, waiting for dependencies included.",
+                at.threshold_ms
+            ))
+        }
+    }
+}
+
+const TEMPLATE_NOTE: &str =
+    "Too little is known for an estimate: this is the tier's template, not to be accepted before a person has looked.";
+
+const REFUSED_NOTE: &str = "Too few requests count as independent to tell the quantile: this is the tier's template.";
+
+fn blank(kind: SliKind) -> SliResult {
+    SliResult {
+        kind,
+        latency_threshold_ms: None,
+        measured: Measurement::default(),
+        current_slo: None,
+        offers: Vec::new(),
+        fallback: false,
+        failure_split: None,
+        ceiling_ratio: None,
+        binding_constraint: data("Too little is known for an estimate; the confidence says what would raise it."),
+        importances: Vec::new(),
+        counterfactuals: Vec::new(),
+        offer_note: String::new(),
+        forecast: None,
+    }
+}
+
+fn balanced(offers: &[Offer]) -> Option<&Offer> {
+    offers.iter().find(|offer| offer.ambition == Ambition::Balanced)
+}
+
+fn current(input: &RecommendationInput, kind: SliKind) -> Option<&CurrentSlo> {
+    input.current_slos.iter().find(|slo| slo.kind == kind)
+}
+
+/// An SLO in force against the history and the forecast of its own window.
+fn assess(
+    slo: &CurrentSlo,
+    series: &CountSeries,
+    prediction: Option<&Prediction>,
+    now_ms: UnixMillis,
+) -> SloAssessment {
+    let budget = slo.target.error_budget();
+    let window = f64::from(slo.window.days());
+    let miss_probability = match prediction.filter(|prediction| prediction.window_days == window) {
+        Some(prediction) => Some(prediction.forecast.miss_probability(budget)),
+        None => predict(series, window, now_ms).map(|prediction| prediction.forecast.miss_probability(budget)),
+    };
+    let attained_ratio = series.attained_ratio();
+    SloAssessment {
+        target_ratio: slo.target.target_ratio(),
+        latency_threshold_ms: slo.latency_threshold_ms,
+        window_days: slo.window.days(),
+        miss_probability,
+        attained_ratio,
+        attained: attained_ratio.map(|attained| attained >= slo.target.target_ratio()),
+    }
+}
+
+fn measured(series: &CountSeries, latencies: Option<&Latencies<'_>>) -> Measurement {
+    let at = |quantile| latencies.and_then(|latencies| latencies.merged.quantile(quantile));
+    Measurement {
+        attained_ratio: series.attained_ratio(),
+        valid_count: series.valid() as u64,
+        bad_count: series.bad().round() as u64,
+        latency_ms_p50: at(0.5),
+        latency_ms_p95: at(0.95),
+        latency_ms_p99: at(0.99),
+    }
+}
+
+fn importances(input: &RecommendationInput) -> Vec<Importance> {
+    let mut importances = input.structure.as_ref().map(|structure| structure.importances.clone()).unwrap_or_default();
+    importances.retain(|importance| importance.contribution_ratio.is_finite() && importance.birnbaum.is_finite());
+    importances.sort_by(|a, b| {
+        b.contribution_ratio.total_cmp(&a.contribution_ratio).then_with(|| a.entity_id.cmp(&b.entity_id))
+    });
+    importances
+}

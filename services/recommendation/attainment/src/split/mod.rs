@@ -1,0 +1,153 @@
+//! Own and inherited failure, told apart bucket by bucket.
+
+mod regression;
+
+use std::collections::BTreeMap;
+
+use attain_vocabulary::{DependencyMode, EntityId, SliBucket};
+
+use crate::sanity::Usable;
+use crate::{CountSeries, DependencyHistory, FailureSplit, InheritedShare, RecommendationInput, SplitMethod};
+
+/// Least share of the failures that traces must have told apart before they are believed for the rest.
+const TRACED_SHARE_MIN: f64 = 0.5;
+
+/// Failures of each point of the series by cause; own, inherited by dependency and unattributed sum to its failures.
+pub(crate) struct Causes {
+    pub(crate) own: Vec<f64>,
+    pub(crate) by_dependency: BTreeMap<EntityId, Vec<f64>>,
+}
+
+/// A split and what it rests on.
+pub(crate) struct Split {
+    pub(crate) ratios: FailureSplit,
+    pub(crate) causes: Causes,
+}
+
+/// Tells failures apart: by traces where they cover at least half of the failures (the rest is shared out alike), else by
+/// regression on the histories of the dependencies, else not at all.
+pub(crate) fn split(input: &RecommendationInput, usable: &Usable<'_>) -> Split {
+    let series = &usable.series;
+    if let Some(causes) = traced(usable) {
+        let hardness = |id: &EntityId, failed: &[f64]| traced_hardness(input, series, id, failed);
+        return assemble(series, causes, SplitMethod::Traces, hardness);
+    }
+    let candidates: Vec<&DependencyHistory> =
+        input.dependencies.iter().filter(|d| d.mode != DependencyMode::Async).collect();
+    if candidates.is_empty() {
+        // Without a graph nobody knows that there are none.
+        let method = if input.structure.is_some() { SplitMethod::NoDependencies } else { SplitMethod::Unknown };
+        return assemble(series, all_own(series), method, |_, _| (None, 0.0));
+    }
+    match regression::fit(series, &candidates) {
+        Some(fit) => {
+            let causes = fit.causes(series);
+            assemble(series, causes, SplitMethod::Regression, |id, _| fit.hardness(id))
+        }
+        None => assemble(series, all_own(series), SplitMethod::Unknown, |_, _| (None, 0.0)),
+    }
+}
+
+/// Own and inherited failure alone, without a recommendation: how each component of a closure is rated. Reads the history,
+/// the exclusions, the dependencies, and whether the structure is known.
+#[must_use]
+pub fn failure_split(input: &RecommendationInput) -> FailureSplit {
+    split(input, &Usable::of(input)).ratios
+}
+
+fn all_own(series: &CountSeries) -> Causes {
+    Causes { own: series.points().iter().map(|point| point.bad).collect(), by_dependency: BTreeMap::new() }
+}
+
+/// Failures by cause where traces told them apart; `None` when they told too little.
+fn traced(usable: &Usable<'_>) -> Option<Causes> {
+    let told: Vec<&SliBucket> =
+        usable.buckets.iter().copied().filter(|bucket| bucket.counts.inherited_bad().is_some()).collect();
+    let told_bad: f64 = told.iter().map(|bucket| bucket.counts.bad() as f64).sum();
+    if told.is_empty() || told_bad < TRACED_SHARE_MIN * usable.series.bad() {
+        return None;
+    }
+    let count = usable.buckets.len();
+    let mut by_dependency: BTreeMap<EntityId, Vec<f64>> = BTreeMap::new();
+    let mut own = vec![0.0; count];
+    for (i, bucket) in usable.buckets.iter().enumerate() {
+        let Some(inherited) = bucket.counts.inherited_bad() else {
+            continue;
+        };
+        own[i] = (bucket.counts.bad() - inherited) as f64;
+        for (id, failed) in bucket.inherited_by_dependency.iter().filter(|(_, failed)| **failed > 0) {
+            if !by_dependency.contains_key(id) {
+                by_dependency.insert(id.clone(), vec![0.0; count]);
+            }
+            if let Some(column) = by_dependency.get_mut(id) {
+                column[i] = *failed as f64;
+            }
+        }
+    }
+    share_out(usable, told_bad, &mut own);
+    by_dependency.values_mut().for_each(|column| share_out(usable, told_bad, column));
+    Some(Causes { own, by_dependency })
+}
+
+/// Gives the buckets without traces the cause's share of the failures that traces told apart.
+fn share_out(usable: &Usable<'_>, told_bad: f64, column: &mut [f64]) {
+    let share = if told_bad > 0.0 { column.iter().sum::<f64>() / told_bad } else { 0.0 };
+    for (failed, bucket) in column.iter_mut().zip(&usable.buckets) {
+        if bucket.counts.inherited_bad().is_none() {
+            *failed = share * bucket.counts.bad() as f64;
+        }
+    }
+}
+
+/// Failures inherited by an edge over those that the dependency's own history leads to expect from certain inheritance.
+fn traced_hardness(
+    input: &RecommendationInput,
+    series: &CountSeries,
+    id: &EntityId,
+    failed: &[f64],
+) -> (Option<f64>, f64) {
+    let Some(dependency) = input.dependencies.iter().find(|dependency| dependency.id == *id) else {
+        return (None, 0.0);
+    };
+    let Some(ratios) = regression::failure_ratios(series, dependency) else {
+        return (None, 0.0);
+    };
+    let expected: f64 = ratios.iter().zip(series.points()).map(|(ratio, point)| ratio * point.valid).sum();
+    let inherited: f64 = failed.iter().sum();
+    ((expected > 0.0).then(|| (inherited / expected).min(1.0)), 0.0)
+}
+
+fn assemble(
+    series: &CountSeries,
+    causes: Causes,
+    method: SplitMethod,
+    hardness: impl Fn(&EntityId, &[f64]) -> (Option<f64>, f64),
+) -> Split {
+    let valid = series.valid();
+    let ratio = |failed: f64| if valid > 0.0 { failed / valid } else { 0.0 };
+    let own_failure_ratio = ratio(causes.own.iter().sum());
+    let inherited_failure_ratio = (ratio(series.bad()) - own_failure_ratio).max(0.0);
+    let mut inherited: Vec<InheritedShare> = causes
+        .by_dependency
+        .iter()
+        .map(|(id, failed)| {
+            let (hardness, hardness_standard_error) = hardness(id, failed);
+            InheritedShare {
+                dependency: id.clone(),
+                failure_ratio: ratio(failed.iter().sum()),
+                hardness,
+                hardness_standard_error,
+            }
+        })
+        .collect();
+    inherited.sort_by(|a, b| b.failure_ratio.total_cmp(&a.failure_ratio).then_with(|| a.dependency.cmp(&b.dependency)));
+    let named: f64 = inherited.iter().map(|share| share.failure_ratio).sum();
+    let unattributed_ratio = (inherited_failure_ratio - named).max(0.0);
+    Split {
+        ratios: FailureSplit { own_failure_ratio, inherited_failure_ratio, unattributed_ratio, method, inherited },
+        causes,
+    }
+}
+
+#[cfg(test)]
+mod tests;

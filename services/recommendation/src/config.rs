@@ -1,0 +1,108 @@
+//! Settings of the service, checked before a port opens.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use attain_runtime::admission::Limits;
+use serde::Deserialize;
+
+/// Settings of the section `[recommendation]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the service listens.
+    pub listen: SocketAddr,
+    /// `sqlite:path` or `postgres://…`.
+    pub database_url: String,
+    /// Where ingestion serves.
+    pub ingestion_url: String,
+    /// Where the graph engine serves.
+    pub graph_url: String,
+    /// Where the knowledge service serves.
+    pub rag_url: String,
+    /// New measurements alone do not recompute a recommendation younger than this.
+    pub min_recompute_interval_seconds: u64,
+    /// A recommendation older than this is computed again when it is asked for, though no input changed: history moves on.
+    pub max_age_seconds: u64,
+    /// Days of history that an estimate reads, 7 to 400.
+    pub history_days: u32,
+    /// Most components whose history one computation reads, 1 to 2000; the nearest ones are read first.
+    pub components_max: usize,
+    /// Most computations at a time, 1 to 64; each holds the histories that it reads in memory.
+    pub computations_max: usize,
+    /// Longest that one computation may take; whoever waits for it keeps a deadline of their own.
+    pub compute_seconds_max: u64,
+    /// How many versions of a service and window keep their inputs for replay, beside those that were decided upon.
+    pub inputs_kept_max: u32,
+    /// Most passages cited by one recommendation, 1 to 50.
+    pub citations_max: u32,
+    /// Seconds between two looks at the health of the members that this one calls.
+    pub health_interval_seconds: u64,
+    /// Seconds that calls in flight may take to end after the stop.
+    pub drain_seconds: u64,
+    /// Most calls in flight, by class.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    /// One machine, embedded storage.
+    fn default() -> Self {
+        let member = |port: u16| format!("http://127.0.0.1:{port}");
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7103)),
+            database_url: "sqlite:attain-data/recommendation.db".to_owned(),
+            ingestion_url: member(7101),
+            graph_url: member(7102),
+            rag_url: member(7104),
+            min_recompute_interval_seconds: 10,
+            max_age_seconds: 86_400,
+            history_days: 90,
+            components_max: 64,
+            computations_max: 2,
+            compute_seconds_max: 30,
+            inputs_kept_max: 10,
+            citations_max: 5,
+            health_interval_seconds: 5,
+            drain_seconds: 10,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Checks every setting against its range.
+    ///
+    /// # Errors
+    /// Names the first setting that is out of range.
+    pub fn validate(&self) -> Result<(), attain_runtime::Error> {
+        let ranges: [(&str, u64, u64, u64); 8] = [
+            ("max_age_seconds", self.max_age_seconds, 1, u64::MAX / 1000),
+            ("history_days", u64::from(self.history_days), 7, 400),
+            ("components_max", self.components_max as u64, 1, 2000),
+            ("computations_max", self.computations_max as u64, 1, 64),
+            ("compute_seconds_max", self.compute_seconds_max, 1, 600),
+            ("inputs_kept_max", u64::from(self.inputs_kept_max), 1, 10_000),
+            ("citations_max", u64::from(self.citations_max), 1, 50),
+            ("health_interval_seconds", self.health_interval_seconds, 1, 3600),
+        ];
+        for (key, value, least, most) in ranges {
+            if !(least..=most).contains(&value) {
+                let text = format!("recommendation.{key}: {value} is outside {least} to {most}");
+                return Err(attain_runtime::Error::Config(text));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_in_range_and_a_bad_setting_is_named() {
+        assert!(Config::default().validate().is_ok());
+        let config = Config { components_max: 0, ..Config::default() };
+        let error = config.validate().expect_err("out of range").to_string();
+        assert!(error.contains("recommendation.components_max"), "{error}");
+    }
+}

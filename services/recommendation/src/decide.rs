@@ -1,0 +1,61 @@
+//! From inputs to a recommendation. The same inputs give the same bytes.
+
+use std::io::Read as _;
+
+use attain_attainment::recommend;
+use attain_proto::recommendation::v1 as wire;
+
+use crate::Error;
+use crate::domain::kept::{Kept, sha256_hex};
+use crate::message::changes::changes;
+use crate::message::recommendation::{recommendation, result_sha256};
+
+/// Fast and small enough: inputs are megabytes of numbers that resemble one another.
+const ZSTD_LEVEL: i32 = 3;
+/// Largest inputs that are read back, in bytes; anything longer is cut off and then does not parse.
+const INPUT_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// A recommendation that is not stored yet: without id, version and time.
+#[derive(Debug)]
+pub(crate) struct Computed {
+    pub(crate) message: wire::Recommendation,
+    pub(crate) result_sha256: String,
+}
+
+/// Inputs as they are hashed and kept.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    /// SHA-256 in hex of the canonical JSON.
+    pub(crate) sha256: String,
+    /// The JSON, compressed.
+    pub(crate) content: Vec<u8>,
+}
+
+/// Hashes and compresses inputs.
+pub(crate) fn pack(kept: &Kept) -> Result<Packed, Error> {
+    let json =
+        kept.canonical_json().map_err(|error| Error::Broken(format!("the inputs cannot be written: {error}")))?;
+    let content = zstd::bulk::compress(&json, ZSTD_LEVEL)
+        .map_err(|error| Error::Broken(format!("the inputs cannot be packed: {error}")))?;
+    Ok(Packed { sha256: sha256_hex(&json), content })
+}
+
+/// Reads packed inputs, and hashes what was read.
+pub(crate) fn unpack(content: &[u8]) -> Result<(Kept, String), Error> {
+    let broken = |what: String| Error::Broken(format!("the inputs kept cannot be read: {what}"));
+    let decoder = zstd::stream::read::Decoder::new(content).map_err(|error| broken(error.to_string()))?;
+    let mut json = Vec::new();
+    decoder.take(INPUT_BYTES_MAX).read_to_end(&mut json).map_err(|error| broken(error.to_string()))?;
+    let kept = serde_json::from_slice(&json).map_err(|error| broken(error.to_string()))?;
+    Ok((kept, sha256_hex(&json)))
+}
+
+/// Decides. `previous` is the version before.
+pub(crate) fn compute(kept: &Kept, input_sha256: &str, previous: Option<&wire::Recommendation>) -> Computed {
+    let result = recommend(&kept.input);
+    let mut message = recommendation(kept, &result, input_sha256, Vec::new());
+    if let Some(previous) = previous {
+        message.changes = changes(previous, &message);
+    }
+    Computed { result_sha256: result_sha256(&message), message }
+}

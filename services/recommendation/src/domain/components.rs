@@ -1,0 +1,210 @@
+//! How often each component of a closure fails of its own, from its history and those of what it calls.
+
+use std::collections::BTreeMap;
+
+use attain_attainment::{
+    DependencyBucket, DependencyHistory, Exclusion, FailureSplit, RecommendationInput, ServiceHistory, SplitMethod,
+    StructureFacts, TierPolicy, failure_split,
+};
+use attain_vocabulary::{DependencyMode, EntityId, EntityKind, SliBucket, Tier, TimeRange, TimeWindow};
+
+use super::flow::{Component, Edge};
+
+/// A component as the graph engine wants it rated.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rate {
+    pub(crate) id: EntityId,
+    pub(crate) own_failure_ratio: f64,
+    /// Whether the ratio contains what its dependencies do to it.
+    pub(crate) includes_dependencies: bool,
+}
+
+/// What is known of one entity beside its history.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Facts {
+    pub(crate) kind: EntityKind,
+    pub(crate) tier: Tier,
+    /// Availability that a contract promises.
+    pub(crate) published_ratio: Option<f64>,
+}
+
+/// Tells own from inherited failure in every component that has requests in the span.
+pub(crate) fn components(
+    range: TimeRange,
+    facts: &BTreeMap<EntityId, Facts>,
+    mut histories: BTreeMap<EntityId, Vec<SliBucket>>,
+    edges: &[Edge],
+    exclusions: &BTreeMap<EntityId, Vec<Exclusion>>,
+) -> BTreeMap<EntityId, Component> {
+    let counted: BTreeMap<EntityId, Vec<DependencyBucket>> =
+        histories.iter().map(|(id, buckets)| (id.clone(), counts(buckets))).collect();
+    let mut known = BTreeMap::new();
+    for (id, facts) in facts {
+        let buckets = histories.remove(id).unwrap_or_default();
+        let requests: u64 = buckets.iter().fold(0, |sum, bucket| sum.saturating_add(bucket.counts.valid()));
+        let (split, buckets) = if requests == 0 {
+            (None, buckets)
+        } else {
+            let called = dependencies(id, edges, &counted);
+            let left_out = exclusions.get(id).cloned().unwrap_or_default();
+            let (split, buckets) = split(id, range, buckets, called, left_out);
+            (Some(split), buckets)
+        };
+        known.insert(id.clone(), Component { buckets, split, published_ratio: facts.published_ratio });
+    }
+    known
+}
+
+/// Requests of a history without the rest.
+pub(crate) fn counts(buckets: &[SliBucket]) -> Vec<DependencyBucket> {
+    buckets.iter().map(|bucket| DependencyBucket { start_ms: bucket.start_ms, counts: bucket.counts }).collect()
+}
+
+/// What a component calls directly, each callee with its history; several edges to one callee count once.
+pub(crate) fn dependencies(
+    caller: &EntityId,
+    edges: &[Edge],
+    counted: &BTreeMap<EntityId, Vec<DependencyBucket>>,
+) -> Vec<DependencyHistory> {
+    let mut called: BTreeMap<&EntityId, DependencyHistory> = BTreeMap::new();
+    for edge in edges.iter().filter(|edge| edge.caller == *caller && edge.callee != *caller) {
+        called.entry(&edge.callee).or_insert_with(|| DependencyHistory {
+            id: edge.callee.clone(),
+            mode: edge.mode,
+            call_fraction: edge.call_fraction,
+            fallback_success_ratio: edge.fallback_success_ratio,
+            buckets: counted.get(&edge.callee).cloned().unwrap_or_default(),
+        });
+    }
+    called.into_values().collect()
+}
+
+/// Rates for the graph engine: own failure where it was measured; the contract where nothing was; nothing otherwise, so that
+/// the engine takes the component as never failing and says so.
+///
+/// A component whose own failure cannot be told from what it inherits is rated as a whole: rating what it calls beside it
+/// would count the same failures twice.
+pub(crate) fn rates(components: &BTreeMap<EntityId, Component>, edges: &[Edge]) -> Vec<Rate> {
+    let calls = |id: &EntityId| edges.iter().any(|edge| edge.caller == *id && edge.mode != DependencyMode::Async);
+    let rate = |(id, component): (&EntityId, &Component)| {
+        let (own_failure_ratio, includes_dependencies) = match (&component.split, component.published_ratio) {
+            (Some(split), _) if split.method == SplitMethod::Unknown && calls(id) => {
+                (split.own_failure_ratio + split.inherited_failure_ratio, true)
+            }
+            (Some(split), _) => (split.own_failure_ratio, false),
+            (None, Some(published)) => ((1.0 - published).clamp(0.0, 1.0), true),
+            (None, None) => return None,
+        };
+        Some(Rate { id: id.clone(), own_failure_ratio, includes_dependencies })
+    };
+    components.iter().filter_map(rate).collect()
+}
+
+fn split(
+    id: &EntityId,
+    range: TimeRange,
+    buckets: Vec<SliBucket>,
+    dependencies: Vec<DependencyHistory>,
+    exclusions: Vec<Exclusion>,
+) -> (FailureSplit, Vec<SliBucket>) {
+    let mut input = RecommendationInput {
+        service: id.clone(),
+        tier: Tier::Three,
+        kind: EntityKind::Service,
+        window: TimeWindow::default(),
+        as_of_ms: range.end_ms(),
+        history: ServiceHistory { range, buckets },
+        dependencies,
+        exclusions,
+        incident_ids: Vec::new(),
+        structure: Some(StructureFacts {
+            ceiling_ratio: 1.0,
+            exact: true,
+            importances: Vec::new(),
+            assumed_perfect_ids: Vec::new(),
+            snapshot_version: 0,
+            snapshot_age_ms: 0,
+        }),
+        counterfactuals: Vec::new(),
+        current_slos: Vec::new(),
+        missing_inputs: Vec::new(),
+        policy: TierPolicy::for_tier(Tier::Three),
+        seed: 0,
+    };
+    let split = failure_split(&input);
+    (split, std::mem::take(&mut input.history.buckets))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use attain_vocabulary::{BUCKET_MS, BucketCounts};
+
+    fn id(text: &str) -> EntityId {
+        EntityId::new("id", text).expect("valid")
+    }
+
+    fn facts(published_ratio: Option<f64>) -> Facts {
+        Facts { kind: EntityKind::Service, tier: Tier::Two, published_ratio }
+    }
+
+    fn history(bad: u64, inherited: Option<u64>) -> Vec<SliBucket> {
+        let bucket = |i| {
+            let counts = BucketCounts::new(1000, bad, inherited).expect("valid");
+            let shares = inherited.map(|failed| (id("db"), failed)).into_iter().collect();
+            SliBucket::new(i * BUCKET_MS, counts, shares, None).expect("valid")
+        };
+        (0..288).map(bucket).collect()
+    }
+
+    fn edge(caller: &str, callee: &str) -> Edge {
+        Edge {
+            caller: id(caller),
+            callee: id(callee),
+            mode: DependencyMode::Hard,
+            call_fraction: None,
+            fallback_success_ratio: None,
+        }
+    }
+
+    #[test]
+    fn each_component_is_rated_by_what_is_known_of_it() {
+        let range = TimeRange::new("range", 0, 288 * BUCKET_MS).expect("ascending");
+        let entities: BTreeMap<EntityId, Facts> =
+            [("shop", None), ("db", None), ("provider", Some(0.99)), ("queue", None)]
+                .map(|(name, published)| (id(name), facts(published)))
+                .into();
+        let histories = BTreeMap::from([(id("shop"), history(5, Some(3))), (id("db"), history(3, None))]);
+        let edges = [edge("shop", "db"), edge("shop", "provider")];
+        let known = components(range, &entities, histories, &edges, &BTreeMap::new());
+        let rates = rates(&known, &edges);
+        let of = |name: &str| {
+            rates
+                .iter()
+                .find(|rate| rate.id == id(name))
+                .map(|rate| (rate.own_failure_ratio, rate.includes_dependencies))
+        };
+        let (own, whole) = of("shop").expect("measured");
+        assert!((own - 0.002).abs() < 1e-9 && !whole);
+        let (own, _) = of("db").expect("measured");
+        assert!((own - 0.003).abs() < 1e-9);
+        let (own, _) = of("provider").expect("published");
+        assert!((own - 0.01).abs() < 1e-12);
+        assert_eq!(of("queue"), None);
+        assert_eq!(known[&id("shop")].buckets.len(), 288);
+    }
+
+    #[test]
+    fn what_cannot_be_told_apart_is_rated_as_a_whole() {
+        let split = FailureSplit {
+            own_failure_ratio: 0.01,
+            inherited_failure_ratio: 0.0,
+            unattributed_ratio: 0.0,
+            method: SplitMethod::Unknown,
+            inherited: Vec::new(),
+        };
+        let known = BTreeMap::from([(id("shop"), Component { split: Some(split), ..Component::default() })]);
+        assert!(rates(&known, &[edge("shop", "db")])[0].includes_dependencies);
+        assert!(!rates(&known, &[])[0].includes_dependencies);
+    }
+}

@@ -1,0 +1,184 @@
+//! What a change does to a service, and who is hurt the most.
+
+use std::cmp::Ordering;
+
+use attain_attainment::{Forecast, miss_probability_after_shift, percent};
+use attain_vocabulary::EntityId;
+
+/// Differences of availability below this are rounding of the evaluation.
+const CEILING_NOISE: f64 = 1e-12;
+
+/// A service before and after a change.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Affected {
+    pub(crate) service: EntityId,
+    /// Whether the change is the service's own.
+    pub(crate) changed: bool,
+    pub(crate) ceiling_before: f64,
+    pub(crate) ceiling_after: f64,
+    /// Availability SLO in force.
+    pub(crate) target: Option<f64>,
+    pub(crate) miss_before: Option<f64>,
+    pub(crate) miss_after: Option<f64>,
+    pub(crate) budget_share_before: Option<f64>,
+    pub(crate) budget_share_after: Option<f64>,
+    pub(crate) out_of_reach: bool,
+    pub(crate) path: Vec<String>,
+}
+
+/// What is known of one service on both sides of a change.
+#[derive(Debug)]
+pub(crate) struct Sides<'a> {
+    pub(crate) service: EntityId,
+    pub(crate) changed: bool,
+    pub(crate) ceiling_before: f64,
+    pub(crate) ceiling_after: f64,
+    /// Unavailability that the changed services contribute; `None` where that is not asked.
+    pub(crate) contribution: Option<(f64, f64)>,
+    pub(crate) target: Option<f64>,
+    pub(crate) forecast: Option<&'a Forecast>,
+    pub(crate) path: Vec<String>,
+}
+
+impl Affected {
+    /// Weighs a change against the SLO in force. The service whose own SLO is proposed anew has no miss probability: the
+    /// question is what its promise does to others.
+    pub(crate) fn weigh(sides: Sides<'_>) -> Self {
+        let shift = sides.ceiling_before - sides.ceiling_after;
+        let shift = if shift.abs() < CEILING_NOISE { 0.0 } else { shift };
+        let asked = sides.target.filter(|_| !sides.changed);
+        let miss = asked.zip(sides.forecast).map(|(target, forecast)| {
+            let budget = 1.0 - target;
+            (forecast.miss_probability(budget), miss_probability_after_shift(forecast, budget, shift))
+        });
+        let share = asked
+            .zip(sides.contribution)
+            .map(|(target, (before, after))| (before / (1.0 - target), after / (1.0 - target)));
+        Self {
+            changed: sides.changed,
+            ceiling_before: sides.ceiling_before,
+            ceiling_after: sides.ceiling_after,
+            target: sides.target,
+            miss_before: miss.map(|(before, _)| before),
+            miss_after: miss.map(|(_, after)| after),
+            budget_share_before: share.map(|(before, _)| before),
+            budget_share_after: share.map(|(_, after)| after),
+            out_of_reach: asked.is_some_and(|target| sides.ceiling_after < target),
+            path: sides.path,
+            service: sides.service,
+        }
+    }
+
+    /// Whether the ceiling moves at all.
+    pub(crate) fn moves(&self) -> bool {
+        self.ceiling_drop().abs() >= CEILING_NOISE
+    }
+
+    fn ceiling_drop(&self) -> f64 {
+        self.ceiling_before - self.ceiling_after
+    }
+
+    fn newly_out_of_reach(&self) -> bool {
+        self.out_of_reach && self.target.is_some_and(|target| self.ceiling_before >= target)
+    }
+
+    fn miss_rise(&self) -> f64 {
+        self.miss_after.zip(self.miss_before).map_or(0.0, |(after, before)| after - before)
+    }
+
+    /// In one sentence.
+    pub(crate) fn sentence(&self) -> String {
+        let service = &self.service;
+        let (before, after) = (percent(self.ceiling_before), percent(self.ceiling_after));
+        if self.changed {
+            return if self.moves() {
+                format!("{service} itself: {before} before, {after} after")
+            } else {
+                format!("{service} itself: {after} as before, so nothing changes")
+            };
+        }
+        if !self.moves() {
+            return format!("{service} depends on it without being moved: its ceiling stays at {after}");
+        }
+        let ceiling = format!("{service} can reach at most {after}, before {before}");
+        match (self.target, self.miss_before.zip(self.miss_after)) {
+            (Some(target), _) if self.newly_out_of_reach() => {
+                format!("{ceiling}: its SLO of {} is out of reach, whatever it does itself", percent(target))
+            }
+            (Some(target), _) if self.out_of_reach => {
+                format!("{ceiling}: its SLO of {} was out of reach already and stays so", percent(target))
+            }
+            (Some(target), Some((was, is))) => {
+                format!(
+                    "{ceiling}: the next window misses its SLO of {} with a probability of {}, before {}",
+                    percent(target),
+                    percent(is),
+                    percent(was)
+                )
+            }
+            (Some(target), None) => {
+                format!("{ceiling}: within its SLO of {}, but there is no forecast to say how safely", percent(target))
+            }
+            (None, _) => format!("{ceiling}; it has no availability SLO in force"),
+        }
+    }
+}
+
+/// The most hurt first; the changed services themselves last.
+pub(crate) fn by_harm(a: &Affected, b: &Affected) -> Ordering {
+    a.changed
+        .cmp(&b.changed)
+        .then_with(|| b.newly_out_of_reach().cmp(&a.newly_out_of_reach()))
+        .then_with(|| b.miss_rise().total_cmp(&a.miss_rise()))
+        .then_with(|| b.ceiling_drop().total_cmp(&a.ceiling_drop()))
+        .then_with(|| a.service.cmp(&b.service))
+}
+
+/// The greatest change of ceiling first, whichever way.
+pub(crate) fn by_change(a: &Affected, b: &Affected) -> Ordering {
+    b.ceiling_drop().abs().total_cmp(&a.ceiling_drop().abs()).then_with(|| a.service.cmp(&b.service))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sides(name: &str, before: f64, after: f64, target: Option<f64>) -> Sides<'static> {
+        Sides {
+            service: EntityId::new("id", name).expect("valid"),
+            changed: false,
+            ceiling_before: before,
+            ceiling_after: after,
+            contribution: Some((1.0 - before, 1.0 - after)),
+            target,
+            forecast: None,
+            path: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_ceiling_and_the_budget_are_held_against_the_slo_in_force() {
+        let affected = Affected::weigh(sides("a", 0.999, 0.9, Some(0.99)));
+        assert!(affected.out_of_reach && affected.moves());
+        assert!((affected.budget_share_after.expect("a target") - 10.0).abs() < 1e-9);
+        assert!(affected.sentence().contains("out of reach"), "{}", affected.sentence());
+        assert!(!Affected::weigh(sides("a", 0.999, 0.999, Some(0.99))).moves());
+        let own = Affected::weigh(Sides { changed: true, ..sides("d", 0.999, 0.9, Some(0.999)) });
+        assert!(!own.out_of_reach && own.budget_share_after.is_none());
+    }
+
+    #[test]
+    fn the_most_hurt_comes_first_and_the_changed_one_last() {
+        let mut all = [
+            Affected::weigh(Sides { changed: true, ..sides("d", 0.999, 0.5, None) }),
+            Affected::weigh(sides("b", 0.999, 0.998, Some(0.99))),
+            Affected::weigh(sides("c", 0.999, 0.95, None)),
+            Affected::weigh(sides("a", 0.999, 0.99, Some(0.995))),
+        ];
+        all.sort_by(by_harm);
+        let names: Vec<&str> = all.iter().map(|affected| affected.service.as_str()).collect();
+        assert_eq!(names, ["a", "c", "b", "d"]);
+        all.sort_by(by_change);
+        assert_eq!(all[0].service.as_str(), "d");
+    }
+}

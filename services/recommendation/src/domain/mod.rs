@@ -1,0 +1,10 @@
+//! What is decided, free of transport, storage and time: everything comes in as an argument.
+
+pub mod audit;
+pub(crate) mod components;
+pub(crate) mod evidence;
+pub(crate) mod flow;
+pub(crate) mod freshness;
+pub(crate) mod harm;
+pub(crate) mod kept;
+pub(crate) mod slo;

@@ -1,0 +1,170 @@
+//! What can go wrong, and the one place where it becomes a gRPC status.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use attain_vocabulary::InvalidValue;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+const DOMAIN: &str = "attain";
+/// When a caller that met a member or a database that is down should try again.
+const RETRY_DELAY: Duration = Duration::from_secs(2);
+
+/// Why the service cannot start or cannot answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Fields of the request cannot be right.
+    #[error("{}", describe(.0))]
+    Invalid(Vec<InvalidValue>),
+    /// Nobody ever spoke of this service.
+    #[error("there is no service `{0}`")]
+    UnknownService(String),
+    /// No recommendation has this id.
+    #[error("there is no recommendation `{0}`")]
+    UnknownRecommendation(String),
+    /// The inputs of an old version were given up.
+    #[error(
+        "the inputs of recommendation `{0}` are no longer kept; only the newest versions and those decided upon can be replayed"
+    )]
+    InputsNotKept(String),
+    /// Somebody changed the SLO since it was read.
+    #[error("the SLO in force has version {found}, not {expected}; read it again and decide anew")]
+    VersionMismatch {
+        /// The version that the decision was made on.
+        expected: u32,
+        /// The version in force; 0 where there is none.
+        found: u32,
+    },
+    /// A member that the answer cannot do without does not answer.
+    #[error("{member} cannot be reached: {detail}")]
+    Unreachable {
+        /// Which member.
+        member: &'static str,
+        /// What it, or the transport, said.
+        detail: String,
+    },
+    /// The answer did not come in time.
+    #[error("the answer did not come within the deadline")]
+    Deadline,
+    /// The database does not answer.
+    #[error("the recommendation database does not answer: {0}")]
+    Storage(String),
+    /// What was stored cannot be read, or a computation broke off.
+    #[error("{0}")]
+    Broken(String),
+    /// The process cannot start.
+    #[error("the recommendation service cannot run: {0}")]
+    Runtime(String),
+}
+
+impl From<InvalidValue> for Error {
+    fn from(invalid: InvalidValue) -> Self {
+        Self::Invalid(vec![invalid])
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
+
+impl From<attain_runtime::Error> for Error {
+    fn from(error: attain_runtime::Error) -> Self {
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        Self::Runtime(text)
+    }
+}
+
+impl Error {
+    fn code_and_reason(&self) -> (Code, &'static str) {
+        match self {
+            Self::Invalid(_) => (Code::InvalidArgument, "INVALID_REQUEST"),
+            Self::UnknownService(_) => (Code::NotFound, "UNKNOWN_SERVICE"),
+            Self::UnknownRecommendation(_) => (Code::NotFound, "UNKNOWN_RECOMMENDATION"),
+            Self::InputsNotKept(_) => (Code::FailedPrecondition, "INPUTS_NOT_KEPT"),
+            Self::VersionMismatch { .. } => (Code::Aborted, "VERSION_MISMATCH"),
+            Self::Unreachable { .. } => (Code::Unavailable, "MEMBER_UNREACHABLE"),
+            Self::Deadline => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            Self::Storage(_) => (Code::Unavailable, "STORAGE_UNAVAILABLE"),
+            Self::Broken(_) | Self::Runtime(_) => (Code::Internal, "INTERNAL"),
+        }
+    }
+
+    fn metadata(&self) -> HashMap<String, String> {
+        let pairs: Vec<(&str, String)> = match self {
+            Self::UnknownService(id) => vec![("service_id", id.clone())],
+            Self::UnknownRecommendation(id) | Self::InputsNotKept(id) => vec![("recommendation_id", id.clone())],
+            Self::VersionMismatch { expected, found } => {
+                vec![("expected_version", expected.to_string()), ("found_version", found.to_string())]
+            }
+            Self::Unreachable { member, .. } => vec![("member", (*member).to_owned())],
+            Self::Invalid(_) | Self::Deadline | Self::Storage(_) | Self::Broken(_) | Self::Runtime(_) => Vec::new(),
+        };
+        pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let (code, reason) = error.code_and_reason();
+        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, error.metadata());
+        if let Error::Invalid(fields) = &error {
+            let violations: Vec<FieldViolation> = fields
+                .iter()
+                .map(|invalid| FieldViolation::new(&invalid.field, format!("{}: {}", invalid.code, invalid.reason)))
+                .collect();
+            details.set_bad_request(violations);
+        }
+        if code == Code::Unavailable {
+            details.set_retry_info(Some(RETRY_DELAY));
+        }
+        if code == Code::Internal {
+            tracing::error!(error = %error, "a request failed for a reason of the service's own");
+        }
+        Status::with_error_details(code, error.to_string(), details)
+    }
+}
+
+fn describe(fields: &[InvalidValue]) -> String {
+    fields.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_field_is_named_with_its_code() {
+        let error = Error::from(InvalidValue::new("target_ratio", "out_of_range", "2 is outside [0, 1]"));
+        let status = Status::from(error);
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = status.get_error_details();
+        let violation = &details.bad_request().expect("details").field_violations[0];
+        assert_eq!(
+            (violation.field.as_str(), violation.description.as_str()),
+            ("target_ratio", "out_of_range: 2 is outside [0, 1]")
+        );
+    }
+
+    #[test]
+    fn a_version_mismatch_says_both_versions() {
+        let status = Status::from(Error::VersionMismatch { expected: 1, found: 3 });
+        let details = status.get_error_details();
+        let info = details.error_info().expect("info");
+        assert_eq!((status.code(), info.reason.as_str()), (Code::Aborted, "VERSION_MISMATCH"));
+        assert_eq!(info.metadata.get("found_version").map(String::as_str), Some("3"));
+    }
+
+    #[test]
+    fn what_may_come_back_says_when_to_try_again() {
+        let status = Status::from(Error::Storage("closed".into()));
+        assert_eq!(status.get_error_details().retry_info().and_then(|info| info.retry_delay), Some(RETRY_DELAY));
+    }
+}

@@ -1,0 +1,254 @@
+//! A service, everybody who depends on it, and everything that those need: what an impact or a what-if is computed on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use attain_attainment::{CountPoint, CountSeries, Forecast, MissingInput, predict};
+use attain_proto::graph::v1 as graph;
+use attain_runtime::context::CallContext;
+use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, InvalidValue, SliBucket, TimeRange, TimeWindow, bucket_start};
+use futures::StreamExt as _;
+
+use crate::Error;
+use crate::domain::components::{Facts, components, rates};
+use crate::domain::flow::{Component, Edge};
+use crate::domain::slo::Slo;
+use crate::engine::Engine;
+use crate::gather::blocking;
+use crate::members::{Closure, Direction, Refusal};
+use crate::message::topology;
+
+/// Most walks of the graph at a time.
+const WALKS_MAX: usize = 8;
+/// Most services of one evaluation; the graph engine takes twice as many.
+const EVALUATED_MAX: usize = 1000;
+
+/// A service of the request, and the field that names it.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    pub(crate) field: String,
+    pub(crate) id: EntityId,
+}
+
+/// Everything around a change.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    /// The changed services and all that depend on them.
+    pub(crate) affected: Vec<EntityId>,
+    pub(crate) edges: Vec<Edge>,
+    pub(crate) components: BTreeMap<EntityId, Component>,
+    pub(crate) rates: Vec<graph::ComponentRate>,
+    /// Availability SLOs in force.
+    pub(crate) slos: BTreeMap<EntityId, Slo>,
+    /// Predictive distributions of the affected services that have an SLO in force and a history.
+    pub(crate) forecasts: BTreeMap<EntityId, Forecast>,
+    pub(crate) missing: Vec<MissingInput>,
+}
+
+/// Gathers the fleet around `changed`; `needed` are services that must exist and whose closure counts as well. A window
+/// that is not said is each SLO's own.
+pub(crate) async fn gather(
+    engine: &Arc<Engine>,
+    context: &CallContext,
+    changed: &[Named],
+    needed: &[Named],
+    window: Option<TimeWindow>,
+) -> Result<Fleet, Error> {
+    let _place = tokio::time::timeout(context.remaining(), engine.places.acquire())
+        .await
+        .map_err(|_| Error::Deadline)?
+        .map_err(|error| Error::Broken(error.to_string()))?;
+    let (affected, union) = surroundings(engine, context, changed, needed).await?;
+    let mut missing = union.missing();
+    let slos = engine.store.availability_slos(&context.tenant).await?;
+    let now_ms = bucket_start(engine.clock.now_ms()) + BUCKET_MS;
+    let range = TimeRange::new("range", now_ms - i64::from(engine.config.history_days) * DAY_MS, now_ms)?;
+    let histories = histories(engine, context, &affected, &union, range, &mut missing).await;
+    let (facts, edges) = (union.facts, union.edges.into_values().collect::<Vec<_>>());
+    let in_force = affected.iter().filter_map(|id| Some((id.clone(), window.unwrap_or(slos.get(id)?.window))));
+    let asked: BTreeMap<EntityId, TimeWindow> = in_force.filter(|(id, _)| slos.contains_key(id)).collect();
+    let (components, edges, forecasts) = blocking(move || {
+        let known = components(range, &facts, histories, &edges, &BTreeMap::new());
+        let forecasts = forecasts(&known, asked, now_ms);
+        (known, edges, forecasts)
+    })
+    .await?;
+    let rates = topology::rates(&rates(&components, &edges));
+    Ok(Fleet { affected, edges, components, rates, slos, forecasts, missing })
+}
+
+/// Everybody who depends on the changed services, and everything that those need.
+async fn surroundings(
+    engine: &Engine,
+    context: &CallContext,
+    changed: &[Named],
+    needed: &[Named],
+) -> Result<(Vec<EntityId>, Union), Error> {
+    let mut union = Union::default();
+    let mut affected: Vec<EntityId> = Vec::new();
+    for closure in walk_named(engine, context, changed, Direction::Upstream).await? {
+        affected.extend(closure.order.iter().cloned());
+        union.add(closure);
+    }
+    let affected = unique(affected);
+    for closure in walk_named(engine, context, needed, Direction::Downstream).await? {
+        union.add(closure);
+    }
+    cover(engine, context, &affected, &mut union).await?;
+    Ok((affected, union))
+}
+
+impl Fleet {
+    /// Evaluates every affected service, as it is and after the changes.
+    pub(crate) async fn evaluate(
+        &self,
+        engine: &Engine,
+        context: &CallContext,
+        changes: Vec<graph::ScenarioChange>,
+    ) -> Result<graph::EvaluateAvailabilityResponse, Error> {
+        let mut whole = graph::EvaluateAvailabilityResponse::default();
+        let mut assumed: BTreeSet<String> = BTreeSet::new();
+        for services in self.affected.chunks(EVALUATED_MAX) {
+            let part = engine.graph.evaluate(context, services, &self.rates, changes.clone()).await;
+            let part = part.map_err(|refusal| refusal.fatal("graph"))?;
+            whole.services.extend(part.services);
+            assumed.extend(part.assumed_perfect_ids);
+            whole.snapshot = part.snapshot;
+        }
+        whole.assumed_perfect_ids = assumed.into_iter().collect();
+        Ok(whole)
+    }
+}
+
+/// Closures put together.
+#[derive(Debug, Default)]
+struct Union {
+    facts: BTreeMap<EntityId, Facts>,
+    edges: BTreeMap<(EntityId, EntityId), Edge>,
+    truncated: bool,
+}
+
+impl Union {
+    fn add(&mut self, closure: Closure) {
+        self.facts.extend(closure.facts);
+        self.edges.extend(closure.edges.into_iter().map(|edge| ((edge.caller.clone(), edge.callee.clone()), edge)));
+        self.truncated |= closure.truncated;
+    }
+
+    fn missing(&self) -> Vec<MissingInput> {
+        let detail = "a walk stopped at the graph engine's bound; what lies further away is left out";
+        let missing = MissingInput { name: "closure".to_owned(), detail: detail.to_owned() };
+        self.truncated.then_some(missing).into_iter().collect()
+    }
+}
+
+/// Walks from each named service; a service that nobody knows is a fault of its field.
+async fn walk_named(
+    engine: &Engine,
+    context: &CallContext,
+    named: &[Named],
+    direction: Direction,
+) -> Result<Vec<Closure>, Error> {
+    let ids = named.iter().map(|named| named.id.clone()).collect();
+    let answers = walk(engine, context, ids, direction).await;
+    let (mut closures, mut faults) = (Vec::new(), Vec::new());
+    for (named, answer) in named.iter().zip(answers) {
+        match answer {
+            Ok(closure) => closures.push(closure),
+            Err(Refusal::Unknown) => {
+                let reason = format!("there is no service `{}`", named.id);
+                faults.push(InvalidValue::new(named.field.clone(), "unknown_service", reason));
+            }
+            Err(other) => return Err(other.fatal("graph")),
+        }
+    }
+    if faults.is_empty() { Ok(closures) } else { Err(Error::Invalid(faults)) }
+}
+
+/// Walks from each service, a few at a time; the answers are in the order of the services.
+async fn walk(
+    engine: &Engine,
+    context: &CallContext,
+    ids: Vec<EntityId>,
+    direction: Direction,
+) -> Vec<Result<Closure, Refusal>> {
+    let graph = &engine.graph;
+    let walks = ids.into_iter().map(|id| async move { graph.closure(context, &id, direction).await });
+    futures::stream::iter(walks).buffered(WALKS_MAX).collect().await
+}
+
+/// Walks down from as few services as reach everything that the affected ones need: those that no other affected one calls,
+/// then whatever a cycle kept from being reached.
+async fn cover(engine: &Engine, context: &CallContext, affected: &[EntityId], union: &mut Union) -> Result<(), Error> {
+    let mut called: BTreeSet<EntityId> = BTreeSet::new();
+    for edge in union.edges.values().filter(|edge| edge.caller != edge.callee) {
+        called.insert(edge.callee.clone());
+    }
+    let mut roots: Vec<EntityId> = affected.iter().filter(|id| !called.contains(id)).cloned().collect();
+    let mut reached: BTreeSet<EntityId> = BTreeSet::new();
+    loop {
+        for answer in walk(engine, context, roots.clone(), Direction::Downstream).await {
+            let closure = answer.map_err(|refusal| refusal.fatal("graph"))?;
+            reached.extend(closure.order.iter().cloned());
+            union.add(closure);
+        }
+        reached.extend(roots);
+        match affected.iter().find(|id| !reached.contains(*id)) {
+            None => return Ok(()),
+            Some(next) => roots = vec![next.clone()],
+        }
+    }
+}
+
+/// Counts of the affected services first, then of what they need.
+async fn histories(
+    engine: &Engine,
+    context: &CallContext,
+    affected: &[EntityId],
+    union: &Union,
+    range: TimeRange,
+    missing: &mut Vec<MissingInput>,
+) -> BTreeMap<EntityId, Vec<SliBucket>> {
+    let all = unique(affected.iter().chain(union.facts.keys()).cloned().collect());
+    let left_out = all.len().saturating_sub(engine.config.components_max);
+    if left_out > 0 {
+        let detail = format!("the history of {left_out} components was not read; they count as never failing");
+        missing.push(MissingInput { name: "component_history".to_owned(), detail });
+    }
+    let read = &all[..all.len() - left_out];
+    match engine.ingestion.histories(context, read, range, true).await {
+        Ok(histories) => histories.into_iter().map(|(id, history)| (id, history.buckets)).collect(),
+        Err(refusal) => {
+            let detail = format!(
+                "{}: only published availabilities are known, everything else counts as never failing",
+                refusal.detail()
+            );
+            missing.push(MissingInput { name: "history".to_owned(), detail });
+            BTreeMap::new()
+        }
+    }
+}
+
+fn forecasts(
+    known: &BTreeMap<EntityId, Component>,
+    asked: BTreeMap<EntityId, TimeWindow>,
+    now_ms: i64,
+) -> BTreeMap<EntityId, Forecast> {
+    let of = |(id, window): (EntityId, TimeWindow)| Some((forecast(known.get(&id)?, window, now_ms)?, id));
+    asked.into_iter().filter_map(of).map(|(forecast, id)| (id, forecast)).collect()
+}
+
+fn forecast(component: &Component, window: TimeWindow, now_ms: i64) -> Option<Forecast> {
+    let point = |bucket: &SliBucket| CountPoint {
+        start_ms: bucket.start_ms,
+        valid: bucket.counts.valid() as f64,
+        bad: bucket.counts.bad() as f64,
+    };
+    let series = CountSeries::new(component.buckets.iter().map(point).collect());
+    predict(&series, f64::from(window.days()), now_ms).map(|prediction| prediction.forecast)
+}
+
+fn unique(ids: Vec<EntityId>) -> Vec<EntityId> {
+    let mut seen = BTreeSet::new();
+    ids.into_iter().filter(|id| seen.insert(id.clone())).collect()
+}

@@ -1,0 +1,341 @@
+//! Gathers everything that a recommendation is computed from. What cannot be had becomes a named missing input; only the
+//! service's own history and the freshness of what was read are indispensable.
+
+mod structure;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use attain_attainment::{
+    CurrentSlo, DependencyHistory, Exclusion, MODEL_VERSION, MissingInput, RecommendationInput, RecommendationResult,
+    ServiceHistory, TierPolicy, recommend,
+};
+use attain_proto::convert;
+use attain_proto::ingestion::v1 as ingestion;
+use attain_proto::recommendation::v1 as wire;
+use attain_runtime::context::CallContext;
+use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, SliBucket, TimeRange, TimeWindow, UnixMillis, bucket_start};
+use prost::Message as _;
+
+use crate::domain::components::{Facts, components, counts, dependencies};
+use crate::domain::evidence;
+use crate::domain::flow::Component;
+use crate::domain::freshness::{Basis, Head};
+use crate::domain::kept::{Evidence, Kept};
+use crate::domain::slo::{Slo, kind_word};
+use crate::engine::Engine;
+use crate::members::{Closure, Direction, History, Refusal};
+use crate::message::topology;
+use crate::storage::Latest;
+use crate::{Error, members};
+
+/// Everything that a recommendation is computed from, and until which changes it was read.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    pub(crate) kept: Kept,
+    pub(crate) basis: Basis,
+}
+
+/// What a computation is for.
+#[derive(Debug, Clone)]
+pub(crate) struct Question<'a> {
+    pub(crate) service: &'a EntityId,
+    pub(crate) window: TimeWindow,
+    /// The newest recommendation, where there is one.
+    pub(crate) latest: Option<&'a Latest>,
+}
+
+/// Histories, as far as they could be had.
+struct Observed {
+    own: History,
+    others: BTreeMap<EntityId, History>,
+    incidents: Vec<ingestion::Incident>,
+}
+
+/// Who is asked about: the service and what it needs.
+struct Subject {
+    facts: Facts,
+    closure: Closure,
+    graph_known: bool,
+    slos: Vec<Slo>,
+}
+
+/// Asks the members. The order is: who belongs to the closure; the newest changes of those; then their data, so that a
+/// change in between makes the answer look older than it is and never newer.
+pub(crate) async fn gather(
+    engine: &Arc<Engine>,
+    context: &CallContext,
+    question: Question<'_>,
+) -> Result<Gathered, Error> {
+    let Question { service, window, latest } = question;
+    let mut missing = Vec::new();
+    let Subject { facts, closure, graph_known, slos } = subject(engine, context, service, &mut missing).await?;
+    let heads = engine.ingestion.heads(context, &closure.order).await.map_err(|refusal| refusal.fatal("ingestion"))?;
+    let mut basis = basis(heads, &slos);
+
+    let as_of_ms = as_of(engine, latest, &basis);
+    let range = TimeRange::new("range", as_of_ms - i64::from(engine.config.history_days) * DAY_MS, as_of_ms)?;
+    let read = bounded(&closure, engine.config.components_max, &mut missing);
+    let observed = observe(engine, context, service, &read, range, &mut missing).await?;
+    let range = from_first_bucket(range, &observed.own.buckets);
+
+    let (incident_ids, exclusions) = incidents(service, &observed.incidents, range);
+    let sources = observed.own.sources.iter().copied().collect();
+    let (own, known) = split_components(service, range, &closure, observed, exclusions.clone()).await?;
+    let structure = if graph_known {
+        structure::ask(engine, context, service, &closure, &known, &mut missing).await
+    } else {
+        structure::Structure::default()
+    };
+    let input = RecommendationInput {
+        service: service.clone(),
+        tier: facts.tier,
+        kind: facts.kind,
+        window,
+        as_of_ms,
+        history: ServiceHistory { range, buckets: own },
+        dependencies: direct_dependencies(service, &closure, &known),
+        exclusions,
+        incident_ids,
+        structure: structure.facts,
+        counterfactuals: structure.counterfactuals,
+        current_slos: slos.iter().map(current_slo).collect(),
+        missing_inputs: missing,
+        policy: TierPolicy::for_tier(facts.tier),
+        seed: members::SEED,
+    };
+    let (input, evidence, complete) = with_evidence(engine, context, input, &closure.facts).await?;
+    basis.complete = complete && input.missing_inputs.is_empty();
+    let kept = Kept { input, changes: structure.changes, evidence, snapshot: structure.size, sources, slos };
+    Ok(Gathered { kept, basis })
+}
+
+async fn subject(
+    engine: &Engine,
+    context: &CallContext,
+    service: &EntityId,
+    missing: &mut Vec<MissingInput>,
+) -> Result<Subject, Error> {
+    let (entity, closure, slos) = futures::join!(
+        engine.ingestion.entity(context, service),
+        engine.graph.closure(context, service, Direction::Downstream),
+        engine.store.slos(&context.tenant, service),
+    );
+    let (entity, slos) = (known(service, entity)?, slos?);
+    let (_, facts) = topology::entity(&entity)
+        .map_err(|invalid| Error::Broken(format!("ingestion's {service} cannot be read: {invalid}")))?;
+    let (closure, graph_known) = closure_or_alone(service, &facts, closure, missing);
+    Ok(Subject { facts, closure, graph_known, slos })
+}
+
+fn direct_dependencies(
+    service: &EntityId,
+    closure: &Closure,
+    known: &BTreeMap<EntityId, Component>,
+) -> Vec<DependencyHistory> {
+    let counted = known.iter().map(|(id, component)| (id.clone(), counts(&component.buckets))).collect();
+    dependencies(service, &closure.edges, &counted)
+}
+
+/// Until which changes the service and its closure are read.
+pub(crate) fn basis(heads: BTreeMap<EntityId, Head>, slos: &[Slo]) -> Basis {
+    Basis {
+        heads,
+        slo_versions: slos.iter().map(|slo| (kind_word(slo.kind).to_owned(), slo.version)).collect(),
+        complete: true,
+        model_version: MODEL_VERSION.to_owned(),
+    }
+}
+
+fn known<T>(service: &EntityId, answer: Result<T, Refusal>) -> Result<T, Error> {
+    answer.map_err(|refusal| match refusal {
+        Refusal::Unknown => Error::UnknownService(service.to_string()),
+        other => other.fatal("ingestion"),
+    })
+}
+
+/// The closure; without the graph, the service alone.
+fn closure_or_alone(
+    service: &EntityId,
+    facts: &Facts,
+    closure: Result<Closure, Refusal>,
+    missing: &mut Vec<MissingInput>,
+) -> (Closure, bool) {
+    match closure {
+        Ok(closure) if !closure.order.is_empty() => {
+            if closure.truncated {
+                let detail = format!(
+                    "the walk stopped at {} components; what lies further down is left out",
+                    closure.order.len()
+                );
+                missing.push(MissingInput { name: "closure".to_owned(), detail });
+            }
+            (closure, true)
+        }
+        other => {
+            let reason = other.err().map_or_else(|| "its answer was empty".to_owned(), |refusal| refusal.detail());
+            let detail = format!(
+                "the dependency graph could not be asked ({reason}): no ceiling, and inherited failure only where traces show it"
+            );
+            missing.push(MissingInput { name: "graph".to_owned(), detail });
+            let alone = Closure {
+                order: vec![service.clone()],
+                facts: BTreeMap::from([(service.clone(), facts.clone())]),
+                ..Closure::default()
+            };
+            (alone, false)
+        }
+    }
+}
+
+/// The instant that the recommendation is made for: the end of the present bucket. Where nothing changed since the newest
+/// recommendation its instant stands, so that asking again does not make another version of the same.
+fn as_of(engine: &Engine, latest: Option<&Latest>, now: &Basis) -> UnixMillis {
+    let now_ms = engine.clock.now_ms();
+    let unchanged = latest.and_then(|latest| {
+        let read: Basis = serde_json::from_str(&latest.basis).ok()?;
+        let young = now_ms - latest.checked_ms < engine.ages().max_ms;
+        let same = read.heads == now.heads && read.slo_versions == now.slo_versions;
+        let message = wire::Recommendation::decode(latest.recommendation.message.as_slice()).ok()?;
+        (young && same).then(|| message.data?.range?.end_time.as_ref().map(convert::unix_millis)).flatten()
+    });
+    unchanged.unwrap_or_else(|| bucket_start(now_ms) + BUCKET_MS)
+}
+
+/// The components whose history is read: the nearest ones.
+fn bounded(closure: &Closure, components_max: usize, missing: &mut Vec<MissingInput>) -> Vec<EntityId> {
+    let left_out = closure.order.len().saturating_sub(components_max);
+    if left_out > 0 {
+        let detail =
+            format!("the history of the {left_out} components furthest away was not read; they count as never failing");
+        missing.push(MissingInput { name: "component_history".to_owned(), detail });
+    }
+    closure.order.iter().take(components_max).cloned().collect()
+}
+
+async fn observe(
+    engine: &Engine,
+    context: &CallContext,
+    service: &EntityId,
+    read: &[EntityId],
+    range: TimeRange,
+    missing: &mut Vec<MissingInput>,
+) -> Result<Observed, Error> {
+    let others: Vec<EntityId> = read.iter().filter(|id| *id != service).cloned().collect();
+    let own = std::slice::from_ref(service);
+    let (own, others, incidents) = futures::join!(
+        engine.ingestion.histories(context, own, range, false),
+        engine.ingestion.histories(context, &others, range, true),
+        engine.ingestion.incidents(context, service),
+    );
+    let mut own = own.map_err(|refusal| refusal.fatal("ingestion"))?;
+    let mut or_missing = |name: &str, consequence: &str, refusal: &Refusal| {
+        let detail = format!("{}: {consequence}", refusal.detail());
+        missing.push(MissingInput { name: name.to_owned(), detail });
+    };
+    let others = others.unwrap_or_else(|refusal| {
+        or_missing("dependency_history", "dependencies count as never failing", &refusal);
+        BTreeMap::new()
+    });
+    let incidents = incidents.unwrap_or_else(|refusal| {
+        or_missing("incidents", "no span of time is left out", &refusal);
+        Vec::new()
+    });
+    Ok(Observed { own: own.remove(service).unwrap_or_default(), others, incidents })
+}
+
+/// History begins with the first bucket: a young service has a short history, not one with a gap before it.
+fn from_first_bucket(range: TimeRange, buckets: &[SliBucket]) -> TimeRange {
+    let first =
+        buckets.first().map_or(range.start_ms(), |bucket| bucket.start_ms.clamp(range.start_ms(), range.end_ms()));
+    TimeRange::new("range", first, range.end_ms()).unwrap_or(range)
+}
+
+/// Incidents that hurt the service within the span, and the spans that a person excluded.
+fn incidents(service: &EntityId, incidents: &[ingestion::Incident], range: TimeRange) -> (Vec<String>, Vec<Exclusion>) {
+    let (mut ids, mut exclusions) = (Vec::new(), Vec::new());
+    for incident in incidents.iter().filter(|incident| incident.service_ids.iter().any(|id| id == service.as_str())) {
+        let Some(start_ms) = incident.start_time.as_ref().map(convert::unix_millis) else { continue };
+        let end_ms = incident.end_time.as_ref().map_or(range.end_ms(), convert::unix_millis);
+        if start_ms >= range.end_ms() || end_ms < range.start_ms() {
+            continue;
+        }
+        ids.push(incident.id.clone());
+        if let (true, Ok(span)) = (incident.excluded, TimeRange::new("incident", start_ms, end_ms.max(start_ms))) {
+            let why = if incident.exclusion_reason.is_empty() { "no reason given" } else { &incident.exclusion_reason };
+            exclusions.push(Exclusion { range: span, reason: format!("incident {}: {why}", incident.id) });
+        }
+    }
+    ids.sort();
+    exclusions.sort_by(|a, b| (a.range, &a.reason).cmp(&(b.range, &b.reason)));
+    (ids, exclusions)
+}
+
+type Split = (Vec<SliBucket>, BTreeMap<EntityId, Component>);
+
+/// Splits every component's failures; off the runtime's threads, because ninety days of many components take a while.
+async fn split_components(
+    service: &EntityId,
+    range: TimeRange,
+    closure: &Closure,
+    observed: Observed,
+    exclusions: Vec<Exclusion>,
+) -> Result<Split, Error> {
+    let (service, facts, edges) = (service.clone(), closure.facts.clone(), closure.edges.clone());
+    blocking(move || {
+        let mut histories: BTreeMap<EntityId, Vec<SliBucket>> =
+            observed.others.into_iter().map(|(id, history)| (id, history.buckets)).collect();
+        let own = observed.own.buckets;
+        // The latency of the service is read once, in its own history.
+        let without_latency = own.iter().map(|bucket| SliBucket {
+            latency: None,
+            inherited_by_dependency: bucket.inherited_by_dependency.clone(),
+            ..*bucket
+        });
+        histories.insert(service.clone(), without_latency.collect());
+        let excluded = BTreeMap::from([(service, exclusions)]);
+        (own, components(range, &facts, histories, &edges, &excluded))
+    })
+    .await
+}
+
+/// Runs a computation that would hold up other calls.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Broken(format!("a computation broke off: {error}")))
+}
+
+fn current_slo(slo: &Slo) -> CurrentSlo {
+    CurrentSlo {
+        kind: slo.kind,
+        target: slo.target,
+        latency_threshold_ms: slo.latency_threshold_ms,
+        window: slo.window,
+    }
+}
+
+/// Asks the knowledge service about the risks that a first look names.
+async fn with_evidence(
+    engine: &Engine,
+    context: &CallContext,
+    input: RecommendationInput,
+    facts: &BTreeMap<EntityId, Facts>,
+) -> Result<(RecommendationInput, Evidence, bool), Error> {
+    let (mut input, draft): (RecommendationInput, RecommendationResult) = blocking(move || {
+        let draft = recommend(&input);
+        (input, draft)
+    })
+    .await?;
+    let question = evidence::question(&draft, input.kind, |id| facts.get(id).map(|facts| facts.kind));
+    match engine.knowledge.search(context, &question, engine.config.citations_max).await {
+        Ok(found) => Ok((input, found.evidence, found.complete)),
+        Err(refusal) => {
+            let detail = format!(
+                "runbooks, templates and incidents could not be searched ({}): nothing is cited",
+                refusal.detail()
+            );
+            input.missing_inputs.push(MissingInput { name: "knowledge".to_owned(), detail });
+            let note = "Knowledge could not be searched.".to_owned();
+            Ok((input, Evidence { query: question.query, citations: Vec::new(), note }, false))
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Which SLOs each service can attain, why, and what people decided. Owner of recommendations, SLOs in force and the audit
+//! log.
+//!
+//! Entry point: [`serve`]. A question travels like this:
+//!
+//! ```text
+//! transport ─ recommendations ─ stored and fresh? ─────────────────────────────────────────────┐
+//!                  │ no: one computation for all who ask                                        │
+//!                  └ gather (ingestion, graph, knowledge; what is missing is named)             │
+//!                      └ decide (the statistics of attain-attainment) ─ storage (with audit) ───┴─ answer
+//! transport ─ decisions ─ storage (SLO in force, decision, audit record: one transaction)
+//! transport ─ impact | what_if ─ fleet (everybody around a change) ─ graph, before and after ─ answer
+//! ```
+//!
+//! Invariants:
+//! - a recommendation is immutable: the bytes stored are the bytes given, for ever, and the inputs kept with it give the same
+//!   bytes again;
+//! - the same inputs make no second version;
+//! - an accepted target is the offer's, to the last bit;
+//! - a decision, the SLO that it puts in force and its audit record are written together or not at all; the audit log of a
+//!   tenant is one chain of hashes;
+//! - a missing input is a named field of the answer and lowers its confidence; only where the service's own history cannot be
+//!   had and nothing is stored is there no answer;
+//! - all failure ratios that meet in one evaluation are failures of a component's own: measured SLIs are never multiplied.
+//!
+//! What it deliberately does not know: how telemetry arrives, how a structure function is evaluated, how passages are found,
+//! HTTP, and who may do what (the gateway has decided that before it calls).
+
+mod config;
+mod decide;
+mod decisions;
+mod domain;
+mod engine;
+mod error;
+mod fleet;
+mod gather;
+mod health;
+mod impact;
+mod members;
+mod message;
+mod recommendations;
+mod storage;
+mod transport;
+mod what_if;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use attain_proto::recommendation::v1::recommendation_service_server::RecommendationServiceServer;
+use attain_runtime::Shutdown;
+use attain_runtime::channel::MESSAGE_BYTES_MAX;
+use attain_runtime::clock::Clock;
+use attain_runtime::readiness::Readiness;
+use attain_runtime::serve::Member;
+use tokio::net::TcpListener;
+use tonic::codec::CompressionEncoding;
+use tonic::service::Routes;
+
+pub use config::Config;
+pub use domain::audit;
+pub use error::Error;
+
+use engine::Engine;
+use storage::Store;
+use transport::{Transport, classify};
+
+const SERVICE_NAMES: &[&str] = &["attain.recommendation.v1.RecommendationService"];
+
+/// Serves until `shutdown`, then drains.
+///
+/// # Errors
+/// Names the setting that is out of range, or the database that cannot be opened; then nothing is served.
+pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown: Shutdown) -> Result<(), Error> {
+    config.validate()?;
+    let readiness = Readiness::new("recommendation", clock.now_ms());
+    let storage = readiness.require("storage", "not opened yet");
+    let store = Store::open(&config.database_url).await?;
+    storage.met(store.description());
+    let looks = health::watch(&config, &readiness, storage, store.clone(), shutdown.clone())?;
+
+    let (limits, drain) = (config.limits, Duration::from_secs(config.drain_seconds));
+    let engine = Arc::new(Engine::new(config, store.clone(), clock)?);
+    let service = RecommendationServiceServer::new(Transport(engine))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
+    let member = Member { readiness, service_names: SERVICE_NAMES, listener, limits, classify, drain };
+    let served = member.serve(Routes::new(service), shutdown).await;
+    looks.abort_all();
+    store.close().await;
+    Ok(served?)
+}

@@ -1,0 +1,106 @@
+use std::collections::BTreeMap;
+
+use attain_proto::graph::v1 as wire;
+use attain_proto::graph::v1::graph_service_client::GraphServiceClient;
+use attain_proto::vocabulary::v1 as vocabulary;
+use attain_runtime::channel::MESSAGE_BYTES_MAX;
+use attain_runtime::context::CallContext;
+use attain_vocabulary::EntityId;
+use tonic::codec::CompressionEncoding;
+use tonic::transport::Channel;
+
+use super::Refusal;
+use crate::domain::components::Facts;
+use crate::domain::flow::Edge;
+use crate::message::topology;
+
+/// Seed of every Monte Carlo estimate that this service asks for; part of the record of each recommendation.
+pub(crate) const SEED: u64 = 20_261_123;
+
+/// Which way to walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// What the service needs.
+    Downstream,
+    /// Who needs the service.
+    Upstream,
+}
+
+/// Everything reached from one service.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Closure {
+    /// Names by distance, then in lexical order; the service itself first.
+    pub(crate) order: Vec<EntityId>,
+    pub(crate) facts: BTreeMap<EntityId, Facts>,
+    pub(crate) edges: Vec<Edge>,
+    /// The edges as they came, one for each of `edges`.
+    pub(crate) dependencies: Vec<vocabulary::Dependency>,
+    /// Whether the walk stopped at the engine's bound.
+    pub(crate) truncated: bool,
+}
+
+/// Structure.
+#[derive(Debug, Clone)]
+pub(crate) struct Graph(GraphServiceClient<Channel>);
+
+impl Graph {
+    pub(crate) fn new(channel: Channel) -> Self {
+        let client = GraphServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+            .accept_compressed(CompressionEncoding::Gzip);
+        Self(client)
+    }
+
+    /// Walks as far as it goes.
+    pub(crate) async fn closure(
+        &self,
+        context: &CallContext,
+        id: &EntityId,
+        direction: Direction,
+    ) -> Result<Closure, Refusal> {
+        let direction = match direction {
+            Direction::Downstream => wire::Direction::Downstream,
+            Direction::Upstream => wire::Direction::Upstream,
+        };
+        let request =
+            wire::GetDependenciesRequest { service_id: id.to_string(), direction: direction as i32, depth: 0 };
+        let response = self.0.clone().get_dependencies(context.request(request)).await;
+        read(response.map_err(|status| Refusal::from_status(&status))?.into_inner())
+    }
+
+    /// Evaluates what the structure allows.
+    pub(crate) async fn evaluate(
+        &self,
+        context: &CallContext,
+        services: &[EntityId],
+        rates: &[wire::ComponentRate],
+        changes: Vec<wire::ScenarioChange>,
+    ) -> Result<wire::EvaluateAvailabilityResponse, Refusal> {
+        let request = wire::EvaluateAvailabilityRequest {
+            service_ids: services.iter().map(ToString::to_string).collect(),
+            rates: rates.to_vec(),
+            changes,
+            seed: SEED,
+        };
+        let response = self.0.clone().evaluate_availability(context.request(request)).await;
+        Ok(response.map_err(|status| Refusal::from_status(&status))?.into_inner())
+    }
+}
+
+fn read(response: wire::GetDependenciesResponse) -> Result<Closure, Refusal> {
+    let malformed = |invalid: attain_vocabulary::InvalidValue| {
+        Refusal::Refused(format!("the graph holds what cannot be right: {invalid}"))
+    };
+    let mut closure = Closure { truncated: response.truncated, ..Closure::default() };
+    for entity in response.entities.iter().filter_map(|reached| reached.entity.as_ref()) {
+        let (id, facts) = topology::entity(entity).map_err(malformed)?;
+        closure.order.push(id.clone());
+        closure.facts.insert(id, facts);
+    }
+    for dependency in response.dependencies {
+        closure.edges.push(topology::edge(&dependency).map_err(malformed)?);
+        closure.dependencies.push(dependency);
+    }
+    Ok(closure)
+}

@@ -1,0 +1,79 @@
+use attain_proto::rag::v1 as wire;
+use attain_proto::rag::v1::knowledge_service_client::KnowledgeServiceClient;
+use attain_runtime::channel::MESSAGE_BYTES_MAX;
+use attain_runtime::context::CallContext;
+use tonic::codec::CompressionEncoding;
+use tonic::transport::Channel;
+
+use super::Refusal;
+use crate::domain::evidence::Question;
+use crate::domain::kept::{Citation, Evidence};
+
+/// What the knowledge service said.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) evidence: Evidence,
+    /// Whether the search used all that it has; by words only, another search may find more once a model is loaded.
+    pub(crate) complete: bool,
+}
+
+/// Knowledge.
+#[derive(Debug, Clone)]
+pub(crate) struct Knowledge(KnowledgeServiceClient<Channel>);
+
+impl Knowledge {
+    pub(crate) fn new(channel: Channel) -> Self {
+        let client = KnowledgeServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .accept_compressed(CompressionEncoding::Gzip);
+        Self(client)
+    }
+
+    /// Searches for passages.
+    pub(crate) async fn search(
+        &self,
+        context: &CallContext,
+        question: &Question,
+        limit: u32,
+    ) -> Result<Found, Refusal> {
+        let request = wire::SearchKnowledgeRequest {
+            query: question.query.clone(),
+            service_ids: question.services.iter().map(ToString::to_string).collect(),
+            kinds: Vec::new(),
+            limit,
+        };
+        let response = self.0.clone().search_knowledge(context.request(request)).await;
+        let response = response.map_err(|status| Refusal::from_status(&status))?.into_inner();
+        Ok(found(&question.query, response))
+    }
+}
+
+fn found(query: &str, response: wire::SearchKnowledgeResponse) -> Found {
+    let lexical = response.mode() == wire::RetrievalMode::LexicalOnly;
+    let nothing = response.abstained || response.citations.is_empty();
+    let citations = if nothing { Vec::new() } else { response.citations.into_iter().map(citation).collect() };
+    let mut note = String::new();
+    if nothing {
+        note.push_str("No runbook, template or incident kept bears on the risks named.");
+    }
+    if lexical {
+        let space = if note.is_empty() { "" } else { " " };
+        note.push_str(&format!("{space}The search was by words only: no embedding model is loaded."));
+    }
+    Found { evidence: Evidence { query: query.to_owned(), citations, note }, complete: !lexical }
+}
+
+fn citation(citation: wire::Citation) -> Citation {
+    Citation {
+        document_id: citation.document_id,
+        document_version: citation.document_version,
+        title: citation.title,
+        kind: citation.kind,
+        start_offset: citation.start_offset,
+        end_offset: citation.end_offset,
+        quote: citation.quote,
+        quote_sha256: citation.quote_sha256,
+        score: citation.score,
+        headings: citation.headings,
+    }
+}

@@ -1,0 +1,220 @@
+//! The recommendation as it is stored and sent.
+
+use attain_attainment as words;
+use attain_proto::convert::{duration, timestamp};
+use attain_proto::graph::v1 as graph;
+use attain_proto::rag::v1 as rag;
+use attain_proto::recommendation::v1 as wire;
+use attain_proto::vocabulary::v1 as vocabulary;
+use attain_vocabulary::SliKind;
+use prost::Message as _;
+
+use super::{slo, topology};
+use crate::domain::kept::{Citation, Kept, sha256_hex};
+use crate::domain::slo::Slo;
+
+/// The recommendation without what only storing gives it: id, version, time.
+pub(crate) fn recommendation(
+    kept: &Kept,
+    result: &words::RecommendationResult,
+    input_sha256: &str,
+    changes: Vec<String>,
+) -> wire::Recommendation {
+    wire::Recommendation {
+        id: String::new(),
+        service_id: result.service.to_string(),
+        version: 0,
+        create_time: None,
+        window_days: result.window_days,
+        slis: result.slis.iter().map(|sli| sli_recommendation(kept, sli)).collect(),
+        explanation: result.explanation.clone(),
+        confidence: Some(confidence(&result.confidence)),
+        data: Some(data_used(kept, &result.data)),
+        citations: kept.evidence.citations.iter().map(citation).collect(),
+        evidence_note: kept.evidence.note.clone(),
+        missing_inputs: result.missing_inputs.iter().map(missing_input).collect(),
+        fallback: result.fallback,
+        model_version: result.model_version.clone(),
+        seed: result.seed,
+        input_sha256: input_sha256.to_owned(),
+        changes,
+    }
+}
+
+/// SHA-256 in hex of the encoded recommendation without id, version and time.
+pub(crate) fn result_sha256(recommendation: &wire::Recommendation) -> String {
+    let stripped = wire::Recommendation { id: String::new(), version: 0, create_time: None, ..recommendation.clone() };
+    sha256_hex(&stripped.encode_to_vec())
+}
+
+pub(crate) fn missing_input(missing: &words::MissingInput) -> wire::MissingInput {
+    wire::MissingInput { name: missing.name.clone(), detail: missing.detail.clone() }
+}
+
+fn sli_recommendation(kept: &Kept, sli: &words::SliResult) -> wire::SliRecommendation {
+    wire::SliRecommendation {
+        kind: vocabulary::SliKind::from(sli.kind) as i32,
+        latency_threshold_ms: sli.latency_threshold_ms.unwrap_or(0),
+        measured: Some(wire::Measurement {
+            attained_ratio: sli.measured.attained_ratio,
+            valid_count: sli.measured.valid_count,
+            latency_ms_p50: sli.measured.latency_ms_p50,
+            latency_ms_p95: sli.measured.latency_ms_p95,
+            latency_ms_p99: sli.measured.latency_ms_p99,
+        }),
+        current_slo: sli.current_slo.as_ref().map(|assessment| slo_assessment(in_force(kept, sli.kind), assessment)),
+        offers: sli.offers.iter().map(offer).collect(),
+        failure_split: sli.failure_split.as_ref().map(failure_split),
+        ceiling_ratio: sli.ceiling_ratio,
+        binding_constraint: Some(binding_constraint(&sli.binding_constraint)),
+        importances: sli.importances.iter().map(importance).collect(),
+        counterfactuals: sli.counterfactuals.iter().map(|change| counterfactual(kept, change)).collect(),
+        offer_note: sli.offer_note.clone(),
+    }
+}
+
+fn in_force(kept: &Kept, kind: SliKind) -> Option<&Slo> {
+    kept.slos.iter().find(|slo| slo.kind == kind)
+}
+
+fn slo_assessment(in_force: Option<&Slo>, assessment: &words::SloAssessment) -> wire::SloAssessment {
+    wire::SloAssessment {
+        slo: in_force.map(slo::slo),
+        miss_probability: assessment.miss_probability,
+        attained: assessment.attained,
+    }
+}
+
+fn offer(offer: &words::Offer) -> wire::Offer {
+    wire::Offer {
+        ambition: slo::ambition(offer.ambition) as i32,
+        target_ratio: offer.target_ratio,
+        latency_threshold_ms: offer.latency_threshold_ms.unwrap_or(0),
+        miss_probability: offer.miss_probability,
+        miss_probability_max: offer.miss_probability_max,
+        error_budget_ratio: offer.error_budget_ratio,
+        expected_budget_use: offer.expected_budget_use,
+        budget_use_low: offer.budget_use_low,
+        budget_use_high: offer.budget_use_high,
+    }
+}
+
+fn failure_split(split: &words::FailureSplit) -> wire::FailureSplit {
+    let method = match split.method {
+        words::SplitMethod::Traces => wire::SplitMethod::Traces,
+        words::SplitMethod::Regression => wire::SplitMethod::Regression,
+        words::SplitMethod::NoDependencies => wire::SplitMethod::NoDependencies,
+        words::SplitMethod::Unknown => wire::SplitMethod::Unspecified,
+    };
+    let share = |share: &words::InheritedShare| wire::InheritedShare {
+        dependency_id: share.dependency.to_string(),
+        failure_ratio: share.failure_ratio,
+        hardness: share.hardness,
+        hardness_standard_error: share.hardness_standard_error,
+    };
+    wire::FailureSplit {
+        own_failure_ratio: split.own_failure_ratio,
+        inherited_failure_ratio: split.inherited_failure_ratio,
+        method: method as i32,
+        inherited: split.inherited.iter().map(share).collect(),
+    }
+}
+
+fn binding_constraint(binding: &words::BindingConstraint) -> wire::BindingConstraint {
+    let kind = match binding.kind {
+        words::ConstraintKind::Own => wire::ConstraintKind::Own,
+        words::ConstraintKind::Dependency => wire::ConstraintKind::Dependency,
+        words::ConstraintKind::Volume => wire::ConstraintKind::Volume,
+        words::ConstraintKind::Policy => wire::ConstraintKind::Policy,
+        words::ConstraintKind::Data => wire::ConstraintKind::Data,
+    };
+    wire::BindingConstraint {
+        kind: kind as i32,
+        entity_id: binding.entity_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        contribution_ratio: binding.contribution_ratio,
+        detail: binding.detail.clone(),
+    }
+}
+
+fn importance(importance: &words::Importance) -> graph::Importance {
+    graph::Importance {
+        entity_id: importance.entity_id.to_string(),
+        birnbaum: importance.birnbaum,
+        contribution_ratio: importance.contribution_ratio,
+    }
+}
+
+fn counterfactual(kept: &Kept, counterfactual: &words::Counterfactual) -> wire::Counterfactual {
+    // Failing half as often is no change of structure; to its callers it is a better availability.
+    let change = match kept.changes.get(&counterfactual.key) {
+        Some(change) => Some(topology::scenario(change)),
+        None => counterfactual.ceiling_ratio.map(|ceiling| topology::attained(&kept.input.service, ceiling)),
+    };
+    wire::Counterfactual {
+        description: counterfactual.description.clone(),
+        change,
+        ceiling_ratio: counterfactual.ceiling_ratio,
+        balanced_target_ratio: counterfactual.balanced_target_ratio,
+        miss_probability: counterfactual.miss_probability,
+        attained_ratio: counterfactual.attained_ratio,
+    }
+}
+
+fn confidence(confidence: &words::Confidence) -> wire::Confidence {
+    let level = match confidence.level {
+        words::ConfidenceLevel::Low => wire::ConfidenceLevel::Low,
+        words::ConfidenceLevel::Medium => wire::ConfidenceLevel::Medium,
+        words::ConfidenceLevel::High => wire::ConfidenceLevel::High,
+    };
+    let part = |part: &words::ConfidencePart| wire::ConfidencePart {
+        name: part.name.clone(),
+        score: part.score,
+        detail: part.detail.clone(),
+    };
+    wire::Confidence {
+        level: level as i32,
+        score: confidence.score,
+        parts: confidence.parts.iter().map(part).collect(),
+        raise_with: confidence.raise_with.clone(),
+    }
+}
+
+fn data_used(kept: &Kept, data: &words::DataUsed) -> wire::DataUsed {
+    let exclusion = |exclusion: &words::Exclusion| wire::Exclusion {
+        range: Some(exclusion.range.into()),
+        reason: exclusion.reason.clone(),
+    };
+    let snapshot = data.snapshot_version.map(|version| graph::SnapshotInfo {
+        version,
+        age: data.snapshot_age_ms.map(duration),
+        entity_count: kept.snapshot.map_or(0, |size| size.entity_count),
+        dependency_count: kept.snapshot.map_or(0, |size| size.dependency_count),
+    });
+    wire::DataUsed {
+        range: Some(data.range.into()),
+        bucket_count: data.bucket_count,
+        coverage_ratio: data.coverage_ratio,
+        sources: kept.sources.iter().map(|source| vocabulary::Source::from(*source) as i32).collect(),
+        exclusions: data.exclusions.iter().map(exclusion).collect(),
+        regime_start_time: data.regime_start_ms.map(timestamp),
+        regime_days: data.regime_days,
+        snapshot,
+        data_age: data.data_age_ms.map(duration),
+        incident_count: data.incident_count,
+    }
+}
+
+fn citation(citation: &Citation) -> rag::Citation {
+    rag::Citation {
+        document_id: citation.document_id.clone(),
+        document_version: citation.document_version,
+        title: citation.title.clone(),
+        kind: citation.kind,
+        start_offset: citation.start_offset,
+        end_offset: citation.end_offset,
+        quote: citation.quote.clone(),
+        quote_sha256: citation.quote_sha256.clone(),
+        score: citation.score,
+        headings: citation.headings.clone(),
+    }
+}

@@ -1,0 +1,267 @@
+//! The newest recommendation of a service, one of the past, and the proof that it can be made again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use attain_proto::convert::timestamp;
+use attain_proto::recommendation::v1 as wire;
+use attain_runtime::context::CallContext;
+use attain_vocabulary::{EntityId, TimeWindow};
+use futures::FutureExt as _;
+use prost::Message as _;
+
+use crate::Error;
+use crate::decide::{Computed, Packed, compute, pack, unpack};
+use crate::domain::audit::Entry;
+use crate::domain::freshness::{Basis, Verdict, judge};
+use crate::domain::kept::sha256_hex;
+use crate::engine::{Engine, FlightKey};
+use crate::gather::{Gathered, Question, basis, blocking, gather};
+use crate::storage::{Inserted, Latest, NewRecommendation, StoredRecommendation};
+
+/// Time kept back from the caller's deadline to send what is stored when a computation does not end in time.
+const MARGIN: Duration = Duration::from_millis(100);
+
+/// A recommendation, and whether its inputs have changed since.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) recommendation: wire::Recommendation,
+    pub(crate) stale: bool,
+}
+
+/// Gives the stored recommendation while it holds; otherwise computes another, once for all who ask. Where that is not
+/// possible now, the stored one is given as stale.
+pub(crate) async fn newest(
+    engine: &Arc<Engine>,
+    context: &CallContext,
+    service: EntityId,
+    window: TimeWindow,
+) -> Result<Answer, Error> {
+    let latest = engine.store.latest(&context.tenant, &service, window).await?;
+    if let Some(latest) = &latest {
+        match verdict(engine, context, &service, latest).await {
+            Ok(Verdict::Fresh) => return answer(&latest.recommendation, false),
+            Ok(Verdict::Stale) | Err(Error::Unreachable { .. }) => return answer(&latest.recommendation, true),
+            Ok(Verdict::Recompute) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let flight = fly(engine, context, service, window, latest.clone());
+    let within = context.remaining().saturating_sub(MARGIN);
+    let computed = tokio::time::timeout(within, flight).await.unwrap_or(Err(Error::Deadline));
+    match (computed, latest) {
+        (Ok(stored), _) => answer(&stored, false),
+        (Err(Error::Deadline | Error::Unreachable { .. }), Some(latest)) => answer(&latest.recommendation, true),
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// Reads one recommendation as it was stored.
+pub(crate) async fn one(engine: &Engine, context: &CallContext, id: &str) -> Result<wire::Recommendation, Error> {
+    decode(&stored(engine, context, id).await?)
+}
+
+/// Reads one stored recommendation of the tenant.
+pub(crate) async fn stored(engine: &Engine, context: &CallContext, id: &str) -> Result<StoredRecommendation, Error> {
+    let stored = engine.store.recommendation(&context.tenant, id).await?;
+    stored.ok_or_else(|| Error::UnknownRecommendation(id.to_owned()))
+}
+
+/// Computes a recommendation again from the inputs kept with it.
+pub(crate) async fn replay(
+    engine: &Engine,
+    context: &CallContext,
+    id: &str,
+) -> Result<wire::ReplayRecommendationResponse, Error> {
+    let stored = stored(engine, context, id).await?;
+    let content = engine.store.inputs(&context.tenant, id).await?;
+    let content = content.ok_or_else(|| Error::InputsNotKept(id.to_owned()))?;
+    let previous = previous(engine, context, &stored).await?;
+    let (input_sha256, recomputed_sha256) = blocking(move || {
+        let (kept, input_sha256) = unpack(&content)?;
+        let computed = compute(&kept, &input_sha256, previous.as_ref());
+        Ok::<_, Error>((input_sha256, computed.result_sha256))
+    })
+    .await??;
+    let stored_sha256 = crate::message::recommendation::result_sha256(&decode(&stored)?);
+    let untouched = stored_sha256 == stored.result_sha256 && input_sha256 == stored.input_sha256;
+    Ok(wire::ReplayRecommendationResponse {
+        identical: untouched && recomputed_sha256 == stored_sha256,
+        input_sha256,
+        stored_sha256,
+        recomputed_sha256,
+    })
+}
+
+/// Whether the stored recommendation still holds.
+async fn verdict(
+    engine: &Engine,
+    context: &CallContext,
+    service: &EntityId,
+    latest: &Latest,
+) -> Result<Verdict, Error> {
+    let read: Basis = serde_json::from_str(&latest.basis)
+        .map_err(|error| Error::Broken(format!("the basis of {} cannot be read: {error}", latest.recommendation.id)))?;
+    let ids: Vec<EntityId> = read.heads.keys().cloned().collect();
+    let heads = engine.ingestion.heads(context, &ids).await.map_err(|refusal| refusal.fatal("ingestion"))?;
+    let slos = engine.store.slos(&context.tenant, service).await?;
+    let now = basis(heads, &slos);
+    Ok(judge(service, &read, &now, latest.checked_ms, engine.clock.now_ms(), engine.ages()))
+}
+
+/// Joins the computation in flight, or begins one that goes on whoever waits for it.
+fn fly(
+    engine: &Arc<Engine>,
+    context: &CallContext,
+    service: EntityId,
+    window: TimeWindow,
+    seen: Option<Latest>,
+) -> impl Future<Output = Result<Arc<StoredRecommendation>, Error>> + use<> {
+    let key = (context.tenant.clone(), service.clone(), window);
+    let (engine, context) = (Arc::clone(engine), context.clone());
+    let flights = Arc::clone(&engine);
+    flights.flights.join(key.clone(), || {
+        let task = tokio::spawn(async move {
+            let landing = Landing { engine: Arc::clone(&engine), key };
+            let timeout = engine.compute_timeout();
+            let context = CallContext::new(context.tenant, &context.caller, timeout);
+            let work = compute_and_store(&engine, &context, &service, window, seen);
+            let result = tokio::time::timeout(timeout, work).await.unwrap_or(Err(Error::Deadline));
+            drop(landing);
+            result.map(Arc::new)
+        });
+        task.map(|ended| ended.unwrap_or_else(|error| Err(Error::Broken(format!("a computation broke off: {error}")))))
+            .boxed()
+    })
+}
+
+/// Forgets the flight however it ends.
+struct Landing {
+    engine: Arc<Engine>,
+    key: FlightKey,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.engine.flights.land(&self.key);
+    }
+}
+
+async fn compute_and_store(
+    engine: &Arc<Engine>,
+    context: &CallContext,
+    service: &EntityId,
+    window: TimeWindow,
+    seen: Option<Latest>,
+) -> Result<StoredRecommendation, Error> {
+    let _place = engine.places.acquire().await.map_err(|error| Error::Broken(error.to_string()))?;
+    let latest = engine.store.latest(&context.tenant, service, window).await?;
+    if let Some(newer) = latest.as_ref().filter(|latest| Some(*latest) != seen.as_ref()) {
+        // Somebody computed it between the look and the flight.
+        return Ok(newer.recommendation.clone());
+    }
+    let gathered = gather(engine, context, Question { service, window, latest: latest.as_ref() }).await?;
+    let Gathered { kept, basis } = gathered;
+    let basis = serde_json::to_string(&basis).map_err(|error| Error::Broken(error.to_string()))?;
+    let before = latest.as_ref().map(|latest| decode(&latest.recommendation)).transpose()?;
+    let (packed, computed) = blocking(move || {
+        let packed = pack(&kept)?;
+        let computed = compute(&kept, &packed.sha256, before.as_ref());
+        Ok::<_, Error>((packed, computed))
+    })
+    .await??;
+    if let Some(latest) = latest.as_ref().filter(|latest| latest.recommendation.input_sha256 == packed.sha256) {
+        let now_ms = engine.clock.now_ms();
+        engine.store.confirm(&context.tenant, &latest.recommendation, now_ms, &basis).await?;
+        return Ok(latest.recommendation.clone());
+    }
+    let version = latest.map_or(0, |latest| latest.recommendation.version) + 1;
+    store(engine, context, service, window, Numbered { version, packed, computed, basis }).await
+}
+
+/// A computed recommendation that knows its place.
+struct Numbered {
+    version: u32,
+    packed: Packed,
+    computed: Computed,
+    basis: String,
+}
+
+async fn store(
+    engine: &Engine,
+    context: &CallContext,
+    service: &EntityId,
+    window: TimeWindow,
+    new: Numbered,
+) -> Result<StoredRecommendation, Error> {
+    let now_ms = engine.clock.now_ms();
+    let Numbered { version, packed, computed, basis } = new;
+    let name = format!("{}\n{service}\n{}\n{version}\n{}", context.tenant, window.days(), packed.sha256);
+    let id = format!("rec-{}", &sha256_hex(name.as_bytes())[..20]);
+    let message =
+        wire::Recommendation { id: id.clone(), version, create_time: Some(timestamp(now_ms)), ..computed.message };
+    let recommendation = StoredRecommendation {
+        id,
+        service_id: service.to_string(),
+        window_days: window.days(),
+        version,
+        input_sha256: packed.sha256,
+        result_sha256: computed.result_sha256,
+        message: message.encode_to_vec(),
+    };
+    let new = NewRecommendation {
+        audit: audit_entry(&recommendation, context, now_ms),
+        recommendation: recommendation.clone(),
+        create_ms: now_ms,
+        inputs: packed.content,
+        basis,
+        inputs_kept_max: engine.config.inputs_kept_max,
+    };
+    match engine.store.insert(&context.tenant, new).await? {
+        Inserted::Stored => Ok(recommendation),
+        // Another process was faster; what it stored was computed from the same members.
+        Inserted::Overtaken => {
+            let latest = engine.store.latest(&context.tenant, service, window).await?;
+            latest
+                .map(|latest| latest.recommendation)
+                .ok_or_else(|| Error::Broken("a version is there and cannot be read".to_owned()))
+        }
+    }
+}
+
+fn audit_entry(recommendation: &StoredRecommendation, context: &CallContext, time_ms: i64) -> Entry {
+    let detail = serde_json::json!({
+        "recommendation_id": recommendation.id,
+        "version": recommendation.version,
+        "window_days": recommendation.window_days,
+        "input_sha256": recommendation.input_sha256,
+        "result_sha256": recommendation.result_sha256,
+    });
+    Entry {
+        time_ms,
+        caller: context.caller.clone(),
+        action: "recommendation.created".to_owned(),
+        service_id: recommendation.service_id.clone(),
+        detail_json: detail.to_string(),
+    }
+}
+
+async fn previous(
+    engine: &Engine,
+    context: &CallContext,
+    stored: &StoredRecommendation,
+) -> Result<Option<wire::Recommendation>, Error> {
+    let Some(version) = stored.version.checked_sub(1).filter(|version| *version > 0) else { return Ok(None) };
+    let before =
+        engine.store.recommendation_version(&context.tenant, &stored.service_id, stored.window_days, version).await?;
+    before.as_ref().map(decode).transpose()
+}
+
+fn answer(stored: &StoredRecommendation, stale: bool) -> Result<Answer, Error> {
+    Ok(Answer { recommendation: decode(stored)?, stale })
+}
+
+fn decode(stored: &StoredRecommendation) -> Result<wire::Recommendation, Error> {
+    wire::Recommendation::decode(stored.message.as_slice())
+        .map_err(|error| Error::Broken(format!("the stored recommendation {} cannot be read: {error}", stored.id)))
+}

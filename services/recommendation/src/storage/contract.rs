@@ -1,0 +1,318 @@
+//! What the store promises, run on SQLite and on PostgreSQL.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use attain_attainment::Ambition;
+use attain_vocabulary::{EntityId, Objective, SliKind, TenantId, TimeWindow};
+use sqlx::AssertSqlSafe;
+use sqlx::any::AnyPoolOptions;
+
+use super::*;
+use crate::domain::audit::{Entry, GENESIS_SHA256, verify};
+use crate::domain::slo::{Action, NewTarget, Verdict};
+
+macro_rules! contract {
+    ($($name:ident),+ $(,)?) => {
+        $(mod $name {
+            #[tokio::test]
+            async fn sqlite() {
+                let folder = tempfile::tempdir().expect("a folder");
+                let url = format!("sqlite:{}", folder.path().join("recommendation.db").display());
+                let store = super::Store::open(&url).await.expect("opened");
+                super::promises::$name(&store).await;
+                store.close().await;
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                let Some(fresh) = super::Fresh::create().await else { return };
+                let store = super::Store::open(&fresh.url).await.expect("opened");
+                super::promises::$name(&store).await;
+                store.close().await;
+                fresh.drop().await;
+            }
+        })+
+    };
+}
+
+contract!(
+    what_is_stored_is_what_is_read,
+    versions_follow_one_another,
+    a_confirmation_moves_only_its_own_recommendation,
+    old_inputs_are_given_up_unless_decided_upon,
+    a_target_survives_to_the_last_bit,
+    versions_are_matched_under_contention,
+    a_reject_changes_nothing_and_is_kept,
+    the_audit_log_is_one_chain,
+    pages_follow_one_another,
+    tenants_see_only_their_own,
+);
+
+/// A PostgreSQL database of one test's own.
+struct Fresh {
+    server: String,
+    name: String,
+    url: String,
+}
+
+impl Fresh {
+    async fn create() -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let Ok(server) = std::env::var("ATTAIN_TEST_POSTGRES_URL") else {
+            eprintln!("SKIPPED: ATTAIN_TEST_POSTGRES_URL is not set");
+            return None;
+        };
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
+        let name = format!("test_{}_{nanos}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        execute(&server, format!("CREATE DATABASE {name}")).await;
+        let (base, _) = server.rsplit_once('/').expect("an address with a database");
+        Some(Self { url: format!("{base}/{name}"), server, name })
+    }
+
+    async fn drop(self) {
+        execute(&self.server, format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+    }
+}
+
+async fn execute(url: &str, statement: String) {
+    sqlx::any::install_default_drivers();
+    let pool = AnyPoolOptions::new().max_connections(1).connect(url).await.expect("connected");
+    sqlx::query(AssertSqlSafe(statement)).execute(&pool).await.expect("executed");
+    pool.close().await;
+}
+
+fn tenant() -> TenantId {
+    TenantId::default()
+}
+
+fn service(name: &str) -> EntityId {
+    EntityId::new("service_id", name).expect("valid")
+}
+
+fn new(service_id: &str, version: u32) -> NewRecommendation {
+    NewRecommendation {
+        recommendation: StoredRecommendation {
+            id: format!("rec-{service_id}-{version}"),
+            service_id: service_id.to_owned(),
+            window_days: 28,
+            version,
+            input_sha256: format!("in{version}"),
+            result_sha256: format!("out{version}"),
+            message: vec![0, 255, version as u8],
+        },
+        create_ms: 1_000 * i64::from(version),
+        inputs: vec![1, 2, version as u8],
+        basis: format!("basis {version}"),
+        audit: Entry {
+            time_ms: 1_000 * i64::from(version),
+            caller: "tester".into(),
+            action: "recommendation.created".into(),
+            service_id: service_id.to_owned(),
+            detail_json: format!("{{\"version\":{version}}}"),
+        },
+        inputs_kept_max: 2,
+    }
+}
+
+fn verdict(action: Action, target: Option<f64>, version_match: Option<u32>) -> Verdict {
+    let target = target.map(|ratio| NewTarget {
+        target: Objective::new("target_ratio", ratio).expect("valid"),
+        latency_threshold_ms: None,
+        window: TimeWindow::default(),
+        as_recommended: action == Action::Accept,
+    });
+    Verdict {
+        action,
+        service: service("checkout"),
+        recommendation_id: "rec-checkout-1".into(),
+        kind: SliKind::Availability,
+        ambition: (action == Action::Accept).then_some(Ambition::Balanced),
+        target,
+        reason: "because".into(),
+        decided_by: "ada".into(),
+        time_ms: 5,
+        version_match,
+    }
+}
+
+mod promises {
+    use super::*;
+
+    pub(super) async fn what_is_stored_is_what_is_read(store: &Store) {
+        let made = new("checkout", 1);
+        let expected = made.recommendation.clone();
+        assert_eq!(store.latest(&tenant(), &service("checkout"), TimeWindow::default()).await.expect("read"), None);
+        assert_eq!(store.insert(&tenant(), made).await.expect("stored"), Inserted::Stored);
+        assert_eq!(store.recommendation(&tenant(), &expected.id).await.expect("read"), Some(expected.clone()));
+        assert_eq!(store.recommendation(&tenant(), "rec-none").await.expect("read"), None);
+        assert_eq!(
+            store.recommendation_version(&tenant(), "checkout", 28, 1).await.expect("read"),
+            Some(expected.clone())
+        );
+        assert_eq!(store.inputs(&tenant(), &expected.id).await.expect("read"), Some(vec![1, 2, 1]));
+        let latest = store.latest(&tenant(), &service("checkout"), TimeWindow::default()).await.expect("read");
+        assert_eq!(latest, Some(Latest { recommendation: expected, checked_ms: 1_000, basis: "basis 1".into() }));
+        let other = TimeWindow::from_days("window_days", 7).expect("offered");
+        assert_eq!(store.latest(&tenant(), &service("checkout"), other).await.expect("read"), None);
+        store.ping().await.expect("answers");
+    }
+
+    pub(super) async fn versions_follow_one_another(store: &Store) {
+        assert_eq!(store.insert(&tenant(), new("checkout", 2)).await.expect("answered"), Inserted::Overtaken);
+        assert_eq!(store.insert(&tenant(), new("checkout", 1)).await.expect("answered"), Inserted::Stored);
+        let again = NewRecommendation {
+            recommendation: StoredRecommendation { id: "rec-late".into(), ..new("checkout", 1).recommendation },
+            ..new("checkout", 1)
+        };
+        assert_eq!(store.insert(&tenant(), again).await.expect("answered"), Inserted::Overtaken);
+        assert_eq!(store.insert(&tenant(), new("checkout", 2)).await.expect("answered"), Inserted::Stored);
+        let latest =
+            store.latest(&tenant(), &service("checkout"), TimeWindow::default()).await.expect("read").expect("there");
+        assert_eq!((latest.recommendation.version, latest.basis.as_str()), (2, "basis 2"));
+        // What was overtaken left nothing behind, in the log neither.
+        assert_eq!(store.audit_records(&tenant(), None, 0, 10).await.expect("read").len(), 2);
+        assert_eq!(store.recommendation(&tenant(), "rec-late").await.expect("read"), None);
+    }
+
+    pub(super) async fn a_confirmation_moves_only_its_own_recommendation(store: &Store) {
+        let first = new("checkout", 1).recommendation;
+        store.insert(&tenant(), new("checkout", 1)).await.expect("stored");
+        store.confirm(&tenant(), &first, 9_000, "again").await.expect("confirmed");
+        let latest =
+            store.latest(&tenant(), &service("checkout"), TimeWindow::default()).await.expect("read").expect("there");
+        assert_eq!((latest.checked_ms, latest.basis.as_str()), (9_000, "again"));
+        store.insert(&tenant(), new("checkout", 2)).await.expect("stored");
+        store.confirm(&tenant(), &first, 99_000, "late").await.expect("confirmed");
+        let latest =
+            store.latest(&tenant(), &service("checkout"), TimeWindow::default()).await.expect("read").expect("there");
+        assert_eq!((latest.recommendation.version, latest.basis.as_str()), (2, "basis 2"));
+    }
+
+    pub(super) async fn old_inputs_are_given_up_unless_decided_upon(store: &Store) {
+        store.insert(&tenant(), new("checkout", 1)).await.expect("stored");
+        store.decide(&tenant(), verdict(Action::Accept, Some(0.99), None)).await.expect("decided");
+        for version in 2..=5 {
+            store.insert(&tenant(), new("checkout", version)).await.expect("stored");
+        }
+        let mut kept = Vec::new();
+        for version in 1..=5u32 {
+            let id = format!("rec-checkout-{version}");
+            assert!(store.recommendation(&tenant(), &id).await.expect("read").is_some());
+            if store.inputs(&tenant(), &id).await.expect("read").is_some() {
+                kept.push(version);
+            }
+        }
+        assert_eq!(kept, [1, 4, 5]);
+    }
+
+    pub(super) async fn a_target_survives_to_the_last_bit(store: &Store) {
+        let awkward = [0.1 + 0.2, 0.999_499_999_999_999_9, 1.0 - f64::EPSILON / 2.0, f64::MIN_POSITIVE, 1.0 / 3.0];
+        for (i, ratio) in awkward.into_iter().enumerate() {
+            let decided =
+                store.decide(&tenant(), verdict(Action::Accept, Some(ratio), Some(i as u32))).await.expect("decided");
+            let slo = decided.slo.expect("in force");
+            assert_eq!((slo.version, slo.target.target_ratio().to_bits()), (i as u32 + 1, ratio.to_bits()));
+            let read = store.slos(&tenant(), &service("checkout")).await.expect("read");
+            assert_eq!(read, std::slice::from_ref(&slo));
+            assert_eq!(store.availability_slos(&tenant()).await.expect("read").get(&service("checkout")), Some(&slo));
+            let decisions = store.decisions(&tenant(), &service("checkout"), u64::MAX, 1).await.expect("read");
+            assert_eq!(decisions[0].1, decided.decision);
+            assert_eq!(decisions[0].1.target_ratio.map(f64::to_bits), Some(ratio.to_bits()));
+        }
+    }
+
+    pub(super) async fn versions_are_matched_under_contention(store: &Store) {
+        store.decide(&tenant(), verdict(Action::Declare, Some(0.9), Some(0))).await.expect("first");
+        let tries = (0..8).map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.decide(&tenant(), verdict(Action::Modify, Some(0.95), Some(1))).await })
+        });
+        let mut won = 0;
+        for answer in futures::future::join_all(tries).await {
+            match answer.expect("no panic") {
+                Ok(decided) => {
+                    won += 1;
+                    assert_eq!(decided.slo.expect("in force").version, 2);
+                }
+                Err(Error::VersionMismatch { expected: 1, found: 2 }) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert_eq!(won, 1);
+        assert_eq!(store.decisions(&tenant(), &service("checkout"), u64::MAX, 100).await.expect("read").len(), 2);
+        let records = store.audit_records(&tenant(), None, 0, 100).await.expect("read");
+        assert_eq!((records.len(), verify(GENESIS_SHA256, &records)), (2, Ok(())));
+    }
+
+    pub(super) async fn a_reject_changes_nothing_and_is_kept(store: &Store) {
+        let decided = store.decide(&tenant(), verdict(Action::Reject, None, None)).await.expect("decided");
+        assert_eq!(decided.slo, None);
+        let before = store.decide(&tenant(), verdict(Action::Declare, Some(0.99), None)).await.expect("decided").slo;
+        let decided = store.decide(&tenant(), verdict(Action::Reject, None, Some(1))).await.expect("decided");
+        assert_eq!(decided.slo, before);
+        assert_eq!(decided.decision.target_ratio, None);
+        let actions: Vec<Action> = store
+            .decisions(&tenant(), &service("checkout"), u64::MAX, 10)
+            .await
+            .expect("read")
+            .into_iter()
+            .map(|(_, d)| d.action)
+            .collect();
+        assert_eq!(actions, [Action::Reject, Action::Declare, Action::Reject]);
+    }
+
+    pub(super) async fn the_audit_log_is_one_chain(store: &Store) {
+        let writes = (0..12).map(|i| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                if i % 2 == 0 {
+                    store.insert(&tenant(), new(&format!("s{i}"), 1)).await.map(|_| ())
+                } else {
+                    store.decide(&tenant(), verdict(Action::Declare, Some(0.9), None)).await.map(|_| ())
+                }
+            })
+        });
+        for answer in futures::future::join_all(writes).await {
+            answer.expect("no panic").expect("written");
+        }
+        let records = store.audit_records(&tenant(), None, 0, 100).await.expect("read");
+        assert_eq!((records.len(), verify(GENESIS_SHA256, &records)), (12, Ok(())));
+        sqlx::query("UPDATE audit SET caller = 'mallory' WHERE sequence = 7")
+            .execute(store.database.pool())
+            .await
+            .expect("changed");
+        let records = store.audit_records(&tenant(), None, 0, 100).await.expect("read");
+        assert_eq!(verify(GENESIS_SHA256, &records).map_err(|broken| broken.sequence), Err(7));
+    }
+
+    pub(super) async fn pages_follow_one_another(store: &Store) {
+        for version in 1..=3 {
+            store.insert(&tenant(), new("cart", version)).await.expect("stored");
+            store.decide(&tenant(), verdict(Action::Declare, Some(0.9), None)).await.expect("decided");
+        }
+        let of_cart = store.audit_records(&tenant(), Some("cart"), 0, 2).await.expect("read");
+        assert_eq!(of_cart.iter().map(|record| record.sequence).collect::<Vec<_>>(), [1, 3]);
+        let rest = store.audit_records(&tenant(), Some("cart"), 3, 2).await.expect("read");
+        assert_eq!(rest.iter().map(|record| record.sequence).collect::<Vec<_>>(), [5]);
+        let newest = store.decisions(&tenant(), &service("checkout"), u64::MAX, 2).await.expect("read");
+        assert_eq!(newest.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [6, 4]);
+        let older = store.decisions(&tenant(), &service("checkout"), 4, 2).await.expect("read");
+        assert_eq!(older.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [2]);
+    }
+
+    pub(super) async fn tenants_see_only_their_own(store: &Store) {
+        let other = TenantId::new("tenant", "other").expect("valid");
+        store.insert(&tenant(), new("checkout", 1)).await.expect("stored");
+        store.decide(&tenant(), verdict(Action::Declare, Some(0.9), None)).await.expect("decided");
+        assert_eq!(store.recommendation(&other, "rec-checkout-1").await.expect("read"), None);
+        assert_eq!(store.inputs(&other, "rec-checkout-1").await.expect("read"), None);
+        assert_eq!(store.slos(&other, &service("checkout")).await.expect("read"), []);
+        assert_eq!(store.decisions(&other, &service("checkout"), u64::MAX, 10).await.expect("read"), []);
+        assert_eq!(store.audit_records(&other, None, 0, 10).await.expect("read"), []);
+        // Each tenant's log and versions begin at 1.
+        assert_eq!(store.insert(&other, new("checkout", 1)).await.expect("answered"), Inserted::Stored);
+        let records = store.audit_records(&other, None, 0, 10).await.expect("read");
+        assert_eq!((records[0].sequence, records[0].previous_sha256.as_str()), (1, GENESIS_SHA256));
+    }
+}

@@ -1,0 +1,62 @@
+//! What the service owns: recommendations, their inputs, SLOs in force, decisions and the audit log. Everything that
+//! belongs together is written in one transaction; the tenant's audit head is its lock and puts writes in order.
+
+mod audit;
+mod decisions;
+mod recommendations;
+
+#[cfg(test)]
+mod contract;
+
+pub(crate) use decisions::Decided;
+pub(crate) use recommendations::{Inserted, Latest, NewRecommendation, StoredRecommendation};
+
+use attain_runtime::database::{Database, Migrations};
+use sqlx::Any;
+
+use crate::Error;
+
+/// A transaction on either database.
+type Transaction = sqlx::Transaction<'static, Any>;
+
+/// The service's database.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    database: Database,
+}
+
+impl Store {
+    /// Opens the database and brings its schema up to date.
+    pub(crate) async fn open(url: &str) -> Result<Self, Error> {
+        let migrations = Migrations {
+            sqlite: sqlx::migrate!("./migrations/sqlite"),
+            postgres: sqlx::migrate!("./migrations/postgres"),
+        };
+        Ok(Self { database: Database::open("recommendation", url, &migrations).await? })
+    }
+
+    /// Whether the database answers.
+    pub(crate) async fn ping(&self) -> Result<(), Error> {
+        sqlx::query("SELECT 1").execute(self.database.pool()).await?;
+        Ok(())
+    }
+
+    /// In words, for people.
+    pub(crate) fn description(&self) -> String {
+        format!("{:?}", self.database.dialect())
+    }
+
+    pub(crate) async fn close(&self) {
+        self.database.close().await;
+    }
+}
+
+/// A number that was stored by this service and has to be in range.
+fn number<T: TryFrom<i64>>(column: &str, value: i64) -> Result<T, Error> {
+    T::try_from(value).map_err(|_| Error::Broken(format!("the stored {column} {value} is out of range")))
+}
+
+/// A stored word that has to be known.
+fn word<T>(column: &str, value: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, Error> {
+    read(value).ok_or_else(|| Error::Broken(format!("the stored {column} `{value}` is not known")))
+}

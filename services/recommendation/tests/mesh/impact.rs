@@ -1,0 +1,169 @@
+use attain_proto::graph::v1::scenario_change::Change;
+use attain_proto::graph::v1::{AttainedRatio, DependencyRef, ScenarioChange};
+use attain_proto::recommendation::v1 as wire;
+use attain_proto::vocabulary::v1::{Dependency, DependencyMode};
+use tonic::Status;
+
+use crate::harness::{Mesh, fault};
+
+async fn impact(mesh: &Mesh, proposals: &[(&str, f64)]) -> Result<wire::AnalyzeImpactResponse, Status> {
+    let proposal = |(service_id, target_ratio): &(&str, f64)| wire::ProposedSlo {
+        service_id: (*service_id).into(),
+        target_ratio: *target_ratio,
+    };
+    let request = wire::AnalyzeImpactRequest { proposals: proposals.iter().map(proposal).collect(), window_days: 0 };
+    mesh.client.clone().analyze_impact(request).await.map(tonic::Response::into_inner)
+}
+
+async fn what_if(mesh: &Mesh, change: Change) -> Result<wire::AnalyzeWhatIfResponse, Status> {
+    let request = wire::AnalyzeWhatIfRequest { changes: vec![ScenarioChange { change: Some(change) }], window_days: 0 };
+    mesh.client.clone().analyze_what_if(request).await.map(tonic::Response::into_inner)
+}
+
+fn edge(caller: &str, callee: &str) -> Dependency {
+    Dependency { caller_id: caller.into(), callee_id: callee.into(), ..Dependency::default() }
+}
+
+#[tokio::test]
+async fn lowering_a_promise_reaches_everybody_above() {
+    let mesh = Mesh::start().await;
+    mesh.declare("d", 0.999).await;
+    mesh.declare("a", 0.995).await;
+    let answer = impact(&mesh, &[("d", 0.9)]).await.unwrap();
+    let ids: Vec<&str> = answer.affected.iter().map(|affected| affected.service_id.as_str()).collect();
+    assert_eq!(ids, ["a", "b", "d"]);
+    let a = &answer.affected[0];
+    assert_eq!(a.path, ["a", "b", "d"]);
+    // a and b fail 0.03 % of their own each: each component once, on both sides.
+    let own = (1.0f64 - 0.0003) * (1.0 - 0.0003);
+    assert!((a.ceiling_before_ratio - 0.999 * own).abs() < 1e-4, "{a:?}");
+    assert!((a.ceiling_after_ratio - 0.9 * own).abs() < 1e-4, "{a:?}");
+    assert!(a.slo_out_of_reach);
+    let (before, after) = (a.miss_probability_before.unwrap(), a.miss_probability_after.unwrap());
+    assert!(before < 0.5 && after > 0.99, "{before} {after}");
+    // A tenth of requests against a budget of half a percent.
+    assert!(
+        (a.budget_share_after.unwrap() - 20.0).abs() < 0.1 && (a.budget_share_before.unwrap() - 0.2).abs() < 0.01,
+        "{a:?}"
+    );
+    assert!(a.detail.contains("out of reach"), "{}", a.detail);
+    let b = &answer.affected[1];
+    assert!(b.target_ratio.is_none() && b.miss_probability_after.is_none() && !b.slo_out_of_reach);
+    assert_eq!(
+        answer.baselines,
+        [wire::Baseline { service_id: "d".into(), availability_ratio: 0.999, origin: "slo_in_force".into() }]
+    );
+    assert_eq!(answer.snapshot.unwrap().version, 17);
+    assert_eq!(answer.assumed_perfect_ids, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn proposing_what_is_in_force_changes_nothing() {
+    let mesh = Mesh::start().await;
+    mesh.declare("d", 0.999).await;
+    mesh.declare("a", 0.995).await;
+    let answer = impact(&mesh, &[("d", 0.999)]).await.unwrap();
+    assert_eq!(answer.affected.len(), 3);
+    for affected in answer.affected {
+        assert_eq!(affected.ceiling_before_ratio, affected.ceiling_after_ratio);
+        assert_eq!(affected.miss_probability_before, affected.miss_probability_after);
+        assert_eq!(affected.budget_share_before, affected.budget_share_after);
+    }
+}
+
+#[tokio::test]
+async fn a_service_without_an_slo_is_read_as_measured_or_as_published() {
+    let mesh = Mesh::start().await;
+    let answer = impact(&mesh, &[("payment", 0.99), ("provider", 0.9), ("young", 0.9)]).await.unwrap();
+    let origins: Vec<(&str, &str)> =
+        answer.baselines.iter().map(|b| (b.service_id.as_str(), b.origin.as_str())).collect();
+    assert_eq!(origins, [("payment", "measured"), ("provider", "published"), ("young", "structure")]);
+    assert!((answer.baselines[0].availability_ratio - 0.9945).abs() < 0.002, "{:?}", answer.baselines);
+    assert_eq!(answer.baselines[1].availability_ratio, 0.995);
+    assert_eq!(answer.baselines[2].availability_ratio, 1.0);
+    // Who is affected by several is told once; the changed ones come last, in lexical order.
+    let ids: Vec<&str> = answer.affected.iter().map(|affected| affected.service_id.as_str()).collect();
+    assert_eq!(ids.len(), 5);
+    let mut last = ids[2..].to_vec();
+    last.sort_unstable();
+    assert_eq!(last, ["payment", "provider", "young"]);
+}
+
+#[tokio::test]
+async fn raising_a_promise_helps() {
+    let mesh = Mesh::start().await;
+    mesh.declare("checkout", 0.995).await;
+    let answer = impact(&mesh, &[("provider", 0.9999)]).await.unwrap();
+    let checkout = answer.affected.iter().find(|affected| affected.service_id == "checkout").unwrap();
+    assert!(checkout.ceiling_after_ratio > checkout.ceiling_before_ratio);
+    assert!(checkout.miss_probability_after.unwrap() <= checkout.miss_probability_before.unwrap());
+    assert_eq!(checkout.path, ["checkout", "payment", "provider"]);
+}
+
+#[tokio::test]
+async fn bad_proposals_are_refused_by_field() {
+    let mesh = Mesh::start().await;
+    for (proposals, field, code) in [
+        (vec![], "proposals", "required"),
+        (vec![("d", 1.0)], "proposals/0/target_ratio", "out_of_range"),
+        (vec![("d", 0.9), ("d", 0.8)], "proposals/1/service_id", "duplicate"),
+        (vec![("d", 0.9), ("nobody", 0.8)], "proposals/1/service_id", "unknown_service"),
+    ] {
+        assert_eq!(fault(&impact(&mesh, &proposals).await.unwrap_err()), (field.to_owned(), code.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_fallback_lifts_everybody_above_it() {
+    let mesh = Mesh::start().await;
+    mesh.declare("checkout", 0.995).await;
+    let soft = Dependency {
+        mode: DependencyMode::Soft as i32,
+        fallback_success_ratio: Some(0.9),
+        ..edge("payment", "provider")
+    };
+    let answer = what_if(&mesh, Change::SetDependency(soft)).await.unwrap();
+    let ids: Vec<&str> = answer.affected.iter().map(|affected| affected.service_id.as_str()).collect();
+    assert_eq!(ids.len(), 3);
+    for affected in &answer.affected {
+        assert!((affected.ceiling_after_ratio - affected.ceiling_before_ratio - 0.0045).abs() < 1e-4, "{affected:?}");
+        assert!(["payment", "checkout", "gateway"].contains(&affected.service_id.as_str()));
+    }
+    let checkout = answer.affected.iter().find(|affected| affected.service_id == "checkout").unwrap();
+    assert!(checkout.miss_probability_after.unwrap() < checkout.miss_probability_before.unwrap());
+    assert_eq!(checkout.path, ["checkout", "payment"]);
+}
+
+#[tokio::test]
+async fn edges_come_and_go() {
+    let mesh = Mesh::start().await;
+    let added = what_if(&mesh, Change::SetDependency(edge("a", "payment"))).await.unwrap();
+    assert_eq!(added.affected[0].service_id, "a");
+    assert!(added.affected[0].ceiling_after_ratio < added.affected[0].ceiling_before_ratio - 0.004);
+    let remove = DependencyRef { caller_id: "payment".into(), callee_id: "provider".into() };
+    let removed = what_if(&mesh, Change::RemoveDependency(remove)).await.unwrap();
+    assert_eq!(removed.affected.len(), 3);
+    let attained = AttainedRatio { entity_id: "user-db".into(), availability_ratio: 0.5 };
+    let worse = what_if(&mesh, Change::AttainedRatio(attained)).await.unwrap();
+    assert!(
+        worse.affected.iter().any(|affected| affected.service_id == "gateway" && affected.ceiling_after_ratio < 0.5)
+    );
+}
+
+#[tokio::test]
+async fn bad_changes_are_refused_by_field() {
+    let mesh = Mesh::start().await;
+    let remove = |caller: &str, callee: &str| {
+        Change::RemoveDependency(DependencyRef { caller_id: caller.into(), callee_id: callee.into() })
+    };
+    let attained = AttainedRatio { entity_id: "nobody".into(), availability_ratio: 0.5 };
+    for (change, field, code) in [
+        (remove("a", "d"), "changes/0/remove_dependency/callee_id", "unknown_dependency"),
+        (remove("nobody", "d"), "changes/0/remove_dependency/caller_id", "unknown_service"),
+        (Change::SetDependency(edge("a", "nobody")), "changes/0/set_dependency/callee_id", "unknown_service"),
+        (Change::SetDependency(edge("a", "a")), "changes/0/set_dependency/callee_id", "self_dependency"),
+        (Change::AttainedRatio(attained), "changes/0/attained_ratio/entity_id", "unknown_service"),
+    ] {
+        assert_eq!(fault(&what_if(&mesh, change).await.unwrap_err()), (field.to_owned(), code.to_owned()));
+    }
+}

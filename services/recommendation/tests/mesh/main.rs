@@ -1,0 +1,10 @@
+//! The service over gRPC on loopback, with members that hold a small seeded system and answer honestly from it.
+#![allow(clippy::unwrap_used)]
+
+mod decisions;
+mod degraded;
+mod harness;
+mod impact;
+mod recommendation;
+mod structure;
+mod world;

@@ -1,0 +1,175 @@
+//! Bounds the calls in flight by class; what does not fit is refused at once, with the time after which to try again.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+use tower::{Layer, Service};
+
+/// How long a call may wait for a place before it is refused.
+const WAIT_MAX: Duration = Duration::from_millis(20);
+/// When a refused caller should try again.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// What a call costs and how much it matters under load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Health, status, reflection, and streams that last: never refused.
+    Vital,
+    /// Answers a question.
+    Read,
+    /// Changes what a person decided.
+    Write,
+    /// Takes telemetry in.
+    Ingest,
+}
+
+/// Most calls in flight, by class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Reads.
+    pub reads_max: usize,
+    /// Writes.
+    pub writes_max: usize,
+    /// Ingests.
+    pub ingests_max: usize,
+}
+
+impl Default for Limits {
+    /// Enough to keep two cores busy while storage waits, few enough that nobody waits long.
+    fn default() -> Self {
+        Self { reads_max: 128, writes_max: 64, ingests_max: 64 }
+    }
+}
+
+/// Admits calls within the limits of their class.
+#[derive(Debug, Clone)]
+pub struct AdmissionLayer {
+    gates: Arc<Gates>,
+    classify: fn(&str) -> Class,
+}
+
+#[derive(Debug)]
+struct Gates {
+    reads: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
+    ingests: Arc<Semaphore>,
+}
+
+impl AdmissionLayer {
+    /// `classify` maps a gRPC path (`/package.Service/Method`) of the service's own package to its class; health, status
+    /// and reflection are vital in every service.
+    #[must_use]
+    pub fn new(limits: Limits, classify: fn(&str) -> Class) -> Self {
+        let gate = |places: usize| Arc::new(Semaphore::new(places.max(1)));
+        let gates =
+            Gates { reads: gate(limits.reads_max), writes: gate(limits.writes_max), ingests: gate(limits.ingests_max) };
+        Self { gates: Arc::new(gates), classify }
+    }
+}
+
+impl<S> Layer<S> for AdmissionLayer {
+    type Service = Admission<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Admission { inner, layer: self.clone() }
+    }
+}
+
+/// See [`AdmissionLayer`].
+#[derive(Debug, Clone)]
+pub struct Admission<S> {
+    inner: S,
+    layer: AdmissionLayer,
+}
+
+impl<S, B> Service<Request<B>> for Admission<S>
+where
+    S: Service<Request<B>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The clone takes over the readiness that was polled.
+        let ready = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, ready);
+        let gate = self.layer.gate(request.uri().path());
+        Box::pin(async move {
+            let _place = match gate {
+                None => None,
+                Some(gate) => match tokio::time::timeout(WAIT_MAX, gate.acquire_owned()).await {
+                    Ok(Ok(place)) => Some(place),
+                    Ok(Err(_)) | Err(_) => return Ok(overloaded().into_http()),
+                },
+            };
+            inner.call(request).await
+        })
+    }
+}
+
+impl AdmissionLayer {
+    fn gate(&self, path: &str) -> Option<Arc<Semaphore>> {
+        let vital = ["/grpc.", "/attain.status."].iter().any(|prefix| path.starts_with(prefix));
+        match if vital { Class::Vital } else { (self.classify)(path) } {
+            Class::Vital => None,
+            Class::Read => Some(Arc::clone(&self.gates.reads)),
+            Class::Write => Some(Arc::clone(&self.gates.writes)),
+            Class::Ingest => Some(Arc::clone(&self.gates.ingests)),
+        }
+    }
+}
+
+/// RESOURCE_EXHAUSTED with the time after which to try again.
+#[must_use]
+pub fn overloaded() -> Status {
+    let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
+    Status::with_error_details(Code::ResourceExhausted, "too many calls in flight; try again shortly", details)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tower::ServiceExt as _;
+
+    #[tokio::test]
+    async fn the_call_that_does_not_fit_is_refused_with_retry_info() {
+        let limits = Limits { reads_max: 1, ..Limits::default() };
+        let never = tower::service_fn(|_: Request<()>| {
+            std::future::pending::<Result<Response<Body>, std::convert::Infallible>>()
+        });
+        let service = AdmissionLayer::new(limits, |_| Class::Read).layer(never);
+        let request =
+            || Request::builder().uri("/attain.graph.v1.GraphService/AnalyzeService").body(()).expect("valid");
+        let first = tokio::spawn(service.clone().oneshot(request()));
+        tokio::task::yield_now().await;
+        let refused = service.clone().oneshot(request()).await.expect("infallible");
+        let status = Status::from_header_map(refused.headers()).expect("a status");
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(status.get_error_details().retry_info().and_then(|info| info.retry_delay), Some(RETRY_DELAY));
+        first.abort();
+    }
+
+    #[test]
+    fn health_is_never_refused() {
+        let layer = AdmissionLayer::new(Limits::default(), |_| Class::Read);
+        assert!(layer.gate("/grpc.health.v1.Health/Check").is_none());
+        assert!(layer.gate("/attain.status.v1.StatusService/GetStatus").is_none());
+        assert!(layer.gate("/attain.graph.v1.GraphService/AnalyzeService").is_some());
+    }
+}

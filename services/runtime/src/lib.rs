@@ -1,0 +1,25 @@
+//! How every process of the mesh runs, so that a service's own start-up is a story on one screen:
+//! [`config`] → [`telemetry`] → adapters ([`database`], [`channel`]) → [`serve`] → drain.
+//!
+//! Sockets, time and the end of the process are handed in: a [`serve::Member`] gets its listener, a [`clock::Clock`] and a
+//! shutdown token, so tests own them. Readiness is a list of named conditions ([`readiness`]); the standard health
+//! service says serving exactly while all required ones hold.
+//!
+//! Overload is answered at once: [`admission`] bounds the calls in flight by class and refuses the rest with
+//! RESOURCE_EXHAUSTED and a RetryInfo. Deadlines travel with the call ([`context`]).
+//!
+//! Deliberately unknown here: what any service does. This crate names no message of a service's own package.
+
+pub mod admission;
+pub mod channel;
+pub mod clock;
+pub mod config;
+pub mod context;
+pub mod database;
+mod error;
+pub mod readiness;
+pub mod serve;
+pub mod telemetry;
+
+pub use error::Error;
+pub use tokio_util::sync::CancellationToken as Shutdown;

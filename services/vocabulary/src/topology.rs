@@ -1,0 +1,71 @@
+use serde::{Deserialize, Serialize};
+
+/// What a node of the dependency graph is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntityKind {
+    /// A service that a team of the tenant runs.
+    Service,
+    /// A database or other system of record.
+    Datastore,
+    /// A cache.
+    Cache,
+    /// A queue or a log.
+    Queue,
+    /// A node pool, zone, region or network part.
+    Infrastructure,
+    /// A party outside the tenant, with a contract rather than a team.
+    External,
+}
+
+/// How much depends on a service. The order is from the most to the least critical.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// Failure stops the business.
+    One,
+    /// Failure is felt by customers at once.
+    Two,
+    /// Failure is felt by some, or later.
+    Three,
+    /// Internal or best effort.
+    Four,
+}
+
+/// What a failure of the callee does to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DependencyMode {
+    /// The caller fails when the callee fails.
+    Hard,
+    /// The caller has a fallback.
+    Soft,
+    /// The call is outside the request path.
+    Async,
+}
+
+/// Where a statement about a dependency or a measurement came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Written by a person or a tool.
+    Declared,
+    /// Seen in traces.
+    Traces,
+    /// Computed from OTLP metrics.
+    OtlpMetrics,
+    /// Read from a Prometheus-compatible server.
+    Prometheus,
+    /// Synchronised from a service catalogue.
+    Catalogue,
+}
+
+/// What an SLO measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SliKind {
+    /// Share of valid requests that did not fail.
+    Availability,
+    /// Share of valid requests answered faster than a threshold.
+    Latency,
+}

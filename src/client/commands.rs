@@ -1,0 +1,388 @@
+//! One command a route, and the request that it becomes.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Subcommand, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use super::request::{Request, segment};
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Command {
+    /// Lists the services that are known.
+    #[command(after_help = "Example:\n  attain services --query checkout")]
+    Services {
+        /// Part of an id, display name or owner.
+        #[arg(long)]
+        query: Option<String>,
+    },
+    /// Shows one service and how good its data is.
+    #[command(after_help = "Example:\n  attain service checkout-service")]
+    Service {
+        /// The service.
+        service_id: String,
+    },
+    /// Shows what a service needs, or who needs it.
+    #[command(after_help = "Example:\n  attain dependencies checkout-service --direction both --depth 2")]
+    Dependencies {
+        /// The service.
+        service_id: String,
+        /// Which way to walk.
+        #[arg(long, value_enum, default_value_t = Direction::Downstream)]
+        direction: Direction,
+        /// How far, in edges; everything when left out.
+        #[arg(long)]
+        depth: Option<u32>,
+    },
+    /// Analyses the graph around a service: blast radius, cycles, single points of failure.
+    #[command(after_help = "Example:\n  attain analyse payment-service")]
+    Analyse {
+        /// The service.
+        service_id: String,
+    },
+    /// Sends a JSON file: dependencies, metrics, incidents or documents, shaped as the REST route takes them.
+    #[command(after_help = "Example:\n  attain push dependencies graph.json")]
+    Push {
+        /// What the file holds.
+        #[arg(value_enum)]
+        what: Pushed,
+        /// The file; `-` for standard input.
+        file: PathBuf,
+    },
+    /// Shows SLI buckets of a service, oldest first.
+    #[command(after_help = "Example:\n  attain metrics checkout-service --start-time 2026-11-01T00:00:00Z")]
+    Metrics {
+        /// The service.
+        service_id: String,
+        /// From when (RFC 3339).
+        #[arg(long)]
+        start_time: Option<String>,
+        /// At most this many.
+        #[arg(long)]
+        page_size: Option<u32>,
+        /// Where the previous page ended.
+        #[arg(long)]
+        page_token: Option<String>,
+    },
+    /// Lists incidents, newest first.
+    #[command(after_help = "Example:\n  attain incidents --service-id payment-service")]
+    Incidents {
+        /// Only those that hurt this service, or that it caused.
+        #[arg(long)]
+        service_id: Option<String>,
+    },
+    /// Shows which SLOs a service can attain, and why.
+    #[command(after_help = "Example:\n  attain recommend checkout-service --window-days 28")]
+    Recommend {
+        /// The service.
+        service_id: String,
+        /// Days of the rolling window: 7, 28, 30 or 90.
+        #[arg(long)]
+        window_days: Option<u32>,
+    },
+    /// Shows one recommendation as it was made, or replays it.
+    #[command(after_help = "Example:\n  attain recommendation REC_ID --replay")]
+    Recommendation {
+        /// The recommendation.
+        recommendation_id: String,
+        /// Recompute it from the inputs kept with it and compare.
+        #[arg(long)]
+        replay: bool,
+    },
+    /// Accepts, modifies or rejects a recommendation, or declares the SLO in force.
+    #[command(
+        after_help = "Examples:\n  attain decide checkout-service accept --recommendation REC_ID --ambition balanced\n  \
+                            attain decide checkout-service declare --target-ratio 0.995"
+    )]
+    Decide {
+        /// The service.
+        service_id: String,
+        /// What was decided.
+        #[arg(value_enum)]
+        action: Action,
+        /// Exactly which recommendation.
+        #[arg(long)]
+        recommendation: Option<String>,
+        /// Which SLI of it.
+        #[arg(long, value_enum, default_value_t = Sli::Availability)]
+        sli: Sli,
+        /// Which offer of it.
+        #[arg(long, value_enum)]
+        ambition: Option<Ambition>,
+        /// The target as a fraction; for modify and declare.
+        #[arg(long)]
+        target_ratio: Option<f64>,
+        /// The latency threshold in milliseconds; for modify and declare of a latency SLO.
+        #[arg(long)]
+        latency_threshold_ms: Option<u32>,
+        /// Why.
+        #[arg(long)]
+        reason: Option<String>,
+        /// Version of the SLO in force that this replaces.
+        #[arg(long)]
+        version_match: Option<u32>,
+    },
+    /// Lists the SLOs in force of a service, or every decision about it.
+    #[command(after_help = "Example:\n  attain slos checkout-service --history")]
+    Slos {
+        /// The service.
+        service_id: String,
+        /// Every decision, newest first.
+        #[arg(long)]
+        history: bool,
+    },
+    /// Tells what proposed availability targets do to everybody above.
+    #[command(after_help = "Example:\n  attain impact external-payment-api=0.99")]
+    Impact {
+        /// Proposed targets, SERVICE=RATIO.
+        #[arg(required = true, value_name = "SERVICE=RATIO")]
+        proposals: Vec<String>,
+    },
+    /// Tells what a fallback on a dependency does to everybody above.
+    #[command(after_help = "Example:\n  attain what-if payment-service external-payment-api --fallback 0.9")]
+    WhatIf {
+        /// Who calls.
+        caller_id: String,
+        /// Who is called.
+        callee_id: String,
+        /// Share of failed calls that the fallback saves.
+        #[arg(long, value_name = "RATIO")]
+        fallback: f64,
+        /// Share of the caller's requests that call it; everything when left out.
+        #[arg(long)]
+        call_fraction: Option<f64>,
+    },
+    /// Finds passages in runbooks, SLO templates and incident reports.
+    #[command(after_help = "Example:\n  attain search \"payment provider answers 503\"")]
+    Search {
+        /// The question.
+        query: String,
+        /// At most this many passages.
+        #[arg(long)]
+        limit: Option<u32>,
+    },
+    /// Lists documents, shows one, or removes one.
+    #[command(after_help = "Example:\n  attain documents runbooks/payment-provider-errors")]
+    Documents {
+        /// The document; all when left out.
+        document_id: Option<String>,
+        /// Remove it.
+        #[arg(long, requires = "document_id")]
+        delete: bool,
+    },
+    /// Reads the audit log, oldest first.
+    #[command(after_help = "Example:\n  attain audit --service-id checkout-service")]
+    Audit {
+        /// Only about this service.
+        #[arg(long)]
+        service_id: Option<String>,
+        /// Where the previous page ended.
+        #[arg(long)]
+        page_token: Option<String>,
+    },
+    /// Tells whether every member is ready, and what is missing.
+    #[command(after_help = "Example:\n  attain status")]
+    Status,
+}
+
+/// Which way to walk.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Direction {
+    Downstream,
+    Upstream,
+    Both,
+}
+
+/// What a pushed file holds.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Pushed {
+    Dependencies,
+    Metrics,
+    Incidents,
+    Documents,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Action {
+    Accept,
+    Modify,
+    Reject,
+    Declare,
+}
+
+/// What an SLO measures.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Sli {
+    Availability,
+    Latency,
+}
+
+/// How much risk an offer takes.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Ambition {
+    Conservative,
+    Balanced,
+    Ambitious,
+}
+
+/// The word that an enum value has on the command line and in JSON alike.
+fn word(value: impl ValueEnum) -> Option<String> {
+    value.to_possible_value().map(|value| value.get_name().to_owned())
+}
+
+impl Command {
+    /// The request that this command becomes.
+    pub(crate) fn request(self) -> anyhow::Result<Request> {
+        let service = |id: &str, rest: &str| format!("/api/v1/services/{}{rest}", segment(id));
+        Ok(match self {
+            Self::Services { query } => Request::get("/api/v1/services").with("query", query),
+            Self::Service { service_id } => Request::get(service(&service_id, "")),
+            Self::Dependencies { service_id, direction, depth } => Request::get(service(&service_id, "/dependencies"))
+                .with("direction", word(direction))
+                .with("depth", depth),
+            Self::Analyse { service_id } => Request::get(service(&service_id, "/graph-analysis")),
+            Self::Push { what, file } => Request::post_bytes(pushed_path(what), read(&file)?),
+            Self::Metrics { service_id, start_time, page_size, page_token } => {
+                Request::get(service(&service_id, "/metrics"))
+                    .with("start_time", start_time)
+                    .with("page_size", page_size)
+                    .with("page_token", page_token)
+            }
+            Self::Incidents { service_id } => Request::get("/api/v1/incidents").with("service_id", service_id),
+            Self::Recommend { service_id, window_days } => {
+                Request::get(service(&service_id, "/slo-recommendations")).with("window_days", window_days)
+            }
+            Self::Recommendation { recommendation_id, replay } => {
+                let rest = if replay { "/replay" } else { "" };
+                Request::get(format!("/api/v1/slo-recommendations/{}{rest}", segment(&recommendation_id)))
+            }
+            Self::Slos { service_id, history } => {
+                Request::get(service(&service_id, if history { "/slo-history" } else { "/slos" }))
+            }
+            Self::Impact { proposals } => Request::post("/api/v1/slos/impact-analysis", &proposed(&proposals)?),
+            Self::WhatIf { caller_id, callee_id, fallback, call_fraction } => {
+                Request::post("/api/v1/slos/what-if", &with_fallback(&caller_id, &callee_id, fallback, call_fraction))
+            }
+            Self::Search { query, limit } => {
+                Request::get("/api/v1/knowledge/search").with("query", Some(query)).with("limit", limit)
+            }
+            Self::Documents { document_id: None, .. } => Request::get("/api/v1/knowledge/documents"),
+            Self::Documents { document_id: Some(id), delete } => {
+                let path = format!("/api/v1/knowledge/documents/{}", segment(&id));
+                if delete { Request::delete(path) } else { Request::get(path) }
+            }
+            Self::Audit { service_id, page_token } => {
+                Request::get("/api/v1/audit").with("service_id", service_id).with("page_token", page_token)
+            }
+            Self::Status => Request::get("/readyz"),
+            decide @ Self::Decide { .. } => decide.decision(),
+        })
+    }
+
+    fn decision(self) -> Request {
+        let Self::Decide {
+            service_id,
+            action,
+            recommendation,
+            sli,
+            ambition,
+            target_ratio,
+            latency_threshold_ms,
+            reason,
+            version_match,
+        } = self
+        else {
+            unreachable!("only a decision becomes one");
+        };
+        let fields = [
+            ("action", word(action).map(Value::from)),
+            ("recommendation_id", recommendation.map(Value::from)),
+            ("kind", word(sli).map(Value::from)),
+            ("ambition", ambition.and_then(word).map(Value::from)),
+            ("target_ratio", target_ratio.map(Value::from)),
+            ("latency_threshold_ms", latency_threshold_ms.map(Value::from)),
+            ("reason", reason.map(Value::from)),
+            ("version_match", version_match.map(Value::from)),
+        ];
+        let body: Map<String, Value> =
+            fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+        Request::post(format!("/api/v1/services/{}/slos", segment(&service_id)), &Value::Object(body))
+    }
+}
+
+fn pushed_path(what: Pushed) -> &'static str {
+    match what {
+        Pushed::Dependencies => "/api/v1/services/dependencies",
+        Pushed::Metrics => "/api/v1/metrics",
+        Pushed::Incidents => "/api/v1/incidents",
+        Pushed::Documents => "/api/v1/knowledge/documents",
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    if file == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes)?;
+        return Ok(bytes);
+    }
+    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+fn proposed(proposals: &[String]) -> anyhow::Result<Value> {
+    let parsed: anyhow::Result<Vec<Value>> = proposals
+        .iter()
+        .map(|text| {
+            let (service_id, ratio) =
+                text.rsplit_once('=').with_context(|| format!("`{text}` is not SERVICE=RATIO"))?;
+            let ratio: f64 = ratio.parse().with_context(|| format!("`{ratio}` is no fraction"))?;
+            Ok(json!({"service_id": service_id, "target_ratio": ratio}))
+        })
+        .collect();
+    Ok(json!({"proposals": parsed?}))
+}
+
+fn with_fallback(caller_id: &str, callee_id: &str, fallback: f64, call_fraction: Option<f64>) -> Value {
+    let mut edge = json!({
+        "caller_id": caller_id, "callee_id": callee_id, "mode": "soft", "fallback_success_ratio": fallback,
+    });
+    if let Some(fraction) = call_fraction {
+        edge["call_fraction"] = fraction.into();
+    }
+    json!({"changes": [{"set_dependency": edge}]})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::request::Method;
+
+    #[test]
+    fn a_decision_sends_what_was_said_and_nothing_else() {
+        let command = Command::Decide {
+            service_id: "checkout".into(),
+            action: Action::Accept,
+            recommendation: Some("rec-1".into()),
+            sli: Sli::Availability,
+            ambition: Some(Ambition::Balanced),
+            target_ratio: None,
+            latency_threshold_ms: None,
+            reason: None,
+            version_match: None,
+        };
+        let request = command.request().expect("valid");
+        assert_eq!((request.method, request.path.as_str()), (Method::Post, "/api/v1/services/checkout/slos"));
+        let body: Value = serde_json::from_slice(&request.body.expect("a body")).expect("JSON");
+        let expected =
+            json!({"action": "accept", "recommendation_id": "rec-1", "kind": "availability", "ambition": "balanced"});
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn a_malformed_proposal_is_named() {
+        let error = proposed(&["checkout".into()]).expect_err("no ratio");
+        assert!(error.to_string().contains("`checkout`"));
+        assert_eq!(proposed(&["a=b=0.9".into()]).expect("valid")["proposals"][0]["service_id"], "a=b");
+    }
+}

@@ -1,0 +1,264 @@
+//! Starts members: one by itself, or all of them in this process, speaking gRPC all the same.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use attain_runtime::clock::Clock;
+use attain_runtime::config::Sources;
+use attain_runtime::telemetry::{self, TelemetryConfig};
+use attain_runtime::{Shutdown, serve};
+use tokio::task::JoinSet;
+
+use crate::cli::{Format, Member, ServeOptions, SettingsOptions, UpOptions};
+use crate::output;
+
+/// How long `up` waits for every member to be ready before it says what is missing and goes on waiting.
+const READY_NOTICE: Duration = Duration::from_secs(10);
+
+/// A mesh that runs in this process.
+pub(crate) struct Mesh {
+    /// Where its doors are.
+    pub(crate) addresses: Addresses,
+    members: JoinSet<anyhow::Result<()>>,
+    shutdown: Shutdown,
+}
+
+/// Where a mesh listens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addresses {
+    /// REST.
+    pub(crate) gateway: SocketAddr,
+    /// OTLP/gRPC.
+    pub(crate) otlp: SocketAddr,
+    /// gRPC of ingestion.
+    pub(crate) ingestion: SocketAddr,
+    /// gRPC of graph.
+    pub(crate) graph: SocketAddr,
+    /// gRPC of recommendation.
+    pub(crate) recommendation: SocketAddr,
+    /// gRPC of rag.
+    pub(crate) rag: SocketAddr,
+}
+
+/// `attain up`.
+pub(crate) async fn up(options: UpOptions, format: Format, shutdown: Shutdown) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let sources = sources(&options.settings);
+    let _telemetry = telemetry::start("mesh", &sources.section::<TelemetryConfig>("telemetry")?)?;
+    let mut mesh = Mesh::start(&options.data_dir, options.listen, options.otlp_listen, sources, shutdown).await?;
+    tokio::select! {
+        ready = wait_until_ready(mesh.addresses.gateway) => ready?,
+        ended = mesh.first_to_end() => return ended,
+    }
+    output::mesh_is_up(&mesh.addresses, &options.data_dir, began.elapsed(), format);
+    mesh.run().await
+}
+
+/// `attain serve MEMBER`.
+pub(crate) async fn serve_one(options: ServeOptions, shutdown: Shutdown) -> anyhow::Result<()> {
+    let mut sources = sources(&options.settings);
+    let name = member_name(options.member);
+    sources.overrides.extend(options.listen.map(|address| format!("{name}.listen={address}")));
+    let telemetry_config = sources.section::<TelemetryConfig>("telemetry")?;
+    let prepared = Prepared::read(options.member, &sources)?;
+    if options.check {
+        return Ok(());
+    }
+    let _telemetry = telemetry::start(name, &telemetry_config)?;
+    let bound = prepared.bind().await?;
+    tracing::info!(member = name, address = %bound.address(), "listening");
+    bound.serve(Clock::system(), shutdown).await
+}
+
+impl Mesh {
+    /// Starts every member; the gateway answers when this returns, readiness may follow.
+    pub(crate) async fn start(
+        data_dir: &Path,
+        gateway: SocketAddr,
+        otlp: SocketAddr,
+        mut sources: Sources,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(data_dir).with_context(|| format!("cannot create {}", data_dir.display()))?;
+        sources.defaults.extend(defaults(data_dir)?);
+        sources.overrides.push(format!("gateway.listen={gateway}"));
+        sources.overrides.push(format!("ingestion.otlp_listen={otlp}"));
+
+        let mut members = JoinSet::new();
+        let mut start = async |member, sources: &Sources| -> anyhow::Result<(SocketAddr, SocketAddr)> {
+            let bound = Prepared::read(member, sources)?.bind().await?;
+            let addresses = (bound.address(), bound.otlp_address().unwrap_or(otlp));
+            let stop = shutdown.clone();
+            members.spawn(async move {
+                let result = bound.serve(Clock::system(), stop.clone()).await;
+                // One member's end is the end of all.
+                stop.cancel();
+                result.with_context(|| format!("{} failed", member_name(member)))
+            });
+            Ok(addresses)
+        };
+        let point = |sources: &mut Sources, readers: &[&str], name: &str, address: SocketAddr| {
+            sources.overrides.extend(readers.iter().map(|reader| format!("{reader}.{name}_url=http://{address}")));
+        };
+        let (ingestion, otlp_address) = start(Member::Ingestion, &sources).await?;
+        point(&mut sources, &["graph", "recommendation", "gateway"], "ingestion", ingestion);
+        let (graph, _) = start(Member::Graph, &sources).await?;
+        point(&mut sources, &["recommendation", "gateway"], "graph", graph);
+        let (rag, _) = start(Member::Rag, &sources).await?;
+        point(&mut sources, &["recommendation", "gateway"], "rag", rag);
+        let (recommendation, _) = start(Member::Recommendation, &sources).await?;
+        point(&mut sources, &["gateway"], "recommendation", recommendation);
+        let (gateway, _) = start(Member::Gateway, &sources).await?;
+        let addresses = Addresses { gateway, otlp: otlp_address, ingestion, graph, recommendation, rag };
+        Ok(Self { addresses, members, shutdown })
+    }
+
+    /// Runs until the shutdown, then until every member has drained.
+    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        let mut outcome = Ok(());
+        while let Some(ended) = self.members.join_next().await {
+            let ended = ended.context("a member panicked").and_then(|result| result);
+            self.shutdown.cancel();
+            outcome = outcome.and(ended);
+        }
+        outcome
+    }
+
+    /// Returns when a member ends; an error unless that was asked for.
+    async fn first_to_end(&mut self) -> anyhow::Result<()> {
+        match self.members.join_next().await {
+            Some(ended) => ended.context("a member panicked")?,
+            None => Ok(()),
+        }
+    }
+}
+
+/// What `up` assumes where nothing else is said: ports of the system's choosing, files in the data folder.
+fn defaults(data_dir: &Path) -> anyhow::Result<Vec<String>> {
+    let dir = std::path::absolute(data_dir)?;
+    let dir = dir.to_str().context("the data folder's name is no Unicode text")?;
+    let mut defaults: Vec<String> =
+        ["ingestion", "graph", "recommendation", "rag"].map(|member| format!("{member}.listen=127.0.0.1:0")).into();
+    defaults.extend(
+        ["ingestion", "recommendation", "rag"].map(|member| format!("{member}.database_url=sqlite:{dir}/{member}.db")),
+    );
+    defaults.push(format!("rag.index_dir={dir}/index"));
+    Ok(defaults)
+}
+
+pub(crate) fn sources(settings: &SettingsOptions) -> Sources {
+    Sources {
+        file: settings.config.clone(),
+        environment: true,
+        overrides: settings.overrides.clone(),
+        ..Sources::default()
+    }
+}
+
+/// Asks the gateway until every member is ready; says once what is missing when that takes long.
+pub(crate) async fn wait_until_ready(gateway: SocketAddr) -> anyhow::Result<()> {
+    let client = reqwest::Client::new();
+    let began = Instant::now();
+    let mut noticed = false;
+    loop {
+        let answer = client.get(format!("http://{gateway}/readyz")).timeout(Duration::from_secs(2)).send().await;
+        if let Ok(answer) = answer {
+            if answer.status().is_success() {
+                return Ok(());
+            }
+            if !noticed && began.elapsed() > READY_NOTICE {
+                noticed = true;
+                tracing::warn!(missing = %answer.text().await.unwrap_or_default(), "not ready yet");
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
+fn member_name(member: Member) -> &'static str {
+    match member {
+        Member::Ingestion => "ingestion",
+        Member::Graph => "graph",
+        Member::Recommendation => "recommendation",
+        Member::Rag => "rag",
+        Member::Gateway => "gateway",
+    }
+}
+
+/// A member whose settings were read and found sound.
+enum Prepared {
+    Ingestion(attain_ingestion::Config),
+    Graph(attain_graph::Config),
+    Recommendation(attain_recommendation::Config),
+    Rag(attain_rag::Config),
+    Gateway(attain_gateway::Config),
+}
+
+/// A member whose ports are open.
+struct Bound {
+    prepared: Prepared,
+    listener: tokio::net::TcpListener,
+    otlp_listener: Option<tokio::net::TcpListener>,
+}
+
+impl Prepared {
+    fn read(member: Member, sources: &Sources) -> anyhow::Result<Self> {
+        macro_rules! read {
+            ($variant:ident, $service:ident) => {{
+                let config: $service::Config = sources.section(member_name(member))?;
+                config.validate()?;
+                Self::$variant(config)
+            }};
+        }
+        Ok(match member {
+            Member::Ingestion => read!(Ingestion, attain_ingestion),
+            Member::Graph => read!(Graph, attain_graph),
+            Member::Recommendation => read!(Recommendation, attain_recommendation),
+            Member::Rag => read!(Rag, attain_rag),
+            Member::Gateway => read!(Gateway, attain_gateway),
+        })
+    }
+
+    async fn bind(self) -> anyhow::Result<Bound> {
+        let (address, otlp_address) = match &self {
+            Self::Ingestion(config) => (config.listen, Some(config.otlp_listen)),
+            Self::Graph(config) => (config.listen, None),
+            Self::Recommendation(config) => (config.listen, None),
+            Self::Rag(config) => (config.listen, None),
+            Self::Gateway(config) => (config.listen, None),
+        };
+        let listener = serve::listen(address).await?;
+        let otlp_listener = match otlp_address {
+            None => None,
+            Some(address) => Some(serve::listen(address).await.context("choose another address with --otlp-listen")?),
+        };
+        Ok(Bound { prepared: self, listener, otlp_listener })
+    }
+}
+
+impl Bound {
+    fn address(&self) -> SocketAddr {
+        self.listener.local_addr().expect("a bound listener has an address")
+    }
+
+    fn otlp_address(&self) -> Option<SocketAddr> {
+        self.otlp_listener.as_ref().map(|listener| listener.local_addr().expect("a bound listener has an address"))
+    }
+
+    async fn serve(self, clock: Clock, shutdown: Shutdown) -> anyhow::Result<()> {
+        let listener = self.listener;
+        match self.prepared {
+            Prepared::Ingestion(config) => {
+                let otlp_listener = self.otlp_listener.expect("ingestion binds both");
+                attain_ingestion::serve(config, listener, otlp_listener, clock, shutdown).await?;
+            }
+            Prepared::Graph(config) => attain_graph::serve(config, listener, clock, shutdown).await?,
+            Prepared::Recommendation(config) => attain_recommendation::serve(config, listener, clock, shutdown).await?,
+            Prepared::Rag(config) => attain_rag::serve(config, listener, clock, shutdown).await?,
+            Prepared::Gateway(config) => attain_gateway::serve(config, listener, clock, shutdown).await?,
+        }
+        Ok(())
+    }
+}

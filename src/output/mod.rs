@@ -1,0 +1,76 @@
+//! Everything that is printed on standard output: JSON for programs, plain tables for people.
+#![allow(clippy::print_stdout)]
+
+mod numbers;
+mod recommendation;
+mod table;
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::Format;
+use crate::mesh::Addresses;
+
+pub(crate) use numbers::{milliseconds, percent};
+pub(crate) use recommendation::target;
+pub(crate) use table::Table;
+
+/// A result on standard output: as JSON, or as lines and tables.
+pub(crate) fn answer(answer: &Value, format: Format) {
+    match format {
+        Format::Json => println!("{answer:#}"),
+        Format::Text => print!("{}", table::readable(answer)),
+    }
+}
+
+/// A recommendation as a person reads it.
+pub(crate) fn recommendation(answer: &Value) {
+    print!("{}", recommendation::readable(answer));
+}
+
+/// Plain lines.
+pub(crate) fn lines(text: &str) {
+    println!("{text}");
+}
+
+/// Why a command failed, on standard error; as JSON where JSON was asked for.
+pub(crate) fn failure(error: &anyhow::Error, format: Format) {
+    match format {
+        Format::Json => eprintln!("{}", json!({"error": format!("{error:#}")})),
+        Format::Text => eprintln!("attain: {error:#}"),
+    }
+}
+
+/// Where the mesh listens.
+pub(crate) fn mesh_is_up(addresses: &Addresses, data_dir: &Path, took: Duration, format: Format) {
+    let ready_ms = took.as_millis() as u64;
+    match format {
+        Format::Json => println!(
+            "{}",
+            json!({
+                "gateway": format!("http://{}", addresses.gateway),
+                "otlp": format!("http://{}", addresses.otlp),
+                "members": {
+                    "ingestion": addresses.ingestion.to_string(),
+                    "graph": addresses.graph.to_string(),
+                    "recommendation": addresses.recommendation.to_string(),
+                    "rag": addresses.rag.to_string(),
+                },
+                "data_dir": data_dir,
+                "ready_ms": ready_ms,
+            })
+        ),
+        Format::Text => {
+            println!("Attain is up after {ready_ms} ms; everything is kept in {}.", data_dir.display());
+            println!("  REST          http://{}   (routes: /docs)", addresses.gateway);
+            println!("  OTLP/gRPC     http://{}", addresses.otlp);
+            println!(
+                "  gRPC members  ingestion {}, graph {}, recommendation {}, rag {}",
+                addresses.ingestion, addresses.graph, addresses.recommendation, addresses.rag
+            );
+            println!("Ctrl-C drains and ends.");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! A recommendation as a person reads it.
+
+use serde_json::Value;
+
+use super::{Table, milliseconds, percent};
+
+/// The offers, the reasons, the evidence.
+pub(crate) fn readable(recommendation: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let confidence = &recommendation["confidence"];
+    let mut out = format!(
+        "{}, version {}, {}-day window, confidence {} ({})\n",
+        text(&recommendation["service_id"]),
+        recommendation["version"],
+        recommendation["window_days"],
+        text(&confidence["level"]),
+        text(&recommendation["id"]),
+    );
+    if recommendation["fallback"] == true {
+        out.push_str("The data does not carry an estimate: these are the tier's template targets.\n");
+    }
+    for sli in list(&recommendation["slis"]) {
+        out.push_str(&format!("\n{}\n", offers(sli)));
+    }
+    out.push_str(&format!("\n{}\n", text(&recommendation["explanation"])));
+    for missing in list(&recommendation["missing_inputs"]) {
+        out.push_str(&format!("Missing: {}: {}\n", text(&missing["name"]), text(&missing["detail"])));
+    }
+    for raise in list(&confidence["raise_with"]) {
+        out.push_str(&format!("Would raise the confidence: {}\n", text(raise)));
+    }
+    for citation in list(&recommendation["citations"]) {
+        out.push_str(&format!(
+            "Source: {} ({} v{}, characters {} to {})\n",
+            text(&citation["title"]),
+            text(&citation["document_id"]),
+            citation["document_version"],
+            citation["start_offset"],
+            citation["end_offset"]
+        ));
+    }
+    let note = text(&recommendation["evidence_note"]);
+    if !note.is_empty() {
+        out.push_str(&format!("{note}\n"));
+    }
+    out
+}
+
+fn offers(sli: &Value) -> String {
+    let measured = sli["measured"]["attained_ratio"].as_f64().map(percent).unwrap_or_else(|| "no data".into());
+    let mut out = format!("{}: attained {measured}\n", sli["kind"].as_str().unwrap_or_default());
+    let mut table = Table::new(&["offer", "target", "P(miss)", "budget used", "5 % to 95 %"]);
+    for offer in list(&sli["offers"]) {
+        table.row(vec![
+            offer["ambition"].as_str().unwrap_or_default().to_owned(),
+            target(offer),
+            share(&offer["miss_probability"]),
+            share(&offer["expected_budget_use"]),
+            format!("{} to {}", share(&offer["budget_use_low"]), share(&offer["budget_use_high"])),
+        ]);
+    }
+    out.push_str(&table.render());
+    let note = sli["offer_note"].as_str().unwrap_or_default();
+    if !note.is_empty() {
+        out.push_str(&format!("{note}\n"));
+    }
+    out
+}
+
+/// The target of an offer: `99.9 %`, or `95 % < 200 ms`.
+pub(crate) fn target(offer: &Value) -> String {
+    let ratio = offer["target_ratio"].as_f64().map(percent).unwrap_or_default();
+    match offer["latency_threshold_ms"].as_u64().filter(|threshold| *threshold > 0) {
+        Some(threshold) => format!("{ratio} < {}", milliseconds(threshold as f64)),
+        None => ratio,
+    }
+}
+
+fn share(value: &Value) -> String {
+    value.as_f64().map(|share| format!("{:.1} %", share * 100.0)).unwrap_or_default()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}

@@ -8,19 +8,28 @@ use std::path::{Path, PathBuf};
 /// Every crate of the house with the crates of the house that it may use.
 const HOUSE: &[(&str, &str, &[&str])] = &[
     ("services/vocabulary", "attain-vocabulary", &[]),
+    ("services/redaction", "attain-redaction", &[]),
     ("proto", "attain-proto", &["attain-vocabulary"]),
     ("services/runtime", "attain-runtime", &["attain-proto", "attain-vocabulary"]),
     ("services/graph/reliability", "attain-reliability", &["attain-vocabulary"]),
     ("services/recommendation/attainment", "attain-attainment", &["attain-vocabulary"]),
     ("services/rag/embedded-qdrant", "attain-embedded-qdrant", &[]),
-    ("services/ingestion", "attain-ingestion", &["attain-proto", "attain-runtime", "attain-vocabulary"]),
+    (
+        "services/ingestion",
+        "attain-ingestion",
+        &["attain-proto", "attain-redaction", "attain-runtime", "attain-vocabulary"],
+    ),
     ("services/graph", "attain-graph", &["attain-proto", "attain-reliability", "attain-runtime", "attain-vocabulary"]),
     (
         "services/recommendation",
         "attain-recommendation",
         &["attain-attainment", "attain-proto", "attain-runtime", "attain-vocabulary"],
     ),
-    ("services/rag", "attain-rag", &["attain-embedded-qdrant", "attain-proto", "attain-runtime", "attain-vocabulary"]),
+    (
+        "services/rag",
+        "attain-rag",
+        &["attain-embedded-qdrant", "attain-proto", "attain-redaction", "attain-runtime", "attain-vocabulary"],
+    ),
     ("gateway", "attain-gateway", &["attain-proto", "attain-runtime", "attain-vocabulary"]),
     ("evals/simulator", "attain-simulator", &["attain-vocabulary"]),
     ("evals", "evals", &["attain-attainment", "attain-proto", "attain-simulator", "attain-vocabulary"]),
@@ -44,8 +53,13 @@ const RESERVED: &[(&str, &[&str])] = &[
 const IMPURE: &[&str] =
     &["tonic::", "sqlx::", "tokio::", "qdrant", "reqwest::", "std::env", "std::fs", "SystemTime", "Instant::now"];
 
-const PURE_CRATES: &[&str] =
-    &["services/vocabulary", "services/graph/reliability", "services/recommendation/attainment", "evals/simulator"];
+const PURE_CRATES: &[&str] = &[
+    "services/vocabulary",
+    "services/redaction",
+    "services/graph/reliability",
+    "services/recommendation/attainment",
+    "evals/simulator",
+];
 
 const LINES_MAX: usize = 700;
 

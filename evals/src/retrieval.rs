@@ -132,7 +132,7 @@ async fn wait_for_model(address: &str) -> anyhow::Result<()> {
         if let Ok(status) = StatusServiceClient::new(channel.clone()).get_status(GetStatusRequest {}).await {
             let status = status.into_inner();
             let model = status.conditions.iter().find(|condition| condition.name == "embedding_model");
-            let settled = model.is_none_or(|model| model.holds || !model.detail.contains("loading"));
+            let settled = model.is_none_or(|model| model.holds || !model.detail.contains("not loaded yet"));
             if status.ready && settled {
                 return Ok(());
             }

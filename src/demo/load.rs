@@ -1,7 +1,7 @@
 //! Sends the simulated shop to a running mesh over gRPC.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use attain_proto::convert::timestamp;
@@ -14,6 +14,8 @@ use attain_proto::rag::v1::PutDocumentsRequest;
 use attain_proto::rag::v1::knowledge_service_client::KnowledgeServiceClient;
 use attain_proto::recommendation::v1::recommendation_service_client::RecommendationServiceClient;
 use attain_proto::recommendation::v1::{DecideSloRequest, DecisionAction};
+use attain_proto::status::v1::GetStatusRequest;
+use attain_proto::status::v1::status_service_client::StatusServiceClient;
 use attain_proto::vocabulary::v1 as wire;
 use attain_runtime::context::CallContext;
 use attain_simulator::model::{DeclaredSlo, Simulation, System};
@@ -30,6 +32,8 @@ const BUCKETS_PER_CALL: usize = 2_000;
 /// Documents a call: a few seconds of embedding.
 const DOCUMENTS_PER_CALL: usize = 4;
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest that the tour waits for the model; without it, it goes on and search is by words.
+const MODEL_WITHIN: Duration = Duration::from_secs(30);
 
 /// Loads topology, telemetry, incidents, SLOs in force and knowledge.
 pub(super) async fn shop(addresses: &Addresses, seed: u64, now_ms: UnixMillis) -> anyhow::Result<()> {
@@ -41,6 +45,7 @@ pub(super) async fn shop(addresses: &Addresses, seed: u64, now_ms: UnixMillis) -
     telemetry(&mut ingestion, &simulation).await?;
     incidents(&mut ingestion, &simulation).await?;
     slos(addresses, &simulation.system.slos).await?;
+    model(addresses).await?;
     documents(addresses).await
 }
 
@@ -115,6 +120,23 @@ async fn slos(addresses: &Addresses, slos: &[DeclaredSlo]) -> anyhow::Result<()>
         };
         recommendation.decide_slo(context().request(request)).await?;
     }
+    Ok(())
+}
+
+/// Waits until the embedding model is loaded or known to be missing: what is put before that is found by words only.
+async fn model(addresses: &Addresses) -> anyhow::Result<()> {
+    let mut status = StatusServiceClient::new(channel(addresses.rag)?);
+    let progress = Progress::start("loading the embedding model");
+    let began = Instant::now();
+    while began.elapsed() < MODEL_WITHIN {
+        let answer = status.get_status(context().request(GetStatusRequest {})).await?.into_inner();
+        let model = answer.conditions.iter().find(|condition| condition.name == "embedding_model");
+        if model.is_none_or(|model| model.holds || !model.detail.contains("not loaded yet")) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    progress.end();
     Ok(())
 }
 

@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn lists_of_objects_become_tables() {
-        let answer = json!({"services": [{"id": "a", "tier": 1, "sources": ["declared", "traces"]}, {"id": "bb"}], "next_page_token": ""});
+        let answer = json!({"services": [{"id": "a", "sources": ["declared", "traces"], "tier": 1}, {"id": "bb"}], "next_page_token": ""});
         assert_eq!(readable(&answer), "services:\n  id  sources          tier\n  a   declared traces  1\n  bb\n");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What a machine lacks (PostgreSQL, a Prometheus server, a Python with the OpenTelemetry SDK) is named by variables that
 //! the test run sets; without them the test says `SKIPPED`, or fails where `ATTAIN_TEST_REQUIRE` is set.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
 mod bad_input;
 mod compose;

@@ -162,7 +162,7 @@ async fn every_bad_request_is_a_problem_that_names_its_place() {
         (ask("POST", metrics).bytes(b"{}"), 415, "unsupported_media_type", None),
         (ask("POST", metrics).header("content-type", "text/csv").bytes(b"{}"), 415, "unsupported_media_type", None),
         (post(metrics, "{}").header("content-encoding", "gzip"), 415, "unsupported_media_type", None),
-        (post("/api/v1/slos/impact-analysis", "{}"), 429, "resource_exhausted", None),
+        (post("/api/v1/slos/impact-analysis", "{}"), 429, "overloaded", None),
         (get("/api/v1/services/a/slo-recommendations"), 503, "storage_down", None),
         (get("/api/v1/services/a/metrics"), 501, "not_implemented", None),
     ];

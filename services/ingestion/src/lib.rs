@@ -5,7 +5,7 @@
 //! **How data flows in**: `transport` decodes each row to a checked value or an error that names its field → `intake` parts
 //! good rows from bad ones and applies limits → [`storage`] writes the good ones and their changes in one transaction →
 //! acknowledgement. [`otlp`] and [`prometheus`] turn telemetry into a [`domain::ObservationBatch`] and write it through
-//! [`storage::Store::observe`]. Free text is redacted before it is stored ([`domain::redaction`]).
+//! [`storage::Store::observe`]. Free text is redacted before it is stored (`attain-redaction`).
 //!
 //! **How data flows out**: `transport` reads pages from storage; `reading` streams histories in chunks and follows the
 //! change log. Where several sources tell of the same edge or bucket, [`domain::merge_statements`] and

@@ -138,7 +138,8 @@ impl AdmissionLayer {
 /// RESOURCE_EXHAUSTED with the time after which to try again.
 #[must_use]
 pub fn overloaded() -> Status {
-    let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
+    let mut details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
+    details.set_error_info("OVERLOADED", "attain", std::collections::HashMap::new());
     Status::with_error_details(Code::ResourceExhausted, "too many calls in flight; try again shortly", details)
 }
 

@@ -1,8 +1,8 @@
+use attain_redaction::redact;
 use std::collections::BTreeSet;
 
 use attain_vocabulary::{EntityId, InvalidValue, Ratio, UnixMillis};
 
-use super::redaction::redact;
 use super::{optional_text, required_text};
 
 const ID_CHARS_MAX: usize = 200;
@@ -91,15 +91,15 @@ impl IncidentDraft {
         let exclusion_reason = optional_text("exclusion_reason", &self.exclusion_reason, REASON_CHARS_MAX)?;
         Ok(Incident {
             id,
-            title: redact(&title).into_owned(),
+            title: redact(&title).0.into_owned(),
             services,
             cause,
             start_ms: self.start_ms,
             end_ms: self.end_ms,
             severity,
-            summary: summary.map(|text| redact(&text).into_owned()),
+            summary: summary.map(|text| redact(&text).0.into_owned()),
             excluded: self.excluded,
-            exclusion_reason: exclusion_reason.map(|text| redact(&text).into_owned()),
+            exclusion_reason: exclusion_reason.map(|text| redact(&text).0.into_owned()),
         })
     }
 }

@@ -7,7 +7,6 @@ mod dependency;
 mod entity;
 mod incident;
 mod observation;
-pub mod redaction;
 mod text;
 
 pub use bucket::{BucketDraft, BucketLimits, Latency, MergedBucket, add_buckets, merge_sources, most_direct_first};

@@ -1,6 +1,7 @@
 //! An export of spans reduced to what joining needs. Operation names, events, links and all other attributes are dropped
 //! here: nothing is kept that nothing reads.
 
+use attain_redaction::redact;
 use std::collections::{BTreeMap, HashMap};
 
 use attain_vocabulary::{DAY_MS, EntityId};
@@ -13,7 +14,6 @@ use prost::Message as _;
 use super::conventions::{Facts, PeerName, text};
 use super::span::{PeerRecord, SpanKind, SpanRecord, SpansRecord, peer_kind_number};
 use crate::domain::BucketLimits;
-use crate::domain::redaction::redact;
 
 /// The service of whoever does not name itself, as SDKs call it too.
 const UNKNOWN_SERVICE: &str = "unknown_service";
@@ -80,7 +80,7 @@ pub(super) fn service_name(resource: Option<&Resource>) -> EntityId {
 
 /// A name that was observed, redacted before it is bent into shape.
 fn entity_name(observed: &str) -> Option<EntityId> {
-    EntityId::from_observed(&redact(observed))
+    EntityId::from_observed(&redact(observed).0)
 }
 
 struct Reducer {

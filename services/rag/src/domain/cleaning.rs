@@ -1,6 +1,8 @@
 //! What happens to every text before it is stored: hidden parts out, then secrets and personal data.
 
-use super::{hidden, redaction};
+use attain_redaction::redact;
+
+use super::hidden;
 
 /// A text as it may be stored, and what was taken out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,6 @@ pub(crate) struct Cleaned {
 pub(crate) fn clean(text: &str) -> Cleaned {
     // Hidden characters first: inside a secret they would hide it from the patterns.
     let (visible, hidden_count) = hidden::strip(text);
-    let (text, redacted_count) = redaction::redact(&visible);
-    Cleaned { text, hidden_count, redacted_count }
+    let (text, redacted_count) = redact(&visible);
+    Cleaned { text: text.into_owned(), hidden_count, redacted_count }
 }

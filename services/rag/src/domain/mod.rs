@@ -10,7 +10,6 @@ pub(crate) mod outline;
 pub(crate) mod passage;
 pub(crate) mod preparation;
 pub(crate) mod query;
-pub(crate) mod redaction;
 pub(crate) mod settings;
 pub(crate) mod terms;
 pub(crate) mod tokens;

@@ -63,22 +63,38 @@ fn write_field(name: &str, value: &Value, depth: usize, text: &mut String) {
 }
 
 fn write_list(items: &[Value], depth: usize, text: &mut String) {
-    let objects: Vec<&Map<String, Value>> = items.iter().filter_map(Value::as_object).collect();
+    let objects: Vec<Map<String, Value>> = items.iter().filter_map(Value::as_object).map(flattened).collect();
     if objects.len() < items.len() {
         items.iter().for_each(|item| write(item, depth, text));
         return;
     }
     let mut columns: Vec<&String> = Vec::new();
     for (name, value) in objects.iter().flat_map(|object| object.iter()) {
-        if !value.is_object() && !is_empty(value) && !columns.contains(&name) {
+        if !is_empty(value) && !columns.contains(&name) {
             columns.push(name);
         }
     }
     let mut table = Table::new(&columns.iter().map(|name| name.as_str()).collect::<Vec<_>>());
-    for object in objects {
+    for object in &objects {
         table.row(columns.iter().map(|name| object.get(*name).map(cell).unwrap_or_default()).collect());
     }
     table.render().lines().for_each(|line| text.push_str(&format!("{}{line}\n", indent(depth))));
+}
+
+/// The fields of inner objects beside the outer ones, as `outer.inner`.
+fn flattened(object: &Map<String, Value>) -> Map<String, Value> {
+    let mut flat = Map::new();
+    for (name, value) in object {
+        match value {
+            Value::Object(inner) => {
+                flat.extend(flattened(inner).into_iter().map(|(below, value)| (format!("{name}.{below}"), value)));
+            }
+            plain => {
+                flat.insert(name.clone(), plain.clone());
+            }
+        }
+    }
+    flat
 }
 
 fn cell(value: &Value) -> String {
@@ -118,5 +134,11 @@ mod tests {
     fn lists_of_objects_become_tables() {
         let answer = json!({"services": [{"id": "a", "sources": ["declared", "traces"], "tier": 1}, {"id": "bb"}], "next_page_token": ""});
         assert_eq!(readable(&answer), "services:\n  id  sources          tier\n  a   declared traces  1\n  bb\n");
+    }
+
+    #[test]
+    fn inner_objects_are_columns_too() {
+        let answer = json!([{"distance": 1, "entity": {"id": "a"}}]);
+        assert_eq!(readable(&answer), "distance  entity.id\n1         a\n");
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_yaml_ng::Value;
 
-use crate::harness::attain;
+use crate::harness::{attain, folder, provided};
 
 /// Values that compose takes from its environment.
 pub(crate) const KEY: &str = "a key for the test";
@@ -133,6 +133,26 @@ fn every_port_named_is_one_that_somebody_opens() {
         assert!(dependencies.keys().all(|name| names.contains(name.as_str().unwrap())), "{}", member.name);
     }
     assert!(seen >= 12, "only {seen} addresses were found");
+}
+
+#[tokio::test]
+async fn the_schema_of_compose_files_is_kept() {
+    let Some(judge) = provided("ATTAIN_TEST_COMPOSE") else { return };
+    let dir = folder();
+    let judged = async |text: &str| {
+        let file = dir.path().join("compose.yaml");
+        std::fs::write(&file, text).unwrap();
+        let mut command = tokio::process::Command::new(&judge);
+        command.arg("-f").arg(&file).args(["config", "-q"]);
+        let output = command.env("POSTGRES_PASSWORD", "x").env("ATTAIN_KEY_SHA256", "x").output().await.unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("compose.yaml")).unwrap();
+    let (valid, said) = judged(&text).await;
+    assert!(valid, "{said}");
+    // The judge can refuse.
+    let (valid, said) = judged(&text.replace("healthcheck:", "helthcheck:")).await;
+    assert!(!valid && said.contains("helthcheck"), "{said}");
 }
 
 #[test]

@@ -14,3 +14,4 @@ mod lifecycle;
 mod opentelemetry;
 mod processes;
 mod prometheus;
+mod telemetry;

@@ -21,11 +21,11 @@ use attain_runtime::context::CallContext;
 use attain_simulator::model::{DeclaredSlo, Simulation, System};
 use attain_simulator::shop;
 use attain_vocabulary::{EntityId, SliBucket, TenantId, UnixMillis};
-use indicatif::{ProgressBar, ProgressStyle};
 use tonic::transport::Channel;
 
 use super::knowledge;
 use crate::mesh::Addresses;
+use crate::output::Progress;
 
 /// Buckets a call: a few hundred kilobytes.
 const BUCKETS_PER_CALL: usize = 2_000;
@@ -180,44 +180,4 @@ fn context() -> CallContext {
 
 fn channel(address: SocketAddr) -> anyhow::Result<Channel> {
     attain_runtime::channel::connect("member", &format!("http://{address}")).context("a member's address")
-}
-
-/// A bar on standard error where that is a terminal, a line at the end where it is not.
-struct Progress {
-    bar: ProgressBar,
-    what: &'static str,
-}
-
-impl Progress {
-    fn start(what: &'static str) -> Self {
-        let bar = ProgressBar::new_spinner().with_message(what);
-        bar.enable_steady_tick(Duration::from_millis(100));
-        Self::announced(bar, what)
-    }
-
-    fn count(what: &'static str, total: usize) -> Self {
-        let bar = ProgressBar::new(total as u64).with_message(what);
-        if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len}") {
-            bar.set_style(style);
-        }
-        Self::announced(bar, what)
-    }
-
-    fn announced(bar: ProgressBar, what: &'static str) -> Self {
-        if bar.is_hidden() {
-            eprintln!("{what} …");
-        }
-        Self { bar, what }
-    }
-
-    fn advance(&self, by: usize) {
-        self.bar.inc(by as u64);
-    }
-
-    fn end(self) {
-        if self.bar.is_hidden() {
-            eprintln!("{}: done in {:.1} s", self.what, self.bar.elapsed().as_secs_f64());
-        }
-        self.bar.finish_and_clear();
-    }
 }

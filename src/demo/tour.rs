@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::Format;
 use crate::client::{Command, Gateway};
 use crate::mesh::Addresses;
-use crate::output::{self, Table, percent};
+use crate::output::{self, Progress, Table, percent};
 
 /// The fallback that the tour asks about: nine in ten refused payments are captured later.
 const FALLBACK_RATIO: f64 = 0.9;
@@ -37,10 +37,13 @@ impl Facts {
     async fn gather(gateway: &Gateway) -> anyhow::Result<Self> {
         let services = gateway.send(&Command::Services { query: None }.request()?).await?;
         let mut recommendations = Vec::new();
+        // Each service, then both questions.
+        let progress = Progress::count("asking what can be attained", list(&services["services"]).len() + 2);
         for service in list(&services["services"]) {
             let service_id = service["id"].as_str().context("a service has an id")?.to_owned();
             let answer = gateway.send(&Command::Recommend { service_id, window_days: None }.request()?).await?;
             recommendations.push(answer["recommendation"].clone());
+            progress.advance(1);
         }
         let worse = Command::Impact { proposals: vec![format!("{PROVIDER}={WORSE_PROVIDER_RATIO}")] };
         let fallback = Command::WhatIf {
@@ -50,7 +53,9 @@ impl Facts {
             call_fraction: None,
         };
         let worse_provider = gateway.send(&worse.request()?).await?;
+        progress.advance(1);
         let fallback = gateway.send(&fallback.request()?).await?;
+        progress.end();
         Ok(Self { recommendations, worse_provider, fallback })
     }
 

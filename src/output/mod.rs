@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout)]
 
 mod numbers;
+mod progress;
 mod recommendation;
 mod table;
 
@@ -14,6 +15,7 @@ use crate::cli::Format;
 use crate::mesh::Addresses;
 
 pub(crate) use numbers::{milliseconds, percent};
+pub(crate) use progress::Progress;
 pub(crate) use recommendation::target;
 pub(crate) use table::Table;
 

@@ -98,9 +98,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
         (true, None | Some("utf-8" | "utf8")) => Ok(()),
         (true, Some(_)) => refuse("JSON is read as UTF-8 only".into()),
         (false, _) if given.is_empty() => refuse("the header `content-type: application/json` is needed".into()),
-        (false, _) => {
-            refuse(format!("the body has to be application/json, not {}", crate::json::decode::shorten(given)))
-        }
+        (false, _) => refuse(format!("the body has to be application/json, not {}", crate::json::echo::shorten(given))),
     }
 }
 

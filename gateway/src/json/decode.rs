@@ -6,10 +6,9 @@ use base64::Engine as _;
 use prost_reflect::{DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
 use serde_json::Value as JsonValue;
 
+use super::echo::shorten;
 use super::{DURATION, TIMESTAMP, WELL_KNOWN, time, words};
 
-/// Longest piece of a caller's own text that is repeated to them, in characters.
-const ECHO_LEN_MAX: usize = 60;
 /// Whole numbers up to here are exact as floating-point numbers, so `5.0` may stand for 5.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
@@ -49,14 +48,6 @@ impl At<'_> {
 /// One token of a JSON pointer.
 pub(crate) fn escape(token: &str) -> String {
     shorten(token).replace('~', "~0").replace('/', "~1")
-}
-
-/// A caller's own text, cut to a length that can be repeated.
-pub(crate) fn shorten(text: &str) -> String {
-    match text.char_indices().nth(ECHO_LEN_MAX) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
 }
 
 /// Reads a whole message.

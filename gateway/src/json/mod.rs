@@ -1,7 +1,9 @@
 //! JSON for messages of the contract, by their descriptors: [`encode`] writes, [`decode`] reads and says by JSON pointer what
-//! cannot be read, [`words`] spells enums, [`locate`] finds the place of a syntax error.
+//! cannot be read, [`words`] spells enums, [`locate`] finds the place of a syntax error,
+//! [`echo`] repeats a caller's own words.
 
 pub(crate) mod decode;
+pub(crate) mod echo;
 pub(crate) mod encode;
 pub(crate) mod locate;
 mod time;

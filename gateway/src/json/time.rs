@@ -18,7 +18,7 @@ pub(super) fn timestamp_text(message: &DynamicMessage) -> Option<String> {
 /// Reads RFC 3339 with any offset.
 pub(super) fn read_timestamp(descriptor: &MessageDescriptor, text: &str) -> Result<DynamicMessage, String> {
     let timestamp: Timestamp =
-        text.parse().map_err(|_| format!("`{}` is no time like 2026-11-01T00:00:00Z", super::decode::shorten(text)))?;
+        text.parse().map_err(|_| format!("`{}` is no time like 2026-11-01T00:00:00Z", super::echo::shorten(text)))?;
     if timestamp.as_second() < -62_135_596_800 {
         return Err("the time lies before the year 1".into());
     }
@@ -42,7 +42,7 @@ pub(super) fn duration_text(message: &DynamicMessage) -> String {
 /// Reads seconds with an `s`.
 pub(super) fn read_duration(descriptor: &MessageDescriptor, text: &str) -> Result<DynamicMessage, String> {
     let (negative, seconds, nanos) =
-        split(text).ok_or_else(|| format!("`{}` is no span of time like 3.5s", super::decode::shorten(text)))?;
+        split(text).ok_or_else(|| format!("`{}` is no span of time like 3.5s", super::echo::shorten(text)))?;
     let sign = if negative { -1 } else { 1 };
     Ok(message(descriptor, (sign * seconds as i64, sign as i32 * nanos as i32)))
 }

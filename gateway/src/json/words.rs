@@ -34,7 +34,7 @@ pub(crate) fn number_of(enumeration: &EnumDescriptor, text: &str) -> Result<i32,
     enumeration.values().find(|value| fits(value.name())).map(|value| value.number()).ok_or_else(|| {
         let known: Vec<_> =
             all(enumeration).into_iter().filter(|word| !word.eq_ignore_ascii_case(UNSPECIFIED)).collect();
-        format!("`{}` is none of {}", super::decode::shorten(text), known.join(", "))
+        format!("`{}` is none of {}", super::echo::shorten(text), known.join(", "))
     })
 }
 

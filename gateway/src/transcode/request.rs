@@ -8,6 +8,7 @@ use serde_json::Value as JsonValue;
 use crate::contract::{Endpoint, VERSION_MATCH};
 use crate::json::Violation;
 use crate::json::decode::{self, At};
+use crate::json::echo;
 use crate::problem::Problem;
 use crate::transcode::batch::Batch;
 
@@ -90,7 +91,7 @@ pub(crate) fn parameters(message: &MessageDescriptor, bound: &[FieldDescriptor])
 fn unknown_parameter(descriptor: &MessageDescriptor, bound: &[FieldDescriptor], name: &str) -> Violation {
     let known: Vec<_> = parameters(descriptor, bound).iter().map(|field| field.name().to_owned()).collect();
     let known = if known.is_empty() { "there are none".into() } else { format!("there are {}", known.join(", ")) };
-    let reason = format!("there is no query parameter `{}`; {known}", decode::shorten(name));
+    let reason = format!("there is no query parameter `{}`; {known}", echo::shorten(name));
     Violation { pointer: At::Field(&At::Top, name).pointer(), code: "unknown_parameter".into(), reason }
 }
 
@@ -99,7 +100,7 @@ fn refuse_query(query: &str) -> Result<(), Violation> {
         None => Ok(()),
         Some((name, _)) => {
             let reason =
-                format!("`{}` is given as a query parameter; this route reads its body only", decode::shorten(&name));
+                format!("`{}` is given as a query parameter; this route reads its body only", echo::shorten(&name));
             Err(Violation { pointer: At::Field(&At::Top, &name).pointer(), code: "unknown_parameter".into(), reason })
         }
     }

@@ -39,7 +39,7 @@ pub(crate) async fn run(options: DemoOptions, format: Format, shutdown: Shutdown
     };
     if options.once || outcome.is_err() {
         shutdown.cancel();
-    } else if format == Format::Text {
+    } else if format == Format::Text && !shutdown.is_cancelled() {
         output::lines("\nThe mesh goes on serving; Ctrl-C drains and ends.");
     }
     let drained = running.await?;

@@ -58,6 +58,8 @@ pub enum Source {
     Prometheus,
     /// Synchronised from a service catalogue.
     Catalogue,
+    /// Read from the service graph that a mesh or a trace backend computed.
+    ServiceGraph,
 }
 
 /// What an SLO measures.

@@ -159,7 +159,8 @@ pub fn most_direct_first(source: Source) -> u8 {
         Source::Catalogue => 1,
         Source::Prometheus => 2,
         Source::OtlpMetrics => 3,
-        Source::Traces => 4,
+        Source::ServiceGraph => 4,
+        Source::Traces => 5,
     }
 }
 

@@ -198,8 +198,9 @@ impl Sightings {
 
 /// Merges what several sources say of one edge; `None` for no statement.
 ///
-/// Terms: each field as the first source says it in the order declared, catalogue, traces, OTLP metrics, Prometheus; call
-/// rate and fraction, where nobody says them, as seen among `caller_request_count` requests. Sightings: summed.
+/// Terms: each field as the first source says it in the order declared, catalogue, traces, OTLP metrics, Prometheus, service
+/// graph; call rate and fraction, where nobody says them, as seen among `caller_request_count` requests. Sightings: summed,
+/// but those of a service graph only where nobody else saw a call: a backend computed them from the same spans.
 #[must_use]
 pub fn merge_statements(mut statements: Vec<DependencyStatement>, caller_request_count: u64) -> Option<Dependency> {
     statements.sort_by_key(|statement| precedence(statement.source));
@@ -212,7 +213,9 @@ pub fn merge_statements(mut statements: Vec<DependencyStatement>, caller_request
     };
     for statement in statements {
         merged.terms = std::mem::take(&mut merged.terms).or(statement.terms);
-        merged.sightings.add(&statement.sightings);
+        if statement.source != Source::ServiceGraph || merged.sightings.call_count == 0 {
+            merged.sightings.add(&statement.sightings);
+        }
         merged.sources.insert(statement.source);
     }
     merged.terms = std::mem::take(&mut merged.terms).or(merged.sightings.rates(caller_request_count));
@@ -226,6 +229,7 @@ fn precedence(source: Source) -> u8 {
         Source::Traces => 2,
         Source::OtlpMetrics => 3,
         Source::Prometheus => 4,
+        Source::ServiceGraph => 5,
     }
 }
 
@@ -280,6 +284,15 @@ mod tests {
             assert_eq!((error.field.as_str(), error.code), (field, code));
         }
         assert!(DependencyTerms { call_rate: Some(3.5), retry_count: Some(10), ..base() }.checked().is_ok());
+    }
+
+    #[test]
+    fn a_service_graph_counts_the_same_calls_again() {
+        let graph = seen(Source::ServiceGraph, 500, 0);
+        let alone = merge_statements(vec![graph.clone()], 0).expect("an edge");
+        assert_eq!((alone.sightings.call_count, alone.sources.len()), (500, 1));
+        let both = merge_statements(vec![graph, seen(Source::Traces, 30, 15)], 20).expect("an edge");
+        assert_eq!((both.sightings.call_count, both.sources.len()), (30, 2));
     }
 
     #[test]

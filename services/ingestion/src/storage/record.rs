@@ -248,7 +248,7 @@ macro_rules! numbered {
     };
 }
 
-numbered!(Source, source_number, source, i64, { Declared = 1, Traces = 2, OtlpMetrics = 3, Prometheus = 4, Catalogue = 5 });
+numbered!(Source, source_number, source, i64, { Declared = 1, Traces = 2, OtlpMetrics = 3, Prometheus = 4, Catalogue = 5, ServiceGraph = 6 });
 numbered!(EntityKind, kind_number, kind, u32, { Service = 1, Datastore = 2, Cache = 3, Queue = 4, Infrastructure = 5, External = 6 });
 numbered!(Tier, tier_number, tier, u32, { One = 1, Two = 2, Three = 3, Four = 4 });
 numbered!(DependencyMode, mode_number, mode, u32, { Hard = 1, Soft = 2, Async = 3 });

@@ -33,6 +33,8 @@ pub(crate) struct Counts {
     pub(crate) points_rejected: Count,
     /// Data points of metrics that say nothing about requests.
     pub(crate) points_ignored: Count,
+    /// Data points of new series of a tenant that has as many as are followed.
+    pub(crate) points_over_series_max: Count,
     /// Data points that were counted already.
     pub(crate) points_duplicate: Count,
     /// First points of cumulative series that began too long ago to count from their start.
@@ -59,6 +61,7 @@ impl Default for Counts {
             points_accepted: count("points_accepted"),
             points_rejected: count("points_rejected"),
             points_ignored: count("points_ignored"),
+            points_over_series_max: count("points_over_series_max"),
             points_duplicate: count("points_duplicate"),
             points_baseline: count("points_baseline"),
             series_reset: count("series_reset"),

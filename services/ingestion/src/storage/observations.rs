@@ -68,7 +68,10 @@ impl Write {
         self.observe_edges(edges).await?;
         let mut buckets = batch.buckets;
         buckets.retain(|observed| !ignored.contains(&observed.service));
-        self.apply_buckets(buckets).await
+        self.apply_buckets(buckets).await?;
+        let mut exemplars = batch.exemplars;
+        exemplars.retain(|exemplar| !ignored.contains(&exemplar.service));
+        self.keep_exemplars(exemplars).await
     }
 
     async fn counter_states(&mut self, keys: &[String]) -> Result<CounterStates, Error> {

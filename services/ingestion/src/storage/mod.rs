@@ -42,6 +42,8 @@ mod write;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod contract_exemplars;
+#[cfg(test)]
 mod contract_observations;
 #[cfg(test)]
 mod testing;

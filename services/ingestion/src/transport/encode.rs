@@ -7,7 +7,7 @@ use attain_proto::ingestion::v1 as wire;
 use attain_proto::vocabulary::v1 as words;
 use attain_vocabulary::{BUCKET_MS, Ratio, Source};
 
-use crate::domain::{Dependency, Entity, Incident, MergedBucket};
+use crate::domain::{Dependency, Entity, Exemplar, Incident, MergedBucket};
 use crate::intake::Refused;
 use crate::storage::{Change, ChangeHead, ChangeKind, DataSummary};
 
@@ -60,6 +60,16 @@ pub(super) fn incident(incident: Incident) -> wire::Incident {
         summary: incident.summary.unwrap_or_default(),
         excluded: incident.excluded,
         exclusion_reason: incident.exclusion_reason.unwrap_or_default(),
+    }
+}
+
+pub(super) fn exemplar(exemplar: &Exemplar) -> wire::Exemplar {
+    wire::Exemplar {
+        trace_id: format!("{:032x}", exemplar.trace_id),
+        span_id: if exemplar.span_id == 0 { String::new() } else { format!("{:016x}", exemplar.span_id) },
+        time: Some(timestamp(exemplar.time_ms)),
+        latency_ms: exemplar.latency_us as f64 / 1_000.0,
+        failed: exemplar.failed,
     }
 }
 

@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
+use crate::catalogue::CatalogueStatus;
 use crate::domain::optional_text;
 use crate::intake::{DependencyRows, keep_buckets, keep_dependencies, keep_incidents};
 use crate::reading::{HistoryChunk, HistoryQuestion, follow_changes, stream_history};
@@ -55,6 +56,7 @@ pub(crate) fn classify(path: &str) -> Class {
 pub(crate) struct Transport {
     store: Store,
     config: Arc<Config>,
+    catalogue: CatalogueStatus,
     clock: Clock,
     shutdown: Shutdown,
     histories: Arc<Semaphore>,
@@ -64,11 +66,12 @@ impl Transport {
     pub(crate) fn service(
         store: Store,
         config: Arc<Config>,
+        catalogue: CatalogueStatus,
         clock: Clock,
         shutdown: Shutdown,
     ) -> IngestionServiceServer<Self> {
         let histories = Arc::new(Semaphore::new(config.history_streams_max));
-        IngestionServiceServer::new(Self { store, config, clock, shutdown, histories })
+        IngestionServiceServer::new(Self { store, config, catalogue, clock, shutdown, histories })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
             .accept_compressed(CompressionEncoding::Gzip)
@@ -214,6 +217,15 @@ impl IngestionService for Transport {
         }
         let incidents = found.into_iter().map(encode::incident).collect();
         Ok(Response::new(wire::ListIncidentsResponse { incidents, next_page_token }))
+    }
+
+    async fn get_catalogue_status(
+        &self,
+        request: Request<wire::GetCatalogueStatusRequest>,
+    ) -> Result<Response<wire::GetCatalogueStatusResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let applied = self.store.applied_sweep(&tenant).await?;
+        Ok(Response::new(encode::catalogue_status(self.catalogue.attempt(&tenant), applied)))
     }
 
     type StreamSliHistoryStream = Outgoing<wire::StreamSliHistoryResponse>;

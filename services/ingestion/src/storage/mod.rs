@@ -2,8 +2,9 @@
 //! tested by one suite.
 //!
 //! **Writes.** Each of [`Store::declare`], [`Store::replace_buckets`], [`Store::put_incidents`], [`Store::observe`],
-//! [`Store::apply_catalogue`] and [`Store::append_spans`] is one transaction: when it returns, everything is durable; when
-//! it fails or is dropped, nothing happened. Writes of one tenant follow one another (each locks the tenant's row first), so read, merge and write
+//! [`Store::replace_utilisation`], [`Store::apply_catalogue`] and [`Store::append_spans`] is one transaction: when it
+//! returns, everything is durable; when it fails or is dropped, nothing happened. Writes of one tenant follow one another
+//! (each locks the tenant's row first), so read, merge and write
 //! within one of them need no further care.
 //!
 //! **The observers' interface.** OTLP and Prometheus write through one function,
@@ -26,7 +27,7 @@
 //!
 //! **The change log.** Every write appends to it in its own transaction. Sequence numbers are handed out under a lock that
 //! lasts until the commit, so they become visible in their order and a follower skips none. The log is compacted: of each
-//! (tenant, service, kind) the newest change stays, so it is never longer than three rows a service. Writing what is
+//! (tenant, service, kind) the newest change stays, so it is never longer than four rows a service. Writing what is
 //! stored already changes nothing and appends nothing.
 //!
 //! **Reads** never return more than they are asked for; all text sorts by bytes.
@@ -41,6 +42,7 @@ mod observations;
 mod record;
 mod rows;
 mod spans;
+mod utilisation;
 mod write;
 
 #[cfg(test)]
@@ -49,6 +51,8 @@ mod contract;
 mod contract_catalogue;
 #[cfg(test)]
 mod contract_observations;
+#[cfg(test)]
+mod contract_utilisation;
 #[cfg(test)]
 mod testing;
 
@@ -67,6 +71,7 @@ pub use entities::DataSummary;
 pub use incidents::IncidentPosition;
 pub use observations::CounterStates;
 pub use spans::{PendingSpans, SpanLogSize};
+pub use utilisation::UtilisationPage;
 
 use crate::Error;
 

@@ -8,7 +8,7 @@ use attain_proto::vocabulary::v1 as words;
 use attain_vocabulary::{BUCKET_MS, Ratio, Source};
 
 use crate::catalogue::Attempt;
-use crate::domain::{Dependency, Entity, Incident, MergedBucket};
+use crate::domain::{Dependency, Entity, Incident, MeasuredUtilisation, MergedBucket, UtilisationSummary};
 use crate::intake::Refused;
 use crate::storage::{AppliedSweep, CatalogueProblem, Change, ChangeHead, ChangeKind, DataSummary};
 
@@ -76,7 +76,7 @@ pub(super) fn sources(sources: &BTreeSet<Source>) -> Vec<i32> {
     sources.iter().map(|source| words::Source::from(*source).into()).collect()
 }
 
-pub(super) fn data_health(summary: &DataSummary) -> wire::DataHealth {
+pub(super) fn data_health(summary: &DataSummary, utilisation: Vec<UtilisationSummary>) -> wire::DataHealth {
     let could_hold = summary.first_and_last_ms.map(|(first, last)| (last - first) / BUCKET_MS + 1);
     wire::DataHealth {
         first_bucket_time: summary.first_and_last_ms.map(|(first, _)| timestamp(first)),
@@ -86,6 +86,31 @@ pub(super) fn data_health(summary: &DataSummary) -> wire::DataHealth {
         sources: sources(&summary.sources),
         dependency_count: u32::try_from(summary.dependency_count).unwrap_or(u32::MAX),
         dependent_count: u32::try_from(summary.dependent_count).unwrap_or(u32::MAX),
+        utilisation: utilisation.into_iter().map(utilisation_summary).collect(),
+    }
+}
+
+pub(super) fn utilisation(measured: MeasuredUtilisation) -> wire::UtilisationBucket {
+    let bucket = measured.bucket;
+    wire::UtilisationBucket {
+        start_time: Some(timestamp(bucket.start_ms())),
+        kind: words::UtilisationKind::from(bucket.kind()).into(),
+        average: bucket.average(),
+        maximum: bucket.maximum(),
+        sample_count: bucket.sample_count(),
+        source: words::Source::from(measured.source).into(),
+    }
+}
+
+pub(super) fn utilisation_summary(summary: UtilisationSummary) -> wire::UtilisationSummary {
+    wire::UtilisationSummary {
+        kind: words::UtilisationKind::from(summary.kind).into(),
+        average_p50: summary.average_p50,
+        average_p95: summary.average_p95,
+        maximum: summary.maximum,
+        newest_average: summary.newest.average(),
+        newest_time: Some(timestamp(summary.newest.start_ms())),
+        bucket_count: row_count(summary.bucket_count),
     }
 }
 
@@ -133,6 +158,7 @@ pub(super) fn change(change: Change) -> wire::StreamChangesResponse {
         ChangeKind::Topology => wire::ChangeKind::Topology,
         ChangeKind::Sli => wire::ChangeKind::Sli,
         ChangeKind::Incident => wire::ChangeKind::Incident,
+        ChangeKind::Utilisation => wire::ChangeKind::Utilisation,
     };
     wire::StreamChangesResponse {
         sequence: change.sequence,

@@ -90,6 +90,9 @@ pub(crate) enum Command {
         #[arg(long)]
         service_id: Option<String>,
     },
+    /// Shows how the synchronisation with the service catalogue stands.
+    #[command(after_help = "Example:\n  attain catalogue")]
+    Catalogue,
     /// Shows which SLOs a service can attain, and why.
     #[command(after_help = "Example:\n  attain recommend checkout-service --window-days 28")]
     Recommend {
@@ -287,6 +290,7 @@ impl Command {
                     .with("page_token", page_token)
             }
             Self::Incidents { service_id } => Request::get("/api/v1/incidents").with("service_id", service_id),
+            Self::Catalogue => Request::get("/api/v1/catalogue"),
             Self::Recommend { service_id, window_days } => {
                 Request::get(service(&service_id, "/slo-recommendations")).with("window_days", window_days)
             }

@@ -10,7 +10,7 @@ use attain_vocabulary::{
 use prost::Message;
 
 use crate::Error;
-use crate::domain::{DependencyTerms, Entity, Incident};
+use crate::domain::{CatalogueWords, DependencyTerms, Entity, Incident};
 
 #[derive(Clone, PartialEq, Message)]
 struct EntityRecord {
@@ -30,6 +30,26 @@ struct EntityRecord {
     published_availability: Option<f64>,
     #[prost(uint32, repeated, tag = "8")]
     sources: Vec<u32>,
+    #[prost(message, optional, tag = "9")]
+    catalogue: Option<CatalogueWordsRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CatalogueWordsRecord {
+    #[prost(string, tag = "1")]
+    reference: String,
+    #[prost(string, optional, tag = "2")]
+    display_name: Option<String>,
+    #[prost(uint32, optional, tag = "3")]
+    kind: Option<u32>,
+    #[prost(uint32, optional, tag = "4")]
+    tier: Option<u32>,
+    #[prost(string, optional, tag = "5")]
+    owner: Option<String>,
+    #[prost(string, optional, tag = "6")]
+    system: Option<String>,
+    #[prost(string, optional, tag = "7")]
+    lifecycle: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -104,6 +124,7 @@ pub(super) fn encode_entity(entity: &Entity) -> Vec<u8> {
         region: entity.region.clone(),
         published_availability: entity.published_availability.map(Ratio::get),
         sources: entity.sources.iter().map(|source| source_number(*source) as u32).collect(),
+        catalogue: entity.catalogue.as_ref().map(catalogue_record),
     };
     record.encode_to_vec()
 }
@@ -122,6 +143,31 @@ pub(super) fn decode_entity(id: &str, bytes: &[u8], request_count: u64) -> Resul
         published_availability: ratio(record.published_availability)?,
         sources: sources.collect::<Result<BTreeSet<Source>, Error>>()?,
         request_count,
+        catalogue: record.catalogue.map(catalogue_words).transpose()?,
+    })
+}
+
+fn catalogue_record(words: &CatalogueWords) -> CatalogueWordsRecord {
+    CatalogueWordsRecord {
+        reference: words.reference.clone(),
+        display_name: words.display_name.clone(),
+        kind: words.kind.map(kind_number),
+        tier: words.tier.map(tier_number),
+        owner: words.owner.clone(),
+        system: words.system.clone(),
+        lifecycle: words.lifecycle.clone(),
+    }
+}
+
+fn catalogue_words(record: CatalogueWordsRecord) -> Result<CatalogueWords, Error> {
+    Ok(CatalogueWords {
+        reference: record.reference,
+        display_name: record.display_name,
+        kind: record.kind.map(kind).transpose()?,
+        tier: record.tier.map(tier).transpose()?,
+        owner: record.owner,
+        system: record.system,
+        lifecycle: record.lifecycle,
     })
 }
 

@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
+use crate::catalogue::CatalogueStatus;
 use crate::domain::optional_text;
 use crate::intake::{DependencyRows, keep_buckets, keep_dependencies, keep_incidents, keep_utilisation};
 use crate::reading::{HistoryChunk, HistoryQuestion, follow_changes, stream_history, utilisation_summaries};
@@ -56,6 +57,7 @@ pub(crate) fn classify(path: &str) -> Class {
 pub(crate) struct Transport {
     store: Store,
     config: Arc<Config>,
+    catalogue: CatalogueStatus,
     clock: Clock,
     shutdown: Shutdown,
     histories: Arc<Semaphore>,
@@ -65,11 +67,12 @@ impl Transport {
     pub(crate) fn service(
         store: Store,
         config: Arc<Config>,
+        catalogue: CatalogueStatus,
         clock: Clock,
         shutdown: Shutdown,
     ) -> IngestionServiceServer<Self> {
         let histories = Arc::new(Semaphore::new(config.history_streams_max));
-        IngestionServiceServer::new(Self { store, config, clock, shutdown, histories })
+        IngestionServiceServer::new(Self { store, config, catalogue, clock, shutdown, histories })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
             .accept_compressed(CompressionEncoding::Gzip)
@@ -259,6 +262,15 @@ impl IngestionService for Transport {
         }
         let incidents = found.into_iter().map(encode::incident).collect();
         Ok(Response::new(wire::ListIncidentsResponse { incidents, next_page_token }))
+    }
+
+    async fn get_catalogue_status(
+        &self,
+        request: Request<wire::GetCatalogueStatusRequest>,
+    ) -> Result<Response<wire::GetCatalogueStatusResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let applied = self.store.applied_sweep(&tenant).await?;
+        Ok(Response::new(encode::catalogue_status(self.catalogue.attempt(&tenant), applied)))
     }
 
     type StreamSliHistoryStream = Outgoing<wire::StreamSliHistoryResponse>;

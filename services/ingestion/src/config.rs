@@ -6,6 +6,7 @@ use attain_runtime::Error;
 use attain_runtime::admission::Limits;
 use serde::Deserialize;
 
+use crate::catalogue::CatalogueConfig;
 use crate::domain::BucketLimits;
 use crate::storage::Capacity;
 
@@ -70,6 +71,8 @@ pub struct Config {
     pub exemplar_days: u32,
     /// A Prometheus-compatible server to read from; none by default.
     pub prometheus: Option<PrometheusConfig>,
+    /// A Backstage catalogue to follow; none by default.
+    pub catalogue: Option<CatalogueConfig>,
 }
 
 /// A Prometheus-compatible server to read SLI buckets from.
@@ -136,6 +139,7 @@ impl Default for Config {
             point_attribute_bytes_max: 4_096,
             exemplar_days: 90,
             prometheus: None,
+            catalogue: None,
         }
     }
 }
@@ -180,6 +184,9 @@ impl Config {
         }
         if self.trace_max_seconds < self.trace_idle_seconds {
             return refuse("trace_max_seconds", "is at least trace_idle_seconds");
+        }
+        if let Some(catalogue) = &self.catalogue {
+            catalogue.validate()?;
         }
         match &self.prometheus {
             None => Ok(()),
@@ -253,6 +260,7 @@ mod tests {
     fn what_cannot_be_right_is_named() {
         let url = "ingestion.prometheus.url=ftp://x";
         let file = "ingestion.prometheus.mapping_file=nowhere.toml";
+        let catalogue = "ingestion.catalogue.url=https://backstage.example.com";
         for (overrides, named) in [
             (vec!["ingestion.database_url=mysql://x"], "ingestion.database_url"),
             (vec!["ingestion.buckets_per_request_max=0"], "ingestion.buckets_per_request_max"),
@@ -264,9 +272,29 @@ mod tests {
             (vec![url], "mapping_file"),
             (vec![url, file], "ingestion.prometheus.url"),
             (vec!["ingestion.prometheus.url=http://x:9090", file], "ingestion.prometheus.mapping_file"),
+            (vec!["ingestion.catalogue.interval_seconds=60"], "url"),
+            (vec!["ingestion.catalogue.url=http://me:secret@x"], "ingestion.catalogue.url"),
+            (vec![catalogue, "ingestion.catalogue.token_file=nowhere"], "ingestion.catalogue.token_file"),
+            (vec![catalogue, "ingestion.catalogue.gone_share_max=1.5"], "ingestion.catalogue.gone_share_max"),
+            (vec![catalogue, "ingestion.catalogue.page_size=0"], "ingestion.catalogue.page_size"),
+            (vec![catalogue, "ingestion.catalogue.tenant=a b"], "ingestion.catalogue.tenant"),
+            (vec![catalogue, "ingestion.catalogue.naming=short"], "naming"),
         ] {
             let error = read(&overrides).expect_err(named).to_string();
             assert!(error.contains(named), "{overrides:?}: {error}");
+            assert!(!error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_catalogue_needs_only_its_address_and_its_token_is_not_shown() {
+        let config = read(&[
+            "ingestion.catalogue.url=https://backstage.example.com",
+            "ingestion.catalogue.token=a-canary",
+            "ingestion.catalogue.kinds={neo4j=datastore}",
+        ])
+        .expect("valid");
+        assert!(!format!("{config:?}").contains("a-canary"));
+        assert_eq!(config.catalogue.expect("there").kinds.len(), 1);
     }
 }

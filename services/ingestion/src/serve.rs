@@ -10,7 +10,7 @@ use tonic::service::Routes;
 
 use crate::storage::Store;
 use crate::transport::{SERVICE_NAME, Transport, classify};
-use crate::{Config, Error, otlp, prometheus};
+use crate::{Config, Error, catalogue, otlp, prometheus};
 
 /// How often it is looked whether storage still answers.
 const STORAGE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -41,6 +41,7 @@ pub async fn serve(config: Config, listeners: Listeners, clock: Clock, shutdown:
     let watch = tokio::spawn(watch_storage(store.clone(), storage));
 
     let following = prometheus::follow(&config, &store, &readiness, &clock, &shutdown)?;
+    let (catalogue, following_catalogue) = catalogue::follow(&config, &store, &readiness, &clock, &shutdown)?;
     let receiving = otlp::serve(
         Arc::clone(&config),
         store.clone(),
@@ -50,7 +51,7 @@ pub async fn serve(config: Config, listeners: Listeners, clock: Clock, shutdown:
         shutdown.clone(),
     );
 
-    let service = Transport::service(store.clone(), Arc::clone(&config), clock, shutdown.clone());
+    let service = Transport::service(store.clone(), Arc::clone(&config), catalogue, clock, shutdown.clone());
     let member = Member {
         readiness,
         service_names: &[SERVICE_NAME],
@@ -62,7 +63,7 @@ pub async fn serve(config: Config, listeners: Listeners, clock: Clock, shutdown:
     // One that fails by itself ends both.
     let serving = async { member.serve(Routes::new(service), shutdown).await.map_err(Error::from) };
     let result = futures::future::try_join(serving, receiving).await.map(drop);
-    if let Some(following) = following {
+    for following in [following, following_catalogue].into_iter().flatten() {
         following.abort();
     }
     watch.abort();

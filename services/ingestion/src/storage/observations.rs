@@ -69,6 +69,9 @@ impl Write {
         let mut buckets = batch.buckets;
         buckets.retain(|observed| !ignored.contains(&observed.service));
         self.apply_buckets(buckets).await?;
+        let mut utilisation = batch.utilisation;
+        utilisation.retain(|observed| !ignored.contains(&observed.service));
+        self.apply_utilisation(utilisation).await?;
         let mut exemplars = batch.exemplars;
         exemplars.retain(|exemplar| !ignored.contains(&exemplar.service));
         self.keep_exemplars(exemplars).await
@@ -161,6 +164,9 @@ fn seen_in(batch: &ObservationBatch) -> BTreeMap<EntityId, Seen> {
         }
     }
     for observed in &batch.buckets {
+        seen.entry(observed.service.clone()).or_default().sources.insert(observed.source);
+    }
+    for observed in &batch.utilisation {
         seen.entry(observed.service.clone()).or_default().sources.insert(observed.source);
     }
     seen

@@ -33,6 +33,7 @@ mod series;
 mod settler;
 mod span;
 mod tally;
+mod utilisation;
 
 #[cfg(test)]
 mod trace_tests;

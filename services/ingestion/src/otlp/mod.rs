@@ -20,6 +20,7 @@
 mod assembler;
 mod conventions;
 mod counts;
+mod door;
 mod join;
 mod log;
 mod points;
@@ -48,6 +49,7 @@ use tonic::service::Routes;
 
 use crate::storage::Store;
 use crate::{Config, Error};
+pub(crate) use door::TraceDoor;
 use assembler::Patience;
 use counts::Counts;
 use log::SpanLog;
@@ -68,13 +70,14 @@ const SERVICE_NAMES: &[&str] =
 ///
 /// # Errors
 /// Where the transport fails by itself.
-pub async fn serve(
+pub(crate) async fn serve(
     config: Arc<Config>,
     store: Store,
     listener: TcpListener,
     readiness: Readiness,
     clock: Clock,
     shutdown: Shutdown,
+    door: TraceDoor,
 ) -> Result<(), Error> {
     let counts = Arc::new(Counts::default());
     let backlog = Arc::new(Backlog::default());
@@ -89,6 +92,7 @@ pub async fn serve(
 
     let log = SpanLog::start(store.clone(), clock.clone(), backlog, config.span_log_bytes_max);
     let traces = TraceReceiver { config: Arc::clone(&config), clock: clock.clone(), log, counts: Arc::clone(&counts) };
+    door.open(traces.clone());
     let metrics = MetricsReceiver { config: Arc::clone(&config), clock, store, counts };
     let member = Member {
         readiness,

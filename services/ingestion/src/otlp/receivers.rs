@@ -30,6 +30,7 @@ use crate::domain::{BucketMode, ObservationBatch, ObservedBucket};
 use crate::storage::{CounterStates, Store};
 
 /// Takes spans: durable before it answers, settled later.
+#[derive(Debug, Clone)]
 pub(super) struct TraceReceiver {
     pub(super) config: Arc<Config>,
     pub(super) clock: Clock,

@@ -31,6 +31,7 @@ mod buckets;
 mod changes;
 mod dependencies;
 mod entities;
+mod incident_record;
 mod incidents;
 mod observations;
 mod record;
@@ -40,6 +41,8 @@ mod write;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod contract_incidents;
 #[cfg(test)]
 mod contract_observations;
 #[cfg(test)]
@@ -56,7 +59,7 @@ pub use buckets::{BucketSpan, SliPage};
 pub use changes::{Change, ChangeHead, ChangeKind};
 pub use dependencies::{DeclaredEdge, Topology};
 pub use entities::DataSummary;
-pub use incidents::IncidentPosition;
+pub use incidents::{IncidentNews, IncidentPosition};
 pub use observations::CounterStates;
 pub use spans::{PendingSpans, SpanLogSize};
 

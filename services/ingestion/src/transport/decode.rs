@@ -9,7 +9,8 @@ use attain_vocabulary::{EntityId, InvalidValue, Ratio};
 
 use crate::Error;
 use crate::domain::{
-    BucketDraft, DependencyKey, DependencyTerms, EntityDeclaration, IncidentDraft, Latency, optional_text,
+    BucketDraft, DependencyKey, DependencyTerms, EntityDeclaration, IncidentDraft, IncidentKind, Latency,
+    optional_text,
 };
 use crate::intake::ServiceRow;
 use crate::storage::{BucketSpan, DeclaredEdge};
@@ -93,7 +94,20 @@ pub(super) fn incident_draft(row: wire::Incident) -> Result<IncidentDraft, Inval
         summary: row.summary,
         excluded: row.excluded,
         exclusion_reason: row.exclusion_reason,
+        kind: incident_kind(row.kind)?,
+        priority: row.priority,
+        origin: None,
     })
+}
+
+fn incident_kind(number: i32) -> Result<IncidentKind, InvalidValue> {
+    match wire::IncidentKind::try_from(number) {
+        Ok(wire::IncidentKind::Unspecified | wire::IncidentKind::Incident) => Ok(IncidentKind::Incident),
+        Ok(wire::IncidentKind::Maintenance) => Ok(IncidentKind::Maintenance),
+        Err(_) => {
+            Err(InvalidValue::new("kind", "unknown_value", format!("{number} is no value that this version knows")))
+        }
+    }
 }
 
 /// A span of time whose ends may be left open.

@@ -7,7 +7,7 @@ use attain_proto::ingestion::v1 as wire;
 use attain_proto::vocabulary::v1 as words;
 use attain_vocabulary::{BUCKET_MS, Ratio, Source};
 
-use crate::domain::{Dependency, Entity, Incident, MergedBucket};
+use crate::domain::{Dependency, Entity, Incident, IncidentKind, MergedBucket};
 use crate::intake::Refused;
 use crate::storage::{Change, ChangeHead, ChangeKind, DataSummary};
 
@@ -49,17 +49,29 @@ pub(super) fn dependency(dependency: Dependency) -> words::Dependency {
 }
 
 pub(super) fn incident(incident: Incident) -> wire::Incident {
+    let (excluded, exclusion_reason) = incident.exclusion();
+    let kind = match incident.kind {
+        IncidentKind::Incident => wire::IncidentKind::Incident,
+        IncidentKind::Maintenance => wire::IncidentKind::Maintenance,
+    };
     wire::Incident {
+        service_ids: incident.hurt().iter().map(ToString::to_string).collect(),
+        end_time: incident.ended_ms().map(timestamp),
+        excluded,
+        exclusion_reason: exclusion_reason.unwrap_or_default().to_owned(),
+        kind: kind.into(),
+        exclusion_by: incident.decision.as_ref().map(|decision| decision.by.clone()).unwrap_or_default(),
+        exclusion_time: incident.decision.as_ref().map(|decision| timestamp(decision.time_ms)),
+        services_by: incident.link.as_ref().map(|link| link.by.clone()).unwrap_or_default(),
+        services_time: incident.link.as_ref().map(|link| timestamp(link.time_ms)),
         id: incident.id,
         title: incident.title,
-        service_ids: incident.services.into_iter().map(Into::into).collect(),
         cause_service_id: incident.cause.map(Into::into).unwrap_or_default(),
         start_time: Some(timestamp(incident.start_ms)),
-        end_time: incident.end_ms.map(timestamp),
         severity_ratio: incident.severity.map(Ratio::get),
         summary: incident.summary.unwrap_or_default(),
-        excluded: incident.excluded,
-        exclusion_reason: incident.exclusion_reason.unwrap_or_default(),
+        origin: incident.origin.unwrap_or_default(),
+        priority: incident.priority.unwrap_or_default(),
     }
 }
 

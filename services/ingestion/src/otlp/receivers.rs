@@ -45,19 +45,30 @@ impl TraceService for TraceReceiver {
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let context = CallContext::read(request.metadata(), call_timeout())?;
+        let partial_success = self.accept(context, request.into_inner()).await?;
+        Ok(Response::new(ExportTraceServiceResponse { partial_success }))
+    }
+}
+
+impl TraceReceiver {
+    /// Takes an export, whichever transport brought it; when it returns, what was not refused is durable.
+    pub(super) async fn accept(
+        &self,
+        context: CallContext,
+        request: ExportTraceServiceRequest,
+    ) -> Result<Option<ExportTracePartialSuccess>, Status> {
         if let Err(refusal) = self.log.refuse_when_full() {
             self.counts.exports_refused_full.add(1);
             return Err(refusal);
         }
-        let reduced = reduce(request.get_ref(), self.config.bucket_limits(self.clock.now_ms()));
+        let reduced = reduce(&request, self.config.bucket_limits(self.clock.now_ms()));
         if !reduced.payload.is_empty() {
             self.log.append(context.tenant, reduced.payload).await?;
         }
         self.counts.spans_accepted.add(reduced.kept_count);
         self.counts.spans_rejected.add(reduced.rejected.count());
-        let partial_success = partial(&reduced.rejected)
-            .map(|(rejected_spans, error_message)| ExportTracePartialSuccess { rejected_spans, error_message });
-        Ok(Response::new(ExportTraceServiceResponse { partial_success }))
+        Ok(partial(&reduced.rejected)
+            .map(|(rejected_spans, error_message)| ExportTracePartialSuccess { rejected_spans, error_message }))
     }
 }
 
@@ -76,21 +87,31 @@ impl MetricsService for MetricsReceiver {
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
         let context = CallContext::read(request.metadata(), call_timeout())?;
-        let now_ms = self.clock.now_ms();
-        let points = read_points(request.get_ref(), self.config.bucket_limits(now_ms));
-        if !points.readings.is_empty() {
-            self.count(&context.tenant, points.readings, now_ms).await?;
-        }
-        self.counts.points_ignored.add(points.ignored_count);
-        self.counts.points_rejected.add(points.rejected.count());
-        let partial_success = partial(&points.rejected).map(|(rejected_data_points, error_message)| {
-            ExportMetricsPartialSuccess { rejected_data_points, error_message }
-        });
+        let partial_success = self.accept(context, request.into_inner()).await?;
         Ok(Response::new(ExportMetricsServiceResponse { partial_success }))
     }
 }
 
 impl MetricsReceiver {
+    /// Takes an export, whichever transport brought it; when it returns, what was not refused is durable.
+    pub(super) async fn accept(
+        &self,
+        context: CallContext,
+        request: ExportMetricsServiceRequest,
+    ) -> Result<Option<ExportMetricsPartialSuccess>, Status> {
+        let now_ms = self.clock.now_ms();
+        let points = read_points(&request, self.config.bucket_limits(now_ms));
+        if !points.readings.is_empty() {
+            self.count(&context.tenant, points.readings, now_ms).await?;
+        }
+        self.counts.points_ignored.add(points.ignored_count);
+        self.counts.points_rejected.add(points.rejected.count());
+        Ok(partial(&points.rejected).map(|(rejected_data_points, error_message)| ExportMetricsPartialSuccess {
+            rejected_data_points,
+            error_message,
+        }))
+    }
+
     /// Counts points and moves the states of their series on, in one transaction.
     async fn count(&self, tenant: &TenantId, readings: Vec<Reading>, now_ms: UnixMillis) -> Result<(), Status> {
         let day = series::day(now_ms);

@@ -8,6 +8,7 @@ use attain_runtime::serve::Member;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
+use crate::imports::Importer;
 use crate::storage::Store;
 use crate::transport::{SERVICE_NAME, Transport, classify};
 use crate::{Config, Error, otlp, prometheus};
@@ -36,6 +37,7 @@ pub async fn serve(
     let watch = tokio::spawn(watch_storage(store.clone(), storage));
 
     let following = prometheus::follow(&config, &store, &readiness, &clock, &shutdown)?;
+    let traces = otlp::TraceDoor::default();
     let receiving = otlp::serve(
         Arc::clone(&config),
         store.clone(),
@@ -43,9 +45,11 @@ pub async fn serve(
         readiness.clone(),
         clock.clone(),
         shutdown.clone(),
+        traces.clone(),
     );
 
-    let service = Transport::service(store.clone(), Arc::clone(&config), clock, shutdown.clone());
+    let importer = Importer::new(store.clone(), Arc::clone(&config), traces)?;
+    let service = Transport::service(store.clone(), Arc::clone(&config), importer, clock, shutdown.clone());
     let member = Member {
         readiness,
         service_names: &[SERVICE_NAME],

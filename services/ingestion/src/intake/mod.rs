@@ -2,12 +2,14 @@
 //! kept in one transaction.
 
 mod buckets;
+mod decisions;
 mod dependencies;
 mod incidents;
 
 use attain_vocabulary::InvalidValue;
 
 pub(crate) use buckets::keep_buckets;
+pub(crate) use decisions::{decide_exclusion, delete_window, end_window, link_services, put_window};
 pub(crate) use dependencies::{DependencyRows, ServiceRow, keep_dependencies};
 pub(crate) use incidents::keep_incidents;
 

@@ -4,7 +4,6 @@ use std::sync::{Arc, OnceLock};
 
 use attain_runtime::context::CallContext;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::TraceService as _;
 use tonic::Status;
 
 use super::receivers::TraceReceiver;
@@ -30,9 +29,8 @@ impl TraceDoor {
         spans: ExportTraceServiceRequest,
     ) -> Result<Option<(usize, String)>, Status> {
         let receiver = self.0.get().ok_or_else(|| Status::unavailable("the receiver of spans is starting; try again"))?;
-        let answer = receiver.export(context.request(spans)).await?.into_inner();
-        Ok(answer.partial_success.map(|partial| {
-            (usize::try_from(partial.rejected_spans).unwrap_or(usize::MAX), partial.error_message)
-        }))
+        let partial = receiver.accept(context.clone(), spans).await?;
+        Ok(partial
+            .map(|partial| (usize::try_from(partial.rejected_spans).unwrap_or(usize::MAX), partial.error_message)))
     }
 }

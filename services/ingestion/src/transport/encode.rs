@@ -8,6 +8,7 @@ use attain_proto::vocabulary::v1 as words;
 use attain_vocabulary::{BUCKET_MS, Ratio, Source};
 
 use crate::domain::{Dependency, Entity, Incident, IncidentKind, MergedBucket};
+use crate::imports::{Complaint, Imported};
 use crate::intake::Refused;
 use crate::storage::{Change, ChangeHead, ChangeKind, DataSummary};
 
@@ -72,6 +73,26 @@ pub(super) fn incident(incident: Incident) -> wire::Incident {
         summary: incident.summary.unwrap_or_default(),
         origin: incident.origin.unwrap_or_default(),
         priority: incident.priority.unwrap_or_default(),
+    }
+}
+
+pub(super) fn imported(imported: Imported) -> wire::ImportDocumentResponse {
+    wire::ImportDocumentResponse {
+        accepted_incident_count: row_count(imported.incident_count),
+        accepted_dependency_count: row_count(imported.dependency_count),
+        accepted_span_count: imported.span_count as u64,
+        ignored_count: row_count(imported.ignored_count),
+        rejected: imported.rejected.into_iter().map(complaint).collect(),
+        warnings: imported.warnings.into_iter().map(complaint).collect(),
+    }
+}
+
+fn complaint(complaint: Complaint) -> words::Rejection {
+    words::Rejection {
+        index: row_count(complaint.index),
+        pointer: complaint.pointer,
+        code: complaint.code.to_owned(),
+        reason: complaint.reason,
     }
 }
 

@@ -18,11 +18,6 @@ use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
 
-/// Members take in and let go of many small values on many threads, where the C library's allocator costs a fifth of the
-/// processor time of a large write, and keeps memory (measured with `load-tests graph`).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     // Every TLS client of the process uses the same provider; a second call would only say that there is one.

@@ -195,8 +195,7 @@ fn text(path: &Path) -> anyhow::Result<String> {
 
 /// Sends all spans; how many were rejected.
 async fn send(ingestion: &Ingestion, rows: &[Row], kinds: &[SpanKind]) -> anyhow::Result<u64> {
-    let mut client =
-        TraceServiceClient::new(Channel::from_shared(ingestion.otlp_address.clone())?.connect().await?);
+    let mut client = TraceServiceClient::new(Channel::from_shared(ingestion.otlp_address.clone())?.connect().await?);
     let progress = ProgressBar::new(rows.len() as u64).with_message("spans sent");
     let mut rejected = 0;
     for (rows, kinds) in rows.chunks(SPANS_PER_EXPORT).zip(kinds.chunks(SPANS_PER_EXPORT)) {

@@ -120,13 +120,15 @@ fn read_graph(text: &str, names: &mut Names) -> anyhow::Result<Edges> {
 }
 
 fn read_metrics(text: &str, names: &mut Names) -> anyhow::Result<Metrics> {
-    let mut records = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes()).into_records();
+    let mut records =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes()).into_records();
     let mut header = || anyhow::Ok(records.next().context("metrics.csv has three header lines")??);
     let (services, metrics, statistics) = (header()?, header()?, header()?);
     let mut columns: BTreeMap<(String, String), usize> = BTreeMap::new();
     let mut of_services = BTreeSet::new();
     for (place, service) in services.iter().enumerate().skip(1) {
-        let metric = format!("{}/{}", metrics.get(place).unwrap_or_default(), statistics.get(place).unwrap_or_default());
+        let metric =
+            format!("{}/{}", metrics.get(place).unwrap_or_default(), statistics.get(place).unwrap_or_default());
         columns.insert((service.to_owned(), metric), place);
         of_services.insert(service.to_owned());
     }
@@ -167,7 +169,8 @@ fn bucket(service: String, start_seconds: i64, cell: impl Fn(&str) -> Option<f64
     let bounds: Option<Vec<f64>> =
         QUANTILES.iter().map(|(name, _)| cell(&format!("latency/{name}")).map(|seconds| seconds * 1000.0)).collect();
     let ascending = |bounds: &Vec<f64>| bounds[0] > 0.0 && bounds.windows(2).all(|pair| pair[0] <= pair[1]);
-    let latency = bounds.filter(|bounds| requests > 0.0 && ascending(bounds)).map(|bounds| histogram(&bounds, requests as u64));
+    let latency =
+        bounds.filter(|bounds| requests > 0.0 && ascending(bounds)).map(|bounds| histogram(&bounds, requests as u64));
     Ok(Bucket { service, start_seconds, valid: requests as u64, bad: bad as u64, latency })
 }
 

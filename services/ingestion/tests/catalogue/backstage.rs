@@ -167,8 +167,12 @@ impl Backstage {
         let (status, reply) = match script.mishaps.get(&index) {
             Some(Mishap::Silence) => (0, None),
             Some(Mishap::CutOff) => (200, Some((head(200, "", body.len()), body[..body.len() / 2].to_owned()))),
-            Some(Mishap::Answer(status, more, body)) => (*status, Some((head(*status, more, body.len()), body.clone()))),
-            None if sent.as_ref() == Some(&etag) => (304, Some((head(304, &format!("ETag: {etag}\r\n"), 0), String::new()))),
+            Some(Mishap::Answer(status, more, body)) => {
+                (*status, Some((head(*status, more, body.len()), body.clone())))
+            }
+            None if sent.as_ref() == Some(&etag) => {
+                (304, Some((head(304, &format!("ETag: {etag}\r\n"), 0), String::new())))
+            }
             None => (200, Some((head(200, &format!("ETag: {etag}\r\n"), body.len()), body))),
         };
         script.asked.push(Asked { page: index, conditional: sent.is_some(), status });
@@ -200,7 +204,9 @@ fn check(url: &reqwest::Url) -> Result<(), String> {
 }
 
 fn head(status: u16, more: &str, length: usize) -> String {
-    format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n{more}content-length: {length}\r\nconnection: close\r\n\r\n")
+    format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n{more}content-length: {length}\r\nconnection: close\r\n\r\n"
+    )
 }
 
 /// A page of nothing.

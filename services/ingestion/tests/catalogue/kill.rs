@@ -69,7 +69,11 @@ async fn a_kill_at_any_moment_leaves_one_sweep_or_the_other() {
         let url = format!("{}?mode=ro", sqlite(folder.path()));
         let found = stored_edges(&url).await;
         assert!(found == whole[from] || found == whole[to], "{found:?}");
-        if found == whole[from] { before += 1 } else { after += 1 }
+        if found == whole[from] {
+            before += 1
+        } else {
+            after += 1
+        }
         // On with a state that is known.
         backstage.holds(pages([PARCELS, LATER][to]));
         let served = Served::start(folder, settings()).await;

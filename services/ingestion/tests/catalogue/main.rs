@@ -30,7 +30,8 @@ const WITHIN: Duration = Duration::from_secs(30);
 
 /// Settings of a catalogue whose pages are as small as the recorded ones.
 pub(crate) fn catalogue(url: &str, more: Value) -> CatalogueConfig {
-    let mut settings = json!({ "url": url, "token": TOKEN, "interval_seconds": 1, "timeout_seconds": 1, "page_size": 5 });
+    let mut settings =
+        json!({ "url": url, "token": TOKEN, "interval_seconds": 1, "timeout_seconds": 1, "page_size": 5 });
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     serde_json::from_value(settings).unwrap()
 }
@@ -50,8 +51,7 @@ impl Served {
     }
 
     pub(crate) async fn start_on(database_url: &str, folder: TempDir, catalogue: CatalogueConfig) -> Self {
-        let config =
-            Config { database_url: database_url.to_owned(), catalogue: Some(catalogue), ..Config::default() };
+        let config = Config { database_url: database_url.to_owned(), catalogue: Some(catalogue), ..Config::default() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let otlp_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -148,7 +148,8 @@ async fn a_catalogue_is_followed_asked_only_for_what_is_new_and_followed_when_it
     let status = served.status().await;
     assert_eq!((status.entity_count, status.service_count, status.dependency_count), (16, 11, 9));
     let problems: Vec<(&str, u32)> = status.problems.iter().map(|p| (p.code.as_str(), p.count)).collect();
-    let expected = ["api_without_provider", "name_collision", "not_in_catalogue", "tier_unknown", "type_ignored", "type_unknown"];
+    let expected =
+        ["api_without_provider", "name_collision", "not_in_catalogue", "tier_unknown", "type_ignored", "type_unknown"];
     assert_eq!(problems, expected.map(|code| (code, 1)));
 
     // A second sweep is answered by 304 throughout and changes nothing.

@@ -18,6 +18,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where it listens for OTLP/gRPC.
     pub otlp_listen: SocketAddr,
+    /// Where it listens for OTLP/HTTP.
+    pub otlp_http_listen: SocketAddr,
     /// `sqlite:path` or `postgres://…`.
     pub database_url: String,
     /// Most calls in flight.
@@ -57,6 +59,16 @@ pub struct Config {
     pub spans_in_memory_max: usize,
     /// Most bytes of spans that wait in the database; exports are refused above it, to be sent again.
     pub span_log_bytes_max: u64,
+    /// Largest OTLP export, in bytes, compressed or not. SDKs send at most some hundred kilobytes, collectors some megabytes.
+    pub otlp_message_bytes_max: usize,
+    /// Most series of OTLP metrics of one tenant that are followed at a time; those silent for a day make room.
+    pub series_per_tenant_max: usize,
+    /// Most attributes of one OTLP data point.
+    pub point_attributes_max: usize,
+    /// Longest value of an attribute of an OTLP data point, in bytes.
+    pub point_attribute_bytes_max: usize,
+    /// How long exemplars are kept, in days.
+    pub exemplar_days: u32,
     /// A Prometheus-compatible server to read from; none by default.
     pub prometheus: Option<PrometheusConfig>,
     /// A Backstage catalogue to follow; none by default.
@@ -99,8 +111,9 @@ impl Default for Config {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self {
             listen: local(7101),
-            // The port that every OpenTelemetry SDK sends to by default.
+            // The ports that every OpenTelemetry SDK sends to by default.
             otlp_listen: local(4317),
+            otlp_http_listen: local(4318),
             database_url: "sqlite:attain-data/ingestion.db".to_owned(),
             limits: Limits::default(),
             drain_seconds: 10,
@@ -120,6 +133,11 @@ impl Default for Config {
             trace_spans_max: 10_000,
             spans_in_memory_max: 500_000,
             span_log_bytes_max: 1 << 30,
+            otlp_message_bytes_max: 16 * 1024 * 1024,
+            series_per_tenant_max: 200_000,
+            point_attributes_max: 128,
+            point_attribute_bytes_max: 4_096,
+            exemplar_days: 90,
             prometheus: None,
             catalogue: None,
         }
@@ -149,10 +167,17 @@ impl Config {
             ("trace_idle_seconds", self.trace_idle_seconds as usize),
             ("trace_spans_max", self.trace_spans_max),
             ("spans_in_memory_max", self.spans_in_memory_max),
+            ("series_per_tenant_max", self.series_per_tenant_max),
+            ("point_attributes_max", self.point_attributes_max),
+            ("point_attribute_bytes_max", self.point_attribute_bytes_max),
+            ("exemplar_days", self.exemplar_days as usize),
             ("span_log_bytes_max", usize::try_from(self.span_log_bytes_max).unwrap_or(usize::MAX)),
         ];
         if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return refuse(key, "is at least 1");
+        }
+        if !(64 * 1024..=1 << 30).contains(&self.otlp_message_bytes_max) {
+            return refuse("otlp_message_bytes_max", "is 65536 to 1073741824");
         }
         if self.change_poll_ms < 10 {
             return refuse("change_poll_ms", "is at least 10");
@@ -226,7 +251,8 @@ mod tests {
     #[test]
     fn the_defaults_hold() {
         let config = read(&[]).expect("valid");
-        assert_eq!((config.listen.port(), config.otlp_listen.port()), (7101, 4317));
+        let ports = [config.listen.port(), config.otlp_listen.port(), config.otlp_http_listen.port()];
+        assert_eq!(ports, [7101, 4317, 4318]);
         assert_eq!(config.buckets_per_request_max, 100_000);
     }
 
@@ -240,6 +266,8 @@ mod tests {
             (vec!["ingestion.buckets_per_request_max=0"], "ingestion.buckets_per_request_max"),
             (vec!["ingestion.change_poll_ms=1"], "ingestion.change_poll_ms"),
             (vec!["ingestion.trace_idle_seconds=61"], "ingestion.trace_max_seconds"),
+            (vec!["ingestion.otlp_message_bytes_max=100"], "ingestion.otlp_message_bytes_max"),
+            (vec!["ingestion.series_per_tenant_max=0"], "ingestion.series_per_tenant_max"),
             (vec!["ingestion.bukets=1"], "bukets"),
             (vec![url], "mapping_file"),
             (vec![url, file], "ingestion.prometheus.url"),

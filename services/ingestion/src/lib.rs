@@ -1,6 +1,6 @@
 //! Telemetry, dependencies and incidents in; history and topology out. Owner of what was observed.
 //!
-//! **Entry point**: [`serve`], with a [`Config`], two listeners (the mesh's gRPC, OTLP's), a clock and the end.
+//! **Entry point**: [`serve`], with a [`Config`], [`Listeners`] (the mesh's gRPC, OTLP/gRPC, OTLP/HTTP), a clock and the end.
 //!
 //! **How data flows in**: `transport` decodes each row to a checked value or an error that names its field → `intake` parts
 //! good rows from bad ones and applies limits → [`storage`] writes the good ones and their changes in one transaction →
@@ -34,4 +34,4 @@ mod transport;
 pub use catalogue::CatalogueConfig;
 pub use config::{Config, PrometheusConfig};
 pub use error::Error;
-pub use serve::serve;
+pub use serve::{Listeners, serve};

@@ -37,6 +37,7 @@ mod catalogue;
 mod changes;
 mod dependencies;
 mod entities;
+mod exemplars;
 mod incidents;
 mod observations;
 mod record;
@@ -68,6 +69,7 @@ pub use catalogue::{AppliedSweep, CatalogueEntry, CatalogueOutcome, CataloguePro
 pub use changes::{Change, ChangeHead, ChangeKind};
 pub use dependencies::{DeclaredEdge, Topology};
 pub use entities::DataSummary;
+pub use exemplars::ExemplarPosition;
 pub use incidents::IncidentPosition;
 pub use observations::CounterStates;
 pub use spans::{PendingSpans, SpanLogSize};

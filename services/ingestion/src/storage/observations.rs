@@ -71,7 +71,10 @@ impl Write {
         self.apply_buckets(buckets).await?;
         let mut utilisation = batch.utilisation;
         utilisation.retain(|observed| !ignored.contains(&observed.service));
-        self.apply_utilisation(utilisation).await
+        self.apply_utilisation(utilisation).await?;
+        let mut exemplars = batch.exemplars;
+        exemplars.retain(|exemplar| !ignored.contains(&exemplar.service));
+        self.keep_exemplars(exemplars).await
     }
 
     async fn counter_states(&mut self, keys: &[String]) -> Result<CounterStates, Error> {

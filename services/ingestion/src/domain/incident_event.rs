@@ -119,7 +119,8 @@ fn newest<T: Clone + Ord>(kept: &mut T, said_ms: &mut Option<UnixMillis>, told: 
 
 /// A pager's text in bounds, secrets taken out before it is cut, so that no half of one stays.
 fn kept(text: &str, chars_max: usize) -> Option<String> {
-    let plain: String = text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\r' | '\t') { ' ' } else { c }).collect();
+    let plain: String =
+        text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\r' | '\t') { ' ' } else { c }).collect();
     let cut: String = redacted(plain).trim().chars().take(chars_max).collect();
     Some(cut.trim_end().to_owned()).filter(|text| !text.is_empty())
 }
@@ -174,7 +175,15 @@ mod tests {
     fn arbitrary_event() -> impl Strategy<Value = IncidentEvent> {
         let text = || prop::option::of("[ab]{1,2}");
         let services = prop::option::of(prop::collection::btree_set("[ab]", 0..3));
-        (0i64..4, text(), services, prop::option::of(0i64..4), prop::option::of(prop::option::of(0i64..4)), text(), text())
+        (
+            0i64..4,
+            text(),
+            services,
+            prop::option::of(0i64..4),
+            prop::option::of(prop::option::of(0i64..4)),
+            text(),
+            text(),
+        )
             .prop_map(|(time_ms, title, services, start_ms, end_ms, priority, summary)| IncidentEvent {
                 title,
                 services: services.map(|names| names.iter().map(|n| EntityId::new("id", n).expect("valid")).collect()),

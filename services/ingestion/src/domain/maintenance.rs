@@ -1,6 +1,6 @@
 use attain_vocabulary::{DAY_MS, InvalidValue, UnixMillis};
 
-use super::incident::{services, redacted, SERVICES_MAX};
+use super::incident::{SERVICES_MAX, redacted, services};
 use super::{Incident, IncidentDraft, IncidentKind, optional_text, required_text};
 
 /// How far ahead work may be planned, in days.
@@ -40,7 +40,11 @@ impl MaintenanceDraft {
             return Err(InvalidValue::new("end_time", "ends_before_start", "the window does not end after it begins"));
         }
         if self.end_ms - self.start_ms > LENGTH_DAYS_MAX * DAY_MS {
-            return Err(InvalidValue::new("end_time", "too_long", format!("a window has at most {LENGTH_DAYS_MAX} days")));
+            return Err(InvalidValue::new(
+                "end_time",
+                "too_long",
+                format!("a window has at most {LENGTH_DAYS_MAX} days"),
+            ));
         }
         if self.service_ids.is_empty() {
             let reason = format!("a window names 1 to {SERVICES_MAX} services");

@@ -77,13 +77,16 @@ fn marked(incident: &Node<'_>, names: &[&str]) -> Option<UnixMillis> {
 
 /// Services by the custom fields that name them.
 fn named(incident: &Node<'_>, service_fields: &[String]) -> Vec<NamedService> {
-    let is_field =
-        |entry: &&Value| entry["custom_field"]["name"].as_str().is_some_and(|n| service_fields.contains(&n.to_lowercase()));
+    let is_field = |entry: &&Value| {
+        entry["custom_field"]["name"].as_str().is_some_and(|n| service_fields.contains(&n.to_lowercase()))
+    };
     let entries = incident.list("custom_field_entries");
-    let values = entries.iter().filter(|entry| is_field(entry)).filter_map(|entry| entry["values"].as_array()).flatten();
+    let values =
+        entries.iter().filter(|entry| is_field(entry)).filter_map(|entry| entry["values"].as_array()).flatten();
     let name_of = |value: &Value| {
         let catalogued = &value["value_catalog_entry"];
-        let texts = [&catalogued["name"], &catalogued["external_id"], &value["value_option"]["value"], &value["value_text"]];
+        let texts =
+            [&catalogued["name"], &catalogued["external_id"], &value["value_option"]["value"], &value["value_text"]];
         let names = texts.into_iter().filter_map(Value::as_str).map(str::to_owned);
         NamedService::known_as(names)
     };

@@ -24,39 +24,65 @@ const OPTIONAL: [&str; 9] = [
 
 pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Contents, InvalidValue> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(delimiter(bytes))
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(bytes);
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(delimiter(bytes)).has_headers(false).flexible(true).from_reader(bytes);
     let mut contents = Contents::default();
     let mut row = csv::ByteRecord::new();
     let more = |reader: &mut csv::Reader<&[u8]>, row: &mut csv::ByteRecord| {
         reader.read_byte_record(row).map_err(|error| InvalidValue::new("document", "malformed_csv", error.to_string()))
     };
     if !more(&mut reader, &mut row)? {
-        return Err(InvalidValue::new("document", "required", "the document is empty; its first line names the columns"));
+        return Err(InvalidValue::new(
+            "document",
+            "required",
+            "the document is empty; its first line names the columns",
+        ));
     }
     let columns = columns(&row, &mut contents)?;
     let latest_ms = reading.limits.now_ms.saturating_add(reading.limits.future_skew_ms);
     let mut read_count = 0;
+    let mut lines = Lines { bytes, counted: 0, line: 1 };
     while more(&mut reader, &mut row)? {
         read_count += 1;
         if read_count > reading.rows_max {
             let reason = format!("more than {} lines a document", reading.rows_max);
             return Err(InvalidValue::new("document", "too_many", reason));
         }
-        let line = row.position().map_or(0, |position| usize::try_from(position.line()).unwrap_or(usize::MAX));
+        let line = lines.of(&row);
         let pointer = format!("/lines/{line}");
         let checked = draft(&columns, &row).and_then(|draft| draft.check(latest_ms));
         match checked {
             Ok(incident) => {
-                contents.incidents.push(Told { news: IncidentNews::Report(incident), named: Vec::new(), index: line, pointer });
+                contents.incidents.push(Told {
+                    news: IncidentNews::Report(incident),
+                    named: Vec::new(),
+                    index: line,
+                    pointer,
+                });
             }
             Err(invalid) => contents.rejected.push(placed(invalid, line)),
         }
     }
     Ok(contents)
+}
+
+/// Counts lines by their ends: the reader's own count is late by one where they end as they do on Windows.
+struct Lines<'a> {
+    bytes: &'a [u8],
+    counted: usize,
+    line: usize,
+}
+
+impl Lines<'_> {
+    /// The line on which a row begins; rows come in their order.
+    fn of(&mut self, row: &csv::ByteRecord) -> usize {
+        let start = row.position().and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(0);
+        let blank = self.bytes.iter().skip(start).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let until = (start + blank).clamp(self.counted, self.bytes.len());
+        self.line += self.bytes[self.counted..until].iter().filter(|byte| **byte == b'\n').count();
+        self.counted = until;
+        self.line
+    }
 }
 
 /// Whichever stands more often in the first line.
@@ -81,7 +107,12 @@ fn columns(row: &csv::ByteRecord, contents: &mut Contents) -> Result<Vec<String>
             return Err(InvalidValue::new("document", "repeated_column", reason));
         }
         if !REQUIRED.iter().chain(&OPTIONAL).any(|known| known == name) {
-            let reason = format!("line 1: the column `{}` is not read; there are {}, {}", shortened(name), REQUIRED.join(", "), OPTIONAL.join(", "));
+            let reason = format!(
+                "line 1: the column `{}` is not read; there are {}, {}",
+                shortened(name),
+                REQUIRED.join(", "),
+                OPTIONAL.join(", ")
+            );
             let pointer = format!("/lines/1/{}", shortened(name));
             contents.warnings.push(Complaint::new(pointer, "unknown_column", reason).at(1));
         }
@@ -96,7 +127,8 @@ fn shortened(name: &str) -> String {
 fn placed(invalid: InvalidValue, line: usize) -> Complaint {
     let column = invalid.field.split('/').next().unwrap_or_default();
     if column.is_empty() {
-        return Complaint::new(format!("/lines/{line}"), invalid.code, format!("line {line}: {}", invalid.reason)).at(line);
+        return Complaint::new(format!("/lines/{line}"), invalid.code, format!("line {line}: {}", invalid.reason))
+            .at(line);
     }
     let reason = format!("line {line}, column {column}: {}", invalid.reason);
     Complaint::new(format!("/lines/{line}/{column}"), invalid.code, reason).at(line)
@@ -109,7 +141,8 @@ fn draft(columns: &[String], row: &csv::ByteRecord) -> Result<IncidentDraft, Inv
     }
     let mut values: BTreeMap<&str, &str> = BTreeMap::new();
     for (column, value) in columns.iter().zip(row) {
-        let text = std::str::from_utf8(value).map_err(|_| InvalidValue::new(column, "invalid_utf8", "the text is no UTF-8"))?;
+        let text = std::str::from_utf8(value)
+            .map_err(|_| InvalidValue::new(column, "invalid_utf8", "the text is no UTF-8"))?;
         values.insert(column, text.trim());
     }
     let text = |column: &str| values.get(column).copied().unwrap_or_default();

@@ -45,8 +45,7 @@ fn edge(row: &Node<'_>) -> Result<CountedEdge, Complaint> {
             Complaint::new(format!("{}/{name}", row.pointer()), "malformed_name", "no letter or digit is in the name")
         })
     };
-    let key = DependencyKey::new(end("parent")?, end("child")?).map_err(|invalid| {
-        Complaint::new(format!("{}/child", row.pointer()), invalid.code, invalid.reason)
-    })?;
+    let key = DependencyKey::new(end("parent")?, end("child")?)
+        .map_err(|invalid| Complaint::new(format!("{}/child", row.pointer()), invalid.code, invalid.reason))?;
     Ok(CountedEdge { key, call_count: row.require("callCount")?.whole()? })
 }

@@ -44,7 +44,8 @@ pub(super) fn read(document: &Value, reading: &Reading) -> Result<Contents, Inva
                 continue;
             }
         };
-        let translator = Translator { processes: processes(trace), services: services(trace), shift_us, limits: reading.limits };
+        let translator =
+            Translator { processes: processes(trace), services: services(trace), shift_us, limits: reading.limits };
         let spans = match spans.elements() {
             Ok(spans) => spans,
             Err(complaint) => {
@@ -120,7 +121,11 @@ impl Translator<'_> {
     fn span(&self, span: &Node<'_>) -> Result<Span, Complaint> {
         let tags = span.list("tags");
         let own_service = service_of(span.value(), &self.processes).ok_or_else(|| {
-            Complaint::new(format!("{}/processID", span.pointer()), "required", "the span has no process with a serviceName")
+            Complaint::new(
+                format!("{}/processID", span.pointer()),
+                "required",
+                "the span has no process with a serviceName",
+            )
         })?;
         let written_trace = span.required_text("traceID")?;
         let (parent, links) = references(span.value(), &written_trace);
@@ -146,7 +151,8 @@ impl Translator<'_> {
     fn times(&self, span: &Node<'_>) -> Result<(u64, u64), Complaint> {
         let start = span.require("startTime")?;
         let late = || start.complain("out_of_range", "no time is that late");
-        let start_us = i64::try_from(start.whole()?).ok().and_then(|us| us.checked_add(self.shift_us)).ok_or_else(late)?;
+        let start_us =
+            i64::try_from(start.whole()?).ok().and_then(|us| us.checked_add(self.shift_us)).ok_or_else(late)?;
         let duration_us = span.get("duration").map_or(Ok(0), |node| node.whole())?;
         let end_us = i64::try_from(duration_us).ok().and_then(|us| start_us.checked_add(us)).ok_or_else(late)?;
         let start_ms = start_us.div_euclid(MICROS_A_MILLI);

@@ -316,7 +316,8 @@ mod tests {
 
     #[test]
     fn spans_of_time_are_named_apart_and_sort_by_their_end() {
-        let keys = [Window(Some((5, 90))), Window(Some((0, 100))), Window(Some((5, 100))), Window(None)].map(Window::key);
+        let keys =
+            [Window(Some((5, 90))), Window(Some((0, 100))), Window(Some((5, 100))), Window(None)].map(Window::key);
         assert!(keys.is_sorted() && keys.windows(2).all(|pair| pair[0] != pair[1]), "{keys:?}");
         let config = Config::default();
         let now_ms = 1_793_491_200_000;
@@ -328,7 +329,9 @@ mod tests {
             (Format::JaegerTraces, (Some(1), Some(now_ms)), "start_time"),
             (Format::Pagerduty, (None, Some(now_ms)), "end_time"),
         ] {
-            let Err(Error::Invalid(invalid)) = window(&config, format, span, now_ms) else { panic!("{format:?} {span:?}") };
+            let Err(Error::Invalid(invalid)) = window(&config, format, span, now_ms) else {
+                panic!("{format:?} {span:?}")
+            };
             assert_eq!(invalid[0].field, field);
         }
     }

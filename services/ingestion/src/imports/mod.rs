@@ -255,9 +255,10 @@ fn events(
     let mut contents = Contents::default();
     for (index, node) in nodes.iter().enumerate() {
         let checked = read(node).and_then(|event| {
-            event.map(|(event, named)| Ok((event.check(latest_ms)?, named))).transpose().map_err(|invalid: InvalidValue| {
-                Complaint::of(invalid, &node.pointer())
-            })
+            event
+                .map(|(event, named)| Ok((event.check(latest_ms)?, named)))
+                .transpose()
+                .map_err(|invalid: InvalidValue| Complaint::of(invalid, &node.pointer()))
         });
         match checked {
             Ok(Some((event, named))) => {

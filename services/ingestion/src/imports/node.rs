@@ -47,7 +47,8 @@ impl<'a> Node<'a> {
         if !self.value.is_object() {
             return Err(self.complain("wrong_type", "an object is expected here"));
         }
-        let missing = || Complaint::new(format!("{}/{name}", self.pointer()), "required", format!("`{name}` is required"));
+        let missing =
+            || Complaint::new(format!("{}/{name}", self.pointer()), "required", format!("`{name}` is required"));
         self.get(name).ok_or_else(missing)
     }
 

@@ -122,7 +122,8 @@ impl ServiceNames {
 
 fn unknown_service(pointer: &str, index: usize, name: &str) -> Complaint {
     let name: String = attain_redaction::redact(name).0.chars().take(128).collect();
-    let reason = format!("no service is known as `{name}`; the incident is kept, and can be linked by hand or by the settings");
+    let reason =
+        format!("no service is known as `{name}`; the incident is kept, and can be linked by hand or by the settings");
     Complaint::new(pointer.to_owned(), "unknown_service", reason).at(index)
 }
 

@@ -48,12 +48,12 @@ impl Signatures {
         let incident_io = match &settings.incident_io {
             None => None,
             Some(webhook) => {
-                let secrets = lines("incident_io", webhook)?.iter().map(|line| decoded(line)).collect::<Result<_, _>>()?;
+                let secrets =
+                    lines("incident_io", webhook)?.iter().map(|line| decoded(line)).collect::<Result<_, _>>()?;
                 Some((secrets, i64::from(webhook.tolerance_seconds) * 1000))
             }
         };
-        let (pagerduty, opsgenie) =
-            (plain("pagerduty", &settings.pagerduty)?, plain("opsgenie", &settings.opsgenie)?);
+        let (pagerduty, opsgenie) = (plain("pagerduty", &settings.pagerduty)?, plain("opsgenie", &settings.opsgenie)?);
         Ok(Self { pagerduty, opsgenie, incident_io })
     }
 
@@ -61,7 +61,13 @@ impl Signatures {
     ///
     /// # Errors
     /// Says what is wrong, where a secret is set for the format and the sender cannot have known it.
-    pub(crate) fn check(&self, format: Format, headers: &Headers, body: &[u8], now_ms: UnixMillis) -> Result<(), &'static str> {
+    pub(crate) fn check(
+        &self,
+        format: Format,
+        headers: &Headers,
+        body: &[u8],
+        now_ms: UnixMillis,
+    ) -> Result<(), &'static str> {
         let header = |name: &str| headers.get(name).map(String::as_str).unwrap_or_default();
         match format {
             Format::Pagerduty => match &self.pagerduty {
@@ -79,7 +85,8 @@ impl Signatures {
                         let standard = header(&format!("webhook-{name}"));
                         if standard.is_empty() { header(&format!("svix-{name}")) } else { standard }
                     };
-                    let sent = Sent { id: either("id"), timestamp: either("timestamp"), signature: either("signature") };
+                    let sent =
+                        Sent { id: either("id"), timestamp: either("timestamp"), signature: either("signature") };
                     standard_webhook(secrets, &sent, body, now_ms, *tolerance_ms)
                 }
             },
@@ -141,7 +148,8 @@ fn standard_webhook(
     now_ms: UnixMillis,
     tolerance_ms: i64,
 ) -> Result<(), &'static str> {
-    let seconds: i64 = sent.timestamp.parse().map_err(|_| "the header webhook-timestamp with seconds since 1970 is required")?;
+    let seconds: i64 =
+        sent.timestamp.parse().map_err(|_| "the header webhook-timestamp with seconds since 1970 is required")?;
     if sent.id.is_empty() {
         return Err("the header webhook-id is required");
     }
@@ -190,7 +198,8 @@ mod tests {
             let named = |name: &str| format!("{prefix}-{name}");
             headers(&[(&named("id"), id), (&named("timestamp"), time), (&named("signature"), signature)])
         };
-        let check = |headers: &Headers, body: &[u8], now_ms| signatures.check(Format::IncidentIo, headers, body, now_ms);
+        let check =
+            |headers: &Headers, body: &[u8], now_ms| signatures.check(Format::IncidentIo, headers, body, now_ms);
         assert_eq!(check(&sent("webhook", good, "1614265330"), BODY, NOW_MS), Ok(()));
         assert_eq!(check(&sent("svix", good, "1614265330"), BODY, NOW_MS + 300_000), Ok(()));
         for (headers, body, now_ms) in [

@@ -44,7 +44,8 @@ pub(crate) async fn link_services(
     link: ServiceLink,
 ) -> Result<Incident, Error> {
     let put = |incident: &mut Incident| {
-        let same = incident.link.as_ref().is_some_and(|known| (&known.services, &known.by) == (&link.services, &link.by));
+        let same =
+            incident.link.as_ref().is_some_and(|known| (&known.services, &known.by) == (&link.services, &link.by));
         if !same {
             incident.link = Some(link);
         }

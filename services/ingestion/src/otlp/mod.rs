@@ -49,9 +49,9 @@ use tonic::service::Routes;
 
 use crate::storage::Store;
 use crate::{Config, Error};
-pub(crate) use door::TraceDoor;
 use assembler::Patience;
 use counts::Counts;
+pub(crate) use door::TraceDoor;
 use log::SpanLog;
 use receivers::{MetricsReceiver, TraceReceiver};
 use settler::{Backlog, Settler};

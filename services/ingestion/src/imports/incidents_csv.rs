@@ -41,13 +41,14 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Contents, InvalidV
     let columns = columns(&row, &mut contents)?;
     let latest_ms = reading.limits.now_ms.saturating_add(reading.limits.future_skew_ms);
     let mut read_count = 0;
+    let mut lines = Lines { bytes, counted: 0, line: 1 };
     while more(&mut reader, &mut row)? {
         read_count += 1;
         if read_count > reading.rows_max {
             let reason = format!("more than {} lines a document", reading.rows_max);
             return Err(InvalidValue::new("document", "too_many", reason));
         }
-        let line = row.position().map_or(0, |position| usize::try_from(position.line()).unwrap_or(usize::MAX));
+        let line = lines.of(&row);
         let pointer = format!("/lines/{line}");
         let checked = draft(&columns, &row).and_then(|draft| draft.check(latest_ms));
         match checked {
@@ -63,6 +64,25 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Contents, InvalidV
         }
     }
     Ok(contents)
+}
+
+/// Counts lines by their ends: the reader's own count is late by one where they end as they do on Windows.
+struct Lines<'a> {
+    bytes: &'a [u8],
+    counted: usize,
+    line: usize,
+}
+
+impl Lines<'_> {
+    /// The line on which a row begins; rows come in their order.
+    fn of(&mut self, row: &csv::ByteRecord) -> usize {
+        let start = row.position().and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(0);
+        let blank = self.bytes.iter().skip(start).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let until = (start + blank).clamp(self.counted, self.bytes.len());
+        self.line += self.bytes[self.counted..until].iter().filter(|byte| **byte == b'\n').count();
+        self.counted = until;
+        self.line
+    }
 }
 
 /// Whichever stands more often in the first line.

@@ -65,6 +65,24 @@ pub(crate) enum Command {
         #[arg(long)]
         page_token: Option<String>,
     },
+    /// Lists traces that show slow and failed requests of a service, newest first.
+    #[command(after_help = "Example:\n  attain exemplars checkout-service --start-time 2026-01-31T00:00:00Z")]
+    Exemplars {
+        /// The service.
+        service_id: String,
+        /// From when (RFC 3339).
+        #[arg(long)]
+        start_time: Option<String>,
+        /// Until when (RFC 3339).
+        #[arg(long)]
+        end_time: Option<String>,
+        /// At most this many.
+        #[arg(long)]
+        page_size: Option<u32>,
+        /// Where the previous page ended.
+        #[arg(long)]
+        page_token: Option<String>,
+    },
     /// Shows how much of its limits a service uses: the last seven days summed up, and buckets, oldest first.
     #[command(after_help = "Example:\n  attain utilisation checkout-service --kind cpu")]
     Utilisation {
@@ -369,6 +387,13 @@ impl Command {
             Self::Metrics { service_id, start_time, page_size, page_token } => {
                 Request::get(service(&service_id, "/metrics"))
                     .with("start_time", start_time)
+                    .with("page_size", page_size)
+                    .with("page_token", page_token)
+            }
+            Self::Exemplars { service_id, start_time, end_time, page_size, page_token } => {
+                Request::get(service(&service_id, "/exemplars"))
+                    .with("start_time", start_time)
+                    .with("end_time", end_time)
                     .with("page_size", page_size)
                     .with("page_token", page_token)
             }

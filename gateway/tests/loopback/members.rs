@@ -266,6 +266,10 @@ impl IngestionService for Ingestion {
         Err(Status::unimplemented("not kept here"))
     }
 
+    async fn list_exemplars(&self, _: Request<ListExemplarsRequest>) -> Answer<ListExemplarsResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
     async fn stream_sli_history(&self, _: Request<StreamSliHistoryRequest>) -> Answer<Self::StreamSliHistoryStream> {
         Err(Status::unimplemented("not kept here"))
     }

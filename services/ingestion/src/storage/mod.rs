@@ -52,6 +52,8 @@ mod contract;
 #[cfg(test)]
 mod contract_catalogue;
 #[cfg(test)]
+mod contract_exemplars;
+#[cfg(test)]
 mod contract_incidents;
 #[cfg(test)]
 mod contract_observations;

@@ -9,7 +9,7 @@ use attain_vocabulary::{BUCKET_MS, Ratio, Source};
 
 use crate::catalogue::Attempt;
 use crate::domain::{
-    Dependency, Entity, Incident, IncidentKind, MeasuredUtilisation, MergedBucket, UtilisationSummary,
+    Dependency, Entity, Exemplar, Incident, IncidentKind, MeasuredUtilisation, MergedBucket, UtilisationSummary,
 };
 use crate::imports::{Complaint, Imported};
 use crate::intake::Refused;
@@ -100,6 +100,16 @@ fn complaint(complaint: Complaint) -> words::Rejection {
         pointer: complaint.pointer,
         code: complaint.code.to_owned(),
         reason: complaint.reason,
+    }
+}
+
+pub(super) fn exemplar(exemplar: &Exemplar) -> wire::Exemplar {
+    wire::Exemplar {
+        trace_id: format!("{:032x}", exemplar.trace_id),
+        span_id: if exemplar.span_id == 0 { String::new() } else { format!("{:016x}", exemplar.span_id) },
+        time: Some(timestamp(exemplar.time_ms)),
+        latency_ms: exemplar.latency_us as f64 / 1_000.0,
+        failed: exemplar.failed,
     }
 }
 

@@ -41,6 +41,7 @@ const QUERY_CHARS_MAX: usize = 200;
 const SERVICES_PAGE: (usize, usize) = (100, 500);
 const BUCKETS_PAGE: (usize, usize) = (288, 2_000);
 const INCIDENTS_PAGE: (usize, usize) = (100, 500);
+const EXEMPLARS_PAGE: (usize, usize) = (100, 500);
 
 type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -333,6 +334,27 @@ impl IngestionService for Transport {
         }
         let incidents = found.into_iter().map(encode::incident).collect();
         Ok(Response::new(wire::ListIncidentsResponse { incidents, next_page_token }))
+    }
+
+    async fn list_exemplars(
+        &self,
+        request: Request<wire::ListExemplarsRequest>,
+    ) -> Result<Response<wire::ListExemplarsResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let request = request.into_inner();
+        let size = cursor::page_size(request.page_size, EXEMPLARS_PAGE.0, EXEMPLARS_PAGE.1)?;
+        let after = cursor::read_exemplar_token(&request.page_token)?;
+        let open_end_ms = self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1);
+        let span = decode::span(request.start_time.as_ref(), request.end_time.as_ref(), open_end_ms)?;
+        let service = self.known(&tenant, &request.service_id).await?;
+        let mut found = self.store.exemplars(&tenant, &service.id, span, after.as_ref(), size + 1).await?;
+        let mut next_page_token = String::new();
+        if found.len() > size {
+            found.truncate(size);
+            next_page_token = found.last().map(cursor::exemplar_token).unwrap_or_default();
+        }
+        let exemplars = found.iter().map(encode::exemplar).collect();
+        Ok(Response::new(wire::ListExemplarsResponse { exemplars, next_page_token }))
     }
 
     async fn get_catalogue_status(

@@ -317,6 +317,13 @@ impl IngestionService for Members {
         Ok(Response::new(stream::iter(chunks).boxed()))
     }
 
+    async fn list_exemplars(
+        &self,
+        _: Request<ingestion::ListExemplarsRequest>,
+    ) -> Result<Response<ingestion::ListExemplarsResponse>, Status> {
+        not_asked()
+    }
+
     async fn ingest_utilisation(
         &self,
         _: Request<ingestion::IngestUtilisationRequest>,

@@ -20,6 +20,7 @@
 mod assembler;
 mod conventions;
 mod counts;
+mod door;
 mod grpc;
 mod http;
 mod increments;
@@ -53,6 +54,7 @@ use crate::storage::Store;
 use crate::{Config, Error};
 use assembler::Patience;
 use counts::Counts;
+pub(crate) use door::TraceDoor;
 use log::SpanLog;
 use receivers::{MetricsReceiver, TraceReceiver};
 use settler::{Backlog, Settler};
@@ -72,13 +74,14 @@ const SERVICE_NAMES: &[&str] =
 ///
 /// # Errors
 /// Where the transport fails by itself.
-pub async fn serve(
+pub(crate) async fn serve(
     config: Arc<Config>,
     store: Store,
     (grpc_listener, http_listener): (TcpListener, TcpListener),
     readiness: Readiness,
     clock: Clock,
     shutdown: Shutdown,
+    door: TraceDoor,
 ) -> Result<(), Error> {
     let counts = Arc::new(Counts::default());
     let backlog = Arc::new(Backlog::default());
@@ -93,6 +96,7 @@ pub async fn serve(
 
     let log = SpanLog::start(store.clone(), clock.clone(), backlog, config.span_log_bytes_max);
     let traces = TraceReceiver { config: Arc::clone(&config), clock: clock.clone(), log, counts: Arc::clone(&counts) };
+    door.open(traces.clone());
     let (store_to_clean, clock_of_cleaning) = (store.clone(), clock.clone());
     let metrics = MetricsReceiver { config: Arc::clone(&config), clock, store, counts: Arc::clone(&counts) };
     let forgetting = tokio::spawn(forget_exemplars(store_to_clean, config.exemplar_days, clock_of_cleaning));

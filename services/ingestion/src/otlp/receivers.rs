@@ -28,6 +28,7 @@ use crate::domain::{BucketMode, ObservationBatch, ObservedUtilisation, Utilisati
 use crate::storage::Store;
 
 /// Takes spans: durable before it answers, settled later.
+#[derive(Debug, Clone)]
 pub(super) struct TraceReceiver {
     pub(super) config: Arc<Config>,
     pub(super) clock: Clock,

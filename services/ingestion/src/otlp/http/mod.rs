@@ -8,6 +8,9 @@ mod door;
 mod json;
 mod reply;
 
+#[cfg(test)]
+mod json_tests;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;

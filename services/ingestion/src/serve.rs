@@ -10,7 +10,7 @@ use tonic::service::Routes;
 
 use crate::storage::Store;
 use crate::transport::{SERVICE_NAME, Transport, classify};
-use crate::{Config, Error, otlp, prometheus};
+use crate::{Config, Error, otlp, prometheus, upkeep};
 
 /// How often it is looked whether storage still answers.
 const STORAGE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -34,6 +34,9 @@ pub async fn serve(
     let store = Store::open(&config.database_url, config.capacity()).await?;
     storage.met(store.dialect_name());
     let watch = tokio::spawn(watch_storage(store.clone(), storage));
+
+    store.close_days_before(config.closed_before_ms(clock.now_ms()));
+    let upkeep = tokio::spawn(upkeep::run(store.clone(), Arc::clone(&config), clock.clone(), shutdown.clone()));
 
     let following = prometheus::follow(&config, &store, &readiness, &clock, &shutdown)?;
     let receiving = otlp::serve(
@@ -61,6 +64,8 @@ pub async fn serve(
         following.abort();
     }
     watch.abort();
+    // Its transaction, if any, ends with it or not at all.
+    upkeep.abort();
     store.close().await;
     result
 }

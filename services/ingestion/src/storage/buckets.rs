@@ -177,7 +177,7 @@ impl Write {
             }
             let mut after = before.clone();
             after.append(&mut by_start(buckets));
-            if after != before {
+            if damaged || after != before {
                 self.forget_rows(&day).await?;
                 self.changed(ChangeKind::Sli, &day.service);
                 put.push((day, pack(&after.into_values().collect::<Vec<_>>())));

@@ -74,7 +74,8 @@ async fn hot_queries_use_their_indexes(store: &Store) {
     let dialect = store.database.dialect();
     let mut connection = store.database.pool().acquire().await.expect("a connection");
     let (explain, before): (_, &[&str]) = match dialect {
-        Dialect::Sqlite => ("EXPLAIN QUERY PLAN", &["ANALYZE"]),
+        // A service never has it analysed: the plan without statistics is the one that counts.
+        Dialect::Sqlite => ("EXPLAIN QUERY PLAN", &[]),
         // The tables are small: without this it would rather read them whole, and rightly so.
         Dialect::Postgres => ("EXPLAIN", &["ANALYZE", "SET enable_seqscan = off", "SET enable_bitmapscan = off"]),
     };

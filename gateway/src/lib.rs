@@ -30,6 +30,7 @@ mod contract;
 mod cycles;
 mod documents;
 mod error;
+mod forward;
 mod identity;
 mod intake;
 mod json;

@@ -1,4 +1,4 @@
-//! OTLP/gRPC in: traces and metrics of any OpenTelemetry SDK or collector.
+//! OTLP in, over gRPC (`grpc`) and HTTP (`http`): traces and metrics of any OpenTelemetry SDK or collector.
 //!
 //! **Traces.** An export is reduced to what joining needs (`reduce`, by the semantic conventions in `conventions`), made
 //! durable in the span log (`log`, several exports a transaction), and acknowledged. The settler reads the log in order,
@@ -20,8 +20,13 @@
 mod assembler;
 mod conventions;
 mod counts;
+mod door;
+mod grpc;
+mod http;
+mod increments;
 mod join;
 mod log;
+mod meaning;
 mod points;
 mod receivers;
 mod reduce;
@@ -29,52 +34,54 @@ mod series;
 mod settler;
 mod span;
 mod tally;
+mod utilisation;
 
 #[cfg(test)]
 mod trace_tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use attain_runtime::Shutdown;
 use attain_runtime::admission::Class;
 use attain_runtime::clock::Clock;
 use attain_runtime::readiness::Readiness;
 use attain_runtime::serve::Member;
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::MetricsServiceServer;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::TraceServiceServer;
+use attain_vocabulary::DAY_MS;
 use tokio::net::TcpListener;
-use tonic::codec::CompressionEncoding;
-use tonic::service::Routes;
 
 use crate::storage::Store;
 use crate::{Config, Error};
 use assembler::Patience;
 use counts::Counts;
+pub(crate) use door::TraceDoor;
 use log::SpanLog;
 use receivers::{MetricsReceiver, TraceReceiver};
 use settler::{Backlog, Settler};
 
-/// Largest export, in bytes before compression. SDKs send at most some hundred kilobytes, collectors some megabytes.
-const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most spans settled in one transaction, those of one trace more: it takes well under a second, and others wait for it.
 const SPANS_PER_SETTLEMENT_MAX: usize = 20_000;
+
+/// How often old exemplars are looked for.
+const FORGET_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// The services that the health of the receiver is reported for.
 const SERVICE_NAMES: &[&str] =
     &["opentelemetry.proto.collector.trace.v1.TraceService", "opentelemetry.proto.collector.metrics.v1.MetricsService"];
 
-/// Receives OTLP/gRPC on `listener` and settles what arrived, until `shutdown`; exports in flight end within the drain
-/// time. What is not settled then is settled after the next start.
+/// Receives OTLP/gRPC on the first listener, OTLP/HTTP on the second, and settles what arrived, until `shutdown`; exports
+/// in flight end within the drain time. What is not settled then is settled after the next start.
 ///
 /// # Errors
 /// Where the transport fails by itself.
-pub async fn serve(
+pub(crate) async fn serve(
     config: Arc<Config>,
     store: Store,
-    listener: TcpListener,
+    (grpc_listener, http_listener): (TcpListener, TcpListener),
     readiness: Readiness,
     clock: Clock,
     shutdown: Shutdown,
+    door: TraceDoor,
 ) -> Result<(), Error> {
     let counts = Arc::new(Counts::default());
     let backlog = Arc::new(Backlog::default());
@@ -89,29 +96,48 @@ pub async fn serve(
 
     let log = SpanLog::start(store.clone(), clock.clone(), backlog, config.span_log_bytes_max);
     let traces = TraceReceiver { config: Arc::clone(&config), clock: clock.clone(), log, counts: Arc::clone(&counts) };
-    let metrics = MetricsReceiver { config: Arc::clone(&config), clock, store, counts };
+    door.open(traces.clone());
+    let (store_to_clean, clock_of_cleaning) = (store.clone(), clock.clone());
+    let metrics = MetricsReceiver { config: Arc::clone(&config), clock, store, counts: Arc::clone(&counts) };
+    let forgetting = tokio::spawn(forget_exemplars(store_to_clean, config.exemplar_days, clock_of_cleaning));
+    let receivers = (Arc::new(traces), Arc::new(metrics));
+    let routes = grpc::routes(receivers.clone(), config.otlp_message_bytes_max, Arc::clone(&counts));
+    let over_http = http::serve(&config, http_listener, receivers, counts, readiness.clone(), shutdown.clone());
     let member = Member {
         readiness,
         service_names: SERVICE_NAMES,
-        listener,
+        listener: grpc_listener,
         limits: config.limits,
         classify: |_| Class::Ingest,
         drain: config.drain(),
     };
-    let result = member.serve(routes(traces, metrics), shutdown).await;
+    let over_grpc = member.serve(routes, shutdown);
+    tokio::pin!(over_http, over_grpc);
+    // HTTP ends with the shutdown only; gRPC that fails by itself ends both.
+    let result = tokio::select! {
+        result = &mut over_grpc => {
+            if result.is_ok() {
+                over_http.await;
+            }
+            result
+        }
+        () = &mut over_http => over_grpc.await,
+    };
     // It ends by itself at the same shutdown; where serving failed alone, the process ends.
     settling.abort();
+    forgetting.abort();
     Ok(result?)
 }
 
-fn routes(traces: TraceReceiver, metrics: MetricsReceiver) -> Routes {
-    let traces = TraceServiceServer::new(traces)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd);
-    let metrics = MetricsServiceServer::new(metrics)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd);
-    Routes::new(traces).add_service(metrics)
+/// Forgets exemplars that are too old, at the start and from time to time.
+async fn forget_exemplars(store: Store, days: u32, clock: Clock) {
+    loop {
+        let before_ms = clock.now_ms().saturating_sub(i64::from(days) * DAY_MS);
+        match store.forget_exemplars(before_ms).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(exemplar.count = count, "old exemplars are forgotten"),
+            Err(error) => tracing::warn!(error = %error, "old exemplars could not be forgotten; trying again later"),
+        }
+        tokio::time::sleep(FORGET_INTERVAL).await;
+    }
 }

@@ -75,8 +75,9 @@ impl Store {
         let mut write = self.begin_write(tenant).await?;
         write
             .update_entities(&services, WhenFull::Refuse, |entity| {
-                // Only a service that nobody told of: a known one is known from where it was.
-                if entity.sources.is_empty() {
+                // Only a service that nobody told of, or only the catalogue, which may forget it: a known one is known
+                // from where it was.
+                if entity.known_from_catalogue_at_most() {
                     entity.observe(Some(EntityKind::Service), 0, &BTreeSet::from([Source::Declared]));
                 }
             })

@@ -21,6 +21,8 @@ pub enum ChangeKind {
     Sli,
     /// Incidents.
     Incident,
+    /// Utilisation.
+    Utilisation,
 }
 
 /// The newest change of one kind of one service.
@@ -60,6 +62,7 @@ impl ChangeKind {
             Self::Topology => 1,
             Self::Sli => 2,
             Self::Incident => 3,
+            Self::Utilisation => 4,
         }
     }
 
@@ -68,6 +71,7 @@ impl ChangeKind {
             1 => Ok(Self::Topology),
             2 => Ok(Self::Sli),
             3 => Ok(Self::Incident),
+            4 => Ok(Self::Utilisation),
             number => Err(Error::Corrupt(format!("{number} is no kind of change"))),
         }
     }
@@ -176,6 +180,8 @@ impl Store {
                 ChangeKind::Topology => head.topology_sequence = sequence,
                 ChangeKind::Sli => head.sli_sequence = sequence,
                 ChangeKind::Incident => head.incident_sequence = sequence,
+                // No estimate rests on it yet.
+                ChangeKind::Utilisation => {}
             }
         }
         // An incident may name a service of which nothing else is known; it is not a known service.

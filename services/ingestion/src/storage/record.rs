@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use attain_vocabulary::{
     DependencyMode, EntityId, EntityKind, InvalidValue, LatencyHistogram, Ratio, Source, TenantId, Tier,
+    UtilisationKind,
 };
 use prost::Message;
 
 use crate::Error;
-use crate::domain::{DependencyTerms, Entity, Incident};
+use crate::domain::{CatalogueWords, DependencyTerms, Entity};
 
 #[derive(Clone, PartialEq, Message)]
 struct EntityRecord {
@@ -29,6 +30,26 @@ struct EntityRecord {
     published_availability: Option<f64>,
     #[prost(uint32, repeated, tag = "8")]
     sources: Vec<u32>,
+    #[prost(message, optional, tag = "9")]
+    catalogue: Option<CatalogueWordsRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CatalogueWordsRecord {
+    #[prost(string, tag = "1")]
+    reference: String,
+    #[prost(string, optional, tag = "2")]
+    display_name: Option<String>,
+    #[prost(uint32, optional, tag = "3")]
+    kind: Option<u32>,
+    #[prost(uint32, optional, tag = "4")]
+    tier: Option<u32>,
+    #[prost(string, optional, tag = "5")]
+    owner: Option<String>,
+    #[prost(string, optional, tag = "6")]
+    system: Option<String>,
+    #[prost(string, optional, tag = "7")]
+    lifecycle: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -51,28 +72,6 @@ struct TermsRecord {
     redundancy_group: Option<String>,
     #[prost(uint32, optional, tag = "9")]
     redundancy_required_count: Option<u32>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct IncidentRecord {
-    #[prost(string, tag = "1")]
-    title: String,
-    #[prost(string, repeated, tag = "2")]
-    services: Vec<String>,
-    #[prost(string, optional, tag = "3")]
-    cause: Option<String>,
-    #[prost(int64, tag = "4")]
-    start_ms: i64,
-    #[prost(int64, optional, tag = "5")]
-    end_ms: Option<i64>,
-    #[prost(double, optional, tag = "6")]
-    severity: Option<f64>,
-    #[prost(string, optional, tag = "7")]
-    summary: Option<String>,
-    #[prost(bool, tag = "8")]
-    excluded: bool,
-    #[prost(string, optional, tag = "9")]
-    exclusion_reason: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -103,6 +102,7 @@ pub(super) fn encode_entity(entity: &Entity) -> Vec<u8> {
         region: entity.region.clone(),
         published_availability: entity.published_availability.map(Ratio::get),
         sources: entity.sources.iter().map(|source| source_number(*source) as u32).collect(),
+        catalogue: entity.catalogue.as_ref().map(catalogue_record),
     };
     record.encode_to_vec()
 }
@@ -121,6 +121,31 @@ pub(super) fn decode_entity(id: &str, bytes: &[u8], request_count: u64) -> Resul
         published_availability: ratio(record.published_availability)?,
         sources: sources.collect::<Result<BTreeSet<Source>, Error>>()?,
         request_count,
+        catalogue: record.catalogue.map(catalogue_words).transpose()?,
+    })
+}
+
+fn catalogue_record(words: &CatalogueWords) -> CatalogueWordsRecord {
+    CatalogueWordsRecord {
+        reference: words.reference.clone(),
+        display_name: words.display_name.clone(),
+        kind: words.kind.map(kind_number),
+        tier: words.tier.map(tier_number),
+        owner: words.owner.clone(),
+        system: words.system.clone(),
+        lifecycle: words.lifecycle.clone(),
+    }
+}
+
+fn catalogue_words(record: CatalogueWordsRecord) -> Result<CatalogueWords, Error> {
+    Ok(CatalogueWords {
+        reference: record.reference,
+        display_name: record.display_name,
+        kind: record.kind.map(kind).transpose()?,
+        tier: record.tier.map(tier).transpose()?,
+        owner: record.owner,
+        system: record.system,
+        lifecycle: record.lifecycle,
     })
 }
 
@@ -151,37 +176,6 @@ pub(super) fn decode_terms(bytes: &[u8]) -> Result<DependencyTerms, Error> {
         protocol: record.protocol,
         redundancy_group: record.redundancy_group,
         redundancy_required_count: record.redundancy_required_count,
-    })
-}
-
-pub(super) fn encode_incident(incident: &Incident) -> Vec<u8> {
-    let record = IncidentRecord {
-        title: incident.title.clone(),
-        services: incident.services.iter().map(ToString::to_string).collect(),
-        cause: incident.cause.as_ref().map(ToString::to_string),
-        start_ms: incident.start_ms,
-        end_ms: incident.end_ms,
-        severity: incident.severity.map(Ratio::get),
-        summary: incident.summary.clone(),
-        excluded: incident.excluded,
-        exclusion_reason: incident.exclusion_reason.clone(),
-    };
-    record.encode_to_vec()
-}
-
-pub(super) fn decode_incident(id: &str, bytes: &[u8]) -> Result<Incident, Error> {
-    let record = IncidentRecord::decode(bytes).map_err(undecodable)?;
-    Ok(Incident {
-        id: id.to_owned(),
-        title: record.title,
-        services: record.services.iter().map(|id| entity_id(id)).collect::<Result<_, _>>()?,
-        cause: record.cause.as_deref().map(entity_id).transpose()?,
-        start_ms: record.start_ms,
-        end_ms: record.end_ms,
-        severity: ratio(record.severity)?,
-        summary: record.summary,
-        excluded: record.excluded,
-        exclusion_reason: record.exclusion_reason,
     })
 }
 
@@ -226,11 +220,11 @@ pub(super) fn invalid(error: InvalidValue) -> Error {
     Error::Corrupt(error.to_string())
 }
 
-fn undecodable(error: prost::DecodeError) -> Error {
+pub(super) fn undecodable(error: prost::DecodeError) -> Error {
     Error::Corrupt(error.to_string())
 }
 
-fn ratio(value: Option<f64>) -> Result<Option<Ratio>, Error> {
+pub(super) fn ratio(value: Option<f64>) -> Result<Option<Ratio>, Error> {
     value.map(|value| Ratio::new("ratio", value)).transpose().map_err(invalid)
 }
 
@@ -251,4 +245,5 @@ macro_rules! numbered {
 numbered!(Source, source_number, source, i64, { Declared = 1, Traces = 2, OtlpMetrics = 3, Prometheus = 4, Catalogue = 5, ServiceGraph = 6 });
 numbered!(EntityKind, kind_number, kind, u32, { Service = 1, Datastore = 2, Cache = 3, Queue = 4, Infrastructure = 5, External = 6 });
 numbered!(Tier, tier_number, tier, u32, { One = 1, Two = 2, Three = 3, Four = 4 });
+numbered!(UtilisationKind, utilisation_kind_number, utilisation_kind, u32, { Cpu = 1, Memory = 2, Saturation = 3, QueueDepth = 4, ConnectionPool = 5 });
 numbered!(DependencyMode, mode_number, mode, u32, { Hard = 1, Soft = 2, Async = 3 });

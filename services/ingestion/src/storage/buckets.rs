@@ -148,14 +148,14 @@ impl Write {
             .chain(days.iter().map(|of| of.day.day_ms))
             .collect();
         self.make_partitions(starts.into_iter()).await?;
-        self.write_days(days, &mut rows).await?;
+        self.put_days(days, &mut rows).await?;
         self.settle_rows(&mut rows).await?;
         let rows: Vec<(Key, SliBucket)> = rows.into_iter().map(|(key, (_, bucket))| (key, bucket)).collect();
         self.write_rows(&rows).await
     }
 
     /// Writes days as blocks, with what is stored of them. A part of a day whose block is damaged goes to `rows`.
-    async fn write_days(&mut self, days: Vec<MuchOfADay>, rows: &mut Pending) -> Result<(), Error> {
+    async fn put_days(&mut self, days: Vec<MuchOfADay>, rows: &mut Pending) -> Result<(), Error> {
         let with_rows = self.services_with_rows(&days).await?;
         let mut blocks = self.blocks(days.iter().map(|of| of.day.clone())).await?;
         let mut put = Vec::with_capacity(days.len());

@@ -37,6 +37,28 @@ pub(super) struct TraceReceiver {
     pub(super) counts: Arc<Counts>,
 }
 
+impl TraceReceiver {
+    /// Keeps what can be right of an export: durable when it returns. What was left out is the partial success.
+    pub(super) async fn accept(
+        &self,
+        context: CallContext,
+        request: ExportTraceServiceRequest,
+    ) -> Result<Option<ExportTracePartialSuccess>, Status> {
+        if let Err(refusal) = self.log.refuse_when_full() {
+            self.counts.exports_refused_full.add(1);
+            return Err(refusal);
+        }
+        let reduced = reduce(&request, self.config.bucket_limits(self.clock.now_ms()));
+        if !reduced.payload.is_empty() {
+            self.log.append(context.tenant, reduced.payload).await?;
+        }
+        self.counts.spans_accepted.add(reduced.kept_count);
+        self.counts.spans_rejected.add(reduced.rejected.count());
+        Ok(partial(&reduced.rejected)
+            .map(|(rejected_spans, error_message)| ExportTracePartialSuccess { rejected_spans, error_message }))
+    }
+}
+
 #[tonic::async_trait]
 impl TraceService for TraceReceiver {
     async fn export(
@@ -44,18 +66,7 @@ impl TraceService for TraceReceiver {
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let context = CallContext::read(request.metadata(), call_timeout())?;
-        if let Err(refusal) = self.log.refuse_when_full() {
-            self.counts.exports_refused_full.add(1);
-            return Err(refusal);
-        }
-        let reduced = reduce(request.get_ref(), self.config.bucket_limits(self.clock.now_ms()));
-        if !reduced.payload.is_empty() {
-            self.log.append(context.tenant, reduced.payload).await?;
-        }
-        self.counts.spans_accepted.add(reduced.kept_count);
-        self.counts.spans_rejected.add(reduced.rejected.count());
-        let partial_success = partial(&reduced.rejected)
-            .map(|(rejected_spans, error_message)| ExportTracePartialSuccess { rejected_spans, error_message });
+        let partial_success = self.accept(context, request.into_inner()).await?;
         Ok(Response::new(ExportTraceServiceResponse { partial_success }))
     }
 }

@@ -4,10 +4,14 @@
 //! there. Redacting twice changes nothing. It errs on the side of taking out: a harmless word after `password:` goes too,
 //! a reference such as `$DB_PASSWORD` stays. Pure; knows nothing of who stores the text.
 
+mod fold;
+
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
+
+pub use fold::fold;
 
 struct Shape {
     pattern: Regex,

@@ -18,17 +18,26 @@
 //! sampled trace counts as one).
 
 mod assembler;
+mod backlog;
 mod conventions;
 mod counts;
+mod hosts;
 mod join;
+mod known;
 mod log;
+mod names;
+mod operation;
 mod points;
 mod receivers;
+mod recent;
 mod reduce;
+mod sampling;
 mod series;
 mod settler;
 mod span;
 mod tally;
+mod tree;
+mod waiting;
 
 #[cfg(test)]
 mod trace_tests;
@@ -49,10 +58,12 @@ use tonic::service::Routes;
 use crate::storage::Store;
 use crate::{Config, Error};
 use assembler::Patience;
+use backlog::Backlog;
 use counts::Counts;
 use log::SpanLog;
 use receivers::{MetricsReceiver, TraceReceiver};
-use settler::{Backlog, Settler};
+pub(crate) use reduce::SpanLimits;
+use settler::{Settler, Settling};
 
 /// Largest export, in bytes before compression. SDKs send at most some hundred kilobytes, collectors some megabytes.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -78,17 +89,17 @@ pub async fn serve(
 ) -> Result<(), Error> {
     let counts = Arc::new(Counts::default());
     let backlog = Arc::new(Backlog::default());
-    let patience = Patience {
-        idle_ms: config.trace_idle_seconds as i64 * 1000,
-        max_ms: config.trace_max_seconds as i64 * 1000,
-        spans_per_trace_max: config.trace_spans_max,
-        spans_per_settlement_max: SPANS_PER_SETTLEMENT_MAX,
-    };
-    let settler = Settler::new(store.clone(), patience, config.spans_in_memory_max, Arc::clone(&counts));
-    let settling = tokio::spawn(settler.run(clock.clone(), Arc::clone(&backlog), shutdown.clone()));
+    let settler = Settler::new(store.clone(), Arc::clone(&backlog), settling(&config), Arc::clone(&counts));
+    let settling = tokio::spawn(settler.run(clock.clone(), shutdown.clone()));
 
     let log = SpanLog::start(store.clone(), clock.clone(), backlog, config.span_log_bytes_max);
-    let traces = TraceReceiver { config: Arc::clone(&config), clock: clock.clone(), log, counts: Arc::clone(&counts) };
+    let traces = TraceReceiver {
+        config: Arc::clone(&config),
+        clock: clock.clone(),
+        log,
+        known: Arc::default(),
+        counts: Arc::clone(&counts),
+    };
     let metrics = MetricsReceiver { config: Arc::clone(&config), clock, store, counts };
     let member = Member {
         readiness,
@@ -102,6 +113,23 @@ pub async fn serve(
     // It ends by itself at the same shutdown; where serving failed alone, the process ends.
     settling.abort();
     Ok(result?)
+}
+
+fn settling(config: &Config) -> Settling {
+    let patience = Patience {
+        idle_ms: config.trace_idle_seconds as i64 * 1000,
+        max_ms: config.trace_max_seconds as i64 * 1000,
+        spans_per_trace_max: config.trace_spans_max,
+        spans_per_settlement_max: SPANS_PER_SETTLEMENT_MAX,
+        settled_max: config.settled_spans_max,
+        settled_ms: i64::from(config.span_receipt_minutes) * 60_000,
+    };
+    Settling {
+        patience,
+        spans_max: config.spans_in_memory_max,
+        receipts_max: config.span_receipts_max,
+        operation_days: i64::from(config.operation_days),
+    }
 }
 
 fn routes(traces: TraceReceiver, metrics: MetricsReceiver) -> Routes {

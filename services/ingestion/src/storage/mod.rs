@@ -33,6 +33,7 @@ mod dependencies;
 mod entities;
 mod incidents;
 mod observations;
+mod operations;
 mod record;
 mod rows;
 mod spans;
@@ -42,6 +43,8 @@ mod write;
 mod contract;
 #[cfg(test)]
 mod contract_observations;
+#[cfg(test)]
+mod contract_traces;
 #[cfg(test)]
 mod testing;
 
@@ -58,7 +61,8 @@ pub use dependencies::{DeclaredEdge, Topology};
 pub use entities::DataSummary;
 pub use incidents::IncidentPosition;
 pub use observations::CounterStates;
-pub use spans::{PendingSpans, SpanLogSize};
+pub use operations::{DaySpan, OperationPosition};
+pub use spans::{PendingSpans, ReceivedSpans, SpanLogSize, SpanMemory, SpansDigest};
 
 use crate::Error;
 
@@ -69,6 +73,8 @@ pub struct Capacity {
     pub entities_max: usize,
     /// Dependencies, each counted once a source.
     pub dependencies_max: usize,
+    /// Operations of one service on one day, those that it calls included; the others are counted together.
+    pub operations_per_service_max: usize,
 }
 
 /// The database of ingestion; clones share it.

@@ -27,6 +27,7 @@ mod known;
 mod log;
 mod names;
 mod operation;
+mod pipeline;
 mod points;
 mod receivers;
 mod recent;
@@ -39,6 +40,10 @@ mod tally;
 mod tree;
 mod waiting;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod trace_detail_tests;
 #[cfg(test)]
 mod trace_tests;
 
@@ -61,6 +66,8 @@ use assembler::Patience;
 use backlog::Backlog;
 use counts::Counts;
 use log::SpanLog;
+#[doc(hidden)]
+pub use pipeline::Pipeline;
 use receivers::{MetricsReceiver, TraceReceiver};
 pub(crate) use reduce::SpanLimits;
 use settler::{Settler, Settling};

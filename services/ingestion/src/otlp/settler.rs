@@ -127,7 +127,6 @@ impl Settler {
     }
 
     /// Takes everything that is new, and settles everything that is due.
-    #[cfg(test)]
     pub(super) async fn step(&mut self, now_ms: UnixMillis) -> Result<(), Error> {
         self.take(now_ms).await?;
         self.settle(now_ms).await

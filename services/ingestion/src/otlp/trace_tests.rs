@@ -1,49 +1,18 @@
 //! Traces from the wire to storage: written as text, reduced, logged, assembled, joined, settled, read back.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use attain_vocabulary::{BUCKET_MS, DependencyMode, EntityKind, TenantId, bucket_start};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
-use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1 as wire;
+use attain_vocabulary::{DependencyMode, EntityKind, TenantId};
 use proptest::prelude::*;
-use tempfile::TempDir;
 
-use super::assembler::{Assembler, Patience, RowState, Workbench};
-use super::backlog::{Backlog, Handed};
-use super::counts::Counts;
+use super::assembler::{Assembler, RowState, Workbench};
 use super::hosts::{Hosts, learn_hosts};
 use super::join::{Joined, Joiner, Surroundings};
-use super::known::KnownNames;
 use super::names::{Names, Symbol};
 use super::recent::Producers;
-use super::reduce::{Reduced, SpanLimits, reduce};
-use super::settler::{Settler, Settling};
+use super::settler::Settling;
 use super::span::{Span, SpanKind, Spans};
 use super::tally::Tally;
-use crate::domain::{BucketLimits, Dependency, ObservationBatch};
-use crate::storage::{BucketSpan, Capacity, DaySpan, ReceivedSpans, SpanMemory, Store};
-
-const NOW_MS: i64 = 1_793_000_000_000;
-const LIMITS: SpanLimits = SpanLimits {
-    time: BucketLimits { now_ms: NOW_MS, future_skew_ms: 300_000, age_days_max: 400 },
-    attributes_max: 128,
-    value_bytes_max: 1_024,
-};
-const PATIENCE: Patience = Patience {
-    idle_ms: 10_000,
-    max_ms: 60_000,
-    spans_per_trace_max: 1_000,
-    spans_per_settlement_max: 1_000,
-    settled_max: 100_000,
-    settled_ms: 3_600_000,
-};
-const SETTLING: Settling = Settling { patience: PATIENCE, spans_max: 100_000, receipts_max: 1_000, operation_days: 90 };
-/// Everything is due.
-const LATER_MS: i64 = NOW_MS + 61_000;
+use super::testing::{Bench, LATER_MS, NOW_MS, PATIENCE, SETTLING, received, reduced, spans};
+use crate::domain::ObservationBatch;
 
 /// Storefront has a fallback for cart; price fails and cart with it.
 const SHOP: &str = "
@@ -54,188 +23,6 @@ const SHOP: &str = "
     5 4 cart client 20 50 ! rpc.system=grpc rpc.grpc.status_code=13
     6 5 price server 22 48 !
     7 6 price client 25 30 db.system=postgresql db.name=prices";
-
-/// `id parent service kind start end [!] [key=value …]`, times in milliseconds of the trace, `!` for status ERROR.
-fn spans(trace: u128, text: &str) -> Vec<(String, wire::Span)> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| span(trace, line)).collect()
-}
-
-fn span(trace: u128, line: &str) -> (String, wire::Span) {
-    let mut words = line.split_whitespace();
-    let mut next = || words.next().expect(line);
-    let (id, parent, service, kind) = (number(next()), number(next()), next().to_owned(), next());
-    let (start, end) = (number(next()), number(next()));
-    let mut span = wire::Span {
-        trace_id: trace.to_be_bytes().to_vec(),
-        span_id: id.to_be_bytes().to_vec(),
-        parent_span_id: if parent == 0 { Vec::new() } else { parent.to_be_bytes().to_vec() },
-        kind: 1 + ["internal", "server", "client", "producer", "consumer"].iter().position(|k| *k == kind).expect(line)
-            as i32,
-        start_time_unix_nano: (NOW_MS as u64 + start) * 1_000_000,
-        end_time_unix_nano: (NOW_MS as u64 + end) * 1_000_000,
-        ..wire::Span::default()
-    };
-    for word in words {
-        match word.split_once('=') {
-            None => span.status = Some(wire::Status { code: 2, message: String::new() }),
-            Some((key, value)) => span.attributes.push(attribute(key, value)),
-        }
-    }
-    (service, span)
-}
-
-fn number(word: &str) -> u64 {
-    word.parse().expect(word)
-}
-
-fn attribute(key: &str, value: &str) -> KeyValue {
-    let value = value.parse().map_or_else(|_| Value::StringValue(value.to_owned()), Value::IntValue);
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
-}
-
-fn export(spans: &[(String, wire::Span)]) -> ExportTraceServiceRequest {
-    let resource_spans = spans.iter().map(|(service, span)| wire::ResourceSpans {
-        resource: Some(Resource { attributes: vec![attribute("service.name", service)], ..Resource::default() }),
-        scope_spans: vec![wire::ScopeSpans { spans: vec![span.clone()], ..wire::ScopeSpans::default() }],
-        ..wire::ResourceSpans::default()
-    });
-    ExportTraceServiceRequest { resource_spans: resource_spans.collect() }
-}
-
-fn reduced(spans: &[(String, wire::Span)]) -> Reduced {
-    reduce(&export(spans), LIMITS, &KnownNames::default())
-}
-
-fn received(tenant: &TenantId, payload: Vec<u8>) -> ReceivedSpans {
-    ReceivedSpans { tenant: tenant.clone(), digest: [payload.len() as u8; 16], payload }
-}
-
-/// A store, a settler, and the log between them.
-struct Bench {
-    folder: TempDir,
-    store: Store,
-    settler: Settler,
-    backlog: Arc<Backlog>,
-    counts: Arc<Counts>,
-}
-
-impl Bench {
-    async fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Self::open(&folder).await;
-        let (settler, backlog, counts) = Self::settler(&store, SETTLING);
-        Self { folder, store, settler, backlog, counts }
-    }
-
-    async fn open(folder: &TempDir) -> Store {
-        let url = format!("sqlite:{}", folder.path().join("ingestion.db").display());
-        Store::open(&url, Capacity { entities_max: 1_000, dependencies_max: 1_000, operations_per_service_max: 50 })
-            .await
-            .expect("opened")
-    }
-
-    fn settler(store: &Store, settling: Settling) -> (Settler, Arc<Backlog>, Arc<Counts>) {
-        let (backlog, counts) = (Arc::new(Backlog::default()), Arc::new(Counts::default()));
-        (Settler::new(store.clone(), Arc::clone(&backlog), settling, Arc::clone(&counts)), backlog, counts)
-    }
-
-    /// The process dies, whatever it had in memory, and starts again.
-    async fn restart(&mut self) {
-        self.store.close().await;
-        self.store = Self::open(&self.folder).await;
-        (self.settler, self.backlog, self.counts) = Self::settler(&self.store, SETTLING);
-    }
-
-    async fn send(&self, spans: &[(String, wire::Span)]) {
-        assert!(self.send_at(spans, NOW_MS).await, "an export is kept once");
-    }
-
-    /// As the receiver does; whether the export was kept.
-    async fn send_at(&self, spans: &[(String, wire::Span)], now_ms: i64) -> bool {
-        let reduced = reduced(spans);
-        assert_eq!(reduced.kept_count, spans.len(), "{}", reduced.rejected.message());
-        let (digest, tenant) = (reduced.digest(), TenantId::default());
-        let received = ReceivedSpans { tenant: tenant.clone(), digest, payload: reduced.payload };
-        let sequences = self.store.append_spans(now_ms, &[received]).await.expect("durable");
-        let handed = sequences[0].map(|sequence| Handed { tenant, sequence, record: reduced.record });
-        self.backlog.hand(handed.into_iter(), 0);
-        sequences[0].is_some()
-    }
-
-    async fn step(&mut self, now_ms: i64) {
-        self.settler.step(now_ms).await.expect("settled");
-    }
-
-    /// Sends spans, settles them, and reads everything.
-    async fn settled(text: &str) -> Seen {
-        let mut bench = Self::new().await;
-        bench.send(&spans(1, text)).await;
-        bench.step(NOW_MS).await;
-        bench.step(LATER_MS).await;
-        bench.seen().await
-    }
-
-    async fn seen(&self) -> Seen {
-        let tenant = TenantId::default();
-        let topology = self.store.topology(&tenant).await.expect("read");
-        let mut buckets = BTreeMap::new();
-        for entity in &topology.entities {
-            let span = BucketSpan { start_ms: bucket_start(NOW_MS), end_ms: bucket_start(NOW_MS) + BUCKET_MS };
-            let page = self.store.sli_page(&tenant, &entity.id, span, 10, true).await.expect("read");
-            for merged in page.buckets {
-                let counts = merged.bucket.counts;
-                let shares: Vec<String> =
-                    merged.bucket.inherited_by_dependency.iter().map(|(id, count)| format!("{id} {count}")).collect();
-                let latency_count = merged.bucket.latency.map_or(0, |latency| latency.count());
-                let told = (counts.valid(), counts.bad(), counts.inherited_bad(), shares.join(","), latency_count);
-                buckets.insert(entity.id.to_string(), told);
-            }
-        }
-        let waiting = self.store.span_log_size().await.expect("read").row_count;
-        Seen {
-            kinds: topology
-                .entities
-                .iter()
-                .map(|entity| (entity.id.to_string(), (entity.kind(), entity.request_count)))
-                .collect(),
-            edges: topology
-                .dependencies
-                .into_iter()
-                .map(|edge| (format!("{}>{}", edge.key.caller(), edge.key.callee()), edge))
-                .collect(),
-            buckets,
-            waiting,
-        }
-    }
-}
-
-/// What is stored.
-#[derive(Debug, PartialEq)]
-struct Seen {
-    kinds: BTreeMap<String, (EntityKind, u64)>,
-    edges: BTreeMap<String, Dependency>,
-    /// Valid, bad, inherited, by whom, latencies.
-    buckets: BTreeMap<String, (u64, u64, Option<u64>, String, u64)>,
-    waiting: u64,
-}
-
-impl Seen {
-    /// Calls, requests that called, failures, rescued.
-    fn edge(&self, edge: &str) -> (u64, u64, u64, u64) {
-        let sightings =
-            &self.edges.get(edge).unwrap_or_else(|| panic!("{edge} among {:?}", self.edges.keys())).sightings;
-        (sightings.call_count, sightings.calling_request_count, sightings.failure_count, sightings.rescued_count)
-    }
-
-    fn edge_names(&self) -> Vec<&str> {
-        self.edges.keys().map(String::as_str).collect()
-    }
-
-    fn bucket(&self, service: &str) -> (u64, u64, Option<u64>, &str) {
-        let (valid, bad, inherited, shares, _) = &self.buckets[service];
-        (*valid, *bad, *inherited, shares)
-    }
-}
 
 #[tokio::test]
 async fn failures_are_own_inherited_or_rescued() {

@@ -207,7 +207,19 @@ impl IngestionService for Ingestion {
         Err(Status::internal("table incidents is locked at /var/lib/db"))
     }
 
+    async fn list_operations(&self, _: Request<ListOperationsRequest>) -> Answer<ListOperationsResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
     async fn list_sli_buckets(&self, _: Request<ListSliBucketsRequest>) -> Answer<ListSliBucketsResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn ingest_utilisation(&self, _: Request<IngestUtilisationRequest>) -> Answer<IngestUtilisationResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn list_utilisation(&self, _: Request<ListUtilisationRequest>) -> Answer<ListUtilisationResponse> {
         Err(Status::unimplemented("not kept here"))
     }
 

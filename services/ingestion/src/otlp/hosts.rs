@@ -9,11 +9,14 @@ use super::join::{Call, Callee, Joined, Outcome, Request};
 use super::names::{Names, Symbol};
 use crate::storage::CounterStates;
 
-/// Where what is known of hosts is kept.
-const PREFIX: &str = "otlp-host/";
+/// Where it is kept which service answers at a host.
+pub(super) const HOST_PREFIX: &str = "otlp-host/";
 
 /// Which service answers at which host; `None` where several do.
 pub(super) type Hosts = HashMap<Symbol, Option<Symbol>>;
+
+/// The same by name.
+pub(super) type NamedHosts = BTreeMap<EntityId, Option<EntityId>>;
 
 /// Adds what calls tell of hosts.
 pub(super) fn learn_hosts(joined: &Joined, names: &Names, hosts: &mut Hosts) {
@@ -37,26 +40,31 @@ fn is_name(host: &str) -> bool {
 pub(super) fn state_keys(joined: &Joined, names: &Names) -> Vec<String> {
     let hosts: BTreeSet<Symbol> = joined.calls.iter().map(|call| call.host).filter(|host| !host.is_none()).collect();
     let hosts = hosts.into_iter().map(|host| names.text(host)).filter(|host| is_name(host));
-    hosts.map(|host| format!("{PREFIX}{host}")).collect()
+    hosts.map(|host| format!("{HOST_PREFIX}{host}")).collect()
 }
 
-/// What is stored of hosts; an empty state stands for several services.
+/// What is stored of hosts, by name; an empty state stands for several services.
+pub(super) fn read_named_hosts(states: &CounterStates) -> NamedHosts {
+    let read = |(key, state): (&String, &Vec<u8>)| {
+        let host = key.strip_prefix(HOST_PREFIX).filter(|host| is_name(host))?;
+        let service = std::str::from_utf8(state).ok().and_then(|name| EntityId::new("service", name).ok());
+        Some((EntityId::new("host", host).ok()?, service))
+    };
+    states.iter().filter_map(read).collect()
+}
+
+/// What is stored of hosts.
 pub(super) fn read_hosts(states: &CounterStates, names: &mut Names) -> Hosts {
-    let mut hosts = Hosts::new();
-    for (key, state) in states {
-        let Some(host) = key.strip_prefix(PREFIX).filter(|host| is_name(host)) else { continue };
-        let service = std::str::from_utf8(state).ok().filter(|name| EntityId::new("service", name).is_ok());
-        let service = service.map(|name| names.intern(name));
-        hosts.insert(names.intern(host), service);
-    }
-    hosts
+    let mut intern = |id: &EntityId| names.intern(id.as_str());
+    let named = read_named_hosts(states);
+    named.iter().map(|(host, service)| (intern(host), service.as_ref().map(&mut intern))).collect()
 }
 
 /// The states of hosts of which more is known than is stored.
 pub(super) fn learned(hosts: &Hosts, stored: &Hosts, names: &Names) -> BTreeMap<String, Option<Vec<u8>>> {
     let new = hosts.iter().filter(|(host, service)| stored.get(*host) != Some(*service));
     let state = |service: &Option<Symbol>| service.map(|id| names.text(id).as_bytes().to_vec()).unwrap_or_default();
-    new.map(|(host, service)| (format!("{PREFIX}{}", names.text(*host)), Some(state(service)))).collect()
+    new.map(|(host, service)| (format!("{HOST_PREFIX}{}", names.text(*host)), Some(state(service)))).collect()
 }
 
 /// Names services in place of hosts among those whom a request called.

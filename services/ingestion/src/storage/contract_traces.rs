@@ -233,8 +233,7 @@ async fn operations_are_read_by_page_and_forgotten_by_day(store: &Store) {
     loop {
         let page = operations(store, after.as_ref(), 3).await;
         let Some(last) = page.last() else { break };
-        let callee = last.key.callee.as_ref().map(ToString::to_string).unwrap_or_default();
-        after = Some(OperationPosition { day: last.key.day, callee, name: last.key.name.clone() });
+        after = Some(OperationPosition::of(&last.key));
         paged.extend(page);
     }
     assert_eq!(paged, whole);

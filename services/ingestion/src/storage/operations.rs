@@ -30,6 +30,15 @@ pub struct OperationPosition {
     pub name: String,
 }
 
+impl OperationPosition {
+    /// The place of an operation in the order of pages.
+    #[must_use]
+    pub fn of(key: &OperationKey) -> Self {
+        let callee = key.callee.as_ref().map(ToString::to_string).unwrap_or_default();
+        Self { day: key.day, callee, name: key.name.clone() }
+    }
+}
+
 type Known = BTreeMap<OperationKey, OperationCounts>;
 
 impl Store {

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::Error;
-use crate::storage::IncidentPosition;
+use crate::storage::{IncidentPosition, OperationPosition};
 
 const TOKEN_LEN_MAX: usize = 1_024;
 
@@ -36,6 +36,20 @@ pub(super) fn read_incident_token(token: &str) -> Result<Option<IncidentPosition
     read("i", token, |text| {
         let (start_ms, id) = text.split_once(':')?;
         Some(IncidentPosition { start_ms: start_ms.parse().ok()?, id: id.to_owned() }).filter(|p| !p.id.contains('\0'))
+    })
+}
+
+/// Where a page of operations goes on: after this one.
+pub(super) fn operation_token(position: &OperationPosition) -> String {
+    encode("o", &format!("{}\n{}\n{}", position.day, position.callee, position.name))
+}
+
+pub(super) fn read_operation_token(token: &str) -> Result<Option<OperationPosition>, Error> {
+    read("o", token, |text| {
+        let mut parts = text.splitn(3, '\n');
+        let day = parts.next()?.parse().ok()?;
+        let position = OperationPosition { day, callee: parts.next()?.to_owned(), name: parts.next()?.to_owned() };
+        (!text.contains('\0')).then_some(position)
     })
 }
 
@@ -99,6 +113,11 @@ mod tests {
             prop_assert_eq!(read_bucket_token(&bucket_token(start_ms)).ok().flatten(), Some(start_ms));
             let _ = read_service_token(&junk);
             let _ = read_incident_token(&junk);
+            let _ = read_operation_token(&junk);
+            let position = OperationPosition { day: start_ms, callee: "cart".into(), name: junk.replace('\0', "") };
+            if position.name.len() < 500 {
+                prop_assert_eq!(read_operation_token(&operation_token(&position)).ok().flatten(), Some(position));
+            }
         }
     }
 }

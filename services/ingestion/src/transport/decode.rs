@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use attain_proto::convert::{required_time, shares, unix_millis, word};
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::vocabulary::v1 as words;
-use attain_vocabulary::{EntityId, InvalidValue, Ratio};
+use attain_vocabulary::{DAY_MS, EntityId, InvalidValue, Ratio};
 
 use crate::Error;
 use crate::domain::{
-    BucketDraft, DependencyKey, DependencyTerms, EntityDeclaration, IncidentDraft, Latency, optional_text,
+    BucketDraft, DependencyKey, DependencyTerms, EntityDeclaration, IncidentDraft, Latency, UtilisationDraft,
+    optional_text,
 };
 use crate::intake::ServiceRow;
-use crate::storage::{BucketSpan, DeclaredEdge};
+use crate::storage::{BucketSpan, DaySpan, DeclaredEdge};
 
 const NAME_CHARS_MAX: usize = 200;
 const WORD_CHARS_MAX: usize = 64;
@@ -81,6 +82,26 @@ pub(super) fn bucket_draft(
     Ok((service, draft))
 }
 
+/// `service` is the request's; a row that names its own has that.
+pub(super) fn utilisation_draft(
+    service: Option<&EntityId>,
+    row: &wire::UtilisationDeclaration,
+) -> Result<(EntityId, UtilisationDraft), InvalidValue> {
+    let service = match service {
+        Some(service) if row.service_id.is_empty() => service.clone(),
+        _ => EntityId::new("service_id", &row.service_id)?,
+    };
+    let kind = word::<words::UtilisationKind, _>("kind", row.kind)?;
+    let draft = UtilisationDraft {
+        start_ms: required_time("start_time", row.start_time.as_ref())?,
+        kind: kind.ok_or_else(|| InvalidValue::new("kind", "required", "say what is used up, for example cpu"))?,
+        average: row.average,
+        maximum: row.maximum,
+        sample_count: row.sample_count,
+    };
+    Ok((service, draft))
+}
+
 pub(super) fn incident_draft(row: wire::Incident) -> Result<IncidentDraft, InvalidValue> {
     Ok(IncidentDraft {
         start_ms: required_time("start_time", row.start_time.as_ref())?,
@@ -107,6 +128,12 @@ pub(super) fn span(
         return Err(Error::invalid("end_time", "ends_before_start", "the span ends before it starts"));
     }
     Ok(span)
+}
+
+/// The days that begin in a span, and the one that it begins in.
+pub(super) fn days(span: BucketSpan) -> DaySpan {
+    let end_day = span.end_ms.saturating_add(DAY_MS - 1).div_euclid(DAY_MS);
+    DaySpan { first_day: span.start_ms.div_euclid(DAY_MS), end_day }
 }
 
 /// The services that a question names, each once, in the order of the question.

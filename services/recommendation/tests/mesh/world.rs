@@ -317,6 +317,27 @@ impl IngestionService for Members {
         Ok(Response::new(stream::iter(chunks).boxed()))
     }
 
+    async fn ingest_utilisation(
+        &self,
+        _: Request<ingestion::IngestUtilisationRequest>,
+    ) -> Result<Response<ingestion::IngestUtilisationResponse>, Status> {
+        not_asked()
+    }
+
+    async fn list_utilisation(
+        &self,
+        _: Request<ingestion::ListUtilisationRequest>,
+    ) -> Result<Response<ingestion::ListUtilisationResponse>, Status> {
+        not_asked()
+    }
+
+    async fn list_operations(
+        &self,
+        _: Request<ingestion::ListOperationsRequest>,
+    ) -> Result<Response<ingestion::ListOperationsResponse>, Status> {
+        Err(Status::unimplemented("the recommendation service never asks this"))
+    }
+
     async fn list_incidents(
         &self,
         request: Request<ingestion::ListIncidentsRequest>,

@@ -1,10 +1,12 @@
 //! OTLP in, over gRPC (`grpc`) and HTTP (`http`): traces and metrics of any OpenTelemetry SDK or collector.
 //!
-//! **Traces.** An export is reduced to what joining needs (`reduce`, by the semantic conventions in `conventions`), made
-//! durable in the span log (`log`, several exports a transaction), and acknowledged. The settler reads the log in order,
-//! also after a restart, gathers spans into traces (`assembler`), joins each trace that came to rest (`join`: requests,
-//! calls, whose failure is whose), sums up (`tally`), and applies the sums and settles the rows of the log in one
-//! transaction: each span counts exactly once, whenever the process is killed.
+//! **Traces.** An export is reduced to what joining needs (`reduce`, by the semantic conventions in `conventions`,
+//! `operation` and `sampling`; names once redacted are remembered in `known`), made durable in the span log (`log`, several
+//! exports a transaction, each with a receipt by which a retry is known), and acknowledged. The settler takes the rows from
+//! memory (`backlog`), or from the log after a restart, gathers spans into traces (`assembler`), joins each trace that came
+//! to rest (`tree`, `join`: requests, calls, retries, whose failure is whose), names services for `hosts`, sums up
+//! (`tally`), and applies the sums and settles the rows of the log in one transaction: each span counts exactly once,
+//! whenever the process is killed and whatever is sent again (`recent`).
 //!
 //! **Metrics.** Points of the server metrics of the conventions are picked out (`points`), what each adds to its series is
 //! found (`series`), and the increments of five-minute buckets are applied with the new states of the series in one
@@ -14,8 +16,8 @@
 //! partial success. Everything is bounded: calls in flight, bytes of a message, bytes in the log, spans in memory; what is
 //! refused, dropped or cut is counted by name (`counts`), and RESOURCE_EXHAUSTED always says when to come again.
 //!
-//! **Deliberately unknown here**: operations, events, links and baggage (nothing is kept that nothing reads); sampling (a
-//! sampled trace counts as one).
+//! **Deliberately unknown here**: events and baggage (nothing is kept that nothing reads); which spans a sampler left out
+//! (a sampled span stands for as many as its threshold says).
 
 mod assembler;
 mod backlog;

@@ -9,10 +9,11 @@
 //! A span that was settled already, as far as that is remembered, is dropped when it comes again. A span that is new to a
 //! trace that was settled is late: it is joined with whatever else comes late, and counts once like every other span.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use attain_vocabulary::UnixMillis;
 
+use super::hashing::{NumberMap, NumberSet};
 use super::join::{Joined, Joiner, Surroundings};
 use super::names::{Names, Symbol};
 use super::recent::{Producers, Settled, fingerprint};
@@ -64,7 +65,7 @@ pub(super) struct Taken {
 pub(super) struct Assembler {
     patience: Patience,
     rows: BTreeMap<i64, Row>,
-    traces: HashMap<u128, Trace>,
+    traces: NumberMap<u128, Trace>,
     /// When to look at each trace, earliest first; each has exactly one entry.
     agenda: BTreeSet<(UnixMillis, u128)>,
     /// Row and place of each span that was settled already.
@@ -119,7 +120,9 @@ struct Trace {
     /// Span id of a consumer, and the fingerprint of the span that sent what it consumed.
     links: Vec<(u64, u64)>,
     /// Span ids, where there are many.
-    table: HashSet<u64>,
+    table: NumberSet<u64>,
+    /// Spans of it were settled: each that comes is looked up.
+    settled_before: bool,
     /// Row and place of each span, duplicates included.
     places: Vec<(i64, u32)>,
     first_ms: UnixMillis,
@@ -133,7 +136,7 @@ impl Assembler {
         Self {
             patience,
             rows: BTreeMap::new(),
-            traces: HashMap::new(),
+            traces: NumberMap::default(),
             agenda: BTreeSet::new(),
             dropped: Vec::new(),
             salt,
@@ -179,23 +182,24 @@ impl Assembler {
     ) {
         let trace_id = span.trace_id;
         let print = self.salt ^ fingerprint(trace_id, span.span_id);
-        if bench.settled.contains(print) {
+        let trace = self.traces.entry(trace_id).or_insert_with(|| {
+            let agenda_ms = now_ms + self.patience.idle_ms;
+            self.agenda.insert((agenda_ms, trace_id));
+            let settled_before = bench.settled.contains(self.salt ^ fingerprint(trace_id, 0));
+            Trace { settled_before, ..Trace::new(now_ms, agenda_ms) }
+        });
+        if trace.settled_before && bench.settled.contains(print) {
             taken.settled_count += 1;
             self.dropped.push(place);
             return;
         }
-        let trace = self.traces.entry(trace_id).or_insert_with(|| {
-            let agenda_ms = now_ms + self.patience.idle_ms;
-            self.agenda.insert((agenda_ms, trace_id));
-            Trace::new(now_ms, agenda_ms)
-        });
         trace.last_ms = now_ms;
         trace.places.push(place);
         if !trace.add(span) {
             taken.duplicate_count += 1;
             return;
         }
-        taken.late_count += usize::from(bench.settled.contains(self.salt ^ fingerprint(trace_id, 0)));
+        taken.late_count += usize::from(trace.settled_before);
         trace.links.extend(links.iter().map(|(_, to)| (span.span_id, self.salt ^ *to)));
         if span.sends {
             bench.producers.insert(print, span.service);
@@ -272,9 +276,10 @@ impl Assembler {
         for trace_id in &trace_ids {
             let Some(trace) = self.traces.get_mut(trace_id) else { continue };
             places.extend_from_slice(&trace.places);
-            fingerprints.push(self.salt ^ fingerprint(*trace_id, 0));
             let prints = trace.spans.iter().map(|span| self.salt ^ fingerprint(*trace_id, span.span_id));
             fingerprints.extend(prints);
+            // After its spans, so that it is not forgotten before them.
+            fingerprints.push(self.salt ^ fingerprint(*trace_id, 0));
             let surroundings = Surroundings { names: &bench.names, producers: &bench.producers };
             bench.joiner.join(&mut trace.spans, &trace.links, surroundings, &mut joined);
         }
@@ -318,7 +323,8 @@ impl Trace {
         Self {
             spans: Vec::new(),
             links: Vec::new(),
-            table: HashSet::new(),
+            table: NumberSet::default(),
+            settled_before: false,
             places: Vec::new(),
             first_ms: now_ms,
             last_ms: now_ms,

@@ -24,6 +24,7 @@ mod backlog;
 mod conventions;
 mod counts;
 mod grpc;
+mod hashing;
 mod hosts;
 mod http;
 mod increments;

@@ -1,9 +1,8 @@
 //! What is remembered of spans for a while, in bounded memory: which were settled, and who sent a message.
 
-use std::collections::{HashMap, HashSet};
-
 use attain_vocabulary::UnixMillis;
 
+use super::hashing::{NumberMap, NumberSet};
 use super::names::Symbol;
 use super::sampling::mix;
 
@@ -14,21 +13,21 @@ pub(super) fn fingerprint(trace_id: u128, span_id: u64) -> u64 {
 }
 
 /// Spans and traces that were settled: what comes again counts no second time. Two generations, the older of which is
-/// forgotten when the newer is full or old, so that at least half of `count_max` and of `window_ms` is remembered, or as
-/// much as there is.
+/// forgotten when the newer is full or older than the window: as many as `count_max` are in memory at most, and half of them
+/// at least before any is forgotten; where their number allows, each is remembered for the window.
 #[derive(Debug)]
 pub(super) struct Settled {
-    older: HashSet<u64>,
-    newer: HashSet<u64>,
+    older: NumberSet<u64>,
+    newer: NumberSet<u64>,
     newer_since_ms: UnixMillis,
     count_max: usize,
     window_ms: i64,
 }
 
 impl Settled {
-    /// Remembers at most `count_max` fingerprints, for `window_ms` at least as far as the number allows.
+    /// Remembers at most `count_max` fingerprints, for `window_ms` at least where the number allows.
     pub(super) fn new(count_max: usize, window_ms: i64) -> Self {
-        Self { older: HashSet::new(), newer: HashSet::new(), newer_since_ms: 0, count_max, window_ms }
+        Self { older: NumberSet::default(), newer: NumberSet::default(), newer_since_ms: 0, count_max, window_ms }
     }
 
     pub(super) fn insert(&mut self, fingerprint: u64, now_ms: UnixMillis) {
@@ -54,8 +53,8 @@ const PRODUCERS_MAX: usize = 200_000;
 /// Who sent which message: consumers in other traces link to the span that sent it.
 #[derive(Debug, Default)]
 pub(super) struct Producers {
-    older: HashMap<u64, Symbol>,
-    newer: HashMap<u64, Symbol>,
+    older: NumberMap<u64, Symbol>,
+    newer: NumberMap<u64, Symbol>,
 }
 
 impl Producers {
@@ -79,6 +78,8 @@ impl Producers {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]

@@ -1,11 +1,10 @@
 //! Joined traces of one tenant summed up to what storage keeps: entities, edges, five-minute buckets, operations.
 
-use std::collections::HashMap;
-
 use attain_vocabulary::{
     BucketCounts, DAY_MS, EntityId, EntityKind, LatencyHistogram, SliBucket, Source, UnixMillis, bucket_start,
 };
 
+use super::hashing::NumberMap;
 use super::hosts::{Hosts, rename_in_call, rename_in_request};
 use super::join::{Call, Callee, Joined, Outcome, Request};
 use super::names::{Names, Symbol};
@@ -17,11 +16,11 @@ use crate::domain::{
 /// Sums of several traces.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    entities: HashMap<Symbol, Seen>,
-    edges: HashMap<(Symbol, Symbol), Edge>,
-    buckets: HashMap<(Symbol, UnixMillis), Bucket>,
-    leaf_buckets: HashMap<(Symbol, UnixMillis), Bucket>,
-    operations: HashMap<OperationKey, Operation>,
+    entities: NumberMap<Symbol, Seen>,
+    edges: NumberMap<(Symbol, Symbol), Edge>,
+    buckets: NumberMap<(Symbol, UnixMillis), Bucket>,
+    leaf_buckets: NumberMap<(Symbol, UnixMillis), Bucket>,
+    operations: NumberMap<OperationKey, Operation>,
     /// Callees of one request, kept from one to the next.
     callees: Vec<Callee>,
 }
@@ -45,7 +44,7 @@ struct Bucket {
     bad: u64,
     /// `None` where nothing tells, for leaves.
     inherited: Option<u64>,
-    shares: HashMap<Symbol, u64>,
+    shares: NumberMap<Symbol, u64>,
     latency: Option<LatencyHistogram>,
 }
 

@@ -86,6 +86,9 @@ pub(crate) struct UpOptions {
     /// Address that takes OpenTelemetry (OTLP/gRPC).
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4317")]
     pub(crate) otlp_listen: SocketAddr,
+    /// Address that takes OpenTelemetry (OTLP/HTTP).
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4318")]
+    pub(crate) otlp_http_listen: SocketAddr,
     #[command(flatten)]
     pub(crate) settings: SettingsOptions,
 }
@@ -101,6 +104,9 @@ pub(crate) struct DemoOptions {
     /// Address that takes OpenTelemetry (OTLP/gRPC).
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4317")]
     pub(crate) otlp_listen: SocketAddr,
+    /// Address that takes OpenTelemetry (OTLP/HTTP).
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4318")]
+    pub(crate) otlp_http_listen: SocketAddr,
     /// Seed of the simulated telemetry.
     #[arg(long, default_value_t = attain_simulator::shop::SEED)]
     pub(crate) seed: u64,

@@ -32,6 +32,8 @@ pub(crate) struct Addresses {
     pub(crate) gateway: SocketAddr,
     /// OTLP/gRPC.
     pub(crate) otlp: SocketAddr,
+    /// OTLP/HTTP.
+    pub(crate) otlp_http: SocketAddr,
     /// gRPC of ingestion.
     pub(crate) ingestion: SocketAddr,
     /// gRPC of graph.
@@ -47,7 +49,8 @@ pub(crate) async fn up(options: UpOptions, format: Format, shutdown: Shutdown) -
     let began = Instant::now();
     let sources = sources(&options.settings);
     let _telemetry = telemetry::start("mesh", &sources.section::<TelemetryConfig>("telemetry")?)?;
-    let mut mesh = Mesh::start(&options.data_dir, options.listen, options.otlp_listen, sources, shutdown).await?;
+    let doors = Doors { gateway: options.listen, otlp: options.otlp_listen, otlp_http: options.otlp_http_listen };
+    let mut mesh = Mesh::start(&options.data_dir, doors, sources, shutdown).await?;
     tokio::select! {
         ready = wait_until_ready(mesh.addresses.gateway) => ready?,
         ended = mesh.first_to_end() => return ended,
@@ -72,37 +75,49 @@ pub(crate) async fn serve_one(options: ServeOptions, shutdown: Shutdown) -> anyh
     bound.serve(Clock::system(), shutdown).await
 }
 
+/// Where a mesh is asked to listen for the world outside.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Doors {
+    /// REST.
+    pub(crate) gateway: SocketAddr,
+    /// OTLP/gRPC.
+    pub(crate) otlp: SocketAddr,
+    /// OTLP/HTTP.
+    pub(crate) otlp_http: SocketAddr,
+}
+
 impl Mesh {
     /// Starts every member; the gateway answers when this returns, readiness may follow.
     pub(crate) async fn start(
         data_dir: &Path,
-        gateway: SocketAddr,
-        otlp: SocketAddr,
+        doors: Doors,
         mut sources: Sources,
         shutdown: Shutdown,
     ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(data_dir).with_context(|| format!("cannot create {}", data_dir.display()))?;
         sources.defaults.extend(defaults(data_dir)?);
-        sources.overrides.push(format!("gateway.listen={gateway}"));
-        sources.overrides.push(format!("ingestion.otlp_listen={otlp}"));
+        sources.overrides.push(format!("gateway.listen={}", doors.gateway));
+        sources.overrides.push(format!("ingestion.otlp_listen={}", doors.otlp));
+        sources.overrides.push(format!("ingestion.otlp_http_listen={}", doors.otlp_http));
 
         let mut members = JoinSet::new();
-        let mut start = async |member, sources: &Sources| -> anyhow::Result<(SocketAddr, SocketAddr)> {
-            let bound = Prepared::read(member, sources)?.bind().await?;
-            let addresses = (bound.address(), bound.otlp_address().unwrap_or(otlp));
-            let stop = shutdown.clone();
-            members.spawn(async move {
-                let result = bound.serve(Clock::system(), stop.clone()).await;
-                // One member's end is the end of all.
-                stop.cancel();
-                result.with_context(|| format!("{} failed", member_name(member)))
-            });
-            Ok(addresses)
-        };
+        let mut start =
+            async |member, sources: &Sources| -> anyhow::Result<(SocketAddr, Option<(SocketAddr, SocketAddr)>)> {
+                let bound = Prepared::read(member, sources)?.bind().await?;
+                let addresses = (bound.address(), bound.otlp_addresses());
+                let stop = shutdown.clone();
+                members.spawn(async move {
+                    let result = bound.serve(Clock::system(), stop.clone()).await;
+                    // One member's end is the end of all.
+                    stop.cancel();
+                    result.with_context(|| format!("{} failed", member_name(member)))
+                });
+                Ok(addresses)
+            };
         let point = |sources: &mut Sources, readers: &[&str], name: &str, address: SocketAddr| {
             sources.overrides.extend(readers.iter().map(|reader| format!("{reader}.{name}_url=http://{address}")));
         };
-        let (ingestion, otlp_address) = start(Member::Ingestion, &sources).await?;
+        let (ingestion, otlp_addresses) = start(Member::Ingestion, &sources).await?;
         point(&mut sources, &["graph", "recommendation", "gateway"], "ingestion", ingestion);
         let (graph, _) = start(Member::Graph, &sources).await?;
         point(&mut sources, &["recommendation", "gateway"], "graph", graph);
@@ -111,7 +126,8 @@ impl Mesh {
         let (recommendation, _) = start(Member::Recommendation, &sources).await?;
         point(&mut sources, &["gateway"], "recommendation", recommendation);
         let (gateway, _) = start(Member::Gateway, &sources).await?;
-        let addresses = Addresses { gateway, otlp: otlp_address, ingestion, graph, recommendation, rag };
+        let (otlp, otlp_http) = otlp_addresses.unwrap_or((doors.otlp, doors.otlp_http));
+        let addresses = Addresses { gateway, otlp, otlp_http, ingestion, graph, recommendation, rag };
         Ok(Self { addresses, members, shutdown })
     }
 
@@ -200,7 +216,8 @@ enum Prepared {
 struct Bound {
     prepared: Prepared,
     listener: tokio::net::TcpListener,
-    otlp_listener: Option<tokio::net::TcpListener>,
+    /// OTLP/gRPC and OTLP/HTTP.
+    otlp_listeners: Option<(tokio::net::TcpListener, tokio::net::TcpListener)>,
 }
 
 impl Prepared {
@@ -222,19 +239,27 @@ impl Prepared {
     }
 
     async fn bind(self) -> anyhow::Result<Bound> {
-        let (address, otlp_address) = match &self {
-            Self::Ingestion(config) => (config.listen, Some(config.otlp_listen)),
+        let (address, otlp_addresses) = match &self {
+            Self::Ingestion(config) => (config.listen, Some((config.otlp_listen, config.otlp_http_listen))),
             Self::Graph(config) => (config.listen, None),
             Self::Recommendation(config) => (config.listen, None),
             Self::Rag(config) => (config.listen, None),
             Self::Gateway(config) => (config.listen, None),
         };
         let listener = serve::listen(address).await?;
-        let otlp_listener = match otlp_address {
+        let otlp_listeners = match otlp_addresses {
             None => None,
-            Some(address) => Some(serve::listen(address).await.context("choose another address with --otlp-listen")?),
+            Some((grpc, http)) => {
+                let grpc = serve::listen(grpc)
+                    .await
+                    .context("choose another address for OTLP/gRPC: --otlp-listen, or ingestion.otlp_listen")?;
+                let http = serve::listen(http).await.context(
+                    "choose another address for OTLP/HTTP: --otlp-http-listen, or ingestion.otlp_http_listen",
+                )?;
+                Some((grpc, http))
+            }
         };
-        Ok(Bound { prepared: self, listener, otlp_listener })
+        Ok(Bound { prepared: self, listener, otlp_listeners })
     }
 }
 
@@ -243,16 +268,19 @@ impl Bound {
         self.listener.local_addr().expect("a bound listener has an address")
     }
 
-    fn otlp_address(&self) -> Option<SocketAddr> {
-        self.otlp_listener.as_ref().map(|listener| listener.local_addr().expect("a bound listener has an address"))
+    fn otlp_addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let address =
+            |listener: &tokio::net::TcpListener| listener.local_addr().expect("a bound listener has an address");
+        self.otlp_listeners.as_ref().map(|(grpc, http)| (address(grpc), address(http)))
     }
 
     async fn serve(self, clock: Clock, shutdown: Shutdown) -> anyhow::Result<()> {
         let listener = self.listener;
         match self.prepared {
             Prepared::Ingestion(config) => {
-                let otlp_listener = self.otlp_listener.expect("ingestion binds both");
-                attain_ingestion::serve(config, listener, otlp_listener, clock, shutdown).await?;
+                let (otlp, otlp_http) = self.otlp_listeners.expect("ingestion binds all three");
+                let listeners = attain_ingestion::Listeners { mesh: listener, otlp, otlp_http };
+                attain_ingestion::serve(config, listeners, clock, shutdown).await?;
             }
             Prepared::Graph(config) => attain_graph::serve(config, listener, clock, shutdown).await?,
             Prepared::Recommendation(config) => attain_recommendation::serve(config, listener, clock, shutdown).await?,

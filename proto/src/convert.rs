@@ -143,6 +143,10 @@ enumeration!(Source => Source, unspecified: None, {
     Catalogue <=> Catalogue, ServiceGraph <=> ServiceGraph,
 });
 enumeration!(SliKind => SliKind, unspecified: None, { Availability <=> Availability, Latency <=> Latency });
+enumeration!(UtilisationKind => UtilisationKind, unspecified: None, {
+    Cpu <=> Cpu, Memory <=> Memory, Saturation <=> Saturation, QueueDepth <=> QueueDepth,
+    ConnectionPool <=> ConnectionPool,
+});
 
 /// The word behind an enum number of the wire: `None` where it was left unspecified.
 ///

@@ -41,7 +41,7 @@ pub(crate) enum Command {
         /// The service.
         service_id: String,
     },
-    /// Sends a JSON file: dependencies, metrics, incidents or documents, shaped as the REST route takes them.
+    /// Sends a JSON file: dependencies, metrics, utilisation, incidents or documents, shaped as the REST route takes them.
     #[command(after_help = "Example:\n  attain push dependencies graph.json")]
     Push {
         /// What the file holds.
@@ -65,6 +65,24 @@ pub(crate) enum Command {
         #[arg(long)]
         page_token: Option<String>,
     },
+    /// Shows how much of its limits a service uses: the last seven days summed up, and buckets, oldest first.
+    #[command(after_help = "Example:\n  attain utilisation checkout-service --kind cpu")]
+    Utilisation {
+        /// The service.
+        service_id: String,
+        /// Only this kind.
+        #[arg(long, value_enum)]
+        kind: Option<UtilisationKind>,
+        /// From when (RFC 3339).
+        #[arg(long)]
+        start_time: Option<String>,
+        /// At most this many starts of buckets.
+        #[arg(long)]
+        page_size: Option<u32>,
+        /// Where the previous page ended.
+        #[arg(long)]
+        page_token: Option<String>,
+    },
     /// Lists incidents, newest first.
     #[command(after_help = "Example:\n  attain incidents --service-id payment-service")]
     Incidents {
@@ -72,6 +90,9 @@ pub(crate) enum Command {
         #[arg(long)]
         service_id: Option<String>,
     },
+    /// Shows how the synchronisation with the service catalogue stands.
+    #[command(after_help = "Example:\n  attain catalogue")]
+    Catalogue,
     /// Shows which SLOs a service can attain, and why.
     #[command(after_help = "Example:\n  attain recommend checkout-service --window-days 28")]
     Recommend {
@@ -199,8 +220,19 @@ pub(crate) enum Direction {
 pub(crate) enum Pushed {
     Dependencies,
     Metrics,
+    Utilisation,
     Incidents,
     Documents,
+}
+
+/// What is used up.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum UtilisationKind {
+    Cpu,
+    Memory,
+    Saturation,
+    QueueDepth,
+    ConnectionPool,
 }
 
 /// What was decided.
@@ -250,7 +282,15 @@ impl Command {
                     .with("page_size", page_size)
                     .with("page_token", page_token)
             }
+            Self::Utilisation { service_id, kind, start_time, page_size, page_token } => {
+                Request::get(service(&service_id, "/utilisation"))
+                    .with("kind", kind.and_then(word))
+                    .with("start_time", start_time)
+                    .with("page_size", page_size)
+                    .with("page_token", page_token)
+            }
             Self::Incidents { service_id } => Request::get("/api/v1/incidents").with("service_id", service_id),
+            Self::Catalogue => Request::get("/api/v1/catalogue"),
             Self::Recommend { service_id, window_days } => {
                 Request::get(service(&service_id, "/slo-recommendations")).with("window_days", window_days)
             }
@@ -316,6 +356,7 @@ fn pushed_path(what: Pushed) -> &'static str {
     match what {
         Pushed::Dependencies => "/api/v1/services/dependencies",
         Pushed::Metrics => "/api/v1/metrics",
+        Pushed::Utilisation => "/api/v1/utilisation",
         Pushed::Incidents => "/api/v1/incidents",
         Pushed::Documents => "/api/v1/knowledge/documents",
     }

@@ -14,7 +14,7 @@ use attain_runtime::clock::Clock;
 use attain_runtime::telemetry::{self, TelemetryConfig};
 
 use crate::cli::{DemoOptions, Format};
-use crate::mesh::{self, Mesh};
+use crate::mesh::{self, Doors, Mesh};
 use crate::output;
 
 /// Runs the mesh, loads the shop, walks through it; then goes on serving unless it was asked to end.
@@ -24,7 +24,8 @@ pub(crate) async fn run(options: DemoOptions, format: Format, shutdown: Shutdown
     sources.defaults.push("telemetry.log_filter=warn".to_owned());
     let _telemetry = telemetry::start("demo", &sources.section::<TelemetryConfig>("telemetry")?)?;
     let folder = Folder::new(options.data_dir)?;
-    let mesh = Mesh::start(&folder.path, options.listen, options.otlp_listen, sources, shutdown.clone()).await?;
+    let doors = Doors { gateway: options.listen, otlp: options.otlp_listen, otlp_http: options.otlp_http_listen };
+    let mesh = Mesh::start(&folder.path, doors, sources, shutdown.clone()).await?;
     let addresses = mesh.addresses;
     let running = tokio::spawn(mesh.run());
 

@@ -54,6 +54,7 @@ pub(crate) fn mesh_is_up(addresses: &Addresses, data_dir: &Path, took: Duration,
             json!({
                 "gateway": format!("http://{}", addresses.gateway),
                 "otlp": format!("http://{}", addresses.otlp),
+                "otlp_http": format!("http://{}", addresses.otlp_http),
                 "members": {
                     "ingestion": addresses.ingestion.to_string(),
                     "graph": addresses.graph.to_string(),
@@ -68,6 +69,7 @@ pub(crate) fn mesh_is_up(addresses: &Addresses, data_dir: &Path, took: Duration,
             println!("Attain is up after {ready_ms} ms; everything is kept in {}.", data_dir.display());
             println!("  REST          http://{}   (routes: /docs)", addresses.gateway);
             println!("  OTLP/gRPC     http://{}", addresses.otlp);
+            println!("  OTLP/HTTP     http://{}", addresses.otlp_http);
             println!(
                 "  gRPC members  ingestion {}, graph {}, recommendation {}, rag {}",
                 addresses.ingestion, addresses.graph, addresses.recommendation, addresses.rag

@@ -8,7 +8,18 @@ use crate::harness::attain;
 
 async fn tour(format: &str) -> String {
     let output = attain()
-        .args(["demo", "--once", "--listen", "127.0.0.1:0", "--otlp-listen", "127.0.0.1:0", "--format", format])
+        .args([
+            "demo",
+            "--once",
+            "--listen",
+            "127.0.0.1:0",
+            "--otlp-listen",
+            "127.0.0.1:0",
+            "--otlp-http-listen",
+            "127.0.0.1:0",
+            "--format",
+            format,
+        ])
         .stderr(Stdio::inherit())
         .output()
         .await

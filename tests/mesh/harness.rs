@@ -55,7 +55,8 @@ impl Up {
     /// The same with a chosen OTLP address.
     pub(crate) async fn start_with_otlp(data_dir: &Path, otlp: &str, arguments: &[&str]) -> Self {
         let mut child = attain()
-            .args(["up", "--format", "json", "--listen", "127.0.0.1:0", "--otlp-listen", otlp, "--data-dir"])
+            .args(["up", "--format", "json", "--listen", "127.0.0.1:0", "--otlp-listen", otlp])
+            .args(["--otlp-http-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             .args(arguments)
             .stdout(Stdio::piped())

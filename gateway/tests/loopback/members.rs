@@ -211,6 +211,14 @@ impl IngestionService for Ingestion {
         Err(Status::unimplemented("not kept here"))
     }
 
+    async fn ingest_utilisation(&self, _: Request<IngestUtilisationRequest>) -> Answer<IngestUtilisationResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn list_utilisation(&self, _: Request<ListUtilisationRequest>) -> Answer<ListUtilisationResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
     async fn list_incidents(&self, _: Request<ListIncidentsRequest>) -> Answer<ListIncidentsResponse> {
         Err(Status::unimplemented("not kept here"))
     }

@@ -6,6 +6,7 @@ use attain_runtime::Error;
 use attain_runtime::admission::Limits;
 use serde::Deserialize;
 
+use crate::catalogue::CatalogueConfig;
 use crate::domain::BucketLimits;
 use crate::storage::Capacity;
 
@@ -17,6 +18,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where it listens for OTLP/gRPC.
     pub otlp_listen: SocketAddr,
+    /// Where it listens for OTLP/HTTP.
+    pub otlp_http_listen: SocketAddr,
     /// `sqlite:path` or `postgres://…`.
     pub database_url: String,
     /// Most calls in flight.
@@ -56,8 +59,20 @@ pub struct Config {
     pub spans_in_memory_max: usize,
     /// Most bytes of spans that wait in the database; exports are refused above it, to be sent again.
     pub span_log_bytes_max: u64,
+    /// Largest OTLP export, in bytes, compressed or not. SDKs send at most some hundred kilobytes, collectors some megabytes.
+    pub otlp_message_bytes_max: usize,
+    /// Most series of OTLP metrics of one tenant that are followed at a time; those silent for a day make room.
+    pub series_per_tenant_max: usize,
+    /// Most attributes of one OTLP data point.
+    pub point_attributes_max: usize,
+    /// Longest value of an attribute of an OTLP data point, in bytes.
+    pub point_attribute_bytes_max: usize,
+    /// How long exemplars are kept, in days.
+    pub exemplar_days: u32,
     /// A Prometheus-compatible server to read from; none by default.
     pub prometheus: Option<PrometheusConfig>,
+    /// A Backstage catalogue to follow; none by default.
+    pub catalogue: Option<CatalogueConfig>,
 }
 
 /// A Prometheus-compatible server to read SLI buckets from.
@@ -96,8 +111,9 @@ impl Default for Config {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self {
             listen: local(7101),
-            // The port that every OpenTelemetry SDK sends to by default.
+            // The ports that every OpenTelemetry SDK sends to by default.
             otlp_listen: local(4317),
+            otlp_http_listen: local(4318),
             database_url: "sqlite:attain-data/ingestion.db".to_owned(),
             limits: Limits::default(),
             drain_seconds: 10,
@@ -117,7 +133,13 @@ impl Default for Config {
             trace_spans_max: 10_000,
             spans_in_memory_max: 500_000,
             span_log_bytes_max: 1 << 30,
+            otlp_message_bytes_max: 16 * 1024 * 1024,
+            series_per_tenant_max: 200_000,
+            point_attributes_max: 128,
+            point_attribute_bytes_max: 4_096,
+            exemplar_days: 90,
             prometheus: None,
+            catalogue: None,
         }
     }
 }
@@ -145,16 +167,26 @@ impl Config {
             ("trace_idle_seconds", self.trace_idle_seconds as usize),
             ("trace_spans_max", self.trace_spans_max),
             ("spans_in_memory_max", self.spans_in_memory_max),
+            ("series_per_tenant_max", self.series_per_tenant_max),
+            ("point_attributes_max", self.point_attributes_max),
+            ("point_attribute_bytes_max", self.point_attribute_bytes_max),
+            ("exemplar_days", self.exemplar_days as usize),
             ("span_log_bytes_max", usize::try_from(self.span_log_bytes_max).unwrap_or(usize::MAX)),
         ];
         if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return refuse(key, "is at least 1");
+        }
+        if !(64 * 1024..=1 << 30).contains(&self.otlp_message_bytes_max) {
+            return refuse("otlp_message_bytes_max", "is 65536 to 1073741824");
         }
         if self.change_poll_ms < 10 {
             return refuse("change_poll_ms", "is at least 10");
         }
         if self.trace_max_seconds < self.trace_idle_seconds {
             return refuse("trace_max_seconds", "is at least trace_idle_seconds");
+        }
+        if let Some(catalogue) = &self.catalogue {
+            catalogue.validate()?;
         }
         match &self.prometheus {
             None => Ok(()),
@@ -219,7 +251,8 @@ mod tests {
     #[test]
     fn the_defaults_hold() {
         let config = read(&[]).expect("valid");
-        assert_eq!((config.listen.port(), config.otlp_listen.port()), (7101, 4317));
+        let ports = [config.listen.port(), config.otlp_listen.port(), config.otlp_http_listen.port()];
+        assert_eq!(ports, [7101, 4317, 4318]);
         assert_eq!(config.buckets_per_request_max, 100_000);
     }
 
@@ -227,18 +260,41 @@ mod tests {
     fn what_cannot_be_right_is_named() {
         let url = "ingestion.prometheus.url=ftp://x";
         let file = "ingestion.prometheus.mapping_file=nowhere.toml";
+        let catalogue = "ingestion.catalogue.url=https://backstage.example.com";
         for (overrides, named) in [
             (vec!["ingestion.database_url=mysql://x"], "ingestion.database_url"),
             (vec!["ingestion.buckets_per_request_max=0"], "ingestion.buckets_per_request_max"),
             (vec!["ingestion.change_poll_ms=1"], "ingestion.change_poll_ms"),
             (vec!["ingestion.trace_idle_seconds=61"], "ingestion.trace_max_seconds"),
+            (vec!["ingestion.otlp_message_bytes_max=100"], "ingestion.otlp_message_bytes_max"),
+            (vec!["ingestion.series_per_tenant_max=0"], "ingestion.series_per_tenant_max"),
             (vec!["ingestion.bukets=1"], "bukets"),
             (vec![url], "mapping_file"),
             (vec![url, file], "ingestion.prometheus.url"),
             (vec!["ingestion.prometheus.url=http://x:9090", file], "ingestion.prometheus.mapping_file"),
+            (vec!["ingestion.catalogue.interval_seconds=60"], "url"),
+            (vec!["ingestion.catalogue.url=http://me:secret@x"], "ingestion.catalogue.url"),
+            (vec![catalogue, "ingestion.catalogue.token_file=nowhere"], "ingestion.catalogue.token_file"),
+            (vec![catalogue, "ingestion.catalogue.gone_share_max=1.5"], "ingestion.catalogue.gone_share_max"),
+            (vec![catalogue, "ingestion.catalogue.page_size=0"], "ingestion.catalogue.page_size"),
+            (vec![catalogue, "ingestion.catalogue.tenant=a b"], "ingestion.catalogue.tenant"),
+            (vec![catalogue, "ingestion.catalogue.naming=short"], "naming"),
         ] {
             let error = read(&overrides).expect_err(named).to_string();
             assert!(error.contains(named), "{overrides:?}: {error}");
+            assert!(!error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_catalogue_needs_only_its_address_and_its_token_is_not_shown() {
+        let config = read(&[
+            "ingestion.catalogue.url=https://backstage.example.com",
+            "ingestion.catalogue.token=a-canary",
+            "ingestion.catalogue.kinds={neo4j=datastore}",
+        ])
+        .expect("valid");
+        assert!(!format!("{config:?}").contains("a-canary"));
+        assert_eq!(config.catalogue.expect("there").kinds.len(), 1);
     }
 }

@@ -1,11 +1,11 @@
 //! Telemetry, dependencies and incidents in; history and topology out. Owner of what was observed.
 //!
-//! **Entry point**: [`serve`], with a [`Config`], two listeners (the mesh's gRPC, OTLP's), a clock and the end.
+//! **Entry point**: [`serve`], with a [`Config`], [`Listeners`] (the mesh's gRPC, OTLP/gRPC, OTLP/HTTP), a clock and the end.
 //!
 //! **How data flows in**: `transport` decodes each row to a checked value or an error that names its field → `intake` parts
 //! good rows from bad ones and applies limits → [`storage`] writes the good ones and their changes in one transaction →
 //! acknowledgement. [`otlp`] and [`prometheus`] turn telemetry into a [`domain::ObservationBatch`] and write it through
-//! [`storage::Store::observe`]. Free text is redacted before it is stored (`attain-redaction`).
+//! [`storage::Store::observe`]; [`catalogue`] takes over what a Backstage catalogue holds. Free text is redacted before it is stored (`attain-redaction`).
 //!
 //! **How data flows out**: `transport` reads pages from storage; `reading` streams histories in chunks and follows the
 //! change log. Where several sources tell of the same edge or bucket, [`domain::merge_statements`] and
@@ -18,6 +18,7 @@
 //! **Deliberately unknown here**: what a graph means (cycles, blast radius), what a good SLO is, who may ask. This crate
 //! draws no conclusion from what it keeps.
 
+pub mod catalogue;
 mod config;
 mod count;
 pub mod domain;
@@ -30,6 +31,7 @@ mod serve;
 pub mod storage;
 mod transport;
 
+pub use catalogue::CatalogueConfig;
 pub use config::{Config, PrometheusConfig};
 pub use error::Error;
-pub use serve::serve;
+pub use serve::{Listeners, serve};

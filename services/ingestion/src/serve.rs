@@ -10,23 +10,28 @@ use tonic::service::Routes;
 
 use crate::storage::Store;
 use crate::transport::{SERVICE_NAME, Transport, classify};
-use crate::{Config, Error, otlp, prometheus};
+use crate::{Config, Error, catalogue, otlp, prometheus};
 
 /// How often it is looked whether storage still answers.
 const STORAGE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Runs ingestion until `shutdown`: the mesh's gRPC service on `listener`, OTLP/gRPC on `otlp_listener`. Calls in flight
+/// Where ingestion listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The mesh's gRPC.
+    pub mesh: TcpListener,
+    /// OTLP/gRPC.
+    pub otlp: TcpListener,
+    /// OTLP/HTTP.
+    pub otlp_http: TcpListener,
+}
+
+/// Runs ingestion until `shutdown`: the mesh's gRPC service, OTLP/gRPC and OTLP/HTTP, each on its listener. Calls in flight
 /// end within the drain time.
 ///
 /// # Errors
 /// Where a setting cannot be right, storage cannot be opened, or the transport fails by itself.
-pub async fn serve(
-    config: Config,
-    listener: TcpListener,
-    otlp_listener: TcpListener,
-    clock: Clock,
-    shutdown: Shutdown,
-) -> Result<(), Error> {
+pub async fn serve(config: Config, listeners: Listeners, clock: Clock, shutdown: Shutdown) -> Result<(), Error> {
     config.validate()?;
     let config = Arc::new(config);
     let readiness = Readiness::new("ingestion", clock.now_ms());
@@ -36,20 +41,21 @@ pub async fn serve(
     let watch = tokio::spawn(watch_storage(store.clone(), storage));
 
     let following = prometheus::follow(&config, &store, &readiness, &clock, &shutdown)?;
+    let (catalogue, following_catalogue) = catalogue::follow(&config, &store, &readiness, &clock, &shutdown)?;
     let receiving = otlp::serve(
         Arc::clone(&config),
         store.clone(),
-        otlp_listener,
+        (listeners.otlp, listeners.otlp_http),
         readiness.clone(),
         clock.clone(),
         shutdown.clone(),
     );
 
-    let service = Transport::service(store.clone(), Arc::clone(&config), clock, shutdown.clone());
+    let service = Transport::service(store.clone(), Arc::clone(&config), catalogue, clock, shutdown.clone());
     let member = Member {
         readiness,
         service_names: &[SERVICE_NAME],
-        listener,
+        listener: listeners.mesh,
         limits: config.limits,
         classify,
         drain: config.drain(),
@@ -57,7 +63,7 @@ pub async fn serve(
     // One that fails by itself ends both.
     let serving = async { member.serve(Routes::new(service), shutdown).await.map_err(Error::from) };
     let result = futures::future::try_join(serving, receiving).await.map(drop);
-    if let Some(following) = following {
+    for following in [following, following_catalogue].into_iter().flatten() {
         following.abort();
     }
     watch.abort();

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use attain_ingestion::Config;
+use attain_ingestion::{Config, Listeners};
 use attain_proto::convert::timestamp;
 use attain_proto::ingestion::v1 as words;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
@@ -58,12 +58,12 @@ impl Served {
 
     async fn start_with(folder: TempDir, clock: Clock, config: Config) -> Self {
         let database_url = format!("sqlite:{}", folder.path().join("ingestion.db").display());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let otlp_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addresses = (listener.local_addr().unwrap(), otlp_listener.local_addr().unwrap());
+        let free = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listeners = Listeners { mesh: free().await, otlp: free().await, otlp_http: free().await };
+        let addresses = (listeners.mesh.local_addr().unwrap(), listeners.otlp.local_addr().unwrap());
         let shutdown = Shutdown::new();
         let config = Config { database_url, ..config };
-        let serving = attain_ingestion::serve(config, listener, otlp_listener, clock.clone(), shutdown.clone());
+        let serving = attain_ingestion::serve(config, listeners, clock.clone(), shutdown.clone());
         let ended = tokio::spawn(serving);
         let connect =
             async |address| Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
@@ -227,7 +227,8 @@ async fn messages_have_a_bound_and_tenants_a_shape() {
     let long = said("note", text(&"x".repeat(17 * 1024 * 1024)));
     let large = trace::Span { attributes: vec![long], ..span(1, 1, 0, Server, false) };
     let refused = served.traces().export(export("shop", vec![large])).await.unwrap_err();
-    assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    assert_eq!(refused.get_details_error_info().unwrap().reason, "MESSAGE_TOO_LARGE");
 
     let mut request = Request::new(export("shop", vec![span(1, 1, 0, Server, false)]));
     request.metadata_mut().insert("x-attain-tenant", "Not A Tenant".parse().unwrap());

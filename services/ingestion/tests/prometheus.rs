@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use attain_ingestion::{Config, PrometheusConfig};
+use attain_ingestion::{Config, Listeners, PrometheusConfig};
 use attain_proto::convert::{timestamp, unix_millis};
 use attain_proto::ingestion::v1 as words;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
@@ -87,11 +87,11 @@ impl Served {
             PrometheusConfig { url: url.into(), mapping_file, interval_seconds: 1, backfill_days, lag_seconds: 0 };
         let database_url = format!("sqlite:{}", folder.path().join("ingestion.db").display());
         let config = Config { database_url, prometheus: Some(prometheus), ..Config::default() };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let otlp_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let free = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listeners = Listeners { mesh: free().await, otlp: free().await, otlp_http: free().await };
+        let address = format!("http://{}", listeners.mesh.local_addr().unwrap());
         let shutdown = Shutdown::new();
-        let serving = attain_ingestion::serve(config, listener, otlp_listener, clock.clone(), shutdown.clone());
+        let serving = attain_ingestion::serve(config, listeners, clock.clone(), shutdown.clone());
         let ended = tokio::spawn(serving);
         let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
         Self { clock, folder, channel, shutdown, ended }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use attain_ingestion::Config;
+use attain_ingestion::{Config, Listeners};
 use attain_proto::convert::{timestamp, unix_millis};
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
@@ -39,12 +39,12 @@ impl Served {
 
     async fn start_in(folder: tempfile::TempDir, config: Config) -> Self {
         let database_url = format!("sqlite:{}", folder.path().join("ingestion.db").display());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let otlp_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let free = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listeners = Listeners { mesh: free().await, otlp: free().await, otlp_http: free().await };
+        let url = format!("http://{}", listeners.mesh.local_addr().unwrap());
         let shutdown = Shutdown::new();
         let config = Config { database_url, ..config };
-        let serving = attain_ingestion::serve(config, listener, otlp_listener, Clock::held(NOW_MS), shutdown.clone());
+        let serving = attain_ingestion::serve(config, listeners, Clock::held(NOW_MS), shutdown.clone());
         let ended = tokio::spawn(serving);
         let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
         let client = IngestionServiceClient::new(channel.clone())

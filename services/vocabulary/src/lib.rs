@@ -17,7 +17,7 @@ pub use histogram::{HistogramScale, LatencyHistogram};
 pub use identity::{EntityId, TenantId};
 pub use invalid::InvalidValue;
 pub use ratio::{Objective, Ratio};
-pub use topology::{DependencyMode, EntityKind, SliKind, Source, Tier};
+pub use topology::{DependencyMode, EntityKind, SliKind, Source, Tier, UtilisationKind};
 pub use window::{TimeRange, TimeWindow};
 
 /// Milliseconds since the Unix epoch, UTC.

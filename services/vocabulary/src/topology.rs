@@ -71,3 +71,19 @@ pub enum SliKind {
     /// Share of valid requests answered faster than a threshold.
     Latency,
 }
+
+/// What is used up. The first three and the last are ratios of what there is, the fourth is a number of things that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UtilisationKind {
+    /// Processor time over the limit.
+    Cpu,
+    /// Memory over the limit.
+    Memory,
+    /// Whatever runs out first where none of the other kinds says it: threads, file space, disk time.
+    Saturation,
+    /// Messages, requests or jobs that wait.
+    QueueDepth,
+    /// Connections in use over those there may be.
+    ConnectionPool,
+}

@@ -71,7 +71,7 @@ impl BucketDraft {
     }
 }
 
-fn check_start(start_ms: UnixMillis, limits: BucketLimits) -> Result<(), InvalidValue> {
+pub(super) fn check_start(start_ms: UnixMillis, limits: BucketLimits) -> Result<(), InvalidValue> {
     if start_ms > limits.now_ms.saturating_add(limits.future_skew_ms) {
         return Err(InvalidValue::new("start_time", "future_time", "the bucket starts in the future"));
     }

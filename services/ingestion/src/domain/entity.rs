@@ -25,6 +25,27 @@ pub struct Entity {
     pub sources: BTreeSet<Source>,
     /// Requests to it that traces showed.
     pub request_count: u64,
+    /// What the service catalogue says of it; `None` where it does not know it.
+    pub catalogue: Option<CatalogueWords>,
+}
+
+/// What the service catalogue says of a node. It is replaced as a whole, and stands behind what was declared.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CatalogueWords {
+    /// The catalogue's own name of it, for example `component:default/checkout`.
+    pub reference: String,
+    /// What people call it.
+    pub display_name: Option<String>,
+    /// What it is.
+    pub kind: Option<EntityKind>,
+    /// How much depends on it.
+    pub tier: Option<Tier>,
+    /// The team or person that answers for it.
+    pub owner: Option<String>,
+    /// The system that it is part of.
+    pub system: Option<String>,
+    /// For example `production` or `deprecated`.
+    pub lifecycle: Option<String>,
 }
 
 /// One service as its owner describes it; what is left out keeps its stored value.
@@ -61,13 +82,56 @@ impl Entity {
             published_availability: None,
             sources: BTreeSet::new(),
             request_count: 0,
+            catalogue: None,
         }
     }
 
-    /// What it is: as declared, else as observed, else a service.
+    /// What it is: as declared, else as the catalogue says, else as observed, else a service; but what the catalogue calls a
+    /// resource is infrastructure.
     #[must_use]
     pub fn kind(&self) -> EntityKind {
-        self.declared_kind.or(self.observed_kind).unwrap_or(EntityKind::Service)
+        let said = self.catalogue.as_ref().and_then(|words| words.kind);
+        let resource = self.catalogue.as_ref().is_some_and(|words| words.reference.starts_with("resource:"));
+        let otherwise = if resource { EntityKind::Infrastructure } else { EntityKind::Service };
+        self.declared_kind.or(said).or(self.observed_kind).unwrap_or(otherwise)
+    }
+
+    /// What people call it: as declared, else as the catalogue says.
+    #[must_use]
+    pub fn display_name(&self) -> Option<&str> {
+        let said = self.catalogue.as_ref().and_then(|words| words.display_name.as_deref());
+        self.display_name.as_deref().or(said)
+    }
+
+    /// How much depends on it: as declared, else as the catalogue says.
+    #[must_use]
+    pub fn tier(&self) -> Option<Tier> {
+        self.tier.or(self.catalogue.as_ref().and_then(|words| words.tier))
+    }
+
+    /// The team that answers for it: as declared, else as the catalogue says.
+    #[must_use]
+    pub fn owner(&self) -> Option<&str> {
+        let said = self.catalogue.as_ref().and_then(|words| words.owner.as_deref());
+        self.owner.as_deref().or(said)
+    }
+
+    /// Whether nobody knows it, or nobody but the catalogue: then whoever names it from now on is noted as its source.
+    #[must_use]
+    pub fn known_from_catalogue_at_most(&self) -> bool {
+        self.sources.iter().all(|source| *source == Source::Catalogue)
+    }
+
+    /// Takes over what the catalogue says now.
+    pub fn catalogued(&mut self, words: CatalogueWords) {
+        self.catalogue = Some(words);
+        self.sources.insert(Source::Catalogue);
+    }
+
+    /// The catalogue does not know it any more.
+    pub fn uncatalogued(&mut self) {
+        self.catalogue = None;
+        self.sources.remove(&Source::Catalogue);
     }
 
     /// Takes over what its owner says now.
@@ -96,7 +160,7 @@ impl Entity {
     /// What a search looks through: id, display name and owner in lower case.
     #[must_use]
     pub fn search_text(&self) -> String {
-        let parts = [Some(self.id.as_str()), self.display_name.as_deref(), self.owner.as_deref()];
+        let parts = [Some(self.id.as_str()), self.display_name(), self.owner()];
         parts.into_iter().flatten().map(str::to_lowercase).collect::<Vec<_>>().join("\n")
     }
 }
@@ -156,6 +220,34 @@ mod tests {
         db.declare(EntityDeclaration::named(db.id.clone()));
         assert_eq!(db.kind(), EntityKind::Datastore);
         assert_eq!(db.sources, BTreeSet::from([Source::Declared, Source::Traces]));
+    }
+
+    #[test]
+    fn the_catalogue_stands_between_what_was_declared_and_what_was_seen() {
+        let mut db = entity();
+        db.observe(Some(EntityKind::Cache), 0, &BTreeSet::from([Source::Traces]));
+        let words = CatalogueWords {
+            reference: "resource:default/db".into(),
+            tier: Some(Tier::Two),
+            owner: Some("storage".into()),
+            ..CatalogueWords::default()
+        };
+        db.catalogued(words.clone());
+        assert_eq!((db.kind(), db.tier(), db.owner()), (EntityKind::Cache, Some(Tier::Two), Some("storage")));
+        db.catalogued(CatalogueWords { kind: Some(EntityKind::Datastore), ..words.clone() });
+        assert_eq!(db.kind(), EntityKind::Datastore);
+        db.declare(EntityDeclaration { tier: Some(Tier::One), ..EntityDeclaration::named(db.id.clone()) });
+        assert_eq!((db.tier(), db.owner()), (Some(Tier::One), Some("storage")));
+        assert!(db.search_text().contains("storage"));
+        db.uncatalogued();
+        assert_eq!((db.kind(), db.tier(), db.owner()), (EntityKind::Cache, Some(Tier::One), None));
+        assert_eq!(db.sources, BTreeSet::from([Source::Declared, Source::Traces]));
+
+        let mut unseen = entity();
+        assert!(unseen.known_from_catalogue_at_most());
+        unseen.catalogued(words);
+        assert!(unseen.known_from_catalogue_at_most());
+        assert_eq!(unseen.kind(), EntityKind::Infrastructure);
     }
 
     #[test]

@@ -5,13 +5,22 @@
 mod bucket;
 mod dependency;
 mod entity;
+mod exemplar;
 mod incident;
 mod observation;
 mod text;
+mod utilisation;
 
 pub use bucket::{BucketDraft, BucketLimits, Latency, MergedBucket, add_buckets, merge_sources, most_direct_first};
 pub use dependency::{Dependency, DependencyKey, DependencyStatement, DependencyTerms, Sightings, merge_statements};
-pub use entity::{Entity, EntityDeclaration, most_certain};
+pub use entity::{CatalogueWords, Entity, EntityDeclaration, most_certain};
+pub use exemplar::{Exemplar, hour_start, worst};
 pub use incident::{Incident, IncidentDraft};
 pub use observation::{BucketMode, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, SettledSpans};
 pub use text::{optional_text, required_text};
+pub use utilisation::{
+    MeasuredUtilisation, ObservedUtilisation, UtilisationBucket, UtilisationDraft, UtilisationSummary, add_utilisation,
+    from_millionths, merge_utilisation, millionths, summarise_utilisation,
+};
+
+use bucket::check_start;

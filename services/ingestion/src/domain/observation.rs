@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use attain_vocabulary::{EntityId, EntityKind, SliBucket, Source};
 
-use super::{DependencyKey, Sightings};
+use super::{DependencyKey, Exemplar, ObservedUtilisation, Sightings};
 
 /// What an observer (OTLP, Prometheus) learned, applied in one transaction or not at all.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -13,6 +13,10 @@ pub struct ObservationBatch {
     pub edges: Vec<ObservedEdge>,
     /// Buckets that were measured.
     pub buckets: Vec<ObservedBucket>,
+    /// Utilisation that was measured.
+    pub utilisation: Vec<ObservedUtilisation>,
+    /// Requests that stand for others; of each service and hour the worst are kept.
+    pub exemplars: Vec<Exemplar>,
     /// State to keep by key; `None` forgets it. Keys not named keep theirs.
     pub counter_states: BTreeMap<String, Option<Vec<u8>>>,
     /// Rows of the span log that this batch accounts for.

@@ -4,12 +4,14 @@
 mod buckets;
 mod dependencies;
 mod incidents;
+mod utilisation;
 
 use attain_vocabulary::InvalidValue;
 
 pub(crate) use buckets::keep_buckets;
 pub(crate) use dependencies::{DependencyRows, ServiceRow, keep_dependencies};
 pub(crate) use incidents::keep_incidents;
+pub(crate) use utilisation::keep_utilisation;
 
 use crate::Error;
 

@@ -263,7 +263,7 @@ fn authority(url: &str) -> Option<&str> {
     (!host.is_empty()).then_some(host)
 }
 
-fn split_port(address: &str) -> (&str, Option<i64>) {
+pub(super) fn split_port(address: &str) -> (&str, Option<i64>) {
     if let Some(rest) = address.strip_prefix('[') {
         let (host, after) = rest.split_once(']').unwrap_or((rest, ""));
         return (host, after.strip_prefix(':').and_then(|port| port.parse().ok()));

@@ -17,6 +17,14 @@ pub(crate) struct Counts {
     pub(crate) traces_cut: Count,
     /// Exports refused because too much waits in the span log.
     pub(crate) exports_refused_full: Count,
+    /// Exports refused because too many are in flight, or too many bytes in memory (OTLP/HTTP).
+    pub(crate) exports_refused_busy: Count,
+    /// Exports refused because they are larger than a message may be.
+    pub(crate) exports_refused_size: Count,
+    /// Exports refused for their media type or content coding (OTLP/HTTP).
+    pub(crate) exports_refused_media_type: Count,
+    /// Exports whose body cannot be decoded (OTLP/HTTP).
+    pub(crate) exports_malformed: Count,
     /// Rows of the span log that no version of this program can read.
     pub(crate) rows_unreadable: Count,
     /// Data points counted into buckets.
@@ -25,6 +33,8 @@ pub(crate) struct Counts {
     pub(crate) points_rejected: Count,
     /// Data points of metrics that say nothing about requests.
     pub(crate) points_ignored: Count,
+    /// Data points of new series of a tenant that has as many as are followed.
+    pub(crate) points_over_series_max: Count,
     /// Data points that were counted already.
     pub(crate) points_duplicate: Count,
     /// First points of cumulative series that began too long ago to count from their start.
@@ -43,10 +53,15 @@ impl Default for Counts {
             spans_settled: count("spans_settled"),
             traces_cut: count("traces_cut"),
             exports_refused_full: count("exports_refused_full"),
+            exports_refused_busy: count("exports_refused_busy"),
+            exports_refused_size: count("exports_refused_size"),
+            exports_refused_media_type: count("exports_refused_media_type"),
+            exports_malformed: count("exports_malformed"),
             rows_unreadable: count("rows_unreadable"),
             points_accepted: count("points_accepted"),
             points_rejected: count("points_rejected"),
             points_ignored: count("points_ignored"),
+            points_over_series_max: count("points_over_series_max"),
             points_duplicate: count("points_duplicate"),
             points_baseline: count("points_baseline"),
             series_reset: count("series_reset"),

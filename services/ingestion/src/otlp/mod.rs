@@ -1,4 +1,4 @@
-//! OTLP/gRPC in: traces and metrics of any OpenTelemetry SDK or collector.
+//! OTLP in, over gRPC (`grpc`) and HTTP (`http`): traces and metrics of any OpenTelemetry SDK or collector.
 //!
 //! **Traces.** An export is reduced to what joining needs (`reduce`, by the semantic conventions in `conventions`), made
 //! durable in the span log (`log`, several exports a transaction), and acknowledged. The settler reads the log in order,
@@ -20,8 +20,12 @@
 mod assembler;
 mod conventions;
 mod counts;
+mod grpc;
+mod http;
+mod increments;
 mod join;
 mod log;
+mod meaning;
 mod points;
 mod receivers;
 mod reduce;
@@ -40,11 +44,7 @@ use attain_runtime::admission::Class;
 use attain_runtime::clock::Clock;
 use attain_runtime::readiness::Readiness;
 use attain_runtime::serve::Member;
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::MetricsServiceServer;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::TraceServiceServer;
 use tokio::net::TcpListener;
-use tonic::codec::CompressionEncoding;
-use tonic::service::Routes;
 
 use crate::storage::Store;
 use crate::{Config, Error};
@@ -54,8 +54,6 @@ use log::SpanLog;
 use receivers::{MetricsReceiver, TraceReceiver};
 use settler::{Backlog, Settler};
 
-/// Largest export, in bytes before compression. SDKs send at most some hundred kilobytes, collectors some megabytes.
-const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most spans settled in one transaction, those of one trace more: it takes well under a second, and others wait for it.
 const SPANS_PER_SETTLEMENT_MAX: usize = 20_000;
 
@@ -63,15 +61,15 @@ const SPANS_PER_SETTLEMENT_MAX: usize = 20_000;
 const SERVICE_NAMES: &[&str] =
     &["opentelemetry.proto.collector.trace.v1.TraceService", "opentelemetry.proto.collector.metrics.v1.MetricsService"];
 
-/// Receives OTLP/gRPC on `listener` and settles what arrived, until `shutdown`; exports in flight end within the drain
-/// time. What is not settled then is settled after the next start.
+/// Receives OTLP/gRPC on the first listener, OTLP/HTTP on the second, and settles what arrived, until `shutdown`; exports
+/// in flight end within the drain time. What is not settled then is settled after the next start.
 ///
 /// # Errors
 /// Where the transport fails by itself.
 pub async fn serve(
     config: Arc<Config>,
     store: Store,
-    listener: TcpListener,
+    (grpc_listener, http_listener): (TcpListener, TcpListener),
     readiness: Readiness,
     clock: Clock,
     shutdown: Shutdown,
@@ -89,29 +87,31 @@ pub async fn serve(
 
     let log = SpanLog::start(store.clone(), clock.clone(), backlog, config.span_log_bytes_max);
     let traces = TraceReceiver { config: Arc::clone(&config), clock: clock.clone(), log, counts: Arc::clone(&counts) };
-    let metrics = MetricsReceiver { config: Arc::clone(&config), clock, store, counts };
+    let metrics = MetricsReceiver { config: Arc::clone(&config), clock, store, counts: Arc::clone(&counts) };
+    let receivers = (Arc::new(traces), Arc::new(metrics));
+    let routes = grpc::routes(receivers.clone(), config.otlp_message_bytes_max, Arc::clone(&counts));
+    let over_http = http::serve(&config, http_listener, receivers, counts, readiness.clone(), shutdown.clone());
     let member = Member {
         readiness,
         service_names: SERVICE_NAMES,
-        listener,
+        listener: grpc_listener,
         limits: config.limits,
         classify: |_| Class::Ingest,
         drain: config.drain(),
     };
-    let result = member.serve(routes(traces, metrics), shutdown).await;
+    let over_grpc = member.serve(routes, shutdown);
+    tokio::pin!(over_http, over_grpc);
+    // HTTP ends with the shutdown only; gRPC that fails by itself ends both.
+    let result = tokio::select! {
+        result = &mut over_grpc => {
+            if result.is_ok() {
+                over_http.await;
+            }
+            result
+        }
+        () = &mut over_http => over_grpc.await,
+    };
     // It ends by itself at the same shutdown; where serving failed alone, the process ends.
     settling.abort();
     Ok(result?)
-}
-
-fn routes(traces: TraceReceiver, metrics: MetricsReceiver) -> Routes {
-    let traces = TraceServiceServer::new(traces)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd);
-    let metrics = MetricsServiceServer::new(metrics)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd);
-    Routes::new(traces).add_service(metrics)
 }

@@ -1,52 +1,64 @@
-//! Data points that count requests, picked out of an export of metrics and read by the conventions.
+//! Data points that tell of requests and calls, picked out of an export of metrics and checked.
 
 use std::collections::BTreeSet;
 
-use attain_vocabulary::EntityId;
+use attain_vocabulary::{EntityId, UnixMillis};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::metrics::v1 as wire;
+use opentelemetry_proto::tonic::metrics::v1::exemplar::Value as Observed;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-use super::conventions::Facts;
+use super::meaning::{Meaning, Told, metrics_to_read};
 use super::reduce::{Rejected, service_name, within};
 use super::series::{Point, Shape};
 use crate::domain::BucketLimits;
-
-/// Metrics that count the requests that a server answered, with the unit where the metric does not say it, in
-/// milliseconds. Of each line only the first that a resource reports is read: SDKs in transition send both the old and the
-/// new name of the same thing.
-///
-/// Source: OpenTelemetry semantic conventions for HTTP and RPC metrics, stable and old; gRPC proposal A66.
-const SERVER_METRICS: [&[(&str, f64)]; 2] = [
-    &[("http.server.request.duration", 1_000.0), ("http.server.duration", 1.0), ("http.server.request.count", 1.0)],
-    &[
-        ("rpc.server.call.duration", 1_000.0),
-        ("rpc.server.duration", 1.0),
-        ("grpc.server.call.duration", 1_000.0),
-        ("rpc.server.call.count", 1.0),
-    ],
-];
 
 /// The flag of a point that only says that there is no value.
 const NO_RECORDED_VALUE: u32 = 1;
 const TEMPORALITY_DELTA: i32 = 1;
 const TEMPORALITY_CUMULATIVE: i32 = 2;
+/// Most buckets of one histogram. SDKs send 15 explicit ones or at most 160 exponential ones.
+const BUCKETS_MAX: usize = 4_096;
+/// Resolutions beyond these no histogram of doubles has.
+const SCALE_MAX: i32 = 40;
+/// Most exemplars read of one point. SDKs keep one a bucket, or as many as processors.
+const EXEMPLARS_MAX: usize = 64;
 
-/// A point that counts requests.
+/// What a point may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PointLimits {
+    /// When it may be.
+    pub(super) time: BucketLimits,
+    /// Most attributes.
+    pub(super) attributes_max: usize,
+    /// Longest value of an attribute, in bytes.
+    pub(super) attribute_bytes_max: usize,
+}
+
+/// A point that tells of requests or calls.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Reading {
-    pub(super) service: EntityId,
     /// Names the series within the tenant.
     pub(super) series: String,
     pub(super) point: Point,
-    /// Whether the requests that it counts failed.
-    pub(super) failed: bool,
+    pub(super) told: Told,
     /// The unit of the metric.
     pub(super) unit_ms: f64,
+    pub(super) exemplars: Vec<ExemplarRead>,
+}
+
+/// A measurement of one request, and the trace that it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct ExemplarRead {
+    pub(super) trace_id: [u8; 16],
+    pub(super) span_id: [u8; 8],
+    pub(super) time_ms: UnixMillis,
+    pub(super) latency_ms: f64,
 }
 
 /// What an export holds.
@@ -54,29 +66,29 @@ pub(super) struct Reading {
 pub(super) struct Points {
     pub(super) readings: Vec<Reading>,
     pub(super) rejected: Rejected,
-    /// Points of metrics that say nothing about requests.
+    /// Points of metrics that say nothing about requests, and those that do not say who was called.
     pub(super) ignored_count: usize,
 }
 
-/// Picks the points that count requests.
-pub(super) fn read_points(request: &ExportMetricsServiceRequest, limits: BucketLimits) -> Points {
+/// Picks the points that tell of requests and calls.
+pub(super) fn read_points(request: &ExportMetricsServiceRequest, limits: PointLimits) -> Points {
     let mut points = Points::default();
     for of_resource in &request.resource_metrics {
         let service = service_name(of_resource.resource.as_ref());
         let mut identity = Sha256::new();
         hash_attributes(&mut identity, of_resource.resource.as_ref().map_or(&[], |resource| &resource.attributes));
-        let read = names_to_read(of_resource);
+        let metrics = of_resource.scope_metrics.iter().flat_map(|scope| &scope.metrics);
+        let read = metrics_to_read(&metrics.map(|metric| metric.name.as_str()).collect::<BTreeSet<_>>());
         for scope in &of_resource.scope_metrics {
             let mut identity = identity.clone();
             hash_part(&mut identity, scope.scope.as_ref().map_or("", |scope| scope.name.as_str()).as_bytes());
             for metric in &scope.metrics {
-                match read.iter().find(|(name, _)| *name == metric.name) {
-                    Some((_, default_ms)) => {
-                        let of = Series {
-                            service: &service,
-                            identity: &identity,
-                            unit_ms: unit_ms(&metric.unit, *default_ms),
-                        };
+                match read.iter().find(|(name, _, _)| *name == metric.name) {
+                    Some((_, meaning, default_ms)) => {
+                        let mut identity = identity.clone();
+                        hash_part(&mut identity, metric.name.as_bytes());
+                        let unit_ms = unit_ms(&metric.unit, *default_ms);
+                        let of = Series { service: &service, identity: &identity, meaning: *meaning, unit_ms };
                         points.read(metric, &of, limits);
                     }
                     None => points.ignored_count += point_count(metric),
@@ -87,44 +99,36 @@ pub(super) fn read_points(request: &ExportMetricsServiceRequest, limits: BucketL
     points
 }
 
-/// Of each line of the table the first metric that this resource reports.
-fn names_to_read(of_resource: &wire::ResourceMetrics) -> Vec<(&'static str, f64)> {
-    let metrics = of_resource.scope_metrics.iter().flat_map(|scope| &scope.metrics);
-    let reported: BTreeSet<&str> = metrics.map(|metric| metric.name.as_str()).collect();
-    SERVER_METRICS.iter().filter_map(|line| line.iter().find(|(name, _)| reported.contains(name)).copied()).collect()
-}
-
 struct Series<'a> {
     service: &'a EntityId,
     identity: &'a Sha256,
+    meaning: Meaning,
     unit_ms: f64,
 }
 
 impl Points {
-    fn read(&mut self, metric: &wire::Metric, of: &Series<'_>, limits: BucketLimits) {
-        let mut identity = of.identity.clone();
-        hash_part(&mut identity, metric.name.as_bytes());
-        let of = Series { identity: &identity, ..*of };
+    fn read(&mut self, metric: &wire::Metric, of: &Series<'_>, limits: PointLimits) {
         match &metric.data {
             Some(Data::Histogram(histogram)) => {
                 for point in &histogram.data_points {
                     let read = (point.flags & NO_RECORDED_VALUE == 0)
                         .then(|| explicit(point, histogram.aggregation_temporality));
-                    self.note(read, &point.attributes, &of, limits);
+                    self.note(read, (&point.attributes, &point.exemplars), of, limits);
                 }
             }
             Some(Data::ExponentialHistogram(histogram)) => {
                 for point in &histogram.data_points {
                     let read = (point.flags & NO_RECORDED_VALUE == 0)
                         .then(|| exponential(point, histogram.aggregation_temporality));
-                    self.note(read, &point.attributes, &of, limits);
+                    self.note(read, (&point.attributes, &point.exemplars), of, limits);
                 }
             }
             Some(Data::Sum(sum)) if sum.is_monotonic => {
                 for point in &sum.data_points {
                     let read =
                         (point.flags & NO_RECORDED_VALUE == 0).then(|| number(point, sum.aggregation_temporality));
-                    self.note(read, &point.attributes, &of, limits);
+                    // What a counter adds is no latency.
+                    self.note(read, (&point.attributes, &[]), of, limits);
                 }
             }
             _ => self.ignored_count += point_count(metric),
@@ -134,28 +138,79 @@ impl Points {
     fn note(
         &mut self,
         read: Option<Result<Point, &'static str>>,
-        attributes: &[KeyValue],
+        (attributes, exemplars): (&[KeyValue], &[wire::Exemplar]),
         of: &Series<'_>,
-        limits: BucketLimits,
+        limits: PointLimits,
     ) {
         let Some(read) = read else {
             self.ignored_count += 1;
             return;
         };
-        match read.and_then(|point| within(limits, point.time_ns).map(|()| point)) {
-            Ok(point) => {
-                let mut identity = of.identity.clone();
-                hash_attributes(&mut identity, attributes);
-                let series = format!("{:x}", identity.finalize())[..32].to_owned();
-                let failed = Facts::read(attributes).failed(false);
-                self.readings.push(Reading { service: of.service.clone(), series, point, failed, unit_ms: of.unit_ms });
-            }
-            Err(reason) => self.rejected.note(reason),
-        }
+        let checked = read.and_then(|point| {
+            within(limits.time, point.time_ns)?;
+            bounded(attributes, limits)?;
+            Ok(point)
+        });
+        let point = match checked {
+            Ok(point) => point,
+            Err(reason) => return self.rejected.note(reason),
+        };
+        let Some(told) = of.meaning.of_point(of.service, attributes) else {
+            self.ignored_count += 1;
+            return;
+        };
+        let mut identity = of.identity.clone();
+        hash_attributes(&mut identity, attributes);
+        let series = format!("{:x}", identity.finalize())[..32].to_owned();
+        let exemplars = match &told {
+            Told::Requests { .. } => exemplars
+                .iter()
+                .take(EXEMPLARS_MAX)
+                .filter_map(|read| exemplar(read, of.unit_ms))
+                .filter(|read| within(limits.time, (read.time_ms as u64).saturating_mul(1_000_000)).is_ok())
+                .collect(),
+            Told::Edge(_) => Vec::new(),
+        };
+        self.readings.push(Reading { series, point, told, unit_ms: of.unit_ms, exemplars });
     }
 }
 
+fn bounded(attributes: &[KeyValue], limits: PointLimits) -> Result<(), &'static str> {
+    if attributes.len() > limits.attributes_max {
+        return Err("the point has more attributes than are read (ingestion.point_attributes_max)");
+    }
+    let too_long = |attribute: &KeyValue| match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
+        Some(Any::StringValue(text)) => text.len() > limits.attribute_bytes_max,
+        Some(Any::BytesValue(bytes)) => bytes.len() > limits.attribute_bytes_max,
+        _ => false,
+    };
+    if attributes.iter().any(too_long) {
+        return Err("an attribute of the point is longer than is read (ingestion.point_attribute_bytes_max)");
+    }
+    Ok(())
+}
+
+/// `None` where no trace is named, or the measurement is no latency.
+fn exemplar(read: &wire::Exemplar, unit_ms: f64) -> Option<ExemplarRead> {
+    let trace_id = <[u8; 16]>::try_from(read.trace_id.as_slice()).ok().filter(|id| *id != [0; 16])?;
+    let span_id = <[u8; 8]>::try_from(read.span_id.as_slice()).unwrap_or_default();
+    let value = match read.value? {
+        Observed::AsDouble(value) => value,
+        Observed::AsInt(value) => value as f64,
+    };
+    let latency_ms = value * unit_ms;
+    let time_ms = i64::try_from(read.time_unix_nano / 1_000_000).ok()?;
+    (latency_ms.is_finite() && latency_ms >= 0.0).then_some(ExemplarRead { trace_id, span_id, time_ms, latency_ms })
+}
+
 fn explicit(point: &wire::HistogramDataPoint, temporality: i32) -> Result<Point, &'static str> {
+    if point.explicit_bounds.len() >= BUCKETS_MAX {
+        return Err("the point has more than 4096 buckets");
+    }
+    // Not `a >= b`: that is false for what is no number.
+    if !point.explicit_bounds.windows(2).all(|pair| pair[0] < pair[1]) {
+        return Err("explicit_bounds do not ascend");
+    }
     let counted = point.bucket_counts.iter().try_fold(0u64, |sum, count| sum.checked_add(*count));
     let shape = match (point.explicit_bounds.is_empty(), point.bucket_counts.len() == point.explicit_bounds.len() + 1) {
         (true, _) => Shape::Unknown,
@@ -167,13 +222,27 @@ fn explicit(point: &wire::HistogramDataPoint, temporality: i32) -> Result<Point,
 }
 
 fn exponential(point: &wire::ExponentialHistogramDataPoint, temporality: i32) -> Result<Point, &'static str> {
+    if !(-SCALE_MAX..=SCALE_MAX).contains(&point.scale) {
+        return Err("the scale is outside -40 to 40");
+    }
     let counts = point.positive.as_ref().map(|buckets| buckets.bucket_counts.clone()).unwrap_or_default();
-    let counted = counts.iter().try_fold(point.zero_count, |sum, count| sum.checked_add(*count));
+    let below_zero = point.negative.as_ref().map_or(&[][..], |buckets| &buckets.bucket_counts);
+    if counts.len().max(below_zero.len()) > BUCKETS_MAX {
+        return Err("the point has more than 4096 buckets");
+    }
+    // No request takes less than no time: what says so is as good as none.
+    let zero_count = below_zero.iter().try_fold(point.zero_count, |sum, count| sum.checked_add(*count));
+    let counted = zero_count.and_then(|zeros| counts.iter().try_fold(zeros, |sum, count| sum.checked_add(*count)));
     if counted.is_none_or(|counted| counted > point.count) {
         return Err("the buckets hold more than count");
     }
-    let offset = point.positive.as_ref().map_or(0, |buckets| buckets.offset);
-    let shape = Shape::Exponential { scale: point.scale, zero_count: point.zero_count, offset, counts };
+    let shape = Shape::Exponential {
+        scale: point.scale,
+        zero_count: zero_count.unwrap_or_default(),
+        zero_threshold: if point.zero_threshold.is_finite() { point.zero_threshold.max(0.0) } else { 0.0 },
+        offset: point.positive.as_ref().map_or(0, |buckets| buckets.offset),
+        counts,
+    };
     timed(temporality, (point.start_time_unix_nano, point.time_unix_nano), point.count, shape)
 }
 

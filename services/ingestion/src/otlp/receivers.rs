@@ -1,14 +1,11 @@
 //! The services of the protocol: traces and metrics.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use attain_runtime::clock::Clock;
 use attain_runtime::context::CallContext;
 use attain_runtime::serve::call_timeout;
-use attain_vocabulary::{
-    BucketCounts, EntityId, LatencyHistogram, SliBucket, Source, TenantId, UnixMillis, bucket_start,
-};
+use attain_vocabulary::{TenantId, UnixMillis};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::MetricsService;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
@@ -17,17 +14,16 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::Trac
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
-use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::counts::Counts;
+use super::increments::{Verdicts, increments, state_keys};
 use super::log::SpanLog;
-use super::points::{Reading, read_points};
+use super::points::{PointLimits, Reading, read_points};
 use super::reduce::{Rejected, reduce};
-use super::series::{self, Added, Series};
+use super::series;
 use crate::Config;
-use crate::domain::{BucketMode, ObservationBatch, ObservedBucket};
-use crate::storage::{CounterStates, Store};
+use crate::storage::Store;
 
 /// Takes spans: durable before it answers, settled later.
 pub(super) struct TraceReceiver {
@@ -44,23 +40,34 @@ impl TraceService for TraceReceiver {
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let context = CallContext::read(request.metadata(), call_timeout())?;
+        let partial_success = self.accept(context, request.into_inner()).await?;
+        Ok(Response::new(ExportTraceServiceResponse { partial_success }))
+    }
+}
+
+impl TraceReceiver {
+    /// Takes an export, whichever transport brought it; when it returns, what was not refused is durable.
+    pub(super) async fn accept(
+        &self,
+        context: CallContext,
+        request: ExportTraceServiceRequest,
+    ) -> Result<Option<ExportTracePartialSuccess>, Status> {
         if let Err(refusal) = self.log.refuse_when_full() {
             self.counts.exports_refused_full.add(1);
             return Err(refusal);
         }
-        let reduced = reduce(request.get_ref(), self.config.bucket_limits(self.clock.now_ms()));
+        let reduced = reduce(&request, self.config.bucket_limits(self.clock.now_ms()));
         if !reduced.payload.is_empty() {
             self.log.append(context.tenant, reduced.payload).await?;
         }
         self.counts.spans_accepted.add(reduced.kept_count);
         self.counts.spans_rejected.add(reduced.rejected.count());
-        let partial_success = partial(&reduced.rejected)
-            .map(|(rejected_spans, error_message)| ExportTracePartialSuccess { rejected_spans, error_message });
-        Ok(Response::new(ExportTraceServiceResponse { partial_success }))
+        Ok(partial(&reduced.rejected)
+            .map(|(rejected_spans, error_message)| ExportTracePartialSuccess { rejected_spans, error_message }))
     }
 }
 
-/// Takes data points that count requests; others are accepted and ignored.
+/// Takes data points that tell of requests and calls; others are accepted and ignored.
 pub(super) struct MetricsReceiver {
     pub(super) config: Arc<Config>,
     pub(super) clock: Clock,
@@ -75,31 +82,48 @@ impl MetricsService for MetricsReceiver {
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
         let context = CallContext::read(request.metadata(), call_timeout())?;
-        let now_ms = self.clock.now_ms();
-        let points = read_points(request.get_ref(), self.config.bucket_limits(now_ms));
-        if !points.readings.is_empty() {
-            self.count(&context.tenant, points.readings, now_ms).await?;
-        }
-        self.counts.points_ignored.add(points.ignored_count);
-        self.counts.points_rejected.add(points.rejected.count());
-        let partial_success = partial(&points.rejected).map(|(rejected_data_points, error_message)| {
-            ExportMetricsPartialSuccess { rejected_data_points, error_message }
-        });
+        let partial_success = self.accept(context, request.into_inner()).await?;
         Ok(Response::new(ExportMetricsServiceResponse { partial_success }))
     }
 }
 
 impl MetricsReceiver {
-    /// Counts points and moves the states of their series on, in one transaction.
-    async fn count(&self, tenant: &TenantId, readings: Vec<Reading>, now_ms: UnixMillis) -> Result<(), Status> {
+    /// Takes an export, whichever transport brought it; when it returns, what was not refused is durable.
+    pub(super) async fn accept(
+        &self,
+        context: CallContext,
+        request: ExportMetricsServiceRequest,
+    ) -> Result<Option<ExportMetricsPartialSuccess>, Status> {
+        let now_ms = self.clock.now_ms();
+        let limits = PointLimits {
+            time: self.config.bucket_limits(now_ms),
+            attributes_max: self.config.point_attributes_max,
+            attribute_bytes_max: self.config.point_attribute_bytes_max,
+        };
+        let mut points = read_points(&request, limits);
+        if !points.readings.is_empty() {
+            let surplus = self.count(&context.tenant, &points.readings, now_ms).await?;
+            if surplus > 0 {
+                let reason = "the tenant has as many series as are followed (ingestion.series_per_tenant_max)";
+                points.rejected.note_many(reason, surplus);
+            }
+        }
+        self.counts.points_ignored.add(points.ignored_count);
+        self.counts.points_rejected.add(points.rejected.count());
+        Ok(partial(&points.rejected).map(|(rejected_data_points, error_message)| ExportMetricsPartialSuccess {
+            rejected_data_points,
+            error_message,
+        }))
+    }
+
+    /// Counts points and moves the states of their series on, in one transaction; how many were of series too many.
+    async fn count(&self, tenant: &TenantId, readings: &[Reading], now_ms: UnixMillis) -> Result<usize, Status> {
         let day = series::day(now_ms);
-        let names: BTreeSet<&str> = readings.iter().map(|reading| reading.series.as_str()).collect();
-        let keys: Vec<String> =
-            names.into_iter().flat_map(|name| [series::key(day, name), series::key(day - 1, name)]).collect();
+        let series_max = self.config.series_per_tenant_max;
         let mut verdicts = Verdicts::default();
         self.store
-            .observe(tenant, &keys, |states| {
-                let (batch, counted) = increments(&readings, states, day);
+            .observe(tenant, &state_keys(readings, day), |states| {
+                let (batch, counted) = increments(readings, states, day, series_max);
                 verdicts = counted;
                 batch
             })
@@ -107,92 +131,10 @@ impl MetricsReceiver {
         self.counts.points_accepted.add(verdicts.counted);
         self.counts.points_duplicate.add(verdicts.duplicate);
         self.counts.points_baseline.add(verdicts.baseline);
+        self.counts.points_over_series_max.add(verdicts.surplus);
         self.counts.series_reset.add(verdicts.reset);
-        Ok(())
+        Ok(verdicts.surplus)
     }
-}
-
-/// What became of the points.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Verdicts {
-    counted: usize,
-    reset: usize,
-    baseline: usize,
-    duplicate: usize,
-}
-
-#[derive(Debug, Default)]
-struct Increment {
-    valid: u64,
-    bad: u64,
-    latency: Option<LatencyHistogram>,
-}
-
-/// What points add to buckets, each to that of its time, and the states of their series after them.
-fn increments(readings: &[Reading], states: &CounterStates, day: i64) -> (ObservationBatch, Verdicts) {
-    let mut verdicts = Verdicts::default();
-    let mut series: BTreeMap<&str, Series> = BTreeMap::new();
-    let mut buckets: BTreeMap<(EntityId, UnixMillis), Increment> = BTreeMap::new();
-    for reading in readings {
-        let stored = || {
-            states
-                .get(&series::key(day, &reading.series))
-                .or_else(|| states.get(&series::key(day - 1, &reading.series)))
-        };
-        let state = series.entry(&reading.series).or_insert_with(|| Series::read(stored()));
-        let (count, shape) = match state.take(&reading.point) {
-            Added::Count { count, shape } => (count, shape),
-            Added::Reset { count, shape } => {
-                verdicts.reset += 1;
-                (count, shape)
-            }
-            Added::Baseline => {
-                verdicts.baseline += 1;
-                continue;
-            }
-            Added::Duplicate => {
-                verdicts.duplicate += 1;
-                continue;
-            }
-        };
-        verdicts.counted += 1;
-        if count > 0 {
-            // A point tells of the time that it ends.
-            let time_ms = ((reading.point.time_ns - 1) / 1_000_000) as i64;
-            let bucket = buckets.entry((reading.service.clone(), bucket_start(time_ms))).or_default();
-            bucket.add(count, reading.failed, shape.latency(reading.unit_ms));
-        }
-    }
-    let counter_states = series.into_iter().flat_map(|(name, state)| {
-        let yesterday = series::key(day - 1, name);
-        let moved = states.contains_key(&yesterday).then_some((yesterday, None));
-        std::iter::once((series::key(day, name), Some(state.encode_to_vec()))).chain(moved)
-    });
-    let batch = ObservationBatch {
-        counter_states: counter_states.collect(),
-        buckets: buckets.into_iter().filter_map(observed_bucket).collect(),
-        ..ObservationBatch::default()
-    };
-    (batch, verdicts)
-}
-
-impl Increment {
-    fn add(&mut self, count: u64, failed: bool, latency: Option<LatencyHistogram>) {
-        self.valid = self.valid.saturating_add(count);
-        if failed {
-            self.bad = self.bad.saturating_add(count);
-        }
-        if let Some(latency) = latency.filter(|latency| latency.count() <= count) {
-            self.latency.get_or_insert_with(LatencyHistogram::empty).merge(&latency);
-        }
-    }
-}
-
-fn observed_bucket(((service, start_ms), added): ((EntityId, UnixMillis), Increment)) -> Option<ObservedBucket> {
-    // Failures are counted among the requests, so the counts nest.
-    let counts = BucketCounts::new(added.valid, added.bad, None).ok()?;
-    let bucket = SliBucket::new(start_ms, counts, BTreeMap::new(), added.latency).ok()?;
-    Some(ObservedBucket { service, source: Source::OtlpMetrics, mode: BucketMode::Add, bucket })
 }
 
 /// What the protocol calls partial success; `None` when nothing was rejected.

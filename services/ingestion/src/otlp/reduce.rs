@@ -79,7 +79,7 @@ pub(super) fn service_name(resource: Option<&Resource>) -> EntityId {
 }
 
 /// A name that was observed, redacted before it is bent into shape.
-fn entity_name(observed: &str) -> Option<EntityId> {
+pub(super) fn entity_name(observed: &str) -> Option<EntityId> {
     EntityId::from_observed(&redact(observed).0)
 }
 

@@ -16,12 +16,30 @@ const STREAMS_MAX: usize = 16;
 /// How long a silent stream is remembered, in nanoseconds.
 const STREAM_AGE_NS: u64 = 24 * 3_600 * 1_000_000_000;
 
+/// Finest resolution that a latency histogram has.
+const SCALE_FINEST: i32 = 20;
+
 /// Where the states of series are kept.
 pub(super) const KEY_PREFIX: &str = "otlp-series/";
 
 /// The key of a series on a day: states move on from day to day, so that silent ones can be forgotten by their keys.
 pub(super) fn key(day: i64, series: &str) -> String {
     format!("{}{series}", first_key_of_day(day))
+}
+
+/// Where it is counted how many series of a day are kept; sorts among the day's keys, and is forgotten with them.
+pub(super) fn count_key(day: i64) -> String {
+    key(day, "count")
+}
+
+/// How many series of a day are kept; 0 where nobody counted.
+pub(super) fn read_count(state: Option<&Vec<u8>>) -> u64 {
+    state.and_then(|state| state.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
+/// The same as it is kept.
+pub(super) fn written_count(count: u64) -> Vec<u8> {
+    count.to_be_bytes().to_vec()
 }
 
 /// Sorts before all keys of this day, and after those of earlier ones.
@@ -56,6 +74,8 @@ pub(super) enum Shape {
     Exponential {
         scale: i32,
         zero_count: u64,
+        /// What is at most this counts as zero.
+        zero_threshold: f64,
         offset: i32,
         counts: Vec<u64>,
     },
@@ -99,6 +119,8 @@ struct Stream {
     zero_count: u64,
     #[prost(sint32, tag = "8")]
     offset: i32,
+    #[prost(double, tag = "9")]
+    zero_threshold: f64,
 }
 
 impl Series {
@@ -130,8 +152,9 @@ impl Series {
     fn take_cumulative(&mut self, point: &Point) -> Added {
         let Some(stream) = self.streams.iter_mut().find(|stream| stream.start_ns == point.start_ns) else {
             self.streams.push(Stream::at(point));
-            let recent = point.start_ns > 0 && point.time_ns.saturating_sub(point.start_ns) <= FIRST_POINT_SPAN_NS;
-            return if recent {
+            // A start that is the time of the point itself says that the true one is not known.
+            let known = point.start_ns > 0 && point.start_ns < point.time_ns;
+            return if known && point.time_ns - point.start_ns <= FIRST_POINT_SPAN_NS {
                 Added::Count { count: point.count, shape: point.shape.clone() }
             } else {
                 Added::Baseline
@@ -154,17 +177,21 @@ impl Stream {
         match point.shape.clone() {
             Shape::Unknown => stream,
             Shape::Explicit { bounds, counts } => Self { bounds, counts, ..stream },
-            Shape::Exponential { scale, zero_count, offset, counts } => {
-                Self { scale: Some(scale), zero_count, offset, counts, ..stream }
+            Shape::Exponential { scale, zero_count, zero_threshold, offset, counts } => {
+                Self { scale: Some(scale), zero_count, zero_threshold, offset, counts, ..stream }
             }
         }
     }
 
     fn shape(self) -> Shape {
         match self.scale {
-            Some(scale) => {
-                Shape::Exponential { scale, zero_count: self.zero_count, offset: self.offset, counts: self.counts }
-            }
+            Some(scale) => Shape::Exponential {
+                scale,
+                zero_count: self.zero_count,
+                zero_threshold: self.zero_threshold,
+                offset: self.offset,
+                counts: self.counts,
+            },
             None if self.bounds.is_empty() => Shape::Unknown,
             None => Shape::Explicit { bounds: self.bounds, counts: self.counts },
         }
@@ -199,28 +226,47 @@ impl Shape {
         }
     }
 
-    /// `steps` of resolution are lost since: buckets of the earlier shape fold into those of this one.
+    /// `steps` of resolution are lost since: buckets of the earlier shape fold into those of this one, and those that this
+    /// one has no place above zero for into zero.
     fn since_exponential(&self, before: &Self, steps: u32) -> Difference {
         let (
-            Self::Exponential { scale, zero_count, offset, counts },
-            Self::Exponential { zero_count: earlier_zeros, offset: earlier_offset, counts: earlier, .. },
+            Self::Exponential { scale, zero_count, zero_threshold, offset, counts },
+            Self::Exponential {
+                zero_count: earlier_zeros,
+                zero_threshold: earlier_threshold,
+                offset: earlier_offset,
+                counts: earlier,
+                ..
+            },
         ) = (self, before)
         else {
             return Difference::Is(Self::Unknown);
         };
-        let mut counts = counts.clone();
+        let (mut counts, mut earlier_zeros) = (counts.clone(), *earlier_zeros);
+        let width = f64::exp2(-f64::from(*scale));
         for (place, count) in earlier.iter().enumerate().filter(|(_, count)| **count > 0) {
             let index = (i64::from(*earlier_offset) + place as i64) >> steps.min(63);
+            // Rounding must not decide: the threshold is a bound of buckets where it is anything.
+            let swallowed =
+                zero_threshold > earlier_threshold && f64::exp2((index as f64 + 0.5) * width) <= *zero_threshold;
+            if swallowed {
+                earlier_zeros = earlier_zeros.saturating_add(*count);
+                continue;
+            }
             let left = usize::try_from(index - i64::from(*offset)).ok().and_then(|at| counts.get_mut(at));
             match left.and_then(|left| left.checked_sub(*count).map(|rest| *left = rest)) {
                 Some(()) => {}
                 None => return Difference::WentDown,
             }
         }
-        match zero_count.checked_sub(*earlier_zeros) {
-            Some(zero_count) => {
-                Difference::Is(Self::Exponential { scale: *scale, zero_count, offset: *offset, counts })
-            }
+        match zero_count.checked_sub(earlier_zeros) {
+            Some(zero_count) => Difference::Is(Self::Exponential {
+                scale: *scale,
+                zero_count,
+                zero_threshold: *zero_threshold,
+                offset: *offset,
+                counts,
+            }),
             None => Difference::WentDown,
         }
     }
@@ -233,13 +279,30 @@ impl Shape {
                 let bounds: Vec<f64> = bounds.iter().map(|bound| bound * unit_ms).collect();
                 LatencyHistogram::from_explicit(&bounds, counts).ok()
             }
-            Self::Exponential { scale, zero_count, offset, counts } => {
-                let scale = i8::try_from(*scale).ok()?;
-                let same_unit = LatencyHistogram::new(scale, *zero_count, *offset, counts.clone()).ok()?;
+            Self::Exponential { scale, zero_count, offset, counts, .. } => {
+                let (scale, offset, counts) = at_most_finest(*scale, *offset, counts);
+                let scale = i8::try_from(scale).ok()?;
+                let same_unit = LatencyHistogram::new(scale, *zero_count, offset, counts).ok()?;
                 if unit_ms == 1.0 { Some(same_unit) } else { Some(in_milliseconds(&same_unit, unit_ms)) }
             }
         }
     }
+}
+
+/// The same at the finest resolution that is kept: of a finer one several buckets become one.
+fn at_most_finest(scale: i32, offset: i32, counts: &[u64]) -> (i32, i32, Vec<u64>) {
+    let steps = scale.saturating_sub(SCALE_FINEST);
+    if steps <= 0 || counts.is_empty() {
+        return (scale, offset, counts.to_vec());
+    }
+    let index = |place: usize| (i64::from(offset) + place as i64) >> steps.min(63);
+    let first = index(0);
+    let mut coarser = vec![0u64; (index(counts.len() - 1) - first) as usize + 1];
+    for (place, count) in counts.iter().enumerate() {
+        let kept = &mut coarser[(index(place) - first) as usize];
+        *kept = kept.saturating_add(*count);
+    }
+    (SCALE_FINEST, first as i32, coarser)
 }
 
 /// Each bucket put where its middle (on the logarithmic scale) lies in milliseconds: exact to half a bucket.
@@ -307,6 +370,7 @@ mod tests {
         }
         let unknown_start = Point { start_ns: 0, ..c(0, 60, 5) };
         assert_eq!(told(&[unknown_start]), ["baseline"]);
+        assert_eq!(told(&[c(60, 60, 5), c(60, 120, 7)]), ["baseline", "+2"], "the true start is not known");
     }
 
     #[test]
@@ -328,7 +392,7 @@ mod tests {
     }
 
     fn exponential(scale: i32, offset: i32, counts: &[u64]) -> Shape {
-        Shape::Exponential { scale, zero_count: 0, offset, counts: counts.to_vec() }
+        Shape::Exponential { scale, zero_count: 0, zero_threshold: 0.0, offset, counts: counts.to_vec() }
     }
 
     #[test]
@@ -348,6 +412,31 @@ mod tests {
         }
         let negative = exponential(1, -3, &[2, 2]);
         assert_eq!(exponential(0, -2, &[2, 3]).since(&negative), Difference::Is(exponential(0, -2, &[0, 1])));
+    }
+
+    #[test]
+    fn a_threshold_that_grew_swallows_buckets() {
+        let at = |zero_count, zero_threshold, offset, counts: &[u64]| Shape::Exponential {
+            scale: 0,
+            zero_count,
+            zero_threshold,
+            offset,
+            counts: counts.to_vec(),
+        };
+        // (1/8, 1/4], (1/4, 1/2], (1/2, 1]: all up to 1/4 became zero.
+        let before = at(1, 0.0, -3, &[2, 3, 4]);
+        let now = at(4, 0.25, -2, &[3, 6]);
+        assert_eq!(now.since(&before), Difference::Is(at(1, 0.25, -2, &[0, 2])));
+        assert_eq!(at(2, 0.25, -2, &[3, 4]).since(&before), Difference::WentDown);
+    }
+
+    #[test]
+    fn a_finer_resolution_than_is_kept_becomes_coarser() {
+        let fine = exponential(22, -3, &[1, 2, 3, 4, 5]);
+        // Buckets -3 to 1 at scale 22 are -1 and 0 at scale 20.
+        let kept = fine.latency(1.0).expect("a histogram");
+        assert_eq!((kept.scale(), kept.offset(), kept.bucket_counts()), (20, -1, &[6, 9][..]));
+        assert_eq!(exponential(40, i32::MIN, &[1]).latency(1.0).map(|kept| kept.count()), Some(1));
     }
 
     #[test]

@@ -154,7 +154,8 @@ impl Settler {
     }
 }
 
-const HOST_PREFIX: &str = "otlp-host/";
+/// Where it is kept which service answers at a host.
+pub(super) const HOST_PREFIX: &str = "otlp-host/";
 
 /// Applies a settlement in one transaction.
 async fn apply(store: &Store, tenant: &TenantId, settlement: &Settlement) -> Result<(), Error> {
@@ -182,7 +183,7 @@ fn observations(traces: Vec<Joined>, rows: Vec<SettledSpans>, states: &CounterSt
 }
 
 /// Which service answers where; an empty state stands for several.
-fn read_hosts(states: &CounterStates) -> Hosts {
+pub(super) fn read_hosts(states: &CounterStates) -> Hosts {
     let read = |(key, state): (&String, &Vec<u8>)| {
         let host = EntityId::new("host", key.strip_prefix(HOST_PREFIX)?).ok().filter(is_name)?;
         let service = std::str::from_utf8(state).ok().and_then(|name| EntityId::new("service", name).ok());

@@ -17,6 +17,8 @@ pub enum ChangeKind {
     Sli,
     /// Incidents.
     Incident,
+    /// Utilisation.
+    Utilisation,
 }
 
 /// The newest change of one kind of one service.
@@ -56,6 +58,7 @@ impl ChangeKind {
             Self::Topology => 1,
             Self::Sli => 2,
             Self::Incident => 3,
+            Self::Utilisation => 4,
         }
     }
 
@@ -64,6 +67,7 @@ impl ChangeKind {
             1 => Ok(Self::Topology),
             2 => Ok(Self::Sli),
             3 => Ok(Self::Incident),
+            4 => Ok(Self::Utilisation),
             number => Err(Error::Corrupt(format!("{number} is no kind of change"))),
         }
     }
@@ -164,6 +168,8 @@ impl Store {
                 ChangeKind::Topology => head.topology_sequence = sequence,
                 ChangeKind::Sli => head.sli_sequence = sequence,
                 ChangeKind::Incident => head.incident_sequence = sequence,
+                // No estimate rests on it yet.
+                ChangeKind::Utilisation => {}
             }
         }
         // An incident may name a service of which nothing else is known; it is not a known service.

@@ -67,7 +67,7 @@ impl Store {
                 for declaration in said.get(&entity.id).into_iter().flatten() {
                     entity.declare(declaration.clone());
                 }
-                if entity.sources.is_empty() {
+                if entity.known_from_catalogue_at_most() {
                     entity.sources.insert(Source::Declared);
                 }
             })
@@ -225,7 +225,7 @@ fn merged(entities: &[Entity], rows: &[AnyRow]) -> Result<Vec<Dependency>, Error
     Ok(groups.filter_map(merge).collect())
 }
 
-fn read_statement(row: &AnyRow) -> Result<DependencyStatement, Error> {
+pub(super) fn read_statement(row: &AnyRow) -> Result<DependencyStatement, Error> {
     let id = |name| entity_id(&column::<String>(row, name)?);
     let key = DependencyKey::new(id("caller_id")?, id("callee_id")?).map_err(invalid)?;
     let latency: Option<&[u8]> = column(row, "latency")?;

@@ -67,7 +67,7 @@ impl Write {
         Ok(ignored)
     }
 
-    async fn entities(&mut self, ids: &BTreeSet<EntityId>) -> Result<BTreeMap<EntityId, Entity>, Error> {
+    pub(super) async fn entities(&mut self, ids: &BTreeSet<EntityId>) -> Result<BTreeMap<EntityId, Entity>, Error> {
         let keys: Vec<&str> = ids.iter().map(EntityId::as_str).collect();
         let tenant = self.tenant.clone();
         let rows = select_in(

@@ -1,9 +1,10 @@
 //! What was observed, durable on SQLite and PostgreSQL, behind one [`Store`]. The promises below hold on both and are
 //! tested by one suite.
 //!
-//! **Writes.** Each of [`Store::declare`], [`Store::replace_buckets`], [`Store::put_incidents`], [`Store::observe`] and
-//! [`Store::append_spans`] is one transaction: when it returns, everything is durable; when it fails or is dropped,
-//! nothing happened. Writes of one tenant follow one another (each locks the tenant's row first), so read, merge and write
+//! **Writes.** Each of [`Store::declare`], [`Store::replace_buckets`], [`Store::put_incidents`], [`Store::observe`],
+//! [`Store::replace_utilisation`], [`Store::apply_catalogue`] and [`Store::append_spans`] is one transaction: when it
+//! returns, everything is durable; when it fails or is dropped, nothing happened. Writes of one tenant follow one another
+//! (each locks the tenant's row first), so read, merge and write
 //! within one of them need no further care.
 //!
 //! **The observers' interface.** OTLP and Prometheus write through one function,
@@ -20,28 +21,39 @@
 //! once, whenever the process is killed. A row that somebody else settled since it was read (its revision moved on) fails
 //! the whole batch with [`Error::AlreadySettled`]: read the pending rows again.
 //!
+//! **The catalogue** is taken over by [`Store::apply_catalogue`], whole sweeps only. Its words stand in the entities beside
+//! what was declared, its edges are rows of their own source, and the versions of its entities are remembered, so that a
+//! sweep that brings nothing new writes nothing. It alone takes away again what it brought.
+//!
 //! **The change log.** Every write appends to it in its own transaction. Sequence numbers are handed out under a lock that
 //! lasts until the commit, so they become visible in their order and a follower skips none. The log is compacted: of each
-//! (tenant, service, kind) the newest change stays, so it is never longer than three rows a service. Writing what is
+//! (tenant, service, kind) the newest change stays, so it is never longer than four rows a service. Writing what is
 //! stored already changes nothing and appends nothing.
 //!
 //! **Reads** never return more than they are asked for; all text sorts by bytes.
 
 mod buckets;
+mod catalogue;
 mod changes;
 mod dependencies;
 mod entities;
+mod exemplars;
 mod incidents;
 mod observations;
 mod record;
 mod rows;
 mod spans;
+mod utilisation;
 mod write;
 
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod contract_catalogue;
+#[cfg(test)]
 mod contract_observations;
+#[cfg(test)]
+mod contract_utilisation;
 #[cfg(test)]
 mod testing;
 
@@ -53,12 +65,15 @@ use sqlx::{Any, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
 pub use buckets::{BucketSpan, SliPage};
+pub use catalogue::{AppliedSweep, CatalogueEntry, CatalogueOutcome, CatalogueProblem, CatalogueSnapshot};
 pub use changes::{Change, ChangeHead, ChangeKind};
 pub use dependencies::{DeclaredEdge, Topology};
 pub use entities::DataSummary;
+pub use exemplars::ExemplarPosition;
 pub use incidents::IncidentPosition;
 pub use observations::CounterStates;
 pub use spans::{PendingSpans, SpanLogSize};
+pub use utilisation::UtilisationPage;
 
 use crate::Error;
 

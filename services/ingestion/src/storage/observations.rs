@@ -68,7 +68,13 @@ impl Write {
         self.observe_edges(edges).await?;
         let mut buckets = batch.buckets;
         buckets.retain(|observed| !ignored.contains(&observed.service));
-        self.apply_buckets(buckets).await
+        self.apply_buckets(buckets).await?;
+        let mut utilisation = batch.utilisation;
+        utilisation.retain(|observed| !ignored.contains(&observed.service));
+        self.apply_utilisation(utilisation).await?;
+        let mut exemplars = batch.exemplars;
+        exemplars.retain(|exemplar| !ignored.contains(&exemplar.service));
+        self.keep_exemplars(exemplars).await
     }
 
     async fn counter_states(&mut self, keys: &[String]) -> Result<CounterStates, Error> {
@@ -158,6 +164,9 @@ fn seen_in(batch: &ObservationBatch) -> BTreeMap<EntityId, Seen> {
         }
     }
     for observed in &batch.buckets {
+        seen.entry(observed.service.clone()).or_default().sources.insert(observed.source);
+    }
+    for observed in &batch.utilisation {
         seen.entry(observed.service.clone()).or_default().sources.insert(observed.source);
     }
     seen

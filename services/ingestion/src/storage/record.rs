@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use attain_vocabulary::{
     DependencyMode, EntityId, EntityKind, InvalidValue, LatencyHistogram, Ratio, Source, TenantId, Tier,
+    UtilisationKind,
 };
 use prost::Message;
 
 use crate::Error;
-use crate::domain::{DependencyTerms, Entity, Incident};
+use crate::domain::{CatalogueWords, DependencyTerms, Entity, Incident};
 
 #[derive(Clone, PartialEq, Message)]
 struct EntityRecord {
@@ -29,6 +30,26 @@ struct EntityRecord {
     published_availability: Option<f64>,
     #[prost(uint32, repeated, tag = "8")]
     sources: Vec<u32>,
+    #[prost(message, optional, tag = "9")]
+    catalogue: Option<CatalogueWordsRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CatalogueWordsRecord {
+    #[prost(string, tag = "1")]
+    reference: String,
+    #[prost(string, optional, tag = "2")]
+    display_name: Option<String>,
+    #[prost(uint32, optional, tag = "3")]
+    kind: Option<u32>,
+    #[prost(uint32, optional, tag = "4")]
+    tier: Option<u32>,
+    #[prost(string, optional, tag = "5")]
+    owner: Option<String>,
+    #[prost(string, optional, tag = "6")]
+    system: Option<String>,
+    #[prost(string, optional, tag = "7")]
+    lifecycle: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -103,6 +124,7 @@ pub(super) fn encode_entity(entity: &Entity) -> Vec<u8> {
         region: entity.region.clone(),
         published_availability: entity.published_availability.map(Ratio::get),
         sources: entity.sources.iter().map(|source| source_number(*source) as u32).collect(),
+        catalogue: entity.catalogue.as_ref().map(catalogue_record),
     };
     record.encode_to_vec()
 }
@@ -121,6 +143,31 @@ pub(super) fn decode_entity(id: &str, bytes: &[u8], request_count: u64) -> Resul
         published_availability: ratio(record.published_availability)?,
         sources: sources.collect::<Result<BTreeSet<Source>, Error>>()?,
         request_count,
+        catalogue: record.catalogue.map(catalogue_words).transpose()?,
+    })
+}
+
+fn catalogue_record(words: &CatalogueWords) -> CatalogueWordsRecord {
+    CatalogueWordsRecord {
+        reference: words.reference.clone(),
+        display_name: words.display_name.clone(),
+        kind: words.kind.map(kind_number),
+        tier: words.tier.map(tier_number),
+        owner: words.owner.clone(),
+        system: words.system.clone(),
+        lifecycle: words.lifecycle.clone(),
+    }
+}
+
+fn catalogue_words(record: CatalogueWordsRecord) -> Result<CatalogueWords, Error> {
+    Ok(CatalogueWords {
+        reference: record.reference,
+        display_name: record.display_name,
+        kind: record.kind.map(kind).transpose()?,
+        tier: record.tier.map(tier).transpose()?,
+        owner: record.owner,
+        system: record.system,
+        lifecycle: record.lifecycle,
     })
 }
 
@@ -251,4 +298,5 @@ macro_rules! numbered {
 numbered!(Source, source_number, source, i64, { Declared = 1, Traces = 2, OtlpMetrics = 3, Prometheus = 4, Catalogue = 5, ServiceGraph = 6 });
 numbered!(EntityKind, kind_number, kind, u32, { Service = 1, Datastore = 2, Cache = 3, Queue = 4, Infrastructure = 5, External = 6 });
 numbered!(Tier, tier_number, tier, u32, { One = 1, Two = 2, Three = 3, Four = 4 });
+numbered!(UtilisationKind, utilisation_kind_number, utilisation_kind, u32, { Cpu = 1, Memory = 2, Saturation = 3, QueueDepth = 4, ConnectionPool = 5 });
 numbered!(DependencyMode, mode_number, mode, u32, { Hard = 1, Soft = 2, Async = 3 });

@@ -9,7 +9,8 @@ use attain_vocabulary::{EntityId, InvalidValue, Ratio};
 
 use crate::Error;
 use crate::domain::{
-    BucketDraft, DependencyKey, DependencyTerms, EntityDeclaration, IncidentDraft, Latency, optional_text,
+    BucketDraft, DependencyKey, DependencyTerms, EntityDeclaration, IncidentDraft, Latency, UtilisationDraft,
+    optional_text,
 };
 use crate::intake::ServiceRow;
 use crate::storage::{BucketSpan, DeclaredEdge};
@@ -77,6 +78,26 @@ pub(super) fn bucket_draft(
         inherited_bad_count: row.inherited_bad_count,
         inherited_by_dependency: shares(by_dependency)?,
         latency,
+    };
+    Ok((service, draft))
+}
+
+/// `service` is the request's; a row that names its own has that.
+pub(super) fn utilisation_draft(
+    service: Option<&EntityId>,
+    row: &wire::UtilisationDeclaration,
+) -> Result<(EntityId, UtilisationDraft), InvalidValue> {
+    let service = match service {
+        Some(service) if row.service_id.is_empty() => service.clone(),
+        _ => EntityId::new("service_id", &row.service_id)?,
+    };
+    let kind = word::<words::UtilisationKind, _>("kind", row.kind)?;
+    let draft = UtilisationDraft {
+        start_ms: required_time("start_time", row.start_time.as_ref())?,
+        kind: kind.ok_or_else(|| InvalidValue::new("kind", "required", "say what is used up, for example cpu"))?,
+        average: row.average,
+        maximum: row.maximum,
+        sample_count: row.sample_count,
     };
     Ok((service, draft))
 }

@@ -7,20 +7,25 @@ use attain_proto::ingestion::v1 as wire;
 use attain_proto::vocabulary::v1 as words;
 use attain_vocabulary::{BUCKET_MS, Ratio, Source};
 
-use crate::domain::{Dependency, Entity, Incident, MergedBucket};
+use crate::catalogue::Attempt;
+use crate::domain::{Dependency, Entity, Incident, MeasuredUtilisation, MergedBucket, UtilisationSummary};
 use crate::intake::Refused;
-use crate::storage::{Change, ChangeHead, ChangeKind, DataSummary};
+use crate::storage::{AppliedSweep, CatalogueProblem, Change, ChangeHead, ChangeKind, DataSummary};
 
 pub(super) fn entity(entity: Entity) -> words::Entity {
+    let catalogue = entity.catalogue.clone().unwrap_or_default();
     words::Entity {
         kind: words::EntityKind::from(entity.kind()).into(),
-        tier: entity.tier.map_or(words::Tier::Unspecified, Into::into).into(),
+        tier: entity.tier().map_or(words::Tier::Unspecified, Into::into).into(),
         published_availability_ratio: entity.published_availability.map(Ratio::get),
         sources: sources(&entity.sources),
+        display_name: entity.display_name().unwrap_or_default().to_owned(),
+        owner: entity.owner().unwrap_or_default().to_owned(),
         id: entity.id.into(),
-        display_name: entity.display_name.unwrap_or_default(),
-        owner: entity.owner.unwrap_or_default(),
         region: entity.region.unwrap_or_default(),
+        system: catalogue.system.unwrap_or_default(),
+        lifecycle: catalogue.lifecycle.unwrap_or_default(),
+        catalogue_ref: catalogue.reference,
     }
 }
 
@@ -71,7 +76,7 @@ pub(super) fn sources(sources: &BTreeSet<Source>) -> Vec<i32> {
     sources.iter().map(|source| words::Source::from(*source).into()).collect()
 }
 
-pub(super) fn data_health(summary: &DataSummary) -> wire::DataHealth {
+pub(super) fn data_health(summary: &DataSummary, utilisation: Vec<UtilisationSummary>) -> wire::DataHealth {
     let could_hold = summary.first_and_last_ms.map(|(first, last)| (last - first) / BUCKET_MS + 1);
     wire::DataHealth {
         first_bucket_time: summary.first_and_last_ms.map(|(first, _)| timestamp(first)),
@@ -81,7 +86,62 @@ pub(super) fn data_health(summary: &DataSummary) -> wire::DataHealth {
         sources: sources(&summary.sources),
         dependency_count: u32::try_from(summary.dependency_count).unwrap_or(u32::MAX),
         dependent_count: u32::try_from(summary.dependent_count).unwrap_or(u32::MAX),
+        utilisation: utilisation.into_iter().map(utilisation_summary).collect(),
     }
+}
+
+pub(super) fn utilisation(measured: MeasuredUtilisation) -> wire::UtilisationBucket {
+    let bucket = measured.bucket;
+    wire::UtilisationBucket {
+        start_time: Some(timestamp(bucket.start_ms())),
+        kind: words::UtilisationKind::from(bucket.kind()).into(),
+        average: bucket.average(),
+        maximum: bucket.maximum(),
+        sample_count: bucket.sample_count(),
+        source: words::Source::from(measured.source).into(),
+    }
+}
+
+pub(super) fn utilisation_summary(summary: UtilisationSummary) -> wire::UtilisationSummary {
+    wire::UtilisationSummary {
+        kind: words::UtilisationKind::from(summary.kind).into(),
+        average_p50: summary.average_p50,
+        average_p95: summary.average_p95,
+        maximum: summary.maximum,
+        newest_average: summary.newest.average(),
+        newest_time: Some(timestamp(summary.newest.start_ms())),
+        bucket_count: row_count(summary.bucket_count),
+    }
+}
+
+/// `attempt` is `None` where no catalogue is followed, `applied` where none ever was.
+pub(super) fn catalogue_status(
+    attempt: Option<Attempt>,
+    applied: Option<AppliedSweep>,
+) -> wire::GetCatalogueStatusResponse {
+    let configured = attempt.is_some();
+    let attempt = attempt.unwrap_or_default();
+    let mut status = wire::GetCatalogueStatusResponse {
+        configured,
+        current: configured && attempt.code.is_empty(),
+        attempt_time: attempt.time_ms.map(timestamp),
+        detail: attempt.detail,
+        code: attempt.code.to_owned(),
+        ..Default::default()
+    };
+    if let Some(applied) = applied {
+        let problem = |problem: CatalogueProblem| wire::CatalogueProblem {
+            code: problem.code,
+            count: problem.count,
+            examples: problem.examples,
+        };
+        status.applied_time = Some(timestamp(applied.applied_ms));
+        status.entity_count = applied.entity_count;
+        status.service_count = applied.service_count;
+        status.dependency_count = applied.dependency_count;
+        status.problems = applied.problems.into_iter().map(problem).collect();
+    }
+    status
 }
 
 pub(super) fn change_head(head: ChangeHead) -> wire::ChangeHead {
@@ -98,6 +158,7 @@ pub(super) fn change(change: Change) -> wire::StreamChangesResponse {
         ChangeKind::Topology => wire::ChangeKind::Topology,
         ChangeKind::Sli => wire::ChangeKind::Sli,
         ChangeKind::Incident => wire::ChangeKind::Incident,
+        ChangeKind::Utilisation => wire::ChangeKind::Utilisation,
     };
     wire::StreamChangesResponse {
         sequence: change.sequence,

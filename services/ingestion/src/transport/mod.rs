@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use attain_proto::convert::word;
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::ingestion::v1::ingestion_service_server::{IngestionService, IngestionServiceServer};
 use attain_proto::vocabulary::v1 as words;
@@ -19,15 +20,16 @@ use attain_runtime::channel::MESSAGE_BYTES_MAX;
 use attain_runtime::clock::Clock;
 use attain_runtime::context::CallContext;
 use attain_runtime::serve::call_timeout;
-use attain_vocabulary::{EntityId, TenantId};
+use attain_vocabulary::{EntityId, TenantId, UtilisationKind};
 use futures::{Stream, StreamExt as _};
 use tokio::sync::Semaphore;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
+use crate::catalogue::CatalogueStatus;
 use crate::domain::optional_text;
-use crate::intake::{DependencyRows, keep_buckets, keep_dependencies, keep_incidents};
-use crate::reading::{HistoryChunk, HistoryQuestion, follow_changes, stream_history};
+use crate::intake::{DependencyRows, keep_buckets, keep_dependencies, keep_incidents, keep_utilisation};
+use crate::reading::{HistoryChunk, HistoryQuestion, follow_changes, stream_history, utilisation_summaries};
 use crate::storage::{BucketSpan, IncidentPosition, Store};
 use crate::{Config, Error};
 
@@ -44,7 +46,7 @@ type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// What a path costs: what takes telemetry in gives way to what answers questions.
 pub(crate) fn classify(path: &str) -> Class {
     match path.rsplit('/').next() {
-        Some("IngestDependencies" | "IngestSliBuckets" | "IngestIncidents") => Class::Ingest,
+        Some("IngestDependencies" | "IngestSliBuckets" | "IngestIncidents" | "IngestUtilisation") => Class::Ingest,
         // It lasts as long as both ends.
         Some("StreamChanges") => Class::Vital,
         _ => Class::Read,
@@ -55,6 +57,7 @@ pub(crate) fn classify(path: &str) -> Class {
 pub(crate) struct Transport {
     store: Store,
     config: Arc<Config>,
+    catalogue: CatalogueStatus,
     clock: Clock,
     shutdown: Shutdown,
     histories: Arc<Semaphore>,
@@ -64,11 +67,12 @@ impl Transport {
     pub(crate) fn service(
         store: Store,
         config: Arc<Config>,
+        catalogue: CatalogueStatus,
         clock: Clock,
         shutdown: Shutdown,
     ) -> IngestionServiceServer<Self> {
         let histories = Arc::new(Semaphore::new(config.history_streams_max));
-        IngestionServiceServer::new(Self { store, config, clock, shutdown, histories })
+        IngestionServiceServer::new(Self { store, config, catalogue, clock, shutdown, histories })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
             .accept_compressed(CompressionEncoding::Gzip)
@@ -127,6 +131,48 @@ impl IngestionService for Transport {
         }))
     }
 
+    async fn ingest_utilisation(
+        &self,
+        request: Request<wire::IngestUtilisationRequest>,
+    ) -> Result<Response<wire::IngestUtilisationResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let request = request.into_inner();
+        let named = !request.service_id.is_empty();
+        let service =
+            named.then(|| EntityId::new("service_id", &request.service_id)).transpose().map_err(Error::from)?;
+        let drafts = request.buckets.iter().map(|row| decode::utilisation_draft(service.as_ref(), row)).collect();
+        let intake = keep_utilisation(&self.store, &self.config, &tenant, self.clock.now_ms(), drafts).await?;
+        Ok(Response::new(wire::IngestUtilisationResponse {
+            accepted_count: intake.accepted_count as u64,
+            rejected: encode::rejections(&intake.refused),
+        }))
+    }
+
+    async fn list_utilisation(
+        &self,
+        request: Request<wire::ListUtilisationRequest>,
+    ) -> Result<Response<wire::ListUtilisationResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let request = request.into_inner();
+        let kind = word::<words::UtilisationKind, _>("kind", request.kind).map_err(Error::from)?;
+        let size = cursor::page_size(request.page_size, BUCKETS_PAGE.0, BUCKETS_PAGE.1)?;
+        let next = cursor::read_bucket_token(&request.page_token)?;
+        let now_ms = self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1);
+        let span = decode::span(request.start_time.as_ref(), request.end_time.as_ref(), now_ms)?;
+        let start_ms = next.map_or(span.start_ms, |next| next.max(span.start_ms));
+        let service = self.known(&tenant, &request.service_id).await?;
+        let page = self.store.utilisation_page(&tenant, &service.id, BucketSpan { start_ms, ..span }, size).await?;
+        let summaries = utilisation_summaries(&self.store, &tenant, &service.id, now_ms).await?;
+        let asked = |of: UtilisationKind| kind.is_none_or(|kind| of == kind);
+        let buckets = page.buckets.into_iter().filter(|measured| asked(measured.bucket.kind()));
+        let summaries = summaries.into_iter().filter(|summary| asked(summary.kind));
+        Ok(Response::new(wire::ListUtilisationResponse {
+            summaries: summaries.map(encode::utilisation_summary).collect(),
+            buckets: buckets.map(encode::utilisation).collect(),
+            next_page_token: page.next_start_ms.map(cursor::bucket_token).unwrap_or_default(),
+        }))
+    }
+
     async fn ingest_incidents(
         &self,
         request: Request<wire::IngestIncidentsRequest>,
@@ -166,9 +212,11 @@ impl IngestionService for Transport {
         let tenant = tenant(&request)?;
         let service = self.known(&tenant, &request.get_ref().service_id).await?;
         let summary = self.store.data_summary(&tenant, &service.id).await?;
+        let now_ms = self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1);
+        let utilisation = utilisation_summaries(&self.store, &tenant, &service.id, now_ms).await?;
         Ok(Response::new(wire::GetServiceResponse {
             service: Some(encode::entity(service)),
-            data: Some(encode::data_health(&summary)),
+            data: Some(encode::data_health(&summary, utilisation)),
         }))
     }
 
@@ -214,6 +262,15 @@ impl IngestionService for Transport {
         }
         let incidents = found.into_iter().map(encode::incident).collect();
         Ok(Response::new(wire::ListIncidentsResponse { incidents, next_page_token }))
+    }
+
+    async fn get_catalogue_status(
+        &self,
+        request: Request<wire::GetCatalogueStatusRequest>,
+    ) -> Result<Response<wire::GetCatalogueStatusResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let applied = self.store.applied_sweep(&tenant).await?;
+        Ok(Response::new(encode::catalogue_status(self.catalogue.attempt(&tenant), applied)))
     }
 
     type StreamSliHistoryStream = Outgoing<wire::StreamSliHistoryResponse>;

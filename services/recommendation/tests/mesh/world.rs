@@ -317,6 +317,20 @@ impl IngestionService for Members {
         Ok(Response::new(stream::iter(chunks).boxed()))
     }
 
+    async fn ingest_utilisation(
+        &self,
+        _: Request<ingestion::IngestUtilisationRequest>,
+    ) -> Result<Response<ingestion::IngestUtilisationResponse>, Status> {
+        not_asked()
+    }
+
+    async fn list_utilisation(
+        &self,
+        _: Request<ingestion::ListUtilisationRequest>,
+    ) -> Result<Response<ingestion::ListUtilisationResponse>, Status> {
+        not_asked()
+    }
+
     async fn list_incidents(
         &self,
         request: Request<ingestion::ListIncidentsRequest>,

@@ -1,0 +1,457 @@
+//! What the entities of a catalogue mean for the graph. Pure: the same entities and rules, the same meaning.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use attain_redaction::redact;
+use attain_vocabulary::{DependencyMode, EntityId, EntityKind, Tier};
+use sha2::{Digest as _, Sha256};
+
+use super::pages::CatalogueEntity;
+use super::problems::Problems;
+use super::reference::{Naming, Reference};
+use super::settings::CatalogueConfig;
+use crate::domain::{CatalogueWords, DependencyKey, DependencyTerms, optional_text};
+use crate::storage::{CatalogueEntry, CatalogueSnapshot};
+
+/// Counted up whenever the same entities come to mean something else.
+const VERSION: u32 = 1;
+const NAME_CHARS_MAX: usize = 200;
+const WORD_CHARS_MAX: usize = 64;
+
+/// Types of resources as organisations write them; the first word of the longer ones counts too (`redis-cluster`).
+const KINDS: &[(&str, EntityKind)] = &[
+    ("bigquery", EntityKind::Datastore),
+    ("bigtable", EntityKind::Datastore),
+    ("blob-storage", EntityKind::Datastore),
+    ("bucket", EntityKind::Datastore),
+    ("cassandra", EntityKind::Datastore),
+    ("cloudsql", EntityKind::Datastore),
+    ("data-warehouse", EntityKind::Datastore),
+    ("database", EntityKind::Datastore),
+    ("datastore", EntityKind::Datastore),
+    ("db", EntityKind::Datastore),
+    ("dynamodb", EntityKind::Datastore),
+    ("elasticsearch", EntityKind::Datastore),
+    ("gcs-bucket", EntityKind::Datastore),
+    ("mongodb", EntityKind::Datastore),
+    ("mysql", EntityKind::Datastore),
+    ("object-storage", EntityKind::Datastore),
+    ("opensearch", EntityKind::Datastore),
+    ("oracle", EntityKind::Datastore),
+    ("postgres", EntityKind::Datastore),
+    ("postgresql", EntityKind::Datastore),
+    ("rds", EntityKind::Datastore),
+    ("s3", EntityKind::Datastore),
+    ("s3-bucket", EntityKind::Datastore),
+    ("snowflake", EntityKind::Datastore),
+    ("spanner", EntityKind::Datastore),
+    ("sqlserver", EntityKind::Datastore),
+    ("storage", EntityKind::Datastore),
+    ("cache", EntityKind::Cache),
+    ("elasticache", EntityKind::Cache),
+    ("memcached", EntityKind::Cache),
+    ("redis", EntityKind::Cache),
+    ("valkey", EntityKind::Cache),
+    ("event-bus", EntityKind::Queue),
+    ("event-hub", EntityKind::Queue),
+    ("kafka", EntityKind::Queue),
+    ("kafka-topic", EntityKind::Queue),
+    ("kinesis", EntityKind::Queue),
+    ("message-broker", EntityKind::Queue),
+    ("message-queue", EntityKind::Queue),
+    ("nats", EntityKind::Queue),
+    ("pubsub", EntityKind::Queue),
+    ("pubsub-topic", EntityKind::Queue),
+    ("queue", EntityKind::Queue),
+    ("rabbitmq", EntityKind::Queue),
+    ("sns", EntityKind::Queue),
+    ("sqs", EntityKind::Queue),
+    ("stream", EntityKind::Queue),
+    ("topic", EntityKind::Queue),
+    ("cdn", EntityKind::Infrastructure),
+    ("cluster", EntityKind::Infrastructure),
+    ("dns", EntityKind::Infrastructure),
+    ("host", EntityKind::Infrastructure),
+    ("infrastructure", EntityKind::Infrastructure),
+    ("kubernetes-cluster", EntityKind::Infrastructure),
+    ("load-balancer", EntityKind::Infrastructure),
+    ("network", EntityKind::Infrastructure),
+    ("node-pool", EntityKind::Infrastructure),
+    ("region", EntityKind::Infrastructure),
+    ("server", EntityKind::Infrastructure),
+    ("virtual-machine", EntityKind::Infrastructure),
+    ("vm", EntityKind::Infrastructure),
+    ("zone", EntityKind::Infrastructure),
+    ("external", EntityKind::External),
+    ("external-service", EntityKind::External),
+    ("saas", EntityKind::External),
+    ("third-party", EntityKind::External),
+];
+
+/// How entities are understood.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    naming: Naming,
+    name_marks: Vec<String>,
+    tier_marks: Vec<String>,
+    lifecycle_marks: Vec<String>,
+    /// Of resources.
+    kinds: BTreeMap<String, EntityKind>,
+    /// Of components: only what the operator said, for a `cache-warmer` is no cache.
+    component_kinds: BTreeMap<String, EntityKind>,
+    ignored_types: BTreeSet<String>,
+    /// Digest of all that.
+    understanding: String,
+}
+
+/// What a sweep means, and what of it could not be taken over as it stands.
+#[derive(Debug)]
+pub(super) struct Translation {
+    pub(super) snapshot: CatalogueSnapshot,
+    pub(super) problems: Problems,
+}
+
+impl Rules {
+    pub(super) fn new(config: &CatalogueConfig) -> Self {
+        let mut kinds: BTreeMap<String, EntityKind> =
+            KINDS.iter().map(|(word, kind)| ((*word).to_owned(), *kind)).collect();
+        let said: BTreeMap<String, EntityKind> =
+            config.kinds.iter().map(|(word, kind)| (hyphenated(word), *kind)).collect();
+        kinds.extend(said.clone());
+        let mut rules = Self {
+            naming: config.naming,
+            name_marks: config.name_annotations.clone(),
+            tier_marks: config.tier_annotations.clone(),
+            lifecycle_marks: config.lifecycle_annotations.clone(),
+            kinds,
+            component_kinds: said,
+            ignored_types: config.ignored_types.iter().map(|word| word.to_lowercase()).collect(),
+            understanding: String::new(),
+        };
+        let digest = Sha256::digest(format!("{VERSION} {rules:?}"));
+        rules.understanding = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        rules
+    }
+
+    fn resource_kind(&self, entity_type: &str) -> Option<EntityKind> {
+        let word = hyphenated(entity_type);
+        let first = word.split('-').next().unwrap_or_default();
+        self.kinds.get(&word).or_else(|| self.kinds.get(first)).copied()
+    }
+}
+
+/// Says what entities mean.
+pub(super) fn translate<'a>(
+    rules: &Rules,
+    entities: impl IntoIterator<Item = &'a CatalogueEntity>,
+    malformed: impl IntoIterator<Item = &'a String>,
+) -> Translation {
+    let mut translator =
+        Translator { rules, problems: Problems::default(), nodes: BTreeMap::new(), left: BTreeSet::new() };
+    for reason in malformed {
+        translator.problems.add("entity_malformed", || reason.clone());
+    }
+    let mut by_reference: BTreeMap<&Reference, &CatalogueEntity> = BTreeMap::new();
+    for entity in entities {
+        // Taken away and put back in between: the later one stands.
+        if by_reference.insert(&entity.reference, entity).is_some() {
+            translator.problems.add("entity_twice", || entity.reference.to_string());
+        }
+    }
+    let words = translator.name_nodes(&by_reference);
+    translator.snapshot(&by_reference, words)
+}
+
+struct Translator<'r> {
+    rules: &'r Rules,
+    problems: Problems,
+    /// Names in the graph of everything that is a node of it.
+    nodes: BTreeMap<Reference, EntityId>,
+    /// What is in the catalogue and, on purpose, no node.
+    left: BTreeSet<Reference>,
+}
+
+type Words = BTreeMap<EntityId, CatalogueWords>;
+type Edges = BTreeMap<DependencyKey, DependencyTerms>;
+
+impl Translator<'_> {
+    /// Components and resources get their names: components first, then in the order of the catalogue's names, so that the
+    /// same entities always get the same.
+    fn name_nodes(&mut self, entities: &BTreeMap<&Reference, &CatalogueEntity>) -> Words {
+        let mut words = Words::new();
+        for entity in entities.values().filter(|entity| is_node(&entity.reference)) {
+            let entity_type = entity.entity_type.as_deref().unwrap_or_default().to_lowercase();
+            if entity.reference.kind == "component" && self.rules.ignored_types.contains(&entity_type) {
+                self.problems.add("type_ignored", || format!("{} is a {entity_type}", entity.reference));
+                self.left.insert(entity.reference.clone());
+                continue;
+            }
+            if let Some(id) = self.name(&entity.reference, self.wanted_name(entity), &words) {
+                self.nodes.insert(entity.reference.clone(), id.clone());
+                let said = self.words(entity);
+                words.insert(id, said);
+            } else {
+                self.left.insert(entity.reference.clone());
+            }
+        }
+        words
+    }
+
+    fn wanted_name(&self, entity: &CatalogueEntity) -> String {
+        let named = self.rules.name_marks.iter().find_map(|mark| entity.marks.get(mark));
+        let (namespace, name) = &entity.spelled;
+        named.map_or_else(|| self.rules.naming.of(namespace, name), |name| name.trim().to_owned())
+    }
+
+    /// The wanted name, or, where somebody has it, the catalogue's full one.
+    fn name(&mut self, reference: &Reference, wanted: String, taken: &Words) -> Option<EntityId> {
+        let id = match EntityId::new("name", &wanted) {
+            Ok(id) => id,
+            Err(invalid) => {
+                self.problems.add("name_refused", || format!("{reference} as `{wanted}`: {}", invalid.reason));
+                return None;
+            }
+        };
+        let Some(holder) = taken.get(&id) else { return Some(id) };
+        let full = EntityId::new("name", &reference.to_string()).ok().filter(|full| !taken.contains_key(full));
+        let instead = full.as_ref().map_or("left out".to_owned(), |full| format!("called {full}"));
+        self.problems.add("name_collision", || {
+            format!("{reference} would be called {id}, as {} is; it is {instead}", holder.reference)
+        });
+        full
+    }
+
+    fn words(&mut self, entity: &CatalogueEntity) -> CatalogueWords {
+        let reference = &entity.reference;
+        let first_mark = |marks: &[String]| marks.iter().find_map(|mark| entity.marks.get(mark)).cloned();
+        let related = |kind: &str| {
+            entity
+                .relations
+                .iter()
+                .find(|(found, target)| found == kind && (kind != "partOf" || target.starts_with("system:")))
+        };
+        let owner = related("ownedBy").map(|(_, target)| target).or(entity.owner.as_ref());
+        let owner = owner.and_then(|owner| self.shown("owner", reference, owner, "group"));
+        let system = related("partOf").map(|(_, target)| target).or(entity.system.as_ref());
+        let system = system.and_then(|system| self.shown("system", reference, system, "system"));
+        let tier = first_mark(&self.rules.tier_marks).and_then(|said| {
+            let tier = read_tier(&said);
+            if tier.is_none() {
+                self.problems.add("tier_unknown", || format!("{reference}: `{said:.50}`"));
+            }
+            tier
+        });
+        let lifecycle = first_mark(&self.rules.lifecycle_marks).or_else(|| entity.lifecycle.clone());
+        CatalogueWords {
+            display_name: self.text("title", reference, entity.title.as_deref(), NAME_CHARS_MAX),
+            kind: self.kind(entity),
+            tier,
+            owner,
+            system,
+            lifecycle: self.text("lifecycle", reference, lifecycle.as_deref(), WORD_CHARS_MAX),
+            reference: reference.to_string(),
+        }
+    }
+
+    fn kind(&mut self, entity: &CatalogueEntity) -> Option<EntityKind> {
+        let (reference, said) = (&entity.reference, entity.entity_type.as_deref().unwrap_or_default());
+        if reference.kind == "component" {
+            return Some(self.rules.component_kinds.get(&hyphenated(said)).copied().unwrap_or(EntityKind::Service));
+        }
+        let kind = self.rules.resource_kind(said);
+        if kind.is_none() {
+            self.problems.add("type_unknown", || format!("{reference} is of type `{said:.50}`"));
+        }
+        kind
+    }
+
+    /// A reference as people write it; relative ones are of the entity's own namespace.
+    fn shown(&mut self, field: &str, of: &Reference, said: &str, usual_kind: &str) -> Option<String> {
+        let full = match (said.split_once(':'), said.split_once('/')) {
+            (Some(_), _) => Reference::parse(said),
+            (None, Some((namespace, name))) => Reference::new(usual_kind, namespace, name),
+            (None, None) => Reference::new(usual_kind, &of.namespace, said),
+        };
+        if full.is_none() {
+            self.problems.add("reference_malformed", || format!("{of}: {field} `{said:.100}`"));
+        }
+        full.map(|full| full.short(usual_kind)).filter(|short| short.len() <= NAME_CHARS_MAX)
+    }
+
+    fn text(&mut self, field: &str, of: &Reference, said: Option<&str>, chars_max: usize) -> Option<String> {
+        match optional_text(field, &redact(said?).0, chars_max) {
+            Ok(text) => text,
+            Err(invalid) => {
+                self.problems.add("text_refused", || format!("{of}: {field}: {}", invalid.reason));
+                None
+            }
+        }
+    }
+
+    fn snapshot(mut self, entities: &BTreeMap<&Reference, &CatalogueEntity>, mut words: Words) -> Translation {
+        let mut edges = Edges::new();
+        let mut apis: BTreeMap<Reference, Api> = BTreeMap::new();
+        for entity in entities.values() {
+            if entity.reference.kind == "api" {
+                apis.entry(entity.reference.clone()).or_default().entity_type = entity.entity_type.clone();
+            }
+            if entity.relations_left_count > 0 {
+                self.problems.add("relations_too_many", || {
+                    format!("{}: {} are left out", entity.reference, entity.relations_left_count)
+                });
+            }
+            self.relate(entity, &mut words, &mut edges, &mut apis);
+        }
+        for (api, of) in &apis {
+            self.connect(api, of, &mut words, &mut edges);
+        }
+        let entries = entities.iter().map(|(reference, entity)| {
+            let service = self.nodes.get(*reference).cloned();
+            (reference.to_string(), CatalogueEntry { etag: entity.etag.clone(), service })
+        });
+        let mut entries: BTreeMap<String, CatalogueEntry> = entries.collect();
+        for (reference, id) in &self.nodes {
+            let named_only = || CatalogueEntry { etag: String::new(), service: Some(id.clone()) };
+            entries.entry(reference.to_string()).or_insert_with(named_only);
+        }
+        let problems = self.problems.listed();
+        let understanding = self.rules.understanding.clone();
+        let snapshot = CatalogueSnapshot { understanding, entries, words, edges, problems };
+        Translation { snapshot, problems: self.problems }
+    }
+
+    /// Each relation stands on both of its entities; either is enough, for the other may be filtered out.
+    fn relate(
+        &mut self,
+        entity: &CatalogueEntity,
+        words: &mut Words,
+        edges: &mut Edges,
+        apis: &mut BTreeMap<Reference, Api>,
+    ) {
+        for (kind, target) in &entity.relations {
+            let known = ["dependsOn", "dependencyOf", "consumesApi", "apiConsumedBy", "providesApi", "apiProvidedBy"];
+            if !known.contains(&kind.as_str()) {
+                continue;
+            }
+            let Some(target) = Reference::parse(target) else {
+                self.problems.add("reference_malformed", || format!("{}: {kind} `{target:.100}`", entity.reference));
+                continue;
+            };
+            let this = entity.reference.clone();
+            match kind.as_str() {
+                "dependsOn" => self.depend(&this, &target, DependencyTerms::default(), words, edges),
+                "dependencyOf" => self.depend(&target, &this, DependencyTerms::default(), words, edges),
+                "consumesApi" => drop(apis.entry(target).or_default().consumers.insert(this)),
+                "apiConsumedBy" => drop(apis.entry(this).or_default().consumers.insert(target)),
+                "providesApi" => drop(apis.entry(target).or_default().providers.insert(this)),
+                _ => drop(apis.entry(this).or_default().providers.insert(target)),
+            }
+        }
+    }
+
+    /// Whoever consumes an API depends on each who provides it.
+    fn connect(&mut self, api: &Reference, of: &Api, words: &mut Words, edges: &mut Edges) {
+        if of.providers.is_empty() {
+            for consumer in &of.consumers {
+                self.problems.add("api_without_provider", || format!("{consumer} consumes {api}"));
+            }
+        }
+        for consumer in &of.consumers {
+            for provider in of.providers.iter().filter(|provider| *provider != consumer) {
+                self.depend(consumer, provider, of.terms(), words, edges);
+            }
+        }
+    }
+
+    fn depend(
+        &mut self,
+        caller: &Reference,
+        callee: &Reference,
+        terms: DependencyTerms,
+        words: &mut Words,
+        edges: &mut Edges,
+    ) {
+        let Some(ends) = self.node(caller, words).zip(self.node(callee, words)) else { return };
+        match DependencyKey::new(ends.0, ends.1) {
+            Ok(key) => {
+                let earlier = edges.remove(&key);
+                edges.insert(key, together(earlier, terms));
+            }
+            Err(_) => self.problems.add("relation_to_itself", || caller.to_string()),
+        }
+    }
+
+    /// The node of a reference. One that the sweep did not bring, because it is filtered out or does not exist, becomes a
+    /// node all the same: whoever names it says that it is needed.
+    fn node(&mut self, reference: &Reference, words: &mut Words) -> Option<EntityId> {
+        if let Some(id) = self.nodes.get(reference) {
+            return Some(id.clone());
+        }
+        if self.left.contains(reference) {
+            return None;
+        }
+        if !is_node(reference) {
+            self.problems.add("relation_ignored", || format!("{reference} is neither a component nor a resource"));
+            self.left.insert(reference.clone());
+            return None;
+        }
+        self.problems.add("not_in_catalogue", || reference.to_string());
+        let wanted = self.rules.naming.of(&reference.namespace, &reference.name);
+        let Some(id) = self.name(reference, wanted, words) else {
+            self.left.insert(reference.clone());
+            return None;
+        };
+        self.nodes.insert(reference.clone(), id.clone());
+        let said = CatalogueWords { reference: reference.to_string(), ..CatalogueWords::default() };
+        words.insert(id.clone(), said);
+        Some(id)
+    }
+}
+
+/// Who consumes an API and who provides it.
+#[derive(Debug, Default)]
+struct Api {
+    entity_type: Option<String>,
+    consumers: BTreeSet<Reference>,
+    providers: BTreeSet<Reference>,
+}
+
+impl Api {
+    /// What the type of an API says of its calls; messages (`asyncapi`) are taken outside the request.
+    fn terms(&self) -> DependencyTerms {
+        let (protocol, mode) = match self.entity_type.as_deref().unwrap_or_default().to_lowercase().as_str() {
+            "openapi" | "graphql" | "trpc" => (Some("http"), None),
+            "grpc" => (Some("grpc"), None),
+            "asyncapi" => (None, Some(DependencyMode::Async)),
+            _ => (None, None),
+        };
+        DependencyTerms { protocol: protocol.map(str::to_owned), mode, ..DependencyTerms::default() }
+    }
+}
+
+/// What several relations say of one edge: it is asynchronous only where all of them are.
+fn together(earlier: Option<DependencyTerms>, later: DependencyTerms) -> DependencyTerms {
+    let Some(earlier) = earlier else { return later };
+    let mode = if earlier.mode == later.mode { later.mode } else { None };
+    DependencyTerms { mode, ..earlier.or(later) }
+}
+
+fn hyphenated(word: &str) -> String {
+    word.trim().to_lowercase().replace(['_', ' '], "-")
+}
+
+fn is_node(reference: &Reference) -> bool {
+    matches!(reference.kind.as_str(), "component" | "resource")
+}
+
+/// A tier as organisations write it: `1`, `T1`, `tier-1`, `TIER_1`, or `critical`, `high`, `medium`, `low`.
+fn read_tier(text: &str) -> Option<Tier> {
+    let word: String = text.to_lowercase().chars().filter(char::is_ascii_alphanumeric).collect();
+    match word.strip_prefix("tier").or(word.strip_prefix('t')).unwrap_or(&word) {
+        "1" | "critical" => Some(Tier::One),
+        "2" | "high" => Some(Tier::Two),
+        "3" | "medium" => Some(Tier::Three),
+        "4" | "low" => Some(Tier::Four),
+        _ => None,
+    }
+}

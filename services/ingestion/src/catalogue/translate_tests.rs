@@ -1,0 +1,305 @@
+//! What the recorded answers of a genuine Backstage mean, and entities that it had not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use attain_vocabulary::{DependencyMode, EntityId, EntityKind, Tier};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::pages::{CatalogueEntity, read_page};
+use super::settings::CatalogueConfig;
+use super::translate::{Rules, Translation, translate};
+use crate::domain::CatalogueWords;
+
+const PARCELS: &str = include_str!("../../tests/recorded/parcels.json");
+
+fn config(more: Value) -> CatalogueConfig {
+    let mut settings = json!({ "url": "https://backstage.example.com" });
+    settings.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    let config: CatalogueConfig = serde_json::from_value(settings).expect("settings");
+    config.validate().expect("valid");
+    config
+}
+
+fn read(items: Value, config: &CatalogueConfig) -> Vec<CatalogueEntity> {
+    let marks = [&config.name_annotations, &config.tier_annotations, &config.lifecycle_annotations];
+    let marks: BTreeSet<String> = marks.into_iter().flatten().cloned().collect();
+    let body = json!({ "items": items, "pageInfo": {} });
+    let page = read_page(body.to_string().as_bytes(), &marks).expect("a page");
+    assert!(page.malformed.is_empty(), "{:?}", page.malformed);
+    page.entities
+}
+
+fn meaning(items: Value, config: &CatalogueConfig) -> Translation {
+    translate(&Rules::new(config), &read(items, config), &[])
+}
+
+fn recorded() -> Value {
+    let recorded: Value = serde_json::from_str(PARCELS).expect("JSON");
+    let pages = recorded["pages"].as_array().expect("pages");
+    pages.iter().flat_map(|page| page["body"]["items"].as_array().expect("items").clone()).collect()
+}
+
+fn edges(translation: &Translation) -> Vec<(String, String)> {
+    let ends = |key: &crate::domain::DependencyKey| (key.caller().to_string(), key.callee().to_string());
+    translation.snapshot.edges.keys().map(ends).collect()
+}
+
+fn words<'t>(translation: &'t Translation, id: &str) -> &'t CatalogueWords {
+    translation.snapshot.words.get(&EntityId::new("id", id).expect("valid")).expect(id)
+}
+
+fn counts(translation: &Translation) -> BTreeMap<&'static str, usize> {
+    translation.problems.counts().collect()
+}
+
+fn component(name: &str, relations: &[(&str, &str)]) -> Value {
+    entity("Component", name, "service", relations)
+}
+
+fn entity(kind: &str, name: &str, entity_type: &str, relations: &[(&str, &str)]) -> Value {
+    let relations: Vec<Value> = relations.iter().map(|(t, r)| json!({ "type": t, "targetRef": r })).collect();
+    json!({
+        "kind": kind,
+        "metadata": { "name": name, "namespace": "default", "etag": "1" },
+        "spec": { "type": entity_type, "owner": "team" },
+        "relations": relations,
+    })
+}
+
+#[test]
+fn a_genuine_catalogue_becomes_a_graph() {
+    let translation = meaning(recorded(), &config(json!({})));
+    let expected = [
+        ("depot/sorter", "scanner-svc"),
+        ("labels", "fonts"),
+        ("labels", "resource:default/labels"),
+        ("tracking", "labels"),
+        ("tracking", "scanner-svc"),
+        ("tracking", "tracking-cache"),
+        ("tracking", "tracking-db"),
+        ("tracking-db", "cluster"),
+        ("tracking-site", "tracking"),
+    ];
+    assert_eq!(edges(&translation), expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    let tracking = words(&translation, "tracking");
+    let told = CatalogueWords {
+        reference: "component:default/tracking".into(),
+        display_name: Some("Tracking".into()),
+        kind: Some(EntityKind::Service),
+        tier: Some(Tier::One),
+        owner: Some("dispatch".into()),
+        system: Some("parcels".into()),
+        lifecycle: Some("production".into()),
+    };
+    assert_eq!(tracking, &told);
+    assert_eq!(words(&translation, "tracking-site").owner.as_deref(), Some("user:default/ida"));
+    assert_eq!(words(&translation, "scanner-svc").owner.as_deref(), Some("depot/crew"));
+    assert_eq!(words(&translation, "scanner-svc").reference, "component:depot/scanner");
+    for (id, kind) in [
+        ("tracking-db", Some(EntityKind::Datastore)),
+        ("tracking-cache", Some(EntityKind::Cache)),
+        ("resource:default/labels", Some(EntityKind::Datastore)),
+        ("cluster", Some(EntityKind::Infrastructure)),
+        ("depot/beacon", None),
+        ("fonts", None),
+    ] {
+        assert_eq!(words(&translation, id).kind, kind, "{id}");
+    }
+    let protocols = translation
+        .snapshot
+        .edges
+        .iter()
+        .map(|(key, terms)| (key.callee().to_string(), terms.protocol.clone(), terms.mode));
+    let said: Vec<_> = protocols.filter(|(_, protocol, mode)| protocol.is_some() || mode.is_some()).collect();
+    assert_eq!(
+        said,
+        [
+            ("labels".to_owned(), Some("grpc".to_owned()), None),
+            ("scanner-svc".to_owned(), None, Some(DependencyMode::Async)),
+            ("tracking".to_owned(), Some("http".to_owned()), None),
+        ]
+    );
+    // The library is neither node nor edge; fonts exists only as a wish; sixteen entities and the wish are remembered.
+    assert!(!translation.snapshot.words.keys().any(|id| id.as_str() == "barcode"));
+    assert_eq!(translation.snapshot.entries.len(), 17);
+    assert_eq!(translation.snapshot.entries["resource:default/fonts"].etag, "");
+    assert_eq!(translation.snapshot.entries["system:default/parcels"].service, None);
+    assert_eq!(
+        counts(&translation),
+        BTreeMap::from([
+            ("api_without_provider", 1),
+            ("name_collision", 1),
+            ("not_in_catalogue", 1),
+            ("tier_unknown", 1),
+            ("type_ignored", 1),
+            ("type_unknown", 1),
+        ])
+    );
+}
+
+#[test]
+fn either_side_of_a_relation_is_enough() {
+    let config = config(json!({}));
+    let provider = [("providesApi", "api:default/x")];
+    let sides = [
+        (json!([component("a", &[("dependsOn", "component:default/b")])]), true),
+        (json!([component("b", &[("dependencyOf", "component:default/a")])]), true),
+        (json!([component("a", &[("consumesApi", "api:default/x")]), component("b", &provider)]), true),
+        (
+            json!([entity(
+                "API",
+                "x",
+                "grpc",
+                &[("apiConsumedBy", "component:default/a"), ("apiProvidedBy", "component:default/b")]
+            )]),
+            true,
+        ),
+        (
+            json!([component("b", &provider), entity("API", "x", "grpc", &[("apiConsumedBy", "component:default/a")])]),
+            true,
+        ),
+        (json!([component("a", &[("partOf", "component:default/b"), ("ownedBy", "component:default/b")])]), false),
+        (json!([component("a", &[("consumesApi", "api:default/x")])]), false),
+    ];
+    for (items, connected) in sides {
+        let found = edges(&meaning(items.clone(), &config));
+        assert_eq!(found == [("a".to_owned(), "b".to_owned())], connected, "{items}: {found:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_taken_over_is_counted_by_reason_and_the_rest_is_kept() {
+    let config = config(json!({ "kinds": { "Neo4J": "datastore" }, "ignored_types": [] }));
+    let mut overlong = component("overlong", &[]);
+    overlong["metadata"]["title"] = json!("t".repeat(500));
+    overlong["metadata"]["annotations"] = json!({ "attain.dev/service-id": "no blanks allowed" });
+    let mut secret = component("secret", &[("dependsOn", "nonsense")]);
+    secret["metadata"]["title"] = json!("mail me at jo@example.com");
+    secret["spec"]["owner"] = json!("a b");
+    let items = json!([
+        overlong,
+        secret,
+        component("self", &[("dependsOn", "component:default/self"), ("dependsOn", "user:default/jo")]),
+        component("twice", &[]),
+        component("twice", &[("dependsOn", "resource:default/graph")]),
+        entity("Resource", "graph", "neo4j", &[]),
+        entity("Component", "lib", "library", &[]),
+        entity("Component", "proxy", "database-proxy", &[]),
+    ]);
+    let translation = meaning(items, &config);
+    assert_eq!(
+        counts(&translation),
+        BTreeMap::from([
+            ("entity_twice", 1),
+            ("name_refused", 1),
+            ("reference_malformed", 2),
+            ("relation_ignored", 1),
+            ("relation_to_itself", 1),
+        ])
+    );
+    assert_eq!(words(&translation, "secret").display_name.as_deref(), Some("mail me at [redacted:email]"));
+    assert_eq!(words(&translation, "graph").kind, Some(EntityKind::Datastore));
+    assert_eq!(words(&translation, "proxy").kind, Some(EntityKind::Service));
+    assert_eq!(words(&translation, "lib").kind, Some(EntityKind::Service));
+    assert_eq!(edges(&translation), [("twice".to_owned(), "graph".to_owned())]);
+    let listed = &translation.snapshot.problems;
+    assert!(listed.iter().all(|problem| problem.examples.len() == problem.count as usize), "{listed:?}");
+}
+
+#[test]
+fn names_follow_rule_and_annotation_and_a_taken_name_is_reported() {
+    let annotated = |name: &str, namespace: &str, telemetry: Option<&str>| {
+        let mut item = component(name, &[]);
+        item["metadata"]["namespace"] = json!(namespace);
+        if let Some(telemetry) = telemetry {
+            item["metadata"]["labels"] = json!({ "app": telemetry });
+        }
+        item
+    };
+    let items = json!([
+        annotated("Cart", "default", None),
+        annotated("cart", "shop", None),
+        annotated("pay", "shop", Some("payd")),
+        annotated("pay", "till", Some("payd")),
+    ]);
+    for (naming, expected) in [
+        ("default_namespace_omitted", ["Cart", "component:till/pay", "payd", "shop/cart"]),
+        ("name", ["Cart", "cart", "component:till/pay", "payd"]),
+        ("namespaced", ["component:till/pay", "default/Cart", "payd", "shop/cart"]),
+    ] {
+        let config = config(json!({ "naming": naming, "name_annotations": ["absent", "app"] }));
+        let translation = meaning(items.clone(), &config);
+        let names: Vec<&str> = translation.snapshot.words.keys().map(EntityId::as_str).collect();
+        assert_eq!(names, expected, "{naming}");
+        assert_eq!(counts(&translation), BTreeMap::from([("name_collision", 1)]));
+    }
+}
+
+#[test]
+fn tiers_are_read_as_organisations_write_them() {
+    for (said, tier) in [
+        ("1", Some(Tier::One)),
+        ("Tier 2", Some(Tier::Two)),
+        ("TIER_3", Some(Tier::Three)),
+        ("t4", Some(Tier::Four)),
+        ("Critical", Some(Tier::One)),
+        ("low", Some(Tier::Four)),
+        ("0", None),
+        ("tier", None),
+        ("gold", None),
+    ] {
+        let mut item = component("a", &[]);
+        item["metadata"]["annotations"] = json!({ "attain.dev/tier": said });
+        assert_eq!(words(&meaning(json!([item]), &config(json!({}))), "a").tier, tier, "{said}");
+    }
+}
+
+#[test]
+fn an_edge_is_asynchronous_only_where_all_that_is_said_of_it_is() {
+    let consume = [("consumesApi", "api:default/events"), ("consumesApi", "api:default/calls")];
+    let items = json!([
+        component("a", &consume),
+        component("b", &consume[..1]),
+        component("c", &[("providesApi", "api:default/events"), ("providesApi", "api:default/calls")]),
+        entity("API", "events", "asyncapi", &[]),
+        entity("API", "calls", "openapi", &[]),
+    ]);
+    let translation = meaning(items, &config(json!({})));
+    let modes: Vec<_> = translation.snapshot.edges.values().map(|terms| terms.mode).collect();
+    assert_eq!(modes, [None, Some(DependencyMode::Async)]);
+}
+
+#[test]
+fn other_settings_are_another_understanding() {
+    let understanding = |more| Rules::new(&config(more));
+    let said = |more| meaning(json!([]), &config(more)).snapshot.understanding;
+    assert_eq!(said(json!({})), said(json!({ "interval_seconds": 7 })));
+    for more in [json!({ "naming": "name" }), json!({ "kinds": { "x": "cache" } }), json!({ "tier_annotations": [] })] {
+        assert_ne!(said(more.clone()), said(json!({})), "{:?}", understanding(more));
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_edge_has_both_ends_and_the_order_of_entities_does_not_matter(
+        relations in proptest::collection::vec((0u8..6, 0u8..8, 0usize..6), 0..30),
+        rotate in 0usize..6,
+    ) {
+        let kinds = ["dependsOn", "dependencyOf", "consumesApi", "providesApi", "partOf", "oddity"];
+        let targets = ["component:default/e0", "component:default/e1", "resource:default/e1", "api:default/x",
+            "component:default/gone", "system:default/s", "resource:other/e2", "user:default/u"];
+        let mut items: Vec<Value> = (0..6).map(|i| {
+            let own: Vec<(&str, &str)> = relations.iter().filter(|relation| relation.2 == i)
+                .map(|relation| (kinds[relation.0 as usize], targets[relation.1 as usize])).collect();
+            entity(if i % 2 == 0 { "Component" } else { "Resource" }, &format!("e{}", i / 2), "service", &own)
+        }).collect();
+        let config = config(json!({}));
+        let one = meaning(json!(items), &config);
+        for key in one.snapshot.edges.keys() {
+            prop_assert!(one.snapshot.words.contains_key(key.caller()) && one.snapshot.words.contains_key(key.callee()));
+        }
+        items.rotate_left(rotate);
+        prop_assert_eq!(one.snapshot, meaning(json!(items), &config).snapshot);
+    }
+}

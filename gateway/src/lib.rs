@@ -30,6 +30,9 @@ mod contract;
 mod cycles;
 mod documents;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod intake;
 mod json;

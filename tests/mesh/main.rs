@@ -12,6 +12,7 @@ mod harness;
 mod kill;
 mod lifecycle;
 mod opentelemetry;
+mod privacy;
 mod processes;
 mod prometheus;
 mod telemetry;

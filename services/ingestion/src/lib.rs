@@ -23,6 +23,9 @@ mod config;
 mod count;
 pub mod domain;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod intake;
 pub mod otlp;
 pub mod prometheus;

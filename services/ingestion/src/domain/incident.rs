@@ -1,9 +1,8 @@
-use attain_redaction::redact;
 use std::collections::BTreeSet;
 
 use attain_vocabulary::{EntityId, InvalidValue, Ratio, UnixMillis};
 
-use super::{optional_text, required_text};
+use super::{entity_name, optional_text, required_text, without_secrets};
 
 const ID_CHARS_MAX: usize = 200;
 const TITLE_CHARS_MAX: usize = 300;
@@ -75,11 +74,12 @@ impl IncidentDraft {
     /// # Errors
     /// Names the first field that cannot be right.
     pub fn check(self, latest_ms: UnixMillis) -> Result<Incident, InvalidValue> {
+        without_secrets("id", &self.id)?;
         let id = required_text("id", &self.id, ID_CHARS_MAX)?;
         let title = required_text("title", &self.title, TITLE_CHARS_MAX)?;
         let services = services(&self.service_ids)?;
         let named = !self.cause_service_id.is_empty();
-        let cause = named.then(|| EntityId::new("cause_service_id", &self.cause_service_id)).transpose()?;
+        let cause = named.then(|| entity_name("cause_service_id", &self.cause_service_id)).transpose()?;
         if self.start_ms > latest_ms {
             return Err(InvalidValue::new("start_time", "future_time", "the incident begins in the future"));
         }
@@ -91,15 +91,15 @@ impl IncidentDraft {
         let exclusion_reason = optional_text("exclusion_reason", &self.exclusion_reason, REASON_CHARS_MAX)?;
         Ok(Incident {
             id,
-            title: redact(&title).0.into_owned(),
+            title,
             services,
             cause,
             start_ms: self.start_ms,
             end_ms: self.end_ms,
             severity,
-            summary: summary.map(|text| redact(&text).0.into_owned()),
+            summary,
             excluded: self.excluded,
-            exclusion_reason: exclusion_reason.map(|text| redact(&text).0.into_owned()),
+            exclusion_reason,
         })
     }
 }
@@ -109,7 +109,7 @@ fn services(names: &[String]) -> Result<BTreeSet<EntityId>, InvalidValue> {
         let reason = format!("{} services; at most {SERVICES_MAX} are kept", names.len());
         return Err(InvalidValue::new("service_ids", "too_long", reason));
     }
-    names.iter().enumerate().map(|(i, name)| EntityId::new(&format!("service_ids/{i}"), name)).collect()
+    names.iter().enumerate().map(|(i, name)| entity_name(&format!("service_ids/{i}"), name)).collect()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub use entity::{CatalogueWords, Entity, EntityDeclaration, most_certain};
 pub use exemplar::{Exemplar, hour_start, worst};
 pub use incident::{Incident, IncidentDraft};
 pub use observation::{BucketMode, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, SettledSpans};
-pub use text::{optional_text, required_text};
+pub use text::{entity_name, optional_text, required_text, without_secrets};
 pub use utilisation::{
     MeasuredUtilisation, ObservedUtilisation, UtilisationBucket, UtilisationDraft, UtilisationSummary, add_utilisation,
     from_millionths, merge_utilisation, millionths, summarise_utilisation,

@@ -20,6 +20,8 @@
 mod assembler;
 mod conventions;
 mod counts;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod grpc;
 mod http;
 mod increments;

@@ -150,7 +150,7 @@ impl Reducer {
         if let Some(place) = self.names.get(protocol) {
             return *place + 1;
         }
-        EntityId::from_observed(protocol).map_or(0, |bent| self.name(bent.as_str()) + 1)
+        entity_name(protocol).map_or(0, |bent| self.name(bent.as_str()) + 1)
     }
 
     /// From 1; 0 where the name has nothing that a name can have.

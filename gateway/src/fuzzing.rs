@@ -7,7 +7,6 @@ use prost::Message as _;
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
 use crate::json::decode::{At, message};
-use crate::json::encode;
 use crate::template::Template;
 
 /// Every message of the contract, in the order of the descriptors.
@@ -16,12 +15,12 @@ static MESSAGES: LazyLock<Vec<MessageDescriptor>> = LazyLock::new(|| {
     pool.all_messages().filter(|known| known.package_name().starts_with("attain.")).collect()
 });
 
-/// JSON for a message of the contract, which the first byte chooses. What was read is written and read again.
+/// JSON for a message of the contract, which the first byte chooses.
 pub fn json(bytes: &[u8]) {
     let Some((chosen, rest)) = bytes.split_first() else { return };
     let descriptor = &MESSAGES[usize::from(*chosen) % MESSAGES.len()];
     let Ok(json) = serde_json::from_slice::<serde_json::Value>(rest) else { return };
-    if let Ok(read) = message(descriptor, &json, &At::Root) {
+    if let Ok(read) = message(descriptor, &json, &At::Top) {
         let _ = read.encode_to_vec();
     }
 }

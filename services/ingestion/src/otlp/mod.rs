@@ -37,6 +37,8 @@ mod span;
 mod tally;
 
 #[cfg(test)]
+mod kept_tests;
+#[cfg(test)]
 mod trace_tests;
 
 use std::sync::Arc;

@@ -17,6 +17,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out_dir.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
-    tonic_prost_build::configure().compile_well_known_types(false).compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .compile_well_known_types(false)
+        // Generated paths are relative to the packages of the house.
+        .extern_path(".google.api.HttpBody", "crate::google::HttpBody")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -32,15 +32,20 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
     ),
     ("gateway", "attain-gateway", &["attain-proto", "attain-redaction", "attain-runtime", "attain-vocabulary"]),
     ("evals/simulator", "attain-simulator", &["attain-vocabulary"]),
-    ("evals", "evals", &["attain-attainment", "attain-proto", "attain-simulator", "attain-vocabulary"]),
-    ("load-tests", "load-tests", &["attain-proto", "attain-vocabulary"]),
+    (
+        "evals",
+        "evals",
+        &["attain-attainment", "attain-members", "attain-proto", "attain-simulator", "attain-vocabulary"],
+    ),
+    ("load-tests", "load-tests", &["attain-members", "attain-proto", "attain-vocabulary"]),
+    ("load-tests/members", "attain-members", &["attain-proto"]),
 ];
 
 /// Outside crates that only the named crates may use: one place knows each outside system.
 const RESERVED: &[(&str, &[&str])] = &[
     ("axum", &["attain-gateway"]),
     ("fastembed", &["attain-rag"]),
-    ("opentelemetry-proto", &["attain-ingestion"]),
+    ("opentelemetry-proto", &["attain-ingestion", "evals", "load-tests"]),
     ("petgraph", &["attain-graph"]),
     ("prost-reflect", &["attain-gateway"]),
     ("qdrant-client", &["attain-embedded-qdrant", "attain-rag"]),

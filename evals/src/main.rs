@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout)]
 
 mod calibration;
+mod import;
 mod retrieval;
 mod scores;
 
@@ -46,6 +47,8 @@ enum Evaluation {
         after_help = "Example:\n  cargo run --release -p evals -- retrieval --corpus src/demo/knowledge --queries evals/queries/demo.jsonl --attain target/debug/attain"
     )]
     Retrieval(retrieval::Options),
+    /// Public traces and metrics sent to a real member: is the graph found the one that comes with them?
+    Import(import::Options),
 }
 
 #[tokio::main]
@@ -54,6 +57,7 @@ async fn main() -> ExitCode {
     let result = match cli.evaluation {
         Evaluation::Calibration(options) => calibration::run(&options),
         Evaluation::Retrieval(options) => retrieval::run(&options).await,
+        Evaluation::Import(options) => import::run(&options).await,
     };
     match result {
         Ok(report) => {
@@ -61,7 +65,9 @@ async fn main() -> ExitCode {
                 Format::Json => println!("{report}"),
                 Format::Text => println!("{report:#}"),
             }
-            ExitCode::SUCCESS
+            // An evaluation without an objective only measures.
+            let missed = report["objective_met"] == serde_json::Value::Bool(false);
+            if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(error) => {
             eprintln!("evals: {error:#}");

@@ -13,6 +13,7 @@ use crate::identity::Access;
 use crate::template::Template;
 
 const ANNOTATION: &str = "google.api.http";
+const RAW_BODY: &str = "google.api.HttpBody";
 const REJECTION: &str = "attain.vocabulary.v1.Rejection";
 /// The field of an answer that lists refused rows.
 pub(crate) const REJECTED: &str = "rejected";
@@ -34,8 +35,11 @@ pub(crate) struct Endpoint {
     pub(crate) grpc_path: PathAndQuery,
     pub(crate) verb: Method,
     pub(crate) template: Template,
-    /// Whether the body holds every field that the path does not; without it they are query parameters.
+    /// Whether there is a body: every field that the path does not bind, or one of them as it came. What neither binds are
+    /// query parameters.
     pub(crate) has_body: bool,
+    /// The field that takes the body as it came, where the RPC asks for one.
+    pub(crate) raw_body: Option<FieldDescriptor>,
     /// Unique in the contract: the RPC's name, numbered from its second binding on.
     pub(crate) operation_id: String,
     pub(crate) access: Access,
@@ -81,10 +85,10 @@ impl Endpoint {
         if let Some(unbound) = template.variables().find(|name| !is_text_field(&rpc.input(), name)) {
             return Err(format!("{{{unbound}}} is no single text field of {}", rpc.input().name()));
         }
-        let has_body = match text(rule, "body").as_str() {
-            "" => false,
-            "*" => true,
-            other => return Err(format!("a body of `{other}` is not served, only `*`")),
+        let (has_body, raw_body) = match text(rule, "body").as_str() {
+            "" => (false, None),
+            "*" => (true, None),
+            other => (true, Some(raw_field(&rpc.input(), other)?)),
         };
         let grpc_path = format!("/{}/{}", rpc.parent_service().full_name(), rpc.name());
         let name = rpc.name();
@@ -94,6 +98,7 @@ impl Endpoint {
             verb,
             template,
             has_body,
+            raw_body,
             operation_id,
             access: Access::of(rpc),
             batch_fields: if has_body { batch_fields(rpc) } else { Vec::new() },
@@ -104,6 +109,11 @@ impl Endpoint {
     /// The package of the RPC, which names the member that answers.
     pub(crate) fn package(&self) -> &str {
         self.rpc.parent_service().package_name()
+    }
+
+    /// Whether its answer lists rows that were refused.
+    pub(crate) fn reports_rejections(&self) -> bool {
+        self.raw_body.is_some() && reports(&self.rpc) || !self.batch_fields.is_empty()
     }
 
     /// Fields that the path binds.
@@ -160,15 +170,30 @@ fn is_text_field(message: &MessageDescriptor, name: &str) -> bool {
         .is_some_and(|field| !field.is_list() && !field.is_map() && matches!(field.kind(), Kind::String))
 }
 
+/// The field of a message that takes a body as it came.
+fn raw_field(message: &MessageDescriptor, name: &str) -> Result<FieldDescriptor, String> {
+    let is_raw = |field: &FieldDescriptor| {
+        !field.is_list() && field.kind().as_message().is_some_and(|message| message.full_name() == RAW_BODY)
+    };
+    message
+        .get_field_by_name(name)
+        .filter(is_raw)
+        .ok_or_else(|| format!("a body of `{name}` is not served, only `*` or a field of type {RAW_BODY}"))
+}
+
+/// Whether the answer can list rejections.
+fn reports(rpc: &MethodDescriptor) -> bool {
+    rpc.output().get_field_by_name(REJECTED).is_some_and(|field| {
+        field.is_list() && field.kind().as_message().is_some_and(|message| message.full_name() == REJECTION)
+    })
+}
+
 /// Lists of messages in the request of an RPC whose answer can list rejections.
 fn batch_fields(rpc: &MethodDescriptor) -> Vec<FieldDescriptor> {
-    let reports = rpc.output().get_field_by_name(REJECTED).is_some_and(|field| {
-        field.is_list() && field.kind().as_message().is_some_and(|message| message.full_name() == REJECTION)
-    });
     let is_batch = |field: &FieldDescriptor| {
         field.is_list() && field.kind().as_message().is_some_and(|message| message.package_name() != "google.protobuf")
     };
-    if reports { rpc.input().fields().filter(is_batch).collect() } else { Vec::new() }
+    if reports(rpc) { rpc.input().fields().filter(is_batch).collect() } else { Vec::new() }
 }
 
 /// The comment in front of the thing at `path` in its file: its paragraphs, lines joined. Empty where there is none.
@@ -216,6 +241,16 @@ mod tests {
         assert_eq!(one.path_fields().len(), 1);
         assert_eq!(many.template.to_string(), "/api/v1/metrics");
         assert_eq!(many.batch_fields.iter().map(|field| field.name().to_owned()).collect::<Vec<_>>(), ["buckets"]);
+    }
+
+    #[test]
+    fn a_body_may_be_taken_as_it_came() {
+        let import = endpoint("ImportDocument");
+        assert!(import.has_body && import.reports_rejections() && import.batch_fields.is_empty());
+        assert_eq!(import.raw_body.as_ref().map(|field| field.name().to_owned()), Some("document".into()));
+        let error = raw_field(&import.rpc.input(), "format").expect_err("a text");
+        assert!(error.contains("google.api.HttpBody"), "{error}");
+        assert!(endpoint("DecideSlo").raw_body.is_none() && !endpoint("DecideSlo").reports_rejections());
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use attain_proto::graph::v1::graph_service_client::GraphServiceClient;
 use attain_proto::graph::v1::{GetSnapshotRequest, GetSnapshotResponse};
-use attain_proto::ingestion::v1::{IngestDependenciesRequest, IngestDependenciesResponse};
+use attain_proto::ingestion::v1::IngestDependenciesResponse;
 use attain_runtime::channel::MESSAGE_BYTES_MAX;
 use attain_runtime::context::CallContext;
-use prost_reflect::DynamicMessage;
+use prost_reflect::{DynamicMessage, Value};
 use tonic::Status;
 
 use crate::contract::Endpoint;
@@ -22,18 +22,36 @@ const WAIT_MS: i64 = 1000;
 const CALL_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Batches that name more services ask for all cycles.
 const SERVICE_IDS_MAX: usize = 1000;
+/// Where a request names services.
+const NAMES: [(&str, [&str; 2]); 2] =
+    [("services", ["id", "depends_on"]), ("dependencies", ["caller_id", "callee_id"])];
 
-/// Services whose cycles are of interest, where the endpoint ingests dependencies.
+/// Services whose cycles are of interest, where the endpoint ingests dependencies; none for all of them.
 pub(crate) fn concerned(endpoint: &Endpoint, request: &DynamicMessage) -> Option<Vec<String>> {
-    if endpoint.rpc.full_name() != INGEST_DEPENDENCIES {
-        return None;
+    (endpoint.rpc.full_name() == INGEST_DEPENDENCIES).then(|| named_services(request))
+}
+
+/// Read in place: a graph may hold tens of thousands of names, and what is too many is known after the first thousand.
+fn named_services(request: &DynamicMessage) -> Vec<String> {
+    let mut ids: BTreeSet<String> = BTreeSet::new();
+    for (list, names) in NAMES {
+        let Some(elements) = request.get_field_by_name(list) else { continue };
+        for element in elements.as_list().unwrap_or_default().iter().filter_map(Value::as_message) {
+            for field in names {
+                match element.get_field_by_name(field).as_deref() {
+                    Some(Value::String(id)) => drop(ids.insert(id.clone())),
+                    Some(Value::List(several)) => {
+                        ids.extend(several.iter().filter_map(Value::as_str).map(str::to_owned))
+                    }
+                    _ => {}
+                }
+            }
+            if ids.len() > SERVICE_IDS_MAX {
+                return Vec::new();
+            }
+        }
     }
-    let request: IngestDependenciesRequest = request.transcode_to().ok()?;
-    let declared =
-        request.services.into_iter().flat_map(|service| std::iter::once(service.id).chain(service.depends_on));
-    let edges = request.dependencies.into_iter().flat_map(|edge| [edge.caller_id, edge.callee_id]);
-    let ids: BTreeSet<String> = declared.chain(edges).collect();
-    Some(if ids.len() > SERVICE_IDS_MAX { Vec::new() } else { ids.into_iter().collect() })
+    ids.into_iter().collect()
 }
 
 /// Fills `cycles` and `graph_snapshot_version`. Where the graph engine cannot be asked both stay as they are: the write
@@ -74,4 +92,35 @@ async fn ask(
     answer
         .map_err(|_| Status::deadline_exceeded("the graph engine did not follow in time"))?
         .map(tonic::Response::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use attain_proto::ingestion::v1::{IngestDependenciesRequest, ServiceDeclaration};
+    use attain_proto::vocabulary::v1::Dependency;
+    use prost_reflect::DescriptorPool;
+
+    fn named(services: usize) -> Vec<String> {
+        let service = |number: usize| ServiceDeclaration {
+            id: format!("s{number}"),
+            depends_on: vec!["db".into()],
+            ..ServiceDeclaration::default()
+        };
+        let edge = Dependency { caller_id: "a".into(), callee_id: "b".into(), ..Dependency::default() };
+        let request =
+            IngestDependenciesRequest { services: (0..services).map(service).collect(), dependencies: vec![edge] };
+        let pool = DescriptorPool::decode(attain_proto::DESCRIPTORS).expect("valid");
+        let descriptor = pool.get_message_by_name("attain.ingestion.v1.IngestDependenciesRequest").expect("there");
+        let mut message = DynamicMessage::new(descriptor);
+        message.transcode_from(&request).expect("one contract");
+        named_services(&message)
+    }
+
+    #[test]
+    fn every_name_once_and_none_for_very_many() {
+        assert_eq!(named(2), ["a", "b", "db", "s0", "s1"]);
+        assert_eq!(named(0), ["a", "b"]);
+        assert_eq!(named(SERVICE_IDS_MAX), Vec::<String>::new());
+    }
 }

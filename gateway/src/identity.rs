@@ -25,7 +25,7 @@ pub enum Role {
     Reader,
     /// Sends telemetry, dependencies, incidents and documents.
     Proposer,
-    /// Decides on SLOs and removes documents.
+    /// Decides on SLOs and on what counts in estimates, removes documents.
     Approver,
     /// Reads the audit log.
     Admin,
@@ -64,7 +64,7 @@ impl Access {
         if begins(&["Get", "List", "Search", "Analyze", "Replay"]) {
             return Self { role: Role::Reader, writes: false };
         }
-        if begins(&["Ingest", "Put"]) {
+        if begins(&["Ingest", "Import", "Put", "End"]) {
             return Self { role: Role::Proposer, writes: true };
         }
         if begins(&["Decide", "Delete"]) {
@@ -227,6 +227,9 @@ mod tests {
             ("IngestDependencies", Role::Proposer, true),
             ("IngestSliBuckets", Role::Proposer, true),
             ("PutDocuments", Role::Proposer, true),
+            ("ImportDocument", Role::Proposer, true),
+            ("EndMaintenanceWindow", Role::Proposer, true),
+            ("DecideIncidentExclusion", Role::Approver, true),
             ("GetSloRecommendations", Role::Reader, false),
             ("AnalyzeImpact", Role::Reader, false),
             ("DecideSlo", Role::Approver, true),

@@ -1,4 +1,4 @@
-//! Takes request bodies in: within their own bound and a bound over all of them, as UTF-8, as JSON.
+//! Takes request bodies in: within their own bound and a bound over all of them, as JSON or as they came.
 
 use std::sync::Arc;
 
@@ -25,6 +25,15 @@ pub(crate) struct Intake {
     held: Arc<Semaphore>,
 }
 
+/// What a body may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// JSON.
+    Json,
+    /// Whatever the member that takes it can read.
+    Anything,
+}
+
 /// A body and its share of the bound over all bodies.
 #[derive(Debug)]
 pub(crate) struct Taken {
@@ -38,9 +47,9 @@ impl Intake {
         Self { bytes_max, held: Arc::new(Semaphore::new(permits)) }
     }
 
-    /// Refuses what is too large or no JSON by its headers, then reads it.
-    pub(crate) async fn take(&self, headers: &HeaderMap, body: &mut Body) -> Result<Taken, Problem> {
-        check_type(headers)?;
+    /// Refuses what is too large, or of a type that is not `wanted`, by its headers, then reads it.
+    pub(crate) async fn take(&self, headers: &HeaderMap, body: &mut Body, wanted: Wanted) -> Result<Taken, Problem> {
+        check_type(headers, wanted)?;
         let announced =
             headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
         if announced.is_some_and(|length| length > self.bytes_max as u64) {
@@ -83,11 +92,14 @@ impl Intake {
     }
 }
 
-fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+fn check_type(headers: &HeaderMap, wanted: Wanted) -> Result<(), Problem> {
     let refuse =
         |detail: String| Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
     if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        return refuse("compressed bodies are not read; send plain JSON".into());
+        return refuse("compressed bodies are not read; send it plain".into());
+    }
+    if wanted == Wanted::Anything {
+        return Ok(());
     }
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -178,19 +190,27 @@ mod tests {
             "Application/JSON;charset=\"UTF-8\"",
             "application/merge-patch+json",
         ] {
-            check_type(&typed(good)).expect(good);
+            check_type(&typed(good), Wanted::Json).expect(good);
         }
         for bad in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1"] {
-            assert_eq!(check_type(&typed(bad)).expect_err(bad).status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+            assert_eq!(
+                check_type(&typed(bad), Wanted::Json).expect_err(bad).status,
+                StatusCode::UNSUPPORTED_MEDIA_TYPE
+            );
         }
-        check_type(&HeaderMap::new()).expect_err("no type");
+        check_type(&HeaderMap::new(), Wanted::Json).expect_err("no type");
+        for any in ["text/csv", "application/json; charset=latin1", "x"] {
+            check_type(&typed(any), Wanted::Anything).expect(any);
+        }
+        let packed = HeaderMap::from_iter([(CONTENT_ENCODING, "gzip".parse().expect("a header"))]);
+        check_type(&packed, Wanted::Anything).expect_err("packed");
     }
 
     #[tokio::test]
     async fn bodies_are_bounded_each_and_together() {
         let intake = Intake::new(2048, 2048);
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, "application/json".parse().expect("a header"))]);
-        let take = async |bytes: usize| intake.take(&headers, &mut Body::from(vec![b' '; bytes])).await;
+        let take = async |bytes: usize| intake.take(&headers, &mut Body::from(vec![b' '; bytes]), Wanted::Json).await;
         let first = take(1500).await.expect("fits");
         assert_eq!(take(1500).await.expect_err("no room").status, StatusCode::SERVICE_UNAVAILABLE);
         drop(first);

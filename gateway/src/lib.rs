@@ -30,6 +30,7 @@ mod contract;
 mod cycles;
 mod documents;
 mod error;
+mod forward;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

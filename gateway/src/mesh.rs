@@ -12,6 +12,7 @@ use tonic::{Code, Status};
 use crate::Error;
 use crate::config::Config;
 use crate::contract::{Contract, Endpoint};
+use crate::forward::Forwarded;
 
 /// One member.
 #[derive(Debug, Clone)]
@@ -60,12 +61,13 @@ impl Mesh {
         self.0.iter().find(|member| member.package == package)
     }
 
-    /// Calls the RPC of an endpoint.
+    /// Calls the RPC of an endpoint, with further metadata.
     pub(crate) async fn call(
         &self,
         endpoint: &Endpoint,
         message: DynamicMessage,
         context: &CallContext,
+        forwarded: Vec<Forwarded>,
     ) -> Result<DynamicMessage, Status> {
         let owner = self.owner(endpoint.package()).ok_or_else(|| Status::unimplemented("no member owns this"))?;
         let mut client = Grpc::new(owner.channel.clone())
@@ -73,7 +75,11 @@ impl Mesh {
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let codec = DynamicCodec { answer: endpoint.rpc.output() };
-        let answer = client.unary(context.request(message), endpoint.grpc_path.clone(), codec).await;
+        let mut request = context.request(message);
+        for (key, value) in forwarded {
+            request.metadata_mut().append(key, value);
+        }
+        let answer = client.unary(request, endpoint.grpc_path.clone(), codec).await;
         answer.map(tonic::Response::into_inner).map_err(|status| name_deadline(name_unreachable(status)))
     }
 }

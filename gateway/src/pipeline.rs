@@ -23,7 +23,7 @@ use crate::Error;
 use crate::config::Config;
 use crate::contract::{Contract, Endpoint};
 use crate::identity::{Identities, Identity, address_name};
-use crate::intake::{self, Intake, Taken};
+use crate::intake::{self, Intake, Taken, Wanted};
 use crate::limits::{Allowance, Limits};
 use crate::mesh::Mesh;
 use crate::metrics::{Metrics, NO_ROUTE};
@@ -33,7 +33,7 @@ use crate::routes::{Found, Routes, System, Target};
 use crate::transcode::answer;
 use crate::transcode::batch::Batch;
 use crate::transcode::request::{self, Assembled, Given};
-use crate::{cycles, documents, openapi, readiness, server};
+use crate::{cycles, documents, forward, openapi, readiness, server};
 
 const CONTENT_SECURITY_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
@@ -228,7 +228,8 @@ impl Gateway {
     ) -> Result<Response<Body>, Problem> {
         let until = tokio::time::Instant::from_std(deadline);
         let taken = if endpoint.has_body {
-            let taken = tokio::time::timeout_at(until, self.intake.take(&parts.headers, body)).await;
+            let wanted = if endpoint.raw_body.is_some() { Wanted::Anything } else { Wanted::Json };
+            let taken = tokio::time::timeout_at(until, self.intake.take(&parts.headers, body, wanted)).await;
             Some(taken.map_err(|_| {
                 Problem::new(
                     StatusCode::REQUEST_TIMEOUT,
@@ -243,7 +244,8 @@ impl Gateway {
         let context =
             CallContext::new(identity.tenant, &identity.caller, deadline.saturating_duration_since(Instant::now()));
         let concerned = cycles::concerned(endpoint, &message);
-        let call = tokio::time::timeout_at(until, self.mesh.call(endpoint, message, &context)).await;
+        let forwarded = if endpoint.raw_body.is_some() { forward::signatures(&parts.headers) } else { Vec::new() };
+        let call = tokio::time::timeout_at(until, self.mesh.call(endpoint, message, &context, forwarded)).await;
         let mut answer = call
             .map_err(|_| Problem::deadline())?
             .map_err(|status| self.refusal(endpoint, &status, batch.as_ref(), &parts.headers))?;
@@ -329,8 +331,12 @@ async fn read(
 }
 
 fn assemble(endpoint: &Endpoint, parts: &Parts, captures: &[&str], taken: Option<Taken>) -> Result<Assembled, Problem> {
-    let json: Option<JsonValue> = taken.as_ref().map(|taken| intake::parse(&taken.bytes)).transpose()?;
     let given = Given { captures, query: parts.uri.query().unwrap_or_default(), headers: &parts.headers };
+    if let Some(field) = &endpoint.raw_body {
+        let body = taken.map(|taken| taken.bytes).unwrap_or_default();
+        return request::assemble_raw(endpoint, field, given, body);
+    }
+    let json: Option<JsonValue> = taken.as_ref().map(|taken| intake::parse(&taken.bytes)).transpose()?;
     request::assemble(endpoint, given, json.as_ref())
 }
 

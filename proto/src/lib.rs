@@ -8,6 +8,7 @@
 //! nothing of transport settings, storage or statistics.
 
 pub mod convert;
+pub mod google;
 
 /// The encoded `FileDescriptorSet` of every package, with HTTP annotations and source comments.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -65,6 +65,24 @@ pub(crate) enum Command {
         #[arg(long)]
         page_token: Option<String>,
     },
+    /// Lists traces that show slow and failed requests of a service, newest first.
+    #[command(after_help = "Example:\n  attain exemplars checkout-service --start-time 2026-01-31T00:00:00Z")]
+    Exemplars {
+        /// The service.
+        service_id: String,
+        /// From when (RFC 3339).
+        #[arg(long)]
+        start_time: Option<String>,
+        /// Until when (RFC 3339).
+        #[arg(long)]
+        end_time: Option<String>,
+        /// At most this many.
+        #[arg(long)]
+        page_size: Option<u32>,
+        /// Where the previous page ended.
+        #[arg(long)]
+        page_token: Option<String>,
+    },
     /// Shows how much of its limits a service uses: the last seven days summed up, and buckets, oldest first.
     #[command(after_help = "Example:\n  attain utilisation checkout-service --kind cpu")]
     Utilisation {
@@ -93,6 +111,85 @@ pub(crate) enum Command {
     /// Shows how the synchronisation with the service catalogue stands.
     #[command(after_help = "Example:\n  attain catalogue")]
     Catalogue,
+    /// Takes in a document of another tool: webhooks of pagers, incidents as CSV, what Jaeger exports.
+    #[command(
+        after_help = "Examples:\n  attain import incidents-csv incidents.csv\n  attain import jaeger-dependencies \
+                            dependencies.json --start-time 2026-11-01T00:00:00Z --end-time 2026-11-02T00:00:00Z\n  \
+                            attain import jaeger-traces traces.json"
+    )]
+    Import {
+        /// What the file is.
+        #[arg(value_enum)]
+        document: Imported,
+        /// The file; `-` for standard input.
+        file: PathBuf,
+        /// For jaeger-dependencies: from when its calls were counted (RFC 3339).
+        #[arg(long)]
+        start_time: Option<String>,
+        /// For jaeger-dependencies: until when. For jaeger-traces: moves all spans so that the newest one ends then.
+        #[arg(long)]
+        end_time: Option<String>,
+    },
+    /// Leaves an incident out of estimates, or takes it in again.
+    #[command(
+        after_help = "Example:\n  attain exclude pagerduty:PGR0VU2 --reason \"load test\"\n  attain exclude pagerduty:PGR0VU2 --undo"
+    )]
+    Exclude {
+        /// The incident.
+        incident_id: String,
+        /// Why.
+        #[arg(long, required_unless_present = "undo")]
+        reason: Option<String>,
+        /// Take it in again.
+        #[arg(long)]
+        undo: bool,
+        /// Who decides; the name of the API key when left out.
+        #[arg(long)]
+        by: Option<String>,
+    },
+    /// Says which services an incident hurt, whatever its pager says.
+    #[command(after_help = "Example:\n  attain link pagerduty:PGR0VU2 checkout-service cart-service")]
+    Link {
+        /// The incident.
+        incident_id: String,
+        /// Every service that it hurt; none for nobody.
+        services: Vec<String>,
+        /// Who says so; the name of the API key when left out.
+        #[arg(long)]
+        by: Option<String>,
+    },
+    /// Declares planned work: it is listed with the incidents and left out of estimates.
+    #[command(after_help = "Example:\n  attain maintenance user-db --start-time 2026-11-20T02:00:00Z --end-time \
+                            2026-11-20T04:00:00Z --reason \"failover drill\"")]
+    Maintenance {
+        /// The services that are worked on.
+        #[arg(required = true)]
+        services: Vec<String>,
+        /// When it begins (RFC 3339).
+        #[arg(long)]
+        start_time: String,
+        /// When it ends (RFC 3339).
+        #[arg(long)]
+        end_time: String,
+        /// What is done.
+        #[arg(long)]
+        reason: String,
+        /// A name to replace, end or remove it by; made of what it says when left out.
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// Ends a maintenance window early, or removes it.
+    #[command(after_help = "Examples:\n  attain maintenance-end drill\n  attain maintenance-end drill --delete")]
+    MaintenanceEnd {
+        /// The window.
+        window_id: String,
+        /// When it ended (RFC 3339); now when left out.
+        #[arg(long)]
+        end_time: Option<String>,
+        /// Remove it: its span counts in estimates again.
+        #[arg(long, conflicts_with = "end_time")]
+        delete: bool,
+    },
     /// Shows which SLOs a service can attain, and why.
     #[command(after_help = "Example:\n  attain recommend checkout-service --window-days 28")]
     Recommend {
@@ -235,6 +332,17 @@ pub(crate) enum UtilisationKind {
     ConnectionPool,
 }
 
+/// A format of another tool.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Imported {
+    Pagerduty,
+    Opsgenie,
+    IncidentIo,
+    IncidentsCsv,
+    JaegerDependencies,
+    JaegerTraces,
+}
+
 /// What was decided.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Action {
@@ -282,6 +390,13 @@ impl Command {
                     .with("page_size", page_size)
                     .with("page_token", page_token)
             }
+            Self::Exemplars { service_id, start_time, end_time, page_size, page_token } => {
+                Request::get(service(&service_id, "/exemplars"))
+                    .with("start_time", start_time)
+                    .with("end_time", end_time)
+                    .with("page_size", page_size)
+                    .with("page_token", page_token)
+            }
             Self::Utilisation { service_id, kind, start_time, page_size, page_token } => {
                 Request::get(service(&service_id, "/utilisation"))
                     .with("kind", kind.and_then(word))
@@ -291,6 +406,30 @@ impl Command {
             }
             Self::Incidents { service_id } => Request::get("/api/v1/incidents").with("service_id", service_id),
             Self::Catalogue => Request::get("/api/v1/catalogue"),
+            Self::Import { document, file, start_time, end_time } => {
+                let path = format!("/api/v1/imports/{}", word(document).unwrap_or_default());
+                Request::post_bytes(path, read(&file)?).with("start_time", start_time).with("end_time", end_time)
+            }
+            Self::Exclude { incident_id, reason, undo, by } => {
+                let body = json!({"excluded": !undo, "reason": reason, "by": by});
+                Request::post(format!("/api/v1/incidents/{}/exclusion", segment(&incident_id)), &body)
+            }
+            Self::Link { incident_id, services, by } => {
+                let body = json!({"service_ids": services, "by": by});
+                Request::post(format!("/api/v1/incidents/{}/services", segment(&incident_id)), &body)
+            }
+            Self::Maintenance { services, start_time, end_time, reason, id } => {
+                let body = json!({"window_id": id, "service_ids": services, "start_time": start_time,
+                    "end_time": end_time, "reason": reason});
+                Request::post("/api/v1/maintenance-windows", &body)
+            }
+            Self::MaintenanceEnd { window_id, end_time, delete } => {
+                let path = format!("/api/v1/maintenance-windows/{}", segment(&window_id));
+                match delete {
+                    true => Request::delete(path),
+                    false => Request::post(format!("{path}/end"), &json!({"end_time": end_time})),
+                }
+            }
             Self::Recommend { service_id, window_days } => {
                 Request::get(service(&service_id, "/slo-recommendations")).with("window_days", window_days)
             }
@@ -418,6 +557,24 @@ mod tests {
         let expected =
             json!({"action": "accept", "recommendation_id": "rec-1", "kind": "availability", "ambition": "balanced"});
         assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn what_concerns_incidents_goes_to_their_routes() {
+        let sent = |command: Command| {
+            let request = command.request().expect("valid");
+            let body = request.body.map(|body| serde_json::from_slice::<Value>(&body).expect("JSON"));
+            (request.method, request.path, body.unwrap_or_default())
+        };
+        let incident_id = "pagerduty:P1".to_owned();
+        let exclude = Command::Exclude { incident_id, reason: Some("drill".into()), undo: false, by: None };
+        let expected = json!({"excluded": true, "reason": "drill", "by": null});
+        assert_eq!(sent(exclude), (Method::Post, "/api/v1/incidents/pagerduty%3AP1/exclusion".into(), expected));
+        let link = Command::Link { incident_id: "I".into(), services: vec!["a".into()], by: Some("jane".into()) };
+        assert_eq!(sent(link).1, "/api/v1/incidents/I/services");
+        let end = |delete| Command::MaintenanceEnd { window_id: "w".into(), end_time: None, delete };
+        assert_eq!(sent(end(true)).0, Method::Delete);
+        assert_eq!(sent(end(false)).1, "/api/v1/maintenance-windows/w/end");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod compose;
 mod contract;
 mod demo;
 mod harness;
+mod imports;
 mod kill;
 mod lifecycle;
 mod opentelemetry;

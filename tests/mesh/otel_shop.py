@@ -4,21 +4,28 @@
 
 storefront -> cart-service -> price-service -> postgresql/prices. Price-service fails every 10th request and cart-service
 with it; storefront has a fallback for cart, and fails by itself at every 25th request, three after a multiple of 25.
-Prints what was sent, as JSON, when all of it was exported.
+Prints what was sent, as JSON, when all of it was exported. OTEL_EXPORTER_OTLP_PROTOCOL chooses gRPC (the default) or
+http/protobuf.
 """
 
 import json
+import os
 import sys
 import time
 
-from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+
+if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") == "http/protobuf":
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+else:
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
 # The boundaries that the conventions recommend to instrumentation, in seconds.
 BOUNDARIES = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
@@ -51,8 +58,9 @@ class Service:
             span.set_attributes({"http.request.method": "GET", "http.route": route, "http.response.status_code": status})
             if status >= 500:
                 span.set_status(Status(StatusCode.ERROR))
-        attributes = {"http.request.method": "GET", "http.route": route, "http.response.status_code": status}
-        self.duration.record(time.monotonic() - began, attributes)
+            attributes = {"http.request.method": "GET", "http.route": route, "http.response.status_code": status}
+            # Within the span, so that the SDK names it in its exemplars.
+            self.duration.record(time.monotonic() - began, attributes)
         self.valid += 1
         self.bad += status >= 500
         return status

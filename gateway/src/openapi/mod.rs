@@ -22,7 +22,10 @@ pub(crate) fn document(contract: &Contract, routes: &Routes, config: &Config) ->
     for route in routes.iter() {
         let operation = match &route.target {
             Target::Rpc(endpoint) => {
-                schema::add(&mut schemas, &names, &endpoint.rpc.input(), &endpoint.rpc.output());
+                let (input, output) = (endpoint.rpc.input(), endpoint.rpc.output());
+                // A body as it came has no schema of ours.
+                let described = if endpoint.raw_body.is_some() { &output } else { &input };
+                schema::add(&mut schemas, &names, described, &output);
                 operation::of_rpc(endpoint, &names, needs_keys)
             }
             Target::System(system) => of_system(*system),

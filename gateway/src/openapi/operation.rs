@@ -16,7 +16,7 @@ const EXAMPLE_SERVICE: &str = "checkout-service";
 /// What each status says, for every route that can answer it.
 const PROBLEMS: [(u16, &str); 16] = [
     (400, "The request cannot be read, or a value in it is refused; `errors` names each."),
-    (401, "A key is needed, or the one given is not known."),
+    (401, "A key is needed, or the one given is not known; or the signature of a document is refused."),
     (403, "The key's role does not include this."),
     (404, "There is no such route, service or thing."),
     (405, "The path is there for the verbs in `Allow`."),
@@ -24,7 +24,7 @@ const PROBLEMS: [(u16, &str); 16] = [
     (409, "The request does not go with the present state."),
     (412, "The version named in `If-Match` is not the one in force."),
     (413, "The body is too large."),
-    (415, "The body is no plain JSON."),
+    (415, "The body is of another type than the route reads, or compressed."),
     (422, "Nothing in the batch could be kept; `errors` names each element."),
     (429, "The caller asked too often; `Retry-After` says when to try again."),
     (500, "The gateway or a member failed; the request id names the request in the logs."),
@@ -61,7 +61,7 @@ pub(super) fn tag(rpc: &MethodDescriptor) -> String {
 fn parameters(endpoint: &Endpoint, names: &Names) -> Vec<JsonValue> {
     let bound = endpoint.path_fields();
     let mut all: Vec<JsonValue> = bound.iter().map(|field| parameter(field, "path", names)).collect();
-    if !endpoint.has_body {
+    if !endpoint.has_body || endpoint.raw_body.is_some() {
         let free = request::parameters(&endpoint.rpc.input(), &bound);
         all.extend(free.iter().map(|field| parameter(field, "query", names)));
     }
@@ -95,6 +95,9 @@ fn parameter(field: &FieldDescriptor, place: &str, names: &Names) -> JsonValue {
 }
 
 fn body(endpoint: &Endpoint, names: &Names) -> JsonValue {
+    if let Some(field) = &endpoint.raw_body {
+        return raw_body(field, endpoint);
+    }
     let input = endpoint.rpc.input();
     let bound = endpoint.path_fields();
     let schema =
@@ -104,6 +107,20 @@ fn body(endpoint: &Endpoint, names: &Names) -> JsonValue {
         content["example"] = example;
     }
     json!({"required": true, "content": {"application/json": content}})
+}
+
+/// A body as it came: JSON of any shape, or text.
+fn raw_body(field: &FieldDescriptor, endpoint: &Endpoint) -> JsonValue {
+    let mut json = json!({"schema": {"description": "A document of the other tool."}});
+    if let Some(example) = example(&endpoint.operation_id) {
+        json["example"] = example;
+    }
+    let text = json!({"schema": {"type": "string", "description": "A document of the other tool."}});
+    json!({
+        "required": true,
+        "description": comment(&field.parent_message().parent_file(), field.path()),
+        "content": {"application/json": json, "text/csv": text},
+    })
 }
 
 fn example(operation_id: &str) -> Option<JsonValue> {
@@ -143,13 +160,15 @@ fn responses(endpoint: &Endpoint, names: &Names, needs_keys: bool) -> JsonValue 
 /// Problems that an endpoint can answer with.
 fn statuses(endpoint: &Endpoint, needs_keys: bool) -> Vec<u16> {
     let applies = |status: u16| match status {
+        // A document may be asked to prove where it comes from.
+        401 if endpoint.raw_body.is_some() => true,
         401 | 403 => needs_keys,
         // Only another verb on the same path gets these.
         405 => false,
         408 | 413 | 415 => endpoint.has_body,
         409 => endpoint.access.writes,
         412 => endpoint.takes_if_match(),
-        422 => !endpoint.batch_fields.is_empty(),
+        422 => endpoint.reports_rejections(),
         _ => true,
     };
     PROBLEMS.iter().map(|(status, _)| *status).filter(|status| applies(*status)).collect()

@@ -117,6 +117,18 @@ fn everything_is_described() {
 }
 
 #[test]
+fn a_body_as_it_came_is_any_json_or_text() {
+    let (_, _, document) = document();
+    let import = &document["paths"]["/api/v1/imports/{format}"]["post"];
+    let content = import["requestBody"]["content"].as_object().expect("content");
+    assert_eq!(content.keys().collect::<Vec<_>>(), ["application/json", "text/csv"]);
+    let parameters: Vec<_> = import["parameters"].as_array().expect("a list").iter().map(|p| &p["name"]).collect();
+    assert_eq!(parameters, ["format", "start_time", "end_time"]);
+    assert!(import["responses"]["401"].is_object() && import["responses"]["422"].is_object());
+    assert!(document["components"]["schemas"].get("HttpBody").is_none());
+}
+
+#[test]
 fn keys_are_documented_only_where_they_are_needed() {
     let (contract, routes, without) = document();
     let with = super::document(&contract, &routes, &Config { auth: Auth::Keys, ..Config::default() });

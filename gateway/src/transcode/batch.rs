@@ -34,6 +34,11 @@ impl Batch {
         Self { lists, kept: BTreeMap::new(), refused: Vec::new() }
     }
 
+    /// The account of a document that the member reads: its pointers stand as they are.
+    pub(crate) fn of_document() -> Self {
+        Self { lists: Vec::new(), kept: BTreeMap::new(), refused: Vec::new() }
+    }
+
     /// Reads the elements of one list; those that cannot be read are set aside.
     pub(crate) fn read(
         &mut self,
@@ -86,9 +91,11 @@ impl Batch {
         let read = listed.iter().filter_map(Value::as_message).filter_map(|message| message.transcode_to().ok());
         let mapped: Vec<Rejection> = read.map(|rejection| self.restore(rejection)).collect();
         self.refused.extend(mapped);
-        self.refused.sort_by_key(|rejection| {
-            (self.lists.iter().position(|list| Some(list.as_str()) == list_of(&rejection.pointer)), rejection.index)
-        });
+        if !self.lists.is_empty() {
+            self.refused.sort_by_key(|rejection| {
+                (self.lists.iter().position(|list| Some(list.as_str()) == list_of(&rejection.pointer)), rejection.index)
+            });
+        }
         if !self.refused.is_empty() && !anything_accepted(answer) {
             return Err(self.refusal("every element was refused; nothing was kept".to_owned()));
         }

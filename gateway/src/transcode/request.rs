@@ -29,14 +29,9 @@ pub(crate) struct Given<'a> {
     pub(crate) headers: &'a HeaderMap,
 }
 
-/// Assembles the message. `body` is there exactly where the endpoint has one.
+/// Assembles the message of an endpoint whose body is JSON, or that has none. `body` is there exactly where it has one.
 pub(crate) fn assemble(endpoint: &Endpoint, given: Given<'_>, body: Option<&JsonValue>) -> Result<Assembled, Problem> {
-    let mut message = DynamicMessage::new(endpoint.rpc.input());
-    let bound = endpoint.path_fields();
-    for (field, raw) in bound.iter().zip(given.captures) {
-        let text = percent_decode_str(raw).decode_utf8().map_err(|_| not_utf8(field.name()))?;
-        message.set_field(field, Value::String(text.into_owned()));
-    }
+    let (mut message, bound) = from_path(endpoint, given.captures)?;
     let batch = match body {
         None => {
             read_query(&mut message, &bound, given.query).map_err(Problem::invalid)?;
@@ -49,6 +44,39 @@ pub(crate) fn assemble(endpoint: &Endpoint, given: Given<'_>, body: Option<&Json
     };
     read_if_match(&mut message, given.headers)?;
     Ok(Assembled { message, batch })
+}
+
+/// Assembles the message of an endpoint that takes the body as it came; what neither it nor the path binds comes from the
+/// query.
+pub(crate) fn assemble_raw(
+    endpoint: &Endpoint,
+    field: &FieldDescriptor,
+    given: Given<'_>,
+    body: Vec<u8>,
+) -> Result<Assembled, Problem> {
+    let (mut message, mut bound) = from_path(endpoint, given.captures)?;
+    bound.push(field.clone());
+    read_query(&mut message, &bound, given.query).map_err(Problem::invalid)?;
+    if let Kind::Message(descriptor) = field.kind() {
+        let content_type =
+            given.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let mut raw = DynamicMessage::new(descriptor);
+        raw.set_field_by_name("content_type", Value::String(content_type.to_owned()));
+        raw.set_field_by_name("data", Value::Bytes(body.into()));
+        message.set_field(field, Value::Message(raw));
+    }
+    Ok(Assembled { message, batch: endpoint.reports_rejections().then(Batch::of_document) })
+}
+
+/// A message with the fields that the path binds, and which those are.
+fn from_path(endpoint: &Endpoint, captures: &[&str]) -> Result<(DynamicMessage, Vec<FieldDescriptor>), Problem> {
+    let mut message = DynamicMessage::new(endpoint.rpc.input());
+    let bound = endpoint.path_fields();
+    for (field, raw) in bound.iter().zip(captures) {
+        let text = percent_decode_str(raw).decode_utf8().map_err(|_| not_utf8(field.name()))?;
+        message.set_field(field, Value::String(text.into_owned()));
+    }
+    Ok((message, bound))
 }
 
 fn read_query(message: &mut DynamicMessage, bound: &[FieldDescriptor], query: &str) -> Result<(), Violation> {

@@ -219,7 +219,54 @@ impl IngestionService for Ingestion {
         Err(Status::unimplemented("not kept here"))
     }
 
+    async fn import_document(&self, _: Request<ImportDocumentRequest>) -> Answer<ImportDocumentResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn decide_incident_exclusion(
+        &self,
+        _: Request<DecideIncidentExclusionRequest>,
+    ) -> Answer<DecideIncidentExclusionResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn put_incident_services(
+        &self,
+        _: Request<PutIncidentServicesRequest>,
+    ) -> Answer<PutIncidentServicesResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn put_maintenance_window(
+        &self,
+        _: Request<PutMaintenanceWindowRequest>,
+    ) -> Answer<PutMaintenanceWindowResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn end_maintenance_window(
+        &self,
+        _: Request<EndMaintenanceWindowRequest>,
+    ) -> Answer<EndMaintenanceWindowResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn delete_maintenance_window(
+        &self,
+        _: Request<DeleteMaintenanceWindowRequest>,
+    ) -> Answer<DeleteMaintenanceWindowResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn get_catalogue_status(&self, _: Request<GetCatalogueStatusRequest>) -> Answer<GetCatalogueStatusResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
     async fn list_incidents(&self, _: Request<ListIncidentsRequest>) -> Answer<ListIncidentsResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn list_exemplars(&self, _: Request<ListExemplarsRequest>) -> Answer<ListExemplarsResponse> {
         Err(Status::unimplemented("not kept here"))
     }
 

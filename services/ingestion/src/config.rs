@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 
 use crate::catalogue::CatalogueConfig;
 use crate::domain::BucketLimits;
+use crate::imports::{ServiceNames, Signatures};
 use crate::storage::Capacity;
 
 /// Settings of the section `[ingestion]`.
@@ -75,6 +77,55 @@ pub struct Config {
     pub prometheus: Option<PrometheusConfig>,
     /// A Backstage catalogue to follow; none by default.
     pub catalogue: Option<CatalogueConfig>,
+    /// How incidents of pagers find their services.
+    pub incidents: IncidentsConfig,
+    /// How webhooks prove where they come from.
+    pub webhooks: WebhooksConfig,
+}
+
+/// How incidents of pagers find their services.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IncidentsConfig {
+    /// Names that pagers have for services, whatever their case, and the services that they mean.
+    pub services: BTreeMap<String, String>,
+    /// Names of custom fields, details and tags whose values name services, whatever their case.
+    pub service_fields: Vec<String>,
+}
+
+/// How webhooks prove where they come from; one that is not set is not checked.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebhooksConfig {
+    /// PagerDuty: the secrets of its subscriptions.
+    pub pagerduty: Option<WebhookConfig>,
+    /// Opsgenie: tokens that its integrations send as `X-Opsgenie-Token`.
+    pub opsgenie: Option<WebhookConfig>,
+    /// incident.io: the signing secrets of its endpoints.
+    pub incident_io: Option<WebhookConfig>,
+}
+
+/// Secrets of one sender of webhooks.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// File with one secret a line; several while they rotate. Read at the start.
+    pub secrets_file: PathBuf,
+    /// How old a signature that names its time may be, in seconds.
+    #[serde(default = "default_tolerance_seconds")]
+    pub tolerance_seconds: u32,
+}
+
+/// As the Standard Webhooks specification recommends.
+fn default_tolerance_seconds() -> u32 {
+    300
+}
+
+impl Default for IncidentsConfig {
+    fn default() -> Self {
+        let fields = ["service", "services", "affected service", "affected services", "component", "components"];
+        Self { services: BTreeMap::new(), service_fields: fields.map(str::to_owned).to_vec() }
+    }
 }
 
 /// A Prometheus-compatible server to read SLI buckets from.
@@ -142,6 +193,8 @@ impl Default for Config {
             exemplar_days: 90,
             prometheus: None,
             catalogue: None,
+            incidents: IncidentsConfig::default(),
+            webhooks: WebhooksConfig::default(),
         }
     }
 }
@@ -190,6 +243,8 @@ impl Config {
         if let Some(catalogue) = &self.catalogue {
             catalogue.validate()?;
         }
+        ServiceNames::new(&self.incidents.services)?;
+        Signatures::read(&self.webhooks)?;
         match &self.prometheus {
             None => Ok(()),
             Some(prometheus) => prometheus.validate(),
@@ -305,6 +360,8 @@ mod tests {
             (vec!["ingestion.otlp_message_bytes_max=100"], "ingestion.otlp_message_bytes_max"),
             (vec!["ingestion.series_per_tenant_max=0"], "ingestion.series_per_tenant_max"),
             (vec!["ingestion.bukets=1"], "bukets"),
+            (vec!["ingestion.webhooks.pagerduty.secrets_file=nowhere"], "ingestion.webhooks.pagerduty.secrets_file"),
+            (vec!["ingestion.incidents.services.api=a b"], "ingestion.incidents.services"),
             (vec![url], "mapping_file"),
             (vec![url, file], "ingestion.prometheus.url"),
             (vec!["ingestion.prometheus.url=http://x:9090", file], "ingestion.prometheus.mapping_file"),

@@ -10,6 +10,15 @@ pub enum Error {
     /// Nobody ever told of this service.
     #[error("there is no service `{0}`")]
     UnknownService(EntityId),
+    /// Nobody ever told of this incident.
+    #[error("there is no incident `{0}`")]
+    UnknownIncident(String),
+    /// There is no such maintenance window.
+    #[error("there is no maintenance window `{0}`")]
+    UnknownWindow(String),
+    /// A document does not prove that it comes from who it says.
+    #[error("the signature is refused: {0}")]
+    SignatureRefused(&'static str),
     /// The tenant has as much as is kept.
     #[error("the tenant has {max} {what} already; no more are kept")]
     TenantFull {

@@ -5,7 +5,8 @@
 //! **How data flows in**: `transport` decodes each row to a checked value or an error that names its field → `intake` parts
 //! good rows from bad ones and applies limits → [`storage`] writes the good ones and their changes in one transaction →
 //! acknowledgement. [`otlp`] and [`prometheus`] turn telemetry into a [`domain::ObservationBatch`] and write it through
-//! [`storage::Store::observe`]; [`catalogue`] takes over what a Backstage catalogue holds. Free text is redacted before it is stored (`attain-redaction`).
+//! [`storage::Store::observe`]; [`catalogue`] takes over what a Backstage catalogue holds; [`imports`] reads documents of
+//! other tools, such as webhooks of pagers. Free text is redacted before it is stored (`attain-redaction`).
 //!
 //! **How data flows out**: `transport` reads pages from storage; `reading` streams histories in chunks and follows the
 //! change log. Where several sources tell of the same edge or bucket, [`domain::merge_statements`] and
@@ -26,6 +27,7 @@ mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod imports;
 mod intake;
 pub mod otlp;
 pub mod prometheus;
@@ -35,6 +37,6 @@ pub mod storage;
 mod transport;
 
 pub use catalogue::CatalogueConfig;
-pub use config::{Config, PrometheusConfig};
+pub use config::{Config, IncidentsConfig, PrometheusConfig, WebhookConfig, WebhooksConfig};
 pub use error::Error;
 pub use serve::{Listeners, serve};

@@ -8,6 +8,7 @@ use attain_runtime::serve::Member;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
+use crate::imports::Importer;
 use crate::storage::Store;
 use crate::transport::{SERVICE_NAME, Transport, classify};
 use crate::{Config, Error, catalogue, otlp, prometheus};
@@ -42,6 +43,7 @@ pub async fn serve(config: Config, listeners: Listeners, clock: Clock, shutdown:
 
     let following = prometheus::follow(&config, &store, &readiness, &clock, &shutdown)?;
     let (catalogue, following_catalogue) = catalogue::follow(&config, &store, &readiness, &clock, &shutdown)?;
+    let traces = otlp::TraceDoor::default();
     let receiving = otlp::serve(
         Arc::clone(&config),
         store.clone(),
@@ -49,9 +51,12 @@ pub async fn serve(config: Config, listeners: Listeners, clock: Clock, shutdown:
         readiness.clone(),
         clock.clone(),
         shutdown.clone(),
+        traces.clone(),
     );
 
-    let service = Transport::service(store.clone(), Arc::clone(&config), catalogue, clock, shutdown.clone());
+    let importer = Importer::new(store.clone(), Arc::clone(&config), traces)?;
+    let service =
+        Transport::service(store.clone(), Arc::clone(&config), (catalogue, importer), clock, shutdown.clone());
     let member = Member {
         readiness,
         service_names: &[SERVICE_NAME],

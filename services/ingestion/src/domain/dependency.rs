@@ -177,6 +177,14 @@ impl Sightings {
         }
     }
 
+    /// Of two views of the same calls the first that shows any, seen as long as both together.
+    fn or(self, other: Self) -> Self {
+        let first_seen_ms = [self.first_seen_ms, other.first_seen_ms].into_iter().flatten().min();
+        let last_seen_ms = self.last_seen_ms.max(other.last_seen_ms);
+        let shown = if self.call_count > 0 { self } else { other };
+        Self { first_seen_ms, last_seen_ms, ..shown }
+    }
+
     /// Calls a request and the share of requests that call, among so many requests of the caller; empty terms where no
     /// request was seen.
     fn rates(&self, caller_request_count: u64) -> DependencyTerms {
@@ -199,8 +207,9 @@ impl Sightings {
 /// Merges what several sources say of one edge; `None` for no statement.
 ///
 /// Terms: each field as the first source says it in the order declared, catalogue, traces, OTLP metrics, Prometheus, service
-/// graph; call rate and fraction, where nobody says them, as seen among `caller_request_count` requests. Sightings: summed,
-/// but those of a service graph only where nobody else saw a call: a backend computed them from the same spans.
+/// graph; call rate and fraction, where nobody says them, as seen among `caller_request_count` requests. Sightings: those of
+/// the first source in the same order that saw a call, since each counts the same calls again; of the others only when the
+/// edge was first and last seen.
 #[must_use]
 pub fn merge_statements(mut statements: Vec<DependencyStatement>, caller_request_count: u64) -> Option<Dependency> {
     statements.sort_by_key(|statement| precedence(statement.source));
@@ -213,9 +222,7 @@ pub fn merge_statements(mut statements: Vec<DependencyStatement>, caller_request
     };
     for statement in statements {
         merged.terms = std::mem::take(&mut merged.terms).or(statement.terms);
-        if statement.source != Source::ServiceGraph || merged.sightings.call_count == 0 {
-            merged.sightings.add(&statement.sightings);
-        }
+        merged.sightings = merged.sightings.or(statement.sightings);
         merged.sources.insert(statement.source);
     }
     merged.terms = std::mem::take(&mut merged.terms).or(merged.sightings.rates(caller_request_count));
@@ -296,21 +303,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_declared_wins_and_what_was_seen_is_summed() {
+    fn what_is_declared_wins_and_calls_are_those_of_one_observer() {
         let terms = DependencyTerms { call_fraction: Ratio::new("f", 0.25).ok(), ..DependencyTerms::hard() };
         let declared =
             DependencyStatement { key: key(), source: Source::Declared, terms, sightings: Sightings::default() };
-        let statements = vec![seen(Source::OtlpMetrics, 10, 0), seen(Source::Traces, 30, 15), declared];
+        let mut metrics = seen(Source::OtlpMetrics, 10, 0);
+        metrics.sightings.last_seen_ms = Some(11);
+        let statements = vec![metrics, seen(Source::Traces, 30, 15), declared];
         let merged = merge_statements(statements, 20).expect("an edge");
         assert_eq!(merged.terms.mode, Some(DependencyMode::Hard));
-        assert_eq!(merged.terms.call_rate, Some(2.0));
+        assert_eq!(merged.terms.call_rate, Some(1.5));
         assert_eq!(merged.terms.call_fraction.map(Ratio::get), Some(0.25));
         assert_eq!(
             (merged.sightings.call_count, merged.sightings.failure_count, merged.sightings.rescued_count),
-            (40, 4, 2)
+            (30, 2, 1)
         );
-        assert_eq!((merged.sightings.first_seen_ms, merged.sightings.last_seen_ms), (Some(5), Some(9)));
-        assert_eq!(merged.sightings.latency.map(|latency| latency.count()), Some(40));
+        assert_eq!((merged.sightings.first_seen_ms, merged.sightings.last_seen_ms), (Some(5), Some(11)));
+        assert_eq!(merged.sightings.latency.map(|latency| latency.count()), Some(30));
         assert_eq!(merged.sources.len(), 3);
     }
 

@@ -1,23 +1,39 @@
+use attain_redaction::redact;
 use std::collections::BTreeSet;
 
 use attain_vocabulary::{EntityId, InvalidValue, Ratio, UnixMillis};
 
+use super::incident_event::SaidTimes;
 use super::{entity_name, optional_text, required_text, without_secrets};
 
-const ID_CHARS_MAX: usize = 200;
-const TITLE_CHARS_MAX: usize = 300;
-const SUMMARY_CHARS_MAX: usize = 20_000;
+pub(super) const ID_CHARS_MAX: usize = 200;
+pub(super) const TITLE_CHARS_MAX: usize = 300;
+pub(super) const SUMMARY_CHARS_MAX: usize = 20_000;
+pub(super) const PRIORITY_CHARS_MAX: usize = 64;
 const REASON_CHARS_MAX: usize = 1_000;
-const SERVICES_MAX: usize = 200;
+const NAME_CHARS_MAX: usize = 200;
+pub(super) const SERVICES_MAX: usize = 200;
 
-/// Something that went wrong. Its free text is redacted.
+/// What kind of span an incident is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IncidentKind {
+    /// Something went wrong.
+    #[default]
+    Incident,
+    /// Planned work; always left out of estimates.
+    Maintenance,
+}
+
+/// Something that went wrong, or planned work. Its free text is redacted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Incident {
     /// Stable name in the sender's system.
     pub id: String,
+    /// What kind of span it is.
+    pub kind: IncidentKind,
     /// One line.
     pub title: String,
-    /// Services that were hurt.
+    /// Services that were hurt, as its sender says; a person may have said otherwise.
     pub services: BTreeSet<EntityId>,
     /// The service or party that caused it, where known.
     pub cause: Option<EntityId>,
@@ -27,12 +43,46 @@ pub struct Incident {
     pub end_ms: Option<UnixMillis>,
     /// Share of requests that failed, where known.
     pub severity: Option<Ratio>,
+    /// Priority in the sender's own words.
+    pub priority: Option<String>,
     /// What happened.
     pub summary: Option<String>,
-    /// Whether a person excluded it from estimates.
+    /// Whether its sender says that it is left out of estimates; a person may have decided otherwise.
     pub excluded: bool,
-    /// Why it is excluded.
+    /// Why.
     pub exclusion_reason: Option<String>,
+    /// Which other tool told of it; `None` for a sender of the contract.
+    pub origin: Option<String>,
+    /// What a person decided on its place in estimates.
+    pub decision: Option<ExclusionDecision>,
+    /// Services that a person named.
+    pub link: Option<ServiceLink>,
+    /// When its pager said what is known, field by field.
+    pub said: SaidTimes,
+}
+
+/// A person's word on whether an incident counts in estimates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExclusionDecision {
+    /// Whether it is left out.
+    pub excluded: bool,
+    /// Why.
+    pub reason: Option<String>,
+    /// Who says so.
+    pub by: String,
+    /// When.
+    pub time_ms: UnixMillis,
+}
+
+/// A person's word on which services an incident hurt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceLink {
+    /// The services.
+    pub services: BTreeSet<EntityId>,
+    /// Who says so.
+    pub by: String,
+    /// When.
+    pub time_ms: UnixMillis,
 }
 
 /// An incident as a sender wrote it, before it is checked.
@@ -58,13 +108,73 @@ pub struct IncidentDraft {
     pub excluded: bool,
     /// Why.
     pub exclusion_reason: String,
+    /// What kind of span it is.
+    pub kind: IncidentKind,
+    /// Priority in the sender's own words.
+    pub priority: String,
+    /// Which other tool told of it.
+    pub origin: Option<&'static str>,
 }
 
 impl Incident {
+    /// The services that were hurt: as a person named them, else as the sender did.
+    pub fn hurt(&self) -> &BTreeSet<EntityId> {
+        self.link.as_ref().map_or(&self.services, |link| &link.services)
+    }
+
     /// Every service it concerns: those hurt and the cause.
     pub fn concerned(&self) -> BTreeSet<&EntityId> {
-        self.services.iter().chain(&self.cause).collect()
+        self.hurt().iter().chain(&self.cause).collect()
     }
+
+    /// Whether it is left out of estimates, and why: planned work always; else as a person decided, else as the sender says.
+    pub fn exclusion(&self) -> (bool, Option<&str>) {
+        match (&self.kind, &self.decision) {
+            (IncidentKind::Maintenance, _) => (true, self.exclusion_reason.as_deref().or(Some(&self.title))),
+            (IncidentKind::Incident, Some(decision)) => (decision.excluded, decision.reason.as_deref()),
+            (IncidentKind::Incident, None) => (self.excluded, self.exclusion_reason.as_deref()),
+        }
+    }
+
+    /// When it ended, never before it began: the two may have been told in any order.
+    pub fn ended_ms(&self) -> Option<UnixMillis> {
+        self.end_ms.map(|end_ms| end_ms.max(self.start_ms))
+    }
+
+    /// What a sender wrote in place of what was known; what persons decided stays.
+    pub fn replacing(self, before: &Self) -> Self {
+        Self { decision: before.decision.clone(), link: before.link.clone(), ..self }
+    }
+}
+
+impl ExclusionDecision {
+    /// Checks and redacts a decision.
+    ///
+    /// # Errors
+    /// Names `reason` where it is missing and needed, or the field that is too long.
+    pub fn new(excluded: bool, reason: &str, by: &str, time_ms: UnixMillis) -> Result<Self, InvalidValue> {
+        let reason = optional_text("reason", reason, REASON_CHARS_MAX)?;
+        if excluded && reason.is_none() {
+            return Err(InvalidValue::new("reason", "required", "a reason is required to leave an incident out"));
+        }
+        let by = redacted(required_text("by", by, NAME_CHARS_MAX)?);
+        Ok(Self { excluded, reason: reason.map(redacted), by, time_ms })
+    }
+}
+
+impl ServiceLink {
+    /// Checks and redacts a link.
+    ///
+    /// # Errors
+    /// Names the service that has no such name, or `by` where it is too long.
+    pub fn new(service_ids: &[String], by: &str, time_ms: UnixMillis) -> Result<Self, InvalidValue> {
+        let by = redacted(required_text("by", by, NAME_CHARS_MAX)?);
+        Ok(Self { services: services(service_ids)?, by, time_ms })
+    }
+}
+
+pub(super) fn redacted(text: String) -> String {
+    redact(&text).0.into_owned()
 }
 
 impl IncidentDraft {
@@ -89,22 +199,29 @@ impl IncidentDraft {
         let severity = self.severity_ratio.map(|value| Ratio::new("severity_ratio", value)).transpose()?;
         let summary = optional_text("summary", &self.summary, SUMMARY_CHARS_MAX)?;
         let exclusion_reason = optional_text("exclusion_reason", &self.exclusion_reason, REASON_CHARS_MAX)?;
+        let priority = optional_text("priority", &self.priority, PRIORITY_CHARS_MAX)?;
         Ok(Incident {
             id,
-            title,
+            kind: self.kind,
+            title: redacted(title),
             services,
             cause,
             start_ms: self.start_ms,
             end_ms: self.end_ms,
             severity,
-            summary,
+            priority: priority.map(redacted),
+            summary: summary.map(redacted),
             excluded: self.excluded,
-            exclusion_reason,
+            exclusion_reason: exclusion_reason.map(redacted),
+            origin: self.origin.map(str::to_owned),
+            decision: None,
+            link: None,
+            said: SaidTimes::default(),
         })
     }
 }
 
-fn services(names: &[String]) -> Result<BTreeSet<EntityId>, InvalidValue> {
+pub(super) fn services(names: &[String]) -> Result<BTreeSet<EntityId>, InvalidValue> {
     if names.len() > SERVICES_MAX {
         let reason = format!("{} services; at most {SERVICES_MAX} are kept", names.len());
         return Err(InvalidValue::new("service_ids", "too_long", reason));
@@ -143,6 +260,24 @@ mod tests {
             let error = draft.check(2_000).expect_err(field);
             assert_eq!((error.field.as_str(), error.code), (field, code));
         }
+    }
+
+    #[test]
+    fn a_persons_word_outlasts_what_its_sender_writes() {
+        let mut incident = draft().check(2_000).expect("valid");
+        assert_eq!(incident.exclusion(), (false, None));
+        incident.decision = Some(ExclusionDecision::new(true, "load test", "jane", 5).expect("valid"));
+        incident.link = Some(ServiceLink::new(&["cart".into()], "jane", 5).expect("valid"));
+        let later = IncidentDraft { service_ids: vec!["checkout".into()], ..draft() }.check(2_000).expect("valid");
+        let kept = later.replacing(&incident);
+        assert_eq!(kept.exclusion(), (true, Some("load test")));
+        assert_eq!(kept.hurt().iter().map(|id| id.as_str()).collect::<Vec<_>>(), ["cart"]);
+        assert_eq!(kept.services.iter().map(|id| id.as_str()).collect::<Vec<_>>(), ["checkout"]);
+
+        let planned = IncidentDraft { kind: IncidentKind::Maintenance, ..draft() }.check(2_000).expect("valid");
+        let counted = ExclusionDecision::new(false, "", "jane", 5).expect("valid");
+        assert!(Incident { decision: Some(counted), ..planned }.exclusion().0, "planned work never counts");
+        assert_eq!(ExclusionDecision::new(true, " ", "jane", 5).expect_err("no reason").field, "reason");
     }
 
     #[test]

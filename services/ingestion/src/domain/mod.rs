@@ -7,6 +7,8 @@ mod dependency;
 mod entity;
 mod exemplar;
 mod incident;
+mod incident_event;
+mod maintenance;
 mod observation;
 mod text;
 mod utilisation;
@@ -15,7 +17,9 @@ pub use bucket::{BucketDraft, BucketLimits, Latency, MergedBucket, add_buckets, 
 pub use dependency::{Dependency, DependencyKey, DependencyStatement, DependencyTerms, Sightings, merge_statements};
 pub use entity::{CatalogueWords, Entity, EntityDeclaration, most_certain};
 pub use exemplar::{Exemplar, hour_start, worst};
-pub use incident::{Incident, IncidentDraft};
+pub use incident::{ExclusionDecision, Incident, IncidentDraft, IncidentKind, ServiceLink};
+pub use incident_event::{IncidentEvent, SaidTimes};
+pub use maintenance::MaintenanceDraft;
 pub use observation::{BucketMode, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, SettledSpans};
 pub use text::{entity_name, optional_text, required_text, without_secrets};
 pub use utilisation::{

@@ -2,6 +2,7 @@
 //! kept in one transaction.
 
 mod buckets;
+mod decisions;
 mod dependencies;
 mod incidents;
 mod utilisation;
@@ -9,6 +10,7 @@ mod utilisation;
 use attain_vocabulary::InvalidValue;
 
 pub(crate) use buckets::keep_buckets;
+pub(crate) use decisions::{decide_exclusion, delete_window, end_window, link_services, put_window};
 pub(crate) use dependencies::{DependencyRows, ServiceRow, keep_dependencies};
 pub(crate) use incidents::keep_incidents;
 pub(crate) use utilisation::keep_utilisation;

@@ -33,6 +33,8 @@ pub(crate) struct Counts {
     pub(crate) points_rejected: Count,
     /// Data points of metrics that say nothing about requests.
     pub(crate) points_ignored: Count,
+    /// Samples of how much of its limits a service uses.
+    pub(crate) utilisation_accepted: Count,
     /// Data points of new series of a tenant that has as many as are followed.
     pub(crate) points_over_series_max: Count,
     /// Data points that were counted already.
@@ -61,6 +63,7 @@ impl Default for Counts {
             points_accepted: count("points_accepted"),
             points_rejected: count("points_rejected"),
             points_ignored: count("points_ignored"),
+            utilisation_accepted: count("utilisation_accepted"),
             points_over_series_max: count("points_over_series_max"),
             points_duplicate: count("points_duplicate"),
             points_baseline: count("points_baseline"),

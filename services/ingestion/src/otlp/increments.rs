@@ -69,14 +69,15 @@ pub(super) fn increments(
             Added::Baseline => {
                 verdicts.baseline += 1;
                 // Who called whom is known all the same.
-                (0, Shape::Unknown)
+                sums.add(reading, 0, &Shape::Unknown);
+                continue;
             }
             Added::Duplicate => {
                 verdicts.duplicate += 1;
                 continue;
             }
         };
-        verdicts.counted += usize::from(count > 0);
+        verdicts.counted += 1;
         sums.add(reading, count, &shape);
     }
     let batch = ObservationBatch { counter_states: kept.states_after(), ..sums.into_batch() };

@@ -20,6 +20,7 @@
 mod assembler;
 mod conventions;
 mod counts;
+mod door;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod grpc;
@@ -35,6 +36,7 @@ mod series;
 mod settler;
 mod span;
 mod tally;
+mod utilisation;
 
 #[cfg(test)]
 mod kept_tests;
@@ -42,24 +44,30 @@ mod kept_tests;
 mod trace_tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use attain_runtime::Shutdown;
 use attain_runtime::admission::Class;
 use attain_runtime::clock::Clock;
 use attain_runtime::readiness::Readiness;
 use attain_runtime::serve::Member;
+use attain_vocabulary::DAY_MS;
 use tokio::net::TcpListener;
 
 use crate::storage::Store;
 use crate::{Config, Error};
 use assembler::Patience;
 use counts::Counts;
+pub(crate) use door::TraceDoor;
 use log::SpanLog;
 use receivers::{MetricsReceiver, TraceReceiver};
 use settler::{Backlog, Settler};
 
 /// Most spans settled in one transaction, those of one trace more: it takes well under a second, and others wait for it.
 const SPANS_PER_SETTLEMENT_MAX: usize = 20_000;
+
+/// How often old exemplars are looked for.
+const FORGET_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// The services that the health of the receiver is reported for.
 const SERVICE_NAMES: &[&str] =
@@ -70,13 +78,14 @@ const SERVICE_NAMES: &[&str] =
 ///
 /// # Errors
 /// Where the transport fails by itself.
-pub async fn serve(
+pub(crate) async fn serve(
     config: Arc<Config>,
     store: Store,
     (grpc_listener, http_listener): (TcpListener, TcpListener),
     readiness: Readiness,
     clock: Clock,
     shutdown: Shutdown,
+    door: TraceDoor,
 ) -> Result<(), Error> {
     let counts = Arc::new(Counts::default());
     let backlog = Arc::new(Backlog::default());
@@ -91,7 +100,10 @@ pub async fn serve(
 
     let log = SpanLog::start(store.clone(), clock.clone(), backlog, config.span_log_bytes_max);
     let traces = TraceReceiver { config: Arc::clone(&config), clock: clock.clone(), log, counts: Arc::clone(&counts) };
+    door.open(traces.clone());
+    let (store_to_clean, clock_of_cleaning) = (store.clone(), clock.clone());
     let metrics = MetricsReceiver { config: Arc::clone(&config), clock, store, counts: Arc::clone(&counts) };
+    let forgetting = tokio::spawn(forget_exemplars(store_to_clean, config.exemplar_days, clock_of_cleaning));
     let receivers = (Arc::new(traces), Arc::new(metrics));
     let routes = grpc::routes(receivers.clone(), config.otlp_message_bytes_max, Arc::clone(&counts));
     let over_http = http::serve(&config, http_listener, receivers, counts, readiness.clone(), shutdown.clone());
@@ -117,5 +129,19 @@ pub async fn serve(
     };
     // It ends by itself at the same shutdown; where serving failed alone, the process ends.
     settling.abort();
+    forgetting.abort();
     Ok(result?)
+}
+
+/// Forgets exemplars that are too old, at the start and from time to time.
+async fn forget_exemplars(store: Store, days: u32, clock: Clock) {
+    loop {
+        let before_ms = clock.now_ms().saturating_sub(i64::from(days) * DAY_MS);
+        match store.forget_exemplars(before_ms).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(exemplar.count = count, "old exemplars are forgotten"),
+            Err(error) => tracing::warn!(error = %error, "old exemplars could not be forgotten; trying again later"),
+        }
+        tokio::time::sleep(FORGET_INTERVAL).await;
+    }
 }

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::meaning::{Meaning, Told, metrics_to_read};
 use super::reduce::{Rejected, service_name, within};
 use super::series::{Point, Shape};
+use super::utilisation::is_read;
 use crate::domain::BucketLimits;
 
 /// The flag of a point that only says that there is no value.
@@ -91,6 +92,7 @@ pub(super) fn read_points(request: &ExportMetricsServiceRequest, limits: PointLi
                         let of = Series { service: &service, identity: &identity, meaning: *meaning, unit_ms };
                         points.read(metric, &of, limits);
                     }
+                    None if is_read(&metric.name) => {}
                     None => points.ignored_count += point_count(metric),
                 }
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use attain_runtime::clock::Clock;
 use attain_runtime::context::CallContext;
 use attain_runtime::serve::call_timeout;
-use attain_vocabulary::{TenantId, UnixMillis};
+use attain_vocabulary::{Source, TenantId, UnixMillis};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::MetricsService;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
@@ -22,10 +22,13 @@ use super::log::SpanLog;
 use super::points::{PointLimits, Reading, read_points};
 use super::reduce::{Rejected, reduce};
 use super::series;
+use super::utilisation::{Sample, read_utilisation};
 use crate::Config;
+use crate::domain::{BucketMode, ObservationBatch, ObservedUtilisation, UtilisationBucket};
 use crate::storage::Store;
 
 /// Takes spans: durable before it answers, settled later.
+#[derive(Debug, Clone)]
 pub(super) struct TraceReceiver {
     pub(super) config: Arc<Config>,
     pub(super) clock: Clock,
@@ -101,8 +104,11 @@ impl MetricsReceiver {
             attribute_bytes_max: self.config.point_attribute_bytes_max,
         };
         let mut points = read_points(&request, limits);
-        if !points.readings.is_empty() {
-            let surplus = self.count(&context.tenant, &points.readings, now_ms).await?;
+        let samples = read_utilisation(&request, limits.time, &mut points.rejected);
+        let utilisation = used(samples, &mut points.rejected);
+        self.counts.utilisation_accepted.add(utilisation.len());
+        if !points.readings.is_empty() || !utilisation.is_empty() {
+            let surplus = self.count(&context.tenant, &points.readings, utilisation, now_ms).await?;
             if surplus > 0 {
                 let reason = "the tenant has as many series as are followed (ingestion.series_per_tenant_max)";
                 points.rejected.note_many(reason, surplus);
@@ -117,7 +123,13 @@ impl MetricsReceiver {
     }
 
     /// Counts points and moves the states of their series on, in one transaction; how many were of series too many.
-    async fn count(&self, tenant: &TenantId, readings: &[Reading], now_ms: UnixMillis) -> Result<usize, Status> {
+    async fn count(
+        &self,
+        tenant: &TenantId,
+        readings: &[Reading],
+        utilisation: Vec<ObservedUtilisation>,
+        now_ms: UnixMillis,
+    ) -> Result<usize, Status> {
         let day = series::day(now_ms);
         let series_max = self.config.series_per_tenant_max;
         let mut verdicts = Verdicts::default();
@@ -125,7 +137,7 @@ impl MetricsReceiver {
             .observe(tenant, &state_keys(readings, day), |states| {
                 let (batch, counted) = increments(readings, states, day, series_max);
                 verdicts = counted;
-                batch
+                ObservationBatch { utilisation, ..batch }
             })
             .await?;
         self.counts.points_accepted.add(verdicts.counted);
@@ -135,6 +147,25 @@ impl MetricsReceiver {
         self.counts.series_reset.add(verdicts.reset);
         Ok(verdicts.surplus)
     }
+}
+
+/// Samples as storage takes them; what cannot be a share or a depth is refused.
+fn used(samples: Vec<Sample>, rejected: &mut Rejected) -> Vec<ObservedUtilisation> {
+    let observed = samples.into_iter().filter_map(|sample| {
+        match UtilisationBucket::of_sample(sample.time_ms, sample.kind, sample.value) {
+            Ok(bucket) => Some(ObservedUtilisation {
+                service: sample.service,
+                source: Source::OtlpMetrics,
+                mode: BucketMode::Add,
+                bucket,
+            }),
+            Err(_) => {
+                rejected.note("a utilisation is neither a share of its limit nor a depth");
+                None
+            }
+        }
+    });
+    observed.collect()
 }
 
 /// What the protocol calls partial success; `None` when nothing was rejected.

@@ -9,7 +9,7 @@ use super::entities::{WhenFull, read_entity};
 use super::record::{
     decode_histogram, decode_terms, encode_histogram, encode_terms, entity_id, invalid, source, source_number,
 };
-use super::rows::{column, count, insert_many, select_in, stored};
+use super::rows::{Row, column, count, insert_many, select_in, stored};
 use super::write::Write;
 use crate::Error;
 use crate::domain::{
@@ -72,11 +72,7 @@ impl Store {
                 }
             })
             .await?;
-        let mut terms: BTreeMap<DependencyKey, (DependencyTerms, bool)> = BTreeMap::new();
-        for edge in edges {
-            let (earlier, listed) = terms.remove(&edge.key).unwrap_or_default();
-            terms.insert(edge.key, (edge.said.or(earlier), edge.listed || listed));
-        }
+        let terms = one_for_each_key(edges);
         let keys = terms.keys().cloned().collect();
         write
             .update_statements(&keys, Source::Declared, WhenFull::Refuse, |statement| {
@@ -177,6 +173,37 @@ impl Write {
     }
 
     async fn write_statements(&mut self, statements: &[DependencyStatement]) -> Result<(), Error> {
+        let (unseen, seen): (Vec<_>, Vec<_>) =
+            statements.iter().partition(|statement| statement.sightings == Sightings::default());
+        self.write_unseen(&unseen).await?;
+        self.write_seen(&seen).await?;
+        statements.iter().for_each(|statement| self.changed(ChangeKind::Topology, statement.key.caller()));
+        Ok(())
+    }
+
+    /// What nobody saw has only terms to write, also where it is stored: sightings never become less. A whole catalogue of
+    /// such edges comes in one call, and every value that is bound costs.
+    async fn write_unseen(&mut self, statements: &[&DependencyStatement]) -> Result<(), Error> {
+        let tenant = self.tenant.clone();
+        let sql = (
+            "INSERT INTO dependencies (call_count, calling_request_count, failure_count, rescued_count, tenant_id, \
+             caller_id, callee_id, source, terms)",
+            Row::after("0, 0, 0, 0", 5),
+            "ON CONFLICT (tenant_id, caller_id, callee_id, source) DO UPDATE SET terms = excluded.terms",
+        );
+        insert_many(&mut self.transaction, self.dialect, sql, statements, |query, statement| {
+            query
+                .bind(tenant.clone())
+                .bind(statement.key.caller().to_string())
+                .bind(statement.key.callee().to_string())
+                .bind(source_number(statement.source))
+                .bind(encode_terms(&statement.terms))
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn write_seen(&mut self, statements: &[&DependencyStatement]) -> Result<(), Error> {
         let tenant = self.tenant.clone();
         let sql = (
             "INSERT INTO dependencies (tenant_id, caller_id, callee_id, source, terms, first_seen_ms, last_seen_ms, \
@@ -204,9 +231,25 @@ impl Write {
                 .bind(seen.latency.as_ref().map(encode_histogram))
         })
         .await?;
-        statements.iter().for_each(|statement| self.changed(ChangeKind::Topology, statement.key.caller()));
         Ok(())
     }
+}
+
+/// Of an edge that is declared several times, what a later row says stands over what an earlier one does.
+fn one_for_each_key(mut edges: Vec<DeclaredEdge>) -> BTreeMap<DependencyKey, (DependencyTerms, bool)> {
+    // Stable: rows of one edge stay in their order. A map is built from sorted rows at once.
+    edges.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut kept: Vec<(DependencyKey, (DependencyTerms, bool))> = Vec::with_capacity(edges.len());
+    for edge in edges {
+        match kept.last_mut() {
+            Some((key, (earlier, listed))) if *key == edge.key => {
+                *earlier = edge.said.or(std::mem::take(earlier));
+                *listed |= edge.listed;
+            }
+            _ => kept.push((edge.key, (edge.said, edge.listed))),
+        }
+    }
+    kept.into_iter().collect()
 }
 
 fn empty(key: DependencyKey, source: Source) -> DependencyStatement {

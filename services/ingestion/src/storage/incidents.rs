@@ -1,15 +1,16 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use attain_vocabulary::{EntityId, TenantId, UnixMillis};
 use sqlx::any::AnyRow;
 
 use super::Store;
 use super::changes::ChangeKind;
-use super::record::{decode_incident, encode_incident};
+use super::incident_record::{decode_incident, encode_incident};
+use super::record::entity_id;
 use super::rows::{column, insert_many, select_in, stored};
 use super::write::Write;
 use crate::Error;
-use crate::domain::Incident;
+use crate::domain::{Incident, IncidentEvent};
 
 /// Where a list of incidents, newest first, goes on: after this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,33 +21,130 @@ pub struct IncidentPosition {
     pub id: String,
 }
 
+/// What a sender tells of one incident.
+#[derive(Debug, Clone, PartialEq)]
+pub enum IncidentNews {
+    /// All of it: replaces what was known, but for what persons decided.
+    Report(Incident),
+    /// One event of a pager: adds to what is known.
+    Event(IncidentEvent),
+}
+
+impl IncidentNews {
+    /// The incident.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Report(incident) => &incident.id,
+            Self::Event(event) => &event.id,
+        }
+    }
+
+    fn onto(self, known: Option<Incident>) -> Incident {
+        match (self, known) {
+            (Self::Report(incident), None) => incident,
+            (Self::Report(incident), Some(known)) => incident.replacing(&known),
+            (Self::Event(event), None) => event.opening(),
+            (Self::Event(event), Some(mut known)) => {
+                known.hear(&event);
+                known
+            }
+        }
+    }
+}
+
 impl Store {
-    /// Adds incidents, or replaces those of the same id. Of two with the same id the later one in the list stands.
+    /// Adds incidents, or replaces those of the same id but for what persons decided. Of two with the same id the later one
+    /// in the list stands.
     ///
     /// # Errors
     /// Where storage does not answer.
     pub async fn put_incidents(&self, tenant: &TenantId, incidents: Vec<Incident>) -> Result<(), Error> {
-        let incidents: BTreeMap<String, Incident> =
-            incidents.into_iter().map(|incident| (incident.id.clone(), incident)).collect();
+        self.tell_incidents(tenant, incidents.into_iter().map(IncidentNews::Report).collect()).await
+    }
+
+    /// Applies news in their order.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn tell_incidents(&self, tenant: &TenantId, news: Vec<IncidentNews>) -> Result<(), Error> {
         let mut write = self.begin_write(tenant).await?;
-        let stored = write.incidents(&incidents).await?;
-        let mut changed = Vec::new();
-        for (id, incident) in incidents {
-            let before = stored.get(&id);
-            if before == Some(&incident) {
-                continue;
-            }
-            if let Some(before) = before {
-                write.forget_services(before).await?;
-            }
-            for service in incident.concerned() {
-                write.changed(ChangeKind::Incident, service);
-            }
-            changed.push(incident);
+        let ids: BTreeSet<String> = news.iter().map(|news| news.id().to_owned()).collect();
+        let before = write.incidents(&ids).await?;
+        let mut after = before.clone();
+        for news in news {
+            let id = news.id().to_owned();
+            let told = news.onto(after.remove(&id));
+            after.insert(id, told);
         }
-        write.write_incidents(&changed).await?;
+        write.replace_incidents(&before, after).await?;
         write.commit().await?;
         Ok(())
+    }
+
+    /// Changes one incident; what it is afterwards. `None` where there is no such incident. What `change` returns as an error
+    /// is returned and nothing is written.
+    ///
+    /// # Errors
+    /// That of `change`, or where storage does not answer.
+    pub async fn change_incident(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        change: impl FnOnce(&mut Incident) -> Result<(), Error> + Send,
+    ) -> Result<Option<Incident>, Error> {
+        let mut write = self.begin_write(tenant).await?;
+        let before = write.incidents(&BTreeSet::from([id.to_owned()])).await?;
+        let Some(mut incident) = before.get(id).cloned() else { return Ok(None) };
+        change(&mut incident)?;
+        write.replace_incidents(&before, BTreeMap::from([(id.to_owned(), incident.clone())])).await?;
+        write.commit().await?;
+        Ok(Some(incident))
+    }
+
+    /// Those among `names` that are entities of the tenant.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn known_services(
+        &self,
+        tenant: &TenantId,
+        names: &BTreeSet<EntityId>,
+    ) -> Result<BTreeSet<EntityId>, Error> {
+        let keys: Vec<&str> = names.iter().map(EntityId::as_str).collect();
+        let mut transaction = self.begin_read().await?;
+        let rows = select_in(
+            &mut transaction,
+            ("SELECT id FROM entities WHERE tenant_id = $1 AND id IN", 1),
+            &keys,
+            |query| query.bind(tenant.as_str().to_owned()),
+            |query, key| query.bind(key.to_owned()),
+        )
+        .await?;
+        transaction.commit().await?;
+        rows.iter().map(|row| entity_id(&column::<String>(row, "id")?)).collect()
+    }
+
+    /// Removes an incident where `may_go` says so; whether it was there and went.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn remove_incident(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        may_go: impl FnOnce(&Incident) -> bool + Send,
+    ) -> Result<bool, Error> {
+        let mut write = self.begin_write(tenant).await?;
+        let mut known = write.incidents(&BTreeSet::from([id.to_owned()])).await?;
+        let Some(incident) = known.remove(id).filter(may_go) else { return Ok(false) };
+        write.forget_services(&incident).await?;
+        sqlx::query("DELETE FROM incidents WHERE tenant_id = $1 AND id = $2")
+            .bind(write.tenant.clone())
+            .bind(id.to_owned())
+            .execute(&mut *write.transaction)
+            .await?;
+        write.commit().await?;
+        Ok(true)
     }
 
     /// Incidents, newest first, at most `limit`, of one service or of all.
@@ -90,8 +188,8 @@ impl Store {
 }
 
 impl Write {
-    async fn incidents(&mut self, wanted: &BTreeMap<String, Incident>) -> Result<BTreeMap<String, Incident>, Error> {
-        let keys: Vec<&str> = wanted.keys().map(String::as_str).collect();
+    async fn incidents(&mut self, wanted: &BTreeSet<String>) -> Result<BTreeMap<String, Incident>, Error> {
+        let keys: Vec<&str> = wanted.iter().map(String::as_str).collect();
         let tenant = self.tenant.clone();
         let rows = select_in(
             &mut self.transaction,
@@ -102,6 +200,29 @@ impl Write {
         )
         .await?;
         rows.iter().map(|row| read_incident(row).map(|incident| (incident.id.clone(), incident))).collect()
+    }
+
+    /// Writes those that differ from what was stored.
+    async fn replace_incidents(
+        &mut self,
+        before: &BTreeMap<String, Incident>,
+        after: BTreeMap<String, Incident>,
+    ) -> Result<(), Error> {
+        let mut changed = Vec::new();
+        for (id, incident) in after {
+            let stored = before.get(&id);
+            if stored == Some(&incident) {
+                continue;
+            }
+            if let Some(stored) = stored {
+                self.forget_services(stored).await?;
+            }
+            for service in incident.concerned() {
+                self.changed(ChangeKind::Incident, service);
+            }
+            changed.push(incident);
+        }
+        self.write_incidents(&changed).await
     }
 
     /// Before an incident is replaced: those it concerned are concerned by the change.

@@ -38,6 +38,7 @@ mod changes;
 mod dependencies;
 mod entities;
 mod exemplars;
+mod incident_record;
 mod incidents;
 mod observations;
 mod record;
@@ -50,6 +51,10 @@ mod write;
 mod contract;
 #[cfg(test)]
 mod contract_catalogue;
+#[cfg(test)]
+mod contract_exemplars;
+#[cfg(test)]
+mod contract_incidents;
 #[cfg(test)]
 mod contract_observations;
 #[cfg(test)]
@@ -70,7 +75,7 @@ pub use changes::{Change, ChangeHead, ChangeKind};
 pub use dependencies::{DeclaredEdge, Topology};
 pub use entities::DataSummary;
 pub use exemplars::ExemplarPosition;
-pub use incidents::IncidentPosition;
+pub use incidents::{IncidentNews, IncidentPosition};
 pub use observations::CounterStates;
 pub use spans::{PendingSpans, SpanLogSize};
 pub use utilisation::UtilisationPage;

@@ -10,7 +10,7 @@ use attain_vocabulary::{
 use prost::Message;
 
 use crate::Error;
-use crate::domain::{CatalogueWords, DependencyTerms, Entity, Incident};
+use crate::domain::{CatalogueWords, DependencyTerms, Entity};
 
 #[derive(Clone, PartialEq, Message)]
 struct EntityRecord {
@@ -72,28 +72,6 @@ struct TermsRecord {
     redundancy_group: Option<String>,
     #[prost(uint32, optional, tag = "9")]
     redundancy_required_count: Option<u32>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct IncidentRecord {
-    #[prost(string, tag = "1")]
-    title: String,
-    #[prost(string, repeated, tag = "2")]
-    services: Vec<String>,
-    #[prost(string, optional, tag = "3")]
-    cause: Option<String>,
-    #[prost(int64, tag = "4")]
-    start_ms: i64,
-    #[prost(int64, optional, tag = "5")]
-    end_ms: Option<i64>,
-    #[prost(double, optional, tag = "6")]
-    severity: Option<f64>,
-    #[prost(string, optional, tag = "7")]
-    summary: Option<String>,
-    #[prost(bool, tag = "8")]
-    excluded: bool,
-    #[prost(string, optional, tag = "9")]
-    exclusion_reason: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -201,37 +179,6 @@ pub(super) fn decode_terms(bytes: &[u8]) -> Result<DependencyTerms, Error> {
     })
 }
 
-pub(super) fn encode_incident(incident: &Incident) -> Vec<u8> {
-    let record = IncidentRecord {
-        title: incident.title.clone(),
-        services: incident.services.iter().map(ToString::to_string).collect(),
-        cause: incident.cause.as_ref().map(ToString::to_string),
-        start_ms: incident.start_ms,
-        end_ms: incident.end_ms,
-        severity: incident.severity.map(Ratio::get),
-        summary: incident.summary.clone(),
-        excluded: incident.excluded,
-        exclusion_reason: incident.exclusion_reason.clone(),
-    };
-    record.encode_to_vec()
-}
-
-pub(super) fn decode_incident(id: &str, bytes: &[u8]) -> Result<Incident, Error> {
-    let record = IncidentRecord::decode(bytes).map_err(undecodable)?;
-    Ok(Incident {
-        id: id.to_owned(),
-        title: record.title,
-        services: record.services.iter().map(|id| entity_id(id)).collect::<Result<_, _>>()?,
-        cause: record.cause.as_deref().map(entity_id).transpose()?,
-        start_ms: record.start_ms,
-        end_ms: record.end_ms,
-        severity: ratio(record.severity)?,
-        summary: record.summary,
-        excluded: record.excluded,
-        exclusion_reason: record.exclusion_reason,
-    })
-}
-
 pub(super) fn encode_histogram(histogram: &LatencyHistogram) -> Vec<u8> {
     let record = HistogramRecord {
         scale: i32::from(histogram.scale()),
@@ -273,11 +220,11 @@ pub(super) fn invalid(error: InvalidValue) -> Error {
     Error::Corrupt(error.to_string())
 }
 
-fn undecodable(error: prost::DecodeError) -> Error {
+pub(super) fn undecodable(error: prost::DecodeError) -> Error {
     Error::Corrupt(error.to_string())
 }
 
-fn ratio(value: Option<f64>) -> Result<Option<Ratio>, Error> {
+pub(super) fn ratio(value: Option<f64>) -> Result<Option<Ratio>, Error> {
     value.map(|value| Ratio::new("ratio", value)).transpose().map_err(invalid)
 }
 

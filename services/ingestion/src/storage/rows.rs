@@ -1,6 +1,6 @@
 //! Statements of many rows, and columns read as what they mean.
 
-use attain_runtime::database::{Dialect, values_placeholders};
+use attain_runtime::database::Dialect;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
@@ -12,17 +12,40 @@ pub(super) type Bound<'q> = Query<'q, Any, AnyArguments>;
 /// Rows a statement, from large to small: few different statements, so that each is prepared once a connection.
 const CHUNKS: [usize; 4] = [250, 50, 10, 1];
 
+/// What stands in the parentheses of one row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row {
+    /// The same in every row, before what is bound.
+    fixed: &'static str,
+    bound: usize,
+}
+
+impl From<usize> for Row {
+    /// As many bound values.
+    fn from(bound: usize) -> Self {
+        Self { fixed: "", bound }
+    }
+}
+
+impl Row {
+    /// Values that are the same in every row, as SQL, and after them the bound ones.
+    pub(super) fn after(fixed: &'static str, bound: usize) -> Self {
+        Self { fixed, bound }
+    }
+}
+
 /// Runs `head VALUES (…), … tail` for all rows; the rows that `RETURNING` gave, or none.
 pub(super) async fn insert_many<R>(
     transaction: &mut Transaction<'static, Any>,
     dialect: Dialect,
-    (head, columns, tail): (&str, usize, &str),
+    (head, row, tail): (&str, impl Into<Row>, &str),
     rows: &[R],
     bind: impl for<'q> Fn(Bound<'q>, &R) -> Bound<'q>,
 ) -> Result<Vec<AnyRow>, Error> {
+    let row = row.into();
     let mut returned = Vec::new();
     for chunk in chunks(rows) {
-        let sql = format!("{head} VALUES {} {tail}", placeholders(dialect, chunk.len(), columns));
+        let sql = format!("{head} VALUES {} {tail}", placeholders(dialect, chunk.len(), row));
         let query = chunk.iter().fold(sqlx::query(AssertSqlSafe(sql)), &bind);
         returned.extend(query.fetch_all(&mut **transaction).await?);
     }
@@ -57,14 +80,18 @@ fn chunks<R>(mut rows: &[R]) -> impl Iterator<Item = &[R]> {
 }
 
 /// SQLite looks numbered parameters up one by one, in time quadratic in their number; unnumbered ones it counts.
-fn placeholders(dialect: Dialect, rows: usize, columns: usize) -> String {
-    match dialect {
-        Dialect::Postgres => values_placeholders(rows, columns),
-        Dialect::Sqlite => {
-            let row = format!("({})", vec!["?"; columns].join(", "));
-            vec![row; rows].join(", ")
-        }
-    }
+fn placeholders(dialect: Dialect, rows: usize, row: Row) -> String {
+    let value = |number: usize| match dialect {
+        Dialect::Postgres => format!("${number}"),
+        Dialect::Sqlite => "?".to_owned(),
+    };
+    let values = |before: usize| (1..=row.bound).map(move |place| value(before + place));
+    let fixed = (!row.fixed.is_empty()).then(|| row.fixed.to_owned());
+    let row = |number: usize| {
+        let values: Vec<String> = fixed.clone().into_iter().chain(values(number * row.bound)).collect();
+        format!("({})", values.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
 /// A count as it is stored.
@@ -89,6 +116,13 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn placeholders_count_through_bound_values_alone() {
+        assert_eq!(placeholders(Dialect::Postgres, 2, 2.into()), "($1, $2), ($3, $4)");
+        assert_eq!(placeholders(Dialect::Sqlite, 2, 2.into()), "(?, ?), (?, ?)");
+        assert_eq!(placeholders(Dialect::Postgres, 2, Row::after("0, 0", 1)), "(0, 0, $1), (0, 0, $2)");
+    }
 
     #[test]
     fn chunks_cover_every_row_once_in_order() {

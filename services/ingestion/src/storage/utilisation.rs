@@ -73,8 +73,8 @@ impl Store {
         let services: BTreeSet<EntityId> = buckets.iter().map(|(service, _)| service.clone()).collect();
         write
             .update_entities(&services, WhenFull::Refuse, |entity| {
-                // Only a service that nobody told of: a known one is known from where it was.
-                if entity.sources.is_empty() {
+                // As for SLI buckets.
+                if entity.known_from_catalogue_at_most() {
                     entity.observe(Some(EntityKind::Service), 0, &BTreeSet::from([Source::Declared]));
                 }
             })

@@ -5,7 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::Error;
-use crate::storage::IncidentPosition;
+use crate::domain::Exemplar;
+use crate::storage::{ExemplarPosition, IncidentPosition};
 
 const TOKEN_LEN_MAX: usize = 1_024;
 
@@ -36,6 +37,20 @@ pub(super) fn read_incident_token(token: &str) -> Result<Option<IncidentPosition
     read("i", token, |text| {
         let (start_ms, id) = text.split_once(':')?;
         Some(IncidentPosition { start_ms: start_ms.parse().ok()?, id: id.to_owned() }).filter(|p| !p.id.contains('\0'))
+    })
+}
+
+/// Where a page of exemplars goes on: after this one.
+pub(super) fn exemplar_token(last: &Exemplar) -> String {
+    encode("e", &format!("{}:{:032x}:{}", last.time_ms, last.trace_id, u8::from(last.failed)))
+}
+
+pub(super) fn read_exemplar_token(token: &str) -> Result<Option<ExemplarPosition>, Error> {
+    read("e", token, |text| {
+        let mut parts = text.splitn(3, ':');
+        let time_ms = parts.next()?.parse().ok()?;
+        let trace_id = u128::from_str_radix(parts.next()?, 16).ok()?;
+        Some(ExemplarPosition { time_ms, trace_id, failed: parts.next()? == "1" })
     })
 }
 
@@ -98,6 +113,7 @@ mod tests {
             prop_assert_eq!(read_incident_token(&incident_token(&position)).ok().flatten(), Some(position));
             prop_assert_eq!(read_bucket_token(&bucket_token(start_ms)).ok().flatten(), Some(start_ms));
             let _ = read_service_token(&junk);
+            let _ = read_exemplar_token(&junk);
             let _ = read_incident_token(&junk);
         }
     }

@@ -5,16 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use attain_proto::convert::{required_time, shares, unix_millis, word};
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::vocabulary::v1 as words;
-use attain_vocabulary::{EntityId, InvalidValue, Ratio};
+use attain_runtime::context::CallContext;
+use attain_runtime::serve::call_timeout;
+use attain_vocabulary::{EntityId, InvalidValue, Ratio, UnixMillis};
+use tonic::metadata::KeyAndValueRef;
+use tonic::{Request, Status};
 
 use crate::Error;
 use crate::domain::{
-    BucketDraft, DependencyKey, DependencyTerms, EntityDeclaration, IncidentDraft, Latency, UtilisationDraft,
-    entity_name, optional_text, without_secrets,
+    BucketDraft, DependencyKey, DependencyTerms, EntityDeclaration, IncidentDraft, IncidentKind, Latency,
+    MaintenanceDraft, UtilisationDraft, entity_name, optional_text, without_secrets,
 };
+use crate::imports::{Format, Import};
 use crate::intake::ServiceRow;
 use crate::storage::{BucketSpan, DeclaredEdge};
 
+/// How the names of headers begin that senders of documents prove themselves by.
+const SIGNATURE_HEADERS: [&str; 4] = ["x-pagerduty-signature", "webhook-", "svix-", "x-opsgenie-"];
 const NAME_CHARS_MAX: usize = 200;
 const WORD_CHARS_MAX: usize = 64;
 const GROUP_CHARS_MAX: usize = 128;
@@ -117,7 +124,57 @@ pub(super) fn incident_draft(row: wire::Incident) -> Result<IncidentDraft, Inval
         summary: row.summary,
         excluded: row.excluded,
         exclusion_reason: row.exclusion_reason,
+        kind: incident_kind(row.kind)?,
+        priority: row.priority,
+        origin: None,
     })
+}
+
+/// A document with what it needs of the headers. Only ASCII headers of the list reach this far.
+pub(super) fn import(request: Request<wire::ImportDocumentRequest>, now_ms: UnixMillis) -> Result<Import, Status> {
+    let context = CallContext::read(request.metadata(), call_timeout())?;
+    let headers = request.metadata().iter().filter_map(|entry| match entry {
+        KeyAndValueRef::Ascii(key, value) if SIGNATURE_HEADERS.iter().any(|begin| key.as_str().starts_with(begin)) => {
+            Some((key.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        }
+        _ => None,
+    });
+    let headers = headers.collect();
+    let request = request.into_inner();
+    Ok(Import {
+        context,
+        format: Format::named(&request.format).map_err(Error::from)?,
+        body: request.document.unwrap_or_default().data,
+        headers,
+        start_ms: request.start_time.as_ref().map(unix_millis),
+        end_ms: request.end_time.as_ref().map(unix_millis),
+        now_ms,
+    })
+}
+
+/// Who decides: as the request says, else the caller that the gateway knows.
+pub(super) fn named<'a>(by: &'a str, context: &'a CallContext) -> &'a str {
+    if by.trim().is_empty() { &context.caller } else { by }
+}
+
+pub(super) fn window(request: wire::PutMaintenanceWindowRequest) -> Result<MaintenanceDraft, InvalidValue> {
+    Ok(MaintenanceDraft {
+        start_ms: required_time("start_time", request.start_time.as_ref())?,
+        end_ms: required_time("end_time", request.end_time.as_ref())?,
+        id: request.window_id,
+        service_ids: request.service_ids,
+        reason: request.reason,
+    })
+}
+
+fn incident_kind(number: i32) -> Result<IncidentKind, InvalidValue> {
+    match wire::IncidentKind::try_from(number) {
+        Ok(wire::IncidentKind::Unspecified | wire::IncidentKind::Incident) => Ok(IncidentKind::Incident),
+        Ok(wire::IncidentKind::Maintenance) => Ok(IncidentKind::Maintenance),
+        Err(_) => {
+            Err(InvalidValue::new("kind", "unknown_value", format!("{number} is no value that this version knows")))
+        }
+    }
 }
 
 /// A span of time whose ends may be left open.

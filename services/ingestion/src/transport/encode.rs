@@ -8,7 +8,10 @@ use attain_proto::vocabulary::v1 as words;
 use attain_vocabulary::{BUCKET_MS, Ratio, Source};
 
 use crate::catalogue::Attempt;
-use crate::domain::{Dependency, Entity, Incident, MeasuredUtilisation, MergedBucket, UtilisationSummary};
+use crate::domain::{
+    Dependency, Entity, Exemplar, Incident, IncidentKind, MeasuredUtilisation, MergedBucket, UtilisationSummary,
+};
+use crate::imports::{Complaint, Imported};
 use crate::intake::Refused;
 use crate::storage::{AppliedSweep, CatalogueProblem, Change, ChangeHead, ChangeKind, DataSummary};
 
@@ -54,17 +57,59 @@ pub(super) fn dependency(dependency: Dependency) -> words::Dependency {
 }
 
 pub(super) fn incident(incident: Incident) -> wire::Incident {
+    let (excluded, exclusion_reason) = incident.exclusion();
+    let kind = match incident.kind {
+        IncidentKind::Incident => wire::IncidentKind::Incident,
+        IncidentKind::Maintenance => wire::IncidentKind::Maintenance,
+    };
     wire::Incident {
+        service_ids: incident.hurt().iter().map(ToString::to_string).collect(),
+        end_time: incident.ended_ms().map(timestamp),
+        excluded,
+        exclusion_reason: exclusion_reason.unwrap_or_default().to_owned(),
+        kind: kind.into(),
+        exclusion_by: incident.decision.as_ref().map(|decision| decision.by.clone()).unwrap_or_default(),
+        exclusion_time: incident.decision.as_ref().map(|decision| timestamp(decision.time_ms)),
+        services_by: incident.link.as_ref().map(|link| link.by.clone()).unwrap_or_default(),
+        services_time: incident.link.as_ref().map(|link| timestamp(link.time_ms)),
         id: incident.id,
         title: incident.title,
-        service_ids: incident.services.into_iter().map(Into::into).collect(),
         cause_service_id: incident.cause.map(Into::into).unwrap_or_default(),
         start_time: Some(timestamp(incident.start_ms)),
-        end_time: incident.end_ms.map(timestamp),
         severity_ratio: incident.severity.map(Ratio::get),
         summary: incident.summary.unwrap_or_default(),
-        excluded: incident.excluded,
-        exclusion_reason: incident.exclusion_reason.unwrap_or_default(),
+        origin: incident.origin.unwrap_or_default(),
+        priority: incident.priority.unwrap_or_default(),
+    }
+}
+
+pub(super) fn imported(imported: Imported) -> wire::ImportDocumentResponse {
+    wire::ImportDocumentResponse {
+        accepted_incident_count: row_count(imported.incident_count),
+        accepted_dependency_count: row_count(imported.dependency_count),
+        accepted_span_count: imported.span_count as u64,
+        ignored_count: row_count(imported.ignored_count),
+        rejected: imported.rejected.into_iter().map(complaint).collect(),
+        warnings: imported.warnings.into_iter().map(complaint).collect(),
+    }
+}
+
+fn complaint(complaint: Complaint) -> words::Rejection {
+    words::Rejection {
+        index: row_count(complaint.index),
+        pointer: complaint.pointer,
+        code: complaint.code.to_owned(),
+        reason: complaint.reason,
+    }
+}
+
+pub(super) fn exemplar(exemplar: &Exemplar) -> wire::Exemplar {
+    wire::Exemplar {
+        trace_id: format!("{:032x}", exemplar.trace_id),
+        span_id: if exemplar.span_id == 0 { String::new() } else { format!("{:016x}", exemplar.span_id) },
+        time: Some(timestamp(exemplar.time_ms)),
+        latency_ms: exemplar.latency_us as f64 / 1_000.0,
+        failed: exemplar.failed,
     }
 }
 

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use attain_proto::convert::word;
+use attain_proto::convert::{unix_millis, word};
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::ingestion::v1::ingestion_service_server::{IngestionService, IngestionServiceServer};
 use attain_proto::vocabulary::v1 as words;
@@ -29,8 +29,9 @@ use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
 use crate::catalogue::CatalogueStatus;
-use crate::domain::optional_text;
-use crate::intake::{DependencyRows, keep_buckets, keep_dependencies, keep_incidents, keep_utilisation};
+use crate::domain::{ExclusionDecision, ServiceLink, optional_text};
+use crate::imports::Importer;
+use crate::intake::{self, DependencyRows, keep_buckets, keep_dependencies, keep_incidents, keep_utilisation};
 use crate::reading::{HistoryChunk, HistoryQuestion, follow_changes, stream_history, utilisation_summaries};
 use crate::storage::{BucketSpan, IncidentPosition, Store};
 use crate::{Config, Error};
@@ -42,13 +43,16 @@ const QUERY_CHARS_MAX: usize = 200;
 const SERVICES_PAGE: (usize, usize) = (100, 500);
 const BUCKETS_PAGE: (usize, usize) = (288, 2_000);
 const INCIDENTS_PAGE: (usize, usize) = (100, 500);
+const EXEMPLARS_PAGE: (usize, usize) = (100, 500);
 
 type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// What a path costs: what takes telemetry in gives way to what answers questions.
 pub(crate) fn classify(path: &str) -> Class {
     match path.rsplit('/').next() {
-        Some("IngestDependencies" | "IngestSliBuckets" | "IngestIncidents" | "IngestUtilisation") => Class::Ingest,
+        Some(
+            "IngestDependencies" | "IngestSliBuckets" | "IngestIncidents" | "IngestUtilisation" | "ImportDocument",
+        ) => Class::Ingest,
         // It lasts as long as both ends.
         Some("StreamChanges") => Class::Vital,
         _ => Class::Read,
@@ -63,18 +67,19 @@ pub(crate) struct Transport {
     clock: Clock,
     shutdown: Shutdown,
     histories: Arc<Semaphore>,
+    importer: Importer,
 }
 
 impl Transport {
     pub(crate) fn service(
         store: Store,
         config: Arc<Config>,
-        catalogue: CatalogueStatus,
+        (catalogue, importer): (CatalogueStatus, Importer),
         clock: Clock,
         shutdown: Shutdown,
     ) -> IngestionServiceServer<Self> {
         let histories = Arc::new(Semaphore::new(config.history_streams_max));
-        IngestionServiceServer::new(Self { store, config, catalogue, clock, shutdown, histories })
+        IngestionServiceServer::new(Self { store, config, catalogue, importer, clock, shutdown, histories })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
             .accept_compressed(CompressionEncoding::Gzip)
@@ -89,6 +94,12 @@ impl Transport {
 
 fn tenant<T>(request: &Request<T>) -> Result<TenantId, Status> {
     Ok(CallContext::read(request.metadata(), call_timeout())?.tenant)
+}
+
+/// Who calls, and with what.
+fn called<T>(request: Request<T>) -> Result<(CallContext, T), Status> {
+    let context = CallContext::read(request.metadata(), call_timeout())?;
+    Ok((context, request.into_inner()))
 }
 
 #[tonic::async_trait]
@@ -188,6 +199,67 @@ impl IngestionService for Transport {
         }))
     }
 
+    async fn import_document(
+        &self,
+        request: Request<wire::ImportDocumentRequest>,
+    ) -> Result<Response<wire::ImportDocumentResponse>, Status> {
+        let import = decode::import(request, self.clock.now_ms())?;
+        let imported = self.importer.import(import).await?;
+        Ok(Response::new(encode::imported(imported)))
+    }
+
+    async fn decide_incident_exclusion(
+        &self,
+        request: Request<wire::DecideIncidentExclusionRequest>,
+    ) -> Result<Response<wire::DecideIncidentExclusionResponse>, Status> {
+        let (context, request) = called(request)?;
+        let by = decode::named(&request.by, &context);
+        let decision = ExclusionDecision::new(request.excluded, &request.reason, by, self.clock.now_ms());
+        let decision = decision.map_err(Error::from)?;
+        let incident = intake::decide_exclusion(&self.store, &context.tenant, &request.incident_id, decision).await?;
+        Ok(Response::new(wire::DecideIncidentExclusionResponse { incident: Some(encode::incident(incident)) }))
+    }
+
+    async fn put_incident_services(
+        &self,
+        request: Request<wire::PutIncidentServicesRequest>,
+    ) -> Result<Response<wire::PutIncidentServicesResponse>, Status> {
+        let (context, request) = called(request)?;
+        let by = decode::named(&request.by, &context);
+        let link = ServiceLink::new(&request.service_ids, by, self.clock.now_ms()).map_err(Error::from)?;
+        let incident = intake::link_services(&self.store, &context.tenant, &request.incident_id, link).await?;
+        Ok(Response::new(wire::PutIncidentServicesResponse { incident: Some(encode::incident(incident)) }))
+    }
+
+    async fn put_maintenance_window(
+        &self,
+        request: Request<wire::PutMaintenanceWindowRequest>,
+    ) -> Result<Response<wire::PutMaintenanceWindowResponse>, Status> {
+        let (context, request) = called(request)?;
+        let draft = decode::window(request).map_err(Error::from)?;
+        let window = intake::put_window(&self.store, &context.tenant, draft, self.clock.now_ms()).await?;
+        Ok(Response::new(wire::PutMaintenanceWindowResponse { window: Some(encode::incident(window)) }))
+    }
+
+    async fn end_maintenance_window(
+        &self,
+        request: Request<wire::EndMaintenanceWindowRequest>,
+    ) -> Result<Response<wire::EndMaintenanceWindowResponse>, Status> {
+        let (context, request) = called(request)?;
+        let end_ms = request.end_time.as_ref().map_or_else(|| self.clock.now_ms(), unix_millis);
+        let window = intake::end_window(&self.store, &context.tenant, &request.window_id, end_ms).await?;
+        Ok(Response::new(wire::EndMaintenanceWindowResponse { window: Some(encode::incident(window)) }))
+    }
+
+    async fn delete_maintenance_window(
+        &self,
+        request: Request<wire::DeleteMaintenanceWindowRequest>,
+    ) -> Result<Response<wire::DeleteMaintenanceWindowResponse>, Status> {
+        let (context, request) = called(request)?;
+        intake::delete_window(&self.store, &context.tenant, &request.window_id).await?;
+        Ok(Response::new(wire::DeleteMaintenanceWindowResponse {}))
+    }
+
     async fn list_services(
         &self,
         request: Request<wire::ListServicesRequest>,
@@ -264,6 +336,27 @@ impl IngestionService for Transport {
         }
         let incidents = found.into_iter().map(encode::incident).collect();
         Ok(Response::new(wire::ListIncidentsResponse { incidents, next_page_token }))
+    }
+
+    async fn list_exemplars(
+        &self,
+        request: Request<wire::ListExemplarsRequest>,
+    ) -> Result<Response<wire::ListExemplarsResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let request = request.into_inner();
+        let size = cursor::page_size(request.page_size, EXEMPLARS_PAGE.0, EXEMPLARS_PAGE.1)?;
+        let after = cursor::read_exemplar_token(&request.page_token)?;
+        let open_end_ms = self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1);
+        let span = decode::span(request.start_time.as_ref(), request.end_time.as_ref(), open_end_ms)?;
+        let service = self.known(&tenant, &request.service_id).await?;
+        let mut found = self.store.exemplars(&tenant, &service.id, span, after.as_ref(), size + 1).await?;
+        let mut next_page_token = String::new();
+        if found.len() > size {
+            found.truncate(size);
+            next_page_token = found.last().map(cursor::exemplar_token).unwrap_or_default();
+        }
+        let exemplars = found.iter().map(encode::exemplar).collect();
+        Ok(Response::new(wire::ListExemplarsResponse { exemplars, next_page_token }))
     }
 
     async fn get_catalogue_status(

@@ -18,6 +18,9 @@ impl From<Error> for Status {
         let (code, reason) = match &error {
             Error::Invalid(_) => (Code::InvalidArgument, "INVALID_REQUEST"),
             Error::UnknownService(_) => (Code::NotFound, "UNKNOWN_SERVICE"),
+            Error::UnknownIncident(_) => (Code::NotFound, "UNKNOWN_INCIDENT"),
+            Error::UnknownWindow(_) => (Code::NotFound, "UNKNOWN_MAINTENANCE_WINDOW"),
+            Error::SignatureRefused(_) => (Code::Unauthenticated, "SIGNATURE_REFUSED"),
             Error::TenantFull { .. } => (Code::ResourceExhausted, "TENANT_FULL"),
             Error::AlreadySettled { .. } => (Code::Aborted, "ALREADY_SETTLED"),
             Error::Storage(_) => (Code::Unavailable, "STORAGE_UNAVAILABLE"),
@@ -38,7 +41,12 @@ impl From<Error> for Status {
                 tracing::error!(error = %error, cause = error.source().map(tracing::field::display), "storage failed");
             }
             Error::Corrupt(_) | Error::Runtime(_) => tracing::error!(error = %error, "a call failed"),
-            Error::UnknownService(_) | Error::TenantFull { .. } | Error::AlreadySettled { .. } => {}
+            Error::UnknownService(_)
+            | Error::UnknownIncident(_)
+            | Error::UnknownWindow(_)
+            | Error::SignatureRefused(_)
+            | Error::TenantFull { .. }
+            | Error::AlreadySettled { .. } => {}
         }
         Self::with_error_details(code, error.to_string(), details)
     }

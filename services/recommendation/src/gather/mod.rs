@@ -251,7 +251,7 @@ fn from_first_bucket(range: TimeRange, buckets: &[SliBucket]) -> TimeRange {
     TimeRange::new("range", first, range.end_ms()).unwrap_or(range)
 }
 
-/// Incidents that hurt the service within the span, and the spans that a person excluded.
+/// Incidents that hurt the service within the span, and the spans that a person excluded or that work was planned for.
 fn incidents(service: &EntityId, incidents: &[ingestion::Incident], range: TimeRange) -> (Vec<String>, Vec<Exclusion>) {
     let (mut ids, mut exclusions) = (Vec::new(), Vec::new());
     for incident in incidents.iter().filter(|incident| incident.service_ids.iter().any(|id| id == service.as_str())) {
@@ -260,10 +260,15 @@ fn incidents(service: &EntityId, incidents: &[ingestion::Incident], range: TimeR
         if start_ms >= range.end_ms() || end_ms < range.start_ms() {
             continue;
         }
-        ids.push(incident.id.clone());
-        if let (true, Ok(span)) = (incident.excluded, TimeRange::new("incident", start_ms, end_ms.max(start_ms))) {
+        let planned = incident.kind() == ingestion::IncidentKind::Maintenance;
+        if !planned {
+            ids.push(incident.id.clone());
+        }
+        let span = TimeRange::new("incident", start_ms, end_ms.max(start_ms));
+        if let (true, Ok(range)) = (planned || incident.excluded, span) {
             let why = if incident.exclusion_reason.is_empty() { "no reason given" } else { &incident.exclusion_reason };
-            exclusions.push(Exclusion { range: span, reason: format!("incident {}: {why}", incident.id) });
+            let what = if planned { "maintenance" } else { "incident" };
+            exclusions.push(Exclusion { range, reason: format!("{what} {}: {why}", incident.id) });
         }
     }
     ids.sort();

@@ -225,12 +225,20 @@ async fn an_excluded_incident_is_left_out_and_listed() {
         incident("INC-2", "checkout", true),
         incident("INC-3", "checkout", false),
         incident("INC-4", "auth", true),
+        Incident {
+            kind: attain_proto::ingestion::v1::IncidentKind::Maintenance.into(),
+            start_time: Some(attain_proto::convert::timestamp(NOW_MS - 40_000_000)),
+            end_time: Some(attain_proto::convert::timestamp(NOW_MS - 30_000_000)),
+            exclusion_reason: "failover drill".into(),
+            ..incident("drill", "checkout", false)
+        },
     ];
     mesh.world.heads.lock().unwrap().get_mut("checkout").unwrap().2 += 1;
     let after = mesh.recommend("checkout").await;
     let data = after.data.as_ref().unwrap();
-    assert_eq!((after.version, data.incident_count, data.exclusions.len()), (2, 2, 1));
+    assert_eq!((after.version, data.incident_count, data.exclusions.len()), (2, 2, 2));
     assert_eq!(data.exclusions[0].reason, "incident INC-2: planned maintenance");
+    assert_eq!(data.exclusions[1].reason, "maintenance drill: failover drill");
     assert!(data.bucket_count < before.data.as_ref().unwrap().bucket_count);
 }
 

@@ -317,6 +317,13 @@ impl IngestionService for Members {
         Ok(Response::new(stream::iter(chunks).boxed()))
     }
 
+    async fn list_exemplars(
+        &self,
+        _: Request<ingestion::ListExemplarsRequest>,
+    ) -> Result<Response<ingestion::ListExemplarsResponse>, Status> {
+        not_asked()
+    }
+
     async fn ingest_utilisation(
         &self,
         _: Request<ingestion::IngestUtilisationRequest>,
@@ -328,6 +335,55 @@ impl IngestionService for Members {
         &self,
         _: Request<ingestion::ListUtilisationRequest>,
     ) -> Result<Response<ingestion::ListUtilisationResponse>, Status> {
+        not_asked()
+    }
+
+    async fn import_document(
+        &self,
+        _: Request<ingestion::ImportDocumentRequest>,
+    ) -> Result<Response<ingestion::ImportDocumentResponse>, Status> {
+        not_asked()
+    }
+
+    async fn decide_incident_exclusion(
+        &self,
+        _: Request<ingestion::DecideIncidentExclusionRequest>,
+    ) -> Result<Response<ingestion::DecideIncidentExclusionResponse>, Status> {
+        not_asked()
+    }
+
+    async fn put_incident_services(
+        &self,
+        _: Request<ingestion::PutIncidentServicesRequest>,
+    ) -> Result<Response<ingestion::PutIncidentServicesResponse>, Status> {
+        not_asked()
+    }
+
+    async fn put_maintenance_window(
+        &self,
+        _: Request<ingestion::PutMaintenanceWindowRequest>,
+    ) -> Result<Response<ingestion::PutMaintenanceWindowResponse>, Status> {
+        not_asked()
+    }
+
+    async fn end_maintenance_window(
+        &self,
+        _: Request<ingestion::EndMaintenanceWindowRequest>,
+    ) -> Result<Response<ingestion::EndMaintenanceWindowResponse>, Status> {
+        not_asked()
+    }
+
+    async fn delete_maintenance_window(
+        &self,
+        _: Request<ingestion::DeleteMaintenanceWindowRequest>,
+    ) -> Result<Response<ingestion::DeleteMaintenanceWindowResponse>, Status> {
+        not_asked()
+    }
+
+    async fn get_catalogue_status(
+        &self,
+        _: Request<ingestion::GetCatalogueStatusRequest>,
+    ) -> Result<Response<ingestion::GetCatalogueStatusResponse>, Status> {
         not_asked()
     }
 

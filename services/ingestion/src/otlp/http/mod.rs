@@ -8,6 +8,9 @@ mod door;
 pub(super) mod json;
 mod reply;
 
+#[cfg(test)]
+mod json_tests;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;

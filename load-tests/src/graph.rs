@@ -1,0 +1,194 @@
+//! One dependency graph in one REST call, through gateway, ingestion and graph.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use attain_members::{Attain, IngestionOptions, Mesh, post, rest_client};
+use clap::Args;
+use indicatif::ProgressBar;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+
+const WALL_MS_MAX: f64 = 1_000.0;
+const CPU_MS_MAX: f64 = 150.0;
+/// What follows the answer (the graph engine's swap, a checkpoint) is over after this.
+const QUIET: Duration = Duration::from_secs(2);
+const ROUTE: &str = "/api/v1/services/dependencies";
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    /// The built command; the one beside this command when left out.
+    #[arg(long, value_name = "FILE")]
+    attain: Option<PathBuf>,
+    /// PostgreSQL in place of an embedded database; needs to be empty for each run.
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// Services, 10 to 20,000.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(10..=20_000))]
+    services: u32,
+    /// Edges, 10 to 60,000.
+    #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(10..=60_000))]
+    edges: u32,
+    /// Fresh meshes that it is sent to, 1 to 20; the median is judged.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=20))]
+    runs: u32,
+    /// Seed of the graph.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// What one call took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Call {
+    wall_ms: f64,
+    gateway_ms: f64,
+    ingestion_ms: f64,
+    graph_ms: f64,
+}
+
+/// Sends the graph to one fresh mesh after the other, and again to each.
+pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
+    let attain = Attain::find(options.attain.as_deref())?;
+    let body = graph(options).to_string();
+    let progress = ProgressBar::new(options.runs.into()).with_message("meshes");
+    let (mut first, mut again) = (Vec::new(), Vec::new());
+    for _ in 0..options.runs {
+        let started = IngestionOptions { database_url: options.database_url.clone(), ..IngestionOptions::default() };
+        let mesh = Mesh::start(&attain, &started, &[]).await?;
+        let client = rest_client();
+        // Connections and prepared statements are not the graph's cost.
+        let small = json!({"services": [{"id": "warm-up", "depends_on": ["warm-up-database"]}]}).to_string();
+        let (status, answer) = post(&client, &format!("{}{ROUTE}", mesh.gateway_url), small).await?;
+        ensure!(status == 200, "the first call was refused: {answer}");
+        tokio::time::sleep(QUIET).await;
+        first.push(send(&mesh, &client, &body, options).await?);
+        again.push(send(&mesh, &client, &body, options).await?);
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    let mut report = judge(&first);
+    report["services"] = json!(options.services);
+    report["edges"] = json!(options.edges);
+    report["body_bytes"] = json!(body.len());
+    report["each"] = first.iter().map(report_call).collect();
+    report["the_same_graph_again"] = again.iter().map(report_call).collect();
+    Ok(report)
+}
+
+async fn send(mesh: &Mesh, client: &reqwest::Client, body: &str, options: &Options) -> anyhow::Result<Call> {
+    let before = mesh.usage()?;
+    let began = Instant::now();
+    let (status, answer) = post(client, &format!("{}{ROUTE}", mesh.gateway_url), body.to_owned()).await?;
+    let wall_ms = began.elapsed().as_secs_f64() * 1000.0;
+    ensure!(status == 200, "{status}: {answer}");
+    ensure!(answer["accepted_service_count"] == options.services, "services are missing: {answer}");
+    ensure!(answer["accepted_dependency_count"] == options.edges, "edges are missing: {answer}");
+    tokio::time::sleep(QUIET).await;
+    let after = mesh.usage()?;
+    let spent = |place: usize| after[place].1.cpu_since(&before[place].1) * 1000.0;
+    Ok(Call { wall_ms, gateway_ms: spent(0), ingestion_ms: spent(1), graph_ms: spent(2) })
+}
+
+impl Call {
+    fn cpu_ms(&self) -> f64 {
+        self.gateway_ms + self.ingestion_ms + self.graph_ms
+    }
+}
+
+fn report_call(call: &Call) -> Value {
+    json!({
+        "wall_ms": call.wall_ms,
+        "cpu_ms": call.cpu_ms(),
+        "cpu_ms_gateway": call.gateway_ms,
+        "cpu_ms_ingestion": call.ingestion_ms,
+        "cpu_ms_graph": call.graph_ms,
+    })
+}
+
+fn judge(calls: &[Call]) -> Value {
+    let (wall_ms, cpu_ms) = (median(calls, |call| call.wall_ms), median(calls, Call::cpu_ms));
+    json!({
+        "objective": "a graph of 5,000 services and 15,000 edges within 1 s and 150 ms of processor time, gateway, ingestion and graph together",
+        "objective_met": wall_ms < WALL_MS_MAX && cpu_ms < CPU_MS_MAX,
+        "wall_ms": wall_ms,
+        "cpu_ms": cpu_ms,
+        "cpu_ms_gateway": median(calls, |call| call.gateway_ms),
+        "cpu_ms_ingestion": median(calls, |call| call.ingestion_ms),
+        "cpu_ms_graph": median(calls, |call| call.graph_ms),
+    })
+}
+
+fn median(calls: &[Call], of: impl Fn(&Call) -> f64) -> f64 {
+    let mut values: Vec<f64> = calls.iter().map(of).collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::INFINITY)
+}
+
+/// Layers that call downwards, and a few edges back that close cycles.
+fn graph(options: &Options) -> Value {
+    let mut random = ChaCha8Rng::seed_from_u64(options.seed);
+    let name = |number: u32| format!("team-{}/service-{number}", number % 97);
+    let services: Vec<Value> = (0..options.services)
+        .map(|number| {
+            json!({
+                "id": name(number),
+                "display_name": format!("Service {number}"),
+                "tier": format!("tier_{}", number % 4 + 1),
+                "owner": format!("team-{}", number % 97),
+                "region": "eu-west-1",
+            })
+        })
+        .collect();
+    let mut pairs = std::collections::BTreeSet::new();
+    while pairs.len() < options.edges as usize {
+        let (a, b) = (random.random_range(0..options.services), random.random_range(0..options.services));
+        let backwards = pairs.len() % 1_000 == 999;
+        if a != b {
+            pairs.insert(if backwards { (a.max(b), a.min(b)) } else { (a.min(b), a.max(b)) });
+        }
+    }
+    let edges: Vec<Value> = pairs
+        .into_iter()
+        .map(|(caller, callee)| {
+            json!({
+                "caller_id": name(caller),
+                "callee_id": name(callee),
+                "mode": if callee % 5 == 0 { "soft" } else { "hard" },
+                "call_fraction": 0.8,
+                "protocol": "grpc",
+                "timeout_ms": 500,
+            })
+        })
+        .collect();
+    json!({"services": services, "dependencies": edges})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(seed: u64) -> Options {
+        Options { attain: None, database_url: None, services: 100, edges: 300, runs: 1, seed }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_graph_of_that_size() {
+        let one = graph(&options(1));
+        assert_eq!(one, graph(&options(1)));
+        assert_ne!(one, graph(&options(2)));
+        assert_eq!(one["services"].as_array().expect("a list").len(), 100);
+        assert_eq!(one["dependencies"].as_array().expect("a list").len(), 300);
+    }
+
+    #[test]
+    fn the_median_is_judged_by_wall_and_by_processor_time() {
+        let call = |wall_ms, cpu_ms| Call { wall_ms, gateway_ms: cpu_ms, ingestion_ms: 20.0, graph_ms: 10.0 };
+        let met = |calls: &[Call]| judge(calls)["objective_met"] == true;
+        assert!(met(&[call(400.0, 100.0), call(500.0, 110.0), call(5_000.0, 1_000.0)]));
+        assert!(!met(&[call(400.0, 121.0)]));
+        assert!(!met(&[call(1_001.0, 10.0)]));
+        assert!(!met(&[]));
+    }
+}

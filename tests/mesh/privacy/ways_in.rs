@@ -39,6 +39,29 @@ pub(crate) fn bodies() -> Vec<Body> {
         ("/api/v1/services/{service_id}/utilisation", "/api/v1/services/shop/utilisation", json!({"buckets": [used]})),
         ("/api/v1/utilisation", "/api/v1/utilisation", json!({"buckets": [used]})),
         ("/api/v1/incidents", "/api/v1/incidents", json!({"incidents": [incident]})),
+        ("/api/v1/imports/{format}", "/api/v1/imports/pagerduty", pagerduty()),
+        ("/api/v1/imports/{format}", "/api/v1/imports/opsgenie", opsgenie()),
+        ("/api/v1/imports/{format}", "/api/v1/imports/jaeger-dependencies", jaeger_dependencies()),
+        (
+            "/api/v1/incidents/{incident_id}/exclusion",
+            "/api/v1/incidents/INC-1/exclusion",
+            json!({"excluded": true, "reason": "planned", "by": "me"}),
+        ),
+        (
+            "/api/v1/incidents/{incident_id}/services",
+            "/api/v1/incidents/INC-1/services",
+            json!({"service_ids": ["shop"], "by": "me"}),
+        ),
+        (
+            "/api/v1/maintenance-windows",
+            "/api/v1/maintenance-windows",
+            json!({"window_id": "W-1", "start_time": time(4), "end_time": time(2), "service_ids": ["shop"], "reason": "work"}),
+        ),
+        (
+            "/api/v1/maintenance-windows/{window_id}/end",
+            "/api/v1/maintenance-windows/W-1/end",
+            json!({"end_time": time(3)}),
+        ),
         (
             "/api/v1/knowledge/documents",
             "/api/v1/knowledge/documents",
@@ -63,6 +86,38 @@ pub(crate) fn bodies() -> Vec<Body> {
     ]
 }
 
+/// As PagerDuty's webhooks of version 3.
+fn pagerduty() -> Value {
+    let now = jiff::Timestamp::now().to_string();
+    json!({"event": {
+        "id": "e1", "event_type": "incident.triggered", "resource_type": "incident", "occurred_at": now,
+        "agent": {"id": "a", "type": "user_reference", "summary": "somebody"},
+        "data": {
+            "id": "Q1", "type": "incident", "self": "https://api.example/incidents/Q1", "html_url": "https://x.example/Q1",
+            "number": 1, "status": "triggered", "incident_key": "k", "created_at": now, "title": "it broke",
+            "service": {"id": "S1", "summary": "shop", "html_url": "https://x.example/S1"},
+            "assignees": [{"id": "U1", "summary": "somebody"}], "priority": {"id": "P1", "summary": "P1"},
+            "urgency": "high", "body": {"type": "incident_body", "details": "it broke"},
+        },
+    }})
+}
+
+fn opsgenie() -> Value {
+    let now = jiff::Timestamp::now().as_millisecond();
+    json!({
+        "action": "Create", "integrationName": "web", "source": {"name": "x", "type": "api"},
+        "alert": {
+            "alertId": "A1", "message": "it broke", "description": "it broke", "tags": ["shop"], "tinyId": "1",
+            "entity": "shop", "alias": "a", "createdAt": now, "updatedAt": now * 1_000_000, "username": "somebody",
+            "priority": "P1", "team": "t", "details": {"service": "shop"},
+        },
+    })
+}
+
+fn jaeger_dependencies() -> Value {
+    json!({"data": [{"parent": "shop", "child": "store", "callCount": 3}]})
+}
+
 /// Addresses whose parts and parameters may hold anything; `@` is replaced by the percent-encoded canary.
 pub(crate) const ADDRESSES: &[&str] = &[
     "/api/v1/services/@",
@@ -81,6 +136,8 @@ pub(crate) const ADDRESSES: &[&str] = &[
     "/api/v1/knowledge/documents?kind=@",
     "/api/v1/knowledge/search?query=@",
     "/api/v1/knowledge/search?query=restart&service_ids=@",
+    "/api/v1/imports/@",
+    "/api/v1/imports/jaeger-dependencies?start_time=@",
     "/api/v1/audit?page_token=@",
     "/@",
 ];

@@ -17,6 +17,7 @@ mod client;
 mod follow;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod kinds;
 mod pages;
 mod problems;
 mod reference;

@@ -10,7 +10,7 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
     ("services/vocabulary", "attain-vocabulary", &[]),
     ("services/redaction", "attain-redaction", &[]),
     ("proto", "attain-proto", &["attain-vocabulary"]),
-    ("services/runtime", "attain-runtime", &["attain-proto", "attain-vocabulary"]),
+    ("services/runtime", "attain-runtime", &["attain-proto", "attain-redaction", "attain-vocabulary"]),
     ("services/graph/reliability", "attain-reliability", &["attain-vocabulary"]),
     ("services/recommendation/attainment", "attain-attainment", &["attain-vocabulary"]),
     ("services/rag/embedded-qdrant", "attain-embedded-qdrant", &[]),
@@ -23,14 +23,14 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
     (
         "services/recommendation",
         "attain-recommendation",
-        &["attain-attainment", "attain-proto", "attain-runtime", "attain-vocabulary"],
+        &["attain-attainment", "attain-proto", "attain-redaction", "attain-runtime", "attain-vocabulary"],
     ),
     (
         "services/rag",
         "attain-rag",
         &["attain-embedded-qdrant", "attain-proto", "attain-redaction", "attain-runtime", "attain-vocabulary"],
     ),
-    ("gateway", "attain-gateway", &["attain-proto", "attain-runtime", "attain-vocabulary"]),
+    ("gateway", "attain-gateway", &["attain-proto", "attain-redaction", "attain-runtime", "attain-vocabulary"]),
     ("evals/simulator", "attain-simulator", &["attain-vocabulary"]),
     (
         "evals",

@@ -31,6 +31,9 @@ mod cycles;
 mod documents;
 mod error;
 mod forward;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod intake;
 mod json;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use attain_redaction::redact;
 use axum::body::Body;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
@@ -35,8 +36,8 @@ struct Document<'a> {
     r#type: String,
     title: String,
     status: u16,
-    detail: &'a str,
-    instance: &'a str,
+    detail: String,
+    instance: String,
     code: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Entry<'a>>,
@@ -45,9 +46,9 @@ struct Document<'a> {
 
 #[derive(Serialize)]
 struct Entry<'a> {
-    pointer: &'a str,
+    pointer: String,
     code: &'a str,
-    reason: &'a str,
+    reason: String,
 }
 
 impl Problem {
@@ -114,17 +115,19 @@ impl Problem {
 
     /// The document as a response. `instance` is the path that was asked for.
     pub(crate) fn into_response(self, instance: &str, request_id: &str) -> Response<Body> {
+        // Whatever a caller sent may stand in it: a path, a name that is not known.
+        let said = |text: &str| redact(text).0.into_owned();
         let document = Document {
             r#type: format!("{TYPE_PREFIX}{}", self.code),
             title: title(&self.code),
             status: self.status.as_u16(),
-            detail: &self.detail,
-            instance,
+            detail: said(&self.detail),
+            instance: said(instance),
             code: &self.code,
             errors: self
                 .errors
                 .iter()
-                .map(|error| Entry { pointer: &error.pointer, code: &error.code, reason: &error.reason })
+                .map(|error| Entry { pointer: said(&error.pointer), code: &error.code, reason: said(&error.reason) })
                 .collect(),
             request_id,
         };

@@ -13,6 +13,7 @@ mod imports;
 mod kill;
 mod lifecycle;
 mod opentelemetry;
+mod privacy;
 mod processes;
 mod prometheus;
 mod telemetry;

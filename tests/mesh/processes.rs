@@ -104,7 +104,7 @@ fn on_loopback(
 }
 
 /// A database of its own on the server of the test run.
-async fn fresh_database(server: &str) -> String {
+pub(crate) async fn fresh_database(server: &str) -> String {
     let name = format!("mesh_{}", free_port());
     let (base, _) = server.rsplit_once('/').unwrap();
     let output =

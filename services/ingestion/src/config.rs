@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use attain_runtime::Error;
 use attain_runtime::admission::Limits;
+use attain_runtime::database::without_credentials;
 use attain_vocabulary::DAY_MS;
 use serde::Deserialize;
 
@@ -17,7 +19,7 @@ use crate::storage::Capacity;
 const HOUR_MS: i64 = DAY_MS / 24;
 
 /// Settings of the section `[ingestion]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where the service listens for the mesh.
@@ -153,7 +155,7 @@ impl Default for IncidentsConfig {
 }
 
 /// A Prometheus-compatible server to read SLI buckets from.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrometheusConfig {
     /// Base address, for example `http://127.0.0.1:9090`.
@@ -334,6 +336,26 @@ impl Config {
     }
 }
 
+/// Addresses without credentials, and what tells one member from another.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("database_url", &without_credentials(&self.database_url))
+            .field("prometheus", &self.prometheus)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PrometheusConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrometheusConfig")
+            .field("url", &without_credentials(&self.url))
+            .field("mapping_file", &self.mapping_file)
+            .finish_non_exhaustive()
+    }
+}
+
 impl PrometheusConfig {
     fn validate(&self) -> Result<(), Error> {
         let refuse = |key: &str, reason: String| Err(Error::Config(format!("ingestion.prometheus.{key}: {reason}")));
@@ -369,6 +391,20 @@ mod tests {
         let config: Config = sources.section("ingestion")?;
         config.validate()?;
         Ok(config)
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let prometheus = PrometheusConfig {
+            url: "http://me:word-to-hide@p:9090".into(),
+            mapping_file: PathBuf::new(),
+            interval_seconds: 60,
+            backfill_days: 1,
+            lag_seconds: 1,
+        };
+        let database_url = "postgres://me:word-to-hide@db/x".into();
+        let shown = format!("{:?}", Config { database_url, prometheus: Some(prometheus), ..Config::default() });
+        assert!(shown.contains("db/x") && shown.contains("p:9090") && !shown.contains("word-to-hide"), "{shown}");
     }
 
     #[test]

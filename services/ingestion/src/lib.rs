@@ -26,6 +26,9 @@ mod config;
 mod count;
 pub mod domain;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod imports;
 mod intake;
 pub mod otlp;

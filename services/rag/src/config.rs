@@ -94,7 +94,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("listen", &self.listen)
             .field("database_url", &attain_runtime::database::without_credentials(&self.database_url))
-            .field("qdrant_url", &self.qdrant_url)
+            .field("qdrant_url", &self.qdrant_url.as_deref().map(attain_runtime::database::without_credentials))
             .field("qdrant_api_key", &self.qdrant_api_key.as_ref().map(|_| "[hidden]"))
             .field("collection_prefix", &self.collection_prefix)
             .field("index_dir", &self.index_dir)

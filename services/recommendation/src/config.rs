@@ -1,12 +1,14 @@
 //! Settings of the service, checked before a port opens.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use attain_runtime::admission::Limits;
+use attain_runtime::database::without_credentials;
 use serde::Deserialize;
 
 /// Settings of the section `[recommendation]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where the service listens.
@@ -65,6 +67,16 @@ impl Default for Config {
             drain_seconds: 10,
             limits: Limits::default(),
         }
+    }
+}
+
+/// Addresses without credentials, and what tells one member from another.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("database_url", &without_credentials(&self.database_url))
+            .finish_non_exhaustive()
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::Error;
+use crate::database::without_credentials;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -18,7 +19,7 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// # Errors
 /// Names the setting where the address cannot be understood. Whether anybody listens shows at the first call.
 pub fn connect(name: &str, url: &str) -> Result<Channel, Error> {
-    let malformed = || Error::Address { name: name.to_owned(), value: url.to_owned() };
+    let malformed = || Error::Address { name: name.to_owned(), value: without_credentials(url) };
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| malformed())?;
     if endpoint.uri().host().is_none() || endpoint.uri().scheme_str().is_none() {
         return Err(malformed());

@@ -6,6 +6,8 @@
 
 use std::path::PathBuf;
 
+use attain_redaction::redact;
+use figment::error::{Actual, Kind};
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -72,7 +74,19 @@ fn describe(section: &str, error: &figment::Error) -> Error {
     let below = error.path.iter().map(String::as_str).filter(|key| *key != section);
     let key = std::iter::once(section).chain(below).collect::<Vec<_>>().join(".");
     let source = error.metadata.as_ref().map(|metadata| format!(", in {}", metadata.name)).unwrap_or_default();
-    Error::Config(format!("{key}: {}{source}", error.kind))
+    Error::Config(format!("{key}: {}{source}", what(&key, &error.kind)))
+}
+
+/// What is wrong, without the text of a setting that may be a secret or an address with one.
+fn what(key: &str, kind: &Kind) -> String {
+    let secret = ["url", "key", "token", "secret", "password", "endpoint"].iter().any(|word| key.contains(word));
+    match kind {
+        Kind::InvalidType(Actual::Str(_), expected) if secret => {
+            format!("invalid type: found a text, expected {expected}")
+        }
+        Kind::InvalidValue(Actual::Str(_), expected) if secret => format!("invalid text, expected {expected}"),
+        kind => redact(&kind.to_string()).0.into_owned(),
+    }
 }
 
 fn refuse_unknown_sections(figment: &Figment) -> Result<(), Error> {
@@ -84,7 +98,9 @@ fn refuse_unknown_sections(figment: &Figment) -> Result<(), Error> {
 }
 
 fn parse_override(text: &str) -> Result<Flag, Error> {
-    let malformed = || Error::Config(format!("`{text}` is not of the form section.key=value"));
+    // The name only: what follows it may be a secret.
+    let name = text.split('=').next().unwrap_or_default();
+    let malformed = || Error::Config(format!("`{}` is not of the form section.key=value", redact(name).0));
     let (key, value) = text.split_once('=').ok_or_else(malformed)?;
     if !key.contains('.') || key.split('.').any(str::is_empty) {
         return Err(malformed());
@@ -143,6 +159,21 @@ mod tests {
         let example: Example = sources.section("graph").expect("valid");
         assert_eq!(example, Example { listen: "file".into(), depth: 7 });
         assert_eq!(Sources::default().section::<Example>("graph").expect("defaults"), Example::default());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_secrets() {
+        #[derive(Debug, Deserialize)]
+        struct Keys {
+            #[serde(rename = "api_key")]
+            _key: Vec<u8>,
+        }
+        let error = with(&["rag.api_key=hunter2"]).section::<Keys>("rag").expect_err("no list").to_string();
+        assert!(error.contains("rag.api_key") && !error.contains("hunter2"), "{error}");
+        let error = with(&["graph.depth=postgres://me:hunter2@db"]).section::<Example>("graph").expect_err("no number");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+        let error = with(&["hunter=2"]).section::<Example>("graph").expect_err("no section").to_string();
+        assert!(!error.contains("=2"), "{error}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{Any, AnyPool, AssertSqlSafe, Executor as _, Transaction};
 
 use crate::Error;
+use attain_redaction::redact;
 
 const SQLITE_CONNECTIONS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 8;
@@ -103,13 +104,14 @@ pub fn values_placeholders(rows: usize, columns: usize) -> String {
     (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
-/// An address that may be shown: user and password left out.
+/// An address that may be shown: user and password left out, whatever else grants access replaced by a mark.
 #[must_use]
 pub fn without_credentials(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
+    let shown = match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if at > scheme => format!("{}://{}", &url[..scheme], &url[at + 1..]),
         _ => url.to_owned(),
-    }
+    };
+    redact(&shown).0.into_owned()
 }
 
 async fn open_sqlite(url: &str) -> Result<AnyPool, sqlx::Error> {
@@ -168,6 +170,8 @@ mod tests {
     fn an_address_is_shown_without_its_password() {
         assert_eq!(without_credentials("postgres://me:secret@db:5432/attain"), "postgres://db:5432/attain");
         assert_eq!(without_credentials("sqlite:data/x.db"), "sqlite:data/x.db");
+        let shown = without_credentials("postgres://db/attain?user=me&password=secret");
+        assert_eq!(shown, "postgres://db/attain?user=me&password=[redacted:secret]");
     }
 
     #[test]

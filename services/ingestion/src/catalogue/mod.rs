@@ -15,6 +15,8 @@
 
 mod client;
 mod follow;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod kinds;
 mod pages;
 mod problems;

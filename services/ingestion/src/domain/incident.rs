@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use attain_vocabulary::{EntityId, InvalidValue, Ratio, UnixMillis};
 
 use super::incident_event::SaidTimes;
-use super::{optional_text, required_text};
+use super::{entity_name, optional_text, required_text, without_secrets};
 
 pub(super) const ID_CHARS_MAX: usize = 200;
 pub(super) const TITLE_CHARS_MAX: usize = 300;
@@ -184,11 +184,12 @@ impl IncidentDraft {
     /// # Errors
     /// Names the first field that cannot be right.
     pub fn check(self, latest_ms: UnixMillis) -> Result<Incident, InvalidValue> {
+        without_secrets("id", &self.id)?;
         let id = required_text("id", &self.id, ID_CHARS_MAX)?;
         let title = required_text("title", &self.title, TITLE_CHARS_MAX)?;
         let services = services(&self.service_ids)?;
         let named = !self.cause_service_id.is_empty();
-        let cause = named.then(|| EntityId::new("cause_service_id", &self.cause_service_id)).transpose()?;
+        let cause = named.then(|| entity_name("cause_service_id", &self.cause_service_id)).transpose()?;
         if self.start_ms > latest_ms {
             return Err(InvalidValue::new("start_time", "future_time", "the incident begins in the future"));
         }
@@ -225,7 +226,7 @@ pub(super) fn services(names: &[String]) -> Result<BTreeSet<EntityId>, InvalidVa
         let reason = format!("{} services; at most {SERVICES_MAX} are kept", names.len());
         return Err(InvalidValue::new("service_ids", "too_long", reason));
     }
-    names.iter().enumerate().map(|(i, name)| EntityId::new(&format!("service_ids/{i}"), name)).collect()
+    names.iter().enumerate().map(|(i, name)| entity_name(&format!("service_ids/{i}"), name)).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use attain_vocabulary::{EntityId, InvalidValue, UnixMillis};
 
 use super::incident::{ID_CHARS_MAX, PRIORITY_CHARS_MAX, SUMMARY_CHARS_MAX, TITLE_CHARS_MAX, redacted};
-use super::{Incident, IncidentKind, required_text};
+use super::{Incident, IncidentKind, required_text, without_secrets};
 
 /// When a pager said what is known of an incident, field by field; `None` where no event did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,6 +52,7 @@ impl IncidentEvent {
     /// # Errors
     /// Names the first field that cannot be right.
     pub fn check(mut self, latest_ms: UnixMillis) -> Result<Self, InvalidValue> {
+        without_secrets("id", &self.id)?;
         self.id = required_text("id", &self.id, ID_CHARS_MAX)?;
         let times = [("time", Some(self.time_ms)), ("start_time", self.start_ms), ("end_time", self.end_ms.flatten())];
         for (field, time_ms) in times {

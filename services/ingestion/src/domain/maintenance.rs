@@ -1,7 +1,7 @@
 use attain_vocabulary::{DAY_MS, InvalidValue, UnixMillis};
 
 use super::incident::{SERVICES_MAX, redacted, services};
-use super::{Incident, IncidentDraft, IncidentKind, optional_text, required_text};
+use super::{Incident, IncidentDraft, IncidentKind, optional_text, required_text, without_secrets};
 
 /// How far ahead work may be planned, in days.
 const AHEAD_DAYS_MAX: i64 = 366;
@@ -31,6 +31,7 @@ impl MaintenanceDraft {
     /// # Errors
     /// Names the first field that cannot be right.
     pub fn check(self, now_ms: UnixMillis, unnamed: impl Fn(&Self) -> String) -> Result<Incident, InvalidValue> {
+        without_secrets("window_id", &self.id)?;
         let id = optional_text("window_id", &self.id, ID_CHARS_MAX)?.unwrap_or_else(|| unnamed(&self));
         if self.start_ms > now_ms + AHEAD_DAYS_MAX * DAY_MS {
             let reason = format!("work is planned at most {AHEAD_DAYS_MAX} days ahead");

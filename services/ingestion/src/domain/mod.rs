@@ -25,7 +25,7 @@ pub use observation::{
     BucketMode, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, SettledFingerprints, SettledSpans,
 };
 pub use operation::{OTHER_OPERATIONS, ObservedOperation, OperationCounts, OperationKey};
-pub use text::{optional_text, required_text};
+pub use text::{entity_name, optional_text, required_text, without_secrets};
 pub use utilisation::{
     MeasuredUtilisation, ObservedUtilisation, UtilisationBucket, UtilisationDraft, UtilisationSummary, add_utilisation,
     from_millionths, merge_utilisation, millionths, summarise_utilisation,

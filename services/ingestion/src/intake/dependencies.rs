@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use attain_vocabulary::{EntityId, InvalidValue, TenantId};
 
 use super::{Refused, bounded, sorted};
-use crate::domain::{DependencyKey, DependencyTerms, EntityDeclaration};
+use crate::domain::{DependencyKey, DependencyTerms, EntityDeclaration, entity_name};
 use crate::storage::{DeclaredEdge, Store};
 use crate::{Config, Error};
 
@@ -71,7 +71,7 @@ pub(crate) async fn keep_dependencies(
 fn listed_edges(service: &ServiceRow) -> impl Iterator<Item = Result<DeclaredEdge, InvalidValue>> {
     service.depends_on.iter().enumerate().map(|(i, name)| {
         let field = format!("depends_on/{i}");
-        let callee = EntityId::new(&field, name)?;
+        let callee = entity_name(&field, name)?;
         let key = DependencyKey::new(service.declaration.id.clone(), callee)
             .map_err(|invalid| InvalidValue { field, ..invalid })?;
         Ok(DeclaredEdge { key, said: DependencyTerms::default(), listed: true })

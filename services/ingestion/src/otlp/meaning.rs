@@ -181,7 +181,7 @@ fn called(via: Via, caller: &EntityId, facts: &Facts<'_>, attributes: &[KeyValue
         callee: entity_name(&peer.name)?,
         callee_kind: Some(peer.kind),
         by_host: peer.kind == EntityKind::External,
-        protocol: EntityId::from_observed(protocol).map(String::from),
+        protocol: entity_name(protocol).map(String::from),
         asynchronous: Some(via == Via::Messaging),
         part: Part::Calls,
         failed: facts.failed(false),

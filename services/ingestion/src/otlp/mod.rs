@@ -24,6 +24,8 @@ mod backlog;
 mod conventions;
 mod counts;
 mod door;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod grpc;
 mod hashing;
 mod hosts;
@@ -49,6 +51,8 @@ mod tree;
 mod utilisation;
 mod waiting;
 
+#[cfg(test)]
+mod kept_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

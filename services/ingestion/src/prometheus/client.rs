@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use attain_redaction::redact;
 use attain_vocabulary::{BUCKET_MS, UnixMillis};
 use serde::Deserialize;
 use thiserror::Error as ThisError;
@@ -113,7 +114,7 @@ fn described(error: &dyn std::error::Error) -> String {
 }
 
 /// Reads what a server sent with an HTTP status.
-fn read_answer(status: u16, body: &[u8]) -> Result<Vec<RangeSeries>, QueryError> {
+pub(super) fn read_answer(status: u16, body: &[u8]) -> Result<Vec<RangeSeries>, QueryError> {
     let answer = match serde_json::from_slice::<Answer>(body) {
         Ok(answer) => answer,
         Err(_) if (400..500).contains(&status) && status != 429 => {
@@ -152,8 +153,9 @@ fn read_rows(result: serde_json::Value) -> Result<Vec<RangeSeries>, QueryError> 
     Ok(rows.into_iter().map(series).collect())
 }
 
+/// The server's words, which end in our logs: without secrets, and not too many.
 fn cut(text: &str) -> String {
-    text.chars().take(REASON_CHARS_MAX).collect()
+    redact(text).0.chars().take(REASON_CHARS_MAX).collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use attain_redaction::redact;
 use attain_vocabulary::{BUCKET_MS, BucketCounts, EntityId, LatencyHistogram, SliBucket, Source, UnixMillis};
 
 use super::client::RangeSeries;
@@ -98,7 +99,7 @@ fn sums(naming: &Naming, series: Vec<RangeSeries>, unnamed_count: &mut usize) ->
 fn service_of(naming: &Naming, series: &RangeSeries) -> Option<EntityId> {
     match naming {
         Naming::Fixed(id) => Some(id.clone()),
-        Naming::Label(label) => series.labels.get(label).and_then(|name| EntityId::from_observed(name)),
+        Naming::Label(label) => series.labels.get(label).and_then(|name| EntityId::from_observed(&redact(name).0)),
     }
 }
 

@@ -74,7 +74,7 @@ pub(crate) fn read_mappings(file: &Path) -> Result<Vec<Mapping>, Error> {
     parse(&text).map_err(refuse)
 }
 
-fn parse(text: &str) -> Result<Vec<Mapping>, String> {
+pub(super) fn parse(text: &str) -> Result<Vec<Mapping>, String> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
     if let Some(key) = table.keys().find(|key| *key != "mapping") {
         return Err(format!("there is no key `{key}`; a mapping begins with [[mapping]]"));

@@ -13,6 +13,8 @@
 
 mod client;
 mod convert;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod mapping;
 
 use std::time::Duration;

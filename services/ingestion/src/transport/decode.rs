@@ -14,7 +14,7 @@ use tonic::{Request, Status};
 use crate::Error;
 use crate::domain::{
     BucketDraft, DependencyKey, DependencyTerms, EntityDeclaration, IncidentDraft, IncidentKind, Latency,
-    MaintenanceDraft, UtilisationDraft, optional_text,
+    MaintenanceDraft, UtilisationDraft, entity_name, optional_text, without_secrets,
 };
 use crate::imports::{Format, Import};
 use crate::intake::ServiceRow;
@@ -28,7 +28,7 @@ const GROUP_CHARS_MAX: usize = 128;
 
 pub(super) fn service_row(row: wire::ServiceDeclaration) -> Result<ServiceRow, InvalidValue> {
     let declaration = EntityDeclaration {
-        id: EntityId::new("id", &row.id)?,
+        id: entity_name("id", &row.id)?,
         display_name: optional_text("display_name", &row.display_name, NAME_CHARS_MAX)?,
         kind: word::<words::EntityKind, _>("kind", row.kind)?,
         tier: word::<words::Tier, _>("tier", row.tier)?,
@@ -41,8 +41,8 @@ pub(super) fn service_row(row: wire::ServiceDeclaration) -> Result<ServiceRow, I
 }
 
 pub(super) fn declared_edge(row: &words::Dependency) -> Result<DeclaredEdge, InvalidValue> {
-    let caller = EntityId::new("caller_id", &row.caller_id)?;
-    let callee = EntityId::new("callee_id", &row.callee_id)?;
+    let caller = entity_name("caller_id", &row.caller_id)?;
+    let callee = entity_name("callee_id", &row.callee_id)?;
     let ratio = |field: &str, value: Option<f64>| value.map(|value| Ratio::new(field, value)).transpose();
     let terms = DependencyTerms {
         mode: word::<words::DependencyMode, _>("mode", row.mode)?,
@@ -65,10 +65,13 @@ pub(super) fn bucket_draft(
 ) -> Result<(EntityId, BucketDraft), InvalidValue> {
     let service = match service {
         Some(service) if row.service_id.is_empty() => service.clone(),
-        _ => EntityId::new("service_id", &row.service_id)?,
+        _ => entity_name("service_id", &row.service_id)?,
     };
     // In lexical order, so that of several bad names always the same is told.
     let by_dependency: BTreeMap<&String, &u64> = row.inherited_by_dependency.iter().collect();
+    for name in by_dependency.keys() {
+        without_secrets("inherited_by_dependency", name)?;
+    }
     let latency = match (&row.latency, row.latency_explicit) {
         (Some(_), Some(_)) => {
             let reason = "latency is given twice; send either latency or latency_explicit";
@@ -96,7 +99,7 @@ pub(super) fn utilisation_draft(
 ) -> Result<(EntityId, UtilisationDraft), InvalidValue> {
     let service = match service {
         Some(service) if row.service_id.is_empty() => service.clone(),
-        _ => EntityId::new("service_id", &row.service_id)?,
+        _ => entity_name("service_id", &row.service_id)?,
     };
     let kind = word::<words::UtilisationKind, _>("kind", row.kind)?;
     let draft = UtilisationDraft {

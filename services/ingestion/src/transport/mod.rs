@@ -3,6 +3,8 @@
 mod cursor;
 mod decode;
 mod encode;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod status;
 
 use std::collections::BTreeSet;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use attain_redaction::redact;
 use attain_vocabulary::{EntityId, InvalidValue, UnixMillis};
 use sha2::{Digest as _, Sha256};
 
@@ -131,6 +132,7 @@ impl Draft {
     /// Checks and cleans. Names the field of whatever cannot be kept.
     pub(crate) fn new(written: Written<'_>) -> Result<Self, InvalidValue> {
         let id = DocumentId::new("id", written.id)?;
+        without_secrets("id", written.id)?;
         let service_ids = services(written.service_ids)?;
         check_length("text", written.text, TEXT_CHARS_MAX)?;
         check_length("title", written.title, TITLE_CHARS_MAX)?;
@@ -194,7 +196,19 @@ fn services(names: &[String]) -> Result<BTreeSet<EntityId>, InvalidValue> {
         let reason = format!("{} services; at most {SERVICES_MAX} are kept", names.len());
         return Err(InvalidValue::new("service_ids", "too_many", reason));
     }
-    names.iter().enumerate().map(|(index, name)| EntityId::new(&format!("service_ids/{index}"), name)).collect()
+    let checked = |(index, name): (usize, &String)| {
+        let field = format!("service_ids/{index}");
+        without_secrets(&field, name).and_then(|()| EntityId::new(&field, name))
+    };
+    names.iter().enumerate().map(checked).collect()
+}
+
+/// A name is what documents are found by, so one that holds a secret is refused rather than changed.
+fn without_secrets(field: &str, name: &str) -> Result<(), InvalidValue> {
+    match redact(name).1 {
+        0 => Ok(()),
+        _ => Err(InvalidValue::new(field, "secret_in_name", "looks like a secret or personal data, which is not kept")),
+    }
 }
 
 fn check_length(field: &str, text: &str, chars_max: usize) -> Result<(), InvalidValue> {
@@ -244,6 +258,7 @@ mod tests {
         for (id, title, text, field, code) in [
             ("", "", "x", "id", "required"),
             ("a b", "", "x", "id", "malformed_name"),
+            ("runbooks/jane@mail.example", "", "x", "id", "secret_in_name"),
             ("a", "", " \n", "text", "required"),
             ("a", "", "<!-- only hidden -->", "text", "required"),
             ("a", "", long, "text", "too_long"),

@@ -1,6 +1,7 @@
 //! SLOs in force and the decisions that put them there.
 
 use attain_attainment::Ambition;
+use attain_redaction::redact;
 use attain_vocabulary::{EntityId, InvalidValue, Objective, SliKind, TimeWindow, UnixMillis};
 use serde::{Deserialize, Serialize};
 
@@ -140,7 +141,7 @@ pub(crate) fn ambition_from_word(word: &str) -> Option<Ambition> {
     Ambition::ALL.into_iter().find(|ambition| ambition_word(*ambition) == word)
 }
 
-/// Checks the reason of a decision.
+/// Checks the reason of a decision, and redacts it.
 pub(crate) fn checked_reason(action: Action, reason: &str) -> Result<String, InvalidValue> {
     let needed = matches!(action, Action::Modify | Action::Reject);
     let reason = reason.trim();
@@ -152,7 +153,7 @@ pub(crate) fn checked_reason(action: Action, reason: &str) -> Result<String, Inv
         let text = format!("{length} characters; at most {REASON_LEN_MAX} are kept");
         return Err(InvalidValue::new("reason", "too_long", text));
     }
-    Ok(reason.to_owned())
+    Ok(redact(reason).0.into_owned())
 }
 
 /// Checks the latency threshold of a target: needed for latency, refused for availability.
@@ -195,6 +196,10 @@ mod tests {
         let code = |result: Result<String, InvalidValue>| result.map_err(|invalid| invalid.code);
         assert_eq!(code(checked_reason(Action::Reject, "  ")), Err("required"));
         assert_eq!(code(checked_reason(Action::Accept, "")), Ok(String::new()));
+        assert_eq!(
+            code(checked_reason(Action::Reject, "says jane@mail.example")),
+            Ok("says [redacted:email]".to_owned())
+        );
         assert_eq!(code(checked_reason(Action::Accept, &"x".repeat(2001))), Err("too_long"));
         let code = |kind, threshold| checked_threshold(kind, threshold).map_err(|invalid| invalid.code);
         assert_eq!(code(SliKind::Latency, None), Err("required"));

@@ -5,7 +5,7 @@
 
 mod body;
 mod door;
-mod json;
+pub(super) mod json;
 mod reply;
 
 #[cfg(test)]

@@ -1,0 +1,69 @@
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message as _;
+
+use super::http::json::{metrics_from_json, traces_from_json};
+use super::increments::{increments, state_keys};
+use super::known::KnownNames;
+use super::names::Names;
+use super::points::{PointLimits, read_points};
+use super::reduce::{SpanLimits, reduce};
+use super::span::decode;
+use super::waiting::Waiting;
+use crate::domain::BucketLimits;
+use crate::storage::CounterStates;
+
+const TIME: BucketLimits = BucketLimits { now_ms: 1_793_000_000_000, future_skew_ms: 300_000, age_days_max: 40_000 };
+const SPANS: SpanLimits = SpanLimits { time: TIME, attributes_max: 64, value_bytes_max: 1_024 };
+const POINTS: PointLimits = PointLimits { time: TIME, attributes_max: 64, attribute_bytes_max: 1_024 };
+
+/// An OTLP export of spans in protobuf.
+pub fn traces(bytes: &[u8]) {
+    if let Ok(request) = ExportTraceServiceRequest::decode(bytes) {
+        reduced(&request);
+    }
+}
+
+/// An OTLP export of spans in JSON.
+pub fn traces_json(bytes: &[u8]) {
+    if let Ok(request) = traces_from_json(bytes) {
+        reduced(&request);
+    }
+}
+
+/// What was reduced is read back, every span of it.
+fn reduced(request: &ExportTraceServiceRequest) {
+    let reduced = reduce(request, SPANS, &KnownNames::default());
+    let read = decode(&reduced.payload, &mut Names::default()).expect("a row of the span log");
+    assert_eq!(read.spans.len(), reduced.kept_count);
+}
+
+/// An OTLP export of points in protobuf.
+pub fn metrics(bytes: &[u8]) {
+    if let Ok(request) = ExportMetricsServiceRequest::decode(bytes) {
+        counted(&request);
+    }
+}
+
+/// An OTLP export of points in JSON.
+pub fn metrics_json(bytes: &[u8]) {
+    if let Ok(request) = metrics_from_json(bytes) {
+        counted(&request);
+    }
+}
+
+fn counted(request: &ExportMetricsServiceRequest) {
+    let points = read_points(request, POINTS);
+    let day = TIME.now_ms / 86_400_000;
+    let _ = state_keys(&points.readings, day);
+    let _ = increments(&points.readings, &CounterStates::default(), day, 100);
+}
+
+/// A row of the span log, and what a settlement left of it.
+pub fn span_row(bytes: &[u8]) {
+    let length = decode(bytes, &mut Names::default()).map_or(0, |read| read.spans.len());
+    if let Some(mut waiting) = Waiting::read(bytes, length) {
+        (0..length).for_each(|index| waiting.remove(index));
+        assert_eq!(waiting.stored(), None);
+    }
+}

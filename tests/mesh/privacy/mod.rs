@@ -1,0 +1,321 @@
+//! Secrets and personal data end nowhere: a mesh with debug logs is sent every canary by every way in, and then every file
+//! that it wrote, every line that it logged and every answer that it gave is searched, in every spelling.
+
+mod canaries;
+mod ways_in;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+
+use crate::harness::{attain, client, eventually, folder, provided};
+use canaries::{Canary, Search, canaries};
+
+const WITHIN: Duration = Duration::from_secs(120);
+/// Requests at a time.
+const CONCURRENT: usize = 8;
+
+/// `attain up` with debug logs, whatever it prints kept in files.
+struct Watched {
+    child: Child,
+    gateway: String,
+    otlp_http: String,
+}
+
+impl Watched {
+    async fn start(dir: &Path, arguments: &[String]) -> Self {
+        let file = |name: &str| Stdio::from(std::fs::File::create(dir.join(name)).unwrap());
+        let mut command = attain();
+        command.args(["up", "--format", "json", "--listen", "127.0.0.1:0", "--otlp-listen", "127.0.0.1:0"]);
+        command.args(["--otlp-http-listen", "127.0.0.1:0", "--data-dir"]).arg(dir.join("data"));
+        let settings = [
+            "telemetry.log_filter=debug",
+            "ingestion.trace_idle_seconds=1",
+            "rag.embeddings=false",
+            "gateway.rates.reads_per_minute=1000000",
+            "gateway.rates.reads_burst=1000000",
+            "gateway.rates.writes_per_minute=1000000",
+            "gateway.rates.writes_burst=1000000",
+        ];
+        command.args(settings.iter().flat_map(|setting| ["--set", setting])).args(arguments);
+        let child = command.stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap();
+        let printed = eventually("the mesh", WITHIN, async || {
+            serde_json::from_str::<Value>(std::fs::read_to_string(dir.join("stdout")).unwrap().lines().next()?).ok()
+        })
+        .await;
+        let text = |key: &str| printed[key].as_str().unwrap().to_owned();
+        Self { child, gateway: text("gateway"), otlp_http: text("otlp_http") }
+    }
+
+    async fn stop(mut self) {
+        let id = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+        assert!(tokio::time::timeout(WITHIN, self.child.wait()).await.expect("drained").unwrap().success());
+    }
+}
+
+/// Sends requests several at a time; the answers, headers included.
+async fn send(requests: Vec<(String, reqwest::RequestBuilder)>) -> Vec<(String, Vec<u8>)> {
+    let mut answers = Vec::new();
+    let mut under_way = JoinSet::new();
+    for (what, request) in requests {
+        if under_way.len() >= CONCURRENT {
+            answers.push(under_way.join_next().await.unwrap().unwrap());
+        }
+        under_way.spawn(async move {
+            // What HTTP itself does not carry, such as some headers, is no way in.
+            let Ok(answer) = request.send().await else { return (what, Vec::new()) };
+            let head = format!("{} {:?}\n", answer.status(), answer.headers()).into_bytes();
+            let body = answer.bytes().await.unwrap_or_default();
+            (what, [head, body.to_vec()].concat())
+        });
+    }
+    answers.extend(under_way.join_all().await);
+    answers
+}
+
+/// The body with each of its texts replaced in turn, with a text in place of a number, with a name that nobody knows, and
+/// broken off.
+fn variations(body: &Value, text: &str) -> Vec<String> {
+    let mut places = Vec::new();
+    leaves(body, String::new(), &mut places);
+    let replaced = places.into_iter().map(|place| {
+        let mut body = body.clone();
+        *body.pointer_mut(&place).unwrap() = json!(text);
+        body.to_string()
+    });
+    let mut bodies: Vec<String> = replaced.collect();
+    let mut unknown = body.clone();
+    unknown[text] = json!(text);
+    bodies.push(unknown.to_string());
+    bodies.push(format!("{{\"services\": \"{text}"));
+    bodies.push(text.to_owned());
+    bodies
+}
+
+fn leaves(value: &Value, place: String, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, value)| leaves(value, format!("{place}/{name}"), found));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, value)| leaves(value, format!("{place}/{i}"), found));
+        }
+        _ => found.push(place),
+    }
+}
+
+async fn get_text(url: &str) -> String {
+    client().get(url).send().await.unwrap().text().await.unwrap()
+}
+
+/// Every route of the mesh that takes a body has an entry, so that a new one is not forgotten.
+async fn every_body_is_known(gateway: &str) {
+    let document: Value = serde_json::from_str(&get_text(&format!("{gateway}/api/v1/openapi.json")).await).unwrap();
+    let mut taking = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        if methods.as_object().unwrap().values().any(|method| method.get("requestBody").is_some()) {
+            taking.insert(path.clone());
+        }
+    }
+    let known: BTreeSet<String> = ways_in::bodies().into_iter().map(|(path, _, _)| path.to_owned()).collect();
+    assert!(!taking.is_empty());
+    assert_eq!(known, taking, "routes with a body and the entries in ways_in::bodies differ");
+}
+
+fn rest_requests(gateway: &str, canaries: &[Canary]) -> Vec<(String, reqwest::RequestBuilder)> {
+    let client = client();
+    let mut requests = Vec::new();
+    for canary in canaries {
+        let encoded: String = canary.text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        for (_, path, body) in ways_in::bodies() {
+            for body in variations(&body, &canary.text) {
+                let request =
+                    client.post(format!("{gateway}{path}")).header("content-type", "application/json").body(body);
+                requests.push((format!("POST {path} with {}", canary.what), request));
+            }
+        }
+        for address in ways_in::ADDRESSES {
+            let url = format!("{gateway}{}", address.replace('@', &encoded));
+            requests.push((format!("GET {address} with {}", canary.what), client.get(url)));
+        }
+        for header in ways_in::HEADERS {
+            let request = client.post(format!("{gateway}/api/v1/incidents")).header(*header, &canary.text).body("{}");
+            requests.push((format!("header {header} with {}", canary.what), request));
+        }
+    }
+    requests
+}
+
+fn otlp_requests(otlp_http: &str, canaries: &[Canary]) -> Vec<(String, reqwest::RequestBuilder)> {
+    let now_ns = jiff::Timestamp::now().as_nanosecond() as u64;
+    let client = client();
+    let post = |path: &str, body: String| {
+        client.post(format!("{otlp_http}{path}")).header("content-type", "application/json").body(body)
+    };
+    let mut requests = Vec::new();
+    for (number, canary) in canaries.iter().enumerate() {
+        let text = &canary.text;
+        let spans = ways_in::spans(text, number, now_ns).to_string();
+        requests.push((format!("spans with {}", canary.what), post("/v1/traces", spans)));
+        let points = ways_in::points(text, now_ns).to_string();
+        requests.push((format!("points with {}", canary.what), post("/v1/metrics", points)));
+        for path in ["/v1/traces", "/v1/metrics"] {
+            for body in
+                [text.clone(), json!({ text.clone(): text }).to_string(), json!({"resourceSpans": text}).to_string()]
+            {
+                requests.push((format!("{path} with {}", canary.what), post(path, body)));
+            }
+        }
+    }
+    let marker = ways_in::spans("canary-marker", 999_999, now_ns).to_string();
+    requests.push(("the marker".to_owned(), post("/v1/traces", marker)));
+    requests
+}
+
+/// What the mesh tells afterwards of what it keeps.
+async fn read_back(gateway: &str) -> Vec<(String, Vec<u8>)> {
+    let mut answers = Vec::new();
+    for path in [
+        "/api/v1/services?page_size=500",
+        "/api/v1/services/shop",
+        "/api/v1/services/shop/dependencies",
+        "/api/v1/services/shop/graph-analysis",
+        "/api/v1/services/shop/metrics",
+        "/api/v1/services/shop/utilisation",
+        "/api/v1/services/shop/slo-recommendations",
+        "/api/v1/services/shop/slos",
+        "/api/v1/services/shop/slo-history",
+        "/api/v1/incidents?page_size=500",
+        "/api/v1/knowledge/documents?page_size=500",
+        "/api/v1/knowledge/documents/runbooks/shop",
+        "/api/v1/knowledge/search?query=shop",
+        "/api/v1/audit?page_size=500",
+        "/api/v1/catalogue",
+        "/metrics",
+    ] {
+        answers.push((format!("GET {path}"), get_text(&format!("{gateway}{path}")).await.into_bytes()));
+    }
+    answers
+}
+
+/// Runs a mesh, sends every canary by every way in, and returns where any was found.
+async fn found_after_everything(dir: &Path, arguments: &[String]) -> Vec<String> {
+    let canaries = canaries();
+    let search = Arc::new(Search::new(&canaries));
+    let mesh = Watched::start(dir, arguments).await;
+    every_body_is_known(&mesh.gateway).await;
+    // Something to find, so that the canaries reach past the question whether there is such a service.
+    let known: Vec<_> = ways_in::bodies()
+        .into_iter()
+        .map(|(_, path, body)| {
+            let request = client().post(format!("{}{path}", mesh.gateway)).header("content-type", "application/json");
+            (path.to_owned(), request.body(body.to_string()))
+        })
+        .collect();
+    // One after the other: a window has to be there before it ends.
+    for request in known {
+        let (path, answer) = send(vec![request]).await.remove(0);
+        // The formats of other tools have tests of their own; here their canaries matter.
+        assert!(
+            answer.starts_with(b"200") || path.contains("/imports/"),
+            "{path}: {}",
+            String::from_utf8_lossy(&answer)
+        );
+    }
+    let mut answers = send(otlp_requests(&mesh.otlp_http, &canaries)).await;
+    answers.extend(send(rest_requests(&mesh.gateway, &canaries)).await);
+    eventually("spans settled", WITHIN, async || {
+        get_text(&format!("{}/api/v1/services?query=canary-marker", mesh.gateway))
+            .await
+            .contains("\"id\":\"canary-marker\"")
+            .then_some(Value::Null)
+    })
+    .await;
+    answers.extend(read_back(&mesh.gateway).await);
+    let mut found: Vec<String> = Vec::new();
+    for (what, answer) in &answers {
+        found.extend(search.found(answer).into_iter().map(|line| format!("answer to {what}: {line}")));
+    }
+    // While it runs the newest writes are in the write-ahead log; afterwards everything is in the file.
+    found.extend(search.found_below(dir));
+    mesh.stop().await;
+    found.extend(search.found_below(dir));
+    println!("{} canaries, {} answers", canaries.len(), answers.len());
+    found
+}
+
+fn nothing(found: Vec<String>) {
+    let kinds: BTreeSet<&str> = found.iter().map(|line| line.split(" in …").next().unwrap_or_default()).collect();
+    let some: Vec<&String> = found.iter().take(40).collect();
+    assert!(found.is_empty(), "{} places of {} kinds, among them {some:#?}", found.len(), kinds.len());
+}
+
+#[tokio::test]
+async fn no_canary_survives_anywhere() {
+    let dir = folder();
+    nothing(found_after_everything(dir.path(), &[]).await);
+}
+
+#[tokio::test]
+async fn no_canary_survives_in_postgresql() {
+    let Some(server) = provided("ATTAIN_TEST_POSTGRES_URL") else { return };
+    let (dir, database) = (folder(), crate::processes::fresh_database(&server).await);
+    let members = ["ingestion", "recommendation", "rag"].map(|member| format!("{member}.database_url={database}"));
+    let arguments: Vec<String> = members.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect();
+    let mut found = found_after_everything(dir.path(), &arguments).await;
+    let Ok(dump) = Command::new("pg_dump").args(["--inserts", &database]).output().await else {
+        assert!(std::env::var_os("ATTAIN_TEST_REQUIRE").is_none(), "pg_dump is required and not in the path");
+        println!("SKIPPED: pg_dump is not in the path");
+        return;
+    };
+    assert!(dump.status.success() && dump.stdout.len() > 1000, "{}", String::from_utf8_lossy(&dump.stderr));
+    let search = Search::new(&canaries());
+    found.extend(search.found(&dump.stdout).into_iter().map(|line| format!("dump: {line}")));
+    nothing(found);
+}
+
+/// Settings that cannot be right or reach nobody: what is told of them must not repeat their secrets.
+#[tokio::test]
+async fn settings_are_told_without_their_secrets() {
+    const SECRET: &str = "setting-canary-5150";
+    for setting in [
+        format!("ingestion.database_url=postgres://me:{SECRET}@127.0.0.1:1/x"),
+        format!("ingestion.database_url=postgres://127.0.0.1:1/x?user=me&password={SECRET}"),
+        format!("ingestion.database_url=mysql://me:{SECRET}@127.0.0.1:1/x"),
+        format!("recommendation.database_url=postgres://me:{SECRET}@127.0.0.1:1/x"),
+        format!("rag.database_url=postgres://me:{SECRET}@127.0.0.1:1/x"),
+        format!("rag.qdrant_url=nothing://me:{SECRET}@"),
+        format!("rag.qdrant_api_key=[{SECRET}]"),
+        format!("gateway.keys={SECRET}"),
+        format!("graph.ingestion_url=:// me:{SECRET}@x"),
+        format!("telemetry.otlp_endpoint=:// me:{SECRET}@x"),
+        format!("ingestion.prometheus.url=ftp://me:{SECRET}@x"),
+        format!("ingestion.limits=token {SECRET}"),
+        format!("rag.listen=password={SECRET}"),
+    ] {
+        let dir = folder();
+        let mut command = attain();
+        command.args([
+            "up",
+            "--listen",
+            "127.0.0.1:0",
+            "--otlp-listen",
+            "127.0.0.1:0",
+            "--otlp-http-listen",
+            "127.0.0.1:0",
+        ]);
+        command.arg("--data-dir").arg(dir.path()).args(["--set", "telemetry.log_filter=debug", "--set", &setting]);
+        let output = tokio::time::timeout(WITHIN, command.output()).await.expect("ends").unwrap();
+        assert!(!output.status.success(), "{setting} was taken");
+        let told = [output.stdout, output.stderr].concat();
+        let told = String::from_utf8_lossy(&told);
+        assert!(!told.is_empty() && !told.contains(SECRET), "{setting}: {told}");
+    }
+}

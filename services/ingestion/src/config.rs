@@ -444,7 +444,7 @@ mod tests {
         ] {
             let error = read(&overrides).expect_err(named).to_string();
             assert!(error.contains(named), "{overrides:?}: {error}");
-            assert!(!error.contains("secret"), "{error}");
+            assert!(!error.contains("me:secret"), "{error}");
         }
     }
 

@@ -10,13 +10,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use attain_ingestion::{Config, Listeners};
-use attain_proto::convert::timestamp;
 use attain_proto::ingestion::v1 as words;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
 use attain_proto::vocabulary::v1::{Dependency, SliBucket};
 use attain_runtime::Shutdown;
 use attain_runtime::clock::Clock;
-use attain_vocabulary::BUCKET_MS;
 use prost::Message;
 use reqwest::Response;
 use tempfile::TempDir;
@@ -88,18 +86,22 @@ impl Served {
 
     /// Buckets of a service; none while it is not known.
     async fn buckets(&self, service: &str) -> Vec<SliBucket> {
-        let now_ms = self.clock.now_ms();
-        let request = words::ListSliBucketsRequest {
-            service_id: service.into(),
-            start_time: Some(timestamp(now_ms - 10 * BUCKET_MS)),
-            end_time: Some(timestamp(now_ms + 10 * BUCKET_MS)),
-            ..Default::default()
-        };
+        let request = words::ListSliBucketsRequest { service_id: service.into(), ..Default::default() };
         match self.ingestion.clone().list_sli_buckets(request).await {
             Ok(answer) => answer.into_inner().buckets,
             Err(status) if status.code() == Code::NotFound => Vec::new(),
             Err(status) => panic!("{status:?}"),
         }
+    }
+
+    /// Lets time pass until the traces of a service came to rest; its bucket.
+    async fn settled(&self, service: &str) -> SliBucket {
+        eventually(service, async || {
+            // A row of the span log is read some time after it was written, and rests from then on.
+            self.clock.set(self.clock.now_ms() + 10_000);
+            self.buckets(service).await.pop()
+        })
+        .await
     }
 
     async fn edges(&self) -> Vec<Dependency> {

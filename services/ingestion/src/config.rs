@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use attain_runtime::Error;
 use attain_runtime::admission::Limits;
+use attain_vocabulary::DAY_MS;
 use serde::Deserialize;
 
 use crate::catalogue::CatalogueConfig;
 use crate::domain::BucketLimits;
 use crate::imports::{ServiceNames, Signatures};
 use crate::storage::Capacity;
+
+const HOUR_MS: i64 = DAY_MS / 24;
 
 /// Settings of the section `[ingestion]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -48,6 +51,13 @@ pub struct Config {
     pub future_skew_seconds: u32,
     /// How old an SLI bucket may be on arrival, in days.
     pub bucket_age_days_max: u32,
+    /// How long SLI history is kept, in days; on PostgreSQL up to four weeks longer, since whole partitions go. A bucket
+    /// that is older on arrival is refused.
+    pub history_days: u32,
+    /// How long after its end a day is packed into a block, in hours.
+    pub pack_after_hours: u32,
+    /// How often closed days are packed and what is too old is deleted, in seconds.
+    pub upkeep_interval_seconds: u64,
     /// How often the change log is read for what other processes wrote, in milliseconds.
     pub change_poll_ms: u64,
     /// How long no span of a trace may arrive before it is settled, in seconds; three times as long where a parent is
@@ -178,6 +188,9 @@ impl Default for Config {
             dependencies_per_tenant_max: 300_000,
             future_skew_seconds: 300,
             bucket_age_days_max: 400,
+            history_days: 400,
+            pack_after_hours: 6,
+            upkeep_interval_seconds: 300,
             change_poll_ms: 1_000,
             trace_idle_seconds: 10,
             trace_max_seconds: 60,
@@ -217,6 +230,8 @@ impl Config {
             ("entities_per_tenant_max", self.entities_per_tenant_max),
             ("dependencies_per_tenant_max", self.dependencies_per_tenant_max),
             ("bucket_age_days_max", self.bucket_age_days_max as usize),
+            ("history_days", self.history_days as usize),
+            ("upkeep_interval_seconds", usize::try_from(self.upkeep_interval_seconds).unwrap_or(usize::MAX)),
             ("trace_idle_seconds", self.trace_idle_seconds as usize),
             ("trace_spans_max", self.trace_spans_max),
             ("spans_in_memory_max", self.spans_in_memory_max),
@@ -254,11 +269,22 @@ impl Config {
     }
 
     pub(crate) fn bucket_limits(&self, now_ms: i64) -> BucketLimits {
-        BucketLimits { now_ms, future_skew_ms: self.future_skew_ms(), age_days_max: self.bucket_age_days_max }
+        let age_days_max = self.bucket_age_days_max.min(self.history_days);
+        BucketLimits { now_ms, future_skew_ms: self.future_skew_ms(), age_days_max }
     }
 
     pub(crate) fn future_skew_ms(&self) -> i64 {
         i64::from(self.future_skew_seconds) * 1000
+    }
+
+    /// Days that end before this are over.
+    pub(crate) fn closed_before_ms(&self, now_ms: i64) -> i64 {
+        now_ms.saturating_sub(i64::from(self.pack_after_hours) * HOUR_MS)
+    }
+
+    /// History before this is not kept.
+    pub(crate) fn keep_from_ms(&self, now_ms: i64) -> i64 {
+        now_ms.saturating_sub(i64::from(self.history_days) * DAY_MS)
     }
 
     pub(crate) fn drain(&self) -> Duration {
@@ -319,6 +345,7 @@ mod tests {
         for (overrides, named) in [
             (vec!["ingestion.database_url=mysql://x"], "ingestion.database_url"),
             (vec!["ingestion.buckets_per_request_max=0"], "ingestion.buckets_per_request_max"),
+            (vec!["ingestion.history_days=0"], "ingestion.history_days"),
             (vec!["ingestion.change_poll_ms=1"], "ingestion.change_poll_ms"),
             (vec!["ingestion.trace_idle_seconds=61"], "ingestion.trace_max_seconds"),
             (vec!["ingestion.otlp_message_bytes_max=100"], "ingestion.otlp_message_bytes_max"),

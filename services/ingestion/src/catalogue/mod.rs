@@ -15,6 +15,7 @@
 
 mod client;
 mod follow;
+mod kinds;
 mod pages;
 mod problems;
 mod reference;

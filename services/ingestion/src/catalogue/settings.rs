@@ -138,19 +138,8 @@ impl CatalogueConfig {
     /// Checks what the types do not.
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let refuse = |key: &str, reason: &str| Err(Error::Config(format!("ingestion.catalogue.{key}: {reason}")));
-        // No message repeats the address: it may hold what it must not.
-        match reqwest::Url::parse(&self.url) {
-            Ok(url) if !matches!(url.scheme(), "http" | "https") || !url.has_host() => {
-                return refuse("url", "is an http or https address");
-            }
-            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-                return refuse("url", "holds no credentials; use token_file");
-            }
-            Ok(url) if url.query().is_some() || url.fragment().is_some() => {
-                return refuse("url", "is a base address, without ? and #");
-            }
-            Ok(_) => {}
-            Err(error) => return refuse("url", &error.to_string()),
+        if let Err(reason) = check_address(&self.url) {
+            return refuse("url", &reason);
         }
         if self.token.is_some() && self.token_file.is_some() {
             return refuse("token_file", "is not given beside token");
@@ -178,5 +167,21 @@ impl CatalogueConfig {
             return refuse("gone_share_max", "is 0 to 1");
         }
         Ok(())
+    }
+}
+
+/// No message repeats the address: it may hold what it must not.
+fn check_address(url: &str) -> Result<(), String> {
+    let refuse = |reason: &str| Err(reason.to_owned());
+    match reqwest::Url::parse(url) {
+        Ok(url) if !matches!(url.scheme(), "http" | "https") || !url.has_host() => {
+            refuse("is an http or https address")
+        }
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            refuse("holds no credentials; use token_file")
+        }
+        Ok(url) if url.query().is_some() || url.fragment().is_some() => refuse("is a base address, without ? and #"),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
 }

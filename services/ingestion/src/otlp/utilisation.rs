@@ -90,7 +90,7 @@ pub(super) fn read_utilisation(
         let Some(service) = service(of_resource.resource.as_ref()) else { continue };
         let gauges = GAUGES.iter().flat_map(|(name, kind, how, worth)| {
             let points = measured(metrics(), name);
-            combined(*how, &points).into_iter().map(|(time_ns, value)| (*kind, time_ns, value * worth))
+            combined(*how, &points).into_iter().map(move |(time_ns, value)| (*kind, time_ns, value * worth))
         });
         let pools = POOLS.iter().flat_map(|(used, max)| {
             let (used, max) = (measured(metrics(), used), measured(metrics(), max));

@@ -121,7 +121,7 @@ async fn buckets_of_several_sources_are_kept_apart_and_read_as_one(store: &Store
     assert_eq!((summary.bucket_count, summary.sources.len()), (31, 2));
     let mut write = store.begin_write(&acme).await.expect("begun");
     let starts = [attain_vocabulary::BUCKET_MS];
-    let (_, traces) = write.stored_buckets(&id("checkout"), Source::Traces, &starts).await.expect("read").remove(0);
+    let (_, traces) = write.stored_rows(&id("checkout"), Source::Traces, &starts).await.expect("read").remove(0);
     assert_eq!((traces.counts.valid(), traces.counts.inherited_bad()), (20, Some(4)));
     assert_eq!(traces.latency.map(|latency| latency.count()), Some(20));
 }

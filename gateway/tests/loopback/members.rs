@@ -223,8 +223,21 @@ impl IngestionService for Ingestion {
         Err(Status::unimplemented("not kept here"))
     }
 
-    async fn import_document(&self, _: Request<ImportDocumentRequest>) -> Answer<ImportDocumentResponse> {
-        Err(Status::unimplemented("not kept here"))
+    /// Notes every header, and refuses one event for each byte that is no letter.
+    async fn import_document(&self, request: Request<ImportDocumentRequest>) -> Answer<ImportDocumentResponse> {
+        let headers = request.metadata().clone().into_headers();
+        let text = |value: &http::HeaderValue| value.to_str().expect("text").to_owned();
+        *self.0.metadata.lock().unwrap() =
+            headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+        let document = request.into_inner().document.unwrap_or_default();
+        let (kept, refused): (Vec<_>, Vec<_>) =
+            document.data.iter().enumerate().partition(|(_, byte)| byte.is_ascii_alphabetic());
+        let reject = |(at, _): (usize, &u8)| Rejection { pointer: format!("/{at}"), ..Rejection::default() };
+        Ok(Response::new(ImportDocumentResponse {
+            accepted_incident_count: kept.len() as u32,
+            rejected: refused.into_iter().map(reject).collect(),
+            ..ImportDocumentResponse::default()
+        }))
     }
 
     async fn decide_incident_exclusion(

@@ -89,6 +89,31 @@ async fn keys_open_one_tenant_and_allow_what_their_role_does() {
 }
 
 #[tokio::test]
+async fn a_document_travels_as_it_came_with_no_header_but_its_signature() {
+    let mesh = mesh().await;
+    let import = |body: &[u8]| {
+        ask("POST", "/api/v1/imports/pagerduty")
+            .header("content-type", "application/octet-stream")
+            .header("x-pagerduty-signature", "v1=ab")
+            .header("webhook-id", "msg_1")
+            .header("cookie", "secret")
+            .header("x-forwarded-for", "198.51.100.7")
+            .bytes(body)
+            .send(mesh.address)
+    };
+    let answer = import(b"a\xff{b").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let json = answer.json();
+    assert_eq!((&json["accepted_incident_count"], &json["rejected"][1]["pointer"]), (&json!(2), &json!("/2")));
+    let seen = mesh.memory.metadata.lock().unwrap().clone();
+    assert_eq!((seen["x-pagerduty-signature"].as_str(), seen["webhook-id"].as_str()), ("v1=ab", "msg_1"));
+    assert!(!seen.contains_key("cookie") && !seen.contains_key("x-forwarded-for"), "{seen:?}");
+    let refused = import(b"{}").await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(refused.problem()["code"], "nothing_accepted");
+}
+
+#[tokio::test]
 async fn answers_come_within_the_deadline() {
     let mesh = mesh_with(|config| config.deadline_ms = 200).await;
     let late = get("/api/v1/slo-recommendations/r/replay").send(mesh.address).await;

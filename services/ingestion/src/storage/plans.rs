@@ -4,8 +4,11 @@ use attain_runtime::database::Dialect;
 use attain_vocabulary::DAY_MS;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::testing::{bucket, id, on_both_databases, tenant};
-use super::{PackCursor, Store, blocks, buckets, changes, entities, history, packing, partitions, retention};
+use super::testing::{bucket, edge, id, on_both_databases, tenant};
+use super::{
+    DeclaredEdge, PackCursor, Store, blocks, buckets, changes, entities, history, packing, partitions, retention,
+};
+use crate::domain::DependencyTerms;
 
 on_both_databases!(hot_queries_use_their_indexes);
 
@@ -68,6 +71,12 @@ async fn hot_queries_use_their_indexes(store: &Store) {
         let buckets = (0..70 * 288).step_by(5).map(|n| (id(service), bucket(n, 5, 1, None)));
         store.replace_buckets(&acme, buckets.collect()).await.expect("kept");
     }
+    let listed = |i: u32| DeclaredEdge {
+        key: edge(&format!("service-{}", i % 60), &format!("service-{}", i % 59 + 60)),
+        said: DependencyTerms::default(),
+        listed: true,
+    };
+    store.declare(&acme, Vec::new(), (0..1_500).map(listed).collect()).await.expect("declared");
     let mut cursor = Some(PackCursor::default());
     while let Some(from) = cursor {
         cursor = store.pack(from, 60 * DAY_MS).await.expect("packed").next;

@@ -8,7 +8,7 @@ mod kill;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use attain_ingestion::{CatalogueConfig, Config};
+use attain_ingestion::{CatalogueConfig, Config, Listeners};
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
 use attain_proto::status::v1::GetStatusRequest;
@@ -52,11 +52,11 @@ impl Served {
 
     pub(crate) async fn start_on(database_url: &str, folder: TempDir, catalogue: CatalogueConfig) -> Self {
         let config = Config { database_url: database_url.to_owned(), catalogue: Some(catalogue), ..Config::default() };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let otlp_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let free = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listeners = Listeners { mesh: free().await, otlp: free().await, otlp_http: free().await };
+        let address = format!("http://{}", listeners.mesh.local_addr().unwrap());
         let shutdown = Shutdown::new();
-        let serving = attain_ingestion::serve(config, listener, otlp_listener, Clock::held(NOW_MS), shutdown.clone());
+        let serving = attain_ingestion::serve(config, listeners, Clock::held(NOW_MS), shutdown.clone());
         let ended = tokio::spawn(serving);
         let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
         let client = IngestionServiceClient::new(channel.clone());

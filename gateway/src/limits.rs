@@ -1,14 +1,13 @@
 //! How often each caller may ask (token buckets) and how many requests may be in flight; both refuse at once.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 
+use attain_runtime::gate::{Gate, Place};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Config;
 use crate::problem::{Problem, whole_seconds};
@@ -18,6 +17,8 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 /// Shared by callers beyond the number that is tracked.
 const THE_REST: &str = "*";
 const WINDOW_SECONDS: u64 = 60;
+/// Fewest requests in flight that the bound gives way to under overload.
+const IN_FLIGHT_MIN: usize = 12;
 
 type Buckets = RateLimiter<String, DashMapStateStore<String>, DefaultClock, StateInformationMiddleware>;
 
@@ -26,7 +27,7 @@ type Buckets = RateLimiter<String, DashMapStateStore<String>, DefaultClock, Stat
 pub(crate) struct Limits {
     reads: Rate,
     writes: Rate,
-    in_flight: Arc<Semaphore>,
+    in_flight: Gate,
 }
 
 #[derive(Debug)]
@@ -54,13 +55,13 @@ impl Limits {
         Self {
             reads: Rate::new("reads", rates.reads_per_minute, rates.reads_burst, rates.callers_max),
             writes: Rate::new("writes", rates.writes_per_minute, rates.writes_burst, rates.callers_max),
-            in_flight: Arc::new(Semaphore::new(config.requests_in_flight_max)),
+            in_flight: Gate::new(IN_FLIGHT_MIN, config.requests_in_flight_max),
         }
     }
 
     /// A place in flight, held until it is dropped.
-    pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| Problem::overloaded())
+    pub(crate) fn enter(&self) -> Result<Place, Problem> {
+        self.in_flight.try_enter().ok_or_else(Problem::overloaded)
     }
 
     /// Counts one request of `caller`.

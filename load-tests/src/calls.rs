@@ -20,9 +20,10 @@ const EXPORT_PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/
 const TRACES_PER_EXPORT: u64 = 50;
 const CONNECTIONS: usize = 8;
 const BUCKET_SECONDS: u64 = 300;
-/// A week of one service, which a read pages through.
-const BUCKETS_READ: u64 = 2_000;
+/// A day of one service: the default page of a read.
+const BUCKETS_READ: u64 = 288;
 const BUCKETS_WRITTEN: u64 = 250;
+const WRITES: u64 = 256;
 /// Marks the places of the trace id in an encoded export.
 const SEED: u64 = 0x5eed_0f7e_57ab_1e55;
 
@@ -66,7 +67,8 @@ pub(crate) struct Caller {
     export: Vec<u8>,
     /// Where the upper half of the trace id stands in the export.
     places: Vec<usize>,
-    newest_bucket: u64,
+    /// Writes, made beforehand: making one takes longer than refusing it.
+    writes: Vec<Bytes>,
     next: AtomicU64,
 }
 
@@ -82,20 +84,23 @@ impl Caller {
         for _ in 0..CONNECTIONS {
             otlp.push(Channel::from_shared(mesh.ingestion.otlp_address.clone())?.connect().await?);
         }
+        let newest_bucket = now.as_secs() / BUCKET_SECONDS - 1;
+        let write = |number: u64| {
+            let service = format!("write-{}", number % 8);
+            Bytes::from(buckets(newest_bucket, &service, number / 8 * BUCKETS_WRITTEN, BUCKETS_WRITTEN).to_string())
+        };
         let caller = Self {
             gateway_url: mesh.gateway_url.clone(),
             rest: rest_client(),
             otlp,
             export,
             places,
-            newest_bucket: now.as_secs() / BUCKET_SECONDS - 1,
+            writes: (0..WRITES).map(write).collect(),
             next: AtomicU64::new(1),
         };
-        for first in (0..BUCKETS_READ).step_by(500) {
-            let body = caller.buckets("read-me", first, 500).to_string();
-            let (status, answer) = post(&caller.rest, &caller.url("metrics"), body).await?;
-            ensure!(status == 200, "{status}: {answer}");
-        }
+        let body = buckets(newest_bucket, "read-me", 0, BUCKETS_READ).to_string();
+        let (status, answer) = post(&caller.rest, &caller.url("metrics"), body).await?;
+        ensure!(status == 200, "{status}: {answer}");
         Ok(caller)
     }
 
@@ -109,8 +114,7 @@ impl Caller {
                 answer_of(self.rest.get(self.url(&path))).await
             }
             Class::RestWrites => {
-                let service = format!("write-{}", number % 40);
-                let body = self.buckets(&service, number / 40 * BUCKETS_WRITTEN % 20_000, BUCKETS_WRITTEN).to_string();
+                let body = self.writes[(number % WRITES) as usize].clone();
                 let request = self.rest.post(self.url("metrics")).header("content-type", "application/json");
                 answer_of(request.body(body)).await
             }
@@ -119,14 +123,6 @@ impl Caller {
 
     fn url(&self, path: &str) -> String {
         format!("{}/api/v1/{path}", self.gateway_url)
-    }
-
-    fn buckets(&self, service: &str, first: u64, count: u64) -> Value {
-        let buckets = (first..first + count).map(|before| {
-            let start = rfc3339((self.newest_bucket - before) * BUCKET_SECONDS);
-            json!({"service_id": service, "start_time": start, "valid_count": 1000 + before % 90, "bad_count": before % 7})
-        });
-        json!({"buckets": buckets.collect::<Vec<_>>()})
     }
 
     /// The same spans with trace ids of their own.
@@ -175,6 +171,14 @@ async fn answer_of(request: reqwest::RequestBuilder) -> Answer {
 /// Every place at which `what` begins.
 fn places(bytes: &[u8], what: &[u8]) -> Vec<usize> {
     bytes.windows(what.len()).enumerate().filter(|(_, window)| *window == what).map(|(place, _)| place).collect()
+}
+
+fn buckets(newest_bucket: u64, service: &str, first: u64, count: u64) -> Value {
+    let buckets = (first..first + count).map(|before| {
+        let start = rfc3339((newest_bucket - before) * BUCKET_SECONDS);
+        json!({"service_id": service, "start_time": start, "valid_count": 1000 + before % 90, "bad_count": before % 7})
+    });
+    json!({"buckets": buckets.collect::<Vec<_>>()})
 }
 
 fn rfc3339(seconds: u64) -> String {

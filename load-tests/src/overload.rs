@@ -35,6 +35,13 @@ pub(crate) struct Options {
     /// The built command; the one beside this command when left out.
     #[arg(long, value_name = "FILE")]
     attain: Option<PathBuf>,
+    /// Cores that the members may use, as `taskset` writes them; start this command on the others, so that the load does not
+    /// take what the members need.
+    #[arg(long, value_name = "LIST")]
+    member_cores: Option<String>,
+    /// A setting of gateway, graph or ingestion, `section.key=value`; may be repeated.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    settings: Vec<String>,
     /// Load over capacity, 2 to 100.
     #[arg(long, default_value_t = 10.0)]
     times: f64,
@@ -62,14 +69,17 @@ struct Borne {
 /// Loads one class after the other.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
     ensure!((2.0..=100.0).contains(&options.times), "--times is 2 to 100");
-    let attain = Attain::find(options.attain.as_deref())?;
+    let attain = Attain::find(options.attain.as_deref())?.on_cores(options.member_cores.as_deref());
     // The allowance of one caller is not what is loaded here.
     let rates = ["reads_per_minute", "reads_burst", "writes_per_minute", "writes_burst"];
-    let settings: Vec<String> = rates.iter().map(|rate| format!("gateway.rates.{rate}=100000000")).collect();
+    let mut settings: Vec<String> = rates.iter().map(|rate| format!("gateway.rates.{rate}=100000000")).collect();
+    settings.extend(options.settings.iter().cloned());
+    let of_ingestion = settings.iter().filter(|setting| setting.starts_with("ingestion.")).cloned().collect();
+    let started = IngestionOptions { settings: of_ingestion, ..IngestionOptions::default() };
     let progress = ProgressBar::new(Class::ALL.len() as u64).with_message("classes");
     let mut classes = Vec::new();
     for class in Class::ALL {
-        let mesh = Mesh::start(&attain, &IngestionOptions::default(), &settings).await?;
+        let mesh = Mesh::start(&attain, &started, &settings).await?;
         let caller = Arc::new(Caller::prepare(&mesh).await?);
         let mut borne = Borne { capacity_per_second: capacity(&caller, class, options).await?, ..Borne::default() };
         overload(&caller, class, options, &mut borne).await?;

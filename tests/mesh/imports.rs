@@ -73,7 +73,7 @@ async fn webhooks_in_any_order_and_twice_make_one_incident() {
 #[tokio::test]
 async fn other_pagers_and_csv_are_read_too() {
     let dir = folder();
-    let up = Up::start(dir.path(), &["--set", "ingestion.incidents.services.\"Till\"=checkout-service"]).await;
+    let up = Up::start(dir.path(), &["--set", "ingestion.incidents.services.till=checkout-service"]).await;
     checkout(&up).await;
     let alert = json!({
         "action": "Create",

@@ -16,7 +16,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The built `attain` command.
 #[derive(Debug, Clone)]
-pub struct Attain(PathBuf);
+pub struct Attain {
+    path: PathBuf,
+    cores: Option<String>,
+}
 
 impl Attain {
     /// The command at `path`, or where none is given the one beside this process's own.
@@ -33,7 +36,13 @@ impl Attain {
             "{} is not built; build the workspace, or name another with --attain",
             found.display()
         );
-        Ok(Self(found))
+        Ok(Self { path: found, cores: None })
+    }
+
+    /// Lets what it starts run on these cores alone, as `taskset` writes them, for example `0` or `0-3`.
+    #[must_use]
+    pub fn on_cores(self, cores: Option<&str>) -> Self {
+        Self { cores: cores.map(str::to_owned), ..self }
     }
 
     /// Starts it. Settings of the machine do not reach it.
@@ -41,7 +50,14 @@ impl Attain {
     /// # Errors
     /// Where it cannot be started.
     pub fn start(&self, arguments: &[String]) -> anyhow::Result<Process> {
-        let mut command = Command::new(&self.0);
+        let mut command = match &self.cores {
+            None => Command::new(&self.path),
+            Some(cores) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", cores]).arg(&self.path);
+                command
+            }
+        };
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ATTAIN_")) {
             command.env_remove(name);
         }
@@ -52,7 +68,7 @@ impl Attain {
             .stdout(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("cannot start {}", self.0.display()))?;
+            .with_context(|| format!("cannot start {}", self.path.display()))?;
         let id = child.id().context("the process ended at once")?;
         Ok(Process { child, id })
     }

@@ -1,4 +1,4 @@
-use attain_vocabulary::{EntityId, InvalidValue};
+use attain_vocabulary::{EntityId, InvalidValue, UnixMillis};
 use thiserror::Error as ThisError;
 
 /// Why ingestion cannot do what it was asked.
@@ -39,6 +39,28 @@ pub enum Error {
     /// What the database holds cannot be understood.
     #[error("storage holds what this version cannot read: {0}")]
     Corrupt(String),
+    /// One block of history is damaged; every other series and day can be read.
+    #[error(
+        "the history of `{service}` on the day that starts at {day_ms} ms, as told by {source_name}, is damaged: {what}"
+    )]
+    DamagedBlock {
+        /// Whose history.
+        service: EntityId,
+        /// Who measured it.
+        source_name: String,
+        /// Start of the UTC day.
+        day_ms: UnixMillis,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A follower knows of more changes than there are: this is another database than it followed before.
+    #[error("there are changes up to {newest} only, and {after} was asked for: start again from 0")]
+    SequenceAhead {
+        /// What the follower knows of.
+        after: u64,
+        /// What there is.
+        newest: u64,
+    },
     /// The process cannot start or go on.
     #[error(transparent)]
     Runtime(#[from] attain_runtime::Error),

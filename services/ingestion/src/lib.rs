@@ -12,6 +12,8 @@
 //! change log. Where several sources tell of the same edge or bucket, [`domain::merge_statements`] and
 //! [`domain::merge_sources`] say which one stands, when it is read; every source's own words stay stored.
 //!
+//! **How data rests**: days that are over are packed into blocks and what is too old goes, in the background (`upkeep`).
+//!
 //! **Invariants**: an acknowledged write is durable, and a batch is kept whole but for the rows that were refused by name;
 //! writing what is stored already changes nothing, not even the change log; changes become visible in the order of their
 //! sequence numbers; the same topology version means the same topology; nothing that is read or queued is without a bound.
@@ -32,6 +34,7 @@ mod reading;
 mod serve;
 pub mod storage;
 mod transport;
+mod upkeep;
 
 pub use catalogue::CatalogueConfig;
 pub use config::{Config, IncidentsConfig, PrometheusConfig, WebhookConfig, WebhooksConfig};

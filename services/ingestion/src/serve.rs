@@ -11,7 +11,7 @@ use tonic::service::Routes;
 use crate::imports::Importer;
 use crate::storage::Store;
 use crate::transport::{SERVICE_NAME, Transport, classify};
-use crate::{Config, Error, catalogue, otlp, prometheus};
+use crate::{Config, Error, catalogue, otlp, prometheus, upkeep};
 
 /// How often it is looked whether storage still answers.
 const STORAGE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -40,6 +40,9 @@ pub async fn serve(config: Config, listeners: Listeners, clock: Clock, shutdown:
     let store = Store::open(&config.database_url, config.capacity()).await?;
     storage.met(store.dialect_name());
     let watch = tokio::spawn(watch_storage(store.clone(), storage));
+
+    store.close_days_before(config.closed_before_ms(clock.now_ms()));
+    let upkeep = tokio::spawn(upkeep::run(store.clone(), Arc::clone(&config), clock.clone(), shutdown.clone()));
 
     let following = prometheus::follow(&config, &store, &readiness, &clock, &shutdown)?;
     let (catalogue, following_catalogue) = catalogue::follow(&config, &store, &readiness, &clock, &shutdown)?;
@@ -72,6 +75,8 @@ pub async fn serve(config: Config, listeners: Listeners, clock: Clock, shutdown:
         following.abort();
     }
     watch.abort();
+    // Its transaction, if any, ends with it or not at all.
+    upkeep.abort();
     store.close().await;
     result
 }

@@ -5,10 +5,14 @@
 //! only a value that is a reference as a whole, such as `$DB_PASSWORD` or `<your-token>`, stays. Pure; knows nothing of who
 //! stores the text.
 
+mod fold;
+
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
+
+pub use fold::fold;
 
 struct Shape {
     pattern: Regex,

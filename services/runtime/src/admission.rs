@@ -1,4 +1,5 @@
-//! Bounds the calls in flight by class; what does not fit is refused at once, with the time after which to try again.
+//! Bounds the calls in flight by class; what does not fit is refused at once, with the time after which to try again. Under
+//! overload the bounds give way (`gate`).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,16 +8,20 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tower::{Layer, Service};
 
+use crate::gate::Gate;
+
 /// How long a call may wait for a place before it is refused.
 const WAIT_MAX: Duration = Duration::from_millis(20);
 /// When a refused caller should try again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Fewest calls of a class in flight that a bound gives way to: enough to keep the processors busy while storage waits.
+const PLACES_MIN: usize = 6;
 
 /// What a call costs and how much it matters under load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,9 +64,9 @@ pub struct AdmissionLayer {
 
 #[derive(Debug)]
 struct Gates {
-    reads: Arc<Semaphore>,
-    writes: Arc<Semaphore>,
-    ingests: Arc<Semaphore>,
+    reads: Gate,
+    writes: Gate,
+    ingests: Gate,
 }
 
 impl AdmissionLayer {
@@ -69,7 +74,7 @@ impl AdmissionLayer {
     /// and reflection are vital in every service.
     #[must_use]
     pub fn new(limits: Limits, classify: fn(&str) -> Class) -> Self {
-        let gate = |places: usize| Arc::new(Semaphore::new(places.max(1)));
+        let gate = |places: usize| Gate::new(PLACES_MIN, places);
         let gates =
             Gates { reads: gate(limits.reads_max), writes: gate(limits.writes_max), ingests: gate(limits.ingests_max) };
         Self { gates: Arc::new(gates), classify }
@@ -113,9 +118,9 @@ where
         Box::pin(async move {
             let _place = match gate {
                 None => None,
-                Some(gate) => match tokio::time::timeout(WAIT_MAX, gate.acquire_owned()).await {
-                    Ok(Ok(place)) => Some(place),
-                    Ok(Err(_)) | Err(_) => return Ok(overloaded().into_http()),
+                Some(gate) => match gate.enter(WAIT_MAX).await {
+                    Some(place) => Some(place),
+                    None => return Ok(overloaded().into_http()),
                 },
             };
             inner.call(request).await
@@ -124,13 +129,13 @@ where
 }
 
 impl AdmissionLayer {
-    fn gate(&self, path: &str) -> Option<Arc<Semaphore>> {
+    fn gate(&self, path: &str) -> Option<Gate> {
         let vital = ["/grpc.", "/attain.status."].iter().any(|prefix| path.starts_with(prefix));
         match if vital { Class::Vital } else { (self.classify)(path) } {
             Class::Vital => None,
-            Class::Read => Some(Arc::clone(&self.gates.reads)),
-            Class::Write => Some(Arc::clone(&self.gates.writes)),
-            Class::Ingest => Some(Arc::clone(&self.gates.ingests)),
+            Class::Read => Some(self.gates.reads.clone()),
+            Class::Write => Some(self.gates.writes.clone()),
+            Class::Ingest => Some(self.gates.ingests.clone()),
         }
     }
 }

@@ -6,7 +6,7 @@
 //! service says serving exactly while all required ones hold.
 //!
 //! Overload is answered at once: [`admission`] bounds the calls in flight by class and refuses the rest with
-//! RESOURCE_EXHAUSTED and a RetryInfo. Deadlines travel with the call ([`context`]).
+//! RESOURCE_EXHAUSTED and a RetryInfo; its bounds give way where those let in take too long ([`gate`]). Deadlines travel with the call ([`context`]).
 //!
 //! Deliberately unknown here: what any service does. This crate names no message of a service's own package.
 
@@ -17,6 +17,7 @@ pub mod config;
 pub mod context;
 pub mod database;
 mod error;
+pub mod gate;
 pub mod readiness;
 pub mod serve;
 pub mod telemetry;

@@ -54,7 +54,7 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Contents, InvalidV
         match checked {
             Ok(incident) => {
                 contents.incidents.push(Told {
-                    news: IncidentNews::Report(incident),
+                    news: IncidentNews::Report(Box::new(incident)),
                     named: Vec::new(),
                     index: line,
                     pointer,

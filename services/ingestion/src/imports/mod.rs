@@ -217,7 +217,7 @@ impl NamedService {
 pub fn read(format: Format, bytes: &[u8], reading: &Reading) -> Result<Contents, InvalidValue> {
     match format {
         Format::IncidentsCsv => incidents_csv::read(bytes, reading),
-        Format::Pagerduty => events(bytes, reading, |node| pagerduty::read(node)),
+        Format::Pagerduty => events(bytes, reading, pagerduty::read),
         Format::Opsgenie => events(bytes, reading, |node| opsgenie::read(node, &reading.service_fields)),
         Format::IncidentIo => events(bytes, reading, |node| incident_io::read(node, &reading.service_fields)),
         Format::JaegerDependencies => jaeger_dependencies::read(&json(bytes)?, reading),

@@ -114,7 +114,7 @@ impl<'a> Node<'a> {
 
 /// Whole numbers that some encoders write with a fraction or an exponent, as far as they are exact.
 fn whole(number: f64) -> Option<u64> {
-    (number >= 0.0 && number <= 9_007_199_254_740_992.0 && number.fract() == 0.0).then_some(number as u64)
+    ((0.0..=9_007_199_254_740_992.0).contains(&number) && number.fract() == 0.0).then_some(number as u64)
 }
 
 #[cfg(test)]

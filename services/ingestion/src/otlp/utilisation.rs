@@ -16,7 +16,8 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
 use super::conventions::text;
-use super::reduce::{Rejected, entity_name, within};
+use super::known::entity_name;
+use super::reduce::{Rejected, within};
 use crate::domain::BucketLimits;
 
 /// How the points of one metric and time become one sample.
@@ -90,7 +91,7 @@ pub(super) fn read_utilisation(
         let Some(service) = service(of_resource.resource.as_ref()) else { continue };
         let gauges = GAUGES.iter().flat_map(|(name, kind, how, worth)| {
             let points = measured(metrics(), name);
-            combined(*how, &points).into_iter().map(|(time_ns, value)| (*kind, time_ns, value * worth))
+            combined(*how, &points).into_iter().map(move |(time_ns, value)| (*kind, time_ns, value * worth))
         });
         let pools = POOLS.iter().flat_map(|(used, max)| {
             let (used, max) = (measured(metrics(), used), measured(metrics(), max));

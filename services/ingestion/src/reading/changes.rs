@@ -24,7 +24,10 @@ struct Follower {
 
 /// Follows the change log of all tenants from a sequence number on, until shutdown. What is committed while nobody reads
 /// is read from the log afterwards: a slow reader falls behind, and never skips the newest change of a service. `poll` is
-/// how often to look for what other processes committed.
+/// how often to look for what other processes committed. At most a page of changes waits in memory.
+///
+/// A follower that knows of more changes than there are followed another database: it is told so
+/// ([`Error::SequenceAhead`]) rather than left waiting.
 pub(crate) fn follow_changes(
     store: Store,
     after: u64,
@@ -59,6 +62,11 @@ impl Follower {
             if let Some(last) = self.read.back() {
                 self.after = last.sequence;
                 continue;
+            }
+            // Also while it follows: the database may be put back under a running process.
+            let newest = self.store.newest_sequence().await?;
+            if self.after > newest {
+                return Err(Error::SequenceAhead { after: self.after, newest });
             }
             tokio::select! {
                 () = self.shutdown.cancelled() => {}

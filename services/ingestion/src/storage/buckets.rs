@@ -1,9 +1,13 @@
+//! Buckets written: whole days of one series straight into blocks, everything else as rows.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use attain_vocabulary::{BucketCounts, EntityId, EntityKind, SliBucket, Source, TenantId, UnixMillis};
 use sqlx::any::AnyRow;
 
 use super::Store;
+use super::block::{Packed, SLOTS, day_start, pack};
+use super::blocks::{Day, SeriesDay, by_start, or_nothing};
 use super::changes::ChangeKind;
 use super::entities::WhenFull;
 use super::record::{
@@ -12,31 +16,39 @@ use super::record::{
 use super::rows::{column, count, insert_many, select_in, stored};
 use super::write::Write;
 use crate::Error;
-use crate::domain::{BucketMode, MergedBucket, ObservedBucket, add_buckets, merge_sources};
+use crate::domain::{BucketMode, ObservedBucket, add_buckets};
 
-/// Which buckets to read: those that start in `[start_ms, end_ms)`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BucketSpan {
-    /// Included.
-    pub start_ms: UnixMillis,
-    /// Excluded.
-    pub end_ms: UnixMillis,
-}
+pub(super) const STORED: &str = "SELECT start_ms, source, valid_count, bad_count, inherited_bad_count, shares, latency \
+     FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2 AND source = $3 AND start_ms IN";
+pub(super) const OF_A_DAY: &str = "SELECT start_ms, source, valid_count, bad_count, inherited_bad_count, shares, latency \
+     FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2 AND source = $3 AND start_ms >= $4 AND start_ms < $5";
+pub(super) const FORGET_DAY: &str = "DELETE FROM sli_buckets \
+     WHERE tenant_id = $1 AND service_id = $2 AND source = $3 AND start_ms >= $4 AND start_ms < $5";
+pub(super) const OLDEST: &str = "SELECT MIN(start_ms) AS oldest FROM sli_buckets \
+     WHERE tenant_id = $1 AND service_id = $2 AND start_ms >= $3 AND start_ms < $4";
 
-/// Consecutive buckets of one service, oldest first.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct SliPage {
-    /// Each as all its sources together tell it.
-    pub buckets: Vec<MergedBucket>,
-    /// Where to go on; `None` at the end.
-    pub next_start_ms: Option<UnixMillis>,
-}
-
-/// Fewest rows a read: a bucket has at most one row a source, so that a page holds at least one whole bucket.
-const ROWS_MIN: usize = 8;
+/// From how many buckets of a day that is over it is packed at once: about where rewriting the block costs less than
+/// writing rows and packing them later. A whole day always is.
+const BUCKETS_AT_ONCE_MIN: usize = 12;
+/// From how many buckets a batch is prepared away from the threads that answer calls.
+const BUCKETS_IN_PLACE_MAX: usize = 2_000;
 
 type Key = (EntityId, UnixMillis, Source);
 type Pending = BTreeMap<Key, (BucketMode, SliBucket)>;
+
+/// Much of one day of one series.
+struct MuchOfADay {
+    day: SeriesDay,
+    buckets: Vec<SliBucket>,
+    packed: Packed,
+}
+
+/// Buckets of a batch, each key once, parted by how they will be kept.
+#[derive(Default)]
+pub(super) struct PreparedBuckets {
+    days: Vec<MuchOfADay>,
+    rows: Pending,
+}
 
 impl Store {
     /// Adds or replaces buckets that a sender counted itself. A service that is not known yet is created. Of two buckets
@@ -45,8 +57,22 @@ impl Store {
     /// # Errors
     /// [`Error::TenantFull`], or where storage does not answer.
     pub async fn replace_buckets(&self, tenant: &TenantId, buckets: Vec<(EntityId, SliBucket)>) -> Result<(), Error> {
+        let mut services = BTreeSet::new();
+        for (service, _) in &buckets {
+            if services.last() != Some(service) && !services.contains(service) {
+                services.insert(service.clone());
+            }
+        }
+        let observed =
+            |(service, bucket)| ObservedBucket { service, source: Source::Declared, mode: BucketMode::Replace, bucket };
+        let closed_before_ms = self.closed_before_ms();
+        let prepared = if buckets.len() > BUCKETS_IN_PLACE_MAX {
+            let prepare = move || prepare_buckets(buckets.into_iter().map(observed), closed_before_ms);
+            tokio::task::spawn_blocking(prepare).await.map_err(|error| Error::Storage(sqlx::Error::Io(error.into())))?
+        } else {
+            prepare_buckets(buckets.into_iter().map(observed), closed_before_ms)
+        };
         let mut write = self.begin_write(tenant).await?;
-        let services: BTreeSet<EntityId> = buckets.iter().map(|(service, _)| service.clone()).collect();
         write
             .update_entities(&services, WhenFull::Refuse, |entity| {
                 // Only a service that nobody told of, or only the catalogue, which may forget it: a known one is known
@@ -56,103 +82,205 @@ impl Store {
                 }
             })
             .await?;
-        let observed = buckets.into_iter().map(|(service, bucket)| ObservedBucket {
-            service,
-            source: Source::Declared,
-            mode: BucketMode::Replace,
-            bucket,
-        });
-        write.apply_buckets(observed.collect()).await?;
+        write.apply_prepared(prepared).await?;
         write.commit().await?;
         Ok(())
     }
-
-    /// Buckets of one service, oldest first, at most `limit`.
-    ///
-    /// # Errors
-    /// Where storage does not answer.
-    pub async fn sli_page(
-        &self,
-        tenant: &TenantId,
-        service: &EntityId,
-        span: BucketSpan,
-        limit: usize,
-        with_latency: bool,
-    ) -> Result<SliPage, Error> {
-        let rows_max = limit.max(ROWS_MIN) + 1;
-        let sql = if with_latency {
-            "SELECT start_ms, source, valid_count, bad_count, inherited_bad_count, shares, latency FROM sli_buckets \
-             WHERE tenant_id = $1 AND service_id = $2 AND start_ms >= $3 AND start_ms < $4 \
-             ORDER BY start_ms, source LIMIT $5"
-        } else {
-            "SELECT start_ms, source, valid_count, bad_count, inherited_bad_count, shares FROM sli_buckets \
-             WHERE tenant_id = $1 AND service_id = $2 AND start_ms >= $3 AND start_ms < $4 \
-             ORDER BY start_ms, source LIMIT $5"
-        };
-        let rows = sqlx::query(sql)
-            .bind(tenant.as_str())
-            .bind(service.as_str())
-            .bind(span.start_ms)
-            .bind(span.end_ms)
-            .bind(stored(rows_max as u64))
-            .fetch_all(self.database.pool())
-            .await?;
-        let rows = rows.iter().map(|row| read_measurement(row, with_latency)).collect::<Result<Vec<_>, Error>>()?;
-        Ok(page(&rows, rows.len() == rows_max, limit))
-    }
 }
 
-/// Groups rows by bucket. When the read was cut off, so may be its last bucket: it is left for the next page.
-fn page(rows: &[(Source, SliBucket)], cut_off: bool, limit: usize) -> SliPage {
-    let mut groups: Vec<&[(Source, SliBucket)]> = rows.chunk_by(|a, b| a.1.start_ms == b.1.start_ms).collect();
-    let starts_at = |group: &[(Source, SliBucket)]| group.first().map(|(_, bucket)| bucket.start_ms);
-    let mut next_start_ms = None;
-    if cut_off {
-        next_start_ms = groups.pop().and_then(starts_at);
+/// Folds buckets of the same key, packs what is much of a day that is over, and leaves the rest as rows.
+pub(super) fn prepare_buckets(
+    buckets: impl Iterator<Item = ObservedBucket>,
+    closed_before_ms: UnixMillis,
+) -> PreparedBuckets {
+    let mut series: BTreeMap<(EntityId, Source), Vec<(BucketMode, SliBucket)>> = BTreeMap::new();
+    for observed in buckets {
+        series.entry((observed.service, observed.source)).or_default().push((observed.mode, observed.bucket));
     }
-    if groups.len() > limit {
-        next_start_ms = starts_at(groups[limit]);
-        groups.truncate(limit);
+    let mut prepared = PreparedBuckets::default();
+    for ((service, source), mut buckets) in series {
+        // Stable: the later one of a key stays the later one.
+        buckets.sort_by_key(|(_, bucket)| bucket.start_ms);
+        let mut rest = folded(buckets).into_iter().peekable();
+        while let Some((_, first)) = rest.peek() {
+            let day = SeriesDay::of(&service, first.start_ms, source);
+            let end_ms = day.end_ms();
+            let of_day: Vec<_> = std::iter::from_fn(|| rest.next_if(|(_, bucket)| bucket.start_ms < end_ms)).collect();
+            let much = of_day.len() == SLOTS || (end_ms <= closed_before_ms && of_day.len() >= BUCKETS_AT_ONCE_MIN);
+            if much && of_day.iter().all(|(mode, _)| *mode == BucketMode::Replace) {
+                let buckets: Vec<SliBucket> = of_day.into_iter().map(|(_, bucket)| bucket).collect();
+                let packed = pack(&buckets);
+                prepared.days.push(MuchOfADay { day, buckets, packed });
+            } else {
+                let keyed = of_day.into_iter().map(|row| ((service.clone(), row.1.start_ms, source), row));
+                prepared.rows.extend(keyed);
+            }
+        }
     }
-    SliPage { buckets: groups.into_iter().filter_map(|group| merge_sources(group.to_vec())).collect(), next_start_ms }
+    prepared
+}
+
+/// Buckets in order of time, those of one time made one.
+fn folded(buckets: Vec<(BucketMode, SliBucket)>) -> Vec<(BucketMode, SliBucket)> {
+    let mut folded: Vec<(BucketMode, SliBucket)> = Vec::with_capacity(buckets.len());
+    for (mode, bucket) in buckets {
+        match folded.last_mut().filter(|(_, last)| last.start_ms == bucket.start_ms) {
+            Some((_, last)) if mode == BucketMode::Add => *last = add_buckets(last, &bucket),
+            Some(last) => *last = (mode, bucket),
+            None => folded.push((mode, bucket)),
+        }
+    }
+    folded
 }
 
 impl Write {
     /// Writes buckets; those that are stored as they are already change nothing.
     pub(super) async fn apply_buckets(&mut self, buckets: Vec<ObservedBucket>) -> Result<(), Error> {
-        let mut pending = Pending::new();
-        for observed in buckets {
-            let key = (observed.service, observed.bucket.start_ms, observed.source);
-            let folded = match (pending.remove(&key), observed.mode) {
-                (Some((mode, earlier)), BucketMode::Add) => (mode, add_buckets(&earlier, &observed.bucket)),
-                (_, mode) => (mode, observed.bucket),
-            };
-            pending.insert(key, folded);
-        }
-        self.add_stored(&mut pending).await?;
-        let rows: Vec<(Key, SliBucket)> = pending.into_iter().map(|(key, (_, bucket))| (key, bucket)).collect();
-        self.write_buckets(&rows).await
+        let prepared = prepare_buckets(buckets.into_iter(), self.closed_before_ms());
+        self.apply_prepared(prepared).await
     }
 
-    /// Turns what is to be added into what is to stand.
-    async fn add_stored(&mut self, pending: &mut Pending) -> Result<(), Error> {
-        let mut series: BTreeMap<(EntityId, Source), Vec<UnixMillis>> = BTreeMap::new();
-        for ((service, start_ms, source), (mode, _)) in pending.iter() {
-            if *mode == BucketMode::Add {
-                series.entry((service.clone(), *source)).or_default().push(*start_ms);
+    async fn apply_prepared(&mut self, prepared: PreparedBuckets) -> Result<(), Error> {
+        let PreparedBuckets { days, mut rows } = prepared;
+        let starts: BTreeSet<UnixMillis> = rows
+            .keys()
+            .map(|(_, start_ms, _)| day_start(*start_ms))
+            .chain(days.iter().map(|of| of.day.day_ms))
+            .collect();
+        self.make_partitions(starts.into_iter()).await?;
+        self.put_days(days, &mut rows).await?;
+        self.settle_rows(&mut rows).await?;
+        let rows: Vec<(Key, SliBucket)> = rows.into_iter().map(|(key, (_, bucket))| (key, bucket)).collect();
+        self.write_rows(&rows).await
+    }
+
+    /// Writes days as blocks, with what is stored of them. A part of a day whose block is damaged goes to `rows`.
+    async fn put_days(&mut self, days: Vec<MuchOfADay>, rows: &mut Pending) -> Result<(), Error> {
+        let with_rows = self.services_with_rows(&days).await?;
+        let mut blocks = self.blocks(days.iter().map(|of| of.day.clone())).await?;
+        let mut put = Vec::with_capacity(days.len());
+        for MuchOfADay { day, buckets, packed } in days {
+            let block = blocks.remove(&day);
+            let damaged = matches!(block, Some(Err(_)));
+            if damaged && buckets.len() < SLOTS {
+                let key = |bucket: &SliBucket| (day.service.clone(), bucket.start_ms, day.source);
+                rows.extend(buckets.into_iter().map(|bucket| (key(&bucket), (BucketMode::Replace, bucket))));
+                continue;
+            }
+            let mut before = or_nothing(block);
+            if with_rows.contains(&day.service) {
+                before.append(&mut self.rows_of(&day).await?);
+            }
+            if before.is_empty() {
+                self.changed(ChangeKind::Sli, &day.service);
+                put.push((day, packed));
+                continue;
+            }
+            let mut after = before.clone();
+            after.append(&mut by_start(buckets));
+            if damaged || after != before {
+                self.forget_rows(&day).await?;
+                self.changed(ChangeKind::Sli, &day.service);
+                put.push((day, pack(&after.into_values().collect::<Vec<_>>())));
             }
         }
-        for ((service, source), starts) in series {
-            for (start_ms, stored) in self.stored_buckets(&service, source, &starts).await? {
-                if let Some((_, bucket)) = pending.get_mut(&(service.clone(), start_ms, source)) {
-                    *bucket = add_buckets(&stored, bucket);
-                }
+        self.put_blocks(&put).await
+    }
+
+    async fn services_with_rows(&mut self, days: &[MuchOfADay]) -> Result<BTreeSet<EntityId>, Error> {
+        let mut found = BTreeSet::new();
+        for of_service in days.chunk_by(|a, b| a.day.service == b.day.service) {
+            let service = &of_service[0].day.service;
+            let from_ms = of_service.iter().map(|of| of.day.day_ms).min().unwrap_or_default();
+            let to_ms = of_service.iter().map(|of| of.day.end_ms()).max().unwrap_or_default();
+            if self.oldest_row(service, from_ms, to_ms).await?.is_some() {
+                found.insert(service.clone());
             }
         }
+        Ok(found)
+    }
+
+    /// Start of the oldest row of a service that starts in `[from_ms, to_ms)`.
+    pub(super) async fn oldest_row(
+        &mut self,
+        service: &EntityId,
+        from_ms: UnixMillis,
+        to_ms: UnixMillis,
+    ) -> Result<Option<UnixMillis>, Error> {
+        let row = sqlx::query(OLDEST)
+            .bind(self.tenant.clone())
+            .bind(service.to_string())
+            .bind(from_ms)
+            .bind(to_ms)
+            .fetch_one(&mut *self.transaction)
+            .await?;
+        column(&row, "oldest")
+    }
+
+    async fn rows_of(&mut self, day: &SeriesDay) -> Result<Day, Error> {
+        let rows = sqlx::query(OF_A_DAY)
+            .bind(self.tenant.clone())
+            .bind(day.service.to_string())
+            .bind(source_number(day.source))
+            .bind(day.day_ms)
+            .bind(day.end_ms())
+            .fetch_all(&mut *self.transaction)
+            .await?;
+        rows.iter().map(|row| read_measurement(row, true).map(|(_, bucket)| (bucket.start_ms, bucket))).collect()
+    }
+
+    pub(super) async fn forget_rows(&mut self, day: &SeriesDay) -> Result<(), Error> {
+        sqlx::query(FORGET_DAY)
+            .bind(self.tenant.clone())
+            .bind(day.service.to_string())
+            .bind(source_number(day.source))
+            .bind(day.day_ms)
+            .bind(day.end_ms())
+            .execute(&mut *self.transaction)
+            .await?;
         Ok(())
     }
 
-    pub(super) async fn stored_buckets(
+    /// Turns what is to be added into what is to stand, and drops what a block holds already.
+    async fn settle_rows(&mut self, pending: &mut Pending) -> Result<(), Error> {
+        let late: BTreeSet<SeriesDay> = pending
+            .keys()
+            .filter(|(_, start_ms, _)| *start_ms < self.packed_until_ms)
+            .map(|(service, start_ms, source)| SeriesDay::of(service, *start_ms, *source))
+            .collect();
+        let blocks = self.blocks(late).await?;
+        let mut packed: BTreeMap<Key, SliBucket> = BTreeMap::new();
+        for (day, block) in blocks {
+            for (start_ms, bucket) in or_nothing(Some(block)) {
+                let key = (day.service.clone(), start_ms, day.source);
+                if pending.contains_key(&key) {
+                    packed.insert(key, bucket);
+                }
+            }
+        }
+        let mut series: BTreeMap<(EntityId, Source), Vec<UnixMillis>> = BTreeMap::new();
+        for (key, (mode, _)) in pending.iter() {
+            if *mode == BucketMode::Add || packed.contains_key(key) {
+                series.entry((key.0.clone(), key.2)).or_default().push(key.1);
+            }
+        }
+        let mut stored: BTreeMap<Key, SliBucket> = BTreeMap::new();
+        for ((service, source), starts) in series {
+            for (start_ms, bucket) in self.stored_rows(&service, source, &starts).await? {
+                stored.insert((service.clone(), start_ms, source), bucket);
+            }
+        }
+        pending.retain(|key, (mode, bucket)| {
+            let (row, block) = (stored.get(key), packed.get(key));
+            if let (BucketMode::Add, Some(stands)) = (*mode, row.or(block)) {
+                *bucket = add_buckets(stands, bucket);
+            }
+            row.is_some() || block != Some(bucket)
+        });
+        Ok(())
+    }
+
+    pub(super) async fn stored_rows(
         &mut self,
         service: &EntityId,
         source: Source,
@@ -161,11 +289,7 @@ impl Write {
         let tenant = self.tenant.clone();
         let rows = select_in(
             &mut self.transaction,
-            (
-                "SELECT start_ms, source, valid_count, bad_count, inherited_bad_count, shares, latency FROM sli_buckets \
-                 WHERE tenant_id = $1 AND service_id = $2 AND source = $3 AND start_ms IN",
-                3,
-            ),
+            (STORED, 3),
             starts,
             |query| query.bind(tenant.clone()).bind(service.to_string()).bind(source_number(source)),
             |query, start_ms| query.bind(start_ms),
@@ -174,7 +298,7 @@ impl Write {
         rows.iter().map(|row| read_measurement(row, true).map(|(_, bucket)| (bucket.start_ms, bucket))).collect()
     }
 
-    async fn write_buckets(&mut self, rows: &[(Key, SliBucket)]) -> Result<(), Error> {
+    async fn write_rows(&mut self, rows: &[(Key, SliBucket)]) -> Result<(), Error> {
         let tenant = self.tenant.clone();
         let statement = (
             "INSERT INTO sli_buckets (tenant_id, service_id, start_ms, source, valid_count, bad_count, \
@@ -212,7 +336,7 @@ impl Write {
     }
 }
 
-fn read_measurement(row: &AnyRow, with_latency: bool) -> Result<(Source, SliBucket), Error> {
+pub(super) fn read_measurement(row: &AnyRow, with_latency: bool) -> Result<(Source, SliBucket), Error> {
     let inherited: Option<i64> = column(row, "inherited_bad_count")?;
     let inherited = inherited.map(|inherited| inherited.max(0) as u64);
     let counts = BucketCounts::new(count(row, "valid_count")?, count(row, "bad_count")?, inherited).map_err(invalid)?;

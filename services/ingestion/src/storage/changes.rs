@@ -8,6 +8,10 @@ use super::Store;
 use super::rows::{column, count, insert_many, select_in, stored};
 use crate::Error;
 
+pub(super) const AFTER: &str =
+    "SELECT sequence, tenant_id, service_id, kind FROM changes WHERE sequence > $1 ORDER BY sequence LIMIT $2";
+pub(super) const HEADS: &str = "SELECT service_id, kind, sequence FROM changes WHERE tenant_id = $1 AND service_id IN";
+
 /// What changed. Topology sorts first, so that of one write the newest sequence of it is known from its count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChangeKind {
@@ -119,13 +123,11 @@ impl Store {
     /// # Errors
     /// Where storage does not answer.
     pub async fn changes_after(&self, sequence: u64, limit: usize) -> Result<Vec<Change>, Error> {
-        let rows = sqlx::query(
-            "SELECT sequence, tenant_id, service_id, kind FROM changes WHERE sequence > $1 ORDER BY sequence LIMIT $2",
-        )
-        .bind(stored(sequence))
-        .bind(stored(limit as u64))
-        .fetch_all(self.database.pool())
-        .await?;
+        let rows = sqlx::query(AFTER)
+            .bind(stored(sequence))
+            .bind(stored(limit as u64))
+            .fetch_all(self.database.pool())
+            .await?;
         let read = |row: &sqlx::any::AnyRow| {
             Ok(Change {
                 sequence: count(row, "sequence")?,
@@ -135,6 +137,16 @@ impl Store {
             })
         };
         rows.iter().map(read).collect()
+    }
+
+    /// Sequence number of the newest change; 0 before the first.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn newest_sequence(&self) -> Result<u64, Error> {
+        let row =
+            sqlx::query("SELECT last FROM counters WHERE name = 'changes'").fetch_one(self.database.pool()).await?;
+        count(&row, "last")
     }
 
     /// The newest changes of those services among `services` that are known, in lexical order.
@@ -150,7 +162,7 @@ impl Store {
         let mut transaction = self.begin_read().await?;
         let rows = select_in(
             &mut transaction,
-            ("SELECT service_id, kind, sequence FROM changes WHERE tenant_id = $1 AND service_id IN", 1),
+            (HEADS, 1),
             &keys,
             |query| query.bind(tenant.as_str().to_owned()),
             |query, key| query.bind(key.to_owned()),

@@ -6,7 +6,8 @@ use sqlx::{Any, Transaction};
 
 use super::Store;
 use super::changes::ChangeKind;
-use super::record::{decode_entity, encode_entity, source};
+use super::history::Times;
+use super::record::{decode_entity, encode_entity};
 use super::rows::{column, count, insert_many, select_in, stored};
 use super::write::Write;
 use crate::Error;
@@ -36,6 +37,12 @@ pub struct DataSummary {
     pub dependent_count: u64,
 }
 
+pub(super) const CALLEES: &str =
+    "SELECT COUNT(DISTINCT callee_id) AS kept FROM dependencies WHERE tenant_id = $1 AND caller_id = $2";
+pub(super) const CALLERS: &str =
+    "SELECT COUNT(DISTINCT caller_id) AS kept FROM dependencies WHERE tenant_id = $1 AND callee_id = $2";
+pub(super) const PAGE: &str = "SELECT id, record, request_count FROM entities \
+     WHERE tenant_id = $1 AND id > $2 AND search LIKE $3 ESCAPE '\\' ORDER BY id LIMIT $4";
 const COLUMNS: &str = "SELECT id, record, request_count FROM entities WHERE tenant_id = $1";
 
 impl Write {
@@ -138,16 +145,13 @@ impl Store {
         after: Option<&EntityId>,
         limit: usize,
     ) -> Result<Vec<Entity>, Error> {
-        let rows = sqlx::query(
-            "SELECT id, record, request_count FROM entities \
-             WHERE tenant_id = $1 AND id > $2 AND search LIKE $3 ESCAPE '\\' ORDER BY id LIMIT $4",
-        )
-        .bind(tenant.as_str())
-        .bind(after.map_or("", EntityId::as_str))
-        .bind(format!("%{}%", escaped(&query.to_lowercase())))
-        .bind(stored(limit as u64))
-        .fetch_all(self.database.pool())
-        .await?;
+        let rows = sqlx::query(PAGE)
+            .bind(tenant.as_str())
+            .bind(after.map_or("", EntityId::as_str))
+            .bind(format!("%{}%", escaped(&query.to_lowercase())))
+            .bind(stored(limit as u64))
+            .fetch_all(self.database.pool())
+            .await?;
         rows.iter().map(read_entity).collect()
     }
 
@@ -157,31 +161,14 @@ impl Store {
     /// Where storage does not answer.
     pub async fn data_summary(&self, tenant: &TenantId, service: &EntityId) -> Result<DataSummary, Error> {
         let mut transaction = self.begin_read().await?;
-        let buckets = one(
-            &mut transaction,
-            "SELECT MIN(start_ms) AS first_ms, MAX(start_ms) AS last_ms, COUNT(DISTINCT start_ms) AS kept \
-             FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2",
-            (tenant, service),
-        )
-        .await?;
-        let sources = sqlx::query("SELECT DISTINCT source FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2")
-            .bind(tenant.as_str())
-            .bind(service.as_str())
-            .fetch_all(&mut *transaction)
-            .await?;
-        let callees =
-            "SELECT COUNT(DISTINCT callee_id) AS kept FROM dependencies WHERE tenant_id = $1 AND caller_id = $2";
-        let callers =
-            "SELECT COUNT(DISTINCT caller_id) AS kept FROM dependencies WHERE tenant_id = $1 AND callee_id = $2";
-        let dependencies = one(&mut transaction, callees, (tenant, service)).await?;
-        let dependents = one(&mut transaction, callers, (tenant, service)).await?;
+        let times = Times::read(&mut transaction, tenant, service).await?;
+        let dependencies = one(&mut transaction, CALLEES, (tenant, service)).await?;
+        let dependents = one(&mut transaction, CALLERS, (tenant, service)).await?;
         transaction.commit().await?;
-        let first: Option<i64> = column(&buckets, "first_ms")?;
-        let last: Option<i64> = column(&buckets, "last_ms")?;
         Ok(DataSummary {
-            first_and_last_ms: first.zip(last),
-            bucket_count: count(&buckets, "kept")?,
-            sources: sources.iter().map(|row| source(column(row, "source")?)).collect::<Result<_, Error>>()?,
+            first_and_last_ms: times.first_and_last_ms(),
+            bucket_count: times.count(),
+            sources: times.sources,
             dependency_count: count(&dependencies, "kept")?,
             dependent_count: count(&dependents, "kept")?,
         })

@@ -25,7 +25,7 @@ pub struct IncidentPosition {
 #[derive(Debug, Clone, PartialEq)]
 pub enum IncidentNews {
     /// All of it: replaces what was known, but for what persons decided.
-    Report(Incident),
+    Report(Box<Incident>),
     /// One event of a pager: adds to what is known.
     Event(IncidentEvent),
 }
@@ -41,7 +41,7 @@ impl IncidentNews {
 
     fn onto(self, known: Option<Incident>) -> Incident {
         match (self, known) {
-            (Self::Report(incident), None) => incident,
+            (Self::Report(incident), None) => *incident,
             (Self::Report(incident), Some(known)) => incident.replacing(&known),
             (Self::Event(event), None) => event.opening(),
             (Self::Event(event), Some(mut known)) => {
@@ -59,7 +59,11 @@ impl Store {
     /// # Errors
     /// Where storage does not answer.
     pub async fn put_incidents(&self, tenant: &TenantId, incidents: Vec<Incident>) -> Result<(), Error> {
-        self.tell_incidents(tenant, incidents.into_iter().map(IncidentNews::Report).collect()).await
+        self.tell_incidents(
+            tenant,
+            incidents.into_iter().map(|incident| IncidentNews::Report(Box::new(incident))).collect(),
+        )
+        .await
     }
 
     /// Applies news in their order.

@@ -30,18 +30,32 @@
 //! (tenant, service, kind) the newest change stays, so it is never longer than four rows a service. Writing what is
 //! stored already changes nothing and appends nothing.
 //!
+//! **History** is rows while a day is open and for some hours after it, then one block a series and day ([`block`] says the
+//! format). What is written late stands in rows again, which win over the block, until it is packed in too. A batch that
+//! brings the whole of a day, or much of one that is over, writes the block at once. Nobody who reads or writes can tell
+//! the difference: packing changes no answer and appends no change. [`Store::pack`] packs, in short transactions of its
+//! own; PostgreSQL keeps history in partitions by time ([`partitions`]). What is kept how long is the list in
+//! [`retention`]: a new table that grows with time is added there.
+//!
 //! **Reads** never return more than they are asked for; all text sorts by bytes.
 
+mod block;
+mod blocks;
 mod buckets;
 mod catalogue;
 mod changes;
 mod dependencies;
 mod entities;
 mod exemplars;
+mod history;
 mod incident_record;
 mod incidents;
 mod observations;
+mod operations;
+mod packing;
+mod partitions;
 mod record;
+mod retention;
 mod rows;
 mod spans;
 mod utilisation;
@@ -54,30 +68,43 @@ mod contract_catalogue;
 #[cfg(test)]
 mod contract_exemplars;
 #[cfg(test)]
+mod contract_following;
+#[cfg(test)]
+mod contract_history;
+#[cfg(test)]
 mod contract_incidents;
 #[cfg(test)]
 mod contract_observations;
 #[cfg(test)]
+mod contract_traces;
+#[cfg(test)]
 mod contract_utilisation;
+#[cfg(test)]
+mod forward;
+#[cfg(test)]
+mod plans;
 #[cfg(test)]
 mod testing;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use attain_runtime::database::{Database, Dialect, Migrations};
-use attain_vocabulary::TenantId;
+use attain_vocabulary::{TenantId, UnixMillis};
 use sqlx::{Any, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
-pub use buckets::{BucketSpan, SliPage};
 pub use catalogue::{AppliedSweep, CatalogueEntry, CatalogueOutcome, CatalogueProblem, CatalogueSnapshot};
 pub use changes::{Change, ChangeHead, ChangeKind};
 pub use dependencies::{DeclaredEdge, Topology};
 pub use entities::DataSummary;
 pub use exemplars::ExemplarPosition;
+pub use history::{BucketSpan, SliPage};
 pub use incidents::{IncidentNews, IncidentPosition};
 pub use observations::CounterStates;
-pub use spans::{PendingSpans, SpanLogSize};
+pub use operations::{DaySpan, OperationPosition};
+pub use packing::{PackCursor, PackStep};
+pub use spans::{PendingSpans, ReceivedSpans, SpanLogSize, SpanMemory, SpansDigest};
 pub use utilisation::UtilisationPage;
 
 use crate::Error;
@@ -89,6 +116,8 @@ pub struct Capacity {
     pub entities_max: usize,
     /// Dependencies, each counted once a source.
     pub dependencies_max: usize,
+    /// Operations of one service on one day, those that it calls included; the others are counted together.
+    pub operations_per_service_max: usize,
 }
 
 /// The database of ingestion; clones share it.
@@ -100,6 +129,9 @@ pub struct Store {
     writer: Arc<Mutex<()>>,
     /// Newest sequence that this process committed.
     newest: watch::Sender<u64>,
+    /// Days that end here or earlier are over.
+    closed_before_ms: Arc<AtomicI64>,
+    partitions: partitions::Known,
 }
 
 impl Store {
@@ -108,12 +140,15 @@ impl Store {
     /// # Errors
     /// Where the database cannot be opened or migrated.
     pub async fn open(url: &str, capacity: Capacity) -> Result<Self, Error> {
-        let migrations = Migrations {
-            sqlite: sqlx::migrate!("./migrations/sqlite"),
-            postgres: sqlx::migrate!("./migrations/postgres"),
-        };
-        let database = Database::open("ingestion", url, &migrations).await?;
-        Ok(Self { database, capacity, writer: Arc::default(), newest: watch::Sender::new(0) })
+        let database = Database::open("ingestion", url, &migrations()).await?;
+        Ok(Self {
+            database,
+            capacity,
+            writer: Arc::default(),
+            newest: watch::Sender::new(0),
+            closed_before_ms: Arc::new(AtomicI64::new(i64::MIN)),
+            partitions: partitions::Known::default(),
+        })
     }
 
     /// Whether the database answers.
@@ -139,6 +174,16 @@ impl Store {
     #[must_use]
     pub fn watch_changes(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
+    }
+
+    /// Says which days are over: those that end at this time or earlier. Much of such a day in one batch is packed at
+    /// once. It changes how history is kept, never what is read.
+    pub fn close_days_before(&self, time_ms: UnixMillis) {
+        self.closed_before_ms.store(time_ms, Ordering::Relaxed);
+    }
+
+    fn closed_before_ms(&self) -> UnixMillis {
+        self.closed_before_ms.load(Ordering::Relaxed)
     }
 
     /// Closes every connection.
@@ -168,4 +213,8 @@ impl Store {
     async fn begin_write(&self, tenant: &TenantId) -> Result<write::Write, Error> {
         write::Write::begin(self, tenant).await
     }
+}
+
+fn migrations() -> Migrations {
+    Migrations { sqlite: sqlx::migrate!("./migrations/sqlite"), postgres: sqlx::migrate!("./migrations/postgres") }
 }

@@ -1,12 +1,13 @@
 use std::collections::BTreeSet;
 
 use attain_runtime::database::Dialect;
-use attain_vocabulary::{EntityId, TenantId};
+use attain_vocabulary::{EntityId, TenantId, UnixMillis};
 use sqlx::{Any, Transaction};
 use tokio::sync::OwnedMutexGuard;
 
 use super::changes::{ChangeKind, append_changes};
-use super::rows::count;
+use super::partitions;
+use super::rows::{column, count};
 use super::{Capacity, Store};
 use crate::Error;
 
@@ -16,6 +17,10 @@ pub(super) struct Write {
     pub(super) dialect: Dialect,
     pub(super) tenant: String,
     pub(super) capacity: Capacity,
+    /// The tenant has no block of this time or later.
+    pub(super) packed_until_ms: UnixMillis,
+    /// Partitions that this transaction made.
+    partitions_made: BTreeSet<i64>,
     changed: BTreeSet<(ChangeKind, EntityId)>,
     topology_version: u64,
     store: Store,
@@ -31,13 +36,15 @@ impl Write {
         // The update that changes nothing locks the row.
         let row = sqlx::query(
             "INSERT INTO tenants (tenant_id, topology_version) VALUES ($1, 0) \
-             ON CONFLICT (tenant_id) DO UPDATE SET tenant_id = excluded.tenant_id RETURNING topology_version",
+             ON CONFLICT (tenant_id) DO UPDATE SET tenant_id = excluded.tenant_id RETURNING topology_version, packed_until_ms",
         )
         .bind(tenant.as_str())
         .fetch_one(&mut *transaction)
         .await?;
         Ok(Self {
             topology_version: count(&row, "topology_version")?,
+            packed_until_ms: column(&row, "packed_until_ms")?,
+            partitions_made: BTreeSet::new(),
             transaction,
             dialect,
             tenant: tenant.as_str().to_owned(),
@@ -53,11 +60,31 @@ impl Write {
         self.changed.insert((kind, service.clone()));
     }
 
+    /// Makes the partitions that rows of these times need; nothing on SQLite. Comes before the transaction touches the
+    /// tables, so that it sees them.
+    pub(super) async fn make_partitions(&mut self, times: impl Iterator<Item = UnixMillis>) -> Result<(), Error> {
+        if self.dialect == Dialect::Sqlite {
+            return Ok(());
+        }
+        let missing = self.store.partitions.missing(&times.map(partitions::number).collect());
+        if !missing.is_empty() {
+            partitions::make(&mut self.transaction, &missing).await?;
+            self.partitions_made.extend(missing);
+        }
+        Ok(())
+    }
+
+    /// Whether the day is over for whoever writes it whole.
+    pub(super) fn closed_before_ms(&self) -> UnixMillis {
+        self.store.closed_before_ms()
+    }
+
     /// Appends what changed to the log, makes everything durable, and wakes the followers. The tenant's topology version
     /// after the write.
     pub(super) async fn commit(mut self) -> Result<u64, Error> {
         if self.changed.is_empty() {
             self.transaction.commit().await?;
+            self.store.partitions.add(&self.partitions_made);
             return Ok(self.topology_version);
         }
         let appended = append_changes(&mut self.transaction, self.dialect, &self.tenant, &self.changed).await?;
@@ -70,6 +97,7 @@ impl Write {
                 .await?;
         }
         self.transaction.commit().await?;
+        self.store.partitions.add(&self.partitions_made);
         self.store.newest.send_if_modified(|newest| {
             let newer = appended.newest > *newest;
             *newest = appended.newest.max(*newest);

@@ -25,6 +25,8 @@ impl From<Error> for Status {
             Error::AlreadySettled { .. } => (Code::Aborted, "ALREADY_SETTLED"),
             Error::Storage(_) => (Code::Unavailable, "STORAGE_UNAVAILABLE"),
             Error::Corrupt(_) => (Code::Internal, "STORAGE_CORRUPT"),
+            Error::DamagedBlock { .. } => (Code::DataLoss, "DAMAGED_BLOCK"),
+            Error::SequenceAhead { .. } => (Code::OutOfRange, "SEQUENCE_AHEAD"),
             Error::Runtime(_) => (Code::Internal, "INTERNAL"),
         };
         let mut details = ErrorDetails::new();
@@ -40,13 +42,16 @@ impl From<Error> for Status {
                 details.set_retry_info(Some(RETRY_DELAY));
                 tracing::error!(error = %error, cause = error.source().map(tracing::field::display), "storage failed");
             }
-            Error::Corrupt(_) | Error::Runtime(_) => tracing::error!(error = %error, "a call failed"),
+            Error::Corrupt(_) | Error::DamagedBlock { .. } | Error::Runtime(_) => {
+                tracing::error!(error = %error, "a call failed");
+            }
             Error::UnknownService(_)
             | Error::UnknownIncident(_)
             | Error::UnknownWindow(_)
             | Error::SignatureRefused(_)
             | Error::TenantFull { .. }
-            | Error::AlreadySettled { .. } => {}
+            | Error::AlreadySettled { .. }
+            | Error::SequenceAhead { .. } => {}
         }
         Self::with_error_details(code, error.to_string(), details)
     }

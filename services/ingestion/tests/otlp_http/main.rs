@@ -47,6 +47,8 @@ impl Served {
     }
 
     async fn start_at(clock: Clock, config: Config) -> Self {
+        // Fails where another test of this process was first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let database_url = format!("sqlite:{}", folder.path().join("ingestion.db").display());
         let free = async || TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,0 +1,372 @@
+//! What the store promises of history however it is kept: rows, blocks, or some of each; on both databases.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, SliBucket, Source, TenantId};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+
+use super::block::SLOTS;
+use super::testing::{bucket, id, on_both_databases, tenant};
+use super::{BucketSpan, PackCursor, PackStep, Store};
+use crate::Error;
+use crate::domain::{BucketMode, MergedBucket, ObservationBatch, ObservedBucket, add_buckets, merge_sources};
+
+on_both_databases!(
+    history_reads_the_same_whatever_is_packed_when,
+    packing_changes_no_answer_and_appends_no_change,
+    a_whole_day_is_packed_at_once_and_again_changes_nothing,
+    a_damaged_block_is_named_and_hurts_nothing_else,
+    packing_that_ends_half_way_loses_nothing,
+    packers_and_writers_at_once_lose_nothing,
+    old_history_goes_in_bounded_steps_and_the_rest_stays,
+);
+
+const ALL: BucketSpan = BucketSpan { start_ms: 0, end_ms: i64::MAX };
+const DAYS: i64 = 3;
+const PER_DAY: i64 = SLOTS as i64;
+
+/// What stands, by start and source.
+type Model = BTreeMap<(i64, Source), SliBucket>;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write { source: Source, mode: BucketMode, first: i64, count: i64, stride: i64, valid: u64 },
+    Pack { days: i64 },
+    Close { days: i64 },
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let source = prop::sample::select(vec![Source::Declared, Source::Traces, Source::Prometheus]);
+    let mode = prop::sample::select(vec![BucketMode::Replace, BucketMode::Replace, BucketMode::Add]);
+    // Few values, so that much is written again as it stands.
+    let write = (source, mode, 0..DAYS * PER_DAY, prop::sample::select(vec![1, 3, 13, 40, 288, 600]), 1i64..3, 1u64..3)
+        .prop_map(|(source, mode, first, count, stride, valid)| {
+            let first = if count >= PER_DAY { first / PER_DAY * PER_DAY } else { first };
+            Step::Write { source, mode, first, count, stride, valid }
+        });
+    prop_oneof![
+        4 => write,
+        2 => (0..=DAYS).prop_map(|days| Step::Pack { days }),
+        1 => (0..=DAYS).prop_map(|days| Step::Close { days }),
+    ]
+}
+
+fn written(step: &Step) -> Vec<ObservedBucket> {
+    let Step::Write { source, mode, first, count, stride, valid } = step else { return Vec::new() };
+    let starts = (0..*count).map(|i| first + i * stride).filter(|n| *n < DAYS * PER_DAY);
+    let inherited = (*source == Source::Traces).then_some(1);
+    let observed = |n| ObservedBucket {
+        service: id("checkout"),
+        source: *source,
+        mode: *mode,
+        bucket: bucket(n, *valid, 1, inherited),
+    };
+    starts.map(observed).collect()
+}
+
+fn apply(model: &mut Model, observed: &[ObservedBucket]) {
+    for ObservedBucket { source, mode, bucket, .. } in observed {
+        let key = (bucket.start_ms, *source);
+        let stands = match (mode, model.get(&key)) {
+            (BucketMode::Add, Some(stored)) => add_buckets(stored, bucket),
+            _ => bucket.clone(),
+        };
+        model.insert(key, stands);
+    }
+}
+
+fn expected(model: &Model, span: BucketSpan) -> Vec<MergedBucket> {
+    let within = model.iter().filter(|((start_ms, _), _)| (span.start_ms..span.end_ms).contains(start_ms));
+    let rows: Vec<(Source, SliBucket)> = within.map(|((_, source), bucket)| (*source, bucket.clone())).collect();
+    rows.chunk_by(|a, b| a.1.start_ms == b.1.start_ms).filter_map(|group| merge_sources(group.to_vec())).collect()
+}
+
+async fn read(store: &Store, tenant: &TenantId, mut span: BucketSpan, limit: usize) -> Vec<MergedBucket> {
+    let mut all = Vec::new();
+    loop {
+        let page = store.sli_page(tenant, &id("checkout"), span, limit, true).await.expect("read");
+        assert!(page.buckets.len() <= limit && (!page.buckets.is_empty() || page.next_start_ms.is_none()));
+        all.extend(page.buckets);
+        let Some(next) = page.next_start_ms else { return all };
+        assert!(next > span.start_ms);
+        span.start_ms = next;
+    }
+}
+
+async fn pack_all(store: &Store, closed_before_ms: i64) -> PackStep {
+    let mut all = PackStep { next: Some(PackCursor::default()), ..PackStep::default() };
+    while let Some(cursor) = all.next.take() {
+        let step = store.pack(cursor, closed_before_ms).await.expect("packed");
+        all.row_count += step.row_count;
+        all.block_count += step.block_count;
+        all.damaged_count += step.damaged_count;
+        all.next = step.next;
+    }
+    all
+}
+
+async fn sequence(store: &Store, tenant: &TenantId, service: &str) -> u64 {
+    let heads = store.change_heads(tenant, &BTreeSet::from([id(service)])).await.expect("read");
+    heads.first().map_or(0, |head| head.sli_sequence)
+}
+
+/// Rows and blocks of all tenants.
+async fn kept(store: &Store) -> (u64, u64) {
+    let sql =
+        "SELECT (SELECT COUNT(*) FROM sli_buckets) AS bucket_rows, (SELECT COUNT(*) FROM sli_blocks) AS block_rows";
+    let row = sqlx::query(sql).fetch_one(store.database.pool()).await.expect("read");
+    let count = |name| super::rows::count(&row, name).expect("a count");
+    (count("bucket_rows"), count("block_rows"))
+}
+
+async fn history_reads_the_same_whatever_is_packed_when(store: &Store) {
+    const CASES: usize = 12;
+    let mut runner = TestRunner::deterministic();
+    for case in 0..CASES {
+        let acme = tenant(&format!("acme-{case}"));
+        let steps = prop::collection::vec(any_step(), 8).new_tree(&mut runner).expect("a case").current();
+        store.close_days_before(i64::MIN);
+        let mut model = Model::new();
+        for (i, step) in steps.iter().enumerate() {
+            let at = format!("case {case}, step {i} of {steps:?}");
+            let (before, told) = (model.clone(), sequence(store, &acme, "checkout").await);
+            match step {
+                Step::Pack { days } => {
+                    pack_all(store, days * DAY_MS).await;
+                }
+                Step::Close { days } => store.close_days_before(days * DAY_MS),
+                Step::Write { .. } => {
+                    let buckets = written(step);
+                    apply(&mut model, &buckets);
+                    let batch = ObservationBatch { buckets, ..ObservationBatch::default() };
+                    store.observe(&acme, &[], |_| batch).await.expect("applied");
+                }
+            }
+            let tells = sequence(store, &acme, "checkout").await > told;
+            assert_eq!(tells, model != before, "a change is told of when there is one: {at}");
+            let cut =
+                BucketSpan { start_ms: (i as i64 * 97 + 5) * BUCKET_MS, end_ms: (i as i64 * 97 + 400) * BUCKET_MS };
+            for (span, limit) in [(ALL, 2_000), (ALL, 50), (cut, 100), (cut, 1_000)] {
+                assert!(read(store, &acme, span, limit).await == expected(&model, span), "{span:?} by {limit}: {at}");
+            }
+            let summary = store.data_summary(&acme, &id("checkout")).await.expect("read");
+            let starts: BTreeSet<i64> = model.keys().map(|(start_ms, _)| *start_ms).collect();
+            assert_eq!(summary.bucket_count, starts.len() as u64, "{at}");
+            assert_eq!(summary.first_and_last_ms, starts.first().copied().zip(starts.last().copied()), "{at}");
+            let sources: BTreeSet<Source> = model.keys().map(|(_, source)| *source).collect();
+            assert_eq!(summary.sources, sources, "{at}");
+        }
+    }
+}
+
+fn days(service: &str, from: i64, to: i64, valid: u64) -> Vec<(EntityId, SliBucket)> {
+    (from * PER_DAY..to * PER_DAY).map(|n| (id(service), bucket(n, valid, 1, None))).collect()
+}
+
+async fn packing_changes_no_answer_and_appends_no_change(store: &Store) {
+    let acme = tenant("acme");
+    // Half days: rows, whatever is closed.
+    for service in ["checkout", "payment", "search"] {
+        let rows = (0..3).flat_map(|day| days(service, day, day + 1, 5).into_iter().skip(10).step_by(2));
+        store.replace_buckets(&acme, rows.collect()).await.expect("kept");
+    }
+    assert_eq!(kept(store).await, (3 * 3 * 139, 0));
+    let (before, changes) = (read(store, &acme, ALL, 2_000).await, store.changes_after(0, 100).await.expect("read"));
+    let packed = pack_all(store, 2 * DAY_MS + 5).await;
+    assert_eq!((packed.row_count, packed.block_count), (3 * 2 * 139, 3 * 2));
+    assert_eq!(kept(store).await, (3 * 139, 3 * 2), "the open day stays rows");
+    assert_eq!(read(store, &acme, ALL, 2_000).await, before);
+    assert_eq!(pack_all(store, 2 * DAY_MS).await.row_count, 0);
+
+    // What a block holds is not written again; what differs stands as a row until it is packed.
+    let again = (id("checkout"), bucket(10, 5, 1, None));
+    store.replace_buckets(&acme, vec![again]).await.expect("kept");
+    assert_eq!(store.changes_after(0, 100).await.expect("read"), changes);
+    assert_eq!(kept(store).await, (3 * 139, 3 * 2));
+    let late = vec![(id("checkout"), bucket(10, 9, 1, None)), (id("checkout"), bucket(11, 9, 1, None))];
+    store.replace_buckets(&acme, late).await.expect("kept");
+    assert_eq!(kept(store).await, (3 * 139 + 2, 3 * 2));
+    assert_ne!(store.changes_after(0, 100).await.expect("read"), changes);
+    let page = read(store, &acme, ALL, 2).await;
+    assert_eq!(
+        (page[0].bucket.counts.valid(), page[1].bucket.counts.valid(), page[2].bucket.counts.valid()),
+        (9, 9, 5)
+    );
+    let late = store.data_summary(&acme, &id("checkout")).await.expect("read");
+    assert_eq!(late.bucket_count, 3 * 139 + 1);
+    assert_eq!(pack_all(store, 2 * DAY_MS).await.row_count, 2);
+    assert_eq!(read(store, &acme, ALL, 2).await, page);
+    assert_eq!(store.data_summary(&acme, &id("checkout")).await.expect("read"), late);
+}
+
+async fn a_whole_day_is_packed_at_once_and_again_changes_nothing(store: &Store) {
+    let acme = tenant("acme");
+    let all = days("checkout", 0, 30, 3);
+    store.replace_buckets(&acme, all.clone()).await.expect("kept");
+    assert_eq!(kept(store).await, (0, 30));
+    let told = sequence(store, &acme, "checkout").await;
+    store.replace_buckets(&acme, all.clone()).await.expect("kept");
+    assert_eq!(sequence(store, &acme, "checkout").await, told);
+    let buckets: Vec<SliBucket> = read(store, &acme, ALL, 2_000).await.into_iter().map(|m| m.bucket).collect();
+    assert!(buckets.iter().eq(all.iter().map(|(_, bucket)| bucket)));
+
+    // A day that is over takes the most of a day too; an open one does not.
+    store.close_days_before(31 * DAY_MS);
+    let most = |day| days("checkout", day, day + 1, 4).into_iter().take(200).collect::<Vec<_>>();
+    store.replace_buckets(&acme, [most(30), most(31)].concat()).await.expect("kept");
+    assert_eq!(kept(store).await, (200, 31));
+    // Over a block, and over rows.
+    store.replace_buckets(&acme, [most(29), days("checkout", 31, 32, 4)].concat()).await.expect("kept");
+    assert_eq!(kept(store).await, (0, 32));
+    let valid: Vec<u64> = read(store, &acme, ALL, 2_000).await.iter().map(|m| m.bucket.counts.valid()).collect();
+    assert_eq!(valid.len(), 30 * SLOTS + 200 + SLOTS);
+    assert_eq!((valid[29 * SLOTS], valid[29 * SLOTS + 200]), (4, 3));
+}
+
+async fn damage(store: &Store, service: &str, day_ms: i64) {
+    let sql = "UPDATE sli_blocks SET counts = slots WHERE service_id = $1 AND day_ms = $2";
+    let done = sqlx::query(sql).bind(service).bind(day_ms).execute(store.database.pool()).await.expect("executed");
+    assert_eq!(done.rows_affected(), 1);
+}
+
+async fn a_damaged_block_is_named_and_hurts_nothing_else(store: &Store) {
+    let acme = tenant("acme");
+    let all = [days("checkout", 0, 3, 3), days("payment", 0, 3, 3)].concat();
+    store.replace_buckets(&acme, all).await.expect("kept");
+    damage(store, "checkout", DAY_MS).await;
+    let span = |day: i64| BucketSpan { start_ms: day * DAY_MS, end_ms: (day + 1) * DAY_MS };
+    let page = |service: &'static str, span| {
+        let (store, acme) = (store.clone(), acme.clone());
+        async move { store.sli_page(&acme, &id(service), span, 1_000, true).await }
+    };
+    match page("checkout", ALL).await {
+        Err(Error::DamagedBlock { service, day_ms, source_name, .. }) => {
+            assert_eq!((service, day_ms, source_name.as_str()), (id("checkout"), DAY_MS, "Declared"));
+        }
+        other => panic!("{other:?}"),
+    }
+    for day in [0, 2] {
+        assert_eq!(page("checkout", span(day)).await.expect("read").buckets.len(), SLOTS);
+    }
+    assert_eq!(page("payment", ALL).await.expect("read").buckets.len(), 3 * SLOTS);
+
+    // Late data is kept, waits as rows, and holds up nobody.
+    let late = |service: &str, day: i64| (id(service), bucket(day * PER_DAY + 7, 9, 1, None));
+    store
+        .replace_buckets(&acme, vec![late("checkout", 1), late("checkout", 2), late("payment", 1)])
+        .await
+        .expect("kept");
+    let packed = pack_all(store, 3 * DAY_MS).await;
+    assert_eq!((packed.row_count, packed.damaged_count), (2, 1));
+    assert_eq!(kept(store).await, (1, 6));
+    assert!(page("checkout", span(1)).await.is_err());
+    // Whoever writes the whole day mends it.
+    store.replace_buckets(&acme, days("checkout", 1, 2, 8)).await.expect("kept");
+    assert_eq!(kept(store).await, (0, 6));
+    let mended = page("checkout", span(1)).await.expect("read").buckets;
+    assert!(mended.len() == SLOTS && mended.iter().all(|merged| merged.bucket.counts.valid() == 8));
+}
+
+/// A process that ends in the middle leaves a transaction that nobody committed.
+async fn packing_that_ends_half_way_loses_nothing(store: &Store) {
+    let acme = tenant("acme");
+    let rows = days("checkout", 0, 12, 5).into_iter().step_by(2).collect();
+    store.replace_buckets(&acme, rows).await.expect("kept");
+    let before = read(store, &acme, ALL, 2_000).await;
+    let mut ended = store.begin_write(&acme).await.expect("begun");
+    let mut step = PackStep::default();
+    ended.pack_days(&id("checkout"), 0, 4 * DAY_MS, &mut step).await.expect("packed, not committed");
+    assert_eq!(step.block_count, 4);
+    drop(ended);
+    assert_eq!(kept(store).await, (12 * 144, 0));
+
+    // A step is bounded, and after one of them another process begins anew.
+    let first = store.pack(PackCursor::default(), 12 * DAY_MS).await.expect("packed").next.expect("a tenant");
+    let step = store.pack(first, 12 * DAY_MS).await.expect("packed");
+    assert!(step.next.is_some());
+    assert_eq!(read(store, &acme, ALL, 2_000).await, before);
+    pack_all(store, 12 * DAY_MS).await;
+    assert_eq!(kept(store).await, (0, 12));
+    assert_eq!(read(store, &acme, ALL, 2_000).await, before);
+}
+
+async fn packers_and_writers_at_once_lose_nothing(store: &Store) {
+    const SERVICES: usize = 6;
+    let acme = tenant("acme");
+    let name = |i: usize| format!("service-{i}");
+    let writers: Vec<_> = (0..SERVICES)
+        .map(|i| {
+            let (store, acme, service) = (store.clone(), acme.clone(), id(&name(i)));
+            tokio::spawn(async move {
+                for round in 0..20i64 {
+                    let rows =
+                        (0..10).map(|n| (service.clone(), bucket((round * 17 + n * 13) % 500, 1 + n as u64, 1, None)));
+                    store.replace_buckets(&acme, rows.collect()).await.expect("kept");
+                }
+            })
+        })
+        .collect();
+    let packers: Vec<_> = (0..2)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for _ in 0..10 {
+                    pack_all(&store, 2 * DAY_MS).await;
+                }
+            })
+        })
+        .collect();
+    for task in writers.into_iter().chain(packers) {
+        task.await.expect("run");
+    }
+    let mut model: BTreeMap<i64, u64> = BTreeMap::new();
+    for (round, n) in (0..20i64).flat_map(|round| (0..10).map(move |n| (round, n))) {
+        model.insert((round * 17 + n * 13) % 500, 1 + n as u64);
+    }
+    for _ in 0..2 {
+        for i in 0..SERVICES {
+            let page = store.sli_page(&acme, &id(&name(i)), ALL, 1_000, true).await.expect("read");
+            let read: BTreeMap<i64, u64> =
+                page.buckets.iter().map(|m| (m.bucket.start_ms / BUCKET_MS, m.bucket.counts.valid())).collect();
+            assert_eq!(read, model);
+        }
+        pack_all(store, 2 * DAY_MS).await;
+    }
+    assert_eq!(kept(store).await, (0, 2 * SERVICES as u64));
+}
+
+async fn old_history_goes_in_bounded_steps_and_the_rest_stays(store: &Store) {
+    let acme = tenant("acme");
+    store.prepare_partitions(0, 100 * DAY_MS).await.expect("made");
+    store.replace_buckets(&acme, days("checkout", 0, 90, 1)).await.expect("kept");
+    store.replace_buckets(&acme, days("payment", 50, 60, 1)).await.expect("kept");
+    let changes = store.changes_after(0, 100).await.expect("read");
+    // 70 days: two partitions are over, and 56 of their 28-day pairs.
+    let mut steps = Vec::new();
+    loop {
+        let gone = store.expire(70 * DAY_MS, 40).await.expect("deleted");
+        if gone == 0 {
+            break;
+        }
+        steps.push(gone);
+    }
+    let first_day = match store.dialect_name() {
+        "SQLite" => {
+            assert_eq!(steps, [40, 40]);
+            70
+        }
+        _ => {
+            assert_eq!(steps, [4], "two partitions of two tables");
+            assert_eq!(store.partition_count().await.expect("read"), 2);
+            56
+        }
+    };
+    let summary = store.data_summary(&acme, &id("checkout")).await.expect("read");
+    assert_eq!(summary.first_and_last_ms, Some((first_day * DAY_MS, 90 * DAY_MS - BUCKET_MS)));
+    assert_eq!(store.changes_after(0, 100).await.expect("read"), changes);
+    // Late data finds a place again.
+    store.replace_buckets(&acme, days("checkout", 1, 2, 1)).await.expect("kept");
+    assert_eq!(read(store, &acme, BucketSpan { start_ms: 0, end_ms: 2 * DAY_MS }, 1_000).await.len(), SLOTS);
+}

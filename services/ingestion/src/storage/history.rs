@@ -1,0 +1,232 @@
+//! History read: rows and blocks as one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use attain_vocabulary::{BUCKET_MS, EntityId, SliBucket, Source, TenantId, UnixMillis};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction};
+
+use super::Store;
+use super::block::{SLOTS, Slots, day_start, mark, marked, slot};
+use super::blocks::SeriesDay;
+use super::buckets::read_measurement;
+use super::record::source;
+use super::rows::{column, stored};
+use crate::Error;
+use crate::domain::{MergedBucket, merge_sources};
+
+pub(super) const ROWS: &str = "SELECT start_ms, source, valid_count, bad_count, inherited_bad_count, shares, latency \
+     FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2 AND start_ms >= $3 AND start_ms < $4 \
+     ORDER BY start_ms, source LIMIT $5";
+pub(super) const ROWS_WITHOUT_LATENCY: &str = "SELECT start_ms, source, valid_count, bad_count, inherited_bad_count, shares \
+     FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2 AND start_ms >= $3 AND start_ms < $4 \
+     ORDER BY start_ms, source LIMIT $5";
+pub(super) const BLOCKS: &str = "SELECT day_ms, source, counts, latency \
+     FROM sli_blocks WHERE tenant_id = $1 AND service_id = $2 AND day_ms >= $3 AND day_ms < $4 \
+     ORDER BY day_ms, source LIMIT $5";
+pub(super) const BLOCKS_WITHOUT_LATENCY: &str = "SELECT day_ms, source, counts \
+     FROM sli_blocks WHERE tenant_id = $1 AND service_id = $2 AND day_ms >= $3 AND day_ms < $4 \
+     ORDER BY day_ms, source LIMIT $5";
+pub(super) const ROW_TIMES: &str = "SELECT start_ms, source FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2";
+pub(super) const BLOCK_TIMES: &str =
+    "SELECT day_ms, source, slots FROM sli_blocks WHERE tenant_id = $1 AND service_id = $2";
+
+/// More than there are sources: so many rows hold a whole bucket, so many blocks a whole day.
+const SOURCES_MAX: usize = 8;
+
+/// Which buckets to read: those that start in `[start_ms, end_ms)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BucketSpan {
+    /// Included.
+    pub start_ms: UnixMillis,
+    /// Excluded.
+    pub end_ms: UnixMillis,
+}
+
+/// Consecutive buckets of one service, oldest first.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SliPage {
+    /// Each as all its sources together tell it.
+    pub buckets: Vec<MergedBucket>,
+    /// Where to go on; `None` at the end.
+    pub next_start_ms: Option<UnixMillis>,
+}
+
+/// What is stored in a span, as far as it was read.
+struct Found {
+    rows: Vec<(Source, SliBucket)>,
+    /// In order of day and source.
+    blocks: Vec<(SeriesDay, AnyRow)>,
+    /// Everything before this time was read.
+    until_ms: UnixMillis,
+    with_latency: bool,
+}
+
+/// What is known of the times of one service's buckets.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    days: BTreeMap<UnixMillis, Slots>,
+    pub(super) sources: BTreeSet<Source>,
+}
+
+impl Store {
+    /// Buckets of one service, oldest first, at most `limit`. Only the last page may be empty.
+    ///
+    /// # Errors
+    /// [`Error::DamagedBlock`] where the page meets one, or where storage does not answer.
+    pub async fn sli_page(
+        &self,
+        tenant: &TenantId,
+        service: &EntityId,
+        span: BucketSpan,
+        limit: usize,
+        with_latency: bool,
+    ) -> Result<SliPage, Error> {
+        let mut span = span;
+        loop {
+            let found = self.find(tenant, service, span, limit.max(1), with_latency).await?;
+            let page = found.page(span, limit.max(1))?;
+            match page.next_start_ms {
+                // Blocks of which nothing is in the span.
+                Some(next_start_ms) if page.buckets.is_empty() => span.start_ms = next_start_ms,
+                _ => return Ok(page),
+            }
+        }
+    }
+
+    async fn find(
+        &self,
+        tenant: &TenantId,
+        service: &EntityId,
+        span: BucketSpan,
+        limit: usize,
+        with_latency: bool,
+    ) -> Result<Found, Error> {
+        let (rows_sql, blocks_sql) =
+            if with_latency { (ROWS, BLOCKS) } else { (ROWS_WITHOUT_LATENCY, BLOCKS_WITHOUT_LATENCY) };
+        let (rows_max, blocks_max) = (limit.max(SOURCES_MAX) + 1, limit / SLOTS + 2 + SOURCES_MAX);
+        let mut transaction = self.begin_read().await?;
+        let of = (tenant, service);
+        let rows = select(&mut transaction, rows_sql, of, (span.start_ms, span.end_ms), rows_max).await?;
+        let days = (day_start(span.start_ms), span.end_ms);
+        let blocks = select(&mut transaction, blocks_sql, of, days, blocks_max).await?;
+        transaction.commit().await?;
+
+        let rows = rows.iter().map(|row| read_measurement(row, with_latency)).collect::<Result<Vec<_>, Error>>()?;
+        let key = |row: &AnyRow| {
+            let source = source(column(row, "source")?)?;
+            Ok(SeriesDay { service: service.clone(), day_ms: column(row, "day_ms")?, source })
+        };
+        let keys = blocks.iter().map(key).collect::<Result<Vec<_>, Error>>()?;
+        // Where a read was cut off, so may be its last bucket or day: it is left for the next page.
+        let rows_until = (rows.len() == rows_max).then(|| rows.last().map(|(_, bucket)| bucket.start_ms)).flatten();
+        let blocks_until = (keys.len() == blocks_max).then(|| keys.last().map(|day| day.day_ms)).flatten();
+        let until_ms = [rows_until, blocks_until].into_iter().flatten().fold(span.end_ms, i64::min);
+        Ok(Found { rows, blocks: keys.into_iter().zip(blocks).collect(), until_ms, with_latency })
+    }
+}
+
+async fn select(
+    transaction: &mut Transaction<'static, Any>,
+    sql: &'static str,
+    (tenant, service): (&TenantId, &EntityId),
+    (from_ms, to_ms): (UnixMillis, UnixMillis),
+    limit: usize,
+) -> Result<Vec<AnyRow>, Error> {
+    let query = sqlx::query(sql).bind(tenant.as_str()).bind(service.as_str());
+    let query = query.bind(from_ms).bind(to_ms).bind(stored(limit as u64));
+    Ok(query.fetch_all(&mut **transaction).await?)
+}
+
+impl Found {
+    /// The first buckets of what was found; blocks are unpacked only as far as the page goes.
+    fn page(self, span: BucketSpan, limit: usize) -> Result<SliPage, Error> {
+        let Self { rows, blocks, until_ms, with_latency } = self;
+        let mut rows = rows.into_iter().peekable();
+        let mut blocks = blocks.into_iter().peekable();
+        let mut buckets: Vec<MergedBucket> = Vec::with_capacity(limit.min(rows.len() + blocks.len() * SLOTS));
+        while buckets.len() <= limit {
+            let next_row = rows.peek().map(|(_, bucket)| day_start(bucket.start_ms));
+            let next_block = blocks.peek().map(|(day, _)| day.day_ms);
+            let Some(day_ms) = next_row.into_iter().chain(next_block).min().filter(|day_ms| *day_ms < until_ms) else {
+                break;
+            };
+            let mut series = Vec::new();
+            while let Some((day, row)) = blocks.next_if(|(day, _)| day.day_ms == day_ms) {
+                series.push((day.source, day.read(&row, with_latency)?));
+            }
+            let of_day = std::iter::from_fn(|| rows.next_if(|(_, bucket)| day_start(bucket.start_ms) == day_ms));
+            let within = |bucket: &SliBucket| (span.start_ms..until_ms).contains(&bucket.start_ms);
+            merge_day(series, of_day.collect(), within, &mut buckets);
+        }
+        let mut next_start_ms = (until_ms < span.end_ms).then_some(until_ms);
+        if let Some(first_left) = buckets.get(limit) {
+            next_start_ms = Some(first_left.bucket.start_ms);
+            buckets.truncate(limit);
+        }
+        Ok(SliPage { buckets, next_start_ms })
+    }
+}
+
+/// Merges what blocks and rows say of one day; a row wins over the block of its series.
+fn merge_day(
+    mut series: Vec<(Source, Vec<SliBucket>)>,
+    rows: Vec<(Source, SliBucket)>,
+    within: impl Fn(&SliBucket) -> bool,
+    out: &mut Vec<MergedBucket>,
+) {
+    if rows.is_empty() && series.len() == 1 {
+        let (source, buckets) = series.remove(0);
+        let alone = |bucket| MergedBucket { bucket, sources: BTreeSet::from([source]) };
+        out.extend(buckets.into_iter().filter(within).map(alone));
+        return;
+    }
+    let mut all: BTreeMap<(UnixMillis, Source), SliBucket> = BTreeMap::new();
+    for (source, buckets) in series {
+        all.extend(buckets.into_iter().map(|bucket| ((bucket.start_ms, source), bucket)));
+    }
+    all.extend(rows.into_iter().map(|(source, bucket)| ((bucket.start_ms, source), bucket)));
+    let all: Vec<(Source, SliBucket)> =
+        all.into_iter().filter(|(_, bucket)| within(bucket)).map(|((_, source), bucket)| (source, bucket)).collect();
+    let groups = all.chunk_by(|a, b| a.1.start_ms == b.1.start_ms);
+    out.extend(groups.filter_map(|group| merge_sources(group.to_vec())));
+}
+
+impl Times {
+    /// Reads when there are buckets of a service: of blocks only which there are, not what is in them.
+    pub(super) async fn read(
+        transaction: &mut Transaction<'static, Any>,
+        tenant: &TenantId,
+        service: &EntityId,
+    ) -> Result<Self, Error> {
+        let mut times = Self::default();
+        let bound = |sql| sqlx::query(sql).bind(tenant.as_str()).bind(service.as_str());
+        for row in bound(BLOCK_TIMES).fetch_all(&mut **transaction).await? {
+            let slots: Slots = column::<&[u8]>(&row, "slots")?
+                .try_into()
+                .map_err(|_| Error::Corrupt("the buckets of a block are not 288".to_owned()))?;
+            times.sources.insert(source(column(&row, "source")?)?);
+            let day = times.days.entry(column(&row, "day_ms")?).or_insert([0; size_of::<Slots>()]);
+            day.iter_mut().zip(slots).for_each(|(day, block)| *day |= block);
+        }
+        for row in bound(ROW_TIMES).fetch_all(&mut **transaction).await? {
+            let start_ms: i64 = column(&row, "start_ms")?;
+            times.sources.insert(source(column(&row, "source")?)?);
+            mark(times.days.entry(day_start(start_ms)).or_insert([0; size_of::<Slots>()]), slot(start_ms));
+        }
+        Ok(times)
+    }
+
+    /// Different buckets.
+    pub(super) fn count(&self) -> u64 {
+        self.days.values().flatten().map(|byte| u64::from(byte.count_ones())).sum()
+    }
+
+    /// Starts of the oldest and the newest bucket.
+    pub(super) fn first_and_last_ms(&self) -> Option<(UnixMillis, UnixMillis)> {
+        let start = |day_ms: &i64, place: usize| day_ms + place as i64 * BUCKET_MS;
+        let first = self.days.first_key_value().and_then(|(day, slots)| Some(start(day, marked(slots).next()?)));
+        let last = self.days.last_key_value().and_then(|(day, slots)| Some(start(day, marked(slots).next_back()?)));
+        first.zip(last)
+    }
+}

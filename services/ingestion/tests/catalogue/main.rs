@@ -196,16 +196,16 @@ fn answer(status: u16, more: &'static str, body: impl Into<String>) -> Mishap {
     Mishap::Answer(status, more, body.into())
 }
 
-/// A page whose cursor leads back to the page itself.
+/// The second page of the later state, whose cursor leads back to the page itself.
 fn looping() -> String {
-    let mut page = pages(PARCELS).remove(1);
+    let mut page = pages(LATER).remove(1);
     page["body"]["pageInfo"]["nextCursor"] = page["cursor"].clone();
     page["body"].to_string()
 }
 
-/// A page that ends the sweep too early.
+/// The same page, as the end of a sweep that has come too early.
 fn ending() -> String {
-    let mut page = pages(PARCELS).remove(1);
+    let mut page = pages(LATER).remove(1);
     page["body"]["pageInfo"] = json!({});
     page["body"].to_string()
 }

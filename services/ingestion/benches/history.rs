@@ -4,8 +4,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use attain_ingestion::Config;
 use attain_ingestion::storage::{BucketSpan, Capacity, PackCursor, Store};
+use attain_ingestion::{Config, Listeners};
 use attain_proto::convert::timestamp;
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
@@ -182,14 +182,14 @@ fn request(i: usize, buckets: &[SliBucket], with_latency: bool) -> wire::IngestS
 async fn send(requests: Vec<wire::IngestSliBucketsRequest>) -> Duration {
     let folder = tempfile::tempdir().unwrap();
     let database_url = format!("sqlite:{}", folder.path().join("ingestion.db").display());
-    let (listener, otlp) =
-        (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
-    let channel =
-        attain_runtime::channel::connect("bench", &format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let listener = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listeners = Listeners { mesh: listener().await, otlp: listener().await, otlp_http: listener().await };
+    let url = format!("http://{}", listeners.mesh.local_addr().unwrap());
+    let channel = attain_runtime::channel::connect("bench", &url).unwrap();
     let shutdown = Shutdown::new();
     let config = Config { database_url, ..Config::default() };
     let clock = Clock::held(END_MS + DAY_MS);
-    let serving = tokio::spawn(attain_ingestion::serve(config, listener, otlp, clock, shutdown.clone()));
+    let serving = tokio::spawn(attain_ingestion::serve(config, listeners, clock, shutdown.clone()));
     let client = IngestionServiceClient::new(channel);
     let mut half = requests;
     let other = half.split_off(half.len() / 2);

@@ -30,6 +30,6 @@ mod serve;
 pub mod storage;
 mod transport;
 
-pub use config::{Config, PrometheusConfig};
+pub use config::{Config, Hidden, PrometheusConfig};
 pub use error::Error;
 pub use serve::serve;

@@ -84,7 +84,7 @@ mod tests {
         ] {
             assert!(query.contains(part), "{part}: {query}");
         }
-        assert!(observed("h_bucket{}", COUNTING).starts_with("sum by (job, le) (((h_bucket{} - "));
+        assert!(observed("h_bucket{}", COUNTING).starts_with("sum by (job, le) ((((h_bucket{} - "));
     }
 
     #[test]

@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Asks one member whether it is ready; the exit code says so too.
     #[command(after_help = "Example:\n  attain health http://127.0.0.1:7102")]
     Health(HealthOptions),
+    /// Checks a Prometheus mapping file and prints every query that it leads to.
+    #[command(after_help = "Example:\n  attain check-mapping deploy/prometheus-mapping.toml --format json")]
+    CheckMapping(CheckMappingOptions),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -136,6 +139,12 @@ pub(crate) struct ServeOptions {
 pub(crate) struct HealthOptions {
     /// The member's gRPC address.
     pub(crate) address: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CheckMappingOptions {
+    /// The file that `ingestion.prometheus.mapping_file` names.
+    pub(crate) file: PathBuf,
 }
 
 /// A member of the mesh.

@@ -4,6 +4,7 @@
 //! and a tour; [`client`] speaks REST to a gateway; [`output`] alone prints. This is the only crate that knows every
 //! service.
 
+mod check_mapping;
 mod cli;
 mod client;
 mod demo;
@@ -30,6 +31,7 @@ async fn main() -> ExitCode {
         Command::Serve(options) => mesh::serve_one(options, shutdown).await,
         Command::Demo(options) => demo::run(options, cli.format, shutdown).await,
         Command::Health(options) => health::ask(&options.address, cli.format).await,
+        Command::CheckMapping(options) => check_mapping::run(&options.file, cli.format),
         Command::Client(command) => client::run(&cli.connection, command, cli.format).await,
     };
     match outcome {

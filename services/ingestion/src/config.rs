@@ -7,7 +7,7 @@ use std::time::Duration;
 use attain_runtime::Error;
 use attain_runtime::admission::Limits;
 use attain_runtime::database::without_credentials;
-use attain_vocabulary::DAY_MS;
+use attain_vocabulary::{DAY_MS, TenantId};
 use serde::Deserialize;
 
 use crate::catalogue::CatalogueConfig;
@@ -154,35 +154,89 @@ impl Default for IncidentsConfig {
     }
 }
 
-/// A Prometheus-compatible server to read SLI buckets from.
+/// A Prometheus-compatible server to read SLI buckets, edges and utilisation from.
 #[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct PrometheusConfig {
     /// Base address, for example `http://127.0.0.1:9090`.
     pub url: String,
     /// TOML file that says which PromQL means what.
     pub mapping_file: PathBuf,
     /// How often it is asked, in seconds.
-    #[serde(default = "default_interval_seconds")]
     pub interval_seconds: u64,
     /// How much of the past is read at the first start, in days.
-    #[serde(default = "default_backfill_days")]
     pub backfill_days: u32,
     /// How long after its end a bucket is read, in seconds: samples come late.
-    #[serde(default = "default_lag_seconds")]
     pub lag_seconds: u32,
+    /// How much of what was read is read again with each new bucket, in seconds: samples come late.
+    pub reread_seconds: u32,
+    /// Share of the time in which the server works for this, while the past is read, in (0, 1].
+    pub server_share_ratio: f64,
+    /// Most series of one answer; a query with more is refused.
+    pub series_per_answer_max: usize,
+    /// Most bytes of one answer; a longer one is asked for in halves.
+    pub answer_bytes_max: usize,
+    /// The tenant that everything is kept for.
+    pub tenant: TenantId,
+    /// File with a bearer token, read at each query.
+    pub bearer_token_file: Option<PathBuf>,
+    /// Name for HTTP basic authentication.
+    pub basic_username: Option<String>,
+    /// File with its password, read at each query.
+    pub basic_password_file: Option<PathBuf>,
+    /// Headers that each query carries, such as `X-Scope-OrgID` for Mimir; their values are never logged.
+    pub headers: BTreeMap<String, Hidden>,
+    /// PEM file of the only certificates that the server's may be signed with; those of the system where left out.
+    pub ca_file: Option<PathBuf>,
 }
 
-fn default_interval_seconds() -> u64 {
-    60
+/// A text that no log repeats.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Hidden(String);
+
+impl Hidden {
+    /// The text.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
 }
 
-fn default_backfill_days() -> u32 {
-    30
+impl From<&str> for Hidden {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
 }
 
-fn default_lag_seconds() -> u32 {
-    30
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("hidden")
+    }
+}
+
+impl Default for PrometheusConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            mapping_file: PathBuf::new(),
+            interval_seconds: 60,
+            backfill_days: 90,
+            lag_seconds: 30,
+            reread_seconds: 900,
+            server_share_ratio: 0.5,
+            // 10,000 services with 20 bounds each.
+            series_per_answer_max: 200_000,
+            // A day of 1,000 services with 10 bounds has about 60 million.
+            answer_bytes_max: 96 * 1024 * 1024,
+            tenant: TenantId::default(),
+            bearer_token_file: None,
+            basic_username: None,
+            basic_password_file: None,
+            headers: BTreeMap::new(),
+            ca_file: None,
+        }
+    }
 }
 
 impl Default for Config {
@@ -359,6 +413,13 @@ impl fmt::Debug for PrometheusConfig {
 impl PrometheusConfig {
     fn validate(&self) -> Result<(), Error> {
         let refuse = |key: &str, reason: String| Err(Error::Config(format!("ingestion.prometheus.{key}: {reason}")));
+        for (key, is_set) in
+            [("url", !self.url.is_empty()), ("mapping_file", !self.mapping_file.as_os_str().is_empty())]
+        {
+            if !is_set {
+                return refuse(key, "is required".to_owned());
+            }
+        }
         match reqwest::Url::parse(&self.url) {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {}
             Ok(_) => return refuse("url", "is an http or https address".to_owned()),
@@ -376,7 +437,38 @@ impl PrometheusConfig {
         if self.lag_seconds > 86_400 {
             return refuse("lag_seconds", "is at most 86400".to_owned());
         }
+        if self.reread_seconds > 86_400 {
+            return refuse("reread_seconds", "is at most 86400".to_owned());
+        }
+        if !(0.01..=1.0).contains(&self.server_share_ratio) {
+            return refuse("server_share_ratio", "is 0.01 to 1".to_owned());
+        }
+        if self.series_per_answer_max == 0 {
+            return refuse("series_per_answer_max", "is at least 1".to_owned());
+        }
+        if self.answer_bytes_max < 64 * 1024 {
+            return refuse("answer_bytes_max", "is at least 65536".to_owned());
+        }
+        self.validate_credentials()?;
         crate::prometheus::read_mappings(&self.mapping_file)?;
+        crate::prometheus::check_client(self)
+    }
+
+    fn validate_credentials(&self) -> Result<(), Error> {
+        let refuse = |key: &str, reason: String| Err(Error::Config(format!("ingestion.prometheus.{key}: {reason}")));
+        if self.bearer_token_file.is_some() && self.basic_username.is_some() {
+            return refuse("basic_username", "has no meaning beside bearer_token_file".to_owned());
+        }
+        if self.basic_password_file.is_some() && self.basic_username.is_none() {
+            return refuse("basic_password_file", "has no meaning without basic_username".to_owned());
+        }
+        let files =
+            [("bearer_token_file", &self.bearer_token_file), ("basic_password_file", &self.basic_password_file)];
+        for (key, file) in files {
+            if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
+                return refuse(key, format!("there is no file {}", file.display()));
+            }
+        }
         Ok(())
     }
 }
@@ -441,6 +533,7 @@ mod tests {
             (vec![catalogue, "ingestion.catalogue.page_size=0"], "ingestion.catalogue.page_size"),
             (vec![catalogue, "ingestion.catalogue.tenant=a b"], "ingestion.catalogue.tenant"),
             (vec![catalogue, "ingestion.catalogue.naming=short"], "naming"),
+            (vec!["ingestion.prometheus.tenant=A B", url, file], "tenant"),
         ] {
             let error = read(&overrides).expect_err(named).to_string();
             assert!(error.contains(named), "{overrides:?}: {error}");

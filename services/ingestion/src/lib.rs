@@ -40,6 +40,6 @@ mod transport;
 mod upkeep;
 
 pub use catalogue::CatalogueConfig;
-pub use config::{Config, IncidentsConfig, PrometheusConfig, WebhookConfig, WebhooksConfig};
+pub use config::{Config, Hidden, IncidentsConfig, PrometheusConfig, WebhookConfig, WebhooksConfig};
 pub use error::Error;
 pub use serve::{Listeners, serve};

@@ -217,6 +217,11 @@ impl Sightings {
 pub fn merge_statements(mut statements: Vec<DependencyStatement>, caller_request_count: u64) -> Option<Dependency> {
     statements.sort_by_key(|statement| precedence(statement.source));
     let key = statements.first()?.key.clone();
+    // A service graph counts no requests of the caller: its calls are no measure of them.
+    let has_rates = |statement: &DependencyStatement| {
+        statement.source != Source::ServiceGraph && statement.sightings.call_count > 0
+    };
+    let has_rates = statements.iter().any(has_rates);
     let mut merged = Dependency {
         key,
         terms: DependencyTerms::default(),
@@ -228,7 +233,9 @@ pub fn merge_statements(mut statements: Vec<DependencyStatement>, caller_request
         merged.sightings = merged.sightings.or(statement.sightings);
         merged.sources.insert(statement.source);
     }
-    merged.terms = std::mem::take(&mut merged.terms).or(merged.sightings.rates(caller_request_count));
+    if has_rates {
+        merged.terms = std::mem::take(&mut merged.terms).or(merged.sightings.rates(caller_request_count));
+    }
     Some(merged)
 }
 
@@ -302,6 +309,8 @@ mod tests {
         let graph = seen(Source::ServiceGraph, 500, 0);
         let alone = merge_statements(vec![graph.clone()], 0).expect("an edge");
         assert_eq!((alone.sightings.call_count, alone.sources.len()), (500, 1));
+        let of_few = merge_statements(vec![graph.clone()], 20).expect("an edge");
+        assert_eq!(of_few.terms.call_rate, None, "months of calls are not those of the 20 requests that traces showed");
         let both = merge_statements(vec![graph, seen(Source::Traces, 30, 15)], 20).expect("an edge");
         assert_eq!((both.sightings.call_count, both.sources.len()), (30, 2));
     }

@@ -1,13 +1,39 @@
-use super::client::read_answer;
-use super::convert::{Answers, convert};
-use super::mapping::parse;
+use super::answer::read_answer;
+use super::counting::Tally;
+use super::mapping::{Mapping, Reading, parse};
+use super::{edges, sli, utilisation};
 
-/// What a Prometheus server answers, turned into buckets.
+/// One mapping of each sort.
+const MAPPINGS: &str = "
+[[mapping]]
+label = \"service\"
+valid = \"a\"
+bad = \"b\"
+latency_buckets = \"c\"
+
+[[mapping]]
+name = \"edges\"
+preset = \"service-graph\"
+
+[[mapping]]
+name = \"used\"
+preset = \"kubernetes\"
+";
+
+/// What a Prometheus server answers, turned into buckets, edges and utilisation.
 pub fn prometheus_answer(bytes: &[u8]) {
-    let mapping = "[[mapping]]\nlabel = \"service\"\nvalid = \"a\"\nbad = \"b\"\nlatency_buckets = \"c\"\n";
-    let mappings = parse(mapping).expect("a valid mapping");
-    let read = || read_answer(200, bytes).unwrap_or_default();
-    let _ = convert(&mappings[0], Answers { valid: read(), bad: read(), latency: read() });
+    parse(MAPPINGS).expect("valid mappings").iter().for_each(|mapping| convert(mapping, bytes));
+}
+
+fn convert(mapping: &Mapping, bytes: &[u8]) {
+    let read = || read_answer(200, bytes, 100).unwrap_or_default();
+    let answers = mapping.reading.queries().iter().map(|_| read()).collect();
+    let mut tally = Tally::default();
+    match &mapping.reading {
+        Reading::Sli(queries) => drop(sli::buckets(queries, answers, &mut tally)),
+        Reading::Edges(queries) => drop(edges::edges(queries, answers, &mut tally)),
+        Reading::Utilisation(queries) => drop(utilisation::utilisation(queries, answers, &mut tally)),
+    }
 }
 
 /// A mapping file.

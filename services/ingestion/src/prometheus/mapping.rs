@@ -4,20 +4,36 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use attain_runtime::Error;
-use attain_vocabulary::EntityId;
-use serde::Deserialize;
+use attain_vocabulary::{EntityId, EntityKind, UtilisationKind};
 use sha2::{Digest as _, Sha256};
 
-const MAPPINGS_MAX: usize = 200;
-const QUERY_CHARS_MAX: usize = 4_000;
-/// Which label names the service where a mapping does not say.
-const DEFAULT_LABEL: &str = "service";
+use super::entry::{Entry, Refusal};
+use super::presets;
 
-/// One way to read SLI buckets.
+const MAPPINGS_MAX: usize = 200;
+
+/// One thing to read, with a cursor of its own.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Mapping {
     /// For people.
     pub(super) name: String,
+    pub(super) reading: Reading,
+}
+
+/// What is read.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Reading {
+    /// SLI buckets.
+    Sli(SliQueries),
+    /// Edges of the dependency graph.
+    Edges(EdgeQueries),
+    /// Utilisation.
+    Utilisation(UtilisationQueries),
+}
+
+/// Requests of services.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct SliQueries {
     pub(super) service: Naming,
     /// Requests of the five minutes before each instant.
     pub(super) valid: String,
@@ -26,16 +42,48 @@ pub(crate) struct Mapping {
     pub(super) latency: Option<LatencyQuery>,
 }
 
-/// Whose requests a series counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Naming {
-    /// Always of this service.
-    Fixed(EntityId),
-    /// The value of this label.
-    Label(String),
+/// Calls from one service to another.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct EdgeQueries {
+    pub(super) client: Naming,
+    pub(super) server: Naming,
+    /// Label that tells messaging, databases and parties that send no traces.
+    pub(super) connection_type: Option<String>,
+    /// Calls of the five minutes before each instant.
+    pub(super) calls: String,
+    /// Failed ones among them.
+    pub(super) failures: String,
+    pub(super) latency: Option<LatencyQuery>,
 }
 
-/// Requests of the five minutes before each instant by upper bound (`le`), cumulative.
+/// How much of something services use.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct UtilisationQueries {
+    pub(super) service: Naming,
+    pub(super) kind: UtilisationKind,
+    /// What is measured, where it tells.
+    pub(super) entity_kind: Option<EntityKind>,
+    /// Mean of the five minutes before each instant.
+    pub(super) average: String,
+    /// Largest value in them; the mean where nothing is asked.
+    pub(super) maximum: Option<String>,
+}
+
+/// Whose numbers a series has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// Always those of this service.
+    Fixed(EntityId),
+    /// The value of a label.
+    Label {
+        /// Which.
+        label: String,
+        /// Only what follows the last `/`: OpenTelemetry's `job` is `namespace/name`.
+        strip_namespace: bool,
+    },
+}
+
+/// Latencies of the five minutes before each instant: by upper bound (`le`), cumulative, or as native histograms.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct LatencyQuery {
     pub(super) query: String,
@@ -43,24 +91,15 @@ pub(super) struct LatencyQuery {
     pub(super) unit_ms: f64,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    name: Option<String>,
-    service: Option<String>,
-    label: Option<String>,
-    valid: String,
-    bad: String,
-    latency_buckets: Option<String>,
-    latency_unit: Option<LatencyUnit>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-enum LatencyUnit {
-    #[serde(rename = "s")]
-    Seconds,
-    #[serde(rename = "ms")]
-    Milliseconds,
+/// A query that a mapping file leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedQuery {
+    /// Name of the mapping.
+    pub mapping: String,
+    /// What the answer is: `valid`, `bad`, `calls`, `failures`, `latency`, `average` or `maximum`.
+    pub what: &'static str,
+    /// PromQL.
+    pub query: String,
 }
 
 /// Loads and checks a mapping file.
@@ -72,6 +111,22 @@ pub(crate) fn read_mappings(file: &Path) -> Result<Vec<Mapping>, Error> {
         |reason: String| Error::Config(format!("ingestion.prometheus.mapping_file: {}: {reason}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| refuse(error.to_string()))?;
     parse(&text).map_err(refuse)
+}
+
+/// Every query that a mapping file leads to, in its order.
+///
+/// # Errors
+/// Names the file and the key that cannot be right.
+pub fn planned_queries(file: &Path) -> Result<Vec<PlannedQuery>, Error> {
+    let plan = |mapping: &Mapping| {
+        let query = |(what, query): (&'static str, &str)| PlannedQuery {
+            mapping: mapping.name.clone(),
+            what,
+            query: query.to_owned(),
+        };
+        mapping.reading.queries().into_iter().map(query).collect::<Vec<_>>()
+    };
+    Ok(read_mappings(file)?.iter().flat_map(plan).collect())
 }
 
 pub(super) fn parse(text: &str) -> Result<Vec<Mapping>, String> {
@@ -92,80 +147,97 @@ pub(super) fn parse(text: &str) -> Result<Vec<Mapping>, String> {
         let at = format!("mapping[{index}]");
         let entry: Entry =
             entry.clone().try_into().map_err(|error: toml::de::Error| format!("{at}: {}", error.message()))?;
-        let mapping = entry.check(index).map_err(|(key, reason)| format!("{at}.{key}: {reason}"))?;
-        if !names.insert(mapping.name.clone()) {
-            return Err(format!("{at}.name: there are two called `{}`", mapping.name));
+        let refused = |(key, reason): Refusal| format!("{at}.{key}: {reason}");
+        for mapping in read_entry(entry, &at).map_err(refused)? {
+            if !names.insert(mapping.name.clone()) {
+                return Err(format!("{at}.name: there are two called `{}`", mapping.name));
+            }
+            mappings.push(mapping);
         }
-        mappings.push(mapping);
     }
     Ok(mappings)
 }
 
-impl Entry {
-    fn check(self, index: usize) -> Result<Mapping, (&'static str, String)> {
-        let service = match (self.service, self.label) {
-            (Some(_), Some(_)) => return Err(("label", "has no meaning where `service` names the service".to_owned())),
-            (Some(name), None) => {
-                let id = EntityId::new("service", &name).map_err(|invalid| ("service", invalid.reason))?;
-                Naming::Fixed(id)
-            }
-            (None, label) => Naming::Label(checked_label(label.as_deref().unwrap_or(DEFAULT_LABEL))?),
-        };
-        if self.latency_unit.is_some() && self.latency_buckets.is_none() {
-            return Err(("latency_unit", "has no meaning without `latency_buckets`".to_owned()));
+/// One mapping as it is written, or those that a preset stands for.
+fn read_entry(entry: Entry, unnamed: &str) -> Result<Vec<Mapping>, Refusal> {
+    match entry.preset.clone() {
+        None => {
+            let name = entry.name.clone().unwrap_or_else(|| unnamed.to_owned());
+            Ok(vec![Mapping { name, reading: entry.check()? }])
         }
-        let unit_ms = match self.latency_unit.unwrap_or(LatencyUnit::Seconds) {
-            LatencyUnit::Seconds => 1_000.0,
-            LatencyUnit::Milliseconds => 1.0,
-        };
-        let latency = match self.latency_buckets {
-            None => None,
-            Some(query) => Some(LatencyQuery { query: checked_query("latency_buckets", &query)?, unit_ms }),
-        };
-        Ok(Mapping {
-            name: self.name.unwrap_or_else(|| format!("mapping[{index}]")),
-            service,
-            valid: checked_query("valid", &self.valid)?,
-            bad: checked_query("bad", &self.bad)?,
-            latency,
-        })
+        Some(preset) => {
+            let called = entry.name.clone().unwrap_or_else(|| preset.clone());
+            let entries = presets::expand(&preset, entry)?;
+            let mapping = |(part, entry): (String, Entry)| {
+                Ok(Mapping { name: format!("{called}/{part}"), reading: entry.check()? })
+            };
+            entries.into_iter().map(mapping).collect()
+        }
     }
 }
 
-fn checked_label(label: &str) -> Result<String, (&'static str, String)> {
-    let starts_well = label.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    if !starts_well || !label.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        return Err(("label", format!("`{label}` is no label of Prometheus")));
+impl Reading {
+    /// What is asked, in the order in which the answers are wanted.
+    pub(super) fn queries(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::Sli(sli) => {
+                let counts = [("valid", sli.valid.as_str()), ("bad", sli.bad.as_str())];
+                counts.into_iter().chain(asked(&sli.latency)).collect()
+            }
+            Self::Edges(edges) => {
+                let counts = [("calls", edges.calls.as_str()), ("failures", edges.failures.as_str())];
+                counts.into_iter().chain(asked(&edges.latency)).collect()
+            }
+            Self::Utilisation(used) => {
+                let maximum = used.maximum.as_deref().map(|maximum| ("maximum", maximum));
+                [("average", used.average.as_str())].into_iter().chain(maximum).collect()
+            }
+        }
     }
-    Ok(label.to_owned())
+
+    /// Whether reading the same time again replaces what was read before; sightings of edges would be added again.
+    pub(super) fn replaces(&self) -> bool {
+        !matches!(self, Self::Edges(_))
+    }
 }
 
-fn checked_query(key: &'static str, query: &str) -> Result<String, (&'static str, String)> {
-    let query = query.trim();
-    if query.is_empty() {
-        return Err((key, "a PromQL query is required".to_owned()));
-    }
-    if query.chars().count() > QUERY_CHARS_MAX {
-        return Err((key, format!("is longer than {QUERY_CHARS_MAX} characters")));
-    }
-    Ok(query.to_owned())
+fn asked(latency: &Option<LatencyQuery>) -> Option<(&'static str, &str)> {
+    latency.as_ref().map(|latency| ("latency", latency.query.as_str()))
 }
 
 impl Mapping {
-    /// Names what is read, so that another server or another query begins again: the old buckets are replaced.
+    /// Names what is read, so that another server or another query begins again: what was read is replaced. Edges are known
+    /// by the mapping's name instead, since to read them again would count them twice.
     pub(super) fn cursor_key(&self, server: &str) -> String {
-        let service = match &self.service {
-            Naming::Fixed(id) => format!("service {id}"),
-            Naming::Label(label) => format!("label {label}"),
+        let unit = |latency: &Option<LatencyQuery>| {
+            latency.as_ref().map(|latency| format!("{} {}", latency.unit_ms, latency.query)).unwrap_or_default()
         };
-        let latency =
-            self.latency.as_ref().map(|latency| format!("{} {}", latency.unit_ms, latency.query)).unwrap_or_default();
+        let parts = match &self.reading {
+            Reading::Sli(sli) => {
+                vec![sli.service.told(), sli.valid.clone(), sli.bad.clone(), unit(&sli.latency)]
+            }
+            Reading::Edges(_) => vec!["edges".to_owned(), self.name.clone()],
+            Reading::Utilisation(used) => {
+                let maximum = used.maximum.clone().unwrap_or_default();
+                vec![format!("{:?}", used.kind), used.service.told(), used.average.clone(), maximum]
+            }
+        };
         let mut identity = Sha256::new();
-        for part in [server, &service, &self.valid, &self.bad, &latency] {
+        for part in std::iter::once(server).chain(parts.iter().map(String::as_str)) {
             identity.update((part.len() as u64).to_be_bytes());
             identity.update(part);
         }
         format!("prometheus/{}", &format!("{:x}", identity.finalize())[..32])
+    }
+}
+
+impl Naming {
+    fn told(&self) -> String {
+        match self {
+            Self::Fixed(id) => format!("service {id}"),
+            Self::Label { label, strip_namespace: false } => format!("label {label}"),
+            Self::Label { label, strip_namespace: true } => format!("label {label} without namespace"),
+        }
     }
 }
 
@@ -175,16 +247,24 @@ mod tests {
 
     const MINIMAL: &str = "[[mapping]]\nvalid = 'up'\nbad = 'down'\n";
 
+    fn sli(mapping: &Mapping) -> &SliQueries {
+        match &mapping.reading {
+            Reading::Sli(sli) => sli,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn what_is_left_out_has_a_meaning() {
         let mappings = parse(&format!("{MINIMAL}latency_buckets = 'le'\n")).expect("valid");
         assert_eq!(mappings[0].name, "mapping[0]");
-        assert_eq!(mappings[0].service, Naming::Label("service".into()));
-        assert_eq!(mappings[0].latency, Some(LatencyQuery { query: "le".into(), unit_ms: 1_000.0 }));
+        let label = Naming::Label { label: "service".into(), strip_namespace: false };
+        assert_eq!(sli(&mappings[0]).service, label);
+        assert_eq!(sli(&mappings[0]).latency, Some(LatencyQuery { query: "le".into(), unit_ms: 1_000.0 }));
         let fixed =
             parse(&format!("{MINIMAL}service = 'cart'\nlatency_buckets = 'le'\nlatency_unit = 'ms'\n")).expect("valid");
-        assert_eq!(fixed[0].service, Naming::Fixed(EntityId::new("id", "cart").expect("valid")));
-        assert_eq!(fixed[0].latency.as_ref().map(|latency| latency.unit_ms), Some(1.0));
+        assert_eq!(sli(&fixed[0]).service, Naming::Fixed(EntityId::new("id", "cart").expect("valid")));
+        assert_eq!(sli(&fixed[0]).latency.as_ref().map(|latency| latency.unit_ms), Some(1.0));
     }
 
     #[test]
@@ -193,8 +273,9 @@ mod tests {
             (String::new(), "mapping"),
             ("mapping = 3".into(), "mapping"),
             ("[[mappings]]\nvalid = 'a'\nbad = 'b'".into(), "`mappings`"),
-            ("[[mapping]]\nbad = 'b'".into(), "mapping[0]: missing field `valid`"),
+            ("[[mapping]]\nbad = 'b'".into(), "mapping[0].valid"),
             ("[[mapping]]\nvalid = ' '\nbad = 'b'".into(), "mapping[0].valid"),
+            ("[[mapping]]\nvalid = 'a'\nvalid_counter = 'b'\nbad = 'b'".into(), "mapping[0].valid_counter"),
             (format!("{MINIMAL}{MINIMAL}service = 'a b'"), "mapping[1].service"),
             (format!("{MINIMAL}service = 'a'\nlabel = 'b'"), "mapping[0].label"),
             (format!("{MINIMAL}label = '1b'"), "mapping[0].label"),
@@ -202,6 +283,17 @@ mod tests {
             (format!("{MINIMAL}latency_buckets = 'x'\nlatency_unit = 'minutes'"), "minutes"),
             (format!("{MINIMAL}valud = 'x'"), "valud"),
             (format!("{MINIMAL}name = 'a'\n{MINIMAL}name = 'a'"), "mapping[1].name"),
+            (format!("{MINIMAL}utilisation = 'cpu'"), "mapping[0].utilisation"),
+            (format!("{MINIMAL}calls_counter = 'x'"), "mapping[0].calls_counter"),
+            ("[[mapping]]\nutilisation = 'cpu'".into(), "mapping[0].average"),
+            ("[[mapping]]\nutilisation = 'luck'\naverage = 'x'".into(), "luck"),
+            ("[[mapping]]\ncalls_counter = 'x'".into(), "mapping[0].failures_counter"),
+            ("[[mapping]]\ncalls_counter = 'x'\nfailures_counter = 'y'".into(), "mapping[0].client_label"),
+            ("[[mapping]]\npreset = 'isto'".into(), "mapping[0].preset"),
+            ("[[mapping]]\npreset = 'istio'\nvalid = 'x'".into(), "mapping[0].valid"),
+            ("[[mapping]]\npreset = 'istio'\nparts = ['edgs']".into(), "mapping[0].parts"),
+            ("[[mapping]]\npreset = 'istio'\nwindow = '5 min'".into(), "mapping[0].window"),
+            ("[[mapping]]\npreset = 'istio'\ntarget_labels = ['a b']".into(), "mapping[0].target_labels"),
             ("[[mapping".into(), "mapping"),
         ] {
             let error = parse(&text).expect_err(&text);
@@ -212,7 +304,7 @@ mod tests {
     #[test]
     fn the_shipped_example_is_valid() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/prometheus-mapping.toml");
-        assert!(!read_mappings(&file).expect("valid").is_empty());
+        assert!(!planned_queries(&file).expect("valid").is_empty());
     }
 
     #[test]
@@ -225,5 +317,11 @@ mod tests {
         ];
         assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), 3);
         assert_eq!(mappings[0].cursor_key("http://a"), keys[0]);
+        // Edges that are asked for in another way go on where they were.
+        let edges = |selector: &str| {
+            let text = format!("[[mapping]]\npreset = 'service-graph'\nselector = '{selector}'\n");
+            parse(&text).expect("valid")[0].cursor_key("http://a")
+        };
+        assert_eq!(edges(""), edges("cluster=\"a\""));
     }
 }

@@ -1,161 +1,72 @@
-//! Samples of a range query as SLI buckets. Pure.
+//! Counts and latencies of range queries as SLI buckets. Pure.
 //!
 //! A value at an instant counts the five minutes before it. Where the server says nothing of the requests of a service
-//! there is no bucket: a gap is never counted as good. `increase` extrapolates, so counts come with fractions: they are
-//! rounded, and failures never exceed requests.
+//! there is no bucket: a gap is never counted as good. Estimates come with fractions: they are rounded, and failures never
+//! exceed requests.
 
 use std::collections::BTreeMap;
 
-use attain_redaction::redact;
-use attain_vocabulary::{BUCKET_MS, BucketCounts, EntityId, LatencyHistogram, SliBucket, Source, UnixMillis};
+use attain_vocabulary::{BUCKET_MS, BucketCounts, SliBucket, Source};
 
-use super::client::RangeSeries;
-use super::mapping::{Mapping, Naming};
+use super::answer::RangeSeries;
+use super::counting::{Tally, rounded, sums};
+use super::histogram::latencies;
+use super::mapping::SliQueries;
 use crate::domain::{BucketMode, ObservedBucket};
 
-/// Largest count that a double holds exactly: 2^53.
-const COUNT_MAX: f64 = 9_007_199_254_740_992.0;
-
-/// What the server told of some time.
-#[derive(Debug, Default)]
-pub(super) struct Answers {
-    pub(super) valid: Vec<RangeSeries>,
-    pub(super) bad: Vec<RangeSeries>,
-    pub(super) latency: Vec<RangeSeries>,
-}
-
-/// Buckets, and what was left out of them.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Converted {
-    pub(super) buckets: Vec<ObservedBucket>,
-    /// Series without a service's name.
-    pub(super) unnamed_count: usize,
-    /// Buckets that are none because a count is no number.
-    pub(super) not_a_number_count: usize,
-    /// Buckets with more failures than requests, cut down to all.
-    pub(super) clamped_count: usize,
-    /// Histograms that are none.
-    pub(super) latency_malformed_count: usize,
-}
-
-type Key = (EntityId, UnixMillis);
-
-/// Cumulative counts by upper bound.
-type Bounds = Vec<(f64, f64)>;
-
-/// Buckets of what a mapping's queries gave.
-pub(super) fn convert(mapping: &Mapping, answers: Answers) -> Converted {
-    let mut converted = Converted::default();
-    let valid = sums(&mapping.service, answers.valid, &mut converted.unnamed_count);
+/// Buckets of what a mapping's queries gave, in the order of [`super::mapping::Reading::queries`].
+pub(super) fn buckets(
+    queries: &SliQueries,
+    mut answers: Vec<Vec<RangeSeries>>,
+    tally: &mut Tally,
+) -> Vec<ObservedBucket> {
+    let mut answer = || if answers.is_empty() { Vec::new() } else { answers.remove(0) };
+    let service = |series: &RangeSeries| queries.service.service(series);
+    let (valid, unnamed_valid) = sums(answer(), service);
     // A query for failures has no series where there never was one: that is none, not unknown.
-    let bad = sums(&mapping.service, answers.bad, &mut converted.unnamed_count);
-    let mut latency = match &mapping.latency {
-        Some(query) => bounds(&mapping.service, answers.latency, query.unit_ms, &mut converted),
-        None => BTreeMap::new(),
-    };
-    for ((service, end_ms), requests) in valid {
-        let key = (service, end_ms);
+    let (bad, unnamed_bad) = sums(answer(), service);
+    let unit_ms = queries.latency.as_ref().map_or(1.0, |latency| latency.unit_ms);
+    let (mut latency, unnamed_latency) = latencies(answer(), unit_ms, service);
+    tally.add("series_unnamed", unnamed_valid + unnamed_bad + unnamed_latency);
+
+    let mut buckets = Vec::with_capacity(valid.len());
+    for (key, requests) in valid {
         let failures = bad.get(&key).copied().unwrap_or(0.0);
         let (Some(requests), Some(failures)) = (rounded(requests), rounded(failures)) else {
-            converted.not_a_number_count += 1;
+            tally.add("not_a_number", 1);
             continue;
         };
-        converted.clamped_count += usize::from(failures > requests);
+        tally.add("bad_clamped", usize::from(failures > requests));
         let Ok(counts) = BucketCounts::new(requests, failures.min(requests), None) else { continue };
-        let latency = latency.remove(&key).and_then(|bounds| {
-            let histogram = histogram(bounds, requests);
-            converted.latency_malformed_count += usize::from(histogram.is_none());
+        let latency = latency.remove(&key).and_then(|latency| {
+            let histogram = latency.histogram(requests);
+            tally.add("latency_malformed", usize::from(histogram.is_none()));
             histogram.filter(|histogram| histogram.count() > 0)
         });
+        let (service, end_ms) = key;
         match SliBucket::new(end_ms - BUCKET_MS, counts, BTreeMap::new(), latency) {
-            Ok(bucket) => converted.buckets.push(ObservedBucket {
-                service: key.0,
-                source: Source::Prometheus,
-                mode: BucketMode::Replace,
-                bucket,
-            }),
-            // An instant that was not asked for.
-            Err(_) => converted.not_a_number_count += 1,
-        }
-    }
-    converted
-}
-
-/// Values by service and instant; several series of one service are added up, and NaN stays NaN.
-fn sums(naming: &Naming, series: Vec<RangeSeries>, unnamed_count: &mut usize) -> BTreeMap<Key, f64> {
-    let mut sums = BTreeMap::new();
-    for series in series {
-        let Some(service) = service_of(naming, &series) else {
-            *unnamed_count += 1;
-            continue;
-        };
-        for (end_ms, value) in series.values {
-            *sums.entry((service.clone(), end_ms)).or_insert(0.0) += value;
-        }
-    }
-    sums
-}
-
-fn service_of(naming: &Naming, series: &RangeSeries) -> Option<EntityId> {
-    match naming {
-        Naming::Fixed(id) => Some(id.clone()),
-        Naming::Label(label) => series.labels.get(label).and_then(|name| EntityId::from_observed(&redact(name).0)),
-    }
-}
-
-fn bounds(naming: &Naming, series: Vec<RangeSeries>, unit_ms: f64, converted: &mut Converted) -> BTreeMap<Key, Bounds> {
-    let mut found: BTreeMap<Key, Bounds> = BTreeMap::new();
-    for series in series {
-        let bound = series.labels.get("le").and_then(|le| le.parse::<f64>().ok()).filter(|bound| !bound.is_nan());
-        let (Some(service), Some(bound)) = (service_of(naming, &series), bound) else {
-            converted.unnamed_count += 1;
-            continue;
-        };
-        for (end_ms, value) in series.values {
-            let bounds = found.entry((service.clone(), end_ms)).or_default();
-            match bounds.iter_mut().find(|(known, _)| *known == bound * unit_ms) {
-                Some((_, count)) => *count += value,
-                None => bounds.push((bound * unit_ms, value)),
+            Ok(bucket) => {
+                buckets.push(ObservedBucket { service, source: Source::Prometheus, mode: BucketMode::Replace, bucket });
             }
+            // An instant that was not asked for.
+            Err(_) => tally.add("not_a_number", 1),
         }
     }
-    found
-}
-
-/// A classic histogram of at most `requests` observations; `None` without a bucket for all, or where a count is no number.
-fn histogram(mut bounds: Bounds, requests: u64) -> Option<LatencyHistogram> {
-    bounds.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    if bounds.last()?.0 != f64::INFINITY {
-        return None;
-    }
-    let mut below = 0;
-    let mut counts = Vec::with_capacity(bounds.len());
-    for (_, cumulative) in &bounds {
-        // Extrapolation may make a wider bucket hold less than a narrower one; it holds no less.
-        let up_to_here = rounded(*cumulative)?.min(requests).max(below);
-        counts.push(up_to_here - below);
-        below = up_to_here;
-    }
-    let finite: Vec<f64> = bounds.iter().map(|(bound, _)| *bound).filter(|bound| bound.is_finite()).collect();
-    LatencyHistogram::from_explicit(&finite, &counts).ok()
-}
-
-/// A count; `None` for what cannot be one. The least below zero is an error of floating point.
-fn rounded(value: f64) -> Option<u64> {
-    (-0.5..=COUNT_MAX).contains(&value).then(|| value.round().max(0.0) as u64)
+    tally.add("buckets", buckets.len());
+    buckets
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::mapping::LatencyQuery;
+    use super::super::mapping::{LatencyQuery, Naming};
     use super::*;
+    use attain_vocabulary::{EntityId, LatencyHistogram, UnixMillis};
     use proptest::prelude::*;
 
     const T: UnixMillis = 1_793_000_100_000;
 
-    fn mapping(service: Naming) -> Mapping {
-        Mapping {
-            name: "m".into(),
+    fn mapping(service: Naming) -> SliQueries {
+        SliQueries {
             service,
             valid: "v".into(),
             bad: "b".into(),
@@ -163,8 +74,8 @@ mod tests {
         }
     }
 
-    fn by_label() -> Mapping {
-        mapping(Naming::Label("service".into()))
+    fn by_label() -> SliQueries {
+        mapping(Naming::Label { label: "service".into(), strip_namespace: false })
     }
 
     fn series(labels: &[(&str, &str)], values: &[f64]) -> RangeSeries {
@@ -172,7 +83,26 @@ mod tests {
         RangeSeries {
             labels,
             values: values.iter().enumerate().map(|(i, value)| (T + i as i64 * BUCKET_MS, *value)).collect(),
+            histograms: Vec::new(),
         }
+    }
+
+    #[derive(Default)]
+    struct Answers {
+        valid: Vec<RangeSeries>,
+        bad: Vec<RangeSeries>,
+        latency: Vec<RangeSeries>,
+    }
+
+    struct Converted {
+        buckets: Vec<ObservedBucket>,
+        tally: Tally,
+    }
+
+    fn convert(queries: &SliQueries, answers: Answers) -> Converted {
+        let mut tally = Tally::default();
+        let buckets = buckets(queries, vec![answers.valid, answers.bad, answers.latency], &mut tally);
+        Converted { buckets, tally }
     }
 
     fn counts(converted: &Converted) -> Vec<(String, i64, u64, u64)> {
@@ -193,7 +123,7 @@ mod tests {
         let converted = convert(&by_label(), answers);
         let cart = |place, valid, bad| ("cart".to_owned(), place, valid, bad);
         assert_eq!(counts(&converted), [cart(-1, 100, 1), cart(0, 0, 0), cart(2, 50, 50)]);
-        assert_eq!((converted.not_a_number_count, converted.clamped_count), (3, 0));
+        assert_eq!((converted.tally.of("not_a_number"), converted.tally.of("bad_clamped")), (3, 0));
     }
 
     #[test]
@@ -205,7 +135,7 @@ mod tests {
         };
         let converted = convert(&by_label(), answers);
         assert_eq!(counts(&converted), [("a".to_owned(), -1, 10, 10)], "failures without requests are no bucket");
-        assert_eq!(converted.clamped_count, 1);
+        assert_eq!(converted.tally.of("bad_clamped"), 1);
     }
 
     #[test]
@@ -219,7 +149,7 @@ mod tests {
         let valid =
             || vec![series(&[("service", "a b")], &[1.0]), series(&[("service", "a-b")], &[2.0]), series(&[], &[4.0])];
         let converted = convert(&by_label(), Answers { valid: valid(), ..Answers::default() });
-        assert_eq!((counts(&converted), converted.unnamed_count), (vec![("a-b".to_owned(), -1, 3, 0)], 1));
+        assert_eq!((counts(&converted), converted.tally.of("series_unnamed")), (vec![("a-b".to_owned(), -1, 3, 0)], 1));
         let fixed = mapping(Naming::Fixed(EntityId::new("id", "shop").expect("valid")));
         assert_eq!(
             counts(&convert(&fixed, Answers { valid: valid(), ..Answers::default() })),
@@ -246,7 +176,7 @@ mod tests {
         ] {
             let converted = with(latency);
             assert_eq!(converted.buckets[0].bucket.latency, None);
-            assert_eq!(converted.latency_malformed_count, malformed);
+            assert_eq!(converted.tally.of("latency_malformed"), malformed);
         }
         // More observations than requests, and a wider bucket with less than a narrower one.
         let converted = with(vec![le("0.1", 90.0), le("0.25", 89.9), le("+Inf", 130.0)]);

@@ -1,0 +1,231 @@
+//! What a server answers to a range query: series of numbers and of native histograms.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use attain_redaction::redact;
+use attain_vocabulary::UnixMillis;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use thiserror::Error as ThisError;
+
+/// Most characters of the server's words in ours.
+const REASON_CHARS_MAX: usize = 300;
+/// The words of Prometheus, and of those that speak its language, for its own bounds.
+const OF_SIZE: [&str; 5] =
+    ["too many samples", "maximum resolution", "too many points", "too many series", "limit exceeded"];
+
+/// Values of one series, each with its instant.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct RangeSeries {
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) values: Vec<(UnixMillis, f64)>,
+    /// Native histograms; a series has either these or values.
+    pub(super) histograms: Vec<(UnixMillis, NativeHistogram)>,
+}
+
+/// A native histogram: its buckets that are not empty, ascending.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct NativeHistogram {
+    /// Lower bound, upper bound, observations. The one around zero has a lower bound of at most 0.
+    pub(super) buckets: Vec<(f64, f64, f64)>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, PartialEq, Eq, ThisError)]
+pub(super) enum QueryError {
+    /// Try again later.
+    #[error("the server does not answer: {0}")]
+    Unavailable(String),
+    /// Ask for less time.
+    #[error("the answer is too large: {0}")]
+    TooLarge(String),
+    /// Asking again will not help.
+    #[error("the server refuses the query: {0}")]
+    Refused(String),
+    /// More series than are read, however little time is asked for.
+    #[error("the answer has {count} series; at most {max} are read: narrow the selector")]
+    TooManySeries {
+        /// How many there are.
+        count: usize,
+        /// How many are read.
+        max: usize,
+    },
+    /// A secret that the settings name cannot be read.
+    #[error("{0}")]
+    Credentials(String),
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    status: String,
+    data: Option<Kind>,
+    error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(rename = "resultType")]
+    result_type: String,
+    // Checked to be JSON, and read in a second pass: as a tree it would take ten times the memory.
+    #[serde(rename = "result")]
+    _result: IgnoredAny,
+}
+
+#[derive(Deserialize)]
+struct Matrix<'a> {
+    #[serde(borrow)]
+    data: Rows<'a>,
+}
+
+#[derive(Deserialize)]
+struct Rows<'a> {
+    #[serde(borrow)]
+    result: Vec<Row<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Row<'a> {
+    metric: BTreeMap<String, String>,
+    #[serde(borrow, default)]
+    values: Vec<(f64, &'a str)>,
+    #[serde(borrow, default)]
+    histograms: Vec<(f64, HistogramRow<'a>)>,
+}
+
+#[derive(Deserialize)]
+struct HistogramRow<'a> {
+    /// Boundary rule, lower bound, upper bound, observations.
+    #[serde(borrow, default)]
+    buckets: Vec<(u8, &'a str, &'a str, &'a str)>,
+}
+
+/// Reads what a server sent with an HTTP status.
+pub(super) fn read_answer(status: u16, body: &[u8], series_max: usize) -> Result<Vec<RangeSeries>, QueryError> {
+    let envelope = match serde_json::from_slice::<Envelope>(body) {
+        Ok(envelope) => envelope,
+        Err(_) if (400..500).contains(&status) && status != 429 => {
+            return Err(QueryError::Refused(format!("HTTP {status}: {}", cut(&String::from_utf8_lossy(body)))));
+        }
+        Err(error) => return Err(QueryError::Unavailable(format!("HTTP {status} without a result: {error}"))),
+    };
+    match (envelope.status.as_str(), envelope.data) {
+        ("success", Some(kind)) if kind.result_type == "matrix" => read_rows(body, series_max),
+        ("success", data) => {
+            let kind = data.map_or(Cow::Borrowed("nothing"), |data| Cow::Owned(data.result_type));
+            Err(QueryError::Refused(format!("the answer is {kind}, not a matrix")))
+        }
+        _ => {
+            let reason = cut(&envelope.error.unwrap_or_else(|| format!("HTTP {status}")));
+            Err(match status {
+                _ if OF_SIZE.iter().any(|words| reason.contains(words)) => QueryError::TooLarge(reason),
+                400 | 401 | 403 | 404 | 405 | 422 => QueryError::Refused(reason),
+                _ => QueryError::Unavailable(reason),
+            })
+        }
+    }
+}
+
+fn read_rows(body: &[u8], series_max: usize) -> Result<Vec<RangeSeries>, QueryError> {
+    let malformed = |error: serde_json::Error| QueryError::Unavailable(format!("the result is malformed: {error}"));
+    let rows = serde_json::from_slice::<Matrix<'_>>(body).map_err(malformed)?.data.result;
+    if rows.len() > series_max {
+        return Err(QueryError::TooManySeries { count: rows.len(), max: series_max });
+    }
+    Ok(rows.into_iter().map(series).collect())
+}
+
+fn series(row: Row<'_>) -> RangeSeries {
+    let instant = |seconds: f64| (seconds * 1000.0).round() as UnixMillis;
+    let histogram = |row: HistogramRow<'_>| NativeHistogram {
+        buckets: row.buckets.iter().map(|(_, from, to, count)| (number(from), number(to), number(count))).collect(),
+    };
+    RangeSeries {
+        labels: row.metric,
+        values: row.values.into_iter().map(|(time, value)| (instant(time), number(value))).collect(),
+        histograms: row.histograms.into_iter().map(|(time, row)| (instant(time), histogram(row))).collect(),
+    }
+}
+
+/// Whatever is no number says nothing, as NaN does.
+fn number(text: &str) -> f64 {
+    text.parse().unwrap_or(f64::NAN)
+}
+
+/// The server's words, which end in our logs: without secrets, and not too many.
+fn cut(text: &str) -> String {
+    redact(text).0.chars().take(REASON_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// As Prometheus 2.42 and 3 answer.
+    const MATRIX: &str = r#"{"status":"success","data":{"resultType":"matrix","result":[
+        {"metric":{"service":"cart"},"values":[[1793000100,"120"],[1793000400,"118.94736842105263"],[1793000700,"NaN"]]},
+        {"metric":{"service":"pay","le":"+Inf"},"values":[[1793000100.5,"+Inf"]]},
+        {"metric":{"service":"native"},"histograms":[[1793000100,{"count":"15","sum":"2.5","buckets":[
+            [3,"-0.001","0.001","2"],[0,"0.7071067811865475","1","9.5"],[0,"1","1.414213562373095","3.5"]]}],
+            [1793000400,{"count":"0","sum":"0"}]]}
+    ]},"warnings":["only half"],"infos":[]}"#;
+
+    #[test]
+    fn reads_a_matrix() {
+        let series = read_answer(200, MATRIX.as_bytes(), 3).expect("a matrix");
+        assert_eq!(series.len(), 3);
+        assert_eq!(series[0].labels["service"], "cart");
+        assert_eq!(series[0].values[..2], [(1_793_000_100_000, 120.0), (1_793_000_400_000, 118.947_368_421_052_63)]);
+        assert!(series[0].values[2].1.is_nan());
+        assert_eq!(series[1].values, [(1_793_000_100_500, f64::INFINITY)]);
+        assert!(series[2].values.is_empty());
+        let buckets = &series[2].histograms[0].1.buckets;
+        assert_eq!((buckets.len(), buckets[0], buckets[1].2), (3, (-0.001, 0.001, 2.0), 9.5));
+        assert!(series[2].histograms[1].1.buckets.is_empty());
+        let empty = r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
+        assert_eq!(read_answer(200, empty.as_bytes(), 3), Ok(Vec::new()));
+        let refused = read_answer(200, MATRIX.as_bytes(), 2).expect_err("three series");
+        assert_eq!(refused, QueryError::TooManySeries { count: 3, max: 2 });
+    }
+
+    #[test]
+    fn says_what_can_be_done_about_the_rest() {
+        let error = |kind: &str, text: &str| format!(r#"{{"status":"error","errorType":"{kind}","error":"{text}"}}"#);
+        for (status, body, expected) in [
+            (400, error("bad_data", "invalid parameter \\\"query\\\": 1:5: parse error"), "refuses"),
+            (400, error("bad_data", "exceeded maximum resolution of 11,000 points per timeseries"), "too large"),
+            (
+                422,
+                error("execution", "query processing would load too many samples into memory in query execution"),
+                "too large",
+            ),
+            (422, error("execution", "found duplicate series for the match group"), "refuses"),
+            (503, error("timeout", "query timed out in expression evaluation"), "does not answer"),
+            (503, "Service Unavailable".into(), "does not answer"),
+            (401, "Unauthorized".into(), "refuses"),
+            (404, "404 page not found".into(), "refuses"),
+            (429, "slow down".into(), "does not answer"),
+            (302, "".into(), "does not answer"),
+            (200, "<html>".into(), "does not answer"),
+            (200, r#"{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}"#.into(), "refuses"),
+            (
+                200,
+                r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":3}]}}"#.into(),
+                "does not answer",
+            ),
+        ] {
+            let error = read_answer(status, body.as_bytes(), 9).expect_err(&body).to_string();
+            assert!(error.contains(expected), "{status} {body}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_sent_is_read_or_refused(mut body in Just(MATRIX.as_bytes().to_vec()), at in 0..400usize, byte: u8) {
+            let at = at.min(body.len() - 1);
+            body[at] = byte;
+            let _ = read_answer(200, &body, 9);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! One `[[mapping]]` as it is written.
+
+use attain_vocabulary::{EntityId, EntityKind, UtilisationKind};
+use serde::Deserialize;
+
+use super::mapping::{EdgeQueries, LatencyQuery, Naming, Reading, SliQueries, UtilisationQueries};
+use super::promql::{Counting, counted, observed};
+
+const QUERY_CHARS_MAX: usize = 8_000;
+/// Which label names the service where a mapping does not say.
+const DEFAULT_LABEL: &str = "service";
+/// Labels that name a target of every scrape.
+const TARGET_LABELS: &str = "job, instance";
+const DEFAULT_WINDOW: &str = "5m";
+
+/// A key that cannot be right, and why.
+pub(super) type Refusal = (&'static str, String);
+
+/// Every key that a mapping may have. Of a preset the first group; otherwise one of the last three.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Entry {
+    pub(super) name: Option<String>,
+    pub(super) preset: Option<String>,
+    /// Which of a preset's mappings; all when left out.
+    pub(super) parts: Option<Vec<String>>,
+    pub(super) selector: Option<String>,
+    pub(super) window: Option<String>,
+    pub(super) service: Option<String>,
+    pub(super) label: Option<String>,
+    pub(super) strip_namespace: Option<bool>,
+    pub(super) target_labels: Option<Vec<String>>,
+    pub(super) native_histograms: Option<bool>,
+    pub(super) latency_unit: Option<LatencyUnit>,
+    pub(super) latency_histogram: Option<String>,
+
+    pub(super) valid: Option<String>,
+    pub(super) valid_counter: Option<Selectors>,
+    pub(super) bad: Option<String>,
+    pub(super) bad_counter: Option<Selectors>,
+    pub(super) latency_buckets: Option<String>,
+
+    pub(super) client_label: Option<String>,
+    pub(super) server_label: Option<String>,
+    pub(super) connection_type_label: Option<String>,
+    pub(super) calls_counter: Option<Selectors>,
+    pub(super) failures_counter: Option<Selectors>,
+
+    pub(super) utilisation: Option<UtilisationKind>,
+    pub(super) entity_kind: Option<EntityKind>,
+    pub(super) average: Option<String>,
+    pub(super) maximum: Option<String>,
+}
+
+/// One selector or several that no series fits twice.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Selectors {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) enum LatencyUnit {
+    #[serde(rename = "s")]
+    Seconds,
+    #[serde(rename = "ms")]
+    Milliseconds,
+}
+
+impl Selectors {
+    fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(selector) => std::slice::from_ref(selector),
+            Self::Many(selectors) => selectors,
+        }
+    }
+
+    pub(super) fn map(self, change: impl Fn(String) -> String) -> Self {
+        match self {
+            Self::One(selector) => Self::One(change(selector)),
+            Self::Many(selectors) => Self::Many(selectors.into_iter().map(change).collect()),
+        }
+    }
+}
+
+impl Entry {
+    /// What is to be read; not for a preset.
+    pub(super) fn check(self) -> Result<Reading, Refusal> {
+        self.check_combination()?;
+        if self.latency_unit.is_some() && self.latency_buckets.is_none() && self.latency_histogram.is_none() {
+            return Err(("latency_unit", "has no meaning without latencies".to_owned()));
+        }
+        let window = self.window.as_deref().unwrap_or(DEFAULT_WINDOW);
+        checked_window(window)?;
+        if self.utilisation.is_some() {
+            self.utilisation_queries().map(Reading::Utilisation)
+        } else if self.calls_counter.is_some() {
+            self.edge_queries().map(Reading::Edges)
+        } else {
+            self.sli_queries().map(Reading::Sli)
+        }
+    }
+
+    /// What a preset decides.
+    pub(super) fn written_out(&self) -> Option<&'static str> {
+        let keys = [
+            ("valid", self.valid.is_some()),
+            ("valid_counter", self.valid_counter.is_some()),
+            ("bad", self.bad.is_some()),
+            ("bad_counter", self.bad_counter.is_some()),
+            ("latency_buckets", self.latency_buckets.is_some()),
+            ("latency_histogram", self.latency_histogram.is_some()),
+            ("latency_unit", self.latency_unit.is_some()),
+            ("calls_counter", self.calls_counter.is_some()),
+            ("failures_counter", self.failures_counter.is_some()),
+            ("utilisation", self.utilisation.is_some()),
+            ("average", self.average.is_some()),
+            ("maximum", self.maximum.is_some()),
+        ];
+        keys.into_iter().find_map(|(key, is_there)| is_there.then_some(key))
+    }
+
+    /// Requests, calls and utilisation are each a mapping of their own.
+    fn check_combination(&self) -> Result<(), Refusal> {
+        let of_requests = self.valid.is_some() || self.valid_counter.is_some();
+        let alone = |key| Err((key, "cannot stand in one mapping with `valid` or another kind of reading".to_owned()));
+        match (of_requests, self.calls_counter.is_some(), self.utilisation.is_some()) {
+            (true, true, _) | (_, true, true) => alone("calls_counter"),
+            (true, _, true) => alone("utilisation"),
+            _ => Ok(()),
+        }
+    }
+
+    fn sli_queries(self) -> Result<SliQueries, Refusal> {
+        let service = self.naming()?;
+        let by = self.by(&service);
+        let witness = self.valid_counter.as_ref().and_then(|counter| counter.as_slice().first().cloned());
+        let witness = witness.or_else(|| self.bad_counter.as_ref().and_then(|c| c.as_slice().first().cloned()));
+        let target = self.target()?;
+        let counting = self.counting(&by, witness.as_deref().unwrap_or_default(), &target);
+        let latency = match (&self.latency_buckets, &self.latency_histogram) {
+            (Some(_), Some(_)) => return Err(("latency_histogram", "stands instead of `latency_buckets`".to_owned())),
+            (Some(query), None) => Some(("latency_buckets", query.clone())),
+            (None, Some(selector)) => {
+                let own_witness = witness.as_deref().unwrap_or(selector);
+                Some(("latency_histogram", observed(selector, Counting { witness: own_witness, ..counting })))
+            }
+            (None, None) => None,
+        };
+        Ok(SliQueries {
+            valid: query_or_counter(("valid", &self.valid), ("valid_counter", &self.valid_counter), counting)?,
+            bad: query_or_counter(("bad", &self.bad), ("bad_counter", &self.bad_counter), counting)?,
+            latency: latency.map(|(key, query)| self.latency(key, &query)).transpose()?,
+            service,
+        })
+    }
+
+    fn edge_queries(self) -> Result<EdgeQueries, Refusal> {
+        let calls = self.calls_counter.as_ref().map(Selectors::as_slice).unwrap_or_default();
+        let Some(failures) = self.failures_counter.as_ref().map(Selectors::as_slice) else {
+            return Err(("failures_counter", "the selector of a counter is required".to_owned()));
+        };
+        let label = |key, label: &Option<String>| match label {
+            Some(label) => checked_label(key, label),
+            None => Err((key, "a label is required".to_owned())),
+        };
+        let client = label("client_label", &self.client_label)?;
+        let server = label("server_label", &self.server_label)?;
+        let mut by = vec![client.clone(), server.clone()];
+        by.extend(self.connection_type_label.as_ref().map(|l| checked_label("connection_type_label", l)).transpose()?);
+        let by = by.join(", ");
+        let target = self.target()?;
+        let witness = calls.first().map(String::as_str).unwrap_or_default();
+        let counting = self.counting(&by, witness, &target);
+        let strip_namespace = self.strip_namespace.unwrap_or(false);
+        let latency = self.latency_histogram.as_ref().map(|selector| observed(selector, counting));
+        Ok(EdgeQueries {
+            calls: checked_query("calls_counter", &counted(calls, counting))?,
+            failures: checked_query("failures_counter", &counted(failures, counting))?,
+            latency: latency.map(|query| self.latency("latency_histogram", &query)).transpose()?,
+            client: Naming::Label { label: client, strip_namespace },
+            server: Naming::Label { label: server, strip_namespace },
+            connection_type: self.connection_type_label.clone(),
+        })
+    }
+
+    fn utilisation_queries(self) -> Result<UtilisationQueries, Refusal> {
+        let service = self.naming()?;
+        let average = self.average.as_deref().unwrap_or_default();
+        let kind = self.utilisation.ok_or(("utilisation", "a kind is required".to_owned()))?;
+        Ok(UtilisationQueries {
+            average: checked_query("average", average)?,
+            maximum: self.maximum.as_deref().map(|query| checked_query("maximum", query)).transpose()?,
+            entity_kind: self.entity_kind,
+            service,
+            kind,
+        })
+    }
+
+    fn naming(&self) -> Result<Naming, Refusal> {
+        match (&self.service, &self.label) {
+            (Some(_), Some(_)) => Err(("label", "has no meaning where `service` names the service".to_owned())),
+            (Some(name), None) => {
+                let id = EntityId::new("service", name).map_err(|invalid| ("service", invalid.reason))?;
+                Ok(Naming::Fixed(id))
+            }
+            (None, label) => {
+                let label = checked_label("label", label.as_deref().unwrap_or(DEFAULT_LABEL))?;
+                Ok(Naming::Label { label, strip_namespace: self.strip_namespace.unwrap_or(false) })
+            }
+        }
+    }
+
+    /// Labels that queries keep.
+    fn by(&self, naming: &Naming) -> String {
+        match naming {
+            Naming::Fixed(_) => String::new(),
+            Naming::Label { label, .. } => label.clone(),
+        }
+    }
+
+    fn target(&self) -> Result<String, Refusal> {
+        match &self.target_labels {
+            None => Ok(TARGET_LABELS.to_owned()),
+            Some(labels) => {
+                let checked: Result<Vec<String>, Refusal> =
+                    labels.iter().map(|label| checked_label("target_labels", label)).collect();
+                checked.map(|labels| labels.join(", "))
+            }
+        }
+    }
+
+    fn counting<'a>(&'a self, by: &'a str, witness: &'a str, target: &'a str) -> Counting<'a> {
+        let window = self.window.as_deref().unwrap_or(DEFAULT_WINDOW);
+        Counting { by, witness, target, window, native: self.native_histograms.unwrap_or(false) }
+    }
+
+    fn latency(&self, key: &'static str, query: &str) -> Result<LatencyQuery, Refusal> {
+        let unit_ms = match self.latency_unit.unwrap_or(LatencyUnit::Seconds) {
+            LatencyUnit::Seconds => 1_000.0,
+            LatencyUnit::Milliseconds => 1.0,
+        };
+        Ok(LatencyQuery { query: checked_query(key, query)?, unit_ms })
+    }
+}
+
+fn query_or_counter(
+    (key, query): (&'static str, &Option<String>),
+    (counter_key, counter): (&'static str, &Option<Selectors>),
+    counting: Counting<'_>,
+) -> Result<String, Refusal> {
+    match (query, counter.as_ref().map(Selectors::as_slice)) {
+        (Some(_), Some(_)) => Err((counter_key, format!("stands instead of `{key}`"))),
+        (None, Some(selectors)) if !selectors.is_empty() => checked_query(counter_key, &counted(selectors, counting)),
+        (query, _) => checked_query(key, query.as_deref().unwrap_or_default()),
+    }
+}
+
+fn checked_label(key: &'static str, label: &str) -> Result<String, Refusal> {
+    let starts_well = label.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if !starts_well || !label.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return Err((key, format!("`{label}` is no label of Prometheus")));
+    }
+    Ok(label.to_owned())
+}
+
+fn checked_window(window: &str) -> Result<(), Refusal> {
+    let number = window.strip_suffix(['s', 'm', 'h']).unwrap_or_default();
+    match number.parse::<u32>() {
+        Ok(1..) => Ok(()),
+        _ => Err(("window", format!("`{window}` is no span of time such as 5m"))),
+    }
+}
+
+fn checked_query(key: &'static str, query: &str) -> Result<String, Refusal> {
+    let query = query.trim();
+    if query.is_empty() {
+        return Err((key, "a PromQL query is required".to_owned()));
+    }
+    if query.chars().count() > QUERY_CHARS_MAX {
+        return Err((key, format!("is longer than {QUERY_CHARS_MAX} characters")));
+    }
+    Ok(query.to_owned())
+}

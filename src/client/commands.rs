@@ -101,6 +101,24 @@ pub(crate) enum Command {
         #[arg(long)]
         page_token: Option<String>,
     },
+    /// Shows operations of a service by day: those that it answers, and those that it calls.
+    #[command(after_help = "Example:\n  attain operations checkout-service --start-time 2026-11-01T00:00:00Z")]
+    Operations {
+        /// The service.
+        service_id: String,
+        /// From when (RFC 3339).
+        #[arg(long)]
+        start_time: Option<String>,
+        /// Until when (RFC 3339).
+        #[arg(long)]
+        end_time: Option<String>,
+        /// At most this many.
+        #[arg(long)]
+        page_size: Option<u32>,
+        /// Where the previous page ended.
+        #[arg(long)]
+        page_token: Option<String>,
+    },
     /// Lists incidents, newest first.
     #[command(after_help = "Example:\n  attain incidents --service-id payment-service")]
     Incidents {
@@ -401,6 +419,13 @@ impl Command {
                 Request::get(service(&service_id, "/utilisation"))
                     .with("kind", kind.and_then(word))
                     .with("start_time", start_time)
+                    .with("page_size", page_size)
+                    .with("page_token", page_token)
+            }
+            Self::Operations { service_id, start_time, end_time, page_size, page_token } => {
+                Request::get(service(&service_id, "/operations"))
+                    .with("start_time", start_time)
+                    .with("end_time", end_time)
                     .with("page_size", page_size)
                     .with("page_token", page_token)
             }

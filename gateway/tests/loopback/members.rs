@@ -207,6 +207,10 @@ impl IngestionService for Ingestion {
         Err(Status::internal("table incidents is locked at /var/lib/db"))
     }
 
+    async fn list_operations(&self, _: Request<ListOperationsRequest>) -> Answer<ListOperationsResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
     async fn list_sli_buckets(&self, _: Request<ListSliBucketsRequest>) -> Answer<ListSliBucketsResponse> {
         Err(Status::unimplemented("not kept here"))
     }

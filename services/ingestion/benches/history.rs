@@ -4,8 +4,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use attain_ingestion::Config;
 use attain_ingestion::storage::{BucketSpan, Capacity, PackCursor, Store};
+use attain_ingestion::{Config, Listeners};
 use attain_proto::convert::timestamp;
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
@@ -56,7 +56,10 @@ fn service(i: usize) -> EntityId {
 
 async fn opened(folder: &tempfile::TempDir) -> Store {
     let url = format!("sqlite:{}", folder.path().join("ingestion.db").display());
-    let store = Store::open(&url, Capacity { entities_max: 100_000, dependencies_max: 1_000 }).await.unwrap();
+    let store =
+        Store::open(&url, Capacity { entities_max: 100_000, dependencies_max: 1_000, operations_per_service_max: 200 })
+            .await
+            .unwrap();
     store.close_days_before(END_MS);
     store
 }
@@ -182,14 +185,14 @@ fn request(i: usize, buckets: &[SliBucket], with_latency: bool) -> wire::IngestS
 async fn send(requests: Vec<wire::IngestSliBucketsRequest>) -> Duration {
     let folder = tempfile::tempdir().unwrap();
     let database_url = format!("sqlite:{}", folder.path().join("ingestion.db").display());
-    let (listener, otlp) =
-        (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let free = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listeners = Listeners { mesh: free().await, otlp: free().await, otlp_http: free().await };
     let channel =
-        attain_runtime::channel::connect("bench", &format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        attain_runtime::channel::connect("bench", &format!("http://{}", listeners.mesh.local_addr().unwrap())).unwrap();
     let shutdown = Shutdown::new();
     let config = Config { database_url, ..Config::default() };
     let clock = Clock::held(END_MS + DAY_MS);
-    let serving = tokio::spawn(attain_ingestion::serve(config, listener, otlp, clock, shutdown.clone()));
+    let serving = tokio::spawn(attain_ingestion::serve(config, listeners, clock, shutdown.clone()));
     let client = IngestionServiceClient::new(channel);
     let mut half = requests;
     let other = half.split_off(half.len() / 2);

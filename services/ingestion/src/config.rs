@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::catalogue::CatalogueConfig;
 use crate::domain::BucketLimits;
 use crate::imports::{ServiceNames, Signatures};
+use crate::otlp::SpanLimits;
 use crate::storage::Capacity;
 
 const HOUR_MS: i64 = DAY_MS / 24;
@@ -73,6 +74,21 @@ pub struct Config {
     pub spans_in_memory_max: usize,
     /// Most bytes of spans that wait in the database; exports are refused above it, to be sent again.
     pub span_log_bytes_max: u64,
+    /// Most attributes of one span, or of one resource; the others are not read.
+    pub span_attributes_max: usize,
+    /// Longest text of a span's attribute, in characters of one byte; longer ones are not read.
+    pub attribute_value_chars_max: usize,
+    /// How long it is remembered which exports of spans were kept, in minutes: within it a retry counts no second time.
+    pub span_receipt_minutes: u32,
+    /// Most exports of spans that are remembered; the newest are.
+    pub span_receipts_max: usize,
+    /// Most settled spans that are remembered, of all tenants: one that comes again counts no second time. Each takes
+    /// about 20 bytes of memory.
+    pub settled_spans_max: usize,
+    /// Most operations of one service on one day, those that it calls included; the others are counted under `other`.
+    pub operations_per_service_max: usize,
+    /// How long operations are kept, in days.
+    pub operation_days: u32,
     /// Largest OTLP export, in bytes, compressed or not. SDKs send at most some hundred kilobytes, collectors some megabytes.
     pub otlp_message_bytes_max: usize,
     /// Most series of OTLP metrics of one tenant that are followed at a time; those silent for a day make room.
@@ -199,6 +215,13 @@ impl Default for Config {
             trace_spans_max: 10_000,
             spans_in_memory_max: 500_000,
             span_log_bytes_max: 1 << 30,
+            span_attributes_max: 128,
+            attribute_value_chars_max: 1_024,
+            span_receipt_minutes: 60,
+            span_receipts_max: 1_000_000,
+            settled_spans_max: 2_000_000,
+            operations_per_service_max: 200,
+            operation_days: 90,
             otlp_message_bytes_max: 16 * 1024 * 1024,
             series_per_tenant_max: 200_000,
             point_attributes_max: 128,
@@ -242,6 +265,13 @@ impl Config {
             ("point_attribute_bytes_max", self.point_attribute_bytes_max),
             ("exemplar_days", self.exemplar_days as usize),
             ("span_log_bytes_max", usize::try_from(self.span_log_bytes_max).unwrap_or(usize::MAX)),
+            ("span_attributes_max", self.span_attributes_max),
+            ("attribute_value_chars_max", self.attribute_value_chars_max),
+            ("span_receipt_minutes", self.span_receipt_minutes as usize),
+            ("span_receipts_max", self.span_receipts_max),
+            ("settled_spans_max", self.settled_spans_max),
+            ("operations_per_service_max", self.operations_per_service_max),
+            ("operation_days", self.operation_days as usize),
         ];
         if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return refuse(key, "is at least 1");
@@ -267,12 +297,24 @@ impl Config {
     }
 
     pub(crate) fn capacity(&self) -> Capacity {
-        Capacity { entities_max: self.entities_per_tenant_max, dependencies_max: self.dependencies_per_tenant_max }
+        Capacity {
+            entities_max: self.entities_per_tenant_max,
+            dependencies_max: self.dependencies_per_tenant_max,
+            operations_per_service_max: self.operations_per_service_max,
+        }
     }
 
     pub(crate) fn bucket_limits(&self, now_ms: i64) -> BucketLimits {
         let age_days_max = self.bucket_age_days_max.min(self.history_days);
         BucketLimits { now_ms, future_skew_ms: self.future_skew_ms(), age_days_max }
+    }
+
+    pub(crate) fn span_limits(&self, now_ms: i64) -> SpanLimits {
+        SpanLimits {
+            time: self.bucket_limits(now_ms),
+            attributes_max: self.span_attributes_max,
+            value_bytes_max: self.attribute_value_chars_max,
+        }
     }
 
     pub(crate) fn future_skew_ms(&self) -> i64 {

@@ -32,7 +32,6 @@ impl Count {
     }
 
     /// What was counted since the start.
-    #[cfg(test)]
     pub(crate) fn value(&self) -> u64 {
         self.value.load(Ordering::Relaxed)
     }

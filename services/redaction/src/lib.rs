@@ -14,9 +14,13 @@
 mod checks;
 mod shapes;
 
+mod fold;
+
 use std::borrow::Cow;
 
 use regex::Captures;
+
+pub use fold::fold;
 
 use shapes::{HINTS, SHAPES, Shape};
 

@@ -54,8 +54,10 @@ pub struct Sightings {
     pub calling_request_count: u64,
     /// Failed calls.
     pub failure_count: u64,
-    /// Failed calls under a parent that succeeded nevertheless.
+    /// Failed calls that a retry made good, or under a parent that succeeded nevertheless.
     pub rescued_count: u64,
+    /// Calls that repeated an earlier one which had failed.
+    pub retry_count: u64,
     /// Latency of the calls.
     pub latency: Option<LatencyHistogram>,
 }
@@ -172,6 +174,7 @@ impl Sightings {
         self.calling_request_count = self.calling_request_count.saturating_add(more.calling_request_count);
         self.failure_count = self.failure_count.saturating_add(more.failure_count);
         self.rescued_count = self.rescued_count.saturating_add(more.rescued_count);
+        self.retry_count = self.retry_count.saturating_add(more.retry_count);
         if let Some(latency) = &more.latency {
             self.latency.get_or_insert_with(LatencyHistogram::empty).merge(latency);
         }
@@ -258,6 +261,7 @@ mod tests {
             calling_request_count,
             failure_count: 2,
             rescued_count: 1,
+            retry_count: 3,
             latency: Some(LatencyHistogram::from_explicit(&[10.0], &[call_count, 0]).expect("valid")),
         };
         let terms = DependencyTerms { mode: Some(DependencyMode::Async), ..DependencyTerms::default() };
@@ -318,6 +322,7 @@ mod tests {
             (merged.sightings.call_count, merged.sightings.failure_count, merged.sightings.rescued_count),
             (30, 2, 1)
         );
+        assert_eq!(merged.sightings.retry_count, 3);
         assert_eq!((merged.sightings.first_seen_ms, merged.sightings.last_seen_ms), (Some(5), Some(11)));
         assert_eq!(merged.sightings.latency.map(|latency| latency.count()), Some(30));
         assert_eq!(merged.sources.len(), 3);

@@ -10,6 +10,7 @@ mod incident;
 mod incident_event;
 mod maintenance;
 mod observation;
+mod operation;
 mod text;
 mod utilisation;
 
@@ -20,7 +21,10 @@ pub use exemplar::{Exemplar, hour_start, worst};
 pub use incident::{ExclusionDecision, Incident, IncidentDraft, IncidentKind, ServiceLink};
 pub use incident_event::{IncidentEvent, SaidTimes};
 pub use maintenance::MaintenanceDraft;
-pub use observation::{BucketMode, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, SettledSpans};
+pub use observation::{
+    BucketMode, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, SettledFingerprints, SettledSpans,
+};
+pub use operation::{OTHER_OPERATIONS, ObservedOperation, OperationCounts, OperationKey};
 pub use text::{entity_name, optional_text, required_text, without_secrets};
 pub use utilisation::{
     MeasuredUtilisation, ObservedUtilisation, UtilisationBucket, UtilisationDraft, UtilisationSummary, add_utilisation,

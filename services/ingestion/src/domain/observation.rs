@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
-use attain_vocabulary::{EntityId, EntityKind, SliBucket, Source};
+use attain_vocabulary::{EntityId, EntityKind, SliBucket, Source, UnixMillis};
 
-use super::{DependencyKey, Exemplar, ObservedUtilisation, Sightings};
+use super::{DependencyKey, Exemplar, ObservedOperation, ObservedUtilisation, Sightings};
 
 /// What an observer (OTLP, Prometheus) learned, applied in one transaction or not at all.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -19,8 +19,12 @@ pub struct ObservationBatch {
     pub exemplars: Vec<Exemplar>,
     /// State to keep by key; `None` forgets it. Keys not named keep theirs.
     pub counter_states: BTreeMap<String, Option<Vec<u8>>>,
+    /// Operations that were seen; what is stored of the same operation and day is added to.
+    pub operations: Vec<ObservedOperation>,
     /// Rows of the span log that this batch accounts for.
     pub settled_spans: Vec<SettledSpans>,
+    /// Fingerprints of the spans that this batch accounts for, and when it was made.
+    pub settled_fingerprints: Option<SettledFingerprints>,
 }
 
 /// A node that was seen.
@@ -71,6 +75,15 @@ pub struct ObservedBucket {
     pub mode: BucketMode,
     /// The bucket.
     pub bucket: SliBucket,
+}
+
+/// Spans that were settled, by numbers that tell them apart: what comes again counts no second time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettledFingerprints {
+    /// When they were settled.
+    pub settled_ms: UnixMillis,
+    /// One each.
+    pub fingerprints: Vec<u64>,
 }
 
 /// A row of the tenant's span log that was worked on.

@@ -5,17 +5,26 @@
 //! missing (it may end later, or come in a later batch), after three times the idle time; at the latest at its greatest
 //! age; and at once when it has as many spans as are kept, or when memory is short. Rows of the span log stay until every
 //! span of theirs is settled.
+//!
+//! A span that was settled already, as far as that is remembered, is dropped when it comes again. A span that is new to a
+//! trace that was settled is late: it is joined with whatever else comes late, and counts once like every other span.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use attain_vocabulary::UnixMillis;
 
-use super::join::{Joined, join};
-use super::span::{Span, Waiting};
+use super::hashing::{NumberMap, NumberSet};
+use super::join::{Joined, Joiner, Surroundings};
+use super::names::{Names, Symbol};
+use super::recent::{Producers, Settled, fingerprint};
+use super::span::{Span, Spans};
+use super::waiting::Waiting;
 use crate::domain::SettledSpans;
 
 /// How much longer than the idle time a trace with missing parents is waited for.
 const INCOMPLETE_FACTOR: i64 = 3;
+/// From how many spans on those of a trace are found by a table.
+const TABLE_FROM: usize = 32;
 
 /// When traces are settled.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +35,10 @@ pub(super) struct Patience {
     pub(super) spans_per_trace_max: usize,
     /// Most spans settled in one transaction, those of one trace more.
     pub(super) spans_per_settlement_max: usize,
+    /// Most settled spans that are remembered.
+    pub(super) settled_max: usize,
+    /// How long settled spans are remembered at least, where their number allows.
+    pub(super) settled_ms: i64,
 }
 
 /// A row of the span log as it was read.
@@ -37,24 +50,61 @@ pub(super) struct RowState<'a> {
     pub(super) remaining: Option<&'a [u8]>,
 }
 
+/// What became of the spans of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Taken {
+    /// Were in memory already.
+    pub(super) duplicate_count: usize,
+    /// Were settled already.
+    pub(super) settled_count: usize,
+    /// Are new to a trace that was settled.
+    pub(super) late_count: usize,
+}
+
 #[derive(Debug)]
 pub(super) struct Assembler {
     patience: Patience,
     rows: BTreeMap<i64, Row>,
-    traces: HashMap<u128, Trace>,
+    traces: NumberMap<u128, Trace>,
     /// When to look at each trace, earliest first; each has exactly one entry.
     agenda: BTreeSet<(UnixMillis, u128)>,
+    /// Row and place of each span that was settled already.
+    dropped: Vec<(i64, u32)>,
+    /// Tells this tenant's fingerprints from others'.
+    salt: u64,
     span_count: usize,
+}
+
+/// What the assemblers of all tenants share.
+#[derive(Debug)]
+pub(super) struct Workbench {
+    pub(super) names: Names,
+    pub(super) settled: Settled,
+    pub(super) producers: Producers,
+    joiner: Joiner,
+}
+
+impl Workbench {
+    pub(super) fn new(patience: &Patience) -> Self {
+        Self {
+            names: Names::default(),
+            settled: Settled::new(patience.settled_max, patience.settled_ms),
+            producers: Producers::default(),
+            joiner: Joiner::default(),
+        }
+    }
 }
 
 /// Traces that are due, and the rows that they account for.
 #[derive(Debug)]
 pub(super) struct Settlement {
-    pub(super) traces: Vec<Joined>,
+    pub(super) joined: Joined,
     pub(super) rows: Vec<SettledSpans>,
     pub(super) span_count: usize,
     /// Traces settled before their time because a bound was reached.
     pub(super) early_count: usize,
+    /// Of every span and every trace.
+    pub(super) fingerprints: Vec<u64>,
     trace_ids: Vec<u128>,
 }
 
@@ -67,54 +117,99 @@ struct Row {
 #[derive(Debug)]
 struct Trace {
     spans: Vec<Span>,
+    /// Span id of a consumer, and the fingerprint of the span that sent what it consumed.
+    links: Vec<(u64, u64)>,
+    /// Span ids, where there are many.
+    table: NumberSet<u64>,
+    /// Spans of it were settled: each that comes is looked up.
+    settled_before: bool,
     /// Row and place of each span, duplicates included.
-    places: Vec<(i64, usize)>,
+    places: Vec<(i64, u32)>,
     first_ms: UnixMillis,
     last_ms: UnixMillis,
     agenda_ms: UnixMillis,
 }
 
 impl Assembler {
-    pub(super) fn new(patience: Patience) -> Self {
-        Self { patience, rows: BTreeMap::new(), traces: HashMap::new(), agenda: BTreeSet::new(), span_count: 0 }
+    /// `salt` is a number of the tenant's own.
+    pub(super) fn new(patience: Patience, salt: u64) -> Self {
+        Self {
+            patience,
+            rows: BTreeMap::new(),
+            traces: NumberMap::default(),
+            agenda: BTreeSet::new(),
+            dropped: Vec::new(),
+            salt,
+            span_count: 0,
+        }
     }
 
-    /// Takes the spans of a row that are not settled; how many of them were there already. `None` where the row's state
-    /// does not fit its spans.
-    pub(super) fn accept(&mut self, row: RowState<'_>, spans: Vec<Span>, now_ms: UnixMillis) -> Option<usize> {
+    /// Takes the spans of a row that are not settled; what became of them. `None` where the row's state does not fit its
+    /// spans.
+    pub(super) fn accept(
+        &mut self,
+        row: RowState<'_>,
+        spans: &Spans,
+        now_ms: UnixMillis,
+        bench: &mut Workbench,
+    ) -> Option<Taken> {
         let waiting = match row.remaining {
-            None => Waiting::all(spans.len()),
-            Some(bits) => Waiting::read(bits, spans.len())?,
+            None => Waiting::all(spans.spans.len()),
+            Some(bits) => Waiting::read(bits, spans.spans.len())?,
         };
-        let mut duplicate_count = 0;
-        for (index, span) in spans.into_iter().enumerate().filter(|(index, _)| waiting.contains(*index)) {
-            duplicate_count += usize::from(!self.take(span, (row.sequence, index), now_ms));
+        let mut taken = Taken::default();
+        let mut links = spans.links.as_slice();
+        for (index, span) in spans.spans.iter().enumerate() {
+            let of_span = links.iter().take_while(|(place, _)| *place as usize == index).count();
+            let (own_links, rest) = links.split_at(of_span);
+            links = rest;
+            if waiting.contains(index) {
+                let taking = (&mut taken, &mut *bench);
+                self.take(span, own_links, (row.sequence, index as u32), now_ms, taking);
+            }
         }
         self.rows.insert(row.sequence, Row { revision: row.revision, waiting });
-        Some(duplicate_count)
+        Some(taken)
     }
 
-    /// Adds a span to its trace; `false` when it was there already.
-    fn take(&mut self, span: Span, place: (i64, usize), now_ms: UnixMillis) -> bool {
+    fn take(
+        &mut self,
+        span: &Span,
+        links: &[(u32, u64)],
+        place: (i64, u32),
+        now_ms: UnixMillis,
+        (taken, bench): (&mut Taken, &mut Workbench),
+    ) {
         let trace_id = span.trace_id;
+        let print = self.salt ^ fingerprint(trace_id, span.span_id);
         let trace = self.traces.entry(trace_id).or_insert_with(|| {
             let agenda_ms = now_ms + self.patience.idle_ms;
             self.agenda.insert((agenda_ms, trace_id));
-            Trace { spans: Vec::new(), places: Vec::new(), first_ms: now_ms, last_ms: now_ms, agenda_ms }
+            let settled_before = bench.settled.contains(self.salt ^ fingerprint(trace_id, 0));
+            Trace { settled_before, ..Trace::new(now_ms, agenda_ms) }
         });
+        if trace.settled_before && bench.settled.contains(print) {
+            taken.settled_count += 1;
+            self.dropped.push(place);
+            return;
+        }
         trace.last_ms = now_ms;
         trace.places.push(place);
-        if trace.spans.iter().any(|known| known.span_id == span.span_id) {
-            return false;
+        if !trace.add(span) {
+            taken.duplicate_count += 1;
+            return;
         }
-        trace.spans.push(span);
+        taken.late_count += usize::from(trace.settled_before);
+        trace.links.extend(links.iter().map(|(_, to)| (span.span_id, self.salt ^ *to)));
+        if span.sends {
+            bench.producers.insert(print, span.service);
+        }
         self.span_count += 1;
         if trace.spans.len() == self.patience.spans_per_trace_max {
             self.agenda.remove(&(trace.agenda_ms, trace_id));
             trace.agenda_ms = now_ms;
             self.agenda.insert((now_ms, trace_id));
         }
-        true
     }
 
     /// Spans in memory.
@@ -122,9 +217,20 @@ impl Assembler {
         self.span_count
     }
 
+    /// Whether nothing waits here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.span_count == 0 && self.dropped.is_empty()
+    }
+
+    /// The names in use.
+    pub(super) fn symbols(&self) -> impl Iterator<Item = Symbol> {
+        let of_spans = self.traces.values().flat_map(|trace| &trace.spans);
+        of_spans.flat_map(|span| [span.service, span.peer, span.operation, span.protocol])
+    }
+
     /// What to settle next; `None` when nothing is due. With `pressed`, the traces that would be due first go now. Ends
     /// with [`Self::settled`], or nothing happened.
-    pub(super) fn due(&mut self, now_ms: UnixMillis, pressed: bool) -> Option<Settlement> {
+    pub(super) fn due(&mut self, now_ms: UnixMillis, pressed: bool, bench: &mut Workbench) -> Option<Settlement> {
         let (mut trace_ids, mut span_count, mut early_count) = (Vec::new(), 0, 0);
         let mut later = Vec::new();
         for (agenda_ms, trace_id) in &self.agenda {
@@ -145,7 +251,8 @@ impl Assembler {
         for (trace_id, due_ms) in later {
             self.look_again(trace_id, due_ms);
         }
-        (!trace_ids.is_empty()).then(|| self.settlement(trace_ids, span_count, early_count))
+        let nothing = trace_ids.is_empty() && self.dropped.is_empty();
+        (!nothing).then(|| self.settlement(trace_ids, span_count, early_count, bench))
     }
 
     fn look_again(&mut self, trace_id: u128, at_ms: UnixMillis) {
@@ -156,45 +263,75 @@ impl Assembler {
         }
     }
 
-    fn settlement(&self, trace_ids: Vec<u128>, span_count: usize, early_count: usize) -> Settlement {
-        let mut touched: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
-        let mut traces = Vec::with_capacity(trace_ids.len());
-        for trace in trace_ids.iter().filter_map(|trace_id| self.traces.get(trace_id)) {
-            trace.places.iter().for_each(|(row, index)| touched.entry(*row).or_default().push(*index));
-            traces.push(join(trace.spans.clone()));
+    fn settlement(
+        &mut self,
+        trace_ids: Vec<u128>,
+        span_count: usize,
+        early_count: usize,
+        bench: &mut Workbench,
+    ) -> Settlement {
+        let mut places = self.dropped.clone();
+        let mut joined = Joined::default();
+        let mut fingerprints = Vec::with_capacity(span_count + trace_ids.len());
+        for trace_id in &trace_ids {
+            let Some(trace) = self.traces.get_mut(trace_id) else { continue };
+            places.extend_from_slice(&trace.places);
+            let prints = trace.spans.iter().map(|span| self.salt ^ fingerprint(*trace_id, span.span_id));
+            fingerprints.extend(prints);
+            // After its spans, so that it is not forgotten before them.
+            fingerprints.push(self.salt ^ fingerprint(*trace_id, 0));
+            let surroundings = Surroundings { names: &bench.names, producers: &bench.producers };
+            bench.joiner.join(&mut trace.spans, &trace.links, surroundings, &mut joined);
         }
-        let rows = touched.into_iter().filter_map(|(sequence, indexes)| {
-            let row = self.rows.get(&sequence)?;
-            let mut waiting = row.waiting.clone();
-            indexes.into_iter().for_each(|index| waiting.remove(index));
-            Some(SettledSpans { sequence, revision: row.revision, remaining: waiting.stored() })
-        });
-        Settlement { traces, rows: rows.collect(), span_count, early_count, trace_ids }
+        places.sort_unstable();
+        let rows = places.chunk_by(|a, b| a.0 == b.0).filter_map(|of_row| self.row_without(of_row)).collect();
+        Settlement { joined, rows, span_count, early_count, fingerprints, trace_ids }
+    }
+
+    /// What is left of a row without the spans at some places.
+    fn row_without(&self, places: &[(i64, u32)]) -> Option<SettledSpans> {
+        let sequence = places.first()?.0;
+        let row = self.rows.get(&sequence)?;
+        let mut waiting = row.waiting.clone();
+        places.iter().for_each(|(_, index)| waiting.remove(*index as usize));
+        Some(SettledSpans { sequence, revision: row.revision, remaining: waiting.stored() })
     }
 
     /// A settlement is durable: forgets what it accounts for.
-    pub(super) fn settled(&mut self, settlement: &Settlement) {
+    pub(super) fn settled(&mut self, settlement: &Settlement, now_ms: UnixMillis, bench: &mut Workbench) {
+        self.dropped.clear();
         for trace_id in &settlement.trace_ids {
             if let Some(trace) = self.traces.remove(trace_id) {
                 self.agenda.remove(&(trace.agenda_ms, *trace_id));
                 self.span_count -= trace.spans.len();
-                for (sequence, index) in trace.places {
-                    if let Some(row) = self.rows.get_mut(&sequence) {
-                        row.waiting.remove(index);
-                    }
-                }
             }
         }
         for settled in &settlement.rows {
-            match self.rows.get_mut(&settled.sequence) {
-                Some(row) if settled.remaining.is_some() => row.revision += 1,
-                _ => drop(self.rows.remove(&settled.sequence)),
+            let Some(row) = self.rows.get_mut(&settled.sequence) else { continue };
+            let left = settled.remaining.as_ref().and_then(|bits| Waiting::read(bits, row.waiting.length()));
+            match left {
+                Some(waiting) => (row.revision, row.waiting) = (row.revision + 1, waiting),
+                None => drop(self.rows.remove(&settled.sequence)),
             }
         }
+        settlement.fingerprints.iter().for_each(|fingerprint| bench.settled.insert(*fingerprint, now_ms));
     }
 }
 
 impl Trace {
+    fn new(now_ms: UnixMillis, agenda_ms: UnixMillis) -> Self {
+        Self {
+            spans: Vec::new(),
+            links: Vec::new(),
+            table: NumberSet::default(),
+            settled_before: false,
+            places: Vec::new(),
+            first_ms: now_ms,
+            last_ms: now_ms,
+            agenda_ms,
+        }
+    }
+
     fn due_ms(&self, patience: &Patience) -> UnixMillis {
         let factor = if self.is_whole() { 1 } else { INCOMPLETE_FACTOR };
         (self.last_ms + factor * patience.idle_ms).min(self.first_ms + patience.max_ms)
@@ -202,7 +339,29 @@ impl Trace {
 
     /// Whether every span's parent is there.
     fn is_whole(&self) -> bool {
-        let ids: HashSet<u64> = self.spans.iter().map(|span| span.span_id).collect();
-        self.spans.iter().all(|span| span.parent_id == 0 || ids.contains(&span.parent_id))
+        let lacks = |span: &Span| span.parent_id != 0 && !self.contains(span.parent_id);
+        !self.spans.iter().any(lacks)
+    }
+
+    fn contains(&self, span_id: u64) -> bool {
+        if self.table.is_empty() {
+            self.spans.iter().any(|span| span.span_id == span_id)
+        } else {
+            self.table.contains(&span_id)
+        }
+    }
+
+    /// Adds a span; `false` when it is there already.
+    fn add(&mut self, span: &Span) -> bool {
+        if self.contains(span.span_id) {
+            return false;
+        }
+        self.spans.push(*span);
+        if self.spans.len() == TABLE_FROM {
+            self.table = self.spans.iter().map(|span| span.span_id).collect();
+        } else if self.spans.len() > TABLE_FROM {
+            self.table.insert(span.span_id);
+        }
+        true
     }
 }

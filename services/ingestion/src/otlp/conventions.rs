@@ -29,6 +29,35 @@ pub(super) struct Facts<'a> {
     messaging_destination: Option<&'a str>,
     messaging_template: Option<&'a str>,
     messaging_passing: bool,
+    messaging_operation: Option<&'a str>,
+    http_method: Option<&'a str>,
+    template: Option<&'a str>,
+    rpc_service: Option<&'a str>,
+    rpc_method: Option<&'a str>,
+    db_operation: Option<&'a str>,
+    db_collection: Option<&'a str>,
+    resent: bool,
+}
+
+/// What attributes tell of the name of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OperationFacts<'a> {
+    /// A route of a server or the template of a client's url.
+    Http {
+        method: Option<&'a str>,
+        template: &'a str,
+    },
+    Rpc {
+        service: Option<&'a str>,
+        method: &'a str,
+    },
+    Database {
+        operation: &'a str,
+        collection: Option<&'a str>,
+    },
+    /// A database that says nothing but perhaps its statement.
+    Statement,
+    None,
 }
 
 /// Whom a call went to, as far as the caller's side tells.
@@ -61,10 +90,30 @@ impl<'a> Facts<'a> {
         facts
     }
 
-    fn note(&mut self, key: &str, value: &'a AnyValue) {
+    /// Reads one attribute.
+    pub(super) fn note(&mut self, key: &str, value: &'a AnyValue) {
         match key {
             "http.response.status_code" | "http.status_code" => self.http_status = integer(value),
-            "http.request.method" | "http.method" | "http.route" => self.http = true,
+            "http.request.method" | "http.method" => {
+                self.http = true;
+                self.http_method = text(value);
+            }
+            "http.route" => {
+                self.http = true;
+                self.template = text(value);
+            }
+            "url.template" => self.template = self.template.or(text(value)),
+            "http.request.resend_count" | "http.resend_count" | "http.retry_count" => {
+                self.resent |= integer(value).is_some_and(|count| count > 0);
+            }
+            // gRPC counts attempts in this header of the second and later ones (gRPC proposal A6).
+            "rpc.grpc.request.metadata.grpc-previous-rpc-attempts"
+            | "rpc.request.metadata.grpc-previous-rpc-attempts" => self.resent = true,
+            "rpc.service" => self.rpc_service = text(value),
+            "rpc.method" => self.rpc_method = text(value),
+            "db.operation.name" | "db.operation" => self.db_operation = text(value),
+            "db.collection.name" | "db.sql.table" | "db.mongodb.collection" => self.db_collection = text(value),
+            "messaging.operation.type" | "messaging.operation" => self.messaging_operation = text(value),
             "rpc.system" | "rpc.system.name" => self.rpc_system = text(value),
             "rpc.grpc.status_code" => self.rpc_status = integer(value).map(RpcStatus::from_number),
             "rpc.response.status_code" | "grpc.status" | "rpc.connect_rpc.error_code" => {
@@ -124,6 +173,39 @@ impl<'a> Facts<'a> {
         // What people named stands before what was pieced together.
         let name = self.peer_service.map_or(name, str::to_owned);
         Some(PeerName { name, kind })
+    }
+
+    /// What tells the operation's name.
+    pub(super) fn operation(&self) -> OperationFacts<'a> {
+        if let Some(method) = self.rpc_method {
+            return OperationFacts::Rpc { service: self.rpc_service, method };
+        }
+        if self.db_system.is_some() {
+            return match self.db_operation {
+                Some(operation) => OperationFacts::Database { operation, collection: self.db_collection },
+                None => OperationFacts::Statement,
+            };
+        }
+        match self.template {
+            Some(template) => OperationFacts::Http { method: self.http_method, template },
+            None => OperationFacts::None,
+        }
+    }
+
+    /// The sender says that this repeats an earlier call.
+    pub(super) fn resent(&self) -> bool {
+        self.resent
+    }
+
+    /// Whether attributes tell of messages.
+    pub(super) fn is_messaging(&self) -> bool {
+        self.messaging_system.is_some()
+    }
+
+    /// Whether the operation hands a message on, so that whoever consumes it may link to it: `send` and `create`, or by
+    /// their older name `publish`.
+    pub(super) fn sends(&self) -> bool {
+        matches!(self.messaging_operation, Some("send" | "create" | "publish"))
     }
 
     fn database_name(&self, system: &str) -> String {

@@ -9,8 +9,18 @@ pub(crate) struct Counts {
     pub(crate) spans_accepted: Count,
     /// Spans that cannot be right.
     pub(crate) spans_rejected: Count,
-    /// Spans that were in memory already.
+    /// Spans that wait or were settled already, and those of exports that were kept already.
     pub(crate) spans_duplicate: Count,
+    /// Spans that are new to a trace that was settled.
+    pub(crate) spans_late: Count,
+    /// Exports that were kept already: retries whose first answer was lost.
+    pub(crate) exports_duplicate: Count,
+    /// Attributes that were not read: too many of one span, or too long.
+    pub(crate) attributes_ignored: Count,
+    /// Links that were not read: too many of one span, or malformed.
+    pub(crate) links_ignored: Count,
+    /// Sampling thresholds that cannot be understood or cannot be right.
+    pub(crate) thresholds_ignored: Count,
     /// Spans settled.
     pub(crate) spans_settled: Count,
     /// Traces settled before their time because a bound was reached.
@@ -52,6 +62,11 @@ impl Default for Counts {
             spans_accepted: count("spans_accepted"),
             spans_rejected: count("spans_rejected"),
             spans_duplicate: count("spans_duplicate"),
+            spans_late: count("spans_late"),
+            exports_duplicate: count("exports_duplicate"),
+            attributes_ignored: count("attributes_ignored"),
+            links_ignored: count("links_ignored"),
+            thresholds_ignored: count("thresholds_ignored"),
             spans_settled: count("spans_settled"),
             traces_cut: count("traces_cut"),
             exports_refused_full: count("exports_refused_full"),

@@ -4,9 +4,12 @@ use prost::Message as _;
 
 use super::http::json::{metrics_from_json, traces_from_json};
 use super::increments::{increments, state_keys};
+use super::known::KnownNames;
+use super::names::Names;
 use super::points::{PointLimits, read_points};
-use super::reduce::reduce;
-use super::span::{Waiting, decode};
+use super::reduce::{SpanLimits, reduce};
+use super::span::decode;
+use super::waiting::Waiting;
 use crate::domain::BucketLimits;
 use crate::storage::CounterStates;
 
@@ -29,9 +32,10 @@ pub fn traces_json(bytes: &[u8]) {
 
 /// What was reduced is read back, every span of it.
 fn reduced(request: &ExportTraceServiceRequest) {
-    let reduced = reduce(request, TIME);
-    let spans = decode(&reduced.payload).expect("a row of the span log");
-    assert_eq!(spans.len(), reduced.kept_count);
+    let limits = SpanLimits { time: TIME, attributes_max: 64, value_bytes_max: 1_024 };
+    let reduced = reduce(request, limits, &KnownNames::default());
+    let read = decode(&reduced.payload, &mut Names::default()).expect("a row of the span log");
+    assert_eq!(read.spans.len(), reduced.kept_count);
 }
 
 /// An OTLP export of points in protobuf.
@@ -57,7 +61,7 @@ fn counted(request: &ExportMetricsServiceRequest) {
 
 /// A row of the span log, and what a settlement left of it.
 pub fn span_row(bytes: &[u8]) {
-    let length = decode(bytes).map_or(0, |spans| spans.len());
+    let length = decode(bytes, &mut Names::default()).map_or(0, |read| read.spans.len());
     if let Some(mut waiting) = Waiting::read(bytes, length) {
         (0..length).for_each(|index| waiting.remove(index));
         assert_eq!(waiting.stored(), None);

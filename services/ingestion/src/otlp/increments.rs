@@ -7,11 +7,10 @@ use attain_vocabulary::{
 };
 use prost::Message as _;
 
+use super::hosts::{HOST_PREFIX, NamedHosts, read_named_hosts};
 use super::meaning::{EdgeTold, Part, Told};
 use super::points::Reading;
 use super::series::{self, Added, Series, Shape};
-use super::settler::{HOST_PREFIX, read_hosts};
-use super::tally::Hosts;
 use crate::domain::{
     BucketMode, DependencyKey, Exemplar, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, Sightings,
     most_certain,
@@ -54,7 +53,7 @@ pub(super) fn increments(
 ) -> (ObservationBatch, Verdicts) {
     let mut verdicts = Verdicts::default();
     let mut kept = KeptSeries::read(states, day, series_max);
-    let mut sums = Sums { hosts: read_hosts(states), ..Sums::default() };
+    let mut sums = Sums { hosts: read_named_hosts(states), ..Sums::default() };
     for reading in readings {
         let Some(state) = kept.of(&reading.series) else {
             verdicts.surplus += 1;
@@ -139,7 +138,7 @@ impl<'a> KeptSeries<'a> {
 /// What all points together add.
 #[derive(Debug, Default)]
 struct Sums {
-    hosts: Hosts,
+    hosts: NamedHosts,
     buckets: BTreeMap<(EntityId, UnixMillis), Increment>,
     edges: BTreeMap<(DependencyKey, Source), EdgeSum>,
     callees: BTreeMap<(EntityId, Source), Option<EntityKind>>,

@@ -4,46 +4,56 @@
 //!   same request.
 //! - A *call* is a CLIENT or PRODUCER span that a request answers; or, where none does, the innermost of several that wrap
 //!   each other; or a request whose parent belongs to another service and is no call itself.
-//! - A call belongs to the request that it was made under, through whatever lies between within the service.
-//! - A failed request with a failed call is *inherited*, charged to the failed call that ended last; without one it is
-//!   *own*. A failed call under a good request was *rescued* (method of the product, section 2).
+//! - A consumer that links to spans which sent its messages, in this trace or another one, was called by their services;
+//!   where no sender is known, by the queue that it names.
+//! - A call belongs to the request that it was made under, through whatever lies between within the service, and counts at
+//!   least as often as that request stands for.
+//! - A call *retries* another one of the same parent, callee and operation that failed before it began, or where the sender
+//!   says so. A failed call whose retry succeeded was *rescued*, and so was one under a good request.
+//! - A failed request with a failed call that no retry saved is *inherited*, charged to the failed call that ended last;
+//!   without one it is *own* (method of the product, section 2).
 //!
 //! The result does not depend on the order in which spans arrived.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use attain_vocabulary::EntityKind;
 
-use attain_vocabulary::{EntityId, EntityKind};
+use super::names::{Names, Symbol};
+use super::recent::Producers;
+use super::span::{Span, SpanKind};
+use super::tree::{Place, Tree};
 
-use super::span::{Peer, Span, SpanKind};
-
-/// A trace of one sender, joined.
+/// Traces of one tenant, joined.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Joined {
     pub(super) requests: Vec<Request>,
     pub(super) calls: Vec<Call>,
+    /// Whom the requests called, those of each together.
+    pub(super) callees: Vec<Callee>,
 }
 
 /// A request that a service answered.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Request {
-    pub(super) service: Arc<EntityId>,
+    pub(super) service: Symbol,
+    pub(super) operation: Symbol,
     pub(super) start_ns: u64,
     pub(super) duration_ns: u64,
+    /// How many requests it stands for.
+    pub(super) weight: u32,
     pub(super) outcome: Outcome,
-    /// Whom it called at least once.
-    pub(super) callees: BTreeSet<Callee>,
+    /// From and to which place in the list of callees; each at least once.
+    pub(super) callees: (u32, u32),
 }
 
 /// Whom a request called.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Callee {
-    pub(super) id: EntityId,
+    pub(super) id: Symbol,
     /// Nobody answered, and the name is that of a host: whoever is known to answer there was meant.
     pub(super) by_host: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Good,
     OwnFailure,
@@ -52,279 +62,275 @@ pub(super) enum Outcome {
 }
 
 /// A call from one node to another.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Call {
-    pub(super) caller: Arc<EntityId>,
-    pub(super) callee: EntityId,
+    pub(super) caller: Symbol,
+    pub(super) callee: Symbol,
+    pub(super) operation: Symbol,
     /// What the callee looks like where it did not answer with a span of its own.
     pub(super) leaf: Option<EntityKind>,
     /// The host that the caller named, where it is a name.
-    pub(super) host: Option<EntityId>,
+    pub(super) host: Symbol,
     pub(super) start_ns: u64,
     /// How long the caller waited; `None` where it did not wait.
     pub(super) duration_ns: Option<u64>,
+    /// How many calls it stands for.
+    pub(super) weight: u32,
     pub(super) failed: bool,
-    /// Failed under a request that succeeded.
+    /// Failed, and a retry or the request above it succeeded.
     pub(super) rescued: bool,
+    /// A further attempt after a failed one.
+    pub(super) retry: bool,
+    /// The caller is a queue.
+    pub(super) from_queue: bool,
     /// `None` where nothing tells.
     pub(super) asynchronous: Option<bool>,
-    pub(super) protocol: Option<Arc<str>>,
+    pub(super) protocol: Symbol,
 }
 
-/// Joins the spans of one trace.
-pub(super) fn join(mut spans: Vec<Span>) -> Joined {
-    spans.sort_by_key(|span| (span.span_id, span.start_ns));
-    let tree = Tree::new(&spans);
-    let mut calls = tree.calls();
-    let mut by_owner: HashMap<usize, Vec<usize>> = HashMap::new();
-    for (number, (owner, _)) in calls.iter().enumerate() {
-        if let Some(owner) = owner {
-            by_owner.entry(*owner).or_default().push(number);
-        }
-    }
-    let mut requests = Vec::new();
-    for index in (0..spans.len()).filter(|index| tree.counts_as_request(*index)) {
-        let own_calls = by_owner.remove(&index).unwrap_or_default();
-        let made: Vec<&MadeCall> = own_calls.iter().map(|number| &calls[*number].1).collect();
-        let failed = spans[index].failed;
-        requests.push(request(&spans[index], &made));
-        for number in own_calls {
-            calls[number].1.rescued = calls[number].1.failed && !failed;
-        }
-    }
-    let calls = calls.into_iter().filter_map(|(_, call)| call.into_call()).collect();
-    Joined { requests, calls }
+/// What a trace does not tell itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub(super) names: &'a Names,
+    pub(super) producers: &'a Producers,
 }
 
-fn request(span: &Span, made: &[&MadeCall]) -> Request {
-    let last_failed = made.iter().filter(|call| call.failed).max_by_key(|call| (call.end_ns, call.callee.clone()));
-    let outcome = match (span.failed, last_failed) {
-        (false, _) => Outcome::Good,
-        (true, None) => Outcome::OwnFailure,
-        (true, Some(call)) => Outcome::InheritedFailure(call.called()),
-    };
-    let callees = made.iter().filter_map(|call| call.called()).collect();
-    Request {
-        service: Arc::clone(&span.service),
-        start_ns: span.start_ns,
-        duration_ns: span.duration_ns,
-        outcome,
-        callees,
-    }
+/// Joins traces; keeps its lists from one to the next.
+#[derive(Debug, Default)]
+pub(super) struct Joiner {
+    tree: Tree,
+    made: Vec<Made>,
 }
 
 /// A call, perhaps to nobody known.
-struct MadeCall {
-    caller: Arc<EntityId>,
-    callee: Option<EntityId>,
-    leaf: Option<EntityKind>,
-    host: Option<EntityId>,
-    start_ns: u64,
+#[derive(Debug, Clone, Copy)]
+struct Made {
+    call: Call,
     end_ns: u64,
-    waited: bool,
-    failed: bool,
-    rescued: bool,
-    asynchronous: Option<bool>,
-    protocol: Option<Arc<str>>,
+    /// The request that made it.
+    owner: Option<Place>,
+    parent: Option<Place>,
 }
 
-impl MadeCall {
+impl Joiner {
+    /// Joins the spans of one trace and adds what it shows. `links` holds span ids of consumers with the fingerprints of the
+    /// spans that sent what they consumed.
+    pub(super) fn join(
+        &mut self,
+        spans: &mut [Span],
+        links: &[(u64, u64)],
+        surroundings: Surroundings<'_>,
+        joined: &mut Joined,
+    ) {
+        spans.sort_unstable_by_key(|span| (span.span_id, span.start_ns));
+        self.tree.plant(spans);
+        let mut maker = Maker { spans, tree: &self.tree, links, surroundings, made: std::mem::take(&mut self.made) };
+        maker.made.clear();
+        maker.make_calls();
+        self.made = maker.made;
+        self.find_retries();
+        // By their requests, so that those of one stand together; of equal ones the order does not matter.
+        self.made.sort_unstable_by_key(|made| made.owner);
+        let mut rest = self.made.as_mut_slice();
+        let ownerless = rest.partition_point(|made| made.owner.is_none());
+        rest = &mut rest[ownerless..];
+        for (place, span) in spans.iter().enumerate().filter(|(place, _)| self.tree.counts_as_request(spans, *place)) {
+            let before = rest.partition_point(|made| made.owner < Some(place));
+            let of_request = rest.partition_point(|made| made.owner <= Some(place));
+            request(span, &mut rest[before..of_request], surroundings.names, joined);
+            rest = &mut rest[of_request..];
+        }
+        joined.calls.extend(self.made.iter().filter(|made| !made.call.callee.is_none()).map(|made| made.call));
+    }
+
+    /// Attempts of the same call stand together once sorted.
+    fn find_retries(&mut self) {
+        if self.made.iter().all(|made| !made.call.failed) {
+            return;
+        }
+        self.made.sort_unstable_by_key(|made| {
+            let call = &made.call;
+            (made.parent, call.caller, call.callee, call.operation, call.start_ns, made.end_ns)
+        });
+        let same = |a: &Made, b: &Made| {
+            let key = |made: &Made| (made.parent, made.call.caller, made.call.callee, made.call.operation);
+            key(a) == key(b) && a.parent.is_some()
+        };
+        self.made.chunk_by_mut(same).filter(|attempts| attempts.len() > 1).for_each(mark_retries);
+    }
+}
+
+/// Attempts in the order of their start.
+fn mark_retries(attempts: &mut [Made]) {
+    let mut failed_by_ns: Option<u64> = None;
+    for made in attempts.iter_mut() {
+        made.call.retry |= failed_by_ns.is_some_and(|end_ns| end_ns <= made.call.start_ns);
+        if made.call.failed {
+            failed_by_ns = Some(failed_by_ns.map_or(made.end_ns, |end_ns| end_ns.min(made.end_ns)));
+        }
+    }
+    let mut succeeds_from_ns = None;
+    for made in attempts.iter_mut().rev() {
+        if made.call.failed {
+            made.call.rescued = succeeds_from_ns.is_some_and(|start_ns| made.end_ns <= start_ns);
+        } else if made.call.retry {
+            succeeds_from_ns = succeeds_from_ns.max(Some(made.call.start_ns));
+        }
+    }
+}
+
+/// A request with its calls: adds it, and tells its calls what became of it.
+fn request(span: &Span, made: &mut [Made], names: &Names, joined: &mut Joined) {
+    let unsaved = made.iter().filter(|made| made.call.failed && !made.call.rescued);
+    let last_failed = unsaved.max_by_key(|made| (made.end_ns, names.text(made.call.callee), !made.by_host()));
+    let outcome = match (span.failed, last_failed) {
+        (false, _) => Outcome::Good,
+        (true, None) => Outcome::OwnFailure,
+        (true, Some(made)) => Outcome::InheritedFailure(made.called()),
+    };
+    let first = joined.callees.len();
+    for made in made {
+        made.call.rescued |= made.call.failed && !span.failed;
+        made.call.weight = made.call.weight.max(span.weight);
+        if let Some(callee) = made.called().filter(|callee| !joined.callees[first..].contains(callee)) {
+            joined.callees.push(callee);
+        }
+    }
+    joined.requests.push(Request {
+        service: span.service,
+        operation: span.operation,
+        start_ns: span.start_ns,
+        duration_ns: span.duration_ns,
+        weight: span.weight,
+        outcome,
+        callees: (first as u32, joined.callees.len() as u32),
+    });
+}
+
+impl Made {
+    fn by_host(&self) -> bool {
+        self.call.leaf.is_some() && !self.call.host.is_none() && self.call.host == self.call.callee
+    }
+
     fn called(&self) -> Option<Callee> {
-        let by_host = self.leaf.is_some() && self.host == self.callee;
-        self.callee.clone().map(|id| Callee { id, by_host })
-    }
-
-    fn into_call(self) -> Option<Call> {
-        Some(Call {
-            caller: self.caller,
-            callee: self.callee?,
-            leaf: self.leaf,
-            host: self.host,
-            start_ns: self.start_ns,
-            duration_ns: self.waited.then(|| self.end_ns - self.start_ns),
-            failed: self.failed,
-            rescued: self.rescued,
-            asynchronous: self.asynchronous,
-            protocol: self.protocol,
-        })
+        (!self.call.callee.is_none()).then(|| Callee { id: self.call.callee, by_host: self.by_host() })
     }
 }
 
-/// Most call spans that wrap one another; nobody wraps more deeply.
-const WRAPPERS_MAX: usize = 8;
-
-struct Tree<'a> {
+/// Finds the calls of one trace.
+struct Maker<'a> {
     spans: &'a [Span],
-    /// Parents within the trace; never the span itself.
-    parents: Vec<Option<usize>>,
-    children: Vec<Vec<usize>>,
-    /// The counted request that each span belongs to.
-    owners: Vec<Option<usize>>,
-    /// Whether there is a call span below in the same service.
-    calls_below: Vec<bool>,
+    tree: &'a Tree,
+    links: &'a [(u64, u64)],
+    surroundings: Surroundings<'a>,
+    made: Vec<Made>,
 }
 
-impl<'a> Tree<'a> {
-    fn new(spans: &'a [Span]) -> Self {
-        let places: HashMap<u64, usize> = spans.iter().enumerate().map(|(index, span)| (span.span_id, index)).collect();
-        let parent =
-            |(index, span): (usize, &Span)| places.get(&span.parent_id).copied().filter(|parent| *parent != index);
-        let parents: Vec<Option<usize>> = spans.iter().enumerate().map(parent).collect();
-        let mut children = vec![Vec::new(); spans.len()];
-        for (index, parent) in parents.iter().enumerate() {
-            if let Some(parent) = parent {
-                children[*parent].push(index);
-            }
-        }
-        let mut tree = Self { spans, parents, children, owners: Vec::new(), calls_below: Vec::new() };
-        tree.owners = tree.find_owners();
-        tree.calls_below = tree.find_calls_below();
-        tree
-    }
-
-    /// The parent, where it belongs to the same service.
-    fn parent_within(&self, index: usize) -> Option<usize> {
-        self.parents[index].filter(|parent| self.spans[*parent].service == self.spans[index].service)
-    }
-
-    fn counts_as_request(&self, index: usize) -> bool {
-        let kind = self.spans[index].kind;
-        kind.is_request() && self.parent_within(index).is_none_or(|parent| self.spans[parent].kind != kind)
-    }
-
-    /// Walks up from every span once; what was found for a span holds for all on the way to it.
-    fn find_owners(&self) -> Vec<Option<usize>> {
-        let mut owners: Vec<Option<Option<usize>>> = vec![None; self.spans.len()];
-        for start in 0..self.spans.len() {
-            let mut way = Vec::new();
-            let mut at = start;
-            let owner = loop {
-                if let Some(known) = owners[at] {
-                    break known;
-                }
-                if self.counts_as_request(at) {
-                    owners[at] = Some(Some(at));
-                    break Some(at);
-                }
-                // Marks the span as seen, so that parents in a circle end the walk.
-                owners[at] = Some(None);
-                way.push(at);
-                match self.parent_within(at) {
-                    Some(parent) => at = parent,
-                    None => break None,
-                }
-            };
-            way.into_iter().for_each(|index| owners[index] = Some(owner));
-        }
-        owners.into_iter().map(Option::flatten).collect()
-    }
-
-    /// Each span is marked once, so walks are short and circles end.
-    fn find_calls_below(&self) -> Vec<bool> {
-        let mut below = vec![false; self.spans.len()];
-        for start in (0..self.spans.len()).filter(|index| self.spans[*index].kind.is_call()) {
-            let mut at = start;
-            while let Some(parent) = self.parent_within(at).filter(|parent| !self.spans[*parent].kind.is_request()) {
-                if std::mem::replace(&mut below[parent], true) {
-                    break;
-                }
-                at = parent;
-            }
-        }
-        below
-    }
-
-    /// Call spans of the same service directly above, from below to above.
-    fn wrappers(&self, index: usize) -> impl Iterator<Item = usize> {
-        let above = |at: &usize| self.parent_within(*at).filter(|parent| self.spans[*parent].kind.is_call());
-        std::iter::successors(above(&index), above).take(WRAPPERS_MAX)
-    }
-
-    fn answers(&self, index: usize) -> impl Iterator<Item = usize> {
-        self.children[index].iter().copied().filter(|child| self.spans[*child].kind.is_request())
-    }
-
-    fn is_answered(&self, index: usize) -> bool {
-        self.answers(index).next().is_some()
-    }
-
+impl Maker<'_> {
     /// Every call with the request that made it.
-    fn calls(&self) -> Vec<(Option<usize>, MadeCall)> {
-        let mut calls = Vec::new();
-        for (index, span) in self.spans.iter().enumerate() {
+    fn make_calls(&mut self) {
+        for (place, span) in self.spans.iter().enumerate() {
             if span.kind.is_call() {
-                if self.is_answered(index) {
-                    self.answered(index, &mut calls);
-                } else if !self.calls_below[index] && !self.wrappers(index).any(|wrapper| self.is_answered(wrapper)) {
-                    let call = self.unanswered(index);
-                    // Who calls itself depends on nobody by it.
-                    if call.callee.as_ref() != Some(&*span.service) {
-                        calls.push((self.owners[index], call));
-                    }
+                if self.tree.is_answered(self.spans, place) {
+                    self.answered(place);
+                } else if self.is_innermost(place) {
+                    self.unanswered(place);
                 }
             }
             if span.kind.is_request() {
-                self.call_without_span(index, &mut calls);
+                self.call_without_span(place);
+            }
+            if span.kind == SpanKind::Consumer && self.tree.counts_as_request(self.spans, place) {
+                self.consumed(place);
             }
         }
-        calls
     }
 
-    /// One call for each other service that answered.
-    fn answered(&self, index: usize, calls: &mut Vec<(Option<usize>, MadeCall)>) {
-        let span = &self.spans[index];
-        let mut answers: Vec<&Span> = self.answers(index).map(|answer| &self.spans[answer]).collect();
-        answers.sort_by_key(|answer| (&answer.service, answer.start_ns, answer.span_id));
-        answers.dedup_by_key(|answer| &answer.service);
-        for answer in answers.into_iter().filter(|answer| answer.service != span.service) {
+    fn is_innermost(&self, place: usize) -> bool {
+        let answered = |wrapper| self.tree.is_answered(self.spans, wrapper);
+        !self.tree.calls_below(place) && !self.tree.wrappers(self.spans, place).any(answered)
+    }
+
+    /// One call for each other service that answered, by its first answer.
+    fn answered(&mut self, place: usize) {
+        let span = &self.spans[place];
+        let answers = || self.tree.answers(self.spans, place).map(|answer| &self.spans[answer]);
+        for answer in answers().filter(|answer| answer.service != span.service) {
+            let order = |answer: &Span| (answer.start_ns, answer.span_id);
+            if answers().any(|other| other.service == answer.service && order(other) < order(answer)) {
+                continue;
+            }
             let asynchronous = answer.kind == SpanKind::Consumer;
-            let peer = self.peer(index).filter(|peer| is_host(peer));
-            let call = MadeCall {
-                callee: Some(EntityId::clone(&answer.service)),
-                host: peer.map(|peer| peer.id.clone()),
-                waited: !asynchronous,
+            let host = self.peer(place).filter(|(_, kind)| is_host(*kind)).map_or(Symbol::NONE, |(id, _)| id);
+            let mut made = self.made(place);
+            made.call = Call {
+                callee: answer.service,
+                operation: if answer.operation.is_none() { span.operation } else { answer.operation },
+                host,
+                duration_ns: made.call.duration_ns.filter(|_| !asynchronous),
                 // A consumer fails on its own time: the caller is done when the message is out.
                 failed: span.failed || (!asynchronous && answer.failed),
                 asynchronous: Some(asynchronous),
-                ..self.made(index, answer.protocol.as_ref())
+                protocol: if span.protocol.is_none() { answer.protocol } else { span.protocol },
+                ..made.call
             };
-            calls.push((self.owners[index], call));
+            self.made.push(made);
         }
     }
 
-    fn unanswered(&self, index: usize) -> MadeCall {
-        let peer = self.peer(index);
-        MadeCall {
-            callee: peer.map(|peer| peer.id.clone()),
-            leaf: peer.map(|peer| peer.kind),
-            host: peer.filter(|peer| is_host(peer)).map(|peer| peer.id.clone()),
-            ..self.made(index, None)
+    fn unanswered(&mut self, place: usize) {
+        let peer = self.peer(place);
+        let host = peer.filter(|(_, kind)| is_host(*kind));
+        let mut made = self.made(place);
+        made.call.callee = peer.map_or(Symbol::NONE, |(id, _)| id);
+        made.call.leaf = peer.map(|(_, kind)| kind);
+        made.call.host = host.map_or(Symbol::NONE, |(id, _)| id);
+        // Who calls itself depends on nobody by it.
+        if made.call.callee != made.call.caller {
+            self.made.push(made);
         }
     }
 
-    fn made(&self, index: usize, answered: Option<&Arc<str>>) -> MadeCall {
-        let span = &self.spans[index];
-        MadeCall {
-            caller: Arc::clone(&span.service),
-            callee: None,
+    fn made(&self, place: usize) -> Made {
+        let span = &self.spans[place];
+        let call = Call {
+            caller: span.service,
+            callee: Symbol::NONE,
+            operation: span.operation,
             leaf: None,
-            host: None,
+            host: Symbol::NONE,
             start_ns: span.start_ns,
-            end_ns: span.start_ns.saturating_add(span.duration_ns),
-            waited: true,
+            duration_ns: Some(span.duration_ns),
+            weight: span.weight,
             failed: span.failed,
             rescued: false,
+            retry: span.resent,
+            from_queue: false,
             asynchronous: None,
-            protocol: span.protocol.as_ref().or(answered).cloned(),
+            protocol: span.protocol,
+        };
+        Made {
+            call,
+            end_ns: span.start_ns.saturating_add(span.duration_ns),
+            owner: self.tree.owner(place),
+            parent: self.tree.parent(place),
         }
     }
 
     /// The peer of a call span. Where it is a bare host, a wrapper that knows the database or queue behind it knows better.
-    fn peer(&self, index: usize) -> Option<&Peer> {
-        let mut best = self.spans[index].peer.as_deref();
-        for wrapper in self.wrappers(index) {
-            let wrapped = self.spans[wrapper].peer.as_deref();
-            if best.is_none_or(is_host) && (best.is_none() || wrapped.is_some_and(|peer| !is_host(peer))) {
+    fn peer(&self, place: usize) -> Option<(Symbol, EntityKind)> {
+        let of = |place: usize| {
+            let span = &self.spans[place];
+            (!span.peer.is_none()).then_some((span.peer, span.peer_kind))
+        };
+        let mut best = of(place);
+        if best.is_some_and(|(_, kind)| !is_host(kind)) {
+            return best;
+        }
+        for wrapper in self.tree.wrappers(self.spans, place) {
+            let wrapped = of(wrapper);
+            let bare = best.is_none_or(|(_, kind)| is_host(kind));
+            if bare && (best.is_none() || wrapped.is_some_and(|(_, kind)| !is_host(kind))) {
                 best = wrapped;
             }
         }
@@ -332,26 +338,65 @@ impl<'a> Tree<'a> {
     }
 
     /// A request whose parent belongs to another service and made no call span: seen from the answer alone.
-    fn call_without_span(&self, index: usize, calls: &mut Vec<(Option<usize>, MadeCall)>) {
-        let span = &self.spans[index];
-        let Some(parent) = self.parents[index] else { return };
+    fn call_without_span(&mut self, place: usize) {
+        let span = &self.spans[place];
+        let Some(parent) = self.tree.parent(place) else { return };
         let caller = &self.spans[parent];
         if caller.service == span.service || caller.kind.is_call() {
             return;
         }
         let asynchronous = span.kind == SpanKind::Consumer;
-        let call = MadeCall {
-            caller: Arc::clone(&caller.service),
-            callee: Some(EntityId::clone(&span.service)),
-            waited: !asynchronous,
+        let mut made = self.made(place);
+        made.owner = self.tree.owner(parent);
+        made.parent = Some(parent);
+        made.call = Call {
+            caller: caller.service,
+            callee: span.service,
+            duration_ns: made.call.duration_ns.filter(|_| !asynchronous),
             failed: span.failed && !asynchronous,
             asynchronous: Some(asynchronous),
-            ..self.made(index, None)
+            ..made.call
         };
-        calls.push((self.owners[parent], call));
+        self.made.push(made);
+    }
+
+    /// A consumer whose sender is not above it in the trace: called by those it links to, or by its queue.
+    fn consumed(&mut self, place: usize) {
+        let span = &self.spans[place];
+        let parent = self.tree.parent(place).map(|parent| &self.spans[parent]);
+        if parent.is_some_and(|parent| parent.service != span.service) {
+            return;
+        }
+        let own = self.tree.layers(self.spans, place);
+        let linked = self.links.iter().filter(|(span_id, _)| own.contains(span_id));
+        let mut sent: Vec<u64> = linked.map(|(_, to)| *to).collect();
+        sent.sort_unstable();
+        sent.dedup();
+        let senders = sent.into_iter().filter_map(|sent| self.surroundings.producers.service(sent));
+        let senders: Vec<Symbol> = senders.filter(|service| *service != span.service).collect();
+        if senders.is_empty() && !span.peer.is_none() && span.peer != span.service {
+            self.push_consumed(place, span.peer, true);
+        }
+        senders.into_iter().for_each(|service| self.push_consumed(place, service, false));
+    }
+
+    fn push_consumed(&mut self, place: usize, caller: Symbol, from_queue: bool) {
+        let mut made = self.made(place);
+        (made.owner, made.parent) = (None, None);
+        made.call = Call {
+            caller,
+            callee: self.spans[place].service,
+            duration_ns: None,
+            failed: false,
+            asynchronous: Some(true),
+            from_queue,
+            retry: false,
+            ..made.call
+        };
+        self.made.push(made);
     }
 }
 
-fn is_host(peer: &Peer) -> bool {
-    peer.kind == EntityKind::External
+fn is_host(kind: EntityKind) -> bool {
+    kind == EntityKind::External
 }

@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use attain_runtime::clock::Clock;
-use attain_vocabulary::TenantId;
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::settler::Backlog;
-use crate::storage::Store;
+use super::backlog::{Backlog, Handed};
+use super::span::SpansRecord;
+use crate::storage::{ReceivedSpans, Store};
 
 /// Most exports that wait for the writer; each is one whose sender waits.
 const QUEUE_MAX: usize = 64;
@@ -30,9 +30,9 @@ pub(super) struct SpanLog {
 
 #[derive(Debug)]
 struct Append {
-    tenant: TenantId,
-    payload: Vec<u8>,
-    durable: oneshot::Sender<Result<(), Status>>,
+    received: ReceivedSpans,
+    record: SpansRecord,
+    durable: oneshot::Sender<Result<bool, Status>>,
 }
 
 impl SpanLog {
@@ -54,35 +54,42 @@ impl SpanLog {
         Err(Status::with_error_details(Code::ResourceExhausted, message, details))
     }
 
-    /// Keeps a row; when it returns it is durable.
-    pub(super) async fn append(&self, tenant: TenantId, payload: Vec<u8>) -> Result<(), Status> {
+    /// Keeps an export, the record of which is its payload; when it returns it is durable. `false` where it was kept before.
+    pub(super) async fn append(&self, received: ReceivedSpans, record: SpansRecord) -> Result<bool, Status> {
         let (durable, told) = oneshot::channel();
         let stopped = || Status::unavailable("the receiver is stopping; try again");
-        self.queue.send(Append { tenant, payload, durable }).await.map_err(|_| stopped())?;
+        self.queue.send(Append { received, record, durable }).await.map_err(|_| stopped())?;
         told.await.map_err(|_| stopped())?
     }
 }
 
 async fn write(store: Store, clock: Clock, backlog: Arc<Backlog>, mut appends: mpsc::Receiver<Append>) {
     while let Some(first) = appends.recv().await {
-        let mut bytes = first.payload.len();
-        let mut payloads = vec![(first.tenant, first.payload)];
-        let mut waiting = vec![first.durable];
+        let mut bytes = first.received.payload.len();
+        let (mut exports, mut waiting) = (vec![first.received], vec![(first.record, first.durable)]);
         while bytes < TRANSACTION_BYTES_MAX
             && let Ok(next) = appends.try_recv()
         {
-            bytes += next.payload.len();
-            payloads.push((next.tenant, next.payload));
-            waiting.push(next.durable);
+            bytes += next.received.payload.len();
+            exports.push(next.received);
+            waiting.push((next.record, next.durable));
         }
-        let result = store.append_spans(clock.now_ms(), &payloads).await.map(drop).map_err(Status::from);
-        if result.is_ok() {
-            backlog.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-            backlog.appended.notify_one();
-        }
-        for durable in waiting {
-            // A sender that went away is not told; its spans are kept all the same.
-            let _ = durable.send(result.clone());
+        match store.append_spans(clock.now_ms(), &exports).await {
+            Ok(sequences) => {
+                let mut handed = Vec::with_capacity(exports.len());
+                for ((sequence, export), (record, durable)) in sequences.iter().zip(exports).zip(waiting) {
+                    handed.extend(sequence.map(|sequence| Handed { tenant: export.tenant, sequence, record }));
+                    // A sender that went away is not told; its spans are kept all the same.
+                    let _ = durable.send(Ok(sequence.is_some()));
+                }
+                backlog.hand(handed.into_iter(), bytes as u64);
+            }
+            Err(error) => {
+                let status = Status::from(error);
+                for (_, durable) in waiting {
+                    let _ = durable.send(Err(status.clone()));
+                }
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use attain_vocabulary::{EntityId, EntityKind, Source};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 
 use super::conventions::{Facts, PeerName, split_port, text};
-use super::reduce::entity_name;
+use super::known::entity_name;
 
 /// What a metric counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,12 @@
 //! OTLP in, over gRPC (`grpc`) and HTTP (`http`): traces and metrics of any OpenTelemetry SDK or collector.
 //!
-//! **Traces.** An export is reduced to what joining needs (`reduce`, by the semantic conventions in `conventions`), made
-//! durable in the span log (`log`, several exports a transaction), and acknowledged. The settler reads the log in order,
-//! also after a restart, gathers spans into traces (`assembler`), joins each trace that came to rest (`join`: requests,
-//! calls, whose failure is whose), sums up (`tally`), and applies the sums and settles the rows of the log in one
-//! transaction: each span counts exactly once, whenever the process is killed.
+//! **Traces.** An export is reduced to what joining needs (`reduce`, by the semantic conventions in `conventions`,
+//! `operation` and `sampling`; names once redacted are remembered in `known`), made durable in the span log (`log`, several
+//! exports a transaction, each with a receipt by which a retry is known), and acknowledged. The settler takes the rows from
+//! memory (`backlog`), or from the log after a restart, gathers spans into traces (`assembler`), joins each trace that came
+//! to rest (`tree`, `join`: requests, calls, retries, whose failure is whose), names services for `hosts`, sums up
+//! (`tally`), and applies the sums and settles the rows of the log in one transaction: each span counts exactly once,
+//! whenever the process is killed and whatever is sent again (`recent`).
 //!
 //! **Metrics.** Points of the server metrics of the conventions are picked out (`points`), what each adds to its series is
 //! found (`series`), and the increments of five-minute buckets are applied with the new states of the series in one
@@ -14,32 +16,47 @@
 //! partial success. Everything is bounded: calls in flight, bytes of a message, bytes in the log, spans in memory; what is
 //! refused, dropped or cut is counted by name (`counts`), and RESOURCE_EXHAUSTED always says when to come again.
 //!
-//! **Deliberately unknown here**: operations, events, links and baggage (nothing is kept that nothing reads); sampling (a
-//! sampled trace counts as one).
+//! **Deliberately unknown here**: events and baggage (nothing is kept that nothing reads); which spans a sampler left out
+//! (a sampled span stands for as many as its threshold says).
 
 mod assembler;
+mod backlog;
 mod conventions;
 mod counts;
 mod door;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod grpc;
+mod hashing;
+mod hosts;
 mod http;
 mod increments;
 mod join;
+mod known;
 mod log;
 mod meaning;
+mod names;
+mod operation;
+mod pipeline;
 mod points;
 mod receivers;
+mod recent;
 mod reduce;
+mod sampling;
 mod series;
 mod settler;
 mod span;
 mod tally;
+mod tree;
 mod utilisation;
+mod waiting;
 
 #[cfg(test)]
 mod kept_tests;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod trace_detail_tests;
 #[cfg(test)]
 mod trace_tests;
 
@@ -57,11 +74,15 @@ use tokio::net::TcpListener;
 use crate::storage::Store;
 use crate::{Config, Error};
 use assembler::Patience;
+use backlog::Backlog;
 use counts::Counts;
 pub(crate) use door::TraceDoor;
 use log::SpanLog;
+#[doc(hidden)]
+pub use pipeline::Pipeline;
 use receivers::{MetricsReceiver, TraceReceiver};
-use settler::{Backlog, Settler};
+pub(crate) use reduce::SpanLimits;
+use settler::{Settler, Settling};
 
 /// Most spans settled in one transaction, those of one trace more: it takes well under a second, and others wait for it.
 const SPANS_PER_SETTLEMENT_MAX: usize = 20_000;
@@ -89,17 +110,17 @@ pub(crate) async fn serve(
 ) -> Result<(), Error> {
     let counts = Arc::new(Counts::default());
     let backlog = Arc::new(Backlog::default());
-    let patience = Patience {
-        idle_ms: config.trace_idle_seconds as i64 * 1000,
-        max_ms: config.trace_max_seconds as i64 * 1000,
-        spans_per_trace_max: config.trace_spans_max,
-        spans_per_settlement_max: SPANS_PER_SETTLEMENT_MAX,
-    };
-    let settler = Settler::new(store.clone(), patience, config.spans_in_memory_max, Arc::clone(&counts));
-    let settling = tokio::spawn(settler.run(clock.clone(), Arc::clone(&backlog), shutdown.clone()));
+    let settler = Settler::new(store.clone(), Arc::clone(&backlog), settling(&config), Arc::clone(&counts));
+    let settling = tokio::spawn(settler.run(clock.clone(), shutdown.clone()));
 
     let log = SpanLog::start(store.clone(), clock.clone(), backlog, config.span_log_bytes_max);
-    let traces = TraceReceiver { config: Arc::clone(&config), clock: clock.clone(), log, counts: Arc::clone(&counts) };
+    let traces = TraceReceiver {
+        config: Arc::clone(&config),
+        clock: clock.clone(),
+        log,
+        known: Arc::default(),
+        counts: Arc::clone(&counts),
+    };
     door.open(traces.clone());
     let (store_to_clean, clock_of_cleaning) = (store.clone(), clock.clone());
     let metrics = MetricsReceiver { config: Arc::clone(&config), clock, store, counts: Arc::clone(&counts) };
@@ -143,5 +164,22 @@ async fn forget_exemplars(store: Store, days: u32, clock: Clock) {
             Err(error) => tracing::warn!(error = %error, "old exemplars could not be forgotten; trying again later"),
         }
         tokio::time::sleep(FORGET_INTERVAL).await;
+    }
+}
+
+fn settling(config: &Config) -> Settling {
+    let patience = Patience {
+        idle_ms: config.trace_idle_seconds as i64 * 1000,
+        max_ms: config.trace_max_seconds as i64 * 1000,
+        spans_per_trace_max: config.trace_spans_max,
+        spans_per_settlement_max: SPANS_PER_SETTLEMENT_MAX,
+        settled_max: config.settled_spans_max,
+        settled_ms: i64::from(config.span_receipt_minutes) * 60_000,
+    };
+    Settling {
+        patience,
+        spans_max: config.spans_in_memory_max,
+        receipts_max: config.span_receipts_max,
+        operation_days: i64::from(config.operation_days),
     }
 }

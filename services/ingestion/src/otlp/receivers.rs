@@ -18,14 +18,18 @@ use tonic::{Request, Response, Status};
 
 use super::counts::Counts;
 use super::increments::{Verdicts, increments, state_keys};
+use super::known::KnownNames;
 use super::log::SpanLog;
 use super::points::{PointLimits, Reading, read_points};
-use super::reduce::{Rejected, reduce};
+use super::reduce::{Reduced, Rejected, reduce};
 use super::series;
 use super::utilisation::{Sample, read_utilisation};
 use crate::Config;
 use crate::domain::{BucketMode, ObservationBatch, ObservedUtilisation, UtilisationBucket};
-use crate::storage::Store;
+use crate::storage::{ReceivedSpans, Store};
+
+/// Most spans that are reduced on the thread that received them: about a millisecond's work.
+const SPANS_AT_ONCE_MAX: usize = 1_000;
 
 /// Takes spans: durable before it answers, settled later.
 #[derive(Debug, Clone)]
@@ -33,7 +37,53 @@ pub(super) struct TraceReceiver {
     pub(super) config: Arc<Config>,
     pub(super) clock: Clock,
     pub(super) log: SpanLog,
+    pub(super) known: Arc<KnownNames>,
     pub(super) counts: Arc<Counts>,
+}
+
+impl TraceReceiver {
+    /// Keeps what can be right of an export: durable when it returns. What was left out is the partial success.
+    pub(super) async fn accept(
+        &self,
+        context: CallContext,
+        request: ExportTraceServiceRequest,
+    ) -> Result<Option<ExportTracePartialSuccess>, Status> {
+        if let Err(refusal) = self.log.refuse_when_full() {
+            self.counts.exports_refused_full.add(1);
+            return Err(refusal);
+        }
+        let reduced = self.reduced(request).await?;
+        self.counts.spans_rejected.add(reduced.rejected.count());
+        self.counts.attributes_ignored.add(reduced.ignored.attribute_count);
+        self.counts.links_ignored.add(reduced.ignored.link_count);
+        self.counts.thresholds_ignored.add(reduced.ignored.weight_count);
+        let partial_success = partial(&reduced.rejected)
+            .map(|(rejected_spans, error_message)| ExportTracePartialSuccess { rejected_spans, error_message });
+        if reduced.kept_count > 0 {
+            let digest = reduced.digest();
+            let received = ReceivedSpans { tenant: context.tenant, digest, payload: reduced.payload };
+            if self.log.append(received, reduced.record).await? {
+                self.counts.spans_accepted.add(reduced.kept_count);
+            } else {
+                self.counts.exports_duplicate.add(1);
+                self.counts.spans_duplicate.add(reduced.kept_count);
+            }
+        }
+        Ok(partial_success)
+    }
+
+    /// Large exports keep a thread busy: one for work that blocks, so that others are answered meanwhile.
+    async fn reduced(&self, request: ExportTraceServiceRequest) -> Result<Reduced, Status> {
+        let limits = self.config.span_limits(self.clock.now_ms());
+        let scopes = request.resource_spans.iter().flat_map(|of_resource| &of_resource.scope_spans);
+        let span_count: usize = scopes.map(|scope| scope.spans.len()).sum();
+        if span_count <= SPANS_AT_ONCE_MAX {
+            return Ok(reduce(&request, limits, &self.known));
+        }
+        let known = Arc::clone(&self.known);
+        let reducing = tokio::task::spawn_blocking(move || reduce(&request, limits, &known));
+        reducing.await.map_err(|_| Status::internal("the export could not be read"))
+    }
 }
 
 #[tonic::async_trait]
@@ -45,28 +95,6 @@ impl TraceService for TraceReceiver {
         let context = CallContext::read(request.metadata(), call_timeout())?;
         let partial_success = self.accept(context, request.into_inner()).await?;
         Ok(Response::new(ExportTraceServiceResponse { partial_success }))
-    }
-}
-
-impl TraceReceiver {
-    /// Takes an export, whichever transport brought it; when it returns, what was not refused is durable.
-    pub(super) async fn accept(
-        &self,
-        context: CallContext,
-        request: ExportTraceServiceRequest,
-    ) -> Result<Option<ExportTracePartialSuccess>, Status> {
-        if let Err(refusal) = self.log.refuse_when_full() {
-            self.counts.exports_refused_full.add(1);
-            return Err(refusal);
-        }
-        let reduced = reduce(&request, self.config.bucket_limits(self.clock.now_ms()));
-        if !reduced.payload.is_empty() {
-            self.log.append(context.tenant, reduced.payload).await?;
-        }
-        self.counts.spans_accepted.add(reduced.kept_count);
-        self.counts.spans_rejected.add(reduced.rejected.count());
-        Ok(partial(&reduced.rejected)
-            .map(|(rejected_spans, error_message)| ExportTracePartialSuccess { rejected_spans, error_message }))
     }
 }
 

@@ -1,31 +1,70 @@
-//! An export of spans reduced to what joining needs. Operation names, events, links and all other attributes are dropped
-//! here: nothing is kept that nothing reads.
+//! An export of spans reduced to what joining needs. Events and all other attributes are dropped here: nothing is kept that
+//! nothing reads.
 
-use attain_redaction::redact;
 use std::collections::{BTreeMap, HashMap};
 
-use attain_vocabulary::{DAY_MS, EntityId};
+use attain_vocabulary::{DAY_MS, EntityKind};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1 as wire;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 
 use super::conventions::{Facts, PeerName, text};
-use super::span::{PeerRecord, SpanKind, SpanRecord, SpansRecord, peer_kind_number};
+use super::known::{KnownNames, UNKNOWN_SERVICE};
+use super::operation::{RawName, raw_name};
+use super::recent::fingerprint;
+use super::sampling::{Sampled, WEIGHT_MAX, sampled, whole_weight};
+use super::span::{LinkRecord, PeerRecord, SpanKind, SpanRecord, SpansRecord, peer_kind_number};
 use crate::domain::BucketLimits;
+use crate::storage::SpansDigest;
 
-/// The service of whoever does not name itself, as SDKs call it too.
-const UNKNOWN_SERVICE: &str = "unknown_service";
 const NANOS_A_MILLI: u64 = 1_000_000;
+/// Most links of one span that are read: a batch of messages links to each.
+const LINKS_MAX: usize = 128;
+
+/// How much of a span is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpanLimits {
+    pub(crate) time: BucketLimits,
+    /// Most attributes of one span, or of one resource.
+    pub(crate) attributes_max: usize,
+    /// Longest text of an attribute, and of a span's name, in bytes.
+    pub(crate) value_bytes_max: usize,
+}
 
 /// What is left of an export.
 #[derive(Debug, PartialEq)]
 pub(super) struct Reduced {
+    pub(super) record: SpansRecord,
     /// A row of the span log; empty when no span was kept.
     pub(super) payload: Vec<u8>,
     pub(super) kept_count: usize,
     pub(super) rejected: Rejected,
+    pub(super) ignored: Ignored,
+}
+
+/// Parts of spans that were kept which were not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Ignored {
+    /// Attributes beyond the number that is read, and too long ones.
+    pub(super) attribute_count: usize,
+    /// Links beyond the number that is read, and malformed ones.
+    pub(super) link_count: usize,
+    /// Sampling thresholds that cannot be understood or cannot be right.
+    pub(super) weight_count: usize,
+}
+
+impl Reduced {
+    /// What tells this export from every other one, so that a retry is known.
+    pub(super) fn digest(&self) -> SpansDigest {
+        let mut digest = SpansDigest::default();
+        let length = digest.len();
+        digest.copy_from_slice(&Sha256::digest(&self.payload)[..length]);
+        digest
+    }
 }
 
 /// Rows that were refused, by reason.
@@ -53,11 +92,11 @@ impl Rejected {
 }
 
 /// Reduces an export; spans that cannot be right are left out and counted.
-pub(super) fn reduce(request: &ExportTraceServiceRequest, limits: BucketLimits) -> Reduced {
-    let mut reducer = Reducer { limits, record: SpansRecord::default(), names: HashMap::new(), peers: HashMap::new() };
+pub(super) fn reduce(request: &ExportTraceServiceRequest, limits: SpanLimits, known: &KnownNames) -> Reduced {
+    let mut reducer = Reducer::new(limits, known);
     let mut rejected = Rejected::default();
     for of_resource in &request.resource_spans {
-        let service = reducer.name(service_name(of_resource.resource.as_ref()).as_str());
+        let service = reducer.service(of_resource.resource.as_ref());
         for span in of_resource.scope_spans.iter().flat_map(|scope| &scope.spans) {
             match reducer.span(span, service) {
                 Ok(record) => reducer.record.spans.push(record),
@@ -65,33 +104,64 @@ pub(super) fn reduce(request: &ExportTraceServiceRequest, limits: BucketLimits) 
             }
         }
     }
-    let kept_count = reducer.record.spans.len();
-    let payload = if kept_count == 0 { Vec::new() } else { reducer.record.encode_to_vec() };
-    Reduced { payload, kept_count, rejected }
+    let Reducer { record, ignored, .. } = reducer;
+    let kept_count = record.spans.len();
+    let payload = if kept_count == 0 { Vec::new() } else { record.encode_to_vec() };
+    Reduced { record, payload, kept_count, rejected, ignored }
 }
 
 /// The name of the service that a resource describes.
-pub(super) fn service_name(resource: Option<&Resource>) -> EntityId {
+pub(super) fn service_name(resource: Option<&Resource>) -> attain_vocabulary::EntityId {
     let attributes = resource.map_or(&[][..], |resource| &resource.attributes);
-    let named = attributes.iter().rev().find(|attribute| attribute.key == "service.name");
-    let named = named.and_then(|attribute| attribute.value.as_ref()).and_then(text);
-    named.and_then(entity_name).unwrap_or_else(|| EntityId::new("service", UNKNOWN_SERVICE).expect("a valid name"))
+    let named = said_last(attributes, "service.name").and_then(super::known::entity_name);
+    named.unwrap_or_else(super::known::unknown_service)
 }
 
-/// A name that was observed, redacted before it is bent into shape.
-pub(super) fn entity_name(observed: &str) -> Option<EntityId> {
-    EntityId::from_observed(&redact(observed).0)
+fn said_last<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
+    let said = attributes.iter().rev().find(|attribute| attribute.key == key);
+    said.and_then(|attribute| attribute.value.as_ref()).and_then(text)
 }
 
-struct Reducer {
-    limits: BucketLimits,
+struct Reducer<'r> {
+    limits: SpanLimits,
+    known: &'r KnownNames,
     record: SpansRecord,
+    ignored: Ignored,
     names: HashMap<String, u32>,
     peers: HashMap<PeerName, u32>,
+    operations: HashMap<RawName<'r>, u32>,
 }
 
-impl Reducer {
-    fn span(&mut self, span: &wire::Span, service: u32) -> Result<SpanRecord, &'static str> {
+impl<'r> Reducer<'r> {
+    fn new(limits: SpanLimits, known: &'r KnownNames) -> Self {
+        Self {
+            limits,
+            known,
+            record: SpansRecord::default(),
+            ignored: Ignored::default(),
+            names: HashMap::new(),
+            peers: HashMap::new(),
+            operations: HashMap::new(),
+        }
+    }
+
+    fn service(&mut self, resource: Option<&'r Resource>) -> u32 {
+        let attributes = self.read(resource.map_or(&[][..], |resource| &resource.attributes));
+        let named = said_last(attributes, "service.name").filter(|name| name.len() <= self.limits.value_bytes_max);
+        match named.and_then(|name| self.known.entity(name)) {
+            Some(name) => self.name(&name),
+            None => self.name(UNKNOWN_SERVICE),
+        }
+    }
+
+    /// As many attributes as are read.
+    fn read(&mut self, attributes: &'r [KeyValue]) -> &'r [KeyValue] {
+        let read = &attributes[..attributes.len().min(self.limits.attributes_max)];
+        self.ignored.attribute_count += attributes.len() - read.len();
+        read
+    }
+
+    fn span(&mut self, span: &'r wire::Span, service: u32) -> Result<SpanRecord, &'static str> {
         let trace_id = id::<16>(&span.trace_id).map(u128::from_be_bytes).filter(|id| *id != 0);
         let trace_id = trace_id.ok_or("trace_id is not 16 bytes with one that is not zero")?;
         let span_id = id::<8>(&span.span_id).map(u64::from_be_bytes).filter(|id| *id != 0);
@@ -103,26 +173,41 @@ impl Reducer {
         };
         let parent_id = parent_id.ok_or("parent_span_id is neither empty nor 8 bytes")?;
         self.check_times(span)?;
-        let facts = Facts::read(&span.attributes);
+        let facts = self.facts(span);
         let kind = SpanKind::from_number(i64::from(span.kind));
         let status_error = span.status.as_ref().is_some_and(|status| status.code == StatusCode::Error as i32);
-        let peer = if kind.is_call() { facts.peer() } else { None };
+        self.links(span, kind, trace_id);
+        let outside = kind != SpanKind::Internal;
         Ok(SpanRecord {
             trace_id_high: (trace_id >> 64) as u64,
             trace_id_low: trace_id as u64,
             span_id,
             parent_id,
             service,
-            kind: SpanRecord::kind_number(kind),
+            kind: kind.number(),
             start_ns: span.start_time_unix_nano,
             duration_ns: span.end_time_unix_nano - span.start_time_unix_nano,
             failed: facts.failed(status_error),
-            peer: peer.map_or(0, |peer| self.peer(peer)),
-            protocol: facts
-                .protocol()
-                .filter(|_| kind != SpanKind::Internal)
-                .map_or(0, |protocol| self.protocol(protocol)),
+            peer: if outside { self.peer_of(&facts, kind) } else { 0 },
+            protocol: facts.protocol().filter(|_| outside).map_or(0, |protocol| self.protocol(protocol)),
+            operation: if outside { self.operation(&facts, &span.name) } else { 0 },
+            further_count: self.weight(&span.trace_state, trace_id) as i32 - 1,
+            resent: facts.resent(),
+            sends: kind == SpanKind::Producer || (kind.is_call() && facts.is_messaging() && facts.sends()),
         })
+    }
+
+    fn facts(&mut self, span: &'r wire::Span) -> Facts<'r> {
+        let mut facts = Facts::default();
+        for attribute in self.read(&span.attributes) {
+            let Some(value) = &attribute.value else { continue };
+            if is_longer(value, self.limits.value_bytes_max) {
+                self.ignored.attribute_count += 1;
+            } else {
+                facts.note(&attribute.key, value);
+            }
+        }
+        facts
     }
 
     fn check_times(&self, span: &wire::Span) -> Result<(), &'static str> {
@@ -132,7 +217,51 @@ impl Reducer {
         if span.end_time_unix_nano < span.start_time_unix_nano {
             return Err("the span ends before it starts");
         }
-        within(self.limits, span.start_time_unix_nano)
+        within(self.limits.time, span.start_time_unix_nano)?;
+        within(self.limits.time, span.end_time_unix_nano)
+    }
+
+    /// Whom a call went to; of a consumer, where its messages came from.
+    fn peer_of(&mut self, facts: &Facts<'r>, kind: SpanKind) -> u32 {
+        let tells = kind.is_call() || (kind == SpanKind::Consumer && facts.is_messaging());
+        let peer = if tells { facts.peer() } else { None };
+        let of_kind = |peer: &PeerName| kind != SpanKind::Consumer || peer.kind == EntityKind::Queue;
+        peer.filter(of_kind).map_or(0, |peer| self.peer(peer))
+    }
+
+    fn weight(&mut self, trace_state: &str, trace_id: u128) -> u32 {
+        match sampled(trace_state) {
+            Sampled::All => 1,
+            Sampled::NotCounted => 0,
+            Sampled::OneOf(factor) => {
+                self.ignored.weight_count += usize::from(factor > f64::from(WEIGHT_MAX));
+                whole_weight(factor, trace_id)
+            }
+            Sampled::Malformed => {
+                self.ignored.weight_count += 1;
+                1
+            }
+        }
+    }
+
+    /// Keeps what a consumer's span links to, but for its parent, which joining finds by itself.
+    fn links(&mut self, span: &wire::Span, kind: SpanKind, trace_id: u128) {
+        if kind != SpanKind::Consumer || span.links.is_empty() {
+            return;
+        }
+        let place = self.record.spans.len() as u32;
+        self.ignored.link_count += span.links.len().saturating_sub(LINKS_MAX);
+        for link in span.links.iter().take(LINKS_MAX) {
+            let of_trace = id::<16>(&link.trace_id).map(u128::from_be_bytes);
+            let to = id::<8>(&link.span_id).map(u64::from_be_bytes);
+            match (of_trace, to) {
+                (Some(of_trace), Some(_)) if of_trace == trace_id && link.span_id == span.parent_span_id => {}
+                (Some(of_trace), Some(to)) if of_trace != 0 && to != 0 => {
+                    self.record.links.push(LinkRecord { span: place, fingerprint: fingerprint(of_trace, to) });
+                }
+                _ => self.ignored.link_count += 1,
+            }
+        }
     }
 
     fn name(&mut self, name: &str) -> u32 {
@@ -150,7 +279,20 @@ impl Reducer {
         if let Some(place) = self.names.get(protocol) {
             return *place + 1;
         }
-        entity_name(protocol).map_or(0, |bent| self.name(bent.as_str()) + 1)
+        self.known.entity(protocol).map_or(0, |bent| self.name(&bent) + 1)
+    }
+
+    /// From 1; 0 where nothing tells.
+    fn operation(&mut self, facts: &Facts<'r>, span_name: &'r str) -> u32 {
+        let shown = &span_name[..span_name.floor_char_boundary(self.limits.value_bytes_max)];
+        let Some(raw) = raw_name(facts, shown) else { return 0 };
+        if let Some(place) = self.operations.get(&raw) {
+            return *place;
+        }
+        let kept = self.known.operation(raw);
+        let place = if kept.is_empty() { 0 } else { self.name(&kept) + 1 };
+        self.operations.insert(raw, place);
+        place
     }
 
     /// From 1; 0 where the name has nothing that a name can have.
@@ -158,12 +300,16 @@ impl Reducer {
         if let Some(place) = self.peers.get(&peer) {
             return *place;
         }
-        let Some(id) = entity_name(&peer.name) else { return 0 };
+        let Some(id) = self.known.entity(&peer.name) else { return 0 };
         self.record.peers.push(PeerRecord { id: id.to_string(), kind: peer_kind_number(peer.kind) });
         let place = self.record.peers.len() as u32;
         self.peers.insert(peer, place);
         place
     }
+}
+
+fn is_longer(value: &AnyValue, bytes_max: usize) -> bool {
+    text(value).is_some_and(|text| text.len() > bytes_max)
 }
 
 /// Whether a time is neither in the future nor too long ago.
@@ -184,14 +330,19 @@ fn id<const LENGTH: usize>(bytes: &[u8]) -> Option<[u8; LENGTH]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::span::decode;
+    use super::super::names::Names;
+    use super::super::span::{Span, decode};
     use super::*;
     use opentelemetry_proto::tonic::common::v1::any_value::Value;
     use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
     use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 
     const NOW_MS: i64 = 1_793_000_000_000;
-    const LIMITS: BucketLimits = BucketLimits { now_ms: NOW_MS, future_skew_ms: 300_000, age_days_max: 400 };
+    const LIMITS: SpanLimits = SpanLimits {
+        time: BucketLimits { now_ms: NOW_MS, future_skew_ms: 300_000, age_days_max: 400 },
+        attributes_max: 4,
+        value_bytes_max: 40,
+    };
     const NOW_NS: u64 = NOW_MS as u64 * NANOS_A_MILLI;
 
     fn span() -> wire::Span {
@@ -230,13 +381,25 @@ mod tests {
             (wire::Span { start_time_unix_nano: 0, ..span() }, "start_time_unix_nano"),
             (wire::Span { end_time_unix_nano: 0, ..span() }, "ends before"),
             (wire::Span { start_time_unix_nano: u64::MAX - 1, end_time_unix_nano: u64::MAX, ..span() }, "future"),
+            (wire::Span { end_time_unix_nano: u64::MAX, ..span() }, "future"),
             (wire::Span { start_time_unix_nano: 1, ..span() }, "long ago"),
         ];
         for (bad, named) in cases {
-            let reduced = reduce(&export(Some("cart"), vec![bad, span()]), LIMITS);
+            let reduced = reduce(&export(Some("cart"), vec![bad, span()]), LIMITS, &KnownNames::default());
             assert_eq!((reduced.kept_count, reduced.rejected.count()), (1, 1), "{named}");
             assert!(reduced.rejected.message().contains(named), "{}", reduced.rejected.message());
         }
+    }
+
+    /// The first kept span, with what it names.
+    fn kept(reduced: &Reduced) -> (Span, Names) {
+        let mut names = Names::default();
+        let spans = decode(&reduced.payload, &mut names).expect("a row");
+        (spans.spans[0], names)
+    }
+
+    fn reduced(service: Option<&str>, span: wire::Span) -> Reduced {
+        reduce(&export(service, vec![span]), LIMITS, &KnownNames::default())
     }
 
     #[test]
@@ -247,13 +410,13 @@ mod tests {
         sent.attributes =
             vec![said("db.system", "postgresql"), said("db.name", "users"), said("db.statement", "SELECT secret")];
         sent.status = Some(wire::Status { code: 2, message: "secret".into() });
-        let reduced = reduce(&export(Some("user service"), vec![sent]), LIMITS);
-        let kept = decode(&reduced.payload).expect("a row").remove(0);
-        assert_eq!(kept.service.as_str(), "user-service");
+        let reduced = reduced(Some("user service"), sent);
+        let (kept, names) = kept(&reduced);
+        assert_eq!(names.text(kept.service), "user-service");
         assert_eq!((kept.trace_id, kept.parent_id), (u128::from_be_bytes([1; 16]), u64::from_be_bytes([3; 8])));
-        assert_eq!((kept.kind, kept.failed, kept.duration_ns), (SpanKind::Client, true, 5));
-        assert_eq!(kept.peer.expect("a peer").id.as_str(), "postgresql/users");
-        assert_eq!(kept.protocol.as_deref(), Some("sql"));
+        assert_eq!((kept.kind, kept.failed, kept.duration_ns, kept.weight), (SpanKind::Client, true, 5, 1));
+        assert_eq!((names.text(kept.peer), kept.peer_kind), ("postgresql/users", EntityKind::Datastore));
+        assert_eq!((names.text(kept.protocol), names.text(kept.operation)), ("sql", "GET"));
         let bytes = String::from_utf8_lossy(&reduced.payload).into_owned();
         assert!(!bytes.contains("jane") && !bytes.contains("secret"), "{bytes}");
     }
@@ -261,18 +424,64 @@ mod tests {
     #[test]
     fn whoever_has_no_name_is_unknown_and_secrets_in_names_go() {
         for (name, expected) in [(None, "unknown_service"), (Some("***"), "unknown_service"), (Some("a"), "a")] {
-            let reduced = reduce(&export(name, vec![span()]), LIMITS);
-            assert_eq!(decode(&reduced.payload).expect("a row")[0].service.as_str(), expected);
+            let (kept, names) = kept(&reduced(name, span()));
+            assert_eq!(names.text(kept.service), expected);
         }
         let mut sent = span();
         sent.attributes = vec![said("peer.service", "mail to jane.doe@example.com")];
-        let reduced = reduce(&export(None, vec![sent]), LIMITS);
-        let peer = decode(&reduced.payload).expect("a row").remove(0).peer.expect("a peer");
-        assert!(!peer.id.as_str().contains("jane"), "{}", peer.id);
+        let (kept, names) = kept(&reduced(None, sent));
+        assert!(!names.text(kept.peer).is_empty() && !names.text(kept.peer).contains("jane"));
+    }
+
+    #[test]
+    fn attributes_beyond_the_bounds_are_not_read_and_counted() {
+        let mut sent = span();
+        sent.attributes = vec![said("http.url", &format!("https://x.example.com/{}", "y".repeat(40)))];
+        sent.attributes.extend((0..3).map(|n| said(&n.to_string(), "")));
+        sent.attributes.push(said("peer.service", "too-late"));
+        let reduced = reduced(Some(&"s".repeat(41)), sent);
+        let (kept, names) = kept(&reduced);
+        assert_eq!((names.text(kept.peer), names.text(kept.service)), ("", UNKNOWN_SERVICE));
+        assert_eq!(reduced.ignored.attribute_count, 2);
+    }
+
+    #[test]
+    fn sampled_spans_stand_for_several() {
+        for (state, weight, ignored) in
+            [("ot=th:c", 4, 0), ("ot=p:3", 8, 0), ("ot=p:63", 0, 0), ("ot=th:x", 1, 1), ("ot=p:62", WEIGHT_MAX, 1)]
+        {
+            let reduced = reduced(None, wire::Span { trace_state: state.into(), ..span() });
+            assert_eq!((kept(&reduced).0.weight, reduced.ignored.weight_count), (weight, ignored), "{state}");
+        }
+    }
+
+    #[test]
+    fn consumers_keep_what_they_link_to() {
+        let link = |trace: u8, to: u8| wire::span::Link {
+            trace_id: vec![trace; 16],
+            span_id: vec![to; 8],
+            ..wire::span::Link::default()
+        };
+        let links: Vec<wire::span::Link> = (1..=130).map(|to| link(9, to)).chain([link(0, 1)]).collect();
+        let sent = wire::Span { kind: 5, links: links.clone(), ..span() };
+        let consumer = reduced(None, sent.clone());
+        assert_eq!((consumer.record.links.len(), consumer.ignored.link_count), (LINKS_MAX, 3));
+        let to_parent = wire::Span { parent_span_id: vec![4; 8], links: vec![link(1, 4), link(0, 1)], ..sent.clone() };
+        let consumer = reduced(None, to_parent);
+        assert_eq!((consumer.record.links.len(), consumer.ignored.link_count), (0, 1), "the parent is found without");
+        assert!(reduced(None, wire::Span { kind: 2, ..sent }).record.links.is_empty());
+    }
+
+    #[test]
+    fn equal_exports_have_equal_digests_and_others_do_not() {
+        let other = wire::Span { span_id: vec![3; 8], ..span() };
+        assert_eq!(reduced(Some("a"), span()).digest(), reduced(Some("a"), span()).digest());
+        assert_ne!(reduced(Some("a"), span()).digest(), reduced(Some("a"), other).digest());
+        assert_ne!(reduced(Some("a"), span()).digest(), reduced(Some("b"), span()).digest());
     }
 
     #[test]
     fn nothing_kept_is_no_row() {
-        assert!(reduce(&ExportTraceServiceRequest::default(), LIMITS).payload.is_empty());
+        assert!(reduce(&ExportTraceServiceRequest::default(), LIMITS, &KnownNames::default()).payload.is_empty());
     }
 }

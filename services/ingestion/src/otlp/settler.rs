@@ -1,69 +1,94 @@
-//! Turns pending rows of the span log into observations: reads, joins, applies, each settlement in one transaction.
+//! Turns pending rows of the span log into observations: takes, joins, applies, each settlement in one transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use attain_runtime::Shutdown;
 use attain_runtime::clock::Clock;
-use attain_vocabulary::{DAY_MS, EntityId, TenantId, UnixMillis};
-use tokio::sync::Notify;
+use attain_vocabulary::{DAY_MS, TenantId, UnixMillis};
+use tokio::time::Instant;
 
-use super::assembler::{Assembler, Patience, RowState, Settlement};
+use super::assembler::{Assembler, Patience, RowState, Settlement, Workbench};
+use super::backlog::Backlog;
 use super::counts::Counts;
-use super::join::Joined;
+use super::hosts::{learn_hosts, learned, read_hosts, state_keys};
+use super::names::Names;
+use super::recent::fingerprint;
 use super::series;
-use super::span::decode;
-use super::tally::{Hosts, Tally, is_name, learn_hosts, unanswered_hosts};
+use super::span::{self, Spans, decode};
+use super::tally::Tally;
 use crate::Error;
-use crate::domain::{ObservationBatch, SettledSpans};
-use crate::storage::{CounterStates, PendingSpans, Store};
+use crate::domain::{ObservationBatch, SettledFingerprints, SettledSpans};
+use crate::storage::{CounterStates, PendingSpans, SpanMemory, Store};
 
 /// Rows read at a time: a row holds what one export left, a tenth of at most 16 MiB.
 const ROWS_READ_MAX: usize = 16;
-/// How often it is looked for traces that came to rest.
+/// How often it is looked for rows that were not handed over.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How often it is looked for traces that came to rest: what a settlement writes is the same for few traces and for many.
+const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long to wait after storage did not answer.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How often what is too old is forgotten.
+const FORGET_INTERVAL_MS: i64 = 60_000;
 
-/// What the receiver and the settler share.
-#[derive(Debug, Default)]
-pub(super) struct Backlog {
-    /// Wakes the settler.
-    pub(super) appended: Notify,
-    /// Bytes that wait in the span log: as last counted, and what was appended since.
-    pub(super) bytes: AtomicU64,
+/// How the settler works.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settling {
+    pub(super) patience: Patience,
+    /// Most spans in memory, those of one reading more.
+    pub(super) spans_max: usize,
+    /// Most receipts of exports.
+    pub(super) receipts_max: usize,
+    /// How long operations are kept.
+    pub(super) operation_days: i64,
 }
 
 pub(super) struct Settler {
     store: Store,
-    patience: Patience,
-    /// Most spans in memory, those of one reading more.
-    spans_max: usize,
+    backlog: Arc<Backlog>,
+    settling: Settling,
     counts: Arc<Counts>,
     assemblers: BTreeMap<TenantId, Assembler>,
-    /// Newest row that was read.
+    bench: Workbench,
+    /// Whether what earlier processes settled is remembered.
+    remembers: bool,
+    /// Newest row that was taken.
     after: i64,
 }
 
+/// When the settler last tidied up.
+#[derive(Debug, Default)]
+struct Tidied {
+    forgot_ms: UnixMillis,
+    day: i64,
+}
+
 impl Settler {
-    pub(super) fn new(store: Store, patience: Patience, spans_max: usize, counts: Arc<Counts>) -> Self {
-        Self { store, patience, spans_max, counts, assemblers: BTreeMap::new(), after: 0 }
+    pub(super) fn new(store: Store, backlog: Arc<Backlog>, settling: Settling, counts: Arc<Counts>) -> Self {
+        let bench = Workbench::new(&settling.patience);
+        Self { store, backlog, settling, counts, assemblers: BTreeMap::new(), bench, remembers: false, after: 0 }
     }
 
     /// Works until `shutdown`. What is pending then is read again at the next start.
-    pub(super) async fn run(mut self, clock: Clock, backlog: Arc<Backlog>, shutdown: Shutdown) {
-        let mut pruned_day = 0;
+    pub(super) async fn run(mut self, clock: Clock, shutdown: Shutdown) {
+        let backlog = Arc::clone(&self.backlog);
+        let mut tidied = Tidied::default();
         let mut answers = true;
+        let mut settle_at = Instant::now();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = backlog.appended.notified() => {}
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
-            let now_ms = clock.now_ms();
-            match self.work(now_ms, &backlog, &mut pruned_day).await {
+            let settles = Instant::now() >= settle_at;
+            if settles {
+                settle_at = Instant::now() + SETTLE_INTERVAL;
+            }
+            match self.work(clock.now_ms(), settles, &mut tidied).await {
                 Ok(()) => answers = true,
                 Err(error) => {
                     if std::mem::replace(&mut answers, false) {
@@ -75,77 +100,161 @@ impl Settler {
         }
     }
 
-    async fn work(&mut self, now_ms: UnixMillis, backlog: &Backlog, pruned_day: &mut i64) -> Result<(), Error> {
-        self.step(now_ms).await?;
+    async fn work(&mut self, now_ms: UnixMillis, settles: bool, tidied: &mut Tidied) -> Result<(), Error> {
+        self.take(now_ms).await?;
+        if !settles {
+            return Ok(());
+        }
+        self.settle(now_ms).await?;
         let size = self.store.span_log_size().await?;
-        backlog.bytes.store(size.payload_bytes, Ordering::Relaxed);
+        self.backlog.bytes.store(size.payload_bytes, Ordering::Relaxed);
+        self.tidy(now_ms, tidied).await
+    }
+
+    async fn tidy(&mut self, now_ms: UnixMillis, tidied: &mut Tidied) -> Result<(), Error> {
+        if now_ms - tidied.forgot_ms >= FORGET_INTERVAL_MS {
+            let before_ms = now_ms - self.settling.patience.settled_ms;
+            self.store.forget_spans(SpanMemory { before_ms, receipts_max: self.settling.receipts_max }).await?;
+            tidied.forgot_ms = now_ms;
+        }
         let day = now_ms.div_euclid(DAY_MS);
-        if day != *pruned_day {
+        if day != tidied.day {
             self.store.forget_counter_states(series::KEY_PREFIX, &series::first_key_of_day(day - 1)).await?;
-            *pruned_day = day;
+            self.store.forget_operations(day - self.settling.operation_days).await?;
+            tidied.day = day;
         }
         Ok(())
     }
 
-    /// Reads everything that is new, and settles everything that is due.
+    /// Takes everything that is new, and settles everything that is due.
     pub(super) async fn step(&mut self, now_ms: UnixMillis) -> Result<(), Error> {
+        self.take(now_ms).await?;
+        self.settle(now_ms).await
+    }
+
+    /// Takes everything that is new: what was handed over, and what was not from the log.
+    pub(super) async fn take(&mut self, now_ms: UnixMillis) -> Result<(), Error> {
+        if !self.remembers {
+            self.remember().await?;
+        }
+        let mut was_handed = false;
+        while let Some(row) = self.backlog.take() {
+            was_handed = true;
+            if row.sequence == self.after + 1 {
+                self.after = row.sequence;
+                let spans = span::read(&row.record, &mut self.bench.names);
+                let state = RowState { sequence: row.sequence, revision: 0, remaining: None };
+                self.accept(&row.tenant, state, spans, now_ms).await?;
+                self.relieve(now_ms).await?;
+            } else if row.sequence > self.after {
+                self.read_log(now_ms).await?;
+            }
+        }
+        // Others may write to the same log, and what was there at the start was never handed over.
+        if !was_handed && self.store.newest_spans().await? > self.after {
+            self.read_log(now_ms).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_log(&mut self, now_ms: UnixMillis) -> Result<(), Error> {
         loop {
+            // What was given out before the rows are read is among them, or settled.
+            let newest = self.store.newest_spans().await?;
             let rows = self.store.pending_spans(self.after, ROWS_READ_MAX).await?;
             let more = rows.len() == ROWS_READ_MAX;
-            for row in rows {
-                self.after = row.sequence;
-                self.accept(row, now_ms).await?;
+            for PendingSpans { tenant, sequence, payload, remaining, revision, .. } in rows {
+                self.after = sequence;
+                let state = RowState { sequence, revision, remaining: remaining.as_deref() };
+                let spans = decode(&payload, &mut self.bench.names);
+                self.accept(&tenant, state, spans, now_ms).await?;
             }
-            match self.settle(now_ms).await {
-                Err(Error::AlreadySettled { sequence }) => {
-                    tracing::warn!(sequence, "somebody else settles the same span log; reading it again");
-                    self.assemblers.clear();
-                    self.after = 0;
-                }
-                result => result?,
+            if !more {
+                self.after = self.after.max(newest);
             }
+            self.relieve(now_ms).await?;
             if !more {
                 return Ok(());
             }
         }
     }
 
-    async fn accept(&mut self, row: PendingSpans, now_ms: UnixMillis) -> Result<(), Error> {
-        let state = RowState { sequence: row.sequence, revision: row.revision, remaining: row.remaining.as_deref() };
-        let assembler = self.assemblers.entry(row.tenant.clone()).or_insert_with(|| Assembler::new(self.patience));
-        let accepted = decode(&row.payload).and_then(|spans| assembler.accept(state, spans, now_ms));
-        match accepted {
-            Some(duplicate_count) => self.counts.spans_duplicate.add(duplicate_count),
-            None => {
-                // It would be as unreadable tomorrow, and would keep the log from ever being empty.
-                tracing::error!(
-                    sequence = row.sequence,
-                    bytes = row.payload.len(),
-                    "a row of the span log is dropped: it cannot be read"
-                );
-                self.counts.rows_unreadable.add(1);
-                let settled = SettledSpans { sequence: row.sequence, revision: row.revision, remaining: None };
-                let batch = ObservationBatch { settled_spans: vec![settled], ..ObservationBatch::default() };
-                self.store.observe(&row.tenant, &[], |_| batch).await?;
-            }
+    /// What earlier processes settled counts no second time either.
+    async fn remember(&mut self) -> Result<(), Error> {
+        for settled in self.store.settled_fingerprints(self.settling.patience.settled_max).await? {
+            let memory = &mut self.bench.settled;
+            settled.fingerprints.iter().for_each(|fingerprint| memory.insert(*fingerprint, settled.settled_ms));
         }
+        self.remembers = true;
         Ok(())
     }
 
-    async fn settle(&mut self, now_ms: UnixMillis) -> Result<(), Error> {
+    async fn accept(
+        &mut self,
+        tenant: &TenantId,
+        row: RowState<'_>,
+        spans: Option<Spans>,
+        now_ms: UnixMillis,
+    ) -> Result<(), Error> {
+        let patience = self.settling.patience;
+        let new = || Assembler::new(patience, salt(tenant));
+        let assembler = self.assemblers.entry(tenant.clone()).or_insert_with(new);
+        let taken = spans.and_then(|spans| assembler.accept(row, &spans, now_ms, &mut self.bench));
+        if let Some(taken) = taken {
+            self.counts.spans_duplicate.add(taken.duplicate_count + taken.settled_count);
+            self.counts.spans_late.add(taken.late_count);
+            return Ok(());
+        }
+        // It would be as unreadable tomorrow, and would keep the log from ever being empty.
+        tracing::error!(sequence = row.sequence, "a row of the span log is dropped: it cannot be read");
+        self.counts.rows_unreadable.add(1);
+        let settled = SettledSpans { sequence: row.sequence, revision: row.revision, remaining: None };
+        let batch = ObservationBatch { settled_spans: vec![settled], ..ObservationBatch::default() };
+        match self.store.observe(tenant, &[], |_| batch).await {
+            // Somebody else dropped it.
+            Err(Error::AlreadySettled { .. }) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// Settles where there is more in memory than may be.
+    async fn relieve(&mut self, now_ms: UnixMillis) -> Result<(), Error> {
+        if self.span_count() > self.settling.spans_max { self.settle(now_ms).await } else { Ok(()) }
+    }
+
+    /// Settles everything that is due.
+    pub(super) async fn settle(&mut self, now_ms: UnixMillis) -> Result<(), Error> {
+        match self.settle_due(now_ms).await {
+            Err(Error::AlreadySettled { sequence }) => {
+                tracing::warn!(sequence, "somebody else settles the same span log; reading it again");
+                self.assemblers.clear();
+                self.bench = Workbench::new(&self.settling.patience);
+                (self.remembers, self.after) = (false, 0);
+                self.remember().await
+            }
+            result => result,
+        }
+    }
+
+    async fn settle_due(&mut self, now_ms: UnixMillis) -> Result<(), Error> {
         let tenants: Vec<TenantId> = self.assemblers.keys().cloned().collect();
         for tenant in tenants {
             loop {
-                let pressed = self.span_count() > self.spans_max;
+                let pressed = self.span_count() > self.settling.spans_max;
                 let Some(assembler) = self.assemblers.get_mut(&tenant) else { break };
-                let Some(settlement) = assembler.due(now_ms, pressed) else { break };
-                apply(&self.store, &tenant, &settlement).await?;
-                assembler.settled(&settlement);
+                let Some(settlement) = assembler.due(now_ms, pressed, &mut self.bench) else { break };
+                apply(&self.store, &tenant, &settlement, now_ms, &mut self.bench.names).await?;
+                assembler.settled(&settlement, now_ms, &mut self.bench);
                 self.counts.spans_settled.add(settlement.span_count);
                 self.counts.traces_cut.add(settlement.early_count);
             }
         }
-        self.assemblers.retain(|_, assembler| assembler.span_count() > 0);
+        self.assemblers.retain(|_, assembler| !assembler.is_empty());
+        if self.bench.names.wants_sweep() {
+            let of_spans = self.assemblers.values().flat_map(Assembler::symbols);
+            let used: HashSet<_> = of_spans.chain(self.bench.producers.symbols()).collect();
+            self.bench.names.sweep(&used);
+        }
         Ok(())
     }
 
@@ -154,40 +263,41 @@ impl Settler {
     }
 }
 
-/// Where it is kept which service answers at a host.
-pub(super) const HOST_PREFIX: &str = "otlp-host/";
+/// A number of the tenant's own.
+fn salt(tenant: &TenantId) -> u64 {
+    tenant.as_str().bytes().fold(0, |salt, byte| fingerprint(u128::from(salt), u64::from(byte)))
+}
 
 /// Applies a settlement in one transaction.
-async fn apply(store: &Store, tenant: &TenantId, settlement: &Settlement) -> Result<(), Error> {
-    let mut learned = Hosts::new();
-    learn_hosts(&settlement.traces, &mut learned);
-    let asked: BTreeSet<&EntityId> = unanswered_hosts(&settlement.traces).chain(learned.keys()).collect();
-    let keys: Vec<String> = asked.into_iter().map(|host| format!("{HOST_PREFIX}{host}")).collect();
-    let (traces, rows) = (settlement.traces.clone(), settlement.rows.clone());
-    store.observe(tenant, &keys, move |states| observations(traces, rows, states)).await?;
+async fn apply(
+    store: &Store,
+    tenant: &TenantId,
+    settlement: &Settlement,
+    now_ms: UnixMillis,
+    names: &mut Names,
+) -> Result<(), Error> {
+    let keys = state_keys(&settlement.joined, names);
+    store.observe(tenant, &keys, |states| observations(settlement, states, now_ms, names)).await?;
     Ok(())
 }
 
-fn observations(traces: Vec<Joined>, rows: Vec<SettledSpans>, states: &CounterStates) -> ObservationBatch {
-    let stored = read_hosts(states);
+fn observations(
+    settlement: &Settlement,
+    states: &CounterStates,
+    now_ms: UnixMillis,
+    names: &mut Names,
+) -> ObservationBatch {
+    let stored = read_hosts(states, names);
     let mut hosts = stored.clone();
-    learn_hosts(&traces, &mut hosts);
+    learn_hosts(&settlement.joined, names, &mut hosts);
     let mut tally = Tally::default();
-    traces.into_iter().for_each(|trace| tally.add(trace, &hosts));
-    let learned = hosts.iter().filter(|(host, service)| stored.get(*host) != Some(*service));
-    let counter_states = learned.map(|(host, service)| {
-        let state = service.as_ref().map(|service| service.as_str().as_bytes().to_vec()).unwrap_or_default();
-        (format!("{HOST_PREFIX}{host}"), Some(state))
-    });
-    ObservationBatch { counter_states: counter_states.collect(), settled_spans: rows, ..tally.into_batch() }
-}
-
-/// Which service answers where; an empty state stands for several.
-pub(super) fn read_hosts(states: &CounterStates) -> Hosts {
-    let read = |(key, state): (&String, &Vec<u8>)| {
-        let host = EntityId::new("host", key.strip_prefix(HOST_PREFIX)?).ok().filter(is_name)?;
-        let service = std::str::from_utf8(state).ok().and_then(|name| EntityId::new("service", name).ok());
-        Some((host, service))
-    };
-    states.iter().filter_map(read).collect()
+    tally.add(&settlement.joined, &hosts, names);
+    let fingerprints = settlement.fingerprints.clone();
+    let settled = (!fingerprints.is_empty()).then_some(SettledFingerprints { settled_ms: now_ms, fingerprints });
+    ObservationBatch {
+        counter_states: learned(&hosts, &stored, names),
+        settled_spans: settlement.rows.clone(),
+        settled_fingerprints: settled,
+        ..tally.into_batch(names)
+    }
 }

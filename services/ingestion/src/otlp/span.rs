@@ -1,33 +1,42 @@
 //! A span reduced to what joining needs, and how the span log keeps it.
 
-use std::sync::Arc;
-
 use attain_vocabulary::{EntityId, EntityKind};
 use prost::Message;
 
-/// One span. Times are in nanoseconds since the Unix epoch.
-#[derive(Debug, Clone, PartialEq)]
+use super::names::{Names, Symbol};
+
+/// One span. Times are in nanoseconds since the Unix epoch; names are those of the settler's [`Names`].
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Span {
     pub(super) trace_id: u128,
     pub(super) span_id: u64,
     /// 0 for none.
     pub(super) parent_id: u64,
-    pub(super) service: Arc<EntityId>,
-    pub(super) kind: SpanKind,
     pub(super) start_ns: u64,
     pub(super) duration_ns: u64,
+    pub(super) service: Symbol,
+    /// Whom a call went to, or which queue a message came from, as far as this side tells.
+    pub(super) peer: Symbol,
+    pub(super) operation: Symbol,
+    pub(super) protocol: Symbol,
+    /// How many spans it stands for.
+    pub(super) weight: u32,
+    pub(super) kind: SpanKind,
+    pub(super) peer_kind: EntityKind,
     /// In the sense of an SLI.
     pub(super) failed: bool,
-    /// Whom a call went to, as far as the caller's side tells.
-    pub(super) peer: Option<Arc<Peer>>,
-    pub(super) protocol: Option<Arc<str>>,
+    /// The sender says that it repeats an earlier call.
+    pub(super) resent: bool,
+    /// It hands a message on: consumers may link to it.
+    pub(super) sends: bool,
 }
 
-/// Whom a call went to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Peer {
-    pub(super) id: EntityId,
-    pub(super) kind: EntityKind,
+/// Spans of one row of the span log.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Spans {
+    pub(super) spans: Vec<Span>,
+    /// Place of a consumer's span, and the fingerprint of the span that sent what it consumed; by place.
+    pub(super) links: Vec<(u32, u64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +59,7 @@ impl SpanKind {
         matches!(self, Self::Client | Self::Producer)
     }
 
-    fn number(self) -> u32 {
+    pub(super) fn number(self) -> u32 {
         match self {
             Self::Internal => 1,
             Self::Server => 2,
@@ -81,6 +90,9 @@ pub(super) struct SpansRecord {
     pub(super) peers: Vec<PeerRecord>,
     #[prost(message, repeated, tag = "3")]
     pub(super) spans: Vec<SpanRecord>,
+    /// By place of the span.
+    #[prost(message, repeated, tag = "4")]
+    pub(super) links: Vec<LinkRecord>,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -89,6 +101,16 @@ pub(super) struct PeerRecord {
     pub(super) id: String,
     #[prost(uint32, tag = "2")]
     pub(super) kind: u32,
+}
+
+/// What a consumer's span links to.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct LinkRecord {
+    /// Place in `spans`.
+    #[prost(uint32, tag = "1")]
+    pub(super) span: u32,
+    #[prost(fixed64, tag = "2")]
+    pub(super) fingerprint: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -118,12 +140,16 @@ pub(super) struct SpanRecord {
     /// Place in `names`, from 1; 0 for none.
     #[prost(uint32, tag = "11")]
     pub(super) protocol: u32,
-}
-
-impl SpanRecord {
-    pub(super) fn kind_number(kind: SpanKind) -> u32 {
-        kind.number()
-    }
+    /// Place in `names`, from 1; 0 for none.
+    #[prost(uint32, tag = "12")]
+    pub(super) operation: u32,
+    /// How many other spans it stands for; -1 where it does not even stand for itself.
+    #[prost(sint32, tag = "13")]
+    pub(super) further_count: i32,
+    #[prost(bool, tag = "14")]
+    pub(super) resent: bool,
+    #[prost(bool, tag = "15")]
+    pub(super) sends: bool,
 }
 
 /// The kinds that a peer may have, by their number in the record.
@@ -134,87 +160,75 @@ pub(super) fn peer_kind_number(kind: EntityKind) -> u32 {
 }
 
 /// Reads a row of the span log; `None` where it is not one.
-pub(super) fn decode(payload: &[u8]) -> Option<Vec<Span>> {
-    let record = SpansRecord::decode(payload).ok()?;
-    // A name may be a service, a protocol or both: only those that are used as services must be names of entities.
-    let services: Vec<Option<Arc<EntityId>>> =
-        record.names.iter().map(|name| EntityId::new("service", name).ok().map(Arc::new)).collect();
-    let protocols: Vec<Arc<str>> = record.names.iter().map(|name| Arc::from(name.as_str())).collect();
-    let peers = record.peers.iter().map(read_peer).collect::<Option<Vec<_>>>()?;
-    record.spans.iter().map(|span| read_span(span, &services, &protocols, &peers)).collect()
+pub(super) fn decode(payload: &[u8], names: &mut Names) -> Option<Spans> {
+    read(&SpansRecord::decode(payload).ok()?, names)
 }
 
-fn read_peer(record: &PeerRecord) -> Option<Arc<Peer>> {
-    let id = EntityId::new("peer", &record.id).ok()?;
-    Some(Arc::new(Peer { id, kind: *PEER_KINDS.get(record.kind as usize)? }))
+/// The spans of a record; `None` where it contradicts itself.
+pub(super) fn read(record: &SpansRecord, names: &mut Names) -> Option<Spans> {
+    let symbols: Vec<Symbol> = record.names.iter().map(|name| names.intern(name)).collect();
+    // A name may be a service, a protocol or an operation: only those that are used as services must name entities.
+    let services: Vec<Symbol> = record
+        .names
+        .iter()
+        .zip(&symbols)
+        .map(|(name, symbol)| if EntityId::new("service", name).is_ok() { *symbol } else { Symbol::NONE })
+        .collect();
+    let peers = record.peers.iter().map(|peer| read_peer(peer, names)).collect::<Option<Vec<_>>>()?;
+    let tables = Tables { services, symbols, peers };
+    let spans = record.spans.iter().map(|span| tables.read_span(span)).collect::<Option<Vec<_>>>()?;
+    let fits = |link: &LinkRecord| (link.span as usize) < spans.len();
+    let ascend = record.links.is_sorted_by_key(|link| link.span);
+    let links = (ascend && record.links.iter().all(fits))
+        .then(|| record.links.iter().map(|link| (link.span, link.fingerprint)).collect())?;
+    Some(Spans { spans, links })
 }
 
-fn read_span(
-    record: &SpanRecord,
-    services: &[Option<Arc<EntityId>>],
-    protocols: &[Arc<str>],
-    peers: &[Arc<Peer>],
-) -> Option<Span> {
-    Some(Span {
-        trace_id: u128::from(record.trace_id_high) << 64 | u128::from(record.trace_id_low),
-        span_id: record.span_id,
-        parent_id: record.parent_id,
-        service: services.get(record.service as usize)?.clone()?,
-        kind: SpanKind::from_number(i64::from(record.kind)),
-        start_ns: record.start_ns,
-        duration_ns: record.duration_ns,
-        failed: record.failed,
-        peer: from_one(peers, record.peer)?,
-        protocol: from_one(protocols, record.protocol)?,
-    })
+fn read_peer(record: &PeerRecord, names: &mut Names) -> Option<(Symbol, EntityKind)> {
+    EntityId::new("peer", &record.id).ok()?;
+    Some((names.intern(&record.id), *PEER_KINDS.get(record.kind as usize)?))
 }
 
-/// The element at a place counted from 1; `Some(None)` for 0, `None` where there is no such place.
-fn from_one<T: Clone>(list: &[T], place: u32) -> Option<Option<T>> {
-    match place.checked_sub(1) {
-        None => Some(None),
-        Some(index) => list.get(index as usize).cloned().map(Some),
+struct Tables {
+    /// None where a name cannot be a service's.
+    services: Vec<Symbol>,
+    symbols: Vec<Symbol>,
+    peers: Vec<(Symbol, EntityKind)>,
+}
+
+impl Tables {
+    fn read_span(&self, record: &SpanRecord) -> Option<Span> {
+        let service = *self.services.get(record.service as usize)?;
+        let (peer, peer_kind) = match record.peer.checked_sub(1) {
+            None => (Symbol::NONE, EntityKind::External),
+            Some(place) => *self.peers.get(place as usize)?,
+        };
+        (!service.is_none()).then_some(())?;
+        Some(Span {
+            trace_id: u128::from(record.trace_id_high) << 64 | u128::from(record.trace_id_low),
+            span_id: record.span_id,
+            parent_id: record.parent_id,
+            start_ns: record.start_ns,
+            duration_ns: record.duration_ns,
+            service,
+            peer,
+            operation: self.name(record.operation)?,
+            protocol: self.name(record.protocol)?,
+            weight: u32::try_from(i64::from(record.further_count) + 1).ok()?,
+            kind: SpanKind::from_number(i64::from(record.kind)),
+            peer_kind,
+            failed: record.failed,
+            resent: record.resent,
+            sends: record.sends,
+        })
     }
-}
 
-/// Which spans of a row wait, one bit each.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Waiting {
-    bits: Vec<u8>,
-    count: usize,
-}
-
-impl Waiting {
-    /// All of `length`.
-    pub(super) fn all(length: usize) -> Self {
-        let mut waiting = Self { bits: vec![0; length.div_ceil(8)], count: length };
-        for index in 0..length {
-            waiting.bits[index / 8] |= 1 << (index % 8);
+    /// The name at a place counted from 1, none for 0; `None` where there is no such place.
+    fn name(&self, place: u32) -> Option<Symbol> {
+        match place.checked_sub(1) {
+            None => Some(Symbol::NONE),
+            Some(place) => self.symbols.get(place as usize).copied(),
         }
-        waiting
-    }
-
-    /// What a settlement left of a row of `length` spans; `None` where the bits are not of such a row.
-    pub(super) fn read(bits: &[u8], length: usize) -> Option<Self> {
-        let fits = bits.len() == length.div_ceil(8);
-        let count = bits.iter().map(|byte| byte.count_ones() as usize).sum();
-        (fits && count <= length).then(|| Self { bits: bits.to_vec(), count })
-    }
-
-    pub(super) fn contains(&self, index: usize) -> bool {
-        self.bits.get(index / 8).is_some_and(|byte| byte & (1 << (index % 8)) != 0)
-    }
-
-    pub(super) fn remove(&mut self, index: usize) {
-        if self.contains(index) {
-            self.bits[index / 8] &= !(1 << (index % 8));
-            self.count -= 1;
-        }
-    }
-
-    /// How the log keeps it; `None` when none waits.
-    pub(super) fn stored(&self) -> Option<Vec<u8>> {
-        (self.count > 0).then(|| self.bits.clone())
     }
 }
 
@@ -223,38 +237,31 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn refused(record: &SpansRecord) -> bool {
+        decode(&record.encode_to_vec(), &mut Names::default()).is_none()
+    }
+
     #[test]
     fn what_is_no_row_is_none() {
-        assert_eq!(decode(b"\xff\xff"), None);
-        let dangling =
-            SpansRecord { spans: vec![SpanRecord { service: 3, ..SpanRecord::default() }], ..SpansRecord::default() };
-        assert_eq!(decode(&dangling.encode_to_vec()), None);
-        let nameless = SpansRecord {
-            names: vec!["not a name".into()],
+        assert_eq!(decode(b"\xff\xff", &mut Names::default()), None);
+        let named = |name: &str| SpansRecord {
+            names: vec![name.into()],
             spans: vec![SpanRecord::default()],
             ..SpansRecord::default()
         };
-        assert_eq!(decode(&nameless.encode_to_vec()), None);
-        assert_eq!(Waiting::read(&[0xff, 0xff], 3), None);
-        assert_eq!(Waiting::read(&[0xff], 3), None);
+        assert!(!refused(&named("a")) && refused(&named("not a name")));
+        let of = |span| SpansRecord { spans: vec![span], ..named("a") };
+        assert!(refused(&of(SpanRecord { service: 3, ..SpanRecord::default() })));
+        assert!(refused(&of(SpanRecord { operation: 2, ..SpanRecord::default() })));
+        assert!(refused(&of(SpanRecord { peer: 1, ..SpanRecord::default() })));
+        assert!(refused(&of(SpanRecord { further_count: -2, ..SpanRecord::default() })));
+        assert!(refused(&SpansRecord { links: vec![LinkRecord { span: 1, fingerprint: 2 }], ..named("a") }));
     }
 
     proptest! {
         #[test]
-        fn what_waits_is_what_was_not_removed(length in 0usize..40, removed in prop::collection::vec(0usize..40, 0..60)) {
-            let mut waiting = Waiting::all(length);
-            removed.iter().for_each(|index| waiting.remove(*index));
-            let left: Vec<usize> = (0..length).filter(|index| !removed.contains(index)).collect();
-            prop_assert_eq!((0..50).filter(|index| waiting.contains(*index)).collect::<Vec<_>>(), left.clone());
-            match waiting.stored() {
-                None => prop_assert!(left.is_empty()),
-                Some(bits) => prop_assert_eq!(Waiting::read(&bits, length), Some(waiting)),
-            }
-        }
-
-        #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&bytes);
+            let _ = decode(&bytes, &mut Names::default());
         }
     }
 }

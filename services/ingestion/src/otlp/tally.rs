@@ -1,27 +1,28 @@
-//! Joined traces of one tenant summed up to what storage keeps: entities, edges, five-minute buckets.
-
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+//! Joined traces of one tenant summed up to what storage keeps: entities, edges, five-minute buckets, operations.
 
 use attain_vocabulary::{
-    BucketCounts, EntityId, EntityKind, LatencyHistogram, SliBucket, Source, UnixMillis, bucket_start,
+    BucketCounts, DAY_MS, EntityId, EntityKind, LatencyHistogram, SliBucket, Source, UnixMillis, bucket_start,
 };
 
+use super::hashing::NumberMap;
+use super::hosts::{Hosts, rename_in_call, rename_in_request};
 use super::join::{Call, Callee, Joined, Outcome, Request};
+use super::names::{Names, Symbol};
 use crate::domain::{
-    BucketMode, DependencyKey, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, Sightings, most_certain,
+    BucketMode, DependencyKey, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, ObservedOperation,
+    Sightings, most_certain,
 };
-
-/// Which service answers at which host; `None` where several do.
-pub(super) type Hosts = BTreeMap<EntityId, Option<EntityId>>;
 
 /// Sums of several traces.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    entities: BTreeMap<EntityId, Seen>,
-    edges: BTreeMap<DependencyKey, Edge>,
-    buckets: BTreeMap<(EntityId, UnixMillis), Bucket>,
-    leaf_buckets: BTreeMap<(EntityId, UnixMillis), Bucket>,
+    entities: NumberMap<Symbol, Seen>,
+    edges: NumberMap<(Symbol, Symbol), Edge>,
+    buckets: NumberMap<(Symbol, UnixMillis), Bucket>,
+    leaf_buckets: NumberMap<(Symbol, UnixMillis), Bucket>,
+    operations: NumberMap<OperationKey, Operation>,
+    /// Callees of one request, kept from one to the next.
+    callees: Vec<Callee>,
 }
 
 #[derive(Debug, Default)]
@@ -33,7 +34,7 @@ struct Seen {
 #[derive(Debug, Default)]
 struct Edge {
     asynchronous: Option<bool>,
-    protocol: Option<String>,
+    protocol: Symbol,
     sightings: Sightings,
 }
 
@@ -43,193 +44,237 @@ struct Bucket {
     bad: u64,
     /// `None` where nothing tells, for leaves.
     inherited: Option<u64>,
-    shares: BTreeMap<EntityId, u64>,
+    shares: NumberMap<Symbol, u64>,
     latency: Option<LatencyHistogram>,
 }
 
-/// Adds what calls tell of hosts.
-pub(super) fn learn_hosts(joined: &[Joined], hosts: &mut Hosts) {
-    for call in joined.iter().flat_map(|trace| &trace.calls).filter(|call| call.leaf.is_none()) {
-        let Some(host) = call.host.as_ref().filter(|host| is_name(host)) else { continue };
-        let answered_by = hosts.entry(host.clone()).or_insert_with(|| Some(call.callee.clone()));
-        if answered_by.as_ref() != Some(&call.callee) {
-            *answered_by = None;
-        }
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct OperationKey {
+    service: Symbol,
+    /// None where the service itself answered.
+    callee: Symbol,
+    name: Symbol,
+    day: i64,
 }
 
-/// An address is no name: another service may have it tomorrow.
-pub(super) fn is_name(host: &EntityId) -> bool {
-    let name = host.as_str().split_once(':').map_or(host.as_str(), |(name, _)| name);
-    name != "localhost" && !name.starts_with("ipv6/") && name.parse::<IpAddr>().is_err()
-}
-
-/// Hosts that calls went to without an answer: whoever is known to answer there was meant.
-pub(super) fn unanswered_hosts(joined: &[Joined]) -> impl Iterator<Item = &EntityId> {
-    let calls = joined.iter().flat_map(|trace| &trace.calls);
-    calls.filter(|call| call.leaf.is_some()).filter_map(|call| call.host.as_ref()).filter(|host| is_name(host))
+#[derive(Debug)]
+struct Operation {
+    request_count: u64,
+    bad_count: u64,
+    latency: LatencyHistogram,
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, mut trace: Joined, hosts: &Hosts) {
-        trace.requests.iter_mut().for_each(|request| rename_in_request(request, hosts));
-        trace.calls.iter_mut().for_each(|call| rename_in_call(call, hosts));
-        trace.requests.iter().for_each(|request| self.add_request(request));
-        trace.calls.iter().for_each(|call| self.add_call(call));
+    /// Adds joined traces.
+    pub(super) fn add(&mut self, joined: &Joined, hosts: &Hosts, names: &Names) {
+        for request in &joined.requests {
+            let mut request = *request;
+            let mut callees = std::mem::take(&mut self.callees);
+            callees.clear();
+            callees.extend_from_slice(&joined.callees[request.callees.0 as usize..request.callees.1 as usize]);
+            rename_in_request(&mut request, &mut callees, hosts);
+            self.add_request(&request, &callees);
+            self.callees = callees;
+        }
+        for call in &joined.calls {
+            let mut call = *call;
+            rename_in_call(&mut call, hosts);
+            self.add_call(&call, names);
+        }
     }
 
-    fn add_request(&mut self, request: &Request) {
-        let seen = self.seen(&request.service, Some(EntityKind::Service));
-        seen.request_count += 1;
-        // One that was called by its name and by its host was called.
-        let callees: BTreeSet<&EntityId> = request.callees.iter().map(|callee| &callee.id).collect();
-        for callee in callees {
-            if let Some(edge) = self.edge(&request.service, callee) {
-                edge.sightings.calling_request_count += 1;
+    fn add_request(&mut self, request: &Request, callees: &[Callee]) {
+        let weight = u64::from(request.weight);
+        let seen = self.entities.entry(request.service).or_default();
+        seen.kind = most_certain(seen.kind, Some(EntityKind::Service));
+        seen.request_count = seen.request_count.saturating_add(weight);
+        for (place, callee) in callees.iter().enumerate() {
+            // One that was called by its name and by its host was called.
+            let again = callees[..place].iter().any(|earlier| earlier.id == callee.id);
+            if !again && callee.id != request.service {
+                let edge = self.edges.entry((request.service, callee.id)).or_default();
+                edge.sightings.calling_request_count = edge.sightings.calling_request_count.saturating_add(weight);
             }
         }
-        let key = (EntityId::clone(&request.service), bucket_start(millis(request.start_ns)));
-        let bucket = self.buckets.entry(key).or_default();
+        let failed = request.outcome != Outcome::Good;
+        let start_ms = millis(request.start_ns);
+        let bucket = self.buckets.entry((request.service, bucket_start(start_ms))).or_default();
         let inherited = bucket.inherited.get_or_insert(0);
         if let Outcome::InheritedFailure(by) = &request.outcome {
-            *inherited += 1;
+            *inherited += weight;
             if let Some(by) = by {
-                *bucket.shares.entry(by.id.clone()).or_insert(0) += 1;
+                *bucket.shares.entry(by.id).or_insert(0) += weight;
             }
         }
-        bucket.count(request.outcome != Outcome::Good, Some(request.duration_ns));
+        bucket.count(failed, Some(request.duration_ns), weight);
+        self.operation(request.service, Symbol::NONE, request.operation, start_ms).count(
+            failed,
+            Some(request.duration_ns),
+            weight,
+        );
     }
 
-    fn add_call(&mut self, call: &Call) {
-        self.seen(&call.caller, None);
-        self.seen(&call.callee, call.leaf);
-        if call.leaf.is_some() {
-            let key = (call.callee.clone(), bucket_start(millis(call.start_ns)));
-            self.leaf_buckets.entry(key).or_default().count(call.failed, call.duration_ns);
+    fn add_call(&mut self, call: &Call, names: &Names) {
+        let weight = u64::from(call.weight);
+        let start_ms = millis(call.start_ns);
+        let caller_kind = call.from_queue.then_some(EntityKind::Queue);
+        for (id, kind) in [(call.caller, caller_kind), (call.callee, call.leaf)] {
+            let seen = self.entities.entry(id).or_default();
+            seen.kind = most_certain(seen.kind, kind);
         }
-        let Some(edge) = self.edge(&call.caller, &call.callee) else { return };
+        if call.leaf.is_some() {
+            let bucket = self.leaf_buckets.entry((call.callee, bucket_start(start_ms))).or_default();
+            bucket.count(call.failed, call.duration_ns, weight);
+        }
+        // A node that calls itself depends on nobody by it.
+        if call.caller == call.callee {
+            return;
+        }
+        self.operation(call.caller, call.callee, call.operation, start_ms).count(call.failed, call.duration_ns, weight);
+        let edge = self.edges.entry((call.caller, call.callee)).or_default();
         // One call that is waited for makes the edge part of the request path.
         edge.asynchronous = match (edge.asynchronous, call.asynchronous) {
             (Some(a), Some(b)) => Some(a && b),
             (a, b) => a.or(b),
         };
-        let protocol = call.protocol.as_deref().map(str::to_owned);
-        // Of several the first in lexical order, so that the order of traces does not matter.
-        edge.protocol = [edge.protocol.take(), protocol].into_iter().flatten().min();
-        let start_ms = millis(call.start_ns);
-        let mut latency = None;
-        if let Some(duration_ns) = call.duration_ns {
-            latency.get_or_insert_with(LatencyHistogram::empty).record(milliseconds(duration_ns));
+        if edge.protocol != call.protocol && !call.protocol.is_none() {
+            // Of several the first in lexical order, so that the order of traces does not matter.
+            let earlier = edge.protocol.is_none() || names.text(call.protocol) < names.text(edge.protocol);
+            edge.protocol = if earlier { call.protocol } else { edge.protocol };
         }
-        edge.sightings.add(&Sightings {
-            first_seen_ms: Some(start_ms),
-            last_seen_ms: Some(start_ms),
-            call_count: 1,
-            calling_request_count: 0,
-            failure_count: u64::from(call.failed),
-            rescued_count: u64::from(call.rescued),
-            latency,
-        });
+        edge.count(call, start_ms);
     }
 
-    fn seen(&mut self, id: &EntityId, kind: Option<EntityKind>) -> &mut Seen {
-        let seen = self.entities.entry(id.clone()).or_default();
-        seen.kind = most_certain(seen.kind, kind);
-        seen
+    fn operation(&mut self, service: Symbol, callee: Symbol, name: Symbol, start_ms: UnixMillis) -> &mut Operation {
+        let key = OperationKey { service, callee, name, day: start_ms.div_euclid(DAY_MS) };
+        self.operations.entry(key).or_insert_with(|| Operation {
+            request_count: 0,
+            bad_count: 0,
+            latency: LatencyHistogram::empty(),
+        })
     }
 
-    /// `None` for a node that calls itself.
-    fn edge(&mut self, caller: &EntityId, callee: &EntityId) -> Option<&mut Edge> {
-        let key = DependencyKey::new(caller.clone(), callee.clone()).ok()?;
-        Some(self.edges.entry(key).or_default())
-    }
-
-    /// Everything as storage takes it.
-    pub(super) fn into_batch(self) -> ObservationBatch {
-        let answers = |id: &EntityId| self.entities.get(id).is_some_and(|seen| seen.kind == Some(EntityKind::Service));
+    /// Everything as storage takes it, in lexical order.
+    pub(super) fn into_batch(self, names: &Names) -> ObservationBatch {
+        let ids = Ids { names };
+        let answers = |id: Symbol| self.entities.get(&id).is_some_and(|seen| seen.kind == Some(EntityKind::Service));
         // Whoever answers with spans of its own is measured there, not a second time by its callers.
-        let leaves = self.leaf_buckets.into_iter().filter(|((id, _), _)| !answers(id));
-        let buckets = self.buckets.into_iter().chain(leaves).filter_map(observed_bucket).collect();
-        let entities = self.entities.into_iter().map(|(id, seen)| ObservedEntity {
-            id,
-            kind: seen.kind,
-            source: Source::Traces,
-            request_count: seen.request_count,
-        });
-        let edges = self.edges.into_iter().map(|(key, edge)| ObservedEdge {
-            key,
-            source: Source::Traces,
-            asynchronous: edge.asynchronous,
-            protocol: edge.protocol,
-            sightings: edge.sightings,
-        });
-        ObservationBatch {
-            entities: entities.collect(),
-            edges: edges.collect(),
-            buckets,
-            ..ObservationBatch::default()
-        }
+        let leaves = self.leaf_buckets.into_iter().filter(|((id, _), _)| !answers(*id));
+        let mut buckets: Vec<ObservedBucket> =
+            self.buckets.into_iter().chain(leaves).filter_map(|bucket| ids.bucket(bucket)).collect();
+        buckets.sort_by(|a, b| (&a.service, a.bucket.start_ms).cmp(&(&b.service, b.bucket.start_ms)));
+        let mut entities: Vec<ObservedEntity> =
+            self.entities.into_iter().filter_map(|entity| ids.entity(entity)).collect();
+        entities.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut edges: Vec<ObservedEdge> = self.edges.into_iter().filter_map(|edge| ids.edge(edge)).collect();
+        edges.sort_by(|a, b| a.key.cmp(&b.key));
+        let mut operations: Vec<ObservedOperation> =
+            self.operations.into_iter().filter_map(|operation| ids.operation(operation)).collect();
+        operations.sort_by(|a, b| a.key.cmp(&b.key));
+        ObservationBatch { entities, edges, buckets, operations, ..ObservationBatch::default() }
     }
 }
 
 impl Bucket {
-    fn count(&mut self, failed: bool, duration_ns: Option<u64>) {
-        self.valid += 1;
-        self.bad += u64::from(failed);
+    fn count(&mut self, failed: bool, duration_ns: Option<u64>, weight: u64) {
+        self.valid = self.valid.saturating_add(weight);
+        self.bad = self.bad.saturating_add(if failed { weight } else { 0 });
         if let Some(duration_ns) = duration_ns {
-            self.latency.get_or_insert_with(LatencyHistogram::empty).record(milliseconds(duration_ns));
+            record(self.latency.get_or_insert_with(LatencyHistogram::empty), duration_ns, weight);
         }
     }
 }
 
-fn observed_bucket(((service, start_ms), bucket): ((EntityId, UnixMillis), Bucket)) -> Option<ObservedBucket> {
-    // Counts nest by the way they were counted.
-    let counts = BucketCounts::new(bucket.valid, bucket.bad, bucket.inherited).ok()?;
-    let bucket = SliBucket::new(start_ms, counts, bucket.shares, bucket.latency).ok()?;
-    Some(ObservedBucket { service, source: Source::Traces, mode: BucketMode::Add, bucket })
-}
-
-fn rename_in_request(request: &mut Request, hosts: &Hosts) {
-    if let Outcome::InheritedFailure(Some(by)) = &mut request.outcome
-        && by.by_host
-        && rename(&mut by.id, hosts)
-        && by.id == *request.service
-    {
-        // The host turned out to be the service's own: nobody else failed.
-        request.outcome = Outcome::OwnFailure;
-    }
-    if request.callees.iter().any(|callee| callee.by_host && hosts.contains_key(&callee.id)) {
-        let named = |mut callee: Callee| {
-            if callee.by_host {
-                rename(&mut callee.id, hosts);
-            }
-            callee
-        };
-        request.callees = std::mem::take(&mut request.callees).into_iter().map(named).collect();
-    }
-}
-
-fn rename_in_call(call: &mut Call, hosts: &Hosts) {
-    if call.leaf.is_some() && call.host.as_ref() == Some(&call.callee) && rename(&mut call.callee, hosts) {
-        call.leaf = None;
-    }
-}
-
-/// Whether one service is known to answer at the host.
-fn rename(id: &mut EntityId, hosts: &Hosts) -> bool {
-    match hosts.get(id) {
-        Some(Some(service)) => {
-            *id = service.clone();
-            true
+impl Operation {
+    fn count(&mut self, failed: bool, duration_ns: Option<u64>, weight: u64) {
+        self.request_count = self.request_count.saturating_add(weight);
+        self.bad_count = self.bad_count.saturating_add(if failed { weight } else { 0 });
+        if let Some(duration_ns) = duration_ns {
+            record(&mut self.latency, duration_ns, weight);
         }
-        _ => false,
+    }
+}
+
+impl Edge {
+    fn count(&mut self, call: &Call, start_ms: UnixMillis) {
+        let weight = u64::from(call.weight);
+        let seen = &mut self.sightings;
+        let add = |count: &mut u64, counts: bool| *count = count.saturating_add(if counts { weight } else { 0 });
+        seen.first_seen_ms = Some(seen.first_seen_ms.map_or(start_ms, |first| first.min(start_ms)));
+        seen.last_seen_ms = seen.last_seen_ms.max(Some(start_ms));
+        add(&mut seen.call_count, true);
+        add(&mut seen.failure_count, call.failed);
+        add(&mut seen.rescued_count, call.rescued);
+        add(&mut seen.retry_count, call.retry);
+        if let Some(duration_ns) = call.duration_ns {
+            record(seen.latency.get_or_insert_with(LatencyHistogram::empty), duration_ns, weight);
+        }
+    }
+}
+
+/// What stands for none is not in the distribution.
+fn record(latency: &mut LatencyHistogram, duration_ns: u64, weight: u64) {
+    if weight > 0 {
+        latency.record_many(duration_ns as f64 / 1e6, weight);
+    }
+}
+
+/// Turns numbers back into names.
+struct Ids<'a> {
+    names: &'a Names,
+}
+
+impl Ids<'_> {
+    fn id(&self, symbol: Symbol) -> Option<EntityId> {
+        EntityId::new("id", self.names.text(symbol)).ok()
+    }
+
+    fn bucket(&self, ((service, start_ms), bucket): ((Symbol, UnixMillis), Bucket)) -> Option<ObservedBucket> {
+        // Counts nest by the way they were counted.
+        let counts = BucketCounts::new(bucket.valid, bucket.bad, bucket.inherited).ok()?;
+        let shares = bucket.shares.into_iter().filter_map(|(id, count)| Some((self.id(id)?, count)));
+        let shares = shares.filter(|(_, count)| *count > 0).collect();
+        let bucket = SliBucket::new(start_ms, counts, shares, bucket.latency).ok()?;
+        Some(ObservedBucket { service: self.id(service)?, source: Source::Traces, mode: BucketMode::Add, bucket })
+    }
+
+    fn entity(&self, (id, seen): (Symbol, Seen)) -> Option<ObservedEntity> {
+        let (kind, request_count) = (seen.kind, seen.request_count);
+        Some(ObservedEntity { id: self.id(id)?, kind, source: Source::Traces, request_count })
+    }
+
+    fn edge(&self, ((caller, callee), edge): ((Symbol, Symbol), Edge)) -> Option<ObservedEdge> {
+        let protocol = self.names.text(edge.protocol);
+        Some(ObservedEdge {
+            key: DependencyKey::new(self.id(caller)?, self.id(callee)?).ok()?,
+            source: Source::Traces,
+            asynchronous: edge.asynchronous,
+            protocol: (!protocol.is_empty()).then(|| protocol.to_owned()),
+            sightings: edge.sightings,
+        })
+    }
+
+    fn operation(&self, (key, operation): (OperationKey, Operation)) -> Option<ObservedOperation> {
+        let name = self.names.text(key.name);
+        if name.is_empty() {
+            return None;
+        }
+        Some(ObservedOperation {
+            key: crate::domain::OperationKey {
+                service: self.id(key.service)?,
+                callee: if key.callee.is_none() { None } else { Some(self.id(key.callee)?) },
+                name: name.to_owned(),
+                day: key.day,
+            },
+            seen: crate::domain::OperationCounts {
+                request_count: operation.request_count,
+                bad_count: operation.bad_count,
+                latency: operation.latency,
+            },
+        })
     }
 }
 
 fn millis(time_ns: u64) -> UnixMillis {
     (time_ns / 1_000_000) as i64
-}
-
-fn milliseconds(duration_ns: u64) -> f64 {
-    duration_ns as f64 / 1e6
 }

@@ -1,33 +1,18 @@
 //! Traces from the wire to storage: written as text, reduced, logged, assembled, joined, settled, read back.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use attain_vocabulary::{BUCKET_MS, DependencyMode, EntityId, EntityKind, TenantId, bucket_start};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
-use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1 as wire;
+use attain_vocabulary::{DependencyMode, EntityKind, TenantId};
 use proptest::prelude::*;
-use tempfile::TempDir;
 
-use super::assembler::{Assembler, Patience, RowState};
-use super::counts::Counts;
-use super::join::{Joined, join};
-use super::reduce::reduce;
-use super::settler::Settler;
-use super::span::{Span, SpanKind, decode};
-use super::tally::{Hosts, Tally};
-use crate::domain::{BucketLimits, Dependency, ObservationBatch};
-use crate::storage::{BucketSpan, Capacity, Store};
-
-const NOW_MS: i64 = 1_793_000_000_000;
-const LIMITS: BucketLimits = BucketLimits { now_ms: NOW_MS, future_skew_ms: 300_000, age_days_max: 400 };
-const PATIENCE: Patience =
-    Patience { idle_ms: 10_000, max_ms: 60_000, spans_per_trace_max: 1_000, spans_per_settlement_max: 1_000 };
-/// Everything is due.
-const LATER_MS: i64 = NOW_MS + 61_000;
+use super::assembler::{Assembler, RowState, Workbench};
+use super::hosts::{Hosts, learn_hosts};
+use super::join::{Joined, Joiner, Surroundings};
+use super::names::{Names, Symbol};
+use super::recent::Producers;
+use super::settler::Settling;
+use super::span::{Span, SpanKind, Spans};
+use super::tally::Tally;
+use super::testing::{Bench, LATER_MS, NOW_MS, PATIENCE, SETTLING, received, reduced, spans};
+use crate::domain::ObservationBatch;
 
 /// Storefront has a fallback for cart; price fails and cart with it.
 const SHOP: &str = "
@@ -38,171 +23,6 @@ const SHOP: &str = "
     5 4 cart client 20 50 ! rpc.system=grpc rpc.grpc.status_code=13
     6 5 price server 22 48 !
     7 6 price client 25 30 db.system=postgresql db.name=prices";
-
-/// `id parent service kind start end [!] [key=value …]`, times in milliseconds of the trace, `!` for status ERROR.
-fn spans(trace: u128, text: &str) -> Vec<(String, wire::Span)> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| span(trace, line)).collect()
-}
-
-fn span(trace: u128, line: &str) -> (String, wire::Span) {
-    let mut words = line.split_whitespace();
-    let mut next = || words.next().expect(line);
-    let (id, parent, service, kind) = (number(next()), number(next()), next().to_owned(), next());
-    let (start, end) = (number(next()), number(next()));
-    let mut span = wire::Span {
-        trace_id: trace.to_be_bytes().to_vec(),
-        span_id: id.to_be_bytes().to_vec(),
-        parent_span_id: if parent == 0 { Vec::new() } else { parent.to_be_bytes().to_vec() },
-        kind: 1 + ["internal", "server", "client", "producer", "consumer"].iter().position(|k| *k == kind).expect(line)
-            as i32,
-        start_time_unix_nano: (NOW_MS as u64 + start) * 1_000_000,
-        end_time_unix_nano: (NOW_MS as u64 + end) * 1_000_000,
-        ..wire::Span::default()
-    };
-    for word in words {
-        match word.split_once('=') {
-            None => span.status = Some(wire::Status { code: 2, message: String::new() }),
-            Some((key, value)) => span.attributes.push(attribute(key, value)),
-        }
-    }
-    (service, span)
-}
-
-fn number(word: &str) -> u64 {
-    word.parse().expect(word)
-}
-
-fn attribute(key: &str, value: &str) -> KeyValue {
-    let value = value.parse().map_or_else(|_| Value::StringValue(value.to_owned()), Value::IntValue);
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
-}
-
-fn export(spans: &[(String, wire::Span)]) -> ExportTraceServiceRequest {
-    let resource_spans = spans.iter().map(|(service, span)| wire::ResourceSpans {
-        resource: Some(Resource { attributes: vec![attribute("service.name", service)], ..Resource::default() }),
-        scope_spans: vec![wire::ScopeSpans { spans: vec![span.clone()], ..wire::ScopeSpans::default() }],
-        ..wire::ResourceSpans::default()
-    });
-    ExportTraceServiceRequest { resource_spans: resource_spans.collect() }
-}
-
-fn id(name: &str) -> EntityId {
-    EntityId::new("id", name).expect("valid")
-}
-
-/// A store, a settler, and the log between them.
-struct Bench {
-    folder: TempDir,
-    store: Store,
-    settler: Settler,
-    counts: Arc<Counts>,
-}
-
-impl Bench {
-    async fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Self::open(&folder).await;
-        let (settler, counts) = Self::settler(&store);
-        Self { folder, store, settler, counts }
-    }
-
-    async fn open(folder: &TempDir) -> Store {
-        let url = format!("sqlite:{}", folder.path().join("ingestion.db").display());
-        Store::open(&url, Capacity { entities_max: 1_000, dependencies_max: 1_000 }).await.expect("opened")
-    }
-
-    fn settler(store: &Store) -> (Settler, Arc<Counts>) {
-        let counts = Arc::new(Counts::default());
-        (Settler::new(store.clone(), PATIENCE, 100_000, Arc::clone(&counts)), counts)
-    }
-
-    /// The process dies, whatever it had in memory, and starts again.
-    async fn restart(&mut self) {
-        self.store.close().await;
-        self.store = Self::open(&self.folder).await;
-        (self.settler, self.counts) = Self::settler(&self.store);
-    }
-
-    async fn send(&self, spans: &[(String, wire::Span)]) {
-        let reduced = reduce(&export(spans), LIMITS);
-        assert_eq!(reduced.kept_count, spans.len(), "{}", reduced.rejected.message());
-        self.store.append_spans(NOW_MS, &[(TenantId::default(), reduced.payload)]).await.expect("durable");
-    }
-
-    async fn step(&mut self, now_ms: i64) {
-        self.settler.step(now_ms).await.expect("settled");
-    }
-
-    /// Sends spans, settles them, and reads everything.
-    async fn settled(text: &str) -> Seen {
-        let mut bench = Self::new().await;
-        bench.send(&spans(1, text)).await;
-        bench.step(NOW_MS).await;
-        bench.step(LATER_MS).await;
-        bench.seen().await
-    }
-
-    async fn seen(&self) -> Seen {
-        let tenant = TenantId::default();
-        let topology = self.store.topology(&tenant).await.expect("read");
-        let mut buckets = BTreeMap::new();
-        for entity in &topology.entities {
-            let span = BucketSpan { start_ms: bucket_start(NOW_MS), end_ms: bucket_start(NOW_MS) + BUCKET_MS };
-            let page = self.store.sli_page(&tenant, &entity.id, span, 10, true).await.expect("read");
-            for merged in page.buckets {
-                let counts = merged.bucket.counts;
-                let shares: Vec<String> =
-                    merged.bucket.inherited_by_dependency.iter().map(|(id, count)| format!("{id} {count}")).collect();
-                let latency_count = merged.bucket.latency.map_or(0, |latency| latency.count());
-                let told = (counts.valid(), counts.bad(), counts.inherited_bad(), shares.join(","), latency_count);
-                buckets.insert(entity.id.to_string(), told);
-            }
-        }
-        let waiting = self.store.span_log_size().await.expect("read").row_count;
-        Seen {
-            kinds: topology
-                .entities
-                .iter()
-                .map(|entity| (entity.id.to_string(), (entity.kind(), entity.request_count)))
-                .collect(),
-            edges: topology
-                .dependencies
-                .into_iter()
-                .map(|edge| (format!("{}>{}", edge.key.caller(), edge.key.callee()), edge))
-                .collect(),
-            buckets,
-            waiting,
-        }
-    }
-}
-
-/// What is stored.
-#[derive(Debug, PartialEq)]
-struct Seen {
-    kinds: BTreeMap<String, (EntityKind, u64)>,
-    edges: BTreeMap<String, Dependency>,
-    /// Valid, bad, inherited, by whom, latencies.
-    buckets: BTreeMap<String, (u64, u64, Option<u64>, String, u64)>,
-    waiting: u64,
-}
-
-impl Seen {
-    /// Calls, requests that called, failures, rescued.
-    fn edge(&self, edge: &str) -> (u64, u64, u64, u64) {
-        let sightings =
-            &self.edges.get(edge).unwrap_or_else(|| panic!("{edge} among {:?}", self.edges.keys())).sightings;
-        (sightings.call_count, sightings.calling_request_count, sightings.failure_count, sightings.rescued_count)
-    }
-
-    fn edge_names(&self) -> Vec<&str> {
-        self.edges.keys().map(String::as_str).collect()
-    }
-
-    fn bucket(&self, service: &str) -> (u64, u64, Option<u64>, &str) {
-        let (valid, bad, inherited, shares, _) = &self.buckets[service];
-        (*valid, *bad, *inherited, shares)
-    }
-}
 
 #[tokio::test]
 async fn failures_are_own_inherited_or_rescued() {
@@ -382,8 +202,7 @@ async fn bounds_settle_early_and_say_so() {
     bench.step(NOW_MS).await;
     assert_eq!((bench.seen().await.bucket("a").0, bench.counts.traces_cut.value()), (1_000, 1));
 
-    let small = Settler::new(bench.store.clone(), PATIENCE, 5, Arc::clone(&bench.counts));
-    bench.settler = small;
+    (bench.settler, bench.backlog, bench.counts) = Bench::settler(&bench.store, Settling { spans_max: 5, ..SETTLING });
     for trace in 2..12 {
         bench.send(&spans(trace, "1 0 a server 0 1")).await;
     }
@@ -395,7 +214,11 @@ async fn bounds_settle_early_and_say_so() {
 #[tokio::test]
 async fn a_row_that_cannot_be_read_is_dropped_and_counted() {
     let mut bench = Bench::new().await;
-    bench.store.append_spans(NOW_MS, &[(TenantId::default(), b"\xff\xff\xff".to_vec())]).await.expect("durable");
+    bench
+        .store
+        .append_spans(NOW_MS, &[received(&TenantId::default(), b"\xff\xff\xff".to_vec())])
+        .await
+        .expect("durable");
     bench.send(&spans(1, SHOP)).await;
     bench.step(NOW_MS).await;
     bench.step(LATER_MS).await;
@@ -406,7 +229,7 @@ async fn a_row_that_cannot_be_read_is_dropped_and_counted() {
 #[tokio::test]
 async fn two_settlers_of_one_log_count_once() {
     let mut bench = Bench::new().await;
-    let (mut other, _) = Bench::settler(&bench.store);
+    let (mut other, ..) = Bench::settler(&bench.store, SETTLING);
     bench.send(&spans(1, SHOP)).await;
     bench.step(NOW_MS).await;
     other.step(NOW_MS).await.expect("read");
@@ -419,8 +242,8 @@ async fn two_settlers_of_one_log_count_once() {
 async fn tenants_do_not_meet() {
     let mut bench = Bench::new().await;
     let other = TenantId::new("tenant", "other").expect("valid");
-    let reduced = reduce(&export(&spans(1, SHOP)), LIMITS);
-    bench.store.append_spans(NOW_MS, &[(other.clone(), reduced.payload)]).await.expect("durable");
+    let reduced = reduced(&spans(1, SHOP));
+    bench.store.append_spans(NOW_MS, &[received(&other, reduced.payload)]).await.expect("durable");
     bench.send(&spans(1, "2 0 alone server 0 1")).await;
     bench.step(NOW_MS).await;
     bench.step(LATER_MS).await;
@@ -428,52 +251,77 @@ async fn tenants_do_not_meet() {
     assert_eq!(bench.store.topology(&other).await.expect("read").entities.len(), 4);
 }
 
+/// The names that drawn spans use, always by the same numbers.
+fn names() -> (Names, [Symbol; 5]) {
+    let mut names = Names::default();
+    let symbols = ["a", "b", "c", "x.example.com", "y.example.com"].map(|name| names.intern(name));
+    (names, symbols)
+}
+
 /// Traces of any shape: parents that are missing, later, or in a circle.
 fn any_spans() -> impl Strategy<Value = Vec<Span>> {
-    let span =
-        (1u64..12, 0u64..14, 0usize..3, 0u8..5, 0u64..1_000_000_000, 0u64..500_000_000, any::<bool>(), 0usize..4);
+    let span = (1u64..12, 0u64..14, 0usize..3, 1i64..6, 0u64..1_000, 0u64..500, any::<bool>(), 0usize..4, 0u32..3);
     prop::collection::vec(span, 1..24).prop_map(|drawn| {
+        let (_, symbols) = names();
         let mut spans: Vec<Span> = Vec::new();
-        for (trace_and_id, parent_id, service, kind, start, duration_ns, failed, peer) in drawn {
-            let text = format!("{trace_and_id} {parent_id} {} internal 0 1", ["a", "b", "c"][service]);
-            let payload = reduce(&export(&[self::span(1, &text)]), LIMITS).payload;
-            let mut read = decode(&payload).expect("a row").remove(0);
-            let kinds =
-                [SpanKind::Internal, SpanKind::Server, SpanKind::Client, SpanKind::Producer, SpanKind::Consumer];
-            read.trace_id = 1 + u128::from(trace_and_id % 2);
-            read.kind = kinds[kind as usize];
-            (read.start_ns, read.duration_ns, read.failed) = (read.start_ns + start, duration_ns, failed);
-            let peers = [None, Some("b"), Some("x.example.com"), Some("y.example.com")];
-            read.peer =
-                peers[peer].map(|name| Arc::new(super::span::Peer { id: id(name), kind: EntityKind::External }));
+        for (trace_and_id, parent_id, service, kind, start_ms, duration_ms, failed, peer, weight) in drawn {
+            let span = Span {
+                trace_id: 1 + u128::from(trace_and_id % 2),
+                span_id: trace_and_id,
+                parent_id,
+                start_ns: (NOW_MS as u64 + start_ms) * 1_000_000,
+                duration_ns: duration_ms * 1_000_000,
+                service: symbols[service],
+                peer: [Symbol::NONE, symbols[1], symbols[3], symbols[4]][peer],
+                operation: symbols[0],
+                protocol: Symbol::NONE,
+                weight,
+                kind: SpanKind::from_number(kind),
+                peer_kind: EntityKind::External,
+                failed,
+                resent: false,
+                sends: kind == 4,
+            };
             // A copy with other contents is no trace of any sender.
-            if !spans.iter().any(|span| (span.trace_id, span.span_id) == (read.trace_id, read.span_id)) {
-                spans.push(read);
+            if !spans.iter().any(|known| (known.trace_id, known.span_id) == (span.trace_id, span.span_id)) {
+                spans.push(span);
             }
         }
         spans
     })
 }
 
-fn tallied(joined: Vec<Joined>) -> ObservationBatch {
+fn joined(mut spans: Vec<Span>) -> Joined {
+    let (names, _) = names();
+    let mut joined = Joined::default();
+    let surroundings = Surroundings { names: &names, producers: &Producers::default() };
+    Joiner::default().join(&mut spans, &[], surroundings, &mut joined);
+    joined
+}
+
+fn tallied(joined: &Joined) -> ObservationBatch {
+    let (names, _) = names();
     let mut hosts = Hosts::new();
-    super::tally::learn_hosts(&joined, &mut hosts);
+    learn_hosts(joined, &names, &mut hosts);
     let mut tally = Tally::default();
-    joined.into_iter().for_each(|trace| tally.add(trace, &hosts));
-    tally.into_batch()
+    tally.add(joined, &hosts, &names);
+    tally.into_batch(&names)
 }
 
 /// Gathers batches, each a row, and settles once everything is due.
 fn assembled(batches: Vec<Vec<Span>>) -> (ObservationBatch, usize) {
-    let mut assembler = Assembler::new(PATIENCE);
-    for (sequence, batch) in batches.into_iter().enumerate() {
+    let mut bench = Workbench::new(&PATIENCE);
+    bench.names = names().0;
+    let mut assembler = Assembler::new(PATIENCE, 7);
+    for (sequence, spans) in batches.into_iter().enumerate() {
         let row = RowState { sequence: sequence as i64, revision: 0, remaining: None };
-        assembler.accept(row, batch, NOW_MS).expect("fits");
+        let spans = Spans { spans, links: Vec::new() };
+        assembler.accept(row, &spans, NOW_MS, &mut bench).expect("fits");
     }
-    let settlement = assembler.due(LATER_MS, false).expect("due");
-    assembler.settled(&settlement);
-    assert_eq!((assembler.span_count(), assembler.due(LATER_MS, true).map(|_| ())), (0, None));
-    (tallied(settlement.traces), settlement.rows.iter().filter(|row| row.remaining.is_none()).count())
+    let settlement = assembler.due(LATER_MS, false, &mut bench).expect("due");
+    assembler.settled(&settlement, LATER_MS, &mut bench);
+    assert!(assembler.is_empty() && assembler.due(LATER_MS, true, &mut bench).is_none());
+    (tallied(&settlement.joined), settlement.rows.iter().filter(|row| row.remaining.is_none()).count())
 }
 
 proptest! {
@@ -490,7 +338,7 @@ proptest! {
             if cuts[place] {
                 batches.push(Vec::new());
             }
-            batches.last_mut().expect("one").push(spans[place].clone());
+            batches.last_mut().expect("one").push(spans[place]);
         }
         batches.retain(|batch| !batch.is_empty());
         let row_count = batches.len();
@@ -501,20 +349,22 @@ proptest! {
 
     #[test]
     fn counts_nest_whatever_the_spans_are(spans in any_spans()) {
-        let joined = join(spans);
+        let joined = joined(spans);
         for call in &joined.calls {
             prop_assert!(!call.rescued || call.failed);
-            prop_assert_ne!(&*call.caller, &call.callee);
+            prop_assert_ne!(call.caller, call.callee);
         }
-        let request_count = joined.requests.len() as u64;
-        let batch = tallied(vec![joined]);
+        let request_count: u64 = joined.requests.iter().map(|request| u64::from(request.weight)).sum();
+        let batch = tallied(&joined);
         let served = |observed: &&crate::domain::ObservedBucket| observed.bucket.counts.inherited_bad().is_some();
         let valid: u64 = batch.buckets.iter().filter(served).map(|observed| observed.bucket.counts.valid()).sum();
         prop_assert_eq!(valid, request_count);
+        let of_operations = batch.operations.iter().filter(|operation| operation.key.callee.is_none());
+        prop_assert_eq!(of_operations.map(|operation| operation.seen.request_count).sum::<u64>(), request_count);
         for edge in &batch.edges {
             let seen = &edge.sightings;
             prop_assert!(seen.rescued_count <= seen.failure_count && seen.failure_count <= seen.call_count);
-            prop_assert!(seen.calling_request_count <= seen.call_count);
+            prop_assert!(seen.calling_request_count <= seen.call_count && seen.retry_count <= seen.call_count);
         }
     }
 }

@@ -16,7 +16,8 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
 use super::conventions::text;
-use super::reduce::{Rejected, entity_name, within};
+use super::known::entity_name;
+use super::reduce::{Rejected, within};
 use crate::domain::BucketLimits;
 
 /// How the points of one metric and time become one sample.

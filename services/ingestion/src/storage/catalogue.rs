@@ -195,7 +195,7 @@ impl Write {
         let tenant = self.tenant.clone();
         let rows = sqlx::query(
             "SELECT caller_id, callee_id, source, terms, first_seen_ms, last_seen_ms, call_count, \
-             calling_request_count, failure_count, rescued_count, latency FROM dependencies \
+             calling_request_count, failure_count, rescued_count, retry_count, latency FROM dependencies \
              WHERE tenant_id = $1 AND source = $2",
         )
         .bind(tenant.clone())

@@ -302,7 +302,7 @@ async fn packers_and_writers_at_once_lose_nothing(store: &Store) {
             tokio::spawn(async move {
                 for round in 0..20i64 {
                     let rows =
-                        (0..10).map(|n| (service.clone(), bucket((round * 7 + n * 13) % 500, 1 + n as u64, 1, None)));
+                        (0..10).map(|n| (service.clone(), bucket((round * 17 + n * 13) % 500, 1 + n as u64, 1, None)));
                     store.replace_buckets(&acme, rows.collect()).await.expect("kept");
                 }
             })
@@ -323,7 +323,7 @@ async fn packers_and_writers_at_once_lose_nothing(store: &Store) {
     }
     let mut model: BTreeMap<i64, u64> = BTreeMap::new();
     for (round, n) in (0..20i64).flat_map(|round| (0..10).map(move |n| (round, n))) {
-        model.insert((round * 7 + n * 13) % 500, 1 + n as u64);
+        model.insert((round * 17 + n * 13) % 500, 1 + n as u64);
     }
     for _ in 0..2 {
         for i in 0..SERVICES {

@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use attain_vocabulary::{DependencyMode, EntityKind, LatencyHistogram, Source};
 
 use super::testing::{bucket, edge, id, on_both_databases, tenant};
-use super::{BucketSpan, DeclaredEdge, PendingSpans, Store};
-use crate::Error;
+use super::{BucketSpan, DeclaredEdge, Store};
 use crate::domain::{
     BucketMode, DependencyTerms, EntityDeclaration, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity,
-    SettledSpans, Sightings,
+    Sightings,
 };
 
 on_both_databases!(
@@ -17,8 +16,6 @@ on_both_databases!(
     buckets_of_several_sources_are_kept_apart_and_read_as_one,
     counter_states_are_read_and_written_in_the_transaction,
     silent_counters_are_forgotten_by_their_keys,
-    spans_wait_in_order_until_they_are_settled,
-    each_span_counts_once_whenever_the_process_ends,
     a_full_tenant_keeps_what_concerns_known_names,
 );
 
@@ -32,6 +29,7 @@ fn seen(call_count: u64, first_seen_ms: i64) -> Sightings {
         calling_request_count: call_count / 2,
         failure_count: 1,
         rescued_count: 1,
+        retry_count: 2,
         latency: Some(LatencyHistogram::from_explicit(&[10.0], &[call_count, 0]).expect("valid")),
     }
 }
@@ -172,71 +170,6 @@ async fn silent_counters_are_forgotten_by_their_keys(store: &Store) {
         store.observe(&tenant(name), &keys, look).await.expect("applied");
         assert_eq!(receiver.recv().expect("told"), ["a/3", "b/1"]);
     }
-}
-
-fn settled(spans: &PendingSpans, remaining: Option<Vec<u8>>) -> SettledSpans {
-    SettledSpans { sequence: spans.sequence, revision: spans.revision, remaining }
-}
-
-async fn spans_wait_in_order_until_they_are_settled(store: &Store) {
-    let (acme, other) = (tenant("acme"), tenant("other"));
-    let payloads = vec![(acme.clone(), vec![1u8; 10]), (other.clone(), vec![2; 20]), (acme.clone(), vec![3; 30])];
-    let sequences = store.append_spans(1_000, &payloads).await.expect("kept");
-    assert!(sequences.is_sorted_by(|a, b| a < b) && sequences.len() == 3);
-    let size = store.span_log_size().await.expect("read");
-    assert_eq!((size.row_count, size.payload_bytes), (3, 60));
-    let pending = store.pending_spans(0, 10).await.expect("read");
-    assert_eq!(pending.iter().map(|spans| spans.payload[0]).collect::<Vec<_>>(), [1, 2, 3]);
-    assert_eq!(store.pending_spans(sequences[0], 1).await.expect("read"), pending[1..2]);
-
-    let work = vec![settled(&pending[0], None), settled(&pending[2], Some(vec![9]))];
-    let batch = ObservationBatch { settled_spans: work.clone(), ..ObservationBatch::default() };
-    store.observe(&acme, &[], |_| batch.clone()).await.expect("settled");
-    let left = store.pending_spans(0, 10).await.expect("read");
-    assert_eq!(left.iter().map(|spans| spans.sequence).collect::<Vec<_>>(), sequences[1..]);
-    assert_eq!((left[1].remaining.as_deref(), left[1].revision), (Some(&[9u8][..]), 1));
-    assert_eq!((left[0].tenant.clone(), left[0].received_ms), (other, 1_000));
-
-    // The same work once more, and another tenant's row, are refused whole.
-    let with_buckets = |settled_spans| ObservationBatch {
-        buckets: vec![observed_bucket(Source::Traces, BucketMode::Add, bucket(1, 1, 0, None))],
-        settled_spans,
-        ..ObservationBatch::default()
-    };
-    for work in [work, vec![settled(&left[0], None)]] {
-        let refused = store.observe(&acme, &[], |_| with_buckets(work.clone())).await;
-        assert!(matches!(refused, Err(Error::AlreadySettled { .. })), "{refused:?}");
-    }
-    assert!(store.sli_page(&acme, &id("checkout"), ALL, 1, true).await.expect("read").buckets.is_empty());
-    assert_eq!(store.pending_spans(0, 10).await.expect("read"), left);
-}
-
-/// A process that ends between acknowledgement and settlement, or in the middle of it, leaves what it left here: an
-/// appended row, and a transaction that nobody committed.
-async fn each_span_counts_once_whenever_the_process_ends(store: &Store) {
-    let acme = tenant("acme");
-    store.append_spans(1, &[(acme.clone(), vec![1])]).await.expect("kept");
-    let work = |pending: &[PendingSpans]| ObservationBatch {
-        edges: vec![observed_edge(seen(10, 100))],
-        buckets: vec![observed_bucket(Source::Traces, BucketMode::Add, bucket(1, 10, 1, Some(1)))],
-        counter_states: BTreeMap::from([("k".to_owned(), Some(vec![1]))]),
-        settled_spans: pending.iter().map(|spans| settled(spans, None)).collect(),
-        ..ObservationBatch::default()
-    };
-    let pending = store.pending_spans(0, 10).await.expect("read");
-    let mut ended = store.begin_write(&acme).await.expect("begun");
-    ended.apply(work(&pending)).await.expect("applied, not committed");
-    drop(ended);
-    assert_eq!(store.pending_spans(0, 10).await.expect("read"), pending, "nothing was settled");
-    assert!(store.topology(&acme).await.expect("read").dependencies.is_empty(), "nothing was counted");
-
-    store.observe(&acme, &[], |_| work(&pending)).await.expect("settled");
-    let again = store.observe(&acme, &[], |_| work(&pending)).await;
-    assert!(matches!(again, Err(Error::AlreadySettled { .. })));
-    assert!(store.pending_spans(0, 10).await.expect("read").is_empty());
-    assert_eq!(store.topology(&acme).await.expect("read").dependencies[0].sightings.call_count, 10);
-    let page = store.sli_page(&acme, &id("checkout"), ALL, 10, true).await.expect("read");
-    assert_eq!(page.buckets[0].bucket.counts.valid(), 10);
 }
 
 async fn a_full_tenant_keeps_what_concerns_known_names(store: &Store) {

@@ -40,7 +40,7 @@ pub struct Topology {
 }
 
 const COLUMNS: &str = "SELECT caller_id, callee_id, source, terms, first_seen_ms, last_seen_ms, call_count, \
-     calling_request_count, failure_count, rescued_count, latency FROM dependencies WHERE tenant_id = $1";
+     calling_request_count, failure_count, rescued_count, retry_count, latency FROM dependencies WHERE tenant_id = $1";
 
 type Statements = BTreeMap<DependencyKey, DependencyStatement>;
 
@@ -207,12 +207,13 @@ impl Write {
         let tenant = self.tenant.clone();
         let sql = (
             "INSERT INTO dependencies (tenant_id, caller_id, callee_id, source, terms, first_seen_ms, last_seen_ms, \
-             call_count, calling_request_count, failure_count, rescued_count, latency)",
-            12,
+             call_count, calling_request_count, failure_count, rescued_count, retry_count, latency)",
+            13,
             "ON CONFLICT (tenant_id, caller_id, callee_id, source) DO UPDATE SET terms = excluded.terms, \
              first_seen_ms = excluded.first_seen_ms, last_seen_ms = excluded.last_seen_ms, \
              call_count = excluded.call_count, calling_request_count = excluded.calling_request_count, \
-             failure_count = excluded.failure_count, rescued_count = excluded.rescued_count, latency = excluded.latency",
+             failure_count = excluded.failure_count, rescued_count = excluded.rescued_count, \
+             retry_count = excluded.retry_count, latency = excluded.latency",
         );
         insert_many(&mut self.transaction, self.dialect, sql, statements, |query, statement| {
             let seen = &statement.sightings;
@@ -228,6 +229,7 @@ impl Write {
                 .bind(stored(seen.calling_request_count))
                 .bind(stored(seen.failure_count))
                 .bind(stored(seen.rescued_count))
+                .bind(stored(seen.retry_count))
                 .bind(seen.latency.as_ref().map(encode_histogram))
         })
         .await?;
@@ -279,6 +281,7 @@ pub(super) fn read_statement(row: &AnyRow) -> Result<DependencyStatement, Error>
         calling_request_count: count(row, "calling_request_count")?,
         failure_count: count(row, "failure_count")?,
         rescued_count: count(row, "rescued_count")?,
+        retry_count: count(row, "retry_count")?,
         latency: latency.map(decode_histogram).transpose()?,
     };
     let terms = decode_terms(column(row, "terms")?)?;

@@ -12,7 +12,7 @@ use super::record::{encode_entity, encode_histogram, encode_shares, encode_terms
 use super::rows::stored;
 use super::testing::{CAPACITY, FreshDatabase, bucket, id, tenant};
 use super::{BucketSpan, ChangeKind, PackCursor, Store, migrations};
-use crate::domain::{DependencyTerms, Entity};
+use crate::domain::{DependencyTerms, Entity, MergedBucket};
 
 const DAY: i64 = DAY_MS / BUCKET_MS;
 
@@ -123,11 +123,17 @@ async fn reads_what_was_written(store: &Store) {
     let topology = store.topology(&acme).await.expect("read");
     assert_eq!((topology.version, topology.entities.len(), topology.dependencies.len()), (2, 2, 1));
     assert_eq!(topology.entities[0].owner.as_deref(), Some("Päyments"));
-    assert_eq!(topology.dependencies[0].terms, DependencyTerms::hard());
-    let span = BucketSpan { start_ms: 0, end_ms: i64::MAX };
-    let page = store.sli_page(&acme, &id("checkout"), span, 1_000, true).await.expect("read");
-    let read: Vec<(Source, SliBucket)> =
-        page.buckets.into_iter().map(|merged| (*merged.sources.first().expect("a source"), merged.bucket)).collect();
+    let edge = &topology.dependencies[0];
+    assert_eq!((edge.terms.mode, edge.sightings.call_count), (DependencyTerms::hard().mode, 4));
+    let mut span = BucketSpan { start_ms: 0, end_ms: i64::MAX };
+    let mut read: Vec<(Source, SliBucket)> = Vec::new();
+    loop {
+        let page = store.sli_page(&acme, &id("checkout"), span, 1_000, true).await.expect("read");
+        let alone = |merged: MergedBucket| (*merged.sources.first().expect("a source"), merged.bucket);
+        read.extend(page.buckets.into_iter().map(alone));
+        let Some(next_ms) = page.next_start_ms else { break };
+        span.start_ms = next_ms;
+    }
     assert_eq!(read, buckets());
     let summary = store.data_summary(&acme, &id("checkout")).await.expect("read");
     assert_eq!((summary.bucket_count, summary.dependency_count), (140, 1));

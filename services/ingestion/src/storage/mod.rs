@@ -51,6 +51,7 @@ mod history;
 mod incident_record;
 mod incidents;
 mod observations;
+mod operations;
 mod packing;
 mod partitions;
 mod record;
@@ -74,6 +75,8 @@ mod contract_history;
 mod contract_incidents;
 #[cfg(test)]
 mod contract_observations;
+#[cfg(test)]
+mod contract_traces;
 #[cfg(test)]
 mod contract_utilisation;
 #[cfg(test)]
@@ -99,8 +102,9 @@ pub use exemplars::ExemplarPosition;
 pub use history::{BucketSpan, SliPage};
 pub use incidents::{IncidentNews, IncidentPosition};
 pub use observations::CounterStates;
+pub use operations::{DaySpan, OperationPosition};
 pub use packing::{PackCursor, PackStep};
-pub use spans::{PendingSpans, SpanLogSize};
+pub use spans::{PendingSpans, ReceivedSpans, SpanLogSize, SpanMemory, SpansDigest};
 pub use utilisation::UtilisationPage;
 
 use crate::Error;
@@ -112,6 +116,8 @@ pub struct Capacity {
     pub entities_max: usize,
     /// Dependencies, each counted once a source.
     pub dependencies_max: usize,
+    /// Operations of one service on one day, those that it calls included; the others are counted together.
+    pub operations_per_service_max: usize,
 }
 
 /// The database of ingestion; clones share it.

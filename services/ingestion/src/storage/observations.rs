@@ -61,9 +61,15 @@ impl Store {
 impl Write {
     pub(super) async fn apply(&mut self, batch: ObservationBatch) -> Result<(), Error> {
         self.settle_spans(&batch.settled_spans).await?;
+        if let Some(settled) = &batch.settled_fingerprints {
+            self.keep_fingerprints(settled).await?;
+        }
         self.keep_counter_states(batch.counter_states.clone()).await?;
         let ignored = self.observe_entities(&batch).await?;
         let mut edges = batch.edges;
+        let mut operations = batch.operations;
+        operations.retain(|operation| !ignored.contains(&operation.key.service));
+        self.observe_operations(operations).await?;
         edges.retain(|edge| !ignored.contains(edge.key.caller()) && !ignored.contains(edge.key.callee()));
         self.observe_edges(edges).await?;
         let mut buckets = batch.buckets;

@@ -1,13 +1,29 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use attain_vocabulary::{TenantId, UnixMillis};
 use sqlx::any::AnyRow;
 
 use super::Store;
 use super::changes::allocate;
 use super::record::tenant;
-use super::rows::{column, count, insert_many, stored};
+use super::rows::{column, count, insert_many, select_in, stored};
 use super::write::Write;
 use crate::Error;
-use crate::domain::SettledSpans;
+use crate::domain::{SettledFingerprints, SettledSpans};
+
+/// What tells one export of spans from every other one.
+pub type SpansDigest = [u8; 16];
+
+/// An export of spans that was received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedSpans {
+    /// Whose.
+    pub tenant: TenantId,
+    /// What tells it from every other one.
+    pub digest: SpansDigest,
+    /// What is kept of it.
+    pub payload: Vec<u8>,
+}
 
 /// A row of the span log that is not settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,33 +51,65 @@ pub struct SpanLogSize {
     pub payload_bytes: u64,
 }
 
+/// How long it is remembered what was received and settled.
+#[derive(Debug, Clone, Copy)]
+pub struct SpanMemory {
+    /// Forgets what is older.
+    pub before_ms: UnixMillis,
+    /// Most receipts of exports; the newest stay.
+    pub receipts_max: usize,
+}
+
 impl Store {
-    /// Keeps received spans; when it returns they are durable and may be acknowledged. Their sequence numbers, in order.
-    /// Several payloads, also of several tenants, cost one transaction.
+    /// Keeps received spans; when it returns they are durable and may be acknowledged. Their sequence numbers, in order;
+    /// `None` for an export that was kept before and whose receipt is still there: it is not kept again. Several exports,
+    /// also of several tenants, cost one transaction.
     ///
     /// # Errors
     /// Where storage does not answer; then none is kept.
     pub async fn append_spans(
         &self,
         received_ms: UnixMillis,
-        payloads: &[(TenantId, Vec<u8>)],
-    ) -> Result<Vec<i64>, Error> {
-        if payloads.is_empty() {
+        exports: &[ReceivedSpans],
+    ) -> Result<Vec<Option<i64>>, Error> {
+        if exports.is_empty() {
             return Ok(Vec::new());
         }
         let dialect = self.database.dialect();
         let _turn = self.write_turn().await;
         let mut transaction = self.database.begin_write().await?;
-        let last = stored(allocate(&mut transaction, "span_log", payloads.len()).await?);
-        let first = last - payloads.len() as i64 + 1;
-        let rows: Vec<(i64, &(TenantId, Vec<u8>))> = (first..).zip(payloads).collect();
-        let statement = ("INSERT INTO span_log (tenant_id, sequence, received_ms, payload, revision)", 5, "");
-        insert_many(&mut transaction, dialect, statement, &rows, |query, (sequence, (tenant, payload))| {
-            query.bind(tenant.to_string()).bind(*sequence).bind(received_ms).bind(payload.clone()).bind(0i64)
+        let statement = (
+            "INSERT INTO span_receipts (tenant_id, digest, received_ms)",
+            3,
+            "ON CONFLICT (tenant_id, digest) DO NOTHING RETURNING tenant_id, digest",
+        );
+        let returned = insert_many(&mut transaction, dialect, statement, exports, |query, export| {
+            query.bind(export.tenant.to_string()).bind(export.digest.to_vec()).bind(received_ms)
+        })
+        .await?;
+        let mut new = BTreeSet::new();
+        for row in &returned {
+            new.insert((column::<String>(row, "tenant_id")?, column::<Vec<u8>>(row, "digest")?));
+        }
+        // Of copies among the exports the first is kept.
+        let mut sequences = vec![None; exports.len()];
+        let is_new = |export: &ReceivedSpans, new: &mut BTreeSet<(String, Vec<u8>)>| {
+            new.remove(&(export.tenant.to_string(), export.digest.to_vec()))
+        };
+        let kept: Vec<usize> = (0..exports.len()).filter(|place| is_new(&exports[*place], &mut new)).collect();
+        let last = if kept.is_empty() { 0 } else { stored(allocate(&mut transaction, "span_log", kept.len()).await?) };
+        for (sequence, place) in (last - kept.len() as i64 + 1..).zip(&kept) {
+            sequences[*place] = Some(sequence);
+        }
+        let rows: Vec<(i64, &ReceivedSpans)> =
+            sequences.iter().zip(exports).filter_map(|(sequence, export)| Some(((*sequence)?, export))).collect();
+        let statement = ("INSERT INTO span_log (tenant_id, sequence, received_ms, payload)", 4, "");
+        insert_many(&mut transaction, dialect, statement, &rows, |query, (sequence, export)| {
+            query.bind(export.tenant.to_string()).bind(*sequence).bind(received_ms).bind(export.payload.clone())
         })
         .await?;
         transaction.commit().await?;
-        Ok((first..=last).collect())
+        Ok(sequences)
     }
 
     /// Rows that are not settled, of all tenants, with a greater sequence number, in the order of arrival, at most
@@ -71,14 +119,26 @@ impl Store {
     /// Where storage does not answer.
     pub async fn pending_spans(&self, after_sequence: i64, limit: usize) -> Result<Vec<PendingSpans>, Error> {
         let rows = sqlx::query(
-            "SELECT tenant_id, sequence, received_ms, payload, remaining, revision FROM span_log \
-             WHERE sequence > $1 ORDER BY sequence LIMIT $2",
+            "SELECT span_log.tenant_id AS tenant_id, span_log.sequence AS sequence, received_ms, payload, remaining, \
+             COALESCE(revision, 0) AS revision FROM span_log LEFT JOIN span_progress \
+             ON span_progress.tenant_id = span_log.tenant_id AND span_progress.sequence = span_log.sequence \
+             WHERE span_log.sequence > $1 ORDER BY span_log.sequence LIMIT $2",
         )
         .bind(after_sequence)
         .bind(stored(limit as u64))
         .fetch_all(self.database.pool())
         .await?;
         rows.iter().map(read_pending).collect()
+    }
+
+    /// The sequence number of the newest row that was ever in the span log; 0 for none.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn newest_spans(&self) -> Result<i64, Error> {
+        let row =
+            sqlx::query("SELECT last FROM counters WHERE name = 'span_log'").fetch_one(self.database.pool()).await?;
+        column(&row, "last")
     }
 
     /// How much is not settled.
@@ -93,28 +153,142 @@ impl Store {
         .await?;
         Ok(SpanLogSize { row_count: count(&row, "kept")?, payload_bytes: count(&row, "bytes")? })
     }
+
+    /// The fingerprints of the newest settlements of all tenants, at most `count_max` and those of one settlement more;
+    /// oldest first.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn settled_fingerprints(&self, count_max: usize) -> Result<Vec<SettledFingerprints>, Error> {
+        let (mut settlements, mut fingerprint_count, mut before) = (Vec::new(), 0, i64::MAX);
+        while fingerprint_count < count_max {
+            let rows = sqlx::query(
+                "SELECT settlement, settled_ms, fingerprints FROM settled_spans WHERE settlement < $1 \
+                 ORDER BY settlement DESC LIMIT 16",
+            )
+            .bind(before)
+            .fetch_all(self.database.pool())
+            .await?;
+            let Some(last) = rows.last() else { break };
+            before = column(last, "settlement")?;
+            for row in &rows {
+                let read = read_fingerprints(row)?;
+                if fingerprint_count < count_max {
+                    fingerprint_count += read.fingerprints.len();
+                    settlements.push(read);
+                }
+            }
+        }
+        settlements.reverse();
+        Ok(settlements)
+    }
+
+    /// Forgets receipts of exports and fingerprints of settled spans that are old or too many.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn forget_spans(&self, memory: SpanMemory) -> Result<(), Error> {
+        let _turn = self.write_turn().await;
+        let mut transaction = self.database.begin_write().await?;
+        sqlx::query("DELETE FROM span_receipts WHERE received_ms < $1")
+            .bind(memory.before_ms)
+            .execute(&mut *transaction)
+            .await?;
+        // Those of one millisecond go together.
+        sqlx::query(
+            "DELETE FROM span_receipts WHERE received_ms <= \
+             (SELECT received_ms FROM span_receipts ORDER BY received_ms DESC LIMIT 1 OFFSET $1)",
+        )
+        .bind(stored(memory.receipts_max as u64))
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query("DELETE FROM settled_spans WHERE settled_ms < $1")
+            .bind(memory.before_ms)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
 }
 
 impl Write {
     /// Removes rows of the span log, or keeps what is left of them.
     pub(super) async fn settle_spans(&mut self, settled: &[SettledSpans]) -> Result<(), Error> {
-        for spans in settled {
-            let query = match &spans.remaining {
-                None => sqlx::query("DELETE FROM span_log WHERE tenant_id = $1 AND sequence = $2 AND revision = $3"),
-                Some(_) => sqlx::query(
-                    "UPDATE span_log SET revision = revision + 1, remaining = $4 \
-                     WHERE tenant_id = $1 AND sequence = $2 AND revision = $3",
-                ),
-            };
-            let query = query.bind(self.tenant.clone()).bind(spans.sequence).bind(spans.revision);
-            let query = match spans.remaining.clone() {
-                None => query,
-                Some(remaining) => query.bind(remaining),
-            };
-            if query.execute(&mut *self.transaction).await?.rows_affected() != 1 {
-                return Err(Error::AlreadySettled { sequence: spans.sequence });
-            }
+        self.check_revisions(settled).await?;
+        let done: Vec<i64> =
+            settled.iter().filter(|spans| spans.remaining.is_none()).map(|spans| spans.sequence).collect();
+        let begun: Vec<i64> = settled
+            .iter()
+            .filter(|spans| spans.remaining.is_none() && spans.revision > 0)
+            .map(|spans| spans.sequence)
+            .collect();
+        let tenant = self.tenant.clone();
+        for (head, sequences) in [
+            ("DELETE FROM span_log WHERE tenant_id = $1 AND sequence IN", &done),
+            ("DELETE FROM span_progress WHERE tenant_id = $1 AND sequence IN", &begun),
+        ] {
+            select_in(
+                &mut self.transaction,
+                (head, 1),
+                sequences,
+                |query| query.bind(tenant.clone()),
+                |query, sequence| query.bind(sequence),
+            )
+            .await?;
         }
+        let left: Vec<&SettledSpans> = settled.iter().filter(|spans| spans.remaining.is_some()).collect();
+        let statement = (
+            "INSERT INTO span_progress (tenant_id, sequence, revision, remaining)",
+            4,
+            "ON CONFLICT (tenant_id, sequence) DO UPDATE SET revision = excluded.revision, remaining = excluded.remaining",
+        );
+        insert_many(&mut self.transaction, self.dialect, statement, &left, |query, spans| {
+            let remaining = spans.remaining.clone().unwrap_or_default();
+            query.bind(tenant.clone()).bind(spans.sequence).bind(spans.revision + 1).bind(remaining)
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Whether every row is in the state that was worked on; the tenant's lock keeps it there.
+    async fn check_revisions(&mut self, settled: &[SettledSpans]) -> Result<(), Error> {
+        let sequences: Vec<i64> = settled.iter().map(|spans| spans.sequence).collect();
+        let tenant = self.tenant.clone();
+        let rows = select_in(
+            &mut self.transaction,
+            (
+                "SELECT span_log.sequence AS sequence, COALESCE(revision, 0) AS revision FROM span_log \
+                 LEFT JOIN span_progress ON span_progress.tenant_id = span_log.tenant_id \
+                 AND span_progress.sequence = span_log.sequence \
+                 WHERE span_log.tenant_id = $1 AND span_log.sequence IN",
+                1,
+            ),
+            &sequences,
+            |query| query.bind(tenant.clone()),
+            |query, sequence| query.bind(sequence),
+        )
+        .await?;
+        let mut revisions: BTreeMap<i64, i64> = BTreeMap::new();
+        for row in &rows {
+            revisions.insert(column(row, "sequence")?, column(row, "revision")?);
+        }
+        let moved = settled.iter().find(|spans| revisions.get(&spans.sequence) != Some(&spans.revision));
+        moved.map_or(Ok(()), |spans| Err(Error::AlreadySettled { sequence: spans.sequence }))
+    }
+
+    /// Remembers which spans were settled.
+    pub(super) async fn keep_fingerprints(&mut self, settled: &SettledFingerprints) -> Result<(), Error> {
+        let settlement = stored(allocate(&mut self.transaction, "settled_spans", 1).await?);
+        let bytes: Vec<u8> = settled.fingerprints.iter().flat_map(|fingerprint| fingerprint.to_be_bytes()).collect();
+        sqlx::query(
+            "INSERT INTO settled_spans (tenant_id, settlement, settled_ms, fingerprints) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(self.tenant.clone())
+        .bind(settlement)
+        .bind(settled.settled_ms)
+        .bind(bytes)
+        .execute(&mut *self.transaction)
+        .await?;
         Ok(())
     }
 }
@@ -128,4 +302,11 @@ fn read_pending(row: &AnyRow) -> Result<PendingSpans, Error> {
         remaining: column(row, "remaining")?,
         revision: column(row, "revision")?,
     })
+}
+
+fn read_fingerprints(row: &AnyRow) -> Result<SettledFingerprints, Error> {
+    let bytes: Vec<u8> = column(row, "fingerprints")?;
+    let fingerprints =
+        bytes.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes).collect();
+    Ok(SettledFingerprints { settled_ms: column(row, "settled_ms")?, fingerprints })
 }

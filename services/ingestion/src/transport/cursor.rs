@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::Error;
 use crate::domain::Exemplar;
-use crate::storage::{ExemplarPosition, IncidentPosition};
+use crate::storage::{ExemplarPosition, IncidentPosition, OperationPosition};
 
 const TOKEN_LEN_MAX: usize = 1_024;
 
@@ -51,6 +51,20 @@ pub(super) fn read_exemplar_token(token: &str) -> Result<Option<ExemplarPosition
         let time_ms = parts.next()?.parse().ok()?;
         let trace_id = u128::from_str_radix(parts.next()?, 16).ok()?;
         Some(ExemplarPosition { time_ms, trace_id, failed: parts.next()? == "1" })
+    })
+}
+
+/// Where a page of operations goes on: after this one.
+pub(super) fn operation_token(position: &OperationPosition) -> String {
+    encode("o", &format!("{}\n{}\n{}", position.day, position.callee, position.name))
+}
+
+pub(super) fn read_operation_token(token: &str) -> Result<Option<OperationPosition>, Error> {
+    read("o", token, |text| {
+        let mut parts = text.splitn(3, '\n');
+        let day = parts.next()?.parse().ok()?;
+        let position = OperationPosition { day, callee: parts.next()?.to_owned(), name: parts.next()?.to_owned() };
+        (!text.contains('\0')).then_some(position)
     })
 }
 
@@ -115,6 +129,11 @@ mod tests {
             let _ = read_service_token(&junk);
             let _ = read_exemplar_token(&junk);
             let _ = read_incident_token(&junk);
+            let _ = read_operation_token(&junk);
+            let position = OperationPosition { day: start_ms, callee: "cart".into(), name: junk.replace('\0', "") };
+            if position.name.len() < 500 {
+                prop_assert_eq!(read_operation_token(&operation_token(&position)).ok().flatten(), Some(position));
+            }
         }
     }
 }

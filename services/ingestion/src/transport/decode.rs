@@ -7,7 +7,7 @@ use attain_proto::ingestion::v1 as wire;
 use attain_proto::vocabulary::v1 as words;
 use attain_runtime::context::CallContext;
 use attain_runtime::serve::call_timeout;
-use attain_vocabulary::{EntityId, InvalidValue, Ratio, UnixMillis};
+use attain_vocabulary::{DAY_MS, EntityId, InvalidValue, Ratio, UnixMillis};
 use tonic::metadata::KeyAndValueRef;
 use tonic::{Request, Status};
 
@@ -18,7 +18,7 @@ use crate::domain::{
 };
 use crate::imports::{Format, Import};
 use crate::intake::ServiceRow;
-use crate::storage::{BucketSpan, DeclaredEdge};
+use crate::storage::{BucketSpan, DaySpan, DeclaredEdge};
 
 /// How the names of headers begin that senders of documents prove themselves by.
 const SIGNATURE_HEADERS: [&str; 4] = ["x-pagerduty-signature", "webhook-", "svix-", "x-opsgenie-"];
@@ -188,6 +188,12 @@ pub(super) fn span(
         return Err(Error::invalid("end_time", "ends_before_start", "the span ends before it starts"));
     }
     Ok(span)
+}
+
+/// The days that begin in a span, and the one that it begins in.
+pub(super) fn days(span: BucketSpan) -> DaySpan {
+    let end_day = span.end_ms.saturating_add(DAY_MS - 1).div_euclid(DAY_MS);
+    DaySpan { first_day: span.start_ms.div_euclid(DAY_MS), end_day }
 }
 
 /// The services that a question names, each once, in the order of the question.

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use attain_proto::convert::{rejection, timestamp};
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::vocabulary::v1 as words;
-use attain_vocabulary::{BUCKET_MS, Ratio, Source};
+use attain_vocabulary::{BUCKET_MS, DAY_MS, Ratio, Source};
 
 use crate::catalogue::Attempt;
 use crate::domain::{
-    Dependency, Entity, Exemplar, Incident, IncidentKind, MeasuredUtilisation, MergedBucket, UtilisationSummary,
+    Dependency, Entity, Exemplar, Incident, IncidentKind, MeasuredUtilisation, MergedBucket, ObservedOperation,
+    UtilisationSummary,
 };
 use crate::imports::{Complaint, Imported};
 use crate::intake::Refused;
@@ -52,7 +53,20 @@ pub(super) fn dependency(dependency: Dependency) -> words::Dependency {
         observed_call_count: seen.call_count,
         observed_failure_count: seen.failure_count,
         observed_rescued_count: seen.rescued_count,
+        observed_retry_count: seen.retry_count,
         observed_latency: seen.latency.as_ref().map(Into::into),
+    }
+}
+
+pub(super) fn operation(operation: ObservedOperation) -> wire::OperationDay {
+    let ObservedOperation { key, seen } = operation;
+    wire::OperationDay {
+        operation: key.name,
+        callee_id: key.callee.map(Into::into).unwrap_or_default(),
+        day_start_time: Some(timestamp(key.day.saturating_mul(DAY_MS))),
+        request_count: seen.request_count,
+        bad_count: seen.bad_count,
+        latency: Some((&seen.latency).into()),
     }
 }
 

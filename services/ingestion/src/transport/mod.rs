@@ -33,7 +33,7 @@ use crate::domain::{ExclusionDecision, ServiceLink, optional_text};
 use crate::imports::Importer;
 use crate::intake::{self, DependencyRows, keep_buckets, keep_dependencies, keep_incidents, keep_utilisation};
 use crate::reading::{HistoryChunk, HistoryQuestion, follow_changes, stream_history, utilisation_summaries};
-use crate::storage::{BucketSpan, IncidentPosition, Store};
+use crate::storage::{BucketSpan, IncidentPosition, OperationPosition, Store};
 use crate::{Config, Error};
 
 /// The service's full name.
@@ -42,6 +42,7 @@ pub(crate) const SERVICE_NAME: &str = "attain.ingestion.v1.IngestionService";
 const QUERY_CHARS_MAX: usize = 200;
 const SERVICES_PAGE: (usize, usize) = (100, 500);
 const BUCKETS_PAGE: (usize, usize) = (288, 2_000);
+const OPERATIONS_PAGE: (usize, usize) = (200, 1_000);
 const INCIDENTS_PAGE: (usize, usize) = (100, 500);
 const EXEMPLARS_PAGE: (usize, usize) = (100, 500);
 
@@ -313,6 +314,28 @@ impl IngestionService for Transport {
             buckets: encode::buckets(page.buckets),
             next_page_token: page.next_start_ms.map(cursor::bucket_token).unwrap_or_default(),
         }))
+    }
+
+    async fn list_operations(
+        &self,
+        request: Request<wire::ListOperationsRequest>,
+    ) -> Result<Response<wire::ListOperationsResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let request = request.into_inner();
+        let size = cursor::page_size(request.page_size, OPERATIONS_PAGE.0, OPERATIONS_PAGE.1)?;
+        let after = cursor::read_operation_token(&request.page_token)?;
+        let open_end_ms = self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1);
+        let days = decode::days(decode::span(request.start_time.as_ref(), request.end_time.as_ref(), open_end_ms)?);
+        let service = self.known(&tenant, &request.service_id).await?;
+        let mut found = self.store.operations(&tenant, &service.id, days, after.as_ref(), size + 1).await?;
+        let mut next_page_token = String::new();
+        if found.len() > size {
+            found.truncate(size);
+            next_page_token =
+                found.last().map(|last| cursor::operation_token(&OperationPosition::of(&last.key))).unwrap_or_default();
+        }
+        let operations = found.into_iter().map(encode::operation).collect();
+        Ok(Response::new(wire::ListOperationsResponse { operations, next_page_token }))
     }
 
     async fn list_incidents(

@@ -387,6 +387,13 @@ impl IngestionService for Members {
         not_asked()
     }
 
+    async fn list_operations(
+        &self,
+        _: Request<ingestion::ListOperationsRequest>,
+    ) -> Result<Response<ingestion::ListOperationsResponse>, Status> {
+        not_asked()
+    }
+
     async fn list_incidents(
         &self,
         request: Request<ingestion::ListIncidentsRequest>,

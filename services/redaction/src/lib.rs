@@ -12,14 +12,16 @@
 //! without a known prefix, name or place is not found.
 
 mod checks;
-mod fold;
 mod shapes;
+
+mod fold;
 
 use std::borrow::Cow;
 
 use regex::Captures;
 
 pub use fold::fold;
+
 use shapes::{HINTS, SHAPES, Shape};
 
 /// Most rounds over one text. What one round takes out may bring parts of another shape together; each round leaves fewer.

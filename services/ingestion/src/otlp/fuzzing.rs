@@ -14,7 +14,6 @@ use crate::domain::BucketLimits;
 use crate::storage::CounterStates;
 
 const TIME: BucketLimits = BucketLimits { now_ms: 1_793_000_000_000, future_skew_ms: 300_000, age_days_max: 40_000 };
-const SPANS: SpanLimits = SpanLimits { time: TIME, attributes_max: 64, value_bytes_max: 1_024 };
 const POINTS: PointLimits = PointLimits { time: TIME, attributes_max: 64, attribute_bytes_max: 1_024 };
 
 /// An OTLP export of spans in protobuf.
@@ -33,7 +32,8 @@ pub fn traces_json(bytes: &[u8]) {
 
 /// What was reduced is read back, every span of it.
 fn reduced(request: &ExportTraceServiceRequest) {
-    let reduced = reduce(request, SPANS, &KnownNames::default());
+    let limits = SpanLimits { time: TIME, attributes_max: 64, value_bytes_max: 1_024 };
+    let reduced = reduce(request, limits, &KnownNames::default());
     let read = decode(&reduced.payload, &mut Names::default()).expect("a row of the span log");
     assert_eq!(read.spans.len(), reduced.kept_count);
 }

@@ -10,7 +10,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use attain_ingestion::{Config, PrometheusConfig};
+use attain_ingestion::{Config, Listeners, PrometheusConfig};
 use attain_runtime::Shutdown;
 use attain_runtime::clock::Clock;
 use tokio::net::TcpListener;
@@ -34,9 +34,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let database_url = format!("sqlite:{}", Path::new(folder).join("ingestion.db").display());
     let config = Config { database_url, prometheus: Some(prometheus), ..Config::default() };
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let otlp_listener = TcpListener::bind("127.0.0.1:0").await?;
-    println!("http://{}", listener.local_addr()?);
-    attain_ingestion::serve(config, listener, otlp_listener, clock, Shutdown::new()).await?;
+    let free = async || TcpListener::bind("127.0.0.1:0").await;
+    let listeners = Listeners { mesh: free().await?, otlp: free().await?, otlp_http: free().await? };
+    println!("http://{}", listeners.mesh.local_addr()?);
+    attain_ingestion::serve(config, listeners, clock, Shutdown::new()).await?;
     Ok(())
 }

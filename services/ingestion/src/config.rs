@@ -489,10 +489,7 @@ mod tests {
     fn secrets_do_not_show() {
         let prometheus = PrometheusConfig {
             url: "http://me:word-to-hide@p:9090".into(),
-            mapping_file: PathBuf::new(),
-            interval_seconds: 60,
-            backfill_days: 1,
-            lag_seconds: 1,
+            ..PrometheusConfig::default()
         };
         let database_url = "postgres://me:word-to-hide@db/x".into();
         let shown = format!("{:?}", Config { database_url, prometheus: Some(prometheus), ..Config::default() });

@@ -487,10 +487,8 @@ mod tests {
 
     #[test]
     fn secrets_do_not_show() {
-        let prometheus = PrometheusConfig {
-            url: "http://me:word-to-hide@p:9090".into(),
-            ..PrometheusConfig::default()
-        };
+        let prometheus =
+            PrometheusConfig { url: "http://me:word-to-hide@p:9090".into(), ..PrometheusConfig::default() };
         let database_url = "postgres://me:word-to-hide@db/x".into();
         let shown = format!("{:?}", Config { database_url, prometheus: Some(prometheus), ..Config::default() });
         assert!(shown.contains("db/x") && shown.contains("p:9090") && !shown.contains("word-to-hide"), "{shown}");

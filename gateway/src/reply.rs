@@ -67,11 +67,12 @@ impl Ids {
         Self { process: RandomState::new().build_hasher().finish(), next: AtomicU64::new(1) }
     }
 
-    /// The caller's own id where it is short and plain.
+    /// The caller's own id where it is short and plain, and no key that was put there by mistake.
     pub(crate) fn of(&self, headers: &HeaderMap) -> String {
         let plain = |text: &&str| {
             (1..=REQUEST_ID_LEN_MAX).contains(&text.len())
                 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+                && attain_redaction::redact(text).1 == 0
         };
         let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(plain);
         given.map_or_else(
@@ -90,7 +91,7 @@ mod tests {
         let ids = Ids::new();
         let of = |value: &str| ids.of(&HeaderMap::from_iter([(REQUEST_ID, value.parse().expect("a header"))]));
         assert_eq!(of("abc-1.2_3"), "abc-1.2_3");
-        for odd in ["", "a b", "<x>", &"x".repeat(65)] {
+        for odd in ["", "a b", "<x>", &"x".repeat(65), &format!("{}_{}", "ghp", "0123456789".repeat(4))] {
             assert_ne!(of(odd), odd);
         }
         assert_ne!(ids.of(&HeaderMap::new()), ids.of(&HeaderMap::new()));

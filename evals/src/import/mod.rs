@@ -17,7 +17,7 @@ use tonic::transport::Channel;
 use edges::Edges;
 
 /// The data is years old; by default ingestion refuses what is older than a year.
-const AGE_SETTING: &str = "ingestion.bucket_age_days_max=36500";
+const AGE_SETTINGS: [&str; 2] = ["ingestion.bucket_age_days_max=36500", "ingestion.history_days=36500"];
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::edges::{Comparison, Edges};
-use super::{AGE_SETTING, Place, files, known_edges};
+use super::{AGE_SETTINGS, Place, files, known_edges};
 
 const NO_PARENT: &str = "root";
 const SPANS_PER_EXPORT: usize = 2_000;
@@ -78,7 +78,8 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Value> {
     let theirs = Theirs::read(&text(&folder.join("metric/dependency.csv.gz"))?)?;
     let derived = Derived::of(&rows);
     let attain = Attain::find(options.place.attain.as_deref())?;
-    let started = IngestionOptions { settings: vec![AGE_SETTING.into(), IDLE_SETTING.into()], ..Default::default() };
+    let settings = AGE_SETTINGS.into_iter().chain([IDLE_SETTING]).map(str::to_owned).collect();
+    let started = IngestionOptions { settings, ..Default::default() };
     let ingestion = Ingestion::start(&attain, &started).await?;
     let rejected = send(&ingestion, &rows, &derived.kinds).await?;
     let mut client = ingestion.client().await?;

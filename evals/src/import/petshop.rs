@@ -14,7 +14,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::edges::{Comparison, Edges};
-use super::{AGE_SETTING, Place, known_edges};
+use super::{AGE_SETTINGS, Place, known_edges};
 
 const BUCKETS_PER_CALL: usize = 2_000;
 const PAGE: usize = 2_000;
@@ -56,7 +56,8 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<Value> {
     let graph = read_graph(&read(&folder.join("graph.csv"))?, &mut names)?;
     let metrics = read_metrics(&read(&folder.join("metrics.csv"))?, &mut names)?;
     let attain = Attain::find(options.place.attain.as_deref())?;
-    let started = IngestionOptions { settings: vec![AGE_SETTING.into()], ..IngestionOptions::default() };
+    let started =
+        IngestionOptions { settings: AGE_SETTINGS.map(str::to_owned).to_vec(), ..IngestionOptions::default() };
     let mesh = Mesh::start(&attain, &started, &[]).await?;
     let rest = rest_client();
     let refused_edges = send_graph(&mesh, &rest, &graph).await?;

@@ -231,7 +231,7 @@ fn messages_are_written_in_the_contracts_words() {
         json_of("attain.vocabulary.v1.Entity", &entity),
         json!({
             "id": "a", "display_name": "", "kind": "unspecified", "tier": "tier_1", "owner": "", "region": "",
-            "sources": ["otlp_metrics", "declared"]
+            "sources": ["otlp_metrics", "declared"], "system": "", "lifecycle": "", "catalogue_ref": ""
         }),
         "unset optional fields are left out, the others written with their defaults"
     );

@@ -46,7 +46,11 @@ impl Ingestion {
         let database_url = options.database_url.as_ref().unwrap_or(&embedded);
         let mut arguments: Vec<String> =
             ["serve", "ingestion", "--listen"].iter().map(ToString::to_string).chain([listen.to_string()]).collect();
-        let own = [format!("ingestion.otlp_listen={otlp_listen}"), format!("ingestion.database_url={database_url}")];
+        let own = [
+            format!("ingestion.otlp_listen={otlp_listen}"),
+            "ingestion.otlp_http_listen=127.0.0.1:0".to_owned(),
+            format!("ingestion.database_url={database_url}"),
+        ];
         for setting in own.iter().chain(&options.settings) {
             arguments.extend(["--set".to_owned(), setting.clone()]);
         }

@@ -35,7 +35,7 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("{value}", VALUE),
     ("{names}", NAMES),
     ("{keys}", KEYS),
-    ("{bound}", r"(?P<lead>(?-u:\b)|%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\[nrtbf])"),
+    ("{bound}", r"(?P<lead>(?-u:\b)|_|%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\[nrtbf])"),
     ("{at}", r"(?:@|%40|\\u0040)"),
     ("{colon}", r"(?::|%3[aA]|\\u003[aA])"),
     ("{slash}", r"(?:\\?/|%2[fF]|\\u002[fF])"),

@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tower::{Layer, Service};
 
-use crate::gate::Gate;
+use crate::gate::{Gate, Place};
 
 /// How long a call may wait for a place before it is refused.
 const WAIT_MAX: Duration = Duration::from_millis(20);
@@ -22,6 +22,20 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Fewest calls of a class in flight that a bound gives way to: enough to keep the processors busy while storage waits.
 const PLACES_MIN: usize = 6;
+
+/// A bound on calls in flight that gives way under overload as those of every class do: for ways in beside gRPC.
+#[must_use]
+pub fn gate(calls_max: usize) -> Gate {
+    Gate::new(PLACES_MIN, calls_max)
+}
+
+/// A place that is free now or becomes free soon.
+///
+/// # Errors
+/// RESOURCE_EXHAUSTED with the time after which to try again.
+pub async fn enter(gate: &Gate) -> Result<Place, Status> {
+    gate.enter(WAIT_MAX).await.ok_or_else(overloaded)
+}
 
 /// What a call costs and how much it matters under load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +88,6 @@ impl AdmissionLayer {
     /// and reflection are vital in every service.
     #[must_use]
     pub fn new(limits: Limits, classify: fn(&str) -> Class) -> Self {
-        let gate = |places: usize| Gate::new(PLACES_MIN, places);
         let gates =
             Gates { reads: gate(limits.reads_max), writes: gate(limits.writes_max), ingests: gate(limits.ingests_max) };
         Self { gates: Arc::new(gates), classify }
@@ -118,9 +131,9 @@ where
         Box::pin(async move {
             let _place = match gate {
                 None => None,
-                Some(gate) => match gate.enter(WAIT_MAX).await {
-                    Some(place) => Some(place),
-                    None => return Ok(overloaded().into_http()),
+                Some(gate) => match enter(&gate).await {
+                    Ok(place) => Some(place),
+                    Err(refused) => return Ok(refused.into_http()),
                 },
             };
             inner.call(request).await

@@ -74,17 +74,14 @@ fn describe(section: &str, error: &figment::Error) -> Error {
     let below = error.path.iter().map(String::as_str).filter(|key| *key != section);
     let key = std::iter::once(section).chain(below).collect::<Vec<_>>().join(".");
     let source = error.metadata.as_ref().map(|metadata| format!(", in {}", metadata.name)).unwrap_or_default();
-    Error::Config(format!("{key}: {}{source}", what(&key, &error.kind)))
+    Error::Config(format!("{key}: {}{source}", what(&error.kind)))
 }
 
-/// What is wrong, without the text of a setting that may be a secret or an address with one.
-fn what(key: &str, kind: &Kind) -> String {
-    let secret = ["url", "key", "token", "secret", "password", "endpoint"].iter().any(|word| key.contains(word));
+/// What is wrong, without the text of the setting: it may be a secret, or one that went to the wrong place.
+fn what(kind: &Kind) -> String {
     match kind {
-        Kind::InvalidType(Actual::Str(_), expected) if secret => {
-            format!("invalid type: found a text, expected {expected}")
-        }
-        Kind::InvalidValue(Actual::Str(_), expected) if secret => format!("invalid text, expected {expected}"),
+        Kind::InvalidType(Actual::Str(_), expected) => format!("invalid type: found a text, expected {expected}"),
+        Kind::InvalidValue(Actual::Str(_), expected) => format!("invalid text, expected {expected}"),
         kind => redact(&kind.to_string()).0.into_owned(),
     }
 }

@@ -98,8 +98,10 @@ pub fn start(process: &str, config: &TelemetryConfig) -> Result<Telemetry, Error
 }
 
 fn exporters(process: &str, endpoint: &str) -> Result<(SdkTracerProvider, SdkMeterProvider), Error> {
-    let named =
-        |error: opentelemetry_otlp::ExporterBuildError| Error::Telemetry(format!("telemetry.otlp_endpoint: {error}"));
+    // The library's errors repeat the address, which may hold a password.
+    let named = |_: opentelemetry_otlp::ExporterBuildError| {
+        Error::Telemetry("telemetry.otlp_endpoint: is no address such as http://collector:4317".to_owned())
+    };
     let resource = Resource::builder().with_service_name(format!("attain-{process}")).build();
     let spans = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build().map_err(named)?;
     let points = MetricExporter::builder().with_tonic().with_endpoint(endpoint).build().map_err(named)?;

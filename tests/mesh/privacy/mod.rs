@@ -294,7 +294,6 @@ async fn settings_are_told_without_their_secrets() {
         format!("rag.qdrant_url=nothing://me:{SECRET}@"),
         format!("rag.qdrant_api_key=[{SECRET}]"),
         format!("gateway.keys={SECRET}"),
-        format!("graph.ingestion_url=:// me:{SECRET}@x"),
         format!("telemetry.otlp_endpoint=:// me:{SECRET}@x"),
         format!("ingestion.prometheus.url=ftp://me:{SECRET}@x"),
         format!("ingestion.limits=token {SECRET}"),
@@ -302,20 +301,24 @@ async fn settings_are_told_without_their_secrets() {
     ] {
         let dir = folder();
         let mut command = attain();
-        command.args([
-            "up",
-            "--listen",
-            "127.0.0.1:0",
-            "--otlp-listen",
-            "127.0.0.1:0",
-            "--otlp-http-listen",
-            "127.0.0.1:0",
-        ]);
-        command.arg("--data-dir").arg(dir.path()).args(["--set", "telemetry.log_filter=debug", "--set", &setting]);
-        let output = tokio::time::timeout(WITHIN, command.output()).await.expect("ends").unwrap();
-        assert!(!output.status.success(), "{setting} was taken");
-        let told = [output.stdout, output.stderr].concat();
-        let told = String::from_utf8_lossy(&told);
-        assert!(!told.is_empty() && !told.contains(SECRET), "{setting}: {told}");
+        command.args(["up", "--data-dir"]).arg(dir.path());
+        for listen in ["--listen", "--otlp-listen", "--otlp-http-listen"] {
+            command.args([listen, "127.0.0.1:0"]);
+        }
+        refused(command, &setting, SECRET).await;
     }
+    // Within one process the members find one another without addresses.
+    let mut command = attain();
+    command.args(["serve", "graph"]);
+    refused(command, &format!("graph.ingestion_url=:// me:{SECRET}@x"), SECRET).await;
+}
+
+/// The command ends with an error that does not repeat the secret.
+async fn refused(mut command: Command, setting: &str, secret: &str) {
+    command.args(["--set", "telemetry.log_filter=debug", "--set", setting]);
+    let output = tokio::time::timeout(WITHIN, command.output()).await.expect("ends").unwrap();
+    assert!(!output.status.success(), "{setting} was taken");
+    let told = [output.stdout, output.stderr].concat();
+    let told = String::from_utf8_lossy(&told);
+    assert!(!told.is_empty() && !told.contains(secret), "{setting}: {told}");
 }

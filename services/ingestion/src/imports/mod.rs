@@ -11,6 +11,8 @@
 //! **Deliberately unknown here**: what a pager's priority means for requests. It is kept in the pager's words, and no share of
 //! failed requests is made of it.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod incident_io;
 mod incidents_csv;
 mod jaeger_dependencies;

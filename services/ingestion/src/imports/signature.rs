@@ -57,6 +57,13 @@ impl Signatures {
         Ok(Self { pagerduty, opsgenie, incident_io })
     }
 
+    /// One secret for every sender.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn of(secret: &[u8]) -> Self {
+        let secrets = || vec![secret.to_vec()];
+        Self { pagerduty: Some(secrets()), opsgenie: Some(secrets()), incident_io: Some((secrets(), 300_000)) }
+    }
+
     /// Checks a document before anything in it is read.
     ///
     /// # Errors

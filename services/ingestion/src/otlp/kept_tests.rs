@@ -226,7 +226,7 @@ fn kept_of_points(attribute: &KeyValue, mark: &str) -> String {
         "rpc.client.call.duration",
         "db.client.operation.duration",
         "messaging.client.operation.duration",
-        "traces_service_graph_request_server_seconds",
+        "traces_service_graph_request_client_seconds",
         mark,
     ];
     let of = |name: &str| metrics::Metric {

@@ -85,7 +85,7 @@ pub(super) fn unpack(day_ms: UnixMillis, counts: &[u8], latency: Option<&[u8]>) 
     Ok(buckets)
 }
 
-fn seal(columns: &[u8]) -> Vec<u8> {
+pub(super) fn seal(columns: &[u8]) -> Vec<u8> {
     let mut body = Vec::with_capacity(columns.len() / 2 + 16);
     put(&mut body, columns.len() as u64);
     let frame = zstd::bulk::compress(columns, LEVEL).expect("compressing into memory does not fail");

@@ -47,6 +47,8 @@ mod changes;
 mod dependencies;
 mod entities;
 mod exemplars;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod history;
 mod incident_record;
 mod incidents;

@@ -265,7 +265,7 @@ fn read_day(row: &AnyRow) -> Result<Day, Error> {
     decode_day(column(row, "day_ms")?, column(row, "record")?)
 }
 
-fn decode_day(day_ms: UnixMillis, record: &[u8]) -> Result<Day, Error> {
+pub(super) fn decode_day(day_ms: UnixMillis, record: &[u8]) -> Result<Day, Error> {
     let record = DayRecord::decode(record).map_err(|error| Error::Corrupt(error.to_string()))?;
     let mut day = Day::new();
     for columns in &record.kinds {

@@ -1,10 +1,11 @@
 //! One request of OTLP/HTTP: admitted, read, decoded, taken, answered.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use attain_runtime::admission::overloaded;
+use attain_runtime::admission::{self, overloaded};
 use attain_runtime::context::CallContext;
+use attain_runtime::gate::{Gate, Place};
 use attain_runtime::readiness::Readiness;
 use attain_runtime::serve::call_timeout;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -15,7 +16,6 @@ use opentelemetry::metrics::Histogram;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
@@ -26,8 +26,6 @@ use super::json::{Wrong, metrics_from_json, traces_from_json};
 use super::reply::{Encoding, Reply, http_status, named};
 use crate::Config;
 
-/// How long an export may wait for a place before it is refused.
-const WAIT_MAX: Duration = Duration::from_millis(20);
 /// Messages of the largest size that may be in memory at a time, as sent and decompressed.
 const LARGEST_MESSAGES: usize = 8;
 
@@ -37,7 +35,7 @@ pub(super) struct Door {
     metrics: Arc<MetricsReceiver>,
     counts: Arc<Counts>,
     readiness: Readiness,
-    places: Arc<Semaphore>,
+    gate: Gate,
     budget: Budget,
     message_bytes_max: usize,
     duration: Histogram<f64>,
@@ -79,7 +77,7 @@ impl Door {
             metrics,
             counts,
             readiness,
-            places: Arc::new(Semaphore::new(config.limits.ingests_max.max(1))),
+            gate: admission::gate(config.limits.ingests_max),
             budget: Budget::new(config.otlp_message_bytes_max, LARGEST_MESSAGES),
             message_bytes_max: config.otlp_message_bytes_max,
             duration,
@@ -162,8 +160,9 @@ impl Door {
         let coding = coding(headers).inspect_err(|_| self.counts.exports_refused_media_type.add(1))?;
         let context = CallContext::read(&MetadataMap::from_headers(headers.clone()), call_timeout())
             .map_err(|status| (http_status(&status), status))?;
-        let _place = self.place().await?;
         let held = self.budget.read(body).await.map_err(|why| self.no_body(why))?;
+        // Only now: whoever sends slowly keeps nobody out.
+        let _place = self.place().await?;
         let message = self.budget.decompress(coding, held).map_err(|why| self.no_body(why))?;
         match signal {
             Signal::Traces => {
@@ -182,21 +181,18 @@ impl Door {
         .map_err(|status| (http_status(&status), status))
     }
 
-    async fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        match tokio::time::timeout(WAIT_MAX, Arc::clone(&self.places).acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
-            Ok(Err(_)) | Err(_) => Err(self.busy()),
-        }
+    async fn place(&self) -> Result<Place, Refusal> {
+        admission::enter(&self.gate).await.map_err(|refused| self.busy(refused))
     }
 
-    fn busy(&self) -> Refusal {
+    fn busy(&self, refused: Status) -> Refusal {
         self.counts.exports_refused_busy.add(1);
-        (StatusCode::TOO_MANY_REQUESTS, overloaded())
+        (StatusCode::TOO_MANY_REQUESTS, refused)
     }
 
     fn no_body(&self, why: NoBody) -> Refusal {
         match why {
-            NoBody::Busy => self.busy(),
+            NoBody::Busy => self.busy(overloaded()),
             NoBody::TooLarge => {
                 self.counts.exports_refused_size.add(1);
                 let text = format!(

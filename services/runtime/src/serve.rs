@@ -6,9 +6,9 @@ use std::time::Duration;
 use attain_proto::status::v1::status_service_server::{StatusService, StatusServiceServer};
 use attain_proto::status::v1::{GetStatusRequest, GetStatusResponse};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -55,13 +55,15 @@ impl Member {
         let routes = with_reflection(routes);
 
         let stop = shutdown.clone();
+        // An answer in several parts must not wait until the caller has acknowledged the first.
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let serving = Server::builder()
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .layer(CallLayer::new(service))
             .layer(AdmissionLayer::new(self.limits, self.classify))
             .add_routes(routes)
-            .serve_with_incoming_shutdown(TcpListenerStream::new(self.listener), async move { stop.cancelled().await });
+            .serve_with_incoming_shutdown(incoming, async move { stop.cancelled().await });
         let result = drain(service, serving, shutdown, self.drain).await;
         mirror.abort();
         result

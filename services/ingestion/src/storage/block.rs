@@ -262,7 +262,7 @@ fn read_latency(buckets: &mut [SliBucket], from: &mut Reader) -> Result<(), Dama
         if scales[i] == 0 {
             continue;
         }
-        let scale = i8::try_from(scales[i] as i64 - 11).map_err(|_| "a scale is none")?;
+        let scale = i8::try_from((scales[i] as i64).wrapping_sub(11)).map_err(|_| "a scale is none")?;
         let place = Place { scale, offset: i32::try_from(offsets[row]).map_err(|_| "an offset is none")? };
         if lengths[row] > HISTOGRAM_BUCKETS_MAX {
             return Err("a histogram is too long");

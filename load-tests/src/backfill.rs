@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::ensure;
+use attain_proto::columns;
 use attain_proto::convert::timestamp;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
 use attain_proto::ingestion::v1::{IngestSliBucketsRequest, SliBucketDeclaration, StreamSliHistoryRequest};
@@ -252,7 +253,7 @@ async fn stream(client: &mut IngestionServiceClient<Channel>, service: String) -
     let mut chunks = client.stream_sli_history(question).await?.into_inner();
     let mut buckets = 0;
     while let Some(chunk) = chunks.message().await? {
-        buckets += chunk.buckets.len() as u64;
+        buckets += columns::buckets(&chunk.buckets.unwrap_or_default())?.len() as u64;
     }
     Ok(buckets)
 }

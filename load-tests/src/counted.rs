@@ -37,7 +37,7 @@ pub(crate) async fn counted(client: &mut IngestionServiceClient<Channel>, run: &
         let question = StreamSliHistoryRequest { service_ids, range: None, without_latency: true };
         let mut chunks = client.stream_sli_history(question).await?.into_inner();
         while let Some(chunk) = chunks.message().await? {
-            requests += chunk.buckets.iter().map(|bucket| bucket.valid_count).sum::<u64>();
+            requests += chunk.buckets.unwrap_or_default().valid_counts.iter().sum::<u64>();
         }
     }
     Ok(Counted { requests, calls })

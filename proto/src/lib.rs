@@ -4,9 +4,10 @@
 //! committed. [`DESCRIPTORS`] carries the same contract as bytes, HTTP annotations and comments included: reflection,
 //! the gateway's routes and its OpenAPI document are all read from there.
 //!
-//! [`convert`] translates between wire messages and the validated words of `attain-vocabulary`. This crate knows
+//! [`convert`] translates between wire messages and the validated words of `attain-vocabulary`, [`columns`] long histories. This crate knows
 //! nothing of transport settings, storage or statistics.
 
+pub mod columns;
 pub mod convert;
 pub mod google;
 

@@ -260,7 +260,7 @@ async fn settled_requests(client: &mut IngestionServiceClient<Channel>, expected
         let mut chunks = client.stream_sli_history(question).await?.into_inner();
         let mut requests = 0;
         while let Some(chunk) = chunks.message().await? {
-            requests += chunk.buckets.iter().map(|bucket| bucket.valid_count).sum::<u64>();
+            requests += chunk.buckets.unwrap_or_default().valid_counts.iter().sum::<u64>();
         }
         if requests != newest {
             (newest, moved) = (requests, Instant::now());

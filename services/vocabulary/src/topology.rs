@@ -62,6 +62,12 @@ pub enum Source {
     ServiceGraph,
 }
 
+impl Source {
+    /// Every source, in their order.
+    pub const ALL: [Self; 6] =
+        [Self::Declared, Self::Traces, Self::OtlpMetrics, Self::Prometheus, Self::Catalogue, Self::ServiceGraph];
+}
+
 /// What an SLO measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

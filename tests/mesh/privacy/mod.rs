@@ -85,7 +85,10 @@ async fn send(requests: Vec<(String, reqwest::RequestBuilder)>) -> Vec<(String, 
 fn variations(body: &Value, text: &str) -> Vec<String> {
     let mut places = Vec::new();
     leaves(body, String::new(), &mut places);
-    let replaced = places.into_iter().map(|place| {
+    // Digits in the place of a number are that number, and no text.
+    let digits = text.parse::<f64>().is_ok();
+    let places = places.into_iter().filter(|place| !digits || !body.pointer(place).unwrap().is_number());
+    let replaced = places.map(|place| {
         let mut body = body.clone();
         *body.pointer_mut(&place).unwrap() = json!(text);
         body.to_string()

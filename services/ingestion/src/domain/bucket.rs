@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use attain_vocabulary::{
     BUCKET_MS, BucketCounts, DAY_MS, EntityId, InvalidValue, LatencyHistogram, SliBucket, Source, UnixMillis,
@@ -147,7 +147,37 @@ pub struct MergedBucket {
     /// The bucket.
     pub bucket: SliBucket,
     /// Whose measurements it holds.
-    pub sources: BTreeSet<Source>,
+    pub sources: SourceSet,
+}
+
+/// A set of sources in one byte: every bucket of a history has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SourceSet(u8);
+
+impl SourceSet {
+    /// Adds one.
+    pub fn insert(&mut self, source: Source) {
+        self.0 |= 1 << source as u8;
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// In their order.
+    pub fn iter(self) -> impl Iterator<Item = Source> {
+        Source::ALL.into_iter().filter(move |source| self.0 & (1 << *source as u8) != 0)
+    }
+}
+
+impl<const N: usize> From<[Source; N]> for SourceSet {
+    fn from(sources: [Source; N]) -> Self {
+        let mut set = Self::default();
+        sources.into_iter().for_each(|source| set.insert(source));
+        set
+    }
 }
 
 /// Sources from the most to the least direct one: what a sender counted itself, what its monitoring counted, what its
@@ -175,7 +205,7 @@ pub fn merge_sources(mut measurements: Vec<(Source, SliBucket)>) -> Option<Merge
     measurements.sort_by_key(|(source, _)| most_direct_first(*source));
     let mut rest = measurements.into_iter();
     let (source, mut bucket) = rest.next()?;
-    let mut sources = BTreeSet::from([source]);
+    let mut sources = SourceSet::from([source]);
     for (source, other) in rest {
         if bucket.counts.inherited_bad().is_none() && borrow_split(&mut bucket, &other) {
             sources.insert(source);
@@ -288,7 +318,8 @@ mod tests {
         assert_eq!((merged.bucket.counts.valid(), merged.bucket.counts.bad()), (1000, 40));
         assert_eq!(merged.bucket.counts.inherited_bad(), Some(30));
         assert_eq!(merged.bucket.inherited_by_dependency, BTreeMap::from([(id("db"), 20)]));
-        assert_eq!(merged.sources, BTreeSet::from([Source::Traces, Source::Prometheus]));
+        assert_eq!(merged.sources, SourceSet::from([Source::Traces, Source::Prometheus]));
+        assert_eq!(merged.sources.iter().collect::<Vec<_>>(), [Source::Traces, Source::Prometheus]);
     }
 
     #[test]

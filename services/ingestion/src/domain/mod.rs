@@ -14,7 +14,9 @@ mod operation;
 mod text;
 mod utilisation;
 
-pub use bucket::{BucketDraft, BucketLimits, Latency, MergedBucket, add_buckets, merge_sources, most_direct_first};
+pub use bucket::{
+    BucketDraft, BucketLimits, Latency, MergedBucket, SourceSet, add_buckets, merge_sources, most_direct_first,
+};
 pub use dependency::{Dependency, DependencyKey, DependencyStatement, DependencyTerms, Sightings, merge_statements};
 pub use entity::{CatalogueWords, Entity, EntityDeclaration, most_certain};
 pub use exemplar::{Exemplar, hour_start, worst};

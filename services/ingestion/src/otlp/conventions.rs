@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use attain_redaction::redact;
 use attain_vocabulary::EntityKind;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
@@ -241,7 +242,7 @@ impl<'a> Facts<'a> {
             (None, None, Some(address)) => split_port(address),
             (None, None, None) => return None,
         };
-        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let host = in_small_letters(host.trim_end_matches('.'));
         let port = self.server_port.or(port);
         let name = match host.parse::<IpAddr>() {
             Ok(IpAddr::V6(_)) => format!("ipv6/{host}"),
@@ -250,6 +251,15 @@ impl<'a> Facts<'a> {
             Err(_) => return (!host.is_empty()).then_some(host),
         };
         Some(port.map_or_else(|| name.clone(), |port| format!("{name}:{port}")))
+    }
+}
+
+/// A host in small letters, as hosts are compared. In them a key would not be known for one any more, so it goes first.
+pub(super) fn in_small_letters(host: &str) -> String {
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        redact(host).0.to_ascii_lowercase()
+    } else {
+        host.to_owned()
     }
 }
 

@@ -167,7 +167,8 @@ fn companions() -> Vec<Vec<KeyValue>> {
         vec![said("db.system", "postgresql")],
         vec![said("messaging.system", "kafka")],
         vec![said("rpc.system", "grpc")],
-        vec![said("client", "one"), said("server", "two")],
+        vec![said("client", "one")],
+        vec![said("server", "two")],
     ]
 }
 

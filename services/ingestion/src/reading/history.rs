@@ -1,15 +1,15 @@
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
-use attain_vocabulary::{EntityId, Source, TenantId};
+use attain_vocabulary::{EntityId, TenantId};
 use futures::stream::{self, Stream};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Error;
-use crate::domain::MergedBucket;
+use crate::domain::{MergedBucket, SourceSet};
 use crate::storage::{BucketSpan, Store};
 
-/// Buckets a chunk: a week, well under a megabyte with histograms.
-const CHUNK_BUCKETS_MAX: usize = 2_000;
+/// Buckets a chunk: seven whole days, so that no day is unpacked for two chunks; well under a megabyte with histograms.
+const CHUNK_BUCKETS_MAX: usize = 7 * 288;
 
 /// Whose history to read.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub(crate) struct HistoryQuestion {
 pub(crate) struct HistoryChunk {
     pub(crate) service: EntityId,
     pub(crate) buckets: Vec<MergedBucket>,
-    pub(crate) sources: BTreeSet<Source>,
+    pub(crate) sources: SourceSet,
 }
 
 struct Reader {
@@ -70,7 +70,7 @@ impl Reader {
                 }
             }
             if !page.buckets.is_empty() {
-                let sources = page.buckets.iter().flat_map(|merged| merged.sources.iter().copied()).collect();
+                let sources = page.buckets.iter().fold(SourceSet::default(), |all, merged| all.union(merged.sources));
                 return Ok(Some(HistoryChunk { service, buckets: page.buckets, sources }));
             }
         }

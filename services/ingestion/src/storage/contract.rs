@@ -7,7 +7,7 @@ use attain_vocabulary::{BUCKET_MS, DependencyMode, EntityKind, Ratio, Source, Ti
 use super::testing::{bucket, edge, id, on_both_databases, tenant};
 use super::{BucketSpan, Change, ChangeKind, DeclaredEdge, IncidentPosition, Store};
 use crate::Error;
-use crate::domain::{DependencyTerms, EntityDeclaration, Incident, IncidentDraft};
+use crate::domain::{DependencyTerms, EntityDeclaration, Incident, IncidentDraft, SourceSet};
 
 on_both_databases!(
     what_is_declared_is_read_back_and_declaring_it_again_changes_nothing,
@@ -160,7 +160,7 @@ async fn buckets_are_replaced_and_replacing_them_by_themselves_changes_nothing(s
     let page = store.sli_page(&acme, &id("a"), ALL, 10, true).await.expect("read");
     let buckets: Vec<_> = page.buckets.iter().map(|merged| merged.bucket.clone()).collect();
     assert_eq!(buckets, [bucket(1, 10, 1, None), bucket(2, 7, 3, None)]);
-    assert_eq!(page.buckets[0].sources, BTreeSet::from([Source::Declared]));
+    assert_eq!(page.buckets[0].sources, SourceSet::from([Source::Declared]));
     let without = store.sli_page(&acme, &id("a"), ALL, 10, false).await.expect("read");
     assert!(without.buckets.iter().all(|merged| merged.bucket.latency.is_none()));
     let summary = store.data_summary(&acme, &id("a")).await.expect("read");

@@ -129,7 +129,7 @@ async fn reads_what_was_written(store: &Store) {
     let mut read: Vec<(Source, SliBucket)> = Vec::new();
     loop {
         let page = store.sli_page(&acme, &id("checkout"), span, 1_000, true).await.expect("read");
-        let alone = |merged: MergedBucket| (*merged.sources.first().expect("a source"), merged.bucket);
+        let alone = |merged: MergedBucket| (merged.sources.iter().next().expect("a source"), merged.bucket);
         read.extend(page.buckets.into_iter().map(alone));
         let Some(next_ms) = page.next_start_ms else { break };
         span.start_ms = next_ms;

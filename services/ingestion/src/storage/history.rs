@@ -13,7 +13,7 @@ use super::buckets::read_measurement;
 use super::record::source;
 use super::rows::{column, stored};
 use crate::Error;
-use crate::domain::{MergedBucket, merge_sources};
+use crate::domain::{MergedBucket, SourceSet, merge_sources};
 
 pub(super) const ROWS: &str = "SELECT start_ms, source, valid_count, bad_count, inherited_bad_count, shares, latency \
      FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2 AND start_ms >= $3 AND start_ms < $4 \
@@ -177,7 +177,7 @@ fn merge_day(
 ) {
     if rows.is_empty() && series.len() == 1 {
         let (source, buckets) = series.remove(0);
-        let alone = |bucket| MergedBucket { bucket, sources: BTreeSet::from([source]) };
+        let alone = |bucket| MergedBucket { bucket, sources: SourceSet::from([source]) };
         out.extend(buckets.into_iter().filter(within).map(alone));
         return;
     }

@@ -1,7 +1,5 @@
 //! From checked values to the wire; cannot fail.
 
-use std::collections::BTreeSet;
-
 use attain_proto::convert::{rejection, timestamp};
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::vocabulary::v1 as words;
@@ -22,7 +20,7 @@ pub(super) fn entity(entity: Entity) -> words::Entity {
         kind: words::EntityKind::from(entity.kind()).into(),
         tier: entity.tier().map_or(words::Tier::Unspecified, Into::into).into(),
         published_availability_ratio: entity.published_availability.map(Ratio::get),
-        sources: sources(&entity.sources),
+        sources: sources(entity.sources.iter().copied()),
         display_name: entity.display_name().unwrap_or_default().to_owned(),
         owner: entity.owner().unwrap_or_default().to_owned(),
         id: entity.id.into(),
@@ -47,7 +45,7 @@ pub(super) fn dependency(dependency: Dependency) -> words::Dependency {
         protocol: terms.protocol.unwrap_or_default(),
         redundancy_group: terms.redundancy_group.unwrap_or_default(),
         redundancy_required_count: terms.redundancy_required_count,
-        sources: sources(&dependency.sources),
+        sources: sources(dependency.sources.iter().copied()),
         first_seen_time: seen.first_seen_ms.map(timestamp),
         last_seen_time: seen.last_seen_ms.map(timestamp),
         observed_call_count: seen.call_count,
@@ -131,8 +129,8 @@ pub(super) fn buckets(merged: Vec<MergedBucket>) -> Vec<words::SliBucket> {
     merged.iter().map(|merged| (&merged.bucket).into()).collect()
 }
 
-pub(super) fn sources(sources: &BTreeSet<Source>) -> Vec<i32> {
-    sources.iter().map(|source| words::Source::from(*source).into()).collect()
+pub(super) fn sources(sources: impl IntoIterator<Item = Source>) -> Vec<i32> {
+    sources.into_iter().map(|source| words::Source::from(source).into()).collect()
 }
 
 pub(super) fn data_health(summary: &DataSummary, utilisation: Vec<UtilisationSummary>) -> wire::DataHealth {
@@ -142,7 +140,7 @@ pub(super) fn data_health(summary: &DataSummary, utilisation: Vec<UtilisationSum
         last_bucket_time: summary.first_and_last_ms.map(|(_, last)| timestamp(last)),
         bucket_count: summary.bucket_count,
         coverage_ratio: could_hold.map_or(0.0, |could_hold| summary.bucket_count as f64 / could_hold as f64),
-        sources: sources(&summary.sources),
+        sources: sources(summary.sources.iter().copied()),
         dependency_count: u32::try_from(summary.dependency_count).unwrap_or(u32::MAX),
         dependent_count: u32::try_from(summary.dependent_count).unwrap_or(u32::MAX),
         utilisation: utilisation.into_iter().map(utilisation_summary).collect(),

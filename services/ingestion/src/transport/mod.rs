@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use attain_proto::columns::columns;
 use attain_proto::convert::{unix_millis, word};
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::ingestion::v1::ingestion_service_server::{IngestionService, IngestionServiceServer};
@@ -408,8 +409,8 @@ impl IngestionService for Transport {
             HistoryQuestion { tenant, services: services.into(), span, with_latency: !request.without_latency };
         let encode = |chunk: HistoryChunk| wire::StreamSliHistoryResponse {
             service_id: chunk.service.into(),
-            buckets: encode::buckets(chunk.buckets),
-            sources: encode::sources(&chunk.sources),
+            buckets: Some(columns(chunk.buckets.iter().map(|merged| &merged.bucket))),
+            sources: encode::sources(chunk.sources.iter()),
         };
         let chunks = stream_history(self.store.clone(), question, place);
         Ok(Response::new(Box::pin(chunks.map(move |chunk| chunk.map(encode).map_err(Status::from)))))

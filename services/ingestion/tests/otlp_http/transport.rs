@@ -146,28 +146,39 @@ async fn the_tenant_is_named_by_a_header() {
     served.stop().await;
 }
 
-/// A sender who takes a place and does not send its body yet.
-async fn hesitate(served: &Served, length: usize) -> TcpStream {
-    let mut stream = TcpStream::connect(served.address).await.unwrap();
+/// Room for eight messages in memory, the fewest that can be had.
+fn little_room() -> Config {
+    Config { otlp_message_bytes_max: 64 * 1024, ..Config::default() }
+}
+
+/// Eight senders who keep the last byte of their body back: no room is left.
+async fn hesitate(served: &Served, body: &[u8]) -> Vec<TcpStream> {
     let head = format!(
-        "POST /v1/traces HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {length}\r\n\r\n"
+        "POST /v1/traces HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
     );
-    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body[..body.len() - 1]).await.unwrap();
+        streams.push(stream);
+    }
     eventually("a full house", async || {
         let response = served.post("/v1/traces", &[("content-type", JSON)], "{}").await;
         (response.status() == 429).then_some(())
     })
     .await;
-    stream
+    streams
 }
 
 #[tokio::test]
 async fn overload_is_refused_at_once_and_ends() {
-    let limits = Limits { ingests_max: 1, ..Limits::default() };
-    let served = Served::start(Config { limits, ..Config::default() }).await;
-    let hesitant = hesitate(&served, 10).await;
-    for media_type in [PROTOBUF, JSON] {
-        let response = served.post("/v1/traces", &[("content-type", media_type)], Vec::new()).await;
+    let served = Served::start(little_room()).await;
+    let body = export("shop", vec![span(1)]).encode_to_vec();
+    let hesitant = hesitate(&served, &body).await;
+    for (media_type, body) in [(PROTOBUF, body), (JSON, b"{}".to_vec())] {
+        let response = served.post("/v1/traces", &[("content-type", media_type)], body).await;
         assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (429, &"1".parse().unwrap()));
         assert_eq!(refused(response).await, (429, "OVERLOADED".to_owned(), 8));
     }
@@ -180,14 +191,29 @@ async fn overload_is_refused_at_once_and_ends() {
     served.stop().await;
 }
 
+/// Places are for work: whoever is slow to send takes none, so that a few of them keep nobody out.
+#[tokio::test]
+async fn senders_who_hesitate_keep_nobody_out() {
+    let limits = Limits { ingests_max: 1, ..Limits::default() };
+    let served = Served::start(Config { limits, ..little_room() }).await;
+    let body = export("shop", vec![span(1)]).encode_to_vec();
+    let mut hesitant = hesitate(&served, &body).await;
+    hesitant.truncate(7);
+    eventually("room", async || {
+        let response = served.post("/v1/traces", &[("content-type", JSON)], "{}").await;
+        (response.status() == 200).then_some(())
+    })
+    .await;
+    served.stop().await;
+}
+
 #[tokio::test]
 async fn an_export_in_flight_ends_before_the_process_does() {
-    let limits = Limits { ingests_max: 1, ..Limits::default() };
-    let served = Served::start(Config { limits, ..Config::default() }).await;
+    let served = Served::start(little_room()).await;
     let body = export("shop", vec![span(1)]).encode_to_vec();
-    let mut stream = hesitate(&served, body.len()).await;
+    let mut stream = hesitate(&served, &body).await.swap_remove(0);
     served.shutdown.cancel();
-    stream.write_all(&body).await.unwrap();
+    stream.write_all(&body[body.len() - 1..]).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));

@@ -1,9 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use attain_proto::convert;
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
 use attain_proto::vocabulary::v1 as vocabulary;
+use attain_proto::{columns, convert};
 use attain_runtime::channel::MESSAGE_BYTES_MAX;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{EntityId, SliBucket, Source, TimeRange};
@@ -89,12 +89,10 @@ impl Ingestion {
         while let Some(chunk) = stream.message().await.map_err(refused)? {
             let known = EntityId::new("service_id", &chunk.service_id).ok().and_then(|id| histories.get_mut(&id));
             let Some(history) = known else { continue };
-            for bucket in &chunk.buckets {
-                let bucket = SliBucket::try_from(bucket).map_err(|invalid| {
-                    Refusal::Refused(format!("a bucket of {} cannot be right: {invalid}", chunk.service_id))
-                })?;
-                history.buckets.push(bucket);
-            }
+            let buckets = columns::buckets(&chunk.buckets.unwrap_or_default()).map_err(|invalid| {
+                Refusal::Refused(format!("a bucket of {} cannot be right: {invalid}", chunk.service_id))
+            })?;
+            history.buckets.extend(buckets);
             let sources = chunk
                 .sources
                 .iter()

@@ -306,10 +306,12 @@ impl IngestionService for Members {
                 ..bucket.clone()
             };
             let buckets: Vec<SliBucket> = buckets.iter().filter(inside).map(bucket).collect();
+            let buckets: Vec<attain_vocabulary::SliBucket> =
+                buckets.iter().map(|bucket| bucket.try_into().unwrap()).collect();
             chunks.extend(buckets.chunks(2_000).map(|buckets| {
                 Ok(ingestion::StreamSliHistoryResponse {
                     service_id: service_id.clone(),
-                    buckets: buckets.to_vec(),
+                    buckets: Some(attain_proto::columns::columns(buckets.iter())),
                     sources: vec![Source::Traces as i32],
                 })
             }));

@@ -205,7 +205,7 @@ fn member_name(member: Member) -> &'static str {
 
 /// A member whose settings were read and found sound.
 enum Prepared {
-    Ingestion(attain_ingestion::Config),
+    Ingestion(Box<attain_ingestion::Config>),
     Graph(attain_graph::Config),
     Recommendation(attain_recommendation::Config),
     Rag(attain_rag::Config),
@@ -226,7 +226,7 @@ impl Prepared {
             ($variant:ident, $service:ident) => {{
                 let config: $service::Config = sources.section(member_name(member))?;
                 config.validate()?;
-                Self::$variant(config)
+                Self::$variant(config.into())
             }};
         }
         Ok(match member {
@@ -280,7 +280,7 @@ impl Bound {
             Prepared::Ingestion(config) => {
                 let (otlp, otlp_http) = self.otlp_listeners.expect("ingestion binds all three");
                 let listeners = attain_ingestion::Listeners { mesh: listener, otlp, otlp_http };
-                attain_ingestion::serve(config, listeners, clock, shutdown).await?;
+                attain_ingestion::serve(*config, listeners, clock, shutdown).await?;
             }
             Prepared::Graph(config) => attain_graph::serve(config, listener, clock, shutdown).await?,
             Prepared::Recommendation(config) => attain_recommendation::serve(config, listener, clock, shutdown).await?,

@@ -68,8 +68,11 @@ pub fn buckets(columns: &SliColumns) -> Result<Vec<SliBucket>, InvalidValue> {
     Ok(buckets)
 }
 
+/// What belongs to the bucket at a place.
+type Placed<T> = (usize, T);
+
 /// By ascending place.
-fn inherited_shares(columns: &SliColumns, count: usize) -> Result<Vec<(usize, (EntityId, u64))>, InvalidValue> {
+fn inherited_shares(columns: &SliColumns, count: usize) -> Result<Vec<Placed<(EntityId, u64)>>, InvalidValue> {
     ascending("inherited_shares/place", columns.inherited_shares.iter().map(|share| share.place), count, |a, b| {
         a <= b
     })?;
@@ -80,7 +83,7 @@ fn inherited_shares(columns: &SliColumns, count: usize) -> Result<Vec<(usize, (E
     columns.inherited_shares.iter().map(share).collect()
 }
 
-fn latencies(columns: &SliColumns, count: usize) -> Result<Vec<(usize, LatencyHistogram)>, InvalidValue> {
+fn latencies(columns: &SliColumns, count: usize) -> Result<Vec<Placed<LatencyHistogram>>, InvalidValue> {
     let places = &columns.latency_places;
     if places.len() != columns.latencies.len() {
         let reason = format!("{} places for {} histograms", places.len(), columns.latencies.len());

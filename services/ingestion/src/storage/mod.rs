@@ -30,12 +30,12 @@
 //! (tenant, service, kind) the newest change stays, so it is never longer than four rows a service. Writing what is
 //! stored already changes nothing and appends nothing.
 //!
-//! **History** is rows while a day is open and for some hours after it, then one block a series and day ([`block`] says the
+//! **History** is rows while a day is open and for some hours after it, then one block a series and day (`block` says the
 //! format). What is written late stands in rows again, which win over the block, until it is packed in too. A batch that
 //! brings the whole of a day, or much of one that is over, writes the block at once. Nobody who reads or writes can tell
 //! the difference: packing changes no answer and appends no change. [`Store::pack`] packs, in short transactions of its
-//! own; PostgreSQL keeps history in partitions by time ([`partitions`]). What is kept how long is the list in
-//! [`retention`]: a new table that grows with time is added there.
+//! own; PostgreSQL keeps history in partitions by time (`partitions`). What is kept how long is the list in
+//! `retention`: a new table that grows with time is added there.
 //!
 //! **Reads** never return more than they are asked for; all text sorts by bytes.
 

@@ -1,6 +1,6 @@
 //! A catalogue followed over HTTP: the recorded answers of a genuine Backstage, and everything that may go wrong on the way.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod backstage;
 mod kill;

@@ -1,6 +1,6 @@
 //! How often each caller may ask (token buckets) and how many requests may be in flight; both refuse at once.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 
 use attain_runtime::gate::{Gate, Place};
 use governor::clock::{Clock as _, DefaultClock};
@@ -17,8 +17,8 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 /// Shared by callers beyond the number that is tracked.
 const THE_REST: &str = "*";
 const WINDOW_SECONDS: u64 = 60;
-/// Fewest requests in flight that the bound gives way to under overload.
-const IN_FLIGHT_MIN: usize = 12;
+/// Fewest requests in flight for each core that the bound gives way to under overload.
+const IN_FLIGHT_MIN_PER_CORE: usize = 2;
 
 type Buckets = RateLimiter<String, DashMapStateStore<String>, DefaultClock, StateInformationMiddleware>;
 
@@ -52,16 +52,17 @@ pub(crate) struct Allowance {
 impl Limits {
     pub(crate) fn new(config: &Config) -> Self {
         let rates = &config.rates;
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
             reads: Rate::new("reads", rates.reads_per_minute, rates.reads_burst, rates.callers_max),
             writes: Rate::new("writes", rates.writes_per_minute, rates.writes_burst, rates.callers_max),
-            in_flight: Gate::new(IN_FLIGHT_MIN, config.requests_in_flight_max),
+            in_flight: Gate::new(IN_FLIGHT_MIN_PER_CORE * cores, config.requests_in_flight_max),
         }
     }
 
     /// A place in flight, held until it is dropped.
-    pub(crate) fn enter(&self) -> Result<Place, Problem> {
-        self.in_flight.try_enter().ok_or_else(Problem::overloaded)
+    pub(crate) async fn enter(&self) -> Result<Place, Problem> {
+        self.in_flight.enter().await.ok_or_else(Problem::overloaded)
     }
 
     /// Counts one request of `caller`.
@@ -156,12 +157,12 @@ mod tests {
         assert!(limits.reads.buckets.len() <= 3);
     }
 
-    #[test]
-    fn what_does_not_fit_is_refused_at_once() {
+    #[tokio::test]
+    async fn what_does_not_fit_is_refused_at_once() {
         let limits = limits(Rates::default());
-        let place = limits.enter().expect("room");
-        assert_eq!(limits.enter().expect_err("full").status, StatusCode::SERVICE_UNAVAILABLE);
+        let place = limits.enter().await.expect("room");
+        assert_eq!(limits.enter().await.expect_err("full").status, StatusCode::SERVICE_UNAVAILABLE);
         drop(place);
-        assert!(limits.enter().is_ok(), "room again");
+        assert!(limits.enter().await.is_ok(), "room again");
     }
 }

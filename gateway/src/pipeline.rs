@@ -146,7 +146,7 @@ impl Gateway {
         };
         let place = match target {
             Some(Target::System(_)) => Ok(None),
-            _ => self.limits.enter().map(Some),
+            _ => self.limits.enter().await.map(Some),
         };
         let result = match place {
             Ok(_held) => self.dispatch(parts, found, identity, body, start + self.deadline).await,

@@ -15,8 +15,6 @@ use tower::{Layer, Service};
 
 use crate::gate::{Gate, Place};
 
-/// How long a call may wait for a place before it is refused.
-const WAIT_MAX: Duration = Duration::from_millis(20);
 /// When a refused caller should try again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -29,12 +27,12 @@ pub fn gate(calls_max: usize) -> Gate {
     Gate::new(PLACES_MIN, calls_max)
 }
 
-/// A place that is free now or becomes free soon.
+/// A place that is free now or becomes free in a moment.
 ///
 /// # Errors
 /// RESOURCE_EXHAUSTED with the time after which to try again.
 pub async fn enter(gate: &Gate) -> Result<Place, Status> {
-    gate.enter(WAIT_MAX).await.ok_or_else(overloaded)
+    gate.enter().await.ok_or_else(overloaded)
 }
 
 /// What a call costs and how much it matters under load.

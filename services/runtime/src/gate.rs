@@ -1,18 +1,24 @@
 //! A bound on calls in flight that gives way under overload, so that whoever is let in is answered soon.
 //!
-//! As long as there is a place for everyone the bound is as configured. When callers find none and those inside take longer
-//! than they should, fewer are let in, since what keeps them is each other; when those inside are quick again, or nobody has
-//! to wait, more are. Multiplicative decrease, slow increase, as congestion control does it (Chiu and Jain, 1989).
+//! It begins low and grows by one with every call that is answered quickly while others wait, up to what is configured. When
+//! those inside take longer than they should while others wait, as many are let in as would have been answered in time: what
+//! keeps them is each other (Little's law). Who finds no place waits for a moment; no more may wait than may be inside, and
+//! whoever comes on top is refused at once. While there is a place for everyone, nothing moves.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long a call may take inside while others find no place: with the wait at the door an answer within 50 ms.
-const INSIDE_TARGET: Duration = Duration::from_millis(15);
+/// How long a call may take inside, on average, while others wait: with the wait at the door 99 of 100 answers within 50 ms.
+const INSIDE_TARGET: Duration = Duration::from_millis(12);
+/// How long a call may wait for a place before it is refused.
+const WAIT_MAX: Duration = Duration::from_millis(10);
 /// How often the bound is reconsidered.
 const WINDOW: Duration = Duration::from_millis(50);
+/// Where the bound begins, or at the fewest if those are more.
+const FIRST: usize = 16;
 
 /// Lets in as many calls as can be answered soon.
 #[derive(Debug, Clone)]
@@ -21,6 +27,7 @@ pub struct Gate(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     places: Arc<Semaphore>,
+    waiting: AtomicUsize,
     pace: Mutex<Pace>,
 }
 
@@ -31,6 +38,9 @@ pub struct Place {
     permit: Option<OwnedSemaphorePermit>,
     since: Instant,
 }
+
+/// One who waits at the door.
+struct Waiter<'g>(&'g AtomicUsize);
 
 /// The bound, and what tells how it should move.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,27 +63,17 @@ impl Gate {
     pub fn new(least: usize, most: usize) -> Self {
         let most = most.max(1);
         let pace = Pace::new(least.clamp(1, most), most, Instant::now());
-        Self(Arc::new(Shared { places: Arc::new(Semaphore::new(most)), pace: Mutex::new(pace) }))
+        let places = Arc::new(Semaphore::new(pace.bound));
+        Self(Arc::new(Shared { places, waiting: AtomicUsize::new(0), pace: Mutex::new(pace) }))
     }
 
-    /// A place that is free now.
-    #[must_use]
-    pub fn try_enter(&self) -> Option<Place> {
-        match Arc::clone(&self.0.places).try_acquire_owned() {
-            Ok(permit) => Some(self.place(permit)),
-            Err(_) => {
-                self.0.pace().sought = true;
-                None
-            }
+    /// A place that is free now or becomes free in a moment; `None` where the call is to be refused.
+    pub async fn enter(&self) -> Option<Place> {
+        if let Ok(permit) = Arc::clone(&self.0.places).try_acquire_owned() {
+            return Some(self.place(permit));
         }
-    }
-
-    /// A place that is free now or becomes free in time.
-    pub async fn enter(&self, within: Duration) -> Option<Place> {
-        if let Some(place) = self.try_enter() {
-            return Some(place);
-        }
-        match tokio::time::timeout(within, Arc::clone(&self.0.places).acquire_owned()).await {
+        let _waiter = self.0.wait()?;
+        match tokio::time::timeout(WAIT_MAX, Arc::clone(&self.0.places).acquire_owned()).await {
             Ok(Ok(permit)) => Some(self.place(permit)),
             Ok(Err(_)) | Err(_) => None,
         }
@@ -87,6 +87,24 @@ impl Gate {
 impl Shared {
     fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place in the queue, where there is one.
+    fn wait(&self) -> Option<Waiter<'_>> {
+        let most = {
+            let mut pace = self.pace();
+            pace.sought = true;
+            pace.bound
+        };
+        // Counted first: two who come at once must not both take the last one.
+        let waiter = Waiter(&self.waiting);
+        (self.waiting.fetch_add(1, Ordering::Relaxed) < most).then_some(waiter)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -105,31 +123,23 @@ impl Drop for Place {
 
 impl Pace {
     fn new(least: usize, most: usize, now: Instant) -> Self {
-        Self { least, most, bound: most, owed: 0, window: now, answered: 0, inside: Duration::ZERO, sought: false }
+        let bound = FIRST.clamp(least, most);
+        Self { least, most, bound, owed: 0, window: now, answered: 0, inside: Duration::ZERO, sought: false }
     }
 
     /// Notes a call that took so long; how many places come back into use.
     fn left(&mut self, now: Instant, inside: Duration) -> usize {
         self.answered += 1;
         self.inside += inside;
-        if now.duration_since(self.window) < WINDOW {
-            return 0;
+        let mut wanted = self.bound + usize::from(self.sought && inside < INSIDE_TARGET / 2);
+        if now.duration_since(self.window) >= WINDOW {
+            let mean = self.inside / self.answered;
+            if self.sought && mean > INSIDE_TARGET {
+                wanted = (self.bound as f64 * INSIDE_TARGET.as_secs_f64() / mean.as_secs_f64()) as usize;
+            }
+            (self.window, self.answered, self.inside, self.sought) = (now, 0, Duration::ZERO, false);
         }
-        let mean = self.inside / self.answered;
-        let wanted = self.wanted(mean);
-        (self.window, self.answered, self.inside, self.sought) = (now, 0, Duration::ZERO, false);
-        self.move_to(wanted)
-    }
-
-    fn wanted(&self, mean: Duration) -> usize {
-        let more = self.bound + (self.bound / 8).max(1);
-        let wanted = match self.sought {
-            true if mean > INSIDE_TARGET => self.bound * 2 / 3,
-            true if mean > INSIDE_TARGET / 2 => self.bound,
-            // Nobody waits, or those inside are quick.
-            _ => more,
-        };
-        wanted.clamp(self.least, self.most)
+        self.move_to(wanted.clamp(self.least, self.most))
     }
 
     fn move_to(&mut self, wanted: usize) -> usize {
@@ -147,66 +157,81 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// One window of ten calls that took `inside_ms` each.
+    /// One window of ten calls that took `inside_ms` each; places that came back.
     fn window(pace: &mut Pace, sought: bool, inside_ms: u64) -> usize {
         pace.sought = sought;
-        let now = pace.window + WINDOW;
-        (0..9).for_each(|_| assert_eq!(pace.left(pace.window, Duration::from_millis(inside_ms)), 0));
-        pace.left(now, Duration::from_millis(inside_ms))
+        let inside = Duration::from_millis(inside_ms);
+        let before: usize = (0..9).map(|_| pace.left(pace.window, inside)).sum();
+        before + pace.left(pace.window + WINDOW, inside)
     }
 
     #[test]
-    fn slow_calls_alone_change_nothing() {
+    fn while_nobody_waits_nothing_moves() {
         let mut pace = Pace::new(4, 64, Instant::now());
-        for _ in 0..20 {
-            assert_eq!(window(&mut pace, false, 5_000), 0);
+        for inside_ms in [5_000, 1].repeat(20) {
+            assert_eq!(window(&mut pace, false, inside_ms), 0);
         }
-        assert_eq!((pace.bound, pace.owed), (64, 0));
+        assert_eq!((pace.bound, pace.owed), (FIRST, 0));
     }
 
     #[test]
-    fn under_overload_fewer_are_let_in_and_afterwards_all_again() {
-        let mut pace = Pace::new(4, 64, Instant::now());
-        let mut places = 64;
-        for _ in 0..20 {
-            window(&mut pace, true, 100);
-        }
-        assert_eq!((pace.bound, pace.owed), (4, 60));
-        // Those inside leave.
-        places -= pace.owed;
+    fn slow_calls_let_as_few_in_as_are_answered_in_time_and_quick_ones_more() {
+        let mut pace = Pace { bound: 64, ..Pace::new(4, 64, Instant::now()) };
+        window(&mut pace, true, 36);
+        assert_eq!((pace.bound, pace.owed), (21, 43), "a third of the time is wanted, so a third of the calls");
+        window(&mut pace, true, 1_000);
+        assert_eq!((pace.bound, pace.owed), (4, 60), "never fewer than the fewest");
         pace.owed = 0;
-        for _ in 0..60 {
-            places += window(&mut pace, false, 1);
-        }
-        assert_eq!((pace.bound, places), (64, 64));
+        assert_eq!((window(&mut pace, true, 1), pace.bound), (10, 14), "one for each quick answer");
+        assert_eq!((window(&mut pace, true, 10), pace.bound), (0, 14), "neither quick nor slow");
+        (0..20).for_each(|_| drop(window(&mut pace, true, 1)));
+        assert_eq!(pace.bound, 64);
     }
 
     #[test]
-    fn quick_calls_let_more_in_though_others_wait() {
-        let mut pace = Pace { bound: 8, ..Pace::new(4, 64, Instant::now()) };
-        assert_eq!(window(&mut pace, true, 1), 1);
-        assert_eq!(window(&mut pace, true, 10), 0, "neither quick nor slow");
+    fn the_bound_begins_within_what_is_configured() {
+        let bound = |least, most| Gate::new(least, most).0.pace().bound;
+        assert_eq!([bound(1, 64), bound(32, 64), bound(1, 2), bound(9, 0)], [16, 32, 2, 1]);
     }
 
     #[tokio::test]
     async fn places_are_given_out_and_come_back() {
         let gate = Gate::new(1, 2);
-        let (first, second) = (gate.try_enter().expect("free"), gate.try_enter().expect("free"));
-        assert!(gate.try_enter().is_none());
-        assert!(gate.enter(Duration::from_millis(1)).await.is_none());
+        let (first, second) = (gate.enter().await.expect("free"), gate.enter().await.expect("free"));
+        assert!(gate.enter().await.is_none());
         drop(first);
-        assert!(gate.enter(Duration::from_millis(1)).await.is_some());
+        assert!(gate.enter().await.is_some());
         drop(second);
-        assert!(gate.try_enter().is_some());
+        assert!(gate.enter().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn no_more_wait_than_may_be_inside() {
+        let gate = Gate::new(1, 2);
+        let _inside = (gate.enter().await.expect("free"), gate.enter().await.expect("free"));
+        let callers = (0..10).map(|_| {
+            let gate = gate.clone();
+            async move {
+                let began = Instant::now();
+                assert!(gate.enter().await.is_none());
+                began.elapsed() >= WAIT_MAX
+            }
+        });
+        let waited = tokio::task::JoinSet::from_iter(callers).join_all().await;
+        assert_eq!(waited.into_iter().filter(|waited| *waited).count(), 2);
+        assert_eq!(gate.0.waiting.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
     async fn what_is_owed_is_taken_from_those_who_leave() {
         let gate = Gate::new(1, 4);
-        let inside: Vec<Place> = (0..4).map(|_| gate.try_enter().expect("free")).collect();
+        let mut inside = Vec::new();
+        for _ in 0..4 {
+            inside.push(gate.enter().await.expect("free"));
+        }
         gate.0.pace().move_to(1);
         drop(inside);
-        let _one = gate.try_enter().expect("one place is left");
-        assert!(gate.try_enter().is_none());
+        let _one = gate.enter().await.expect("one place is left");
+        assert!(gate.enter().await.is_none());
     }
 }

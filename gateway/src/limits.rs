@@ -19,6 +19,8 @@ const THE_REST: &str = "*";
 const WINDOW_SECONDS: u64 = 60;
 /// Fewest requests in flight for each core that the bound gives way to under overload.
 const IN_FLIGHT_MIN_PER_CORE: usize = 2;
+/// Requests in flight to begin with.
+const IN_FLIGHT_FIRST: usize = 16;
 
 type Buckets = RateLimiter<String, DashMapStateStore<String>, DefaultClock, StateInformationMiddleware>;
 
@@ -56,7 +58,7 @@ impl Limits {
         Self {
             reads: Rate::new("reads", rates.reads_per_minute, rates.reads_burst, rates.callers_max),
             writes: Rate::new("writes", rates.writes_per_minute, rates.writes_burst, rates.callers_max),
-            in_flight: Gate::new(IN_FLIGHT_MIN_PER_CORE * cores, config.requests_in_flight_max),
+            in_flight: Gate::new(IN_FLIGHT_MIN_PER_CORE * cores, IN_FLIGHT_FIRST, config.requests_in_flight_max),
         }
     }
 

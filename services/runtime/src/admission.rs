@@ -21,10 +21,19 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Fewest calls of a class in flight that a bound gives way to: enough to keep the processors busy while storage waits.
 const PLACES_MIN: usize = 6;
 
-/// A bound on calls in flight that gives way under overload as those of every class do: for ways in beside gRPC.
+/// Ingests in flight to begin with: they come by themselves and in masses, and are answered quickly or not at all.
+const INGESTS_FIRST: usize = 16;
+
+/// The bound on ingests in flight, for ways in beside gRPC.
 #[must_use]
-pub fn gate(calls_max: usize) -> Gate {
-    Gate::new(PLACES_MIN, calls_max)
+pub fn ingests_gate(calls_max: usize) -> Gate {
+    Gate::new(PLACES_MIN, INGESTS_FIRST, calls_max)
+}
+
+/// The bound on calls in flight that somebody waits for: masses of them meet the gateway's bound first, and some take long by
+/// nature, so it begins half-way.
+fn asked_gate(calls_max: usize) -> Gate {
+    Gate::new(PLACES_MIN, calls_max / 2, calls_max)
 }
 
 /// A place that is free now or becomes free in a moment.
@@ -86,8 +95,11 @@ impl AdmissionLayer {
     /// and reflection are vital in every service.
     #[must_use]
     pub fn new(limits: Limits, classify: fn(&str) -> Class) -> Self {
-        let gates =
-            Gates { reads: gate(limits.reads_max), writes: gate(limits.writes_max), ingests: gate(limits.ingests_max) };
+        let gates = Gates {
+            reads: asked_gate(limits.reads_max),
+            writes: asked_gate(limits.writes_max),
+            ingests: ingests_gate(limits.ingests_max),
+        };
         Self { gates: Arc::new(gates), classify }
     }
 }

@@ -1,9 +1,10 @@
 //! A bound on calls in flight that gives way under overload, so that whoever is let in is answered soon.
 //!
-//! It begins low and grows by one with every call that is answered quickly while others wait, up to what is configured. When
-//! those inside take longer than they should while others wait, as many are let in as would have been answered in time: what
-//! keeps them is each other (Little's law). Who finds no place waits for a moment; no more may wait than may be inside, and
-//! whoever comes on top is refused at once. While there is a place for everyone, nothing moves.
+//! It begins where its owner says and grows by one with every call that is answered quickly while others wait, up to what is
+//! configured. When those inside take longer than they should while others wait, as many are let in as would have been answered
+//! in time: what keeps them is each other (Little's law). Who finds no place waits for a moment; no more may wait than may be
+//! inside, and whoever comes on top is refused at once. While there is a place for everyone, the bound goes back, one at a time,
+//! to where it began: calls that are slow by nature were perhaps cut for nothing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +18,6 @@ const INSIDE_TARGET: Duration = Duration::from_millis(12);
 const WAIT_MAX: Duration = Duration::from_millis(10);
 /// How often the bound is reconsidered.
 const WINDOW: Duration = Duration::from_millis(50);
-/// Where the bound begins, or at the fewest if those are more.
-const FIRST: usize = 16;
 
 /// Lets in as many calls as can be answered soon.
 #[derive(Debug, Clone)]
@@ -46,6 +45,7 @@ struct Waiter<'g>(&'g AtomicUsize);
 #[derive(Debug, Clone, PartialEq)]
 struct Pace {
     least: usize,
+    first: usize,
     most: usize,
     bound: usize,
     /// Places that are taken out of use as soon as they are left.
@@ -58,11 +58,11 @@ struct Pace {
 }
 
 impl Gate {
-    /// At most `most` calls in flight, under overload never fewer than `least`.
+    /// At most `most` calls in flight, `first` of them to begin with, under overload never fewer than `least`. Whatever is
+    /// out of that order gives way to `most`, then to `least`; one call is always let in.
     #[must_use]
-    pub fn new(least: usize, most: usize) -> Self {
-        let most = most.max(1);
-        let pace = Pace::new(least.clamp(1, most), most, Instant::now());
+    pub fn new(least: usize, first: usize, most: usize) -> Self {
+        let pace = Pace::new(least, first, most, Instant::now());
         let places = Arc::new(Semaphore::new(pace.bound));
         Self(Arc::new(Shared { places, waiting: AtomicUsize::new(0), pace: Mutex::new(pace) }))
     }
@@ -122,9 +122,21 @@ impl Drop for Place {
 }
 
 impl Pace {
-    fn new(least: usize, most: usize, now: Instant) -> Self {
-        let bound = FIRST.clamp(least, most);
-        Self { least, most, bound, owed: 0, window: now, answered: 0, inside: Duration::ZERO, sought: false }
+    fn new(least: usize, first: usize, most: usize, now: Instant) -> Self {
+        let most = most.max(1);
+        let least = least.clamp(1, most);
+        let first = first.clamp(least, most);
+        Self {
+            least,
+            first,
+            most,
+            bound: first,
+            owed: 0,
+            window: now,
+            answered: 0,
+            inside: Duration::ZERO,
+            sought: false,
+        }
     }
 
     /// Notes a call that took so long; how many places come back into use.
@@ -136,6 +148,8 @@ impl Pace {
             let mean = self.inside / self.answered;
             if self.sought && mean > INSIDE_TARGET {
                 wanted = (self.bound as f64 * INSIDE_TARGET.as_secs_f64() / mean.as_secs_f64()) as usize;
+            } else if !self.sought && self.bound < self.first {
+                wanted = self.bound + 1;
             }
             (self.window, self.answered, self.inside, self.sought) = (now, 0, Duration::ZERO, false);
         }
@@ -167,16 +181,26 @@ mod tests {
 
     #[test]
     fn while_nobody_waits_nothing_moves() {
-        let mut pace = Pace::new(4, 64, Instant::now());
+        let mut pace = Pace::new(4, 16, 64, Instant::now());
         for inside_ms in [5_000, 1].repeat(20) {
             assert_eq!(window(&mut pace, false, inside_ms), 0);
         }
-        assert_eq!((pace.bound, pace.owed), (FIRST, 0));
+        assert_eq!((pace.bound, pace.owed), (16, 0));
+    }
+
+    #[test]
+    fn when_the_rush_is_over_the_bound_goes_back_to_where_it_began() {
+        let mut pace = Pace::new(4, 16, 64, Instant::now());
+        window(&mut pace, true, 1_000);
+        assert_eq!((pace.bound, pace.owed), (4, 12));
+        pace.owed = 0;
+        let came_back: usize = (0..20).map(|_| window(&mut pace, false, 1_000)).sum();
+        assert_eq!((pace.bound, came_back), (16, 12));
     }
 
     #[test]
     fn slow_calls_let_as_few_in_as_are_answered_in_time_and_quick_ones_more() {
-        let mut pace = Pace { bound: 64, ..Pace::new(4, 64, Instant::now()) };
+        let mut pace = Pace::new(4, 64, 64, Instant::now());
         window(&mut pace, true, 36);
         assert_eq!((pace.bound, pace.owed), (21, 43), "a third of the time is wanted, so a third of the calls");
         window(&mut pace, true, 1_000);
@@ -184,19 +208,19 @@ mod tests {
         pace.owed = 0;
         assert_eq!((window(&mut pace, true, 1), pace.bound), (10, 14), "one for each quick answer");
         assert_eq!((window(&mut pace, true, 10), pace.bound), (0, 14), "neither quick nor slow");
-        (0..20).for_each(|_| drop(window(&mut pace, true, 1)));
+        (0..20).for_each(|_| _ = window(&mut pace, true, 1));
         assert_eq!(pace.bound, 64);
     }
 
     #[test]
     fn the_bound_begins_within_what_is_configured() {
-        let bound = |least, most| Gate::new(least, most).0.pace().bound;
-        assert_eq!([bound(1, 64), bound(32, 64), bound(1, 2), bound(9, 0)], [16, 32, 2, 1]);
+        let bound = |least, first, most| Gate::new(least, first, most).0.pace().bound;
+        assert_eq!([bound(1, 16, 64), bound(32, 16, 64), bound(1, 16, 2), bound(9, 16, 0)], [16, 32, 2, 1]);
     }
 
     #[tokio::test]
     async fn places_are_given_out_and_come_back() {
-        let gate = Gate::new(1, 2);
+        let gate = Gate::new(1, 2, 2);
         let (first, second) = (gate.enter().await.expect("free"), gate.enter().await.expect("free"));
         assert!(gate.enter().await.is_none());
         drop(first);
@@ -207,7 +231,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_wait_than_may_be_inside() {
-        let gate = Gate::new(1, 2);
+        let gate = Gate::new(1, 2, 2);
         let _inside = (gate.enter().await.expect("free"), gate.enter().await.expect("free"));
         let callers = (0..10).map(|_| {
             let gate = gate.clone();
@@ -224,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_owed_is_taken_from_those_who_leave() {
-        let gate = Gate::new(1, 4);
+        let gate = Gate::new(1, 4, 4);
         let mut inside = Vec::new();
         for _ in 0..4 {
             inside.push(gate.enter().await.expect("free"));

@@ -77,7 +77,7 @@ impl Door {
             metrics,
             counts,
             readiness,
-            gate: admission::gate(config.limits.ingests_max),
+            gate: admission::ingests_gate(config.limits.ingests_max),
             budget: Budget::new(config.otlp_message_bytes_max, LARGEST_MESSAGES),
             message_bytes_max: config.otlp_message_bytes_max,
             duration,

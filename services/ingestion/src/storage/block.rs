@@ -11,9 +11,12 @@
 //! Differences are zigzag-coded. Histograms stay those of five minutes: on simulated traffic with the noise of counting
 //! they take 27 to 53 bytes a bucket this way, against 6 to 10 merged by hour and 63 to 96 as rows.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
 
 use attain_vocabulary::{BUCKET_MS, BucketCounts, DAY_MS, EntityId, LatencyHistogram, SliBucket, UnixMillis};
+use zstd::bulk::Decompressor;
 
 /// Buckets of a day.
 pub(super) const SLOTS: usize = (DAY_MS / BUCKET_MS) as usize;
@@ -76,13 +79,36 @@ pub(super) fn pack(buckets: &[SliBucket]) -> Packed {
 /// # Errors
 /// Says what is wrong with the block.
 pub(super) fn unpack(day_ms: UnixMillis, counts: &[u8], latency: Option<&[u8]>) -> Result<Vec<SliBucket>, Damage> {
-    let counts = open(counts)?;
-    let mut buckets = read_counts(day_ms, &mut Reader(&counts))?;
-    if let Some(latency) = latency {
-        let latency = open(latency)?;
-        read_latency(&mut buckets, &mut Reader(&latency))?;
-    }
+    let mut buckets = Vec::new();
+    unpack_each(day_ms, counts, latency, |bucket| buckets.push(bucket))?;
     Ok(buckets)
+}
+
+/// Hands out the buckets of a day, ascending; without latency where that section is not given.
+///
+/// # Errors
+/// Says what is wrong with the block, perhaps after some buckets.
+pub(super) fn unpack_each(
+    day_ms: UnixMillis,
+    counts: &[u8],
+    latency: Option<&[u8]>,
+    mut take: impl FnMut(SliBucket),
+) -> Result<(), Damage> {
+    let counts = read_counts(day_ms, &mut Reader(&open(counts)?))?;
+    let latencies = match latency {
+        Some(latency) => read_latency(counts.places.len(), &mut Reader(&open(latency)?))?,
+        None => Vec::new(),
+    };
+    let mut latencies = latencies.into_iter();
+    let mut shares = counts.shares.into_iter();
+    for (i, place) in counts.places.into_iter().enumerate() {
+        let bucket = BucketCounts::new(counts.valid[i], counts.bad[i], counts.inherited[i].checked_sub(1))
+            .map_err(|_| "its counts do not nest")?;
+        let start_ms = day_ms + place as i64 * BUCKET_MS;
+        let (shares, latency) = (shares.next().unwrap_or_default(), latencies.next().flatten());
+        take(SliBucket::new(start_ms, bucket, shares, latency).map_err(|_| "its shares exceed their sum")?);
+    }
+    Ok(())
 }
 
 pub(super) fn seal(columns: &[u8]) -> Vec<u8> {
@@ -109,8 +135,22 @@ fn open(section: &[u8]) -> Result<Vec<u8>, Damage> {
     let mut frame = Reader(body);
     let length = usize::try_from(frame.varint()?).ok().filter(|length| *length <= SECTION_BYTES_MAX);
     let length = length.ok_or("a section is longer than any")?;
-    let columns = zstd::bulk::decompress(frame.0, length).map_err(|_| "a section does not unpack")?;
+    let columns = decompress(frame.0, length).map_err(|_| "a section does not unpack")?;
     if columns.len() == length { Ok(columns) } else { Err("a section is shorter than it says") }
+}
+
+/// A month of blocks is unpacked at a time: to make a decompressor for each takes longer than to use it.
+fn decompress(frame: &[u8], length: usize) -> io::Result<Vec<u8>> {
+    thread_local! {
+        static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    DECOMPRESSOR.with_borrow_mut(|kept| {
+        let decompressor = match kept {
+            Some(decompressor) => decompressor,
+            None => kept.insert(Decompressor::new()?),
+        };
+        decompressor.decompress(frame, length)
+    })
 }
 
 fn counts_columns(slots: &Slots, buckets: &[SliBucket]) -> Vec<u8> {
@@ -148,7 +188,18 @@ fn put_shares(out: &mut Vec<u8>, buckets: &[SliBucket]) {
     }
 }
 
-fn read_counts(day_ms: UnixMillis, from: &mut Reader) -> Result<Vec<SliBucket>, Damage> {
+/// The columns of a counts section, each as long as `places`.
+struct Counts {
+    places: Vec<usize>,
+    valid: Vec<u64>,
+    bad: Vec<u64>,
+    /// Plus 1; 0 for unknown.
+    inherited: Vec<u64>,
+    /// None at all where no bucket has any.
+    shares: Vec<BTreeMap<EntityId, u64>>,
+}
+
+fn read_counts(day_ms: UnixMillis, from: &mut Reader) -> Result<Counts, Damage> {
     if unzigzag(from.varint()?).checked_mul(DAY_MS) != Some(day_ms) {
         return Err("it is of another day");
     }
@@ -160,15 +211,9 @@ fn read_counts(day_ms: UnixMillis, from: &mut Reader) -> Result<Vec<SliBucket>, 
         before
     })?;
     let bad = from.column(places.len(), |value| value)?;
-    let inherited = from.column(places.len(), |value| value.checked_sub(1))?;
+    let inherited = from.column(places.len(), |value| value)?;
     let shares = read_shares(places.len(), from)?;
-    let mut buckets = Vec::with_capacity(places.len());
-    for (i, by_dependency) in shares.into_iter().enumerate() {
-        let counts = BucketCounts::new(valid[i], bad[i], inherited[i]).map_err(|_| "its counts do not nest")?;
-        let start_ms = day_ms + places[i] as i64 * BUCKET_MS;
-        buckets.push(SliBucket::new(start_ms, counts, by_dependency, None).map_err(|_| "its shares exceed their sum")?);
-    }
-    Ok(buckets)
+    Ok(Counts { places, valid, bad, inherited, shares })
 }
 
 fn read_shares(bucket_count: usize, from: &mut Reader) -> Result<Vec<BTreeMap<EntityId, u64>>, Damage> {
@@ -179,6 +224,9 @@ fn read_shares(bucket_count: usize, from: &mut Reader) -> Result<Vec<BTreeMap<En
         names.push(EntityId::new("id", name).map_err(|_| "a name is none")?);
     }
     let lengths = from.column(bucket_count, |value| value)?;
+    if lengths.iter().all(|length| *length == 0) {
+        return Ok(Vec::new());
+    }
     let mut all = Vec::with_capacity(bucket_count);
     for length in lengths {
         let mut shares = BTreeMap::new();
@@ -209,14 +257,8 @@ fn latency_columns(buckets: &[SliBucket]) -> Vec<u8> {
     let mut earlier: Option<&LatencyHistogram> = None;
     let mut expected = Vec::new();
     for latency in timed {
-        let counts = latency.bucket_counts();
-        let place = Place { scale: latency.scale(), offset: latency.offset() };
-        expect(
-            &mut expected,
-            earlier.map(|e| (Place { scale: e.scale(), offset: e.offset() }, e.bucket_counts())),
-            place,
-            counts.len(),
-        );
+        let (place, counts) = placed(latency);
+        expect(&mut expected, earlier.map(placed), place, counts.len());
         expected.iter().zip(counts).for_each(|(expected, count)| put_difference(&mut out, *expected, *count));
         earlier = Some(latency);
     }
@@ -228,6 +270,10 @@ fn latency_columns(buckets: &[SliBucket]) -> Vec<u8> {
 struct Place {
     scale: i8,
     offset: i32,
+}
+
+fn placed(latency: &LatencyHistogram) -> (Place, &[u64]) {
+    (Place { scale: latency.scale(), offset: latency.offset() }, latency.bucket_counts())
 }
 
 /// What the counts of a histogram are expected to be: those of the one before at the same bounds, else 0.
@@ -243,11 +289,12 @@ fn expect(expected: &mut Vec<u64>, before: Option<(Place, &[u64])>, place: Place
     }
 }
 
-fn read_latency(buckets: &mut [SliBucket], from: &mut Reader) -> Result<(), Damage> {
-    if from.varint()? != buckets.len() as u64 {
+/// The latency of each bucket.
+fn read_latency(bucket_count: usize, from: &mut Reader) -> Result<Vec<Option<LatencyHistogram>>, Damage> {
+    if from.varint()? != bucket_count as u64 {
         return Err("its sections do not match");
     }
-    let scales = from.column(buckets.len(), |value| value)?;
+    let scales = from.column(bucket_count, |value| value)?;
     let timed = scales.iter().filter(|scale| **scale > 0).count();
     let zero_counts = from.column(timed, |value| value)?;
     let mut before = 0i64;
@@ -256,27 +303,29 @@ fn read_latency(buckets: &mut [SliBucket], from: &mut Reader) -> Result<(), Dama
         before
     })?;
     let lengths = from.column(timed, |value| value)?;
-    let mut earlier: Option<(Place, usize)> = None;
+    let mut latencies: Vec<Option<LatencyHistogram>> = Vec::with_capacity(bucket_count);
+    let mut earlier: Option<usize> = None;
     let mut row = 0;
-    for i in 0..buckets.len() {
-        if scales[i] == 0 {
+    for (i, scale) in scales.into_iter().enumerate() {
+        if scale == 0 {
+            latencies.push(None);
             continue;
         }
-        let scale = i8::try_from((scales[i] as i64).wrapping_sub(11)).map_err(|_| "a scale is none")?;
+        let scale = i8::try_from((scale as i64).wrapping_sub(11)).map_err(|_| "a scale is none")?;
         let place = Place { scale, offset: i32::try_from(offsets[row]).map_err(|_| "an offset is none")? };
         if lengths[row] > HISTOGRAM_BUCKETS_MAX {
             return Err("a histogram is too long");
         }
         let mut counts = Vec::new();
-        let before = earlier.and_then(|(place, i)| Some((place, buckets[i].latency.as_ref()?.bucket_counts())));
-        expect(&mut counts, before, place, lengths[row] as usize);
+        let before = earlier.and_then(|i| latencies[i].as_ref());
+        expect(&mut counts, before.map(placed), place, lengths[row] as usize);
         from.add_differences(&mut counts)?;
         let histogram = LatencyHistogram::new(scale, zero_counts[row], place.offset, counts);
-        buckets[i].latency = Some(histogram.map_err(|_| "a histogram is none")?);
-        earlier = Some((place, i));
+        latencies.push(Some(histogram.map_err(|_| "a histogram is none")?));
+        earlier = Some(i);
         row += 1;
     }
-    Ok(())
+    Ok(latencies)
 }
 
 fn put(out: &mut Vec<u8>, mut value: u64) {
@@ -330,21 +379,28 @@ impl<'a> Reader<'a> {
         if length > self.0.len() {
             return Err("a section is cut off");
         }
-        (0..length).map(|_| self.varint().map(&mut read)).collect()
+        let mut values = Vec::with_capacity(length);
+        for _ in 0..length {
+            values.push(read(self.quick_varint()?));
+        }
+        Ok(values)
+    }
+
+    /// Most values take one byte.
+    fn quick_varint(&mut self) -> Result<u64, Damage> {
+        match self.0.split_first() {
+            Some((byte, rest)) if *byte < 0x80 => {
+                self.0 = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.varint(),
+        }
     }
 
     /// Adds one difference to each count.
     fn add_differences(&mut self, counts: &mut [u64]) -> Result<(), Damage> {
         for count in counts {
-            let difference = match self.0.split_first() {
-                // Most take one byte.
-                Some((byte, rest)) if *byte < 0x80 => {
-                    self.0 = rest;
-                    u64::from(*byte)
-                }
-                _ => self.varint()?,
-            };
-            *count = added(*count, difference);
+            *count = added(*count, self.quick_varint()?);
         }
         Ok(())
     }

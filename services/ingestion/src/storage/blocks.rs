@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use attain_vocabulary::{DAY_MS, EntityId, SliBucket, Source, UnixMillis};
 use sqlx::any::AnyRow;
 
-use super::block::{Packed, day_start, unpack};
+use super::block::{Packed, day_start, unpack, unpack_each};
 use super::record::{entity_id, source, source_number};
 use super::rows::{column, insert_many, select_in};
 use super::write::Write;
@@ -47,10 +47,20 @@ impl SeriesDay {
         Error::DamagedBlock { service: self.service.clone(), source_name, day_ms: self.day_ms, what }
     }
 
+    fn latency(row: &AnyRow, wanted: bool) -> Result<Option<&[u8]>, Error> {
+        if wanted { column(row, "latency") } else { Ok(None) }
+    }
+
     /// The buckets of this day's block in a row with `counts` and `latency`.
     pub(super) fn read(&self, row: &AnyRow, with_latency: bool) -> Result<Vec<SliBucket>, Error> {
-        let latency: Option<&[u8]> = if with_latency { column(row, "latency")? } else { None };
+        let latency = Self::latency(row, with_latency)?;
         unpack(self.day_ms, column(row, "counts")?, latency).map_err(|what| self.damaged(what))
+    }
+
+    /// Hands them out one by one.
+    pub(super) fn read_each(&self, row: &AnyRow, with_latency: bool, take: impl FnMut(SliBucket)) -> Result<(), Error> {
+        let latency = Self::latency(row, with_latency)?;
+        unpack_each(self.day_ms, column(row, "counts")?, latency, take).map_err(|what| self.damaged(what))
     }
 }
 

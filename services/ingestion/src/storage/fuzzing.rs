@@ -6,13 +6,15 @@ use super::utilisation::decode_day;
 const DAY_MS: i64 = 20_000 * attain_vocabulary::DAY_MS;
 
 /// The sections of a packed day, as they are and with a checksum that matches; the first byte parts counts from latency.
-/// What can be read comes out of packing it again as it was.
+/// What can be read comes out of packing it again as it was; a day without buckets is never packed.
 pub fn block(bytes: &[u8]) {
     let Some((length, columns)) = bytes.split_first() else { return };
     let (counts, latency) = columns.split_at(usize::from(*length).min(columns.len()));
     let _ = unpack(DAY_MS, counts, Some(latency));
     let latency = (!latency.is_empty()).then(|| seal(latency));
-    if let Ok(buckets) = unpack(DAY_MS, &seal(counts), latency.as_deref()) {
+    if let Ok(buckets) = unpack(DAY_MS, &seal(counts), latency.as_deref())
+        && !buckets.is_empty()
+    {
         let packed = pack(&buckets);
         let again = unpack(DAY_MS, &packed.counts, packed.latency.as_deref()).expect("what was packed just now");
         assert_eq!(again, buckets);

@@ -151,13 +151,33 @@ impl Found {
             let Some(day_ms) = next_row.into_iter().chain(next_block).min().filter(|day_ms| *day_ms < until_ms) else {
                 break;
             };
-            let mut series = Vec::new();
-            while let Some((day, row)) = blocks.next_if(|(day, _)| day.day_ms == day_ms) {
-                series.push((day.source, day.read(&row, with_latency)?));
+            let within = |bucket: &SliBucket| (span.start_ms..until_ms).contains(&bucket.start_ms);
+            let mut series: Vec<(SeriesDay, AnyRow)> = Vec::new();
+            while let Some(block) = blocks.next_if(|(day, _)| day.day_ms == day_ms) {
+                series.push(block);
+            }
+            if let [(day, row)] = &series[..]
+                && next_row != Some(day_ms)
+            {
+                let sources = SourceSet::from([day.source]);
+                day.read_each(row, with_latency, |bucket| {
+                    if within(&bucket) {
+                        buckets.push(MergedBucket { bucket, sources });
+                    }
+                })?;
+                continue;
             }
             let of_day = std::iter::from_fn(|| rows.next_if(|(_, bucket)| day_start(bucket.start_ms) == day_ms));
-            let within = |bucket: &SliBucket| (span.start_ms..until_ms).contains(&bucket.start_ms);
-            merge_day(series, of_day.collect(), within, &mut buckets);
+            let mut told: BTreeMap<(UnixMillis, Source), SliBucket> = BTreeMap::new();
+            for (day, row) in &series {
+                day.read_each(row, with_latency, |bucket| {
+                    told.insert((bucket.start_ms, day.source), bucket);
+                })?;
+            }
+            // A row wins over the block of its series.
+            told.extend(of_day.map(|(source, bucket)| ((bucket.start_ms, source), bucket)));
+            told.retain(|_, bucket| within(bucket));
+            merge_day(told, &mut buckets);
         }
         let mut next_start_ms = (until_ms < span.end_ms).then_some(until_ms);
         if let Some(first_left) = buckets.get(limit) {
@@ -168,26 +188,9 @@ impl Found {
     }
 }
 
-/// Merges what blocks and rows say of one day; a row wins over the block of its series.
-fn merge_day(
-    mut series: Vec<(Source, Vec<SliBucket>)>,
-    rows: Vec<(Source, SliBucket)>,
-    within: impl Fn(&SliBucket) -> bool,
-    out: &mut Vec<MergedBucket>,
-) {
-    if rows.is_empty() && series.len() == 1 {
-        let (source, buckets) = series.remove(0);
-        let alone = |bucket| MergedBucket { bucket, sources: SourceSet::from([source]) };
-        out.extend(buckets.into_iter().filter(within).map(alone));
-        return;
-    }
-    let mut all: BTreeMap<(UnixMillis, Source), SliBucket> = BTreeMap::new();
-    for (source, buckets) in series {
-        all.extend(buckets.into_iter().map(|bucket| ((bucket.start_ms, source), bucket)));
-    }
-    all.extend(rows.into_iter().map(|(source, bucket)| ((bucket.start_ms, source), bucket)));
-    let all: Vec<(Source, SliBucket)> =
-        all.into_iter().filter(|(_, bucket)| within(bucket)).map(|((_, source), bucket)| (source, bucket)).collect();
+/// Merges what several sources say of one day.
+fn merge_day(told: BTreeMap<(UnixMillis, Source), SliBucket>, out: &mut Vec<MergedBucket>) {
+    let all: Vec<(Source, SliBucket)> = told.into_iter().map(|((_, source), bucket)| (source, bucket)).collect();
     let groups = all.chunk_by(|a, b| a.1.start_ms == b.1.start_ms);
     out.extend(groups.filter_map(|group| merge_sources(group.to_vec())));
 }

@@ -408,9 +408,9 @@ impl IngestionService for Transport {
         let question =
             HistoryQuestion { tenant, services: services.into(), span, with_latency: !request.without_latency };
         let encode = |chunk: HistoryChunk| wire::StreamSliHistoryResponse {
-            service_id: chunk.service.into(),
-            buckets: Some(columns(chunk.buckets.iter().map(|merged| &merged.bucket))),
+            buckets: Some(columns(chunk.buckets().iter().map(|merged| &merged.bucket))),
             sources: encode::sources(chunk.sources.iter()),
+            service_id: chunk.service.into(),
         };
         let chunks = stream_history(self.store.clone(), question, place);
         Ok(Response::new(Box::pin(chunks.map(move |chunk| chunk.map(encode).map_err(Status::from)))))

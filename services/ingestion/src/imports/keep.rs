@@ -155,7 +155,7 @@ impl Importer {
             self.keep_edges(&tenant, contents.edges, window, now_ms).await?;
         }
         if contents.span_count > 0 {
-            let refused = self.traces.export(&context, contents.spans).await?;
+            let refused = self.traces.export(&context, &contents.spans).await?;
             imported.span_count = contents.span_count.saturating_sub(refused.as_ref().map_or(0, |(count, _)| *count));
             if let Some((count, reason)) = refused {
                 let reason = format!("{count} spans were refused: {reason}");

@@ -10,6 +10,16 @@ use attain_vocabulary::EntityKind;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 
+/// The value of an attribute, as far as conventions go; borrowed from where it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scalar<'a> {
+    Text(&'a str),
+    Whole(i64),
+    Truth(bool),
+    /// Of a type that tells nothing, or none.
+    Other,
+}
+
 /// What the attributes of one span or one data point tell, borrowed from it.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Facts<'a> {
@@ -85,58 +95,58 @@ impl<'a> Facts<'a> {
         let mut facts = Self::default();
         for attribute in attributes {
             if let Some(value) = &attribute.value {
-                facts.note(&attribute.key, value);
+                facts.note(&attribute.key, value.into());
             }
         }
         facts
     }
 
     /// Reads one attribute.
-    pub(super) fn note(&mut self, key: &str, value: &'a AnyValue) {
+    pub(super) fn note(&mut self, key: &str, value: Scalar<'a>) {
         match key {
-            "http.response.status_code" | "http.status_code" => self.http_status = integer(value),
+            "http.response.status_code" | "http.status_code" => self.http_status = value.whole(),
             "http.request.method" | "http.method" => {
                 self.http = true;
-                self.http_method = text(value);
+                self.http_method = value.text();
             }
             "http.route" => {
                 self.http = true;
-                self.template = text(value);
+                self.template = value.text();
             }
-            "url.template" => self.template = self.template.or(text(value)),
+            "url.template" => self.template = self.template.or(value.text()),
             "http.request.resend_count" | "http.resend_count" | "http.retry_count" => {
-                self.resent |= integer(value).is_some_and(|count| count > 0);
+                self.resent |= value.whole().is_some_and(|count| count > 0);
             }
             // gRPC counts attempts in this header of the second and later ones (gRPC proposal A6).
             "rpc.grpc.request.metadata.grpc-previous-rpc-attempts"
             | "rpc.request.metadata.grpc-previous-rpc-attempts" => self.resent = true,
-            "rpc.service" => self.rpc_service = text(value),
-            "rpc.method" => self.rpc_method = text(value),
-            "db.operation.name" | "db.operation" => self.db_operation = text(value),
-            "db.collection.name" | "db.sql.table" | "db.mongodb.collection" => self.db_collection = text(value),
-            "messaging.operation.type" | "messaging.operation" => self.messaging_operation = text(value),
-            "rpc.system" | "rpc.system.name" => self.rpc_system = text(value),
-            "rpc.grpc.status_code" => self.rpc_status = integer(value).map(RpcStatus::from_number),
+            "rpc.service" => self.rpc_service = value.text(),
+            "rpc.method" => self.rpc_method = value.text(),
+            "db.operation.name" | "db.operation" => self.db_operation = value.text(),
+            "db.collection.name" | "db.sql.table" | "db.mongodb.collection" => self.db_collection = value.text(),
+            "messaging.operation.type" | "messaging.operation" => self.messaging_operation = value.text(),
+            "rpc.system" | "rpc.system.name" => self.rpc_system = value.text(),
+            "rpc.grpc.status_code" => self.rpc_status = value.whole().map(RpcStatus::from_number),
             "rpc.response.status_code" | "grpc.status" | "rpc.connect_rpc.error_code" => {
                 self.rpc_status = RpcStatus::from_value(value);
             }
-            "error.type" => self.error_type = text(value),
-            "error" => self.error_flag = truth(value),
-            "peer.service" | "service.peer.name" => self.peer_service = text(value),
-            "server.address" => self.server_address = text(value),
+            "error.type" => self.error_type = value.text(),
+            "error" => self.error_flag = value.truth(),
+            "peer.service" | "service.peer.name" => self.peer_service = value.text(),
+            "server.address" => self.server_address = value.text(),
             "net.peer.name" | "net.sock.peer.name" | "http.host" => {
-                self.server_address = self.server_address.or(text(value));
+                self.server_address = self.server_address.or(value.text());
             }
-            "server.port" | "net.peer.port" => self.server_port = integer(value),
-            "network.peer.address" | "net.sock.peer.addr" | "net.peer.ip" => self.socket_address = text(value),
-            "url.full" | "http.url" => self.url = text(value),
-            "db.system.name" | "db.system" => self.db_system = text(value),
-            "db.namespace" | "db.name" => self.db_namespace = text(value),
-            "messaging.system" => self.messaging_system = text(value),
-            "messaging.destination.name" | "messaging.destination" => self.messaging_destination = text(value),
-            "messaging.destination.template" => self.messaging_template = text(value),
+            "server.port" | "net.peer.port" => self.server_port = value.whole(),
+            "network.peer.address" | "net.sock.peer.addr" | "net.peer.ip" => self.socket_address = value.text(),
+            "url.full" | "http.url" => self.url = value.text(),
+            "db.system.name" | "db.system" => self.db_system = value.text(),
+            "db.namespace" | "db.name" => self.db_namespace = value.text(),
+            "messaging.system" => self.messaging_system = value.text(),
+            "messaging.destination.name" | "messaging.destination" => self.messaging_destination = value.text(),
+            "messaging.destination.template" => self.messaging_template = value.text(),
             "messaging.destination.temporary" | "messaging.destination.anonymous" | "messaging.temp_destination" => {
-                self.messaging_passing |= truth(value);
+                self.messaging_passing |= value.truth();
             }
             _ => {}
         }
@@ -293,8 +303,8 @@ impl RpcStatus {
         })
     }
 
-    fn from_value(value: &AnyValue) -> Option<Self> {
-        integer(value).map(Self::from_number).or_else(|| text(value).and_then(Self::from_name))
+    fn from_value(value: Scalar<'_>) -> Option<Self> {
+        value.whole().map(Self::from_number).or_else(|| value.text().and_then(Self::from_name))
     }
 }
 
@@ -370,27 +380,46 @@ pub(super) fn split_port(address: &str) -> (&str, Option<i64>) {
     }
 }
 
+impl<'a> From<&'a AnyValue> for Scalar<'a> {
+    fn from(value: &'a AnyValue) -> Self {
+        match &value.value {
+            Some(Value::StringValue(text)) => Self::Text(text),
+            Some(Value::IntValue(number)) => Self::Whole(*number),
+            Some(Value::BoolValue(truth)) => Self::Truth(*truth),
+            _ => Self::Other,
+        }
+    }
+}
+
+impl<'a> Scalar<'a> {
+    /// A text that is not empty.
+    pub(super) fn text(self) -> Option<&'a str> {
+        match self {
+            Self::Text(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    fn whole(self) -> Option<i64> {
+        match self {
+            Self::Whole(number) => Some(number),
+            Self::Text(text) => text.parse().ok(),
+            Self::Truth(_) | Self::Other => None,
+        }
+    }
+
+    fn truth(self) -> bool {
+        match self {
+            Self::Truth(truth) => truth,
+            Self::Text(text) => text.eq_ignore_ascii_case("true"),
+            Self::Whole(_) | Self::Other => false,
+        }
+    }
+}
+
+/// A text that is not empty.
 pub(super) fn text(value: &AnyValue) -> Option<&str> {
-    match &value.value {
-        Some(Value::StringValue(text)) if !text.is_empty() => Some(text),
-        _ => None,
-    }
-}
-
-fn integer(value: &AnyValue) -> Option<i64> {
-    match &value.value {
-        Some(Value::IntValue(number)) => Some(*number),
-        Some(Value::StringValue(text)) => text.parse().ok(),
-        _ => None,
-    }
-}
-
-fn truth(value: &AnyValue) -> bool {
-    match &value.value {
-        Some(Value::BoolValue(truth)) => *truth,
-        Some(Value::StringValue(text)) => text.eq_ignore_ascii_case("true"),
-        _ => false,
-    }
+    Scalar::from(value).text()
 }
 
 #[cfg(test)]

@@ -26,11 +26,11 @@ impl TraceDoor {
     pub(crate) async fn export(
         &self,
         context: &CallContext,
-        spans: ExportTraceServiceRequest,
+        spans: &ExportTraceServiceRequest,
     ) -> Result<Option<(usize, String)>, Status> {
         let receiver =
             self.0.get().ok_or_else(|| Status::unavailable("the receiver of spans is starting; try again"))?;
-        let partial = receiver.accept(context.clone(), spans).await?;
+        let partial = receiver.accept(context.clone(), spans.into()).await?;
         Ok(partial
             .map(|partial| (usize::try_from(partial.rejected_spans).unwrap_or(usize::MAX), partial.error_message)))
     }

@@ -1,5 +1,4 @@
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 
 use super::http::json::{metrics_from_json, traces_from_json};
@@ -8,6 +7,7 @@ use super::known::KnownNames;
 use super::names::Names;
 use super::points::{PointLimits, read_points};
 use super::reduce::{SpanLimits, reduce};
+use super::sent::SentSpans;
 use super::span::decode;
 use super::waiting::Waiting;
 use crate::domain::BucketLimits;
@@ -18,22 +18,22 @@ const POINTS: PointLimits = PointLimits { time: TIME, attributes_max: 64, attrib
 
 /// An OTLP export of spans in protobuf.
 pub fn traces(bytes: &[u8]) {
-    if let Ok(request) = ExportTraceServiceRequest::decode(bytes) {
-        reduced(&request);
+    if let Ok(sent) = SentSpans::decode(bytes) {
+        reduced(&sent);
     }
 }
 
 /// An OTLP export of spans in JSON.
 pub fn traces_json(bytes: &[u8]) {
-    if let Ok(request) = traces_from_json(bytes) {
-        reduced(&request);
+    if let Ok(export) = traces_from_json(bytes) {
+        reduced(&SentSpans::from(&export));
     }
 }
 
 /// What was reduced is read back, every span of it.
-fn reduced(request: &ExportTraceServiceRequest) {
+fn reduced(sent: &SentSpans) {
     let limits = SpanLimits { time: TIME, attributes_max: 64, value_bytes_max: 1_024 };
-    let reduced = reduce(request, limits, &KnownNames::default());
+    let Ok(reduced) = reduce(sent, limits, &KnownNames::default()) else { return };
     let read = decode(&reduced.payload, &mut Names::default()).expect("a row of the span log");
     assert_eq!(read.spans.len(), reduced.kept_count);
 }

@@ -1,22 +1,25 @@
 //! OTLP/gRPC: the protocol's services, with refusals that an exporter reads rightly.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::MetricsServiceServer;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::TraceServiceServer;
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceResponse, trace_service_server};
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::codegen::Service;
 use tonic::codegen::http::{Request, Response};
-use tonic::server::NamedService;
+use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::service::Routes;
 use tonic::{Code, Status};
+use tonic_prost::ProstCodec;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::counts::Counts;
 use super::receivers::{MetricsReceiver, TraceReceiver};
+use super::sent::SentSpans;
 
 /// The services of the protocol; a message has at most so many bytes, compressed or not.
 pub(super) fn routes(
@@ -24,16 +27,60 @@ pub(super) fn routes(
     message_bytes_max: usize,
     counts: Arc<Counts>,
 ) -> Routes {
-    let traces = TraceServiceServer::from_arc(traces)
-        .max_decoding_message_size(message_bytes_max)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd);
+    let traces = TraceServer { receiver: traces, message_bytes_max };
     let metrics = MetricsServiceServer::from_arc(metrics)
         .max_decoding_message_size(message_bytes_max)
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd);
     let plain = |counts: &Arc<Counts>| PlainRefusals { inner: (), message_bytes_max, counts: Arc::clone(counts) };
     Routes::new(plain(&counts).around(traces)).add_service(plain(&counts).around(metrics))
+}
+
+/// The trace service of the protocol, which leaves what is in an export undecoded.
+#[derive(Clone)]
+struct TraceServer {
+    receiver: Arc<TraceReceiver>,
+    message_bytes_max: usize,
+}
+
+const EXPORT_SPANS: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
+impl NamedService for TraceServer {
+    const NAME: &'static str = trace_service_server::SERVICE_NAME;
+}
+
+impl Service<Request<Body>> for TraceServer {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if request.uri().path() != EXPORT_SPANS {
+            return Box::pin(async { Ok(Status::unimplemented("the service has no such method").into_http()) });
+        }
+        let mut grpc = Grpc::new(ProstCodec::<ExportTraceServiceResponse, SentSpans>::default())
+            .max_decoding_message_size(self.message_bytes_max)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd);
+        let export = Export(Arc::clone(&self.receiver));
+        Box::pin(async move { Ok(grpc.unary(export, request).await) })
+    }
+}
+
+struct Export(Arc<TraceReceiver>);
+
+impl UnaryService<SentSpans> for Export {
+    type Response = ExportTraceServiceResponse;
+    type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<Self::Response>, Status>> + Send>>;
+
+    fn call(&mut self, request: tonic::Request<SentSpans>) -> Self::Future {
+        let receiver = Arc::clone(&self.0);
+        Box::pin(async move { receiver.export(request).await })
+    }
 }
 
 /// Says that a message is too large in a way that its sender does not try again: the transport's own OUT_OF_RANGE, and

@@ -14,6 +14,7 @@ use opentelemetry_proto::tonic::trace::v1 as trace;
 use super::known::KnownNames;
 use super::points::{PointLimits, read_points};
 use super::reduce::{SpanLimits, reduce};
+use super::sent::SentSpans;
 use crate::domain::BucketLimits;
 
 /// Attributes of spans whose text, redacted and bent into a name, may be kept. Of an address only the host is.
@@ -204,7 +205,7 @@ fn kept_of_spans(attribute: &KeyValue, mark: &str) -> String {
         }],
     };
     let limits = SpanLimits { time: TIME, attributes_max: 64, value_bytes_max: 1_024 };
-    let reduced = reduce(&request, limits, &KnownNames::default());
+    let reduced = reduce(&SentSpans::from(&request), limits, &KnownNames::default()).expect("an export");
     assert_eq!(reduced.rejected.count(), 0);
     String::from_utf8_lossy(&reduced.payload).into_owned()
 }

@@ -43,6 +43,7 @@ mod receivers;
 mod recent;
 mod reduce;
 mod sampling;
+mod sent;
 mod series;
 mod settler;
 mod span;

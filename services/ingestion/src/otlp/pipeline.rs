@@ -6,7 +6,6 @@ use std::time::Duration;
 use attain_runtime::clock::Clock;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{TenantId, UnixMillis};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use tonic::Status;
 
@@ -14,6 +13,7 @@ use super::backlog::Backlog;
 use super::counts::Counts;
 use super::log::SpanLog;
 use super::receivers::TraceReceiver;
+use super::sent::SentSpans;
 use super::settler::Settler;
 use crate::storage::{SpanLogSize, Store};
 use crate::{Config, Error};
@@ -49,10 +49,10 @@ impl Pipeline {
     /// # Errors
     /// As the protocol answers.
     pub async fn accept(&self, bytes: &[u8]) -> Result<(), Status> {
-        let request = ExportTraceServiceRequest::decode(bytes)
-            .map_err(|error| Status::invalid_argument(format!("not an export: {error}")))?;
+        let sent =
+            SentSpans::decode(bytes).map_err(|error| Status::invalid_argument(format!("not an export: {error}")))?;
         let context = CallContext::new(TenantId::default(), "measurement", TIMEOUT);
-        self.receiver.accept(context, request).await.map(drop)
+        self.receiver.accept(context, sent).await.map(drop)
     }
 
     /// Takes what was accepted, and settles what is due.

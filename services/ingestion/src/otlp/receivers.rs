@@ -6,15 +6,14 @@ use attain_runtime::clock::Clock;
 use attain_runtime::context::CallContext;
 use attain_runtime::serve::call_timeout;
 use attain_vocabulary::{Source, TenantId, UnixMillis};
+use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::MetricsService;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::TraceService;
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
-use tonic::{Request, Response, Status};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
+use tonic::{Code, Request, Response, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::counts::Counts;
 use super::increments::{Verdicts, increments, state_keys};
@@ -22,14 +21,15 @@ use super::known::KnownNames;
 use super::log::SpanLog;
 use super::points::{PointLimits, Reading, read_points};
 use super::reduce::{Reduced, Rejected, reduce};
+use super::sent::SentSpans;
 use super::series;
 use super::utilisation::{Sample, read_utilisation};
 use crate::Config;
 use crate::domain::{BucketMode, ObservationBatch, ObservedUtilisation, UtilisationBucket};
 use crate::storage::{ReceivedSpans, Store};
 
-/// Most spans that are reduced on the thread that received them: about a millisecond's work.
-const SPANS_AT_ONCE_MAX: usize = 1_000;
+/// Most bytes that are reduced on the thread that received them: about a millisecond's work.
+const BYTES_AT_ONCE_MAX: usize = 512 * 1024;
 
 /// Takes spans: durable before it answers, settled later.
 #[derive(Debug, Clone)]
@@ -46,13 +46,13 @@ impl TraceReceiver {
     pub(super) async fn accept(
         &self,
         context: CallContext,
-        request: ExportTraceServiceRequest,
+        sent: SentSpans,
     ) -> Result<Option<ExportTracePartialSuccess>, Status> {
         if let Err(refusal) = self.log.refuse_when_full() {
             self.counts.exports_refused_full.add(1);
             return Err(refusal);
         }
-        let reduced = self.reduced(request).await?;
+        let reduced = self.reduced(sent).await?;
         self.counts.spans_rejected.add(reduced.rejected.count());
         self.counts.attributes_ignored.add(reduced.ignored.attribute_count);
         self.counts.links_ignored.add(reduced.ignored.link_count);
@@ -73,24 +73,28 @@ impl TraceReceiver {
     }
 
     /// Large exports keep a thread busy: one for work that blocks, so that others are answered meanwhile.
-    async fn reduced(&self, request: ExportTraceServiceRequest) -> Result<Reduced, Status> {
+    async fn reduced(&self, sent: SentSpans) -> Result<Reduced, Status> {
         let limits = self.config.span_limits(self.clock.now_ms());
-        let scopes = request.resource_spans.iter().flat_map(|of_resource| &of_resource.scope_spans);
-        let span_count: usize = scopes.map(|scope| scope.spans.len()).sum();
-        if span_count <= SPANS_AT_ONCE_MAX {
-            return Ok(reduce(&request, limits, &self.known));
-        }
-        let known = Arc::clone(&self.known);
-        let reducing = tokio::task::spawn_blocking(move || reduce(&request, limits, &known));
-        reducing.await.map_err(|_| Status::internal("the export could not be read"))
+        let bytes: usize = sent.resource_spans.iter().map(Bytes::len).sum();
+        let reduced = if bytes <= BYTES_AT_ONCE_MAX {
+            reduce(&sent, limits, &self.known)
+        } else {
+            let known = Arc::clone(&self.known);
+            let reducing = tokio::task::spawn_blocking(move || reduce(&sent, limits, &known));
+            reducing.await.map_err(|_| Status::internal("the export could not be read"))?
+        };
+        reduced.map_err(|malformed| {
+            self.counts.exports_malformed.add(1);
+            let mut details = ErrorDetails::new();
+            details.set_error_info("MALFORMED_BODY", "attain", std::collections::HashMap::new());
+            Status::with_error_details(Code::InvalidArgument, malformed.to_string(), details)
+        })
     }
-}
 
-#[tonic::async_trait]
-impl TraceService for TraceReceiver {
-    async fn export(
+    /// Answers an export of the protocol.
+    pub(super) async fn export(
         &self,
-        request: Request<ExportTraceServiceRequest>,
+        request: Request<SentSpans>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let context = CallContext::read(request.metadata(), call_timeout())?;
         let partial_success = self.accept(context, request.into_inner()).await?;

@@ -4,10 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use attain_vocabulary::{DAY_MS, EntityKind};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1 as wire;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -17,6 +15,7 @@ use super::known::{KnownNames, UNKNOWN_SERVICE};
 use super::operation::{RawName, raw_name};
 use super::recent::fingerprint;
 use super::sampling::{Sampled, WEIGHT_MAX, sampled, whole_weight};
+use super::sent::{AttributeLimits, Malformed, SentResource, SentSpan, SentSpans};
 use super::span::{LinkRecord, PeerRecord, SpanKind, SpanRecord, SpansRecord, peer_kind_number};
 use crate::domain::BucketLimits;
 use crate::storage::SpansDigest;
@@ -33,6 +32,12 @@ pub(crate) struct SpanLimits {
     pub(crate) attributes_max: usize,
     /// Longest text of an attribute, and of a span's name, in bytes.
     pub(crate) value_bytes_max: usize,
+}
+
+impl SpanLimits {
+    fn attributes(self) -> AttributeLimits {
+        AttributeLimits { attributes_max: self.attributes_max, value_bytes_max: self.value_bytes_max }
+    }
 }
 
 /// What is left of an export.
@@ -92,22 +97,24 @@ impl Rejected {
 }
 
 /// Reduces an export; spans that cannot be right are left out and counted.
-pub(super) fn reduce(request: &ExportTraceServiceRequest, limits: SpanLimits, known: &KnownNames) -> Reduced {
+pub(super) fn reduce(export: &SentSpans, limits: SpanLimits, known: &KnownNames) -> Result<Reduced, Malformed> {
     let mut reducer = Reducer::new(limits, known);
     let mut rejected = Rejected::default();
-    for of_resource in &request.resource_spans {
-        let service = reducer.service(of_resource.resource.as_ref());
-        for span in of_resource.scope_spans.iter().flat_map(|scope| &scope.spans) {
-            match reducer.span(span, service) {
+    for resource in &export.resource_spans {
+        let resource = SentResource::read(resource, limits.attributes())?;
+        let service = reducer.service(&resource);
+        resource.each_span(limits.attributes(), |span| {
+            match reducer.span(&span, service)? {
                 Ok(record) => reducer.record.spans.push(record),
                 Err(reason) => rejected.note(reason),
             }
-        }
+            Ok(())
+        })?;
     }
     let Reducer { record, ignored, .. } = reducer;
     let kept_count = record.spans.len();
     let payload = if kept_count == 0 { Vec::new() } else { record.encode_to_vec() };
-    Reduced { record, payload, kept_count, rejected, ignored }
+    Ok(Reduced { record, payload, kept_count, rejected, ignored })
 }
 
 /// The name of the service that a resource describes.
@@ -120,6 +127,16 @@ pub(super) fn service_name(resource: Option<&Resource>) -> attain_vocabulary::En
 fn said_last<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
     let said = attributes.iter().rev().find(|attribute| attribute.key == key);
     said.and_then(|attribute| attribute.value.as_ref()).and_then(text)
+}
+
+/// What tells a span from every other one, and its texts.
+struct Identity<'r> {
+    trace_id: u128,
+    span_id: u64,
+    /// 0 for none.
+    parent_id: u64,
+    name: &'r str,
+    trace_state: &'r str,
 }
 
 struct Reducer<'r> {
@@ -145,80 +162,68 @@ impl<'r> Reducer<'r> {
         }
     }
 
-    fn service(&mut self, resource: Option<&'r Resource>) -> u32 {
-        let attributes = self.read(resource.map_or(&[][..], |resource| &resource.attributes));
-        let named = said_last(attributes, "service.name").filter(|name| name.len() <= self.limits.value_bytes_max);
-        match named.and_then(|name| self.known.entity(name)) {
+    fn service(&mut self, resource: &SentResource<'_>) -> u32 {
+        self.ignored.attribute_count += resource.ignored_attribute_count;
+        match resource.service_name.and_then(|name| self.known.entity(name)) {
             Some(name) => self.name(&name),
             None => self.name(UNKNOWN_SERVICE),
         }
     }
 
-    /// As many attributes as are read.
-    fn read(&mut self, attributes: &'r [KeyValue]) -> &'r [KeyValue] {
-        let read = &attributes[..attributes.len().min(self.limits.attributes_max)];
-        self.ignored.attribute_count += attributes.len() - read.len();
-        read
-    }
-
-    fn span(&mut self, span: &'r wire::Span, service: u32) -> Result<SpanRecord, &'static str> {
-        let trace_id = id::<16>(&span.trace_id).map(u128::from_be_bytes).filter(|id| *id != 0);
-        let trace_id = trace_id.ok_or("trace_id is not 16 bytes with one that is not zero")?;
-        let span_id = id::<8>(&span.span_id).map(u64::from_be_bytes).filter(|id| *id != 0);
-        let span_id = span_id.ok_or("span_id is not 8 bytes with one that is not zero")?;
-        let parent_id = if span.parent_span_id.is_empty() {
-            Some(0)
-        } else {
-            id::<8>(&span.parent_span_id).map(u64::from_be_bytes)
+    /// What is kept of a span, or why nothing is.
+    fn span(&mut self, span: &SentSpan<'r>, service: u32) -> Result<Result<SpanRecord, &'static str>, Malformed> {
+        let identity = match self.identity(span) {
+            Ok(identity) => identity,
+            Err(reason) => return Ok(Err(reason)),
         };
-        let parent_id = parent_id.ok_or("parent_span_id is neither empty nor 8 bytes")?;
-        self.check_times(span)?;
-        let facts = self.facts(span);
-        let kind = SpanKind::from_number(i64::from(span.kind));
-        let status_error = span.status.as_ref().is_some_and(|status| status.code == StatusCode::Error as i32);
-        self.links(span, kind, trace_id);
+        let Identity { trace_id, span_id, parent_id, name, trace_state } = identity;
+        self.ignored.attribute_count += span.ignored_attribute_count;
+        let facts = &span.facts;
+        let kind = SpanKind::from_number(span.kind);
+        let status_error = span.status_code == StatusCode::Error as i64;
+        self.links(span, kind, trace_id)?;
         let outside = kind != SpanKind::Internal;
-        Ok(SpanRecord {
+        Ok(Ok(SpanRecord {
             trace_id_high: (trace_id >> 64) as u64,
             trace_id_low: trace_id as u64,
             span_id,
             parent_id,
             service,
             kind: kind.number(),
-            start_ns: span.start_time_unix_nano,
-            duration_ns: span.end_time_unix_nano - span.start_time_unix_nano,
+            start_ns: span.start_ns,
+            duration_ns: span.end_ns - span.start_ns,
             failed: facts.failed(status_error),
-            peer: if outside { self.peer_of(&facts, kind) } else { 0 },
+            peer: if outside { self.peer_of(facts, kind) } else { 0 },
             protocol: facts.protocol().filter(|_| outside).map_or(0, |protocol| self.protocol(protocol)),
-            operation: if outside { self.operation(&facts, &span.name) } else { 0 },
-            further_count: self.weight(&span.trace_state, trace_id) as i32 - 1,
+            operation: if outside { self.operation(facts, name) } else { 0 },
+            further_count: self.weight(trace_state, trace_id) as i32 - 1,
             resent: facts.resent(),
             sends: kind == SpanKind::Producer || (kind.is_call() && facts.is_messaging() && facts.sends()),
-        })
+        }))
     }
 
-    fn facts(&mut self, span: &'r wire::Span) -> Facts<'r> {
-        let mut facts = Facts::default();
-        for attribute in self.read(&span.attributes) {
-            let Some(value) = &attribute.value else { continue };
-            if is_longer(value, self.limits.value_bytes_max) {
-                self.ignored.attribute_count += 1;
-            } else {
-                facts.note(&attribute.key, value);
-            }
-        }
-        facts
-    }
-
-    fn check_times(&self, span: &wire::Span) -> Result<(), &'static str> {
-        if span.start_time_unix_nano == 0 {
+    /// What a span has to have to be kept.
+    fn identity(&self, span: &SentSpan<'r>) -> Result<Identity<'r>, &'static str> {
+        let trace_id = id::<16>(span.trace_id).map(u128::from_be_bytes).filter(|id| *id != 0);
+        let span_id = id::<8>(span.span_id).map(u64::from_be_bytes).filter(|id| *id != 0);
+        let parent_id =
+            if span.parent_span_id.is_empty() { Some(0) } else { id::<8>(span.parent_span_id).map(u64::from_be_bytes) };
+        let identity = Identity {
+            trace_id: trace_id.ok_or("trace_id is not 16 bytes with one that is not zero")?,
+            span_id: span_id.ok_or("span_id is not 8 bytes with one that is not zero")?,
+            parent_id: parent_id.ok_or("parent_span_id is neither empty nor 8 bytes")?,
+            name: str::from_utf8(span.name).map_err(|_| "the name is not UTF-8")?,
+            trace_state: str::from_utf8(span.trace_state).map_err(|_| "trace_state is not UTF-8")?,
+        };
+        if span.start_ns == 0 {
             return Err("start_time_unix_nano is missing");
         }
-        if span.end_time_unix_nano < span.start_time_unix_nano {
+        if span.end_ns < span.start_ns {
             return Err("the span ends before it starts");
         }
-        within(self.limits.time, span.start_time_unix_nano)?;
-        within(self.limits.time, span.end_time_unix_nano)
+        within(self.limits.time, span.start_ns)?;
+        within(self.limits.time, span.end_ns)?;
+        Ok(identity)
     }
 
     /// Whom a call went to; of a consumer, where its messages came from.
@@ -245,15 +250,15 @@ impl<'r> Reducer<'r> {
     }
 
     /// Keeps what a consumer's span links to, but for its parent, which joining finds by itself.
-    fn links(&mut self, span: &wire::Span, kind: SpanKind, trace_id: u128) {
-        if kind != SpanKind::Consumer || span.links.is_empty() {
-            return;
+    fn links(&mut self, span: &SentSpan<'r>, kind: SpanKind, trace_id: u128) -> Result<(), Malformed> {
+        if kind != SpanKind::Consumer || span.link_count == 0 {
+            return Ok(());
         }
         let place = self.record.spans.len() as u32;
-        self.ignored.link_count += span.links.len().saturating_sub(LINKS_MAX);
-        for link in span.links.iter().take(LINKS_MAX) {
-            let of_trace = id::<16>(&link.trace_id).map(u128::from_be_bytes);
-            let to = id::<8>(&link.span_id).map(u64::from_be_bytes);
+        self.ignored.link_count += span.link_count.saturating_sub(LINKS_MAX);
+        for link in span.links(LINKS_MAX)? {
+            let of_trace = id::<16>(link.trace_id).map(u128::from_be_bytes);
+            let to = id::<8>(link.span_id).map(u64::from_be_bytes);
             match (of_trace, to) {
                 (Some(of_trace), Some(_)) if of_trace == trace_id && link.span_id == span.parent_span_id => {}
                 (Some(of_trace), Some(to)) if of_trace != 0 && to != 0 => {
@@ -262,6 +267,7 @@ impl<'r> Reducer<'r> {
                 _ => self.ignored.link_count += 1,
             }
         }
+        Ok(())
     }
 
     fn name(&mut self, name: &str) -> u32 {
@@ -308,10 +314,6 @@ impl<'r> Reducer<'r> {
     }
 }
 
-fn is_longer(value: &AnyValue, bytes_max: usize) -> bool {
-    text(value).is_some_and(|text| text.len() > bytes_max)
-}
-
 /// Whether a time is neither in the future nor too long ago.
 pub(super) fn within(limits: BucketLimits, time_ns: u64) -> Result<(), &'static str> {
     let time_ms = (time_ns / NANOS_A_MILLI) as i64;
@@ -333,9 +335,10 @@ mod tests {
     use super::super::names::Names;
     use super::super::span::{Span, decode};
     use super::*;
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::common::v1::AnyValue;
     use opentelemetry_proto::tonic::common::v1::any_value::Value;
-    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
-    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
+    use opentelemetry_proto::tonic::trace::v1::{self as wire, ResourceSpans, ScopeSpans};
 
     const NOW_MS: i64 = 1_793_000_000_000;
     const LIMITS: SpanLimits = SpanLimits {
@@ -361,13 +364,13 @@ mod tests {
         KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
     }
 
-    fn export(service: Option<&str>, spans: Vec<wire::Span>) -> ExportTraceServiceRequest {
+    fn export(service: Option<&str>, spans: Vec<wire::Span>) -> SentSpans {
         let attributes = service.map(|name| said("service.name", name)).into_iter().collect();
         let resource = Some(Resource { attributes, ..Resource::default() });
         let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
-        ExportTraceServiceRequest {
+        SentSpans::from(&ExportTraceServiceRequest {
             resource_spans: vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }],
-        }
+        })
     }
 
     #[test]
@@ -386,6 +389,7 @@ mod tests {
         ];
         for (bad, named) in cases {
             let reduced = reduce(&export(Some("cart"), vec![bad, span()]), LIMITS, &KnownNames::default());
+            let reduced = reduced.expect("an export");
             assert_eq!((reduced.kept_count, reduced.rejected.count()), (1, 1), "{named}");
             assert!(reduced.rejected.message().contains(named), "{}", reduced.rejected.message());
         }
@@ -399,7 +403,7 @@ mod tests {
     }
 
     fn reduced(service: Option<&str>, span: wire::Span) -> Reduced {
-        reduce(&export(service, vec![span]), LIMITS, &KnownNames::default())
+        reduce(&export(service, vec![span]), LIMITS, &KnownNames::default()).expect("an export")
     }
 
     #[test]
@@ -482,6 +486,25 @@ mod tests {
 
     #[test]
     fn nothing_kept_is_no_row() {
-        assert!(reduce(&ExportTraceServiceRequest::default(), LIMITS, &KnownNames::default()).payload.is_empty());
+        let reduced = reduce(&SentSpans::default(), LIMITS, &KnownNames::default()).expect("an export");
+        assert!(reduced.payload.is_empty());
+    }
+
+    #[test]
+    fn texts_that_are_none_cost_their_span_alone() {
+        for field in [3, 5] {
+            let mut whole = span().encode_to_vec();
+            whole.extend([field << 3 | 2, 1, 0xff]);
+            let mut resource = vec![18, whole.len() as u8 + 2, 18, whole.len() as u8];
+            resource.extend(whole);
+            let good = export(None, vec![span()]).resource_spans;
+            let sent = SentSpans { resource_spans: [vec![resource.into()], good].concat() };
+            let reduced = reduce(&sent, LIMITS, &KnownNames::default()).expect("an export");
+            assert_eq!(reduced.kept_count, 1);
+            assert!(reduced.rejected.message().contains("not UTF-8"), "{}", reduced.rejected.message());
+        }
+        assert!(
+            reduce(&SentSpans { resource_spans: vec![vec![18, 9].into()] }, LIMITS, &KnownNames::default()).is_err()
+        );
     }
 }

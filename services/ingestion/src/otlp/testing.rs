@@ -16,6 +16,7 @@ use super::backlog::{Backlog, Handed};
 use super::counts::Counts;
 use super::known::KnownNames;
 use super::reduce::{Reduced, SpanLimits, reduce};
+use super::sent::SentSpans;
 use super::settler::{Settler, Settling};
 use crate::domain::{BucketLimits, Dependency, ObservedOperation};
 use crate::storage::{BucketSpan, Capacity, DaySpan, ReceivedSpans, Store};
@@ -101,7 +102,7 @@ pub(super) fn export(spans: &[(String, wire::Span)]) -> ExportTraceServiceReques
 }
 
 pub(super) fn reduced(spans: &[(String, wire::Span)]) -> Reduced {
-    reduce(&export(spans), LIMITS, &KnownNames::default())
+    reduce(&SentSpans::from(&export(spans)), LIMITS, &KnownNames::default()).expect("an export")
 }
 
 pub(super) fn received(tenant: &TenantId, payload: Vec<u8>) -> ReceivedSpans {

@@ -14,13 +14,13 @@ use hyper::body::Incoming;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Histogram;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
 use super::super::counts::Counts;
 use super::super::receivers::{MetricsReceiver, TraceReceiver};
+use super::super::sent::SentSpans;
 use super::body::{Budget, Coding, Held, NoBody, throw_away};
 use super::json::{Wrong, metrics_from_json, traces_from_json};
 use super::reply::{Encoding, Reply, http_status, named};
@@ -166,7 +166,8 @@ impl Door {
         let message = self.budget.decompress(coding, held).map_err(|why| self.no_body(why))?;
         match signal {
             Signal::Traces => {
-                let export: ExportTraceServiceRequest = self.decode(encoding, &message, traces_from_json)?;
+                let from_json = |body: &[u8]| traces_from_json(body).map(|export| SentSpans::from(&export));
+                let export = self.decode(encoding, &message, from_json)?;
                 drop(message);
                 let partial = self.traces.accept(context, export).await;
                 partial.map(|partial| encoding.traces_taken(partial))

@@ -2,13 +2,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use attain_vocabulary::{EntityId, Source, TenantId, UnixMillis};
 use prost::Message;
-use sqlx::{Any, Transaction};
+use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use super::Store;
 use super::changes::ChangeKind;
-use super::dependencies::read_statement;
 use super::entities::WhenFull;
-use super::record::{entity_id, source_number};
+use super::lines::{Value, all_lines, read_lines};
+use super::record::{entity_id, invalid, source_number};
 use super::rows::{column, insert_many, select_in};
 use super::write::Write;
 use crate::Error;
@@ -193,22 +193,18 @@ impl Write {
     async fn replace_catalogue_edges(&mut self, edges: &BTreeMap<DependencyKey, DependencyTerms>) -> Result<(), Error> {
         let source = Source::Catalogue;
         let tenant = self.tenant.clone();
-        let rows = sqlx::query(
-            "SELECT caller_id, callee_id, source, terms, first_seen_ms, last_seen_ms, call_count, \
-             calling_request_count, failure_count, rescued_count, retry_count, latency FROM dependencies \
-             WHERE tenant_id = $1 AND source = $2",
-        )
-        .bind(tenant.clone())
-        .bind(source_number(source))
-        .fetch_all(&mut *self.transaction)
-        .await?;
-        let mut callers_of_gone = BTreeSet::new();
-        for row in &rows {
-            let key = read_statement(row)?.key;
-            if !edges.contains_key(&key) {
-                callers_of_gone.insert(key.caller().clone());
-            }
-        }
+        let keys = all_lines(self.dialect, &[Value::Plain("caller_id"), Value::Plain("callee_id")]);
+        let rows =
+            sqlx::query(AssertSqlSafe(format!("SELECT {keys} FROM dependencies WHERE tenant_id = $1 AND source = $2")))
+                .bind(tenant.clone())
+                .bind(source_number(source))
+                .fetch_all(&mut *self.transaction)
+                .await?;
+        let stored = read_lines(&rows, |line| {
+            DependencyKey::new(entity_id(line.text()?)?, entity_id(line.text()?)?).map_err(invalid)
+        })?;
+        let gone = stored.into_iter().filter(|key| !edges.contains_key(key));
+        let callers_of_gone: BTreeSet<EntityId> = gone.map(|key| key.caller().clone()).collect();
         // All edges of those callers go, and those that stay are written again below: a statement sees only one sort of
         // key, and what the catalogue says has no counters to lose.
         let callers: Vec<&str> = callers_of_gone.iter().map(EntityId::as_str).collect();

@@ -1,15 +1,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use attain_runtime::database::Dialect;
 use attain_vocabulary::{EntityId, Source, TenantId};
-use sqlx::any::AnyRow;
+use sqlx::AssertSqlSafe;
 
 use super::Store;
 use super::changes::ChangeKind;
-use super::entities::{WhenFull, read_entity};
+use super::entities::{WhenFull, entity_lines, read_entity_line};
+use super::lines::{Line, Value, all_lines, read_lines};
 use super::record::{
     decode_histogram, decode_terms, encode_histogram, encode_terms, entity_id, invalid, source, source_number,
 };
-use super::rows::{Row, column, count, insert_many, select_in, stored};
+use super::rows::{Row, count, insert_many, select_in, stored};
 use super::write::Write;
 use crate::Error;
 use crate::domain::{
@@ -39,8 +41,21 @@ pub struct Topology {
     pub dependencies: Vec<Dependency>,
 }
 
-const COLUMNS: &str = "SELECT caller_id, callee_id, source, terms, first_seen_ms, last_seen_ms, call_count, \
-     calling_request_count, failure_count, rescued_count, retry_count, latency FROM dependencies WHERE tenant_id = $1";
+/// As [`read_statement`] reads them.
+const VALUES: [Value; 12] = [
+    Value::Plain("caller_id"),
+    Value::Plain("callee_id"),
+    Value::Plain("source"),
+    Value::Bytes("terms"),
+    Value::OptionalNumber("first_seen_ms"),
+    Value::OptionalNumber("last_seen_ms"),
+    Value::Plain("call_count"),
+    Value::Plain("calling_request_count"),
+    Value::Plain("failure_count"),
+    Value::Plain("rescued_count"),
+    Value::Plain("retry_count"),
+    Value::OptionalBytes("latency"),
+];
 
 type Statements = BTreeMap<DependencyKey, DependencyStatement>;
 
@@ -94,17 +109,19 @@ impl Store {
             .bind(tenant.as_str())
             .fetch_optional(&mut *transaction)
             .await?;
-        let entities = sqlx::query("SELECT id, record, request_count FROM entities WHERE tenant_id = $1 ORDER BY id")
+        let dialect = self.database.dialect();
+        let entities = sqlx::query(AssertSqlSafe(entity_lines(dialect)))
             .bind(tenant.as_str())
             .fetch_all(&mut *transaction)
             .await?;
-        let statements = sqlx::query(sqlx::AssertSqlSafe(format!("{COLUMNS} ORDER BY caller_id, callee_id, source")))
+        let statements = sqlx::query(AssertSqlSafe(statement_lines(dialect)))
             .bind(tenant.as_str())
             .fetch_all(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        let entities = entities.iter().map(read_entity).collect::<Result<Vec<_>, _>>()?;
-        let dependencies = merged(&entities, &statements)?;
+        let mut entities = read_lines(&entities, read_entity_line)?;
+        entities.sort_by(|a, b| a.id.cmp(&b.id));
+        let dependencies = merged(&entities, read_lines(&statements, read_statement)?);
         let version = version.map_or(Ok(0), |row| count(&row, "topology_version"))?;
         Ok(Topology { version, entities, dependencies })
     }
@@ -147,20 +164,17 @@ impl Write {
         let tenant = self.tenant.clone();
         let rows = select_in(
             &mut self.transaction,
-            (&format!("{COLUMNS} AND source = $2 AND caller_id IN"), 2),
+            (&format!("{} AND source = $2 AND caller_id IN", statement_lines(self.dialect)), 2),
             &callers,
             |query| query.bind(tenant.clone()).bind(source_number(source)),
             |query, caller| query.bind(caller.to_owned()),
         )
         .await?;
-        let mut statements = Statements::new();
-        for row in &rows {
-            let statement = read_statement(row)?;
-            if keys.contains(&statement.key) {
-                statements.insert(statement.key.clone(), statement);
-            }
-        }
-        Ok(statements)
+        let mut statements = read_lines(&rows, read_statement)?;
+        statements.retain(|statement| keys.contains(&statement.key));
+        // A map is built from sorted rows at once.
+        statements.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(statements.into_iter().map(|statement| (statement.key.clone(), statement)).collect())
     }
 
     async fn statement_room(&mut self) -> Result<usize, Error> {
@@ -258,32 +272,35 @@ fn empty(key: DependencyKey, source: Source) -> DependencyStatement {
     DependencyStatement { key, source, terms: DependencyTerms::default(), sightings: Sightings::default() }
 }
 
-/// Rows of the same edge stand together.
-fn merged(entities: &[Entity], rows: &[AnyRow]) -> Result<Vec<Dependency>, Error> {
+fn statement_lines(dialect: Dialect) -> String {
+    format!("SELECT {} FROM dependencies WHERE tenant_id = $1", all_lines(dialect, &VALUES))
+}
+
+/// What the sources say of each edge together, in lexical order of caller and callee.
+fn merged(entities: &[Entity], mut statements: Vec<DependencyStatement>) -> Vec<Dependency> {
     let requests: BTreeMap<&EntityId, u64> = entities.iter().map(|entity| (&entity.id, entity.request_count)).collect();
-    let statements = rows.iter().map(read_statement).collect::<Result<Vec<_>, Error>>()?;
+    statements.sort_by(|a, b| (&a.key, source_number(a.source)).cmp(&(&b.key, source_number(b.source))));
     let groups = statements.chunk_by(|a, b| a.key == b.key);
     let merge = |group: &[DependencyStatement]| {
         let caller_requests = group.first().and_then(|first| requests.get(first.key.caller())).copied();
         merge_statements(group.to_vec(), caller_requests.unwrap_or(0))
     };
-    Ok(groups.filter_map(merge).collect())
+    groups.filter_map(merge).collect()
 }
 
-pub(super) fn read_statement(row: &AnyRow) -> Result<DependencyStatement, Error> {
-    let id = |name| entity_id(&column::<String>(row, name)?);
-    let key = DependencyKey::new(id("caller_id")?, id("callee_id")?).map_err(invalid)?;
-    let latency: Option<&[u8]> = column(row, "latency")?;
+fn read_statement(line: &mut Line<'_>) -> Result<DependencyStatement, Error> {
+    let key = DependencyKey::new(entity_id(line.text()?)?, entity_id(line.text()?)?).map_err(invalid)?;
+    let source = source(line.number()?)?;
+    let terms = decode_terms(&line.bytes()?)?;
     let sightings = Sightings {
-        first_seen_ms: column(row, "first_seen_ms")?,
-        last_seen_ms: column(row, "last_seen_ms")?,
-        call_count: count(row, "call_count")?,
-        calling_request_count: count(row, "calling_request_count")?,
-        failure_count: count(row, "failure_count")?,
-        rescued_count: count(row, "rescued_count")?,
-        retry_count: count(row, "retry_count")?,
-        latency: latency.map(decode_histogram).transpose()?,
+        first_seen_ms: line.optional_number()?,
+        last_seen_ms: line.optional_number()?,
+        call_count: line.count()?,
+        calling_request_count: line.count()?,
+        failure_count: line.count()?,
+        rescued_count: line.count()?,
+        retry_count: line.count()?,
+        latency: line.optional_bytes()?.as_deref().map(decode_histogram).transpose()?,
     };
-    let terms = decode_terms(column(row, "terms")?)?;
-    Ok(DependencyStatement { key, source: source(column(row, "source")?)?, terms, sightings })
+    Ok(DependencyStatement { key, source, terms, sightings })
 }

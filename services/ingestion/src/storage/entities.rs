@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use attain_runtime::database::Dialect;
 use attain_vocabulary::{EntityId, Source, TenantId, UnixMillis};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Transaction};
@@ -7,6 +8,7 @@ use sqlx::{Any, Transaction};
 use super::Store;
 use super::changes::ChangeKind;
 use super::history::Times;
+use super::lines::{Line, Value, all_lines, read_lines};
 use super::record::{decode_entity, encode_entity};
 use super::rows::{column, count, insert_many, select_in, stored};
 use super::write::Write;
@@ -43,7 +45,8 @@ pub(super) const CALLERS: &str =
     "SELECT COUNT(DISTINCT caller_id) AS kept FROM dependencies WHERE tenant_id = $1 AND callee_id = $2";
 pub(super) const PAGE: &str = "SELECT id, record, request_count FROM entities \
      WHERE tenant_id = $1 AND id > $2 AND search LIKE $3 ESCAPE '\\' ORDER BY id LIMIT $4";
-const COLUMNS: &str = "SELECT id, record, request_count FROM entities WHERE tenant_id = $1";
+/// As [`read_entity_line`] reads them.
+const VALUES: [Value; 3] = [Value::Plain("id"), Value::Bytes("record"), Value::Plain("request_count")];
 
 impl Write {
     /// Reads entities, new ones with nothing but their names, lets `update` change each, and writes those that differ.
@@ -79,13 +82,14 @@ impl Write {
         let tenant = self.tenant.clone();
         let rows = select_in(
             &mut self.transaction,
-            (&format!("{COLUMNS} AND id IN"), 1),
+            (&format!("{} AND id IN", entity_lines(self.dialect)), 1),
             &keys,
             |query| query.bind(tenant.clone()),
             |query, key| query.bind(key.to_owned()),
         )
         .await?;
-        rows.iter().map(|row| read_entity(row).map(|entity| (entity.id.clone(), entity))).collect()
+        let entities = read_lines(&rows, read_entity_line)?;
+        Ok(entities.into_iter().map(|entity| (entity.id.clone(), entity)).collect())
     }
 
     async fn entity_room(&mut self) -> Result<usize, Error> {
@@ -183,8 +187,17 @@ async fn one(
     Ok(sqlx::query(sql).bind(tenant.as_str()).bind(service.as_str()).fetch_one(&mut **transaction).await?)
 }
 
-pub(super) fn read_entity(row: &AnyRow) -> Result<Entity, Error> {
+fn read_entity(row: &AnyRow) -> Result<Entity, Error> {
     decode_entity(&column::<String>(row, "id")?, column(row, "record")?, count(row, "request_count")?)
+}
+
+/// All entities of a tenant, as one text.
+pub(super) fn entity_lines(dialect: Dialect) -> String {
+    format!("SELECT {} FROM entities WHERE tenant_id = $1", all_lines(dialect, &VALUES))
+}
+
+pub(super) fn read_entity_line(line: &mut Line<'_>) -> Result<Entity, Error> {
+    decode_entity(line.text()?, &line.bytes()?, line.count()?)
 }
 
 /// Text that `LIKE … ESCAPE '\'` takes as it stands.

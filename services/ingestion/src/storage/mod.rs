@@ -52,6 +52,7 @@ pub(crate) mod fuzzing;
 mod history;
 mod incident_record;
 mod incidents;
+mod lines;
 mod observations;
 mod operations;
 mod packing;

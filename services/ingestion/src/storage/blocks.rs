@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use attain_vocabulary::{DAY_MS, EntityId, SliBucket, Source, UnixMillis};
-use sqlx::any::AnyRow;
 
 use super::block::{Packed, day_start, unpack, unpack_each};
 use super::record::{entity_id, source, source_number};
@@ -47,20 +46,25 @@ impl SeriesDay {
         Error::DamagedBlock { service: self.service.clone(), source_name, day_ms: self.day_ms, what }
     }
 
-    fn latency(row: &AnyRow, wanted: bool) -> Result<Option<&[u8]>, Error> {
-        if wanted { column(row, "latency") } else { Ok(None) }
+    /// What a block of this day holds; without latency where that section is not given.
+    fn read(&self, counts: &[u8], latency: Option<&[u8]>) -> Result<Vec<SliBucket>, Error> {
+        unpack(self.day_ms, counts, latency).map_err(|what| self.damaged(what))
     }
+}
 
-    /// The buckets of this day's block in a row with `counts` and `latency`.
-    pub(super) fn read(&self, row: &AnyRow, with_latency: bool) -> Result<Vec<SliBucket>, Error> {
-        let latency = Self::latency(row, with_latency)?;
-        unpack(self.day_ms, column(row, "counts")?, latency).map_err(|what| self.damaged(what))
-    }
+/// A block as it is stored, to be read.
+#[derive(Debug)]
+pub(super) struct StoredBlock {
+    pub(super) day: SeriesDay,
+    pub(super) counts: Vec<u8>,
+    /// `None` where it has none, or none is wanted.
+    pub(super) latency: Option<Vec<u8>>,
+}
 
-    /// Hands them out one by one.
-    pub(super) fn read_each(&self, row: &AnyRow, with_latency: bool, take: impl FnMut(SliBucket)) -> Result<(), Error> {
-        let latency = Self::latency(row, with_latency)?;
-        unpack_each(self.day_ms, column(row, "counts")?, latency, take).map_err(|what| self.damaged(what))
+impl StoredBlock {
+    /// Hands out what it holds, ascending.
+    pub(super) fn each(&self, take: impl FnMut(SliBucket)) -> Result<(), Error> {
+        unpack_each(self.day.day_ms, &self.counts, self.latency.as_deref(), take).map_err(|what| self.day.damaged(what))
     }
 }
 
@@ -109,7 +113,7 @@ impl Write {
                 source: source(column(row, "source")?)?,
             };
             if days.contains(&key) {
-                let buckets = key.read(row, true).map(by_start);
+                let buckets = key.read(column(row, "counts")?, column(row, "latency")?).map(by_start);
                 found.insert(key, buckets);
             }
         }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use attain_vocabulary::{BUCKET_MS, EntityId, SliBucket, Source, TenantId, UnixMillis};
 use sqlx::any::AnyRow;
-use sqlx::{Any, Transaction};
+use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use super::Store;
 use super::block::{SLOTS, Slots, day_start, mark, marked, slot};
-use super::blocks::SeriesDay;
+use super::blocks::{SeriesDay, StoredBlock};
 use super::buckets::read_measurement;
+use super::lines::{Value, all_lines, read_lines};
 use super::record::source;
 use super::rows::{column, stored};
 use crate::Error;
@@ -27,6 +28,9 @@ pub(super) const BLOCKS: &str = "SELECT day_ms, source, counts, latency \
 pub(super) const BLOCKS_WITHOUT_LATENCY: &str = "SELECT day_ms, source, counts \
      FROM sli_blocks WHERE tenant_id = $1 AND service_id = $2 AND day_ms >= $3 AND day_ms < $4 \
      ORDER BY day_ms, source LIMIT $5";
+/// What is read of blocks, latency last.
+const BLOCK_VALUES: [Value; 4] =
+    [Value::Plain("day_ms"), Value::Plain("source"), Value::Bytes("counts"), Value::OptionalBytes("latency")];
 pub(super) const ROW_TIMES: &str = "SELECT start_ms, source FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2";
 pub(super) const BLOCK_TIMES: &str =
     "SELECT day_ms, source, slots FROM sli_blocks WHERE tenant_id = $1 AND service_id = $2";
@@ -55,11 +59,10 @@ pub struct SliPage {
 /// What is stored in a span, as far as it was read.
 struct Found {
     rows: Vec<(Source, SliBucket)>,
-    /// In order of day and source.
-    blocks: Vec<(SeriesDay, AnyRow)>,
+    /// In order of day.
+    blocks: Vec<StoredBlock>,
     /// Everything before this time was read.
     until_ms: UnixMillis,
-    with_latency: bool,
 }
 
 /// What is known of the times of one service's buckets.
@@ -104,36 +107,40 @@ impl Store {
     ) -> Result<Found, Error> {
         let (rows_sql, blocks_sql) =
             if with_latency { (ROWS, BLOCKS) } else { (ROWS_WITHOUT_LATENCY, BLOCKS_WITHOUT_LATENCY) };
+        let values = if with_latency { &BLOCK_VALUES[..] } else { &BLOCK_VALUES[..3] };
         let (rows_max, blocks_max) = (limit.max(SOURCES_MAX) + 1, limit / SLOTS + 2 + SOURCES_MAX);
         let mut transaction = self.begin_read().await?;
         let of = (tenant, service);
-        let rows = select(&mut transaction, rows_sql, of, (span.start_ms, span.end_ms), rows_max).await?;
+        let rows = select(&mut transaction, rows_sql.to_owned(), of, (span.start_ms, span.end_ms), rows_max).await?;
         let days = (day_start(span.start_ms), span.end_ms);
+        let blocks_sql = format!("SELECT {} FROM ({blocks_sql}) AS found", all_lines(self.database.dialect(), values));
         let blocks = select(&mut transaction, blocks_sql, of, days, blocks_max).await?;
         transaction.commit().await?;
 
         let rows = rows.iter().map(|row| read_measurement(row, with_latency)).collect::<Result<Vec<_>, Error>>()?;
-        let key = |row: &AnyRow| {
-            let source = source(column(row, "source")?)?;
-            Ok(SeriesDay { service: service.clone(), day_ms: column(row, "day_ms")?, source })
-        };
-        let keys = blocks.iter().map(key).collect::<Result<Vec<_>, Error>>()?;
+        let mut blocks = read_lines(&blocks, |line| {
+            let (day_ms, source) = (line.number()?, source(line.number()?)?);
+            let day = SeriesDay { service: service.clone(), day_ms, source };
+            let (counts, latency) = (line.bytes()?, if with_latency { line.optional_bytes()? } else { None });
+            Ok(StoredBlock { day, counts, latency })
+        })?;
+        blocks.sort_by_key(|block| block.day.day_ms);
         // Where a read was cut off, so may be its last bucket or day: it is left for the next page.
         let rows_until = (rows.len() == rows_max).then(|| rows.last().map(|(_, bucket)| bucket.start_ms)).flatten();
-        let blocks_until = (keys.len() == blocks_max).then(|| keys.last().map(|day| day.day_ms)).flatten();
+        let blocks_until = (blocks.len() == blocks_max).then(|| blocks.last().map(|block| block.day.day_ms)).flatten();
         let until_ms = [rows_until, blocks_until].into_iter().flatten().fold(span.end_ms, i64::min);
-        Ok(Found { rows, blocks: keys.into_iter().zip(blocks).collect(), until_ms, with_latency })
+        Ok(Found { rows, blocks, until_ms })
     }
 }
 
 async fn select(
     transaction: &mut Transaction<'static, Any>,
-    sql: &'static str,
+    sql: String,
     (tenant, service): (&TenantId, &EntityId),
     (from_ms, to_ms): (UnixMillis, UnixMillis),
     limit: usize,
 ) -> Result<Vec<AnyRow>, Error> {
-    let query = sqlx::query(sql).bind(tenant.as_str()).bind(service.as_str());
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(tenant.as_str()).bind(service.as_str());
     let query = query.bind(from_ms).bind(to_ms).bind(stored(limit as u64));
     Ok(query.fetch_all(&mut **transaction).await?)
 }
@@ -141,26 +148,26 @@ async fn select(
 impl Found {
     /// The first buckets of what was found; blocks are unpacked only as far as the page goes.
     fn page(self, span: BucketSpan, limit: usize) -> Result<SliPage, Error> {
-        let Self { rows, blocks, until_ms, with_latency } = self;
+        let Self { rows, blocks, until_ms } = self;
         let mut rows = rows.into_iter().peekable();
         let mut blocks = blocks.into_iter().peekable();
         let mut buckets: Vec<MergedBucket> = Vec::with_capacity(limit.min(rows.len() + blocks.len() * SLOTS));
         while buckets.len() <= limit {
             let next_row = rows.peek().map(|(_, bucket)| day_start(bucket.start_ms));
-            let next_block = blocks.peek().map(|(day, _)| day.day_ms);
+            let next_block = blocks.peek().map(|block| block.day.day_ms);
             let Some(day_ms) = next_row.into_iter().chain(next_block).min().filter(|day_ms| *day_ms < until_ms) else {
                 break;
             };
             let within = |bucket: &SliBucket| (span.start_ms..until_ms).contains(&bucket.start_ms);
-            let mut series: Vec<(SeriesDay, AnyRow)> = Vec::new();
-            while let Some(block) = blocks.next_if(|(day, _)| day.day_ms == day_ms) {
+            let mut series: Vec<StoredBlock> = Vec::new();
+            while let Some(block) = blocks.next_if(|block| block.day.day_ms == day_ms) {
                 series.push(block);
             }
-            if let [(day, row)] = &series[..]
+            if let [block] = &series[..]
                 && next_row != Some(day_ms)
             {
-                let sources = SourceSet::from([day.source]);
-                day.read_each(row, with_latency, |bucket| {
+                let sources = SourceSet::from([block.day.source]);
+                block.each(|bucket| {
                     if within(&bucket) {
                         buckets.push(MergedBucket { bucket, sources });
                     }
@@ -169,10 +176,8 @@ impl Found {
             }
             let of_day = std::iter::from_fn(|| rows.next_if(|(_, bucket)| day_start(bucket.start_ms) == day_ms));
             let mut told: BTreeMap<(UnixMillis, Source), SliBucket> = BTreeMap::new();
-            for (day, row) in &series {
-                day.read_each(row, with_latency, |bucket| {
-                    told.insert((bucket.start_ms, day.source), bucket);
-                })?;
+            for block in &series {
+                block.each(|bucket| drop(told.insert((bucket.start_ms, block.day.source), bucket)))?;
             }
             // A row wins over the block of its series.
             told.extend(of_day.map(|(source, bucket)| ((bucket.start_ms, source), bucket)));

@@ -12,7 +12,7 @@ const TIMEOUT_MS_MAX: u32 = 86_400_000;
 const REQUIRED_COUNT_MAX: u32 = 10_000;
 
 /// Caller and callee; never the same.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DependencyKey {
     caller: EntityId,
     callee: EntityId,

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use attain_vocabulary::{EntityId, InvalidValue, TenantId};
 
@@ -61,8 +61,8 @@ pub(crate) async fn keep_dependencies(
     refused.sort_by_key(|refused| refused.index);
     edges.extend(sorted("dependencies", rows.dependencies, &mut refused).into_iter().map(|(_, edge)| edge));
 
-    let services: BTreeSet<&EntityId> = declarations.iter().map(|declaration| &declaration.id).collect();
-    let keys: BTreeSet<&DependencyKey> = edges.iter().map(|edge| &edge.key).collect();
+    let services: HashSet<&EntityId> = declarations.iter().map(|declaration| &declaration.id).collect();
+    let keys: HashSet<&DependencyKey> = edges.iter().map(|edge| &edge.key).collect();
     let (service_count, dependency_count) = (services.len(), keys.len());
     let topology_version = store.declare(tenant, declarations, edges).await?;
     Ok(DependencyIntake { service_count, dependency_count, refused, topology_version })

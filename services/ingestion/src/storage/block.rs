@@ -204,7 +204,8 @@ fn read_counts(day_ms: UnixMillis, from: &mut Reader) -> Result<Counts, Damage> 
         return Err("it is of another day");
     }
     let slots: Slots = from.bytes(SLOT_BYTES)?.try_into().map_err(|_| "a section is cut off")?;
-    let places: Vec<usize> = marked(&slots).collect();
+    let mut places = Vec::with_capacity(SLOTS);
+    places.extend(marked(&slots));
     let mut before = 0;
     let valid = from.column(places.len(), |value| {
         before = added(before, value);

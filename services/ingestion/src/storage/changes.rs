@@ -94,7 +94,7 @@ pub(super) async fn append_changes(
         "ON CONFLICT (tenant_id, service_id, kind) DO UPDATE SET sequence = excluded.sequence",
     );
     insert_many(transaction, dialect, statement, &rows, |query, (sequence, kind, service)| {
-        query.bind(tenant.to_owned()).bind(service.to_string()).bind(kind.number()).bind(stored(*sequence))
+        query.bind(tenant.to_owned()).bind(service.as_str().to_owned()).bind(kind.number()).bind(stored(*sequence))
     })
     .await?;
     let topology =

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use attain_runtime::database::Dialect;
 use attain_vocabulary::{EntityId, Source, TenantId};
@@ -76,7 +76,9 @@ impl Store {
             said.entry(declaration.id.clone()).or_default().push(declaration);
         }
         let ends = edges.iter().flat_map(|edge| [edge.key.caller(), edge.key.callee()]);
-        let ids: BTreeSet<EntityId> = said.keys().chain(ends).cloned().collect();
+        // Most are named several times, and to compare names is what sorting costs.
+        let ids: HashSet<&EntityId> = said.keys().chain(ends).collect();
+        let ids: BTreeSet<EntityId> = ids.into_iter().cloned().collect();
         write
             .update_entities(&ids, WhenFull::Refuse, |entity| {
                 for declaration in said.get(&entity.id).into_iter().flatten() {
@@ -191,7 +193,8 @@ impl Write {
             statements.iter().partition(|statement| statement.sightings == Sightings::default());
         self.write_unseen(&unseen).await?;
         self.write_seen(&seen).await?;
-        statements.iter().for_each(|statement| self.changed(ChangeKind::Topology, statement.key.caller()));
+        let of_callers = statements.chunk_by(|a, b| a.key.caller() == b.key.caller());
+        of_callers.for_each(|of_one| self.changed(ChangeKind::Topology, of_one[0].key.caller()));
         Ok(())
     }
 
@@ -208,8 +211,8 @@ impl Write {
         insert_many(&mut self.transaction, self.dialect, sql, statements, |query, statement| {
             query
                 .bind(tenant.clone())
-                .bind(statement.key.caller().to_string())
-                .bind(statement.key.callee().to_string())
+                .bind(statement.key.caller().as_str().to_owned())
+                .bind(statement.key.callee().as_str().to_owned())
                 .bind(source_number(statement.source))
                 .bind(encode_terms(&statement.terms))
         })
@@ -233,8 +236,8 @@ impl Write {
             let seen = &statement.sightings;
             query
                 .bind(tenant.clone())
-                .bind(statement.key.caller().to_string())
-                .bind(statement.key.callee().to_string())
+                .bind(statement.key.caller().as_str().to_owned())
+                .bind(statement.key.callee().as_str().to_owned())
                 .bind(source_number(statement.source))
                 .bind(encode_terms(&statement.terms))
                 .bind(seen.first_seen_ms)

@@ -112,7 +112,7 @@ impl Write {
         insert_many(&mut self.transaction, self.dialect, statement, entities, |query, entity| {
             query
                 .bind(tenant.clone())
-                .bind(entity.id.to_string())
+                .bind(entity.id.as_str().to_owned())
                 .bind(entity.search_text())
                 .bind(encode_entity(entity))
                 .bind(stored(entity.request_count))

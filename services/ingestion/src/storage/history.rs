@@ -1,6 +1,8 @@
 //! History read: rows and blocks as one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Peekable;
+use std::vec;
 
 use attain_vocabulary::{BUCKET_MS, EntityId, SliBucket, Source, TenantId, UnixMillis};
 use sqlx::any::AnyRow;
@@ -56,11 +58,13 @@ pub struct SliPage {
     pub next_start_ms: Option<UnixMillis>,
 }
 
-/// What is stored in a span, as far as it was read.
-struct Found {
-    rows: Vec<(Source, SliBucket)>,
+/// What is stored of a service in a span, as far as it was read: blocks stay packed until somebody asks for their days.
+#[derive(Debug)]
+pub(crate) struct FoundHistory {
+    span: BucketSpan,
+    rows: Peekable<vec::IntoIter<(Source, SliBucket)>>,
     /// In order of day.
-    blocks: Vec<StoredBlock>,
+    blocks: Peekable<vec::IntoIter<StoredBlock>>,
     /// Everything before this time was read.
     until_ms: UnixMillis,
 }
@@ -87,8 +91,8 @@ impl Store {
     ) -> Result<SliPage, Error> {
         let mut span = span;
         loop {
-            let found = self.find(tenant, service, span, limit.max(1), with_latency).await?;
-            let page = found.page(span, limit.max(1))?;
+            let found = self.find_history(tenant, service, span, limit.max(1), with_latency).await?;
+            let page = found.page(limit.max(1))?;
             match page.next_start_ms {
                 // Blocks of which nothing is in the span.
                 Some(next_start_ms) if page.buckets.is_empty() => span.start_ms = next_start_ms,
@@ -97,14 +101,18 @@ impl Store {
         }
     }
 
-    async fn find(
+    /// Reads buckets of one service, oldest first, some more than `limit` where there are, to be unpacked day by day.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub(crate) async fn find_history(
         &self,
         tenant: &TenantId,
         service: &EntityId,
         span: BucketSpan,
         limit: usize,
         with_latency: bool,
-    ) -> Result<Found, Error> {
+    ) -> Result<FoundHistory, Error> {
         let (rows_sql, blocks_sql) =
             if with_latency { (ROWS, BLOCKS) } else { (ROWS_WITHOUT_LATENCY, BLOCKS_WITHOUT_LATENCY) };
         let values = if with_latency { &BLOCK_VALUES[..] } else { &BLOCK_VALUES[..3] };
@@ -129,7 +137,7 @@ impl Store {
         let rows_until = (rows.len() == rows_max).then(|| rows.last().map(|(_, bucket)| bucket.start_ms)).flatten();
         let blocks_until = (blocks.len() == blocks_max).then(|| blocks.last().map(|block| block.day.day_ms)).flatten();
         let until_ms = [rows_until, blocks_until].into_iter().flatten().fold(span.end_ms, i64::min);
-        Ok(Found { rows, blocks, until_ms })
+        Ok(FoundHistory { span, rows: rows.into_iter().peekable(), blocks: blocks.into_iter().peekable(), until_ms })
     }
 }
 
@@ -145,51 +153,63 @@ async fn select(
     Ok(query.fetch_all(&mut **transaction).await?)
 }
 
-impl Found {
+impl FoundHistory {
     /// The first buckets of what was found; blocks are unpacked only as far as the page goes.
-    fn page(self, span: BucketSpan, limit: usize) -> Result<SliPage, Error> {
-        let Self { rows, blocks, until_ms } = self;
-        let mut rows = rows.into_iter().peekable();
-        let mut blocks = blocks.into_iter().peekable();
-        let mut buckets: Vec<MergedBucket> = Vec::with_capacity(limit.min(rows.len() + blocks.len() * SLOTS));
-        while buckets.len() <= limit {
-            let next_row = rows.peek().map(|(_, bucket)| day_start(bucket.start_ms));
-            let next_block = blocks.peek().map(|block| block.day.day_ms);
-            let Some(day_ms) = next_row.into_iter().chain(next_block).min().filter(|day_ms| *day_ms < until_ms) else {
-                break;
-            };
-            let within = |bucket: &SliBucket| (span.start_ms..until_ms).contains(&bucket.start_ms);
-            let mut series: Vec<StoredBlock> = Vec::new();
-            while let Some(block) = blocks.next_if(|block| block.day.day_ms == day_ms) {
-                series.push(block);
-            }
-            if let [block] = &series[..]
-                && next_row != Some(day_ms)
-            {
-                let sources = SourceSet::from([block.day.source]);
-                block.each(|bucket| {
-                    if within(&bucket) {
-                        buckets.push(MergedBucket { bucket, sources });
-                    }
-                })?;
-                continue;
-            }
-            let of_day = std::iter::from_fn(|| rows.next_if(|(_, bucket)| day_start(bucket.start_ms) == day_ms));
-            let mut told: BTreeMap<(UnixMillis, Source), SliBucket> = BTreeMap::new();
-            for block in &series {
-                block.each(|bucket| drop(told.insert((bucket.start_ms, block.day.source), bucket)))?;
-            }
-            // A row wins over the block of its series.
-            told.extend(of_day.map(|(source, bucket)| ((bucket.start_ms, source), bucket)));
-            told.retain(|_, bucket| within(bucket));
-            merge_day(told, &mut buckets);
-        }
-        let mut next_start_ms = (until_ms < span.end_ms).then_some(until_ms);
+    fn page(mut self, limit: usize) -> Result<SliPage, Error> {
+        let mut buckets = self.next_days(limit + 1)?;
+        let mut next_start_ms = self.next_start_ms();
         if let Some(first_left) = buckets.get(limit) {
             next_start_ms = Some(first_left.bucket.start_ms);
             buckets.truncate(limit);
         }
         Ok(SliPage { buckets, next_start_ms })
+    }
+
+    /// Where the service goes on behind what was found; `None` where nothing is left.
+    pub(crate) fn next_start_ms(&self) -> Option<UnixMillis> {
+        (self.until_ms < self.span.end_ms).then_some(self.until_ms)
+    }
+
+    /// The buckets of the next days, ascending: of so many days that there are `wanted` of them or more, or of all that are
+    /// left. Empty where none is.
+    ///
+    /// # Errors
+    /// [`Error::DamagedBlock`] where a day has one.
+    pub(crate) fn next_days(&mut self, wanted: usize) -> Result<Vec<MergedBucket>, Error> {
+        let there = self.rows.len() + self.blocks.len() * SLOTS;
+        let mut buckets = Vec::with_capacity(there.min(wanted + SLOTS));
+        while buckets.len() < wanted && self.next_day(&mut buckets)? {}
+        Ok(buckets)
+    }
+
+    /// Whether there was another day; its buckets.
+    fn next_day(&mut self, out: &mut Vec<MergedBucket>) -> Result<bool, Error> {
+        let next_row = self.rows.peek().map(|(_, bucket)| day_start(bucket.start_ms));
+        let next_block = self.blocks.peek().map(|block| block.day.day_ms);
+        let next = next_row.into_iter().chain(next_block).min();
+        let Some(day_ms) = next.filter(|day_ms| *day_ms < self.until_ms) else { return Ok(false) };
+        let (start_ms, until_ms) = (self.span.start_ms, self.until_ms);
+        let within = |bucket: &SliBucket| (start_ms..until_ms).contains(&bucket.start_ms);
+        let of_day = std::iter::from_fn(|| self.blocks.next_if(|block| block.day.day_ms == day_ms));
+        let series: Vec<StoredBlock> = of_day.collect();
+        if let [block] = &series[..]
+            && next_row != Some(day_ms)
+        {
+            let sources = SourceSet::from([block.day.source]);
+            let merged = |bucket| MergedBucket { bucket, sources };
+            block.each(|bucket| out.extend(Some(bucket).filter(within).map(merged)))?;
+            return Ok(true);
+        }
+        let of_day = std::iter::from_fn(|| self.rows.next_if(|(_, bucket)| day_start(bucket.start_ms) == day_ms));
+        let mut told: BTreeMap<(UnixMillis, Source), SliBucket> = BTreeMap::new();
+        for block in &series {
+            block.each(|bucket| drop(told.insert((bucket.start_ms, block.day.source), bucket)))?;
+        }
+        // A row wins over the block of its series.
+        told.extend(of_day.map(|(source, bucket)| ((bucket.start_ms, source), bucket)));
+        told.retain(|_, bucket| within(bucket));
+        merge_day(told, out);
+        Ok(true)
     }
 }
 

@@ -102,6 +102,7 @@ pub use changes::{Change, ChangeHead, ChangeKind};
 pub use dependencies::{DeclaredEdge, Topology};
 pub use entities::DataSummary;
 pub use exemplars::ExemplarPosition;
+pub(crate) use history::FoundHistory;
 pub use history::{BucketSpan, SliPage};
 pub use incidents::{IncidentNews, IncidentPosition};
 pub use observations::CounterStates;

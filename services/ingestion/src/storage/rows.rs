@@ -81,17 +81,24 @@ fn chunks<R>(mut rows: &[R]) -> impl Iterator<Item = &[R]> {
 
 /// SQLite looks numbered parameters up one by one, in time quadratic in their number; unnumbered ones it counts.
 fn placeholders(dialect: Dialect, rows: usize, row: Row) -> String {
-    let value = |number: usize| match dialect {
-        Dialect::Postgres => format!("${number}"),
-        Dialect::Sqlite => "?".to_owned(),
-    };
-    let values = |before: usize| (1..=row.bound).map(move |place| value(before + place));
-    let fixed = (!row.fixed.is_empty()).then(|| row.fixed.to_owned());
-    let row = |number: usize| {
-        let values: Vec<String> = fixed.clone().into_iter().chain(values(number * row.bound)).collect();
-        format!("({})", values.join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+    let mut sql = String::with_capacity(rows * (row.fixed.len() + 6 * row.bound + 4));
+    let mut number = 0;
+    for place in 0..rows {
+        sql.push_str(if place == 0 { "(" } else { ", (" });
+        sql.push_str(row.fixed);
+        for value in 0..row.bound {
+            if value > 0 || !row.fixed.is_empty() {
+                sql.push_str(", ");
+            }
+            number += 1;
+            match dialect {
+                Dialect::Postgres => sql.push_str(&format!("${number}")),
+                Dialect::Sqlite => sql.push('?'),
+            }
+        }
+        sql.push(')');
+    }
+    sql
 }
 
 /// A count as it is stored.

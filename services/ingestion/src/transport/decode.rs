@@ -1,6 +1,6 @@
 //! From the wire to checked values: each row by itself, each complaint with the field as the sender wrote it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use attain_proto::convert::{required_time, shares, unix_millis, word};
 use attain_proto::ingestion::v1 as wire;
@@ -17,7 +17,7 @@ use crate::domain::{
     MaintenanceDraft, UtilisationDraft, entity_name, optional_text, without_secrets,
 };
 use crate::imports::{Format, Import};
-use crate::intake::ServiceRow;
+use crate::intake::{DependencyRows, ServiceRow};
 use crate::storage::{BucketSpan, DaySpan, DeclaredEdge};
 
 /// How the names of headers begin that senders of documents prove themselves by.
@@ -26,9 +26,37 @@ const NAME_CHARS_MAX: usize = 200;
 const WORD_CHARS_MAX: usize = 64;
 const GROUP_CHARS_MAX: usize = 128;
 
-pub(super) fn service_row(row: wire::ServiceDeclaration) -> Result<ServiceRow, InvalidValue> {
+/// A graph, row by row.
+pub(super) fn dependency_rows(request: &wire::IngestDependenciesRequest) -> DependencyRows {
+    let mut names = CheckedNames::default();
+    DependencyRows {
+        listed_count: request.services.iter().map(|row| row.depends_on.len()).sum(),
+        services: request.services.iter().map(|row| service_row(row, &mut names)).collect(),
+        dependencies: request.dependencies.iter().map(|row| declared_edge(row, &mut names)).collect(),
+    }
+}
+
+/// Names of one request that were checked: a graph names each service several times.
+#[derive(Debug, Default)]
+struct CheckedNames<'a>(HashMap<&'a str, EntityId>);
+
+impl<'a> CheckedNames<'a> {
+    fn get(&mut self, field: &str, value: &'a str) -> Result<EntityId, InvalidValue> {
+        if let Some(checked) = self.0.get(value) {
+            return Ok(checked.clone());
+        }
+        let checked = entity_name(field, value)?;
+        self.0.insert(value, checked.clone());
+        Ok(checked)
+    }
+}
+
+fn service_row<'a>(
+    row: &'a wire::ServiceDeclaration,
+    names: &mut CheckedNames<'a>,
+) -> Result<ServiceRow, InvalidValue> {
     let declaration = EntityDeclaration {
-        id: entity_name("id", &row.id)?,
+        id: names.get("id", &row.id)?,
         display_name: optional_text("display_name", &row.display_name, NAME_CHARS_MAX)?,
         kind: word::<words::EntityKind, _>("kind", row.kind)?,
         tier: word::<words::Tier, _>("tier", row.tier)?,
@@ -37,12 +65,12 @@ pub(super) fn service_row(row: wire::ServiceDeclaration) -> Result<ServiceRow, I
         published_availability: None,
     };
     let declaration = declaration.publish(row.published_availability_ratio)?;
-    Ok(ServiceRow { declaration, depends_on: row.depends_on })
+    Ok(ServiceRow { declaration, depends_on: row.depends_on.clone() })
 }
 
-pub(super) fn declared_edge(row: &words::Dependency) -> Result<DeclaredEdge, InvalidValue> {
-    let caller = entity_name("caller_id", &row.caller_id)?;
-    let callee = entity_name("callee_id", &row.callee_id)?;
+fn declared_edge<'a>(row: &'a words::Dependency, names: &mut CheckedNames<'a>) -> Result<DeclaredEdge, InvalidValue> {
+    let caller = names.get("caller_id", &row.caller_id)?;
+    let callee = names.get("callee_id", &row.callee_id)?;
     let ratio = |field: &str, value: Option<f64>| value.map(|value| Ratio::new(field, value)).transpose();
     let terms = DependencyTerms {
         mode: word::<words::DependencyMode, _>("mode", row.mode)?,

@@ -32,7 +32,7 @@ use tonic::{Request, Response, Status};
 use crate::catalogue::CatalogueStatus;
 use crate::domain::{ExclusionDecision, ServiceLink, optional_text};
 use crate::imports::Importer;
-use crate::intake::{self, DependencyRows, keep_buckets, keep_dependencies, keep_incidents, keep_utilisation};
+use crate::intake::{self, keep_buckets, keep_dependencies, keep_incidents, keep_utilisation};
 use crate::reading::{HistoryChunk, HistoryQuestion, follow_changes, stream_history, utilisation_summaries};
 use crate::storage::{BucketSpan, IncidentPosition, OperationPosition, Store};
 use crate::{Config, Error};
@@ -111,12 +111,7 @@ impl IngestionService for Transport {
         request: Request<wire::IngestDependenciesRequest>,
     ) -> Result<Response<wire::IngestDependenciesResponse>, Status> {
         let tenant = tenant(&request)?;
-        let request = request.into_inner();
-        let rows = DependencyRows {
-            listed_count: request.services.iter().map(|row| row.depends_on.len()).sum(),
-            services: request.services.into_iter().map(decode::service_row).collect(),
-            dependencies: request.dependencies.iter().map(decode::declared_edge).collect(),
-        };
+        let rows = decode::dependency_rows(&request.into_inner());
         let intake = keep_dependencies(&self.store, &self.config, &tenant, rows).await?;
         Ok(Response::new(wire::IngestDependenciesResponse {
             accepted_service_count: encode::row_count(intake.service_count),
@@ -408,7 +403,7 @@ impl IngestionService for Transport {
         let question =
             HistoryQuestion { tenant, services: services.into(), span, with_latency: !request.without_latency };
         let encode = |chunk: HistoryChunk| wire::StreamSliHistoryResponse {
-            buckets: Some(columns(chunk.buckets().iter().map(|merged| &merged.bucket))),
+            buckets: Some(columns(chunk.buckets.iter().map(|merged| &merged.bucket))),
             sources: encode::sources(chunk.sources.iter()),
             service_id: chunk.service.into(),
         };

@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod backfill;
+mod edges;
 mod genuine;
 mod harness;
 mod native;
 mod presets;
 mod scripted;
+mod troubles;

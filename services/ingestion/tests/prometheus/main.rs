@@ -5,6 +5,7 @@
 
 mod backfill;
 mod edges;
+mod exporters;
 mod genuine;
 mod harness;
 mod native;

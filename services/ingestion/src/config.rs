@@ -170,6 +170,9 @@ pub struct PrometheusConfig {
     pub lag_seconds: u32,
     /// How much of what was read is read again with each new bucket, in seconds: samples come late.
     pub reread_seconds: u32,
+    /// Longest that one query may take, in seconds; one that takes longer is asked again for less time. Prometheus itself
+    /// stops at two minutes.
+    pub query_timeout_seconds: u64,
     /// Share of the time in which the server works for this, while the past is read, in (0, 1].
     pub server_share_ratio: f64,
     /// Most series of one answer; a query with more is refused.
@@ -224,6 +227,7 @@ impl Default for PrometheusConfig {
             backfill_days: 90,
             lag_seconds: 30,
             reread_seconds: 900,
+            query_timeout_seconds: 125,
             server_share_ratio: 0.5,
             // 10,000 services with 20 bounds each.
             series_per_answer_max: 200_000,
@@ -439,6 +443,9 @@ impl PrometheusConfig {
         }
         if self.reread_seconds > 86_400 {
             return refuse("reread_seconds", "is at most 86400".to_owned());
+        }
+        if !(1..=3_600).contains(&self.query_timeout_seconds) {
+            return refuse("query_timeout_seconds", "is 1 to 3600".to_owned());
         }
         if !(0.01..=1.0).contains(&self.server_share_ratio) {
             return refuse("server_share_ratio", "is 0.01 to 1".to_owned());

@@ -7,12 +7,10 @@ use attain_vocabulary::{BUCKET_MS, UnixMillis};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 
-use super::answer::{QueryError, RangeSeries, read_answer};
+use super::answer::{Answer, QueryError, read_answer};
 use crate::PrometheusConfig;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest that one query may take; Prometheus itself stops at two minutes.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(125);
 
 /// A server.
 #[derive(Clone)]
@@ -32,7 +30,7 @@ impl Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(QUERY_TIMEOUT)
+            .timeout(Duration::from_secs(settings.query_timeout_seconds))
             .default_headers(headers(settings)?)
             // Credentials are for the server that was named, and for nobody else.
             .redirect(Policy::none());
@@ -57,12 +55,15 @@ impl Client {
         query: &str,
         start_ms: UnixMillis,
         end_ms: UnixMillis,
-    ) -> Result<Vec<RangeSeries>, QueryError> {
+    ) -> Result<Answer, QueryError> {
         let instants = [("start", start_ms / 1000), ("end", end_ms / 1000), ("step", BUCKET_MS / 1000)];
         let instants = instants.map(|(key, seconds)| (key, seconds.to_string()));
         let asked = instants.iter().map(|(key, value)| (*key, value.as_str()));
         // The address may hold credentials: no error repeats it.
-        let unavailable = |error: reqwest::Error| QueryError::Unavailable(described(&error.without_url()));
+        let unavailable = |error: reqwest::Error| match error.is_timeout() && !error.is_connect() {
+            true => QueryError::TimedOut(described(&error.without_url())),
+            false => QueryError::Unavailable(described(&error.without_url())),
+        };
         // Queries may be longer than an address can be.
         let mut request = self
             .http

@@ -16,7 +16,7 @@ const COUNT_MAX: f64 = 9_007_199_254_740_992.0;
 pub(super) struct Tally(pub(super) BTreeMap<&'static str, usize>);
 
 /// Every name that a tally or the follower counts under.
-pub(super) const NAMES: [&str; 12] = [
+pub(super) const NAMES: [&str; 19] = [
     "buckets",
     "edges",
     "utilisation",
@@ -30,11 +30,24 @@ pub(super) const NAMES: [&str; 12] = [
     "latency_malformed",
     // Calls of a service to itself.
     "edges_to_self",
+    // Five minutes of an edge that were counted before: by this mapping, or by one that is no longer there.
+    "edges_counted_before",
     // Ratios above 1, depths below 0.
     "utilisation_refused",
     "queries_failed",
     // Answers cut in halves.
     "answers_too_large",
+    // Queries asked again for half the time because they took too long, or could not be executed.
+    "queries_timed_out",
+    "queries_not_executed",
+    // Answers of a part of the data, asked for again.
+    "answers_partial",
+    // Warnings about the query itself.
+    "query_warnings",
+    // Buckets that are too large by themselves.
+    "buckets_passed_over",
+    // Services, or their utilisation, that two mappings measure at the same time.
+    "measured_twice",
     // Answers refused because of the number of their series.
     "answers_too_many_series",
 ];
@@ -83,8 +96,9 @@ impl Naming {
     pub(super) fn service(&self, series: &RangeSeries) -> Option<EntityId> {
         match self {
             Self::Fixed(id) => Some(id.clone()),
-            Self::Label { label, strip_namespace } => {
-                let value = series.labels.get(label)?;
+            Self::Label { labels, strip_namespace } => {
+                let value =
+                    labels.iter().find_map(|label| series.labels.get(label).filter(|value| !value.is_empty()))?;
                 let name = if *strip_namespace { value.rsplit('/').next().unwrap_or(value) } else { value };
                 // What meshes call a party that they do not know.
                 let unknown = ["unknown", "PassthroughCluster", "BlackHoleCluster"].contains(&name);

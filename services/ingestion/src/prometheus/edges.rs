@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use attain_vocabulary::{BUCKET_MS, EntityId, EntityKind, LatencyHistogram, Source};
+use attain_vocabulary::{BUCKET_MS, EntityId, EntityKind, LatencyHistogram, Source, UnixMillis};
 
 use super::answer::RangeSeries;
 use super::counting::{Tally, rounded, sums};
 use super::histogram::latencies;
 use super::mapping::EdgeQueries;
+use super::marks::{Identities, Marks, mark_key};
 use crate::domain::{DependencyKey, ObservedEdge, ObservedEntity, Sightings};
+use crate::storage::CounterStates;
 
 /// What backends call whoever calls from outside.
 const OUTSIDE_CLIENT: &str = "user";
@@ -26,16 +28,21 @@ enum Connection {
 
 type Key = (EntityId, EntityId, Connection);
 
-/// Edges, and what is known of their ends.
+/// Calls of each five minutes, by their end.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Calls(BTreeMap<Key, BTreeMap<UnixMillis, Sightings>>);
+
+/// Edges, what is known of their ends, and up to when each was counted.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Seen {
     pub(super) edges: Vec<ObservedEdge>,
     pub(super) entities: Vec<ObservedEntity>,
+    pub(super) marks: BTreeMap<String, Option<Vec<u8>>>,
 }
 
-/// Edges of what a mapping's queries gave, in the order of [`super::mapping::Reading::queries`]. Edges without a call are
+/// Calls of what a mapping's queries gave, in the order of [`super::mapping::Reading::queries`]. Edges without a call are
 /// none.
-pub(super) fn edges(queries: &EdgeQueries, mut answers: Vec<Vec<RangeSeries>>, tally: &mut Tally) -> Seen {
+pub(super) fn calls(queries: &EdgeQueries, mut answers: Vec<Vec<RangeSeries>>, tally: &mut Tally) -> Calls {
     let mut answer = || if answers.is_empty() { Vec::new() } else { answers.remove(0) };
     let key = |series: &RangeSeries| ends(queries, series);
     let (calls, unnamed_calls) = sums(answer(), key);
@@ -44,7 +51,7 @@ pub(super) fn edges(queries: &EdgeQueries, mut answers: Vec<Vec<RangeSeries>>, t
     let (mut latency, unnamed_latency) = latencies(answer(), unit_ms, key);
     tally.add("series_unnamed", unnamed_calls + unnamed_failures + unnamed_latency);
 
-    let mut seen: BTreeMap<Key, Sightings> = BTreeMap::new();
+    let mut seen = Calls::default();
     for (at, calls) in calls {
         let failed = failures.get(&at).copied().unwrap_or(0.0);
         let (Some(call_count), Some(failure_count)) = (rounded(calls), rounded(failed)) else {
@@ -61,16 +68,83 @@ pub(super) fn edges(queries: &EdgeQueries, mut answers: Vec<Vec<RangeSeries>>, t
             histogram.filter(|histogram: &LatencyHistogram| histogram.count() > 0)
         });
         let (key, end_ms) = at;
-        seen.entry(key).or_default().add(&Sightings {
+        let sightings = Sightings {
             first_seen_ms: Some(end_ms - BUCKET_MS),
             last_seen_ms: Some(end_ms),
             call_count,
             failure_count: failure_count.min(call_count),
             latency,
             ..Sightings::default()
-        });
+        };
+        seen.0.entry(key).or_default().insert(end_ms, sightings);
     }
-    observations(seen, tally)
+    seen
+}
+
+impl Calls {
+    /// Where the marks of these edges are kept.
+    pub(super) fn mark_keys(&self) -> Vec<String> {
+        let keys: BTreeSet<String> = self.0.keys().filter_map(edge).map(|edge| mark_key(&edge)).collect();
+        keys.into_iter().collect()
+    }
+}
+
+/// The edges of calls that were not counted yet, by the marks in `states`, and the marks after them.
+pub(super) fn uncounted(calls: Calls, states: &CounterStates, identities: &Identities, tally: &mut Tally) -> Seen {
+    let mut seen = Seen::default();
+    let mut kinds: BTreeSet<(EntityId, EntityKind)> = BTreeSet::new();
+    let mut newest: BTreeMap<DependencyKey, UnixMillis> = BTreeMap::new();
+    for (ends, calls) in calls.0 {
+        let Some(key) = edge(&ends) else {
+            tally.add("edges_to_self", 1);
+            continue;
+        };
+        let (_, server, connection) = ends;
+        kinds.extend(connection.kind().map(|kind| (server, kind)));
+        let counted_to = Marks::stored(states, &key).counted_to(identities);
+        let is_new = |end_ms: &UnixMillis| counted_to.is_none_or(|counted_to| *end_ms > counted_to);
+        let (new, known): (Vec<_>, Vec<_>) = calls.into_iter().partition(|(end_ms, _)| is_new(end_ms));
+        tally.add("edges_counted_before", known.len());
+        let Some((newest_ms, _)) = new.last() else { continue };
+        let mark = newest.entry(key.clone()).or_insert(*newest_ms);
+        *mark = (*mark).max(*newest_ms);
+        seen.edges.push(observed(key, connection, new.into_iter().map(|(_, sightings)| sightings)));
+    }
+    for (key, end_ms) in newest {
+        let marks = Marks::stored(states, &key).after(end_ms, identities);
+        seen.marks.insert(mark_key(&key), Some(marks.encoded()));
+    }
+    let entity = |(id, kind)| ObservedEntity { id, kind: Some(kind), source: Source::ServiceGraph, request_count: 0 };
+    seen.entities = kinds.into_iter().map(entity).collect();
+    tally.add("edges", seen.edges.len());
+    seen
+}
+
+impl Connection {
+    /// What a callee is, where that tells.
+    fn kind(self) -> Option<EntityKind> {
+        match self {
+            Self::Database => Some(EntityKind::Datastore),
+            Self::Virtual => Some(EntityKind::External),
+            Self::Direct | Self::Messaging => None,
+        }
+    }
+}
+
+fn edge((client, server, _): &Key) -> Option<DependencyKey> {
+    DependencyKey::new(client.clone(), server.clone()).ok()
+}
+
+fn observed(key: DependencyKey, connection: Connection, each: impl Iterator<Item = Sightings>) -> ObservedEdge {
+    let mut sightings = Sightings::default();
+    each.for_each(|more| sightings.add(&more));
+    let (asynchronous, protocol) = match connection {
+        Connection::Direct | Connection::Virtual => (None, None),
+        Connection::Messaging => (Some(true), Some("messaging".to_owned())),
+        // Which protocol the database speaks nobody says: Redis and MongoDB are databases too.
+        Connection::Database => (Some(false), None),
+    };
+    ObservedEdge { key, source: Source::ServiceGraph, asynchronous, protocol, sightings }
 }
 
 /// Caller, callee and what lies between them; `None` where one of the ends has no name.
@@ -90,29 +164,6 @@ fn ends(queries: &EdgeQueries, series: &RangeSeries) -> Option<Key> {
     Some((client, queries.server.service(series)?, connection))
 }
 
-fn observations(seen: BTreeMap<Key, Sightings>, tally: &mut Tally) -> Seen {
-    let mut result = Seen::default();
-    let mut kinds: BTreeSet<(EntityId, EntityKind)> = BTreeSet::new();
-    for ((client, server, connection), sightings) in seen {
-        let Ok(key) = DependencyKey::new(client, server.clone()) else {
-            tally.add("edges_to_self", 1);
-            continue;
-        };
-        let (asynchronous, protocol, kind) = match connection {
-            Connection::Direct => (None, None, None),
-            Connection::Messaging => (Some(true), Some("messaging".to_owned()), None),
-            Connection::Database => (Some(false), Some("sql".to_owned()), Some(EntityKind::Datastore)),
-            Connection::Virtual => (None, None, Some(EntityKind::External)),
-        };
-        kinds.extend(kind.map(|kind| (server, kind)));
-        result.edges.push(ObservedEdge { key, source: Source::ServiceGraph, asynchronous, protocol, sightings });
-    }
-    let entity = |(id, kind)| ObservedEntity { id, kind: Some(kind), source: Source::ServiceGraph, request_count: 0 };
-    result.entities = kinds.into_iter().map(entity).collect();
-    tally.add("edges", result.edges.len());
-    result
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::mapping::{LatencyQuery, Naming};
@@ -121,7 +172,7 @@ mod tests {
     const T: i64 = 1_793_000_100_000;
 
     fn queries() -> EdgeQueries {
-        let label = |label: &str| Naming::Label { label: label.into(), strip_namespace: false };
+        let label = |label: &str| Naming::Label { labels: vec![label.into()], strip_namespace: false };
         EdgeQueries {
             client: label("client"),
             server: label("server"),
@@ -130,6 +181,11 @@ mod tests {
             failures: "f".into(),
             latency: Some(LatencyQuery { query: "l".into(), unit_ms: 1_000.0 }),
         }
+    }
+
+    /// Edges that nobody counted before.
+    fn edges(queries: &EdgeQueries, answers: Vec<Vec<RangeSeries>>, tally: &mut Tally) -> Seen {
+        uncounted(calls(queries, answers, tally), &CounterStates::new(), &Identities::default(), tally)
     }
 
     fn series(client: &str, server: &str, between: &str, le: &str, values: &[f64]) -> RangeSeries {
@@ -159,6 +215,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_counted_counts_no_second_time_under_another_name_either() {
+        let identities = |own| Identities { own, all: [own].into() };
+        let read = |states: &CounterStates, own: u64, values: &[f64]| {
+            let mut tally = Tally::default();
+            let calls = calls(&queries(), vec![vec![series("shop", "pay", "", "", values)]], &mut tally);
+            assert_eq!(calls.mark_keys().len(), 1);
+            let seen = uncounted(calls, states, &identities(own), &mut tally);
+            let marks: CounterStates = seen.marks.into_iter().filter_map(|(key, mark)| Some((key, mark?))).collect();
+            let counted = seen.edges.first().map(|edge| edge.sightings.call_count);
+            (counted, marks, tally.of("edges_counted_before"))
+        };
+        let (counted, marks, _) = read(&CounterStates::new(), 1, &[5.0, 7.0]);
+        assert_eq!(counted, Some(12));
+        assert_eq!(read(&marks, 1, &[5.0, 7.0]).0, None);
+        let (counted, marks, known) = read(&marks, 2, &[5.0, 7.0, 11.0]);
+        assert_eq!((counted, known), (Some(11), 2));
+        assert_eq!(read(&marks, 2, &[5.0, 7.0, 11.0, 0.0, 13.0]).0, Some(13));
+    }
+
+    #[test]
     fn what_lies_between_tells_the_mode_and_the_kind() {
         let calls = vec![
             series("shop", "orders", "messaging_system", "", &[3.0]),
@@ -185,6 +261,7 @@ mod tests {
             ("user", "cart", None),
         ];
         assert_eq!(told, expected);
+        assert!(seen.edges.iter().all(|edge| edge.protocol.as_deref() != Some("sql")), "a database may be Redis");
         let kinds: Vec<_> = seen.entities.iter().map(|entity| (entity.id.as_str(), entity.kind)).collect();
         let expected = [("orders-db", Some(EntityKind::Datastore)), ("psp.example", Some(EntityKind::External))];
         assert_eq!(kinds, expected);

@@ -11,7 +11,6 @@ const QUERY_CHARS_MAX: usize = 8_000;
 const DEFAULT_LABEL: &str = "service";
 /// Labels that name a target of every scrape.
 const TARGET_LABELS: &str = "job, instance";
-const DEFAULT_WINDOW: &str = "5m";
 
 /// A key that cannot be right, and why.
 pub(super) type Refusal = (&'static str, String);
@@ -27,7 +26,7 @@ pub(super) struct Entry {
     pub(super) selector: Option<String>,
     pub(super) window: Option<String>,
     pub(super) service: Option<String>,
-    pub(super) label: Option<String>,
+    pub(super) label: Option<OneOrMany>,
     pub(super) strip_namespace: Option<bool>,
     pub(super) target_labels: Option<Vec<String>>,
     pub(super) native_histograms: Option<bool>,
@@ -35,16 +34,16 @@ pub(super) struct Entry {
     pub(super) latency_histogram: Option<String>,
 
     pub(super) valid: Option<String>,
-    pub(super) valid_counter: Option<Selectors>,
+    pub(super) valid_counter: Option<OneOrMany>,
     pub(super) bad: Option<String>,
-    pub(super) bad_counter: Option<Selectors>,
+    pub(super) bad_counter: Option<OneOrMany>,
     pub(super) latency_buckets: Option<String>,
 
-    pub(super) client_label: Option<String>,
-    pub(super) server_label: Option<String>,
+    pub(super) client_label: Option<OneOrMany>,
+    pub(super) server_label: Option<OneOrMany>,
     pub(super) connection_type_label: Option<String>,
-    pub(super) calls_counter: Option<Selectors>,
-    pub(super) failures_counter: Option<Selectors>,
+    pub(super) calls_counter: Option<OneOrMany>,
+    pub(super) failures_counter: Option<OneOrMany>,
 
     pub(super) utilisation: Option<UtilisationKind>,
     pub(super) entity_kind: Option<EntityKind>,
@@ -52,10 +51,10 @@ pub(super) struct Entry {
     pub(super) maximum: Option<String>,
 }
 
-/// One selector or several that no series fits twice.
+/// One selector or several that no series fits twice; one label, or several of which a series has one.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Selectors {
+pub(super) enum OneOrMany {
     /// One.
     One(String),
     /// Several.
@@ -70,8 +69,8 @@ pub(super) enum LatencyUnit {
     Milliseconds,
 }
 
-impl Selectors {
-    fn as_slice(&self) -> &[String] {
+impl OneOrMany {
+    pub(super) fn as_slice(&self) -> &[String] {
         match self {
             Self::One(selector) => std::slice::from_ref(selector),
             Self::Many(selectors) => selectors,
@@ -93,8 +92,9 @@ impl Entry {
         if self.latency_unit.is_some() && self.latency_buckets.is_none() && self.latency_histogram.is_none() {
             return Err(("latency_unit", "has no meaning without latencies".to_owned()));
         }
-        let window = self.window.as_deref().unwrap_or(DEFAULT_WINDOW);
-        checked_window(window)?;
+        if let Some(window) = &self.window {
+            checked_window(window)?;
+        }
         if self.utilisation.is_some() {
             self.utilisation_queries().map(Reading::Utilisation)
         } else if self.calls_counter.is_some() {
@@ -159,17 +159,17 @@ impl Entry {
     }
 
     fn edge_queries(self) -> Result<EdgeQueries, Refusal> {
-        let calls = self.calls_counter.as_ref().map(Selectors::as_slice).unwrap_or_default();
-        let Some(failures) = self.failures_counter.as_ref().map(Selectors::as_slice) else {
+        let calls = self.calls_counter.as_ref().map(OneOrMany::as_slice).unwrap_or_default();
+        let Some(failures) = self.failures_counter.as_ref().map(OneOrMany::as_slice) else {
             return Err(("failures_counter", "the selector of a counter is required".to_owned()));
         };
-        let label = |key, label: &Option<String>| match label {
-            Some(label) => checked_label(key, label),
+        let labels = |key, labels: &Option<OneOrMany>| match labels {
+            Some(labels) => checked_labels(key, labels.as_slice()),
             None => Err((key, "a label is required".to_owned())),
         };
-        let client = label("client_label", &self.client_label)?;
-        let server = label("server_label", &self.server_label)?;
-        let mut by = vec![client.clone(), server.clone()];
+        let client = labels("client_label", &self.client_label)?;
+        let server = labels("server_label", &self.server_label)?;
+        let mut by = [client.clone(), server.clone()].concat();
         by.extend(self.connection_type_label.as_ref().map(|l| checked_label("connection_type_label", l)).transpose()?);
         let by = by.join(", ");
         let target = self.target()?;
@@ -181,8 +181,8 @@ impl Entry {
             calls: checked_query("calls_counter", &counted(calls, counting))?,
             failures: checked_query("failures_counter", &counted(failures, counting))?,
             latency: latency.map(|query| self.latency("latency_histogram", &query)).transpose()?,
-            client: Naming::Label { label: client, strip_namespace },
-            server: Naming::Label { label: server, strip_namespace },
+            client: Naming::Label { labels: client, strip_namespace },
+            server: Naming::Label { labels: server, strip_namespace },
             connection_type: self.connection_type_label.clone(),
         })
     }
@@ -208,8 +208,11 @@ impl Entry {
                 Ok(Naming::Fixed(id))
             }
             (None, label) => {
-                let label = checked_label("label", label.as_deref().unwrap_or(DEFAULT_LABEL))?;
-                Ok(Naming::Label { label, strip_namespace: self.strip_namespace.unwrap_or(false) })
+                let labels = match label {
+                    Some(labels) => checked_labels("label", labels.as_slice())?,
+                    None => vec![DEFAULT_LABEL.to_owned()],
+                };
+                Ok(Naming::Label { labels, strip_namespace: self.strip_namespace.unwrap_or(false) })
             }
         }
     }
@@ -218,7 +221,7 @@ impl Entry {
     fn by(&self, naming: &Naming) -> String {
         match naming {
             Naming::Fixed(_) => String::new(),
-            Naming::Label { label, .. } => label.clone(),
+            Naming::Label { labels, .. } => labels.join(", "),
         }
     }
 
@@ -234,8 +237,7 @@ impl Entry {
     }
 
     fn counting<'a>(&'a self, by: &'a str, witness: &'a str, target: &'a str) -> Counting<'a> {
-        let window = self.window.as_deref().unwrap_or(DEFAULT_WINDOW);
-        Counting { by, witness, target, window, native: self.native_histograms.unwrap_or(false) }
+        Counting { by, witness, target, native: self.native_histograms.unwrap_or(false) }
     }
 
     fn latency(&self, key: &'static str, query: &str) -> Result<LatencyQuery, Refusal> {
@@ -249,10 +251,10 @@ impl Entry {
 
 fn query_or_counter(
     (key, query): (&'static str, &Option<String>),
-    (counter_key, counter): (&'static str, &Option<Selectors>),
+    (counter_key, counter): (&'static str, &Option<OneOrMany>),
     counting: Counting<'_>,
 ) -> Result<String, Refusal> {
-    match (query, counter.as_ref().map(Selectors::as_slice)) {
+    match (query, counter.as_ref().map(OneOrMany::as_slice)) {
         (Some(_), Some(_)) => Err((counter_key, format!("stands instead of `{key}`"))),
         (None, Some(selectors)) if !selectors.is_empty() => checked_query(counter_key, &counted(selectors, counting)),
         (query, _) => checked_query(key, query.as_deref().unwrap_or_default()),
@@ -265,6 +267,13 @@ fn checked_label(key: &'static str, label: &str) -> Result<String, Refusal> {
         return Err((key, format!("`{label}` is no label of Prometheus")));
     }
     Ok(label.to_owned())
+}
+
+fn checked_labels(key: &'static str, labels: &[String]) -> Result<Vec<String>, Refusal> {
+    if labels.is_empty() {
+        return Err((key, "a label is required".to_owned()));
+    }
+    labels.iter().map(|label| checked_label(key, label)).collect()
 }
 
 fn checked_window(window: &str) -> Result<(), Refusal> {

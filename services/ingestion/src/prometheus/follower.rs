@@ -1,77 +1,34 @@
-//! Reads each mapping on to now, and then each bucket when it is over.
+//! Reads each mapping on to now, and then each bucket when it is over: always the mapping that is least behind, so that one
+//! with much of the past to read, or one that fails, holds up no other.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use attain_runtime::clock::Clock;
 use attain_runtime::readiness::Condition;
-use attain_vocabulary::{BUCKET_MS, DAY_MS, UnixMillis};
+use attain_vocabulary::UnixMillis;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Gauge;
 
-use super::answer::{QueryError, RangeSeries};
+use super::claims::{Claims, Spans};
 use super::client::Client;
-use super::counting::{NAMES, Tally};
-use super::mapping::{Mapping, Reading};
-use super::{edges, sli, utilisation};
-use crate::count::Count;
-use crate::domain::ObservationBatch;
-use crate::storage::{CounterStates, Store};
-use crate::{Error, PrometheusConfig};
+use super::mapping::Mapping;
+use super::progress::{Followed, told};
+use super::reader::{Outcome, Reader, Trouble};
+use crate::PrometheusConfig;
+use crate::storage::Store;
 
-/// Most buckets of a service asked for at a time: a day.
-const POINTS_MAX: i64 = DAY_MS / BUCKET_MS;
-/// First and longest pause after a failure.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Longest that the server rests between two pieces of the past.
 const REST_MAX: Duration = Duration::from_secs(30);
 
 pub(super) struct Follower {
-    store: Store,
-    client: Client,
+    reader: Reader,
     followed: Vec<Followed>,
+    claims: Claims,
     settings: PrometheusConfig,
     clock: Clock,
-    counts: BTreeMap<&'static str, Count>,
     /// How far each mapping is behind, in seconds.
     behind: Gauge<u64>,
-}
-
-/// A mapping and how far it was read.
-struct Followed {
-    mapping: Mapping,
-    key: String,
-    /// End of the newest bucket that was read; `None` before it was looked up.
-    cursor: Option<Cursor>,
-    /// How many buckets of a service to ask for at a time.
-    points: i64,
-}
-
-/// How far a mapping was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cursor {
-    end_ms: UnixMillis,
-    /// Whether that is stored; not before the first piece.
-    is_stored: bool,
-}
-
-/// A piece of time to ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Piece {
-    /// End of its first bucket.
-    first_end_ms: UnixMillis,
-    /// End of its last bucket.
-    last_end_ms: UnixMillis,
-}
-
-/// Why a mapping could not be read on.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error(transparent)]
-    Query(#[from] QueryError),
-    #[error(transparent)]
-    Storage(#[from] Error),
 }
 
 impl Follower {
@@ -82,215 +39,96 @@ impl Follower {
         settings: PrometheusConfig,
         clock: Clock,
     ) -> Self {
-        let followed = mappings.into_iter().map(|mapping| Followed {
-            key: mapping.cursor_key(&settings.url),
-            mapping,
-            cursor: None,
-            points: POINTS_MAX,
-        });
+        let edges: BTreeSet<u64> = mappings.iter().filter_map(Mapping::edge_identity).collect();
+        let mut followed: Vec<Followed> =
+            mappings.into_iter().map(|mapping| Followed::new(mapping, &settings.url)).collect();
+        followed.iter_mut().for_each(|followed| followed.identities.all.clone_from(&edges));
         let behind = opentelemetry::global::meter("attain")
             .u64_gauge("attain.ingestion.prometheus.behind")
             .with_unit("s")
             .with_description("How far behind now each mapping was read")
             .build();
-        Self {
-            store,
-            client,
-            followed: followed.collect(),
-            settings,
-            clock,
-            counts: NAMES.into_iter().map(|name| (name, Count::new("prometheus", name))).collect(),
-            behind,
-        }
+        let reader = Reader::new(store, client, settings.clone());
+        Self { reader, followed, claims: Claims::default(), settings, clock, behind }
     }
 
     pub(super) async fn run(mut self, condition: Condition) {
-        let mut pause = PAUSE_MIN;
         loop {
-            let troubles = self.round(&condition).await;
-            let wait = if troubles.is_empty() {
-                pause = PAUSE_MIN;
-                Duration::from_secs(self.settings.interval_seconds)
-            } else {
-                self.count("queries_failed", troubles.len());
-                if pause == PAUSE_MIN {
-                    tracing::warn!(trouble = %troubles.join("; "), "Prometheus cannot be read; it is asked again");
-                }
-                condition.unmet(troubles.join("; "));
-                let wait = pause;
-                pause = (pause * 2).min(PAUSE_MAX);
-                wait
+            let newest_ms = newest_end(self.clock.now_ms(), self.settings.lag_seconds);
+            let Some(index) = next(&self.followed, newest_ms) else {
+                tokio::time::sleep(self.wait(newest_ms)).await;
+                continue;
             };
-            tokio::time::sleep(wait).await;
+            let outcome = self.reader.step(&mut self.followed[index], newest_ms).await;
+            let rest = self.settle(index, outcome, newest_ms);
+            self.tell(&condition, newest_ms);
+            tokio::time::sleep(rest).await;
         }
     }
 
-    /// Reads every mapping on to now; what went wrong with those that could not be.
-    async fn round(&mut self, condition: &Condition) -> Vec<String> {
-        let mut troubles = Vec::new();
-        let newest_ms = newest_end(self.clock.now_ms(), self.settings.lag_seconds);
-        let mut followed = std::mem::take(&mut self.followed);
-        for followed in &mut followed {
-            if let Err(trouble) = self.catch_up(followed, newest_ms, condition).await {
-                troubles.push(format!("{}: {trouble}", followed.mapping.name));
+    /// How long there is nothing to do.
+    fn wait(&self, newest_ms: UnixMillis) -> Duration {
+        let pauses = self.followed.iter().filter(|followed| followed.is_behind(newest_ms)).map(Followed::pauses);
+        pauses.chain([Duration::from_secs(self.settings.interval_seconds)]).min().unwrap_or_default()
+    }
+
+    /// Takes note of what a step was good for; how long the server rests after it.
+    fn settle(&mut self, index: usize, outcome: Result<Outcome, Trouble>, newest_ms: UnixMillis) -> Duration {
+        let followed = &mut self.followed[index];
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(trouble) => {
+                self.reader.count("queries_failed", 1);
+                if followed.failed(trouble.to_string()) {
+                    let mapping = &followed.mapping.name;
+                    tracing::warn!(%mapping, %trouble, "Prometheus cannot be read; it is asked again");
+                }
+                return Duration::ZERO;
             }
-        }
-        self.followed = followed;
-        if troubles.is_empty() {
-            condition.met(format!("read to {}", told(newest_ms)));
-        }
-        troubles
-    }
-
-    async fn catch_up(
-        &self,
-        followed: &mut Followed,
-        newest_ms: UnixMillis,
-        condition: &Condition,
-    ) -> Result<(), Trouble> {
-        let mut cursor = match followed.cursor {
-            Some(cursor) => cursor,
-            None => self.stored_cursor(&followed.key, newest_ms).await?,
         };
-        let began_ms = cursor.end_ms;
-        let mut reread_ms = if followed.mapping.reading.replaces() { self.reread_ms(cursor) } else { 0 };
-        while cursor.end_ms < newest_ms {
-            followed.cursor = Some(cursor);
-            let piece = next_piece(cursor.end_ms, newest_ms, reread_ms, followed.points);
-            let asked = Instant::now();
-            let answers = match self.answers(&followed.mapping.reading, piece).await {
-                Err(QueryError::TooLarge(_)) if followed.points > 1 => {
-                    self.count("answers_too_large", 1);
-                    followed.points /= 2;
-                    continue;
-                }
-                answers => answers?,
-            };
-            let took = asked.elapsed();
-            cursor = self.keep(followed, answers, cursor, piece.last_end_ms).await?;
-            reread_ms = 0;
-            self.tell_progress(followed, (began_ms, cursor.end_ms, newest_ms), condition);
-            if cursor.end_ms < newest_ms {
-                tokio::time::sleep(rest(took, self.settings.server_share_ratio)).await;
-            }
+        if outcome.measured.is_some() || !followed.is_behind(newest_ms) {
+            followed.went_on(outcome.from_ms, newest_ms);
+            let seconds = (followed.behind_ms(newest_ms) / 1_000).max(0) as u64;
+            self.behind.record(seconds, &[KeyValue::new("attain.mapping", followed.mapping.name.clone())]);
         }
-        followed.cursor = Some(cursor);
-        Ok(())
-    }
-
-    /// How much of what was read is asked for again: samples come late.
-    fn reread_ms(&self, cursor: Cursor) -> i64 {
-        if cursor.is_stored { i64::from(self.settings.reread_seconds) * 1_000 / BUCKET_MS * BUCKET_MS } else { 0 }
-    }
-
-    fn tell_progress(
-        &self,
-        followed: &Followed,
-        (began_ms, read_ms, newest_ms): (UnixMillis, UnixMillis, UnixMillis),
-        condition: &Condition,
-    ) {
-        let name = &followed.mapping.name;
-        let behind_ms = newest_ms - read_ms;
-        self.behind.record((behind_ms / 1_000).max(0) as u64, &[KeyValue::new("attain.mapping", name.clone())]);
-        if behind_ms > 0 {
-            let done = 100 * (read_ms - began_ms) / (newest_ms - began_ms).max(1);
-            condition.unmet(format!("{name}: read to {} ({done} %)", told(read_ms)));
+        self.note_claims(index, outcome.measured.unwrap_or_default());
+        if self.followed[index].is_behind(newest_ms) {
+            rest(outcome.took, self.settings.server_share_ratio)
+        } else {
+            Duration::ZERO
         }
     }
 
-    /// How far a mapping was read, by whichever process; the beginning of the past that is wanted where it never was.
-    async fn stored_cursor(&self, key: &str, newest_ms: UnixMillis) -> Result<Cursor, Error> {
-        let mut stored = None;
-        self.store
-            .observe(&self.settings.tenant, &[key.to_owned()], |states| {
-                stored = cursor_in(states, key);
-                ObservationBatch::default()
-            })
-            .await?;
-        let beginning = newest_ms - i64::from(self.settings.backfill_days) * DAY_MS;
-        Ok(stored.unwrap_or(Cursor { end_ms: beginning, is_stored: false }))
-    }
-
-    async fn answers(&self, reading: &Reading, piece: Piece) -> Result<Vec<Vec<RangeSeries>>, QueryError> {
-        let mut answers = Vec::new();
-        for (_, query) in reading.queries() {
-            let answer = self.client.query_range(query, piece.first_end_ms, piece.last_end_ms).await;
-            if matches!(answer, Err(QueryError::TooManySeries { .. })) {
-                self.count("answers_too_many_series", 1);
-            }
-            answers.push(answer?);
+    fn note_claims(&mut self, index: usize, measured: Spans) {
+        let more = self.claims.note(index, measured);
+        if more > 0 {
+            self.reader.count("measured_twice", more);
+            let told = self.overlaps().unwrap_or_default();
+            tracing::warn!(overlaps = %told, "two mappings measure the same service");
         }
-        Ok(answers)
     }
 
-    /// Stores what was read and how far it goes, in one transaction. Where another process went on from the same place
-    /// meanwhile, nothing is stored, so that no edge counts twice. How far it was read now.
-    async fn keep(
-        &self,
-        followed: &Followed,
-        answers: Vec<Vec<RangeSeries>>,
-        from: Cursor,
-        end_ms: UnixMillis,
-    ) -> Result<Cursor, Error> {
-        let (mut batch, tally) = learn(&followed.mapping.reading, answers);
-        let key = &followed.key;
-        let after = Cursor { end_ms, is_stored: true };
-        batch.counter_states = std::iter::once((key.clone(), Some(end_ms.to_be_bytes().to_vec()))).collect();
-        let mut overtaken = None;
-        self.store
-            .observe(&self.settings.tenant, std::slice::from_ref(key), |states| {
-                let stored = cursor_in(states, key);
-                let expected = if from.is_stored { Some(from) } else { None };
-                if stored == expected {
-                    return batch;
-                }
-                overtaken = stored;
-                ObservationBatch::default()
-            })
-            .await?;
-        if let Some(other) = overtaken {
-            return Ok(other);
-        }
-        tally.0.iter().for_each(|(name, count)| self.count(name, *count));
-        Ok(after)
+    fn overlaps(&self) -> Option<String> {
+        self.claims.told(|index| self.followed.get(index).map(|of| of.mapping.name.clone()).unwrap_or_default())
     }
 
-    fn count(&self, name: &str, count: usize) {
-        if let Some(counter) = self.counts.get(name) {
-            counter.add(count);
+    fn tell(&self, condition: &Condition, newest_ms: UnixMillis) {
+        let lacks = self.followed.iter().filter_map(Followed::lack).chain(self.overlaps());
+        let hindrances: Vec<String> =
+            self.followed.iter().filter_map(|followed| followed.hindrance(newest_ms)).collect();
+        if !hindrances.is_empty() {
+            condition.unmet(hindrances.into_iter().chain(lacks).collect::<Vec<_>>().join("; "));
+        } else if self.followed.iter().all(|followed| followed.place.is_some() && !followed.is_behind(newest_ms)) {
+            let read = format!("read to {}", told(newest_ms));
+            condition.met(std::iter::once(read).chain(lacks).collect::<Vec<_>>().join("; "));
         }
     }
 }
 
-/// What answers say, and what was left out.
-fn learn(reading: &Reading, answers: Vec<Vec<RangeSeries>>) -> (ObservationBatch, Tally) {
-    let mut tally = Tally::default();
-    let mut batch = ObservationBatch::default();
-    match reading {
-        Reading::Sli(queries) => batch.buckets = sli::buckets(queries, answers, &mut tally),
-        Reading::Edges(queries) => {
-            let seen = edges::edges(queries, answers, &mut tally);
-            (batch.edges, batch.entities) = (seen.edges, seen.entities);
-        }
-        Reading::Utilisation(queries) => {
-            let used = utilisation::utilisation(queries, answers, &mut tally);
-            (batch.utilisation, batch.entities) = (used.utilisation, used.entities);
-        }
-    }
-    (batch, tally)
-}
-
-fn cursor_in(states: &CounterStates, key: &str) -> Option<Cursor> {
-    let bytes = <[u8; 8]>::try_from(states.get(key)?.as_slice()).ok()?;
-    Some(Cursor { end_ms: i64::from_be_bytes(bytes), is_stored: true })
-}
-
-/// What comes next: at most `points` buckets, of which the first may have been read before.
-fn next_piece(cursor_ms: UnixMillis, newest_ms: UnixMillis, reread_ms: i64, points: i64) -> Piece {
-    // At least one bucket is new.
-    let reread_ms = reread_ms.min((points - 1) * BUCKET_MS);
-    let after_ms = cursor_ms - reread_ms;
-    Piece { first_end_ms: after_ms + BUCKET_MS, last_end_ms: newest_ms.min(after_ms + points * BUCKET_MS) }
+/// The mapping to read on next: the one that is least behind, of those that are behind and do not pause.
+fn next(followed: &[Followed], newest_ms: UnixMillis) -> Option<usize> {
+    let due = followed.iter().enumerate().filter(|(_, of)| of.is_behind(newest_ms) && of.pauses().is_zero());
+    due.min_by_key(|(_, of)| of.behind_ms(newest_ms)).map(|(index, _)| index)
 }
 
 /// How long the server rests after it worked, so that it works for us a share of the time only.
@@ -303,14 +141,12 @@ fn newest_end(now_ms: UnixMillis, lag_seconds: u32) -> UnixMillis {
     attain_vocabulary::bucket_start(now_ms - i64::from(lag_seconds) * 1000)
 }
 
-fn told(time_ms: UnixMillis) -> String {
-    jiff::Timestamp::from_millisecond(time_ms).map_or_else(|_| time_ms.to_string(), |time| time.to_string())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::mapping::parse;
+    use super::super::pace::Place;
     use super::*;
-    use proptest::prelude::*;
+    use attain_vocabulary::{BUCKET_MS, DAY_MS};
 
     const START: UnixMillis = 1_793_000_100_000;
 
@@ -334,19 +170,19 @@ mod tests {
         assert_eq!(rest(Duration::from_secs(100), 0.1), REST_MAX);
     }
 
-    proptest! {
-        #[test]
-        fn pieces_cover_every_bucket_up_to_now(buckets in 1i64..2_000, reread in 0i64..10, points in 1i64..=POINTS_MAX) {
-            let newest_ms = START + buckets * BUCKET_MS;
-            let (mut cursor_ms, mut reread_ms, mut count) = (START, reread * BUCKET_MS, 0);
-            while cursor_ms < newest_ms {
-                let piece = next_piece(cursor_ms, newest_ms, reread_ms, points);
-                prop_assert!(piece.first_end_ms <= cursor_ms + BUCKET_MS, "nothing is skipped");
-                prop_assert!(piece.last_end_ms > cursor_ms && piece.last_end_ms <= newest_ms, "something is new");
-                prop_assert!((piece.last_end_ms - piece.first_end_ms) / BUCKET_MS < points);
-                (cursor_ms, reread_ms, count) = (piece.last_end_ms, 0, count + 1);
-            }
-            prop_assert!(count <= buckets);
-        }
+    #[tokio::test]
+    async fn whoever_is_least_behind_comes_first_and_whoever_failed_pauses() {
+        let mappings =
+            parse("[[mapping]]\nname = 'a'\nvalid = 'x'\nbad = 'y'\n[[mapping]]\nname = 'b'\nvalid = 'x'\nbad = 'z'\n");
+        let mut followed: Vec<Followed> =
+            mappings.expect("valid").into_iter().map(|mapping| Followed::new(mapping, "http://a")).collect();
+        assert_eq!(next(&followed, START), Some(0), "it is looked up first");
+        let at = |end_ms| Some(Place { end_ms, is_stored: true, read_ms: end_ms });
+        (followed[0].place, followed[1].place) = (at(START - 90 * DAY_MS), at(START - BUCKET_MS));
+        assert_eq!(next(&followed, START), Some(1));
+        assert!(followed[1].failed("away".into()) && !followed[1].failed("away".into()));
+        assert_eq!(next(&followed, START), Some(0));
+        (followed[0].place, followed[1].place) = (at(START), at(START));
+        assert_eq!(next(&followed, START), None);
     }
 }

@@ -1,7 +1,9 @@
 use super::answer::read_answer;
 use super::counting::Tally;
 use super::mapping::{Mapping, Reading, parse};
+use super::marks::Identities;
 use super::{edges, sli, utilisation};
+use crate::storage::CounterStates;
 
 /// One mapping of each sort.
 const MAPPINGS: &str = "
@@ -26,12 +28,15 @@ pub fn prometheus_answer(bytes: &[u8]) {
 }
 
 fn convert(mapping: &Mapping, bytes: &[u8]) {
-    let read = || read_answer(200, bytes, 100).unwrap_or_default();
+    let read = || read_answer(200, bytes, 100).unwrap_or_default().series;
     let answers = mapping.reading.queries().iter().map(|_| read()).collect();
     let mut tally = Tally::default();
     match &mapping.reading {
         Reading::Sli(queries) => drop(sli::buckets(queries, answers, &mut tally)),
-        Reading::Edges(queries) => drop(edges::edges(queries, answers, &mut tally)),
+        Reading::Edges(queries) => {
+            let calls = edges::calls(queries, answers, &mut tally);
+            let _ = edges::uncounted(calls, &CounterStates::new(), &Identities::default(), &mut tally);
+        }
         Reading::Utilisation(queries) => drop(utilisation::utilisation(queries, answers, &mut tally)),
     }
 }

@@ -74,7 +74,8 @@ impl Latency {
 }
 
 /// The buckets of a native histogram as cumulative counts. Observations around zero are at most zero: their bucket is as
-/// narrow as the exporter's threshold, a rounding error by default.
+/// narrow as the exporter's threshold, a rounding error by default. Of custom buckets the first begins at minus infinity,
+/// but no latency is below zero: it holds what took up to its bound.
 fn bounds(histogram: &NativeHistogram, unit_ms: f64) -> Bounds {
     let mut bounds = vec![(0.0, 0.0)];
     let mut below = 0.0;
@@ -86,7 +87,7 @@ fn bounds(histogram: &NativeHistogram, unit_ms: f64) -> Bounds {
         if from.is_nan() || to.is_nan() {
             // Sorted last, where the bound for all has to be.
             bounds.push((f64::NAN, below));
-        } else if *from <= 0.0 {
+        } else if *to <= 0.0 || (*from < 0.0 && from.is_finite()) {
             bounds[0].1 = below;
         } else if to.is_finite() {
             bounds.push((to * unit_ms, below));
@@ -138,6 +139,19 @@ mod tests {
         assert_eq!(native(&buckets).histogram(50).expect("valid").count(), 50);
         let thirds = [(0.1, 0.2, 0.4), (0.2, 0.4, 0.4), (0.4, 0.8, 0.4)];
         assert_eq!(native(&thirds).histogram(9).expect("valid").count(), 1);
+    }
+
+    #[test]
+    fn the_first_of_custom_buckets_is_not_zero() {
+        let custom = native(&[(f64::NEG_INFINITY, 0.05, 40.0), (0.05, 0.1, 40.0), (0.1, f64::INFINITY, 20.0)]);
+        let histogram = custom.histogram(100).expect("valid");
+        assert_eq!((histogram.count(), histogram.zero_count()), (100, 0));
+        let low = histogram.quantile(0.2).expect("some");
+        assert!((1.0..=55.0).contains(&low), "{low}");
+        // One may begin at zero itself.
+        let custom = native(&[(f64::NEG_INFINITY, 0.0, 2.0), (0.0, 0.05, 8.0)]);
+        let histogram = custom.histogram(100).expect("valid");
+        assert_eq!((histogram.count(), histogram.zero_count()), (10, 2));
     }
 
     #[test]

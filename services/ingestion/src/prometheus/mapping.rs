@@ -76,8 +76,8 @@ pub(super) enum Naming {
     Fixed(EntityId),
     /// The value of a label.
     Label {
-        /// Which.
-        label: String,
+        /// Which; of several the first that a series has.
+        labels: Vec<String>,
         /// Only what follows the last `/`: OpenTelemetry's `job` is `namespace/name`.
         strip_namespace: bool,
     },
@@ -195,7 +195,7 @@ impl Reading {
         }
     }
 
-    /// Whether reading the same time again replaces what was read before; sightings of edges would be added again.
+    /// Whether reading the same time again replaces what was read before; calls of edges are added up.
     pub(super) fn replaces(&self) -> bool {
         !matches!(self, Self::Edges(_))
     }
@@ -206,37 +206,61 @@ fn asked(latency: &Option<LatencyQuery>) -> Option<(&'static str, &str)> {
 }
 
 impl Mapping {
-    /// Names what is read, so that another server or another query begins again: what was read is replaced. Edges are known
-    /// by the mapping's name instead, since to read them again would count them twice.
+    /// Names what is read, whatever it is called. Another query begins again: what was read is replaced, and calls of edges
+    /// that were counted count no second time. So does another server, but for edges: the same calls have another address.
     pub(super) fn cursor_key(&self, server: &str) -> String {
         let unit = |latency: &Option<LatencyQuery>| {
             latency.as_ref().map(|latency| format!("{} {}", latency.unit_ms, latency.query)).unwrap_or_default()
         };
+        let server = server.trim_end_matches('/').to_owned();
         let parts = match &self.reading {
             Reading::Sli(sli) => {
-                vec![sli.service.told(), sli.valid.clone(), sli.bad.clone(), unit(&sli.latency)]
+                vec![server, sli.service.told(), sli.valid.clone(), sli.bad.clone(), unit(&sli.latency)]
             }
-            Reading::Edges(_) => vec!["edges".to_owned(), self.name.clone()],
+            Reading::Edges(edges) => {
+                let between = edges.connection_type.clone().unwrap_or_default();
+                let ends = [edges.client.told(), edges.server.told(), between].into_iter();
+                let asked = [edges.calls.clone(), edges.failures.clone(), unit(&edges.latency)];
+                std::iter::once("edges".to_owned()).chain(ends).chain(asked).collect()
+            }
             Reading::Utilisation(used) => {
                 let maximum = used.maximum.clone().unwrap_or_default();
-                vec![format!("{:?}", used.kind), used.service.told(), used.average.clone(), maximum]
+                vec![server, format!("{:?}", used.kind), used.service.told(), used.average.clone(), maximum]
             }
         };
-        let mut identity = Sha256::new();
-        for part in std::iter::once(server).chain(parts.iter().map(String::as_str)) {
-            identity.update((part.len() as u64).to_be_bytes());
-            identity.update(part);
-        }
-        format!("prometheus/{}", &format!("{:x}", identity.finalize())[..32])
+        key_of(parts.iter().map(String::as_str))
     }
+
+    /// Under which key the cursor of edges was kept before it named what is read: by the address and the mapping's name.
+    pub(super) fn former_cursor_key(&self, server: &str) -> Option<String> {
+        (!self.reading.replaces()).then(|| key_of([server, "edges", &self.name]))
+    }
+
+    /// Tells a mapping of edges from others; never 0.
+    pub(super) fn edge_identity(&self) -> Option<u64> {
+        if self.reading.replaces() {
+            return None;
+        }
+        let digest = Sha256::digest(self.cursor_key(""));
+        Some(u64::from_be_bytes(*digest.first_chunk::<8>()?).max(1))
+    }
+}
+
+fn key_of<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut identity = Sha256::new();
+    for part in parts {
+        identity.update((part.len() as u64).to_be_bytes());
+        identity.update(part);
+    }
+    format!("prometheus/{}", &format!("{:x}", identity.finalize())[..32])
 }
 
 impl Naming {
     fn told(&self) -> String {
         match self {
             Self::Fixed(id) => format!("service {id}"),
-            Self::Label { label, strip_namespace: false } => format!("label {label}"),
-            Self::Label { label, strip_namespace: true } => format!("label {label} without namespace"),
+            Self::Label { labels, strip_namespace: false } => format!("label {}", labels.join(", ")),
+            Self::Label { labels, strip_namespace: true } => format!("label {} without namespace", labels.join(", ")),
         }
     }
 }
@@ -258,7 +282,7 @@ mod tests {
     fn what_is_left_out_has_a_meaning() {
         let mappings = parse(&format!("{MINIMAL}latency_buckets = 'le'\n")).expect("valid");
         assert_eq!(mappings[0].name, "mapping[0]");
-        let label = Naming::Label { label: "service".into(), strip_namespace: false };
+        let label = Naming::Label { labels: vec!["service".into()], strip_namespace: false };
         assert_eq!(sli(&mappings[0]).service, label);
         assert_eq!(sli(&mappings[0]).latency, Some(LatencyQuery { query: "le".into(), unit_ms: 1_000.0 }));
         let fixed =
@@ -317,11 +341,37 @@ mod tests {
         ];
         assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), 3);
         assert_eq!(mappings[0].cursor_key("http://a"), keys[0]);
-        // Edges that are asked for in another way go on where they were.
-        let edges = |selector: &str| {
-            let text = format!("[[mapping]]\npreset = 'service-graph'\nselector = '{selector}'\n");
-            parse(&text).expect("valid")[0].cursor_key("http://a")
-        };
-        assert_eq!(edges(""), edges("cluster=\"a\""));
+        assert_eq!(mappings[0].cursor_key("http://a/"), keys[0]);
+    }
+
+    #[test]
+    fn edges_are_known_by_what_is_read() {
+        let edges =
+            |text: &str| parse(&format!("[[mapping]]\npreset = 'service-graph'\n{text}")).expect("valid").remove(0);
+        let plain = edges("");
+        for same in [edges("name = 'another'\n"), edges("window = '15m'\n"), edges("parts = ['edges']\n")] {
+            assert_eq!(same.cursor_key("https://b/prom"), plain.cursor_key("http://a"), "{same:?}");
+            assert_eq!(same.edge_identity(), plain.edge_identity());
+        }
+        let other = edges("selector = 'cluster=\"a\"'\n");
+        assert_ne!(other.cursor_key("http://a"), plain.cursor_key("http://a"));
+        assert_ne!(other.edge_identity(), plain.edge_identity());
+        assert_eq!(parse(MINIMAL).expect("valid")[0].edge_identity(), None);
+    }
+
+    #[test]
+    fn counts_are_of_five_minutes_whatever_the_window() {
+        for preset in ["otel-http", "istio", "service-graph"] {
+            for native in [false, true] {
+                let asked = |window: &str| {
+                    let text = format!("[[mapping]]\npreset = '{preset}'\nnative_histograms = {native}\n{window}");
+                    let mappings = parse(&text).expect("valid");
+                    mappings.iter().map(|mapping| mapping.reading.clone()).collect::<Vec<_>>()
+                };
+                assert_eq!(asked("window = '15m'\n"), asked(""), "{preset}");
+            }
+        }
+        let mappings = parse("[[mapping]]\npreset = 'node'\nwindow = '15m'\n").expect("valid");
+        assert!(mappings[0].reading.queries()[0].1.contains("[15m]"), "what is used looks back as far as is said");
     }
 }

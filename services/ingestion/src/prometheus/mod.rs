@@ -3,9 +3,11 @@
 //!
 //! A mapping file says which PromQL means what (`mapping`, `entry`), by itself or by a preset (`presets`); counters are asked
 //! for so that consecutive buckets add up to what they rose (`promql`). Each mapping is read on its own, oldest first: at the
-//! first start from so many days back, then on from where it ended (`follower`). A cursor is stored with what was read in one
-//! transaction, so that a restart neither skips nor repeats; only buckets that are over, and some seconds more, are asked
-//! for. Reading a bucket again replaces it; edges are read once.
+//! first start from so many days back, then on from where it ended; whichever is least behind comes first, so that reading
+//! one mapping's past holds up no other (`follower`). How much time is asked for at once follows what the server bears
+//! (`pace`). A cursor is stored with what was read in one transaction, so that a restart neither skips nor repeats; only
+//! buckets that are over, and some seconds more, are asked for. Reading a bucket again replaces it; calls of edges are added
+//! up, and each edge remembers up to when (`marks`).
 //!
 //! **Invariants.** A server that is away, slow or wrong never stops ingestion: the readiness condition `prometheus` says
 //! what is the matter, and it is asked again. A gap stays a gap. Answers are bounded in bytes and series: too large ones are
@@ -14,6 +16,7 @@
 //! **Deliberately unknown here**: how the server got its numbers.
 
 mod answer;
+mod claims;
 mod client;
 mod counting;
 mod edges;
@@ -23,8 +26,12 @@ mod follower;
 pub(crate) mod fuzzing;
 mod histogram;
 mod mapping;
+mod marks;
+mod pace;
 mod presets;
+mod progress;
 mod promql;
+mod reader;
 mod sli;
 mod utilisation;
 

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use attain_vocabulary::EntityKind;
 use serde::Deserialize;
 
-use super::entry::{Entry, Refusal};
+use super::entry::{Entry, OneOrMany, Refusal};
 
 static PRESETS: LazyLock<BTreeMap<String, Preset>> =
     LazyLock::new(|| toml::from_str(include_str!("presets.toml")).expect("presets.toml is checked by a test"));
@@ -19,8 +19,8 @@ struct Preset {
     /// Where the names are documented.
     #[cfg_attr(not(test), expect(dead_code, reason = "for readers of the file and its test"))]
     source: String,
-    /// The label that names the service where the mapping does not say.
-    label: String,
+    /// The label that names the service where the mapping does not say; of several the first that a series has.
+    label: OneOrMany,
     #[serde(default)]
     strip_namespace: bool,
     entity_kind: Option<EntityKind>,
@@ -53,20 +53,21 @@ pub(super) fn expand(name: &str, entry: Entry) -> Result<Vec<(String, Entry)>, R
 /// A preset's mapping with what the entry says and the placeholders replaced.
 fn filled(preset: &Preset, template: &Entry, entry: &Entry, selector: &str) -> Entry {
     let label = entry.label.clone().unwrap_or_else(|| preset.label.clone());
+    let labels = label.as_slice().join(", ");
     let window = entry.window.clone().unwrap_or_else(|| "5m".to_owned());
     let fill = |text: String| {
         let text = match selector.trim().trim_end_matches(',') {
             "" => text.replace(",$selector", "").replace("$selector", ""),
             selector => text.replace("$selector", selector),
         };
-        text.replace("$label", &label).replace("$window", &window)
+        text.replace("$label", &labels).replace("$window", &window)
     };
     let template = template.clone();
     let of_edges = template.calls_counter.is_some();
     Entry {
         name: None,
         service: entry.service.clone().filter(|_| !of_edges),
-        label: (!of_edges && entry.service.is_none()).then(|| label.clone()),
+        label: (!of_edges && entry.service.is_none()).then_some(label),
         strip_namespace: Some(entry.strip_namespace.unwrap_or(preset.strip_namespace)),
         entity_kind: entry.entity_kind.or(preset.entity_kind),
         window: Some(window.clone()),
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn every_preset_is_whole_and_says_where_its_names_come_from() {
-        assert!(PRESETS.len() >= 15, "{:?}", PRESETS.keys());
+        assert!(PRESETS.len() >= 21, "{:?}", PRESETS.keys());
         for (name, preset) in PRESETS.iter() {
             assert!(preset.source.starts_with("https://"), "{name}");
             for extra in ["", "selector = 'cluster=\"eu\"'\n", "native_histograms = true\n", "label = 'app'\n"] {
@@ -100,7 +101,8 @@ mod tests {
                 assert_eq!(mappings.len(), preset.mapping.len(), "{name}");
                 for mapping in &mappings {
                     for (what, query) in mapping.reading.queries() {
-                        assert!(!query.contains('$') && !query.contains(",}"), "{name} {what}: {query}");
+                        let left = ["$selector", "$label", "$window", ",}"].iter().any(|left| query.contains(left));
+                        assert!(!left, "{name} {what}: {query}");
                         assert_eq!(query.matches('(').count(), query.matches(')').count(), "{name} {what}: {query}");
                     }
                 }

@@ -75,7 +75,7 @@ mod tests {
     }
 
     fn by_label() -> SliQueries {
-        mapping(Naming::Label { label: "service".into(), strip_namespace: false })
+        mapping(Naming::Label { labels: vec!["service".into()], strip_namespace: false })
     }
 
     fn series(labels: &[(&str, &str)], values: &[f64]) -> RangeSeries {

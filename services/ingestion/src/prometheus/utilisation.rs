@@ -90,7 +90,7 @@ mod tests {
 
     fn queries(kind: UtilisationKind) -> UtilisationQueries {
         UtilisationQueries {
-            service: Naming::Label { label: "job".into(), strip_namespace: false },
+            service: Naming::Label { labels: vec!["job".into()], strip_namespace: false },
             kind,
             entity_kind: Some(EntityKind::Datastore),
             average: "a".into(),

@@ -13,7 +13,8 @@ use attain_proto::status::v1::status_service_client::StatusServiceClient;
 use attain_proto::vocabulary::v1::{Dependency, SliBucket};
 use attain_runtime::Shutdown;
 use attain_runtime::clock::Clock;
-use attain_vocabulary::DAY_MS;
+use attain_vocabulary::{BUCKET_MS, DAY_MS};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -23,6 +24,38 @@ use tonic::transport::Channel;
 
 pub(crate) const NOW_MS: i64 = 1_793_000_000_000;
 pub(crate) const WITHIN: Duration = Duration::from_secs(30);
+
+/// As a status: no answer at all, and the connection stays open.
+pub(crate) const NEVER: u16 = 0;
+
+/// A range query that was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) query: String,
+    pub(crate) start_ms: i64,
+    pub(crate) end_ms: i64,
+}
+
+impl Asked {
+    pub(crate) fn of(url: &reqwest::Url) -> Self {
+        let value = |key: &str| url.query_pairs().find(|(known, _)| known == key).unwrap().1.into_owned();
+        let at = |key: &str| value(key).parse::<i64>().unwrap() * 1000;
+        Self { query: value("query"), start_ms: at("start"), end_ms: at("end") }
+    }
+
+    pub(crate) fn buckets(&self) -> i64 {
+        (self.end_ms - self.start_ms) / BUCKET_MS + 1
+    }
+
+    /// An answer: the same value at each instant, of one series with these labels; of none without.
+    pub(crate) fn answer(&self, labels: &[(&str, &str)], value: &str) -> (u16, String) {
+        let values: Vec<_> =
+            (self.start_ms..=self.end_ms).step_by(BUCKET_MS as usize).map(|t| json!([t / 1000, value])).collect();
+        let labels: BTreeMap<_, _> = labels.iter().copied().collect();
+        let result = if labels.is_empty() { json!([]) } else { json!([{"metric": labels, "values": values}]) };
+        (200, json!({"status": "success", "data": {"resultType": "matrix", "result": result}}).to_string())
+    }
+}
 
 /// Answers each request by its path, with a form's body as the query, and its head; its address.
 pub(crate) async fn serve_http(
@@ -54,6 +87,9 @@ pub(crate) async fn serve_http(
                     reqwest::Url::parse(&format!("{base}{}", head.split_whitespace().nth(1).unwrap())).unwrap();
                 url.set_query(Some(&String::from_utf8_lossy(&request[end..])));
                 let (status, body) = answer(&url, &head);
+                if status == NEVER {
+                    return std::future::pending().await;
+                }
                 let head = format!(
                     "HTTP/1.1 {status} X\r\ncontent-type: text/plain; version=0.0.4\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
                     body.len()

@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod backfill;
+mod edges;
+mod exporters;
 mod genuine;
 mod harness;
 mod native;
 mod presets;
 mod scripted;
+mod troubles;

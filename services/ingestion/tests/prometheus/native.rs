@@ -8,7 +8,8 @@ use prost::Message;
 use crate::harness::{NOW_MS, Served, provided, start_prometheus};
 
 const SAMPLE_MS: i64 = 15_000;
-const MAPPING: &str = "[[mapping]]\npreset = 'otel-http'\nnative_histograms = true\n";
+/// Counts are of five minutes whatever the window.
+const MAPPING: &str = "[[mapping]]\npreset = 'otel-http'\nnative_histograms = true\nwindow = '15m'\n";
 
 /// The parts of `prometheus.WriteRequest` (remote write 1.0) that this needs.
 #[derive(Clone, PartialEq, Message)]

@@ -28,6 +28,21 @@ const COUNTERS: &[(&str, &str, f64)] = &[
         r#"job="eu/otel-shop",http_response_status_code="200",le="+Inf""#,
         9.0,
     ),
+    // No status, for the connection broke.
+    ("http_server_request_duration_seconds_count", r#"job="eu/otel-shop",error_type="timeout""#, 1.0),
+    ("http_server_requests_seconds_count", r#"job="spring",status="200",outcome="SUCCESS""#, 9.0),
+    ("http_server_requests_seconds_count", r#"job="spring",status="500",outcome="SERVER_ERROR""#, 1.0),
+    ("http_server_requests_seconds_bucket", r#"job="spring",status="200",le="0.1""#, 9.0),
+    ("http_server_requests_seconds_bucket", r#"job="spring",status="200",le="+Inf""#, 9.0),
+    ("grpc_server_call_duration_seconds_count", r#"job="eu/native-grpc",grpc_status="OK""#, 8.0),
+    ("grpc_server_call_duration_seconds_count", r#"job="eu/native-grpc",grpc_status="CANCELLED""#, 1.0),
+    ("grpc_server_call_duration_seconds_count", r#"job="eu/native-grpc",grpc_status="UNAVAILABLE""#, 1.0),
+    ("grpc_server_call_duration_seconds_bucket", r#"job="eu/native-grpc",grpc_status="OK",le="0.1""#, 9.0),
+    ("grpc_server_call_duration_seconds_bucket", r#"job="eu/native-grpc",grpc_status="OK",le="+Inf""#, 10.0),
+    // Counters of their own with equal labels.
+    ("jobs_total", r#"job="lists""#, 10.0),
+    ("job_errors_total", r#"job="lists""#, 1.0),
+    ("job_timeouts_total", r#"job="lists""#, 2.0),
     ("http_server_duration_milliseconds_count", r#"job="old-shop",http_status_code="204""#, 9.0),
     ("http_server_duration_milliseconds_count", r#"job="old-shop",http_status_code="503""#, 1.0),
     ("http_server_duration_milliseconds_bucket", r#"job="old-shop",http_status_code="204",le="100""#, 9.0),
@@ -77,12 +92,52 @@ const COUNTERS: &[(&str, &str, f64)] = &[
     ),
     (
         "istio_requests_total",
-        r#"reporter="source",source_canonical_service="front",destination_canonical_service="mesh-shop",response_code="200""#,
-        8.0,
+        r#"reporter="source",source_canonical_service="front",destination_canonical_service="mesh-shop",response_code="200",response_flags="-""#,
+        7.0,
     ),
     (
         "istio_requests_total",
-        r#"reporter="source",source_canonical_service="front",destination_canonical_service="mesh-shop",response_code="0""#,
+        r#"reporter="source",source_canonical_service="front",destination_canonical_service="mesh-shop",response_code="0",response_flags="UF""#,
+        2.0,
+    ),
+    // The caller went away.
+    (
+        "istio_requests_total",
+        r#"reporter="source",source_canonical_service="front",destination_canonical_service="mesh-shop",response_code="0",response_flags="DC""#,
+        1.0,
+    ),
+    (
+        "istio_requests_total",
+        r#"reporter="waypoint",source_canonical_service="front",destination_canonical_service="ambient",response_code="200",response_flags="-""#,
+        9.0,
+    ),
+    (
+        "istio_requests_total",
+        r#"reporter="waypoint",source_canonical_service="front",destination_canonical_service="ambient",response_code="503",response_flags="UF""#,
+        1.0,
+    ),
+    (
+        "istio_request_duration_milliseconds_bucket",
+        r#"reporter="waypoint",source_canonical_service="front",destination_canonical_service="ambient",le="100""#,
+        9.0,
+    ),
+    (
+        "istio_request_duration_milliseconds_bucket",
+        r#"reporter="waypoint",source_canonical_service="front",destination_canonical_service="ambient",le="+Inf""#,
+        10.0,
+    ),
+    ("response_total", r#"direction="inbound",statefulset="linked-set",classification="success""#, 9.0),
+    ("response_total", r#"direction="inbound",statefulset="linked-set",classification="failure""#, 1.0),
+    ("response_latency_ms_bucket", r#"direction="inbound",statefulset="linked-set",le="100""#, 9.0),
+    ("response_latency_ms_bucket", r#"direction="inbound",statefulset="linked-set",le="+Inf""#, 10.0),
+    (
+        "response_total",
+        r#"direction="outbound",statefulset="linked-set",dst_daemonset="agents",classification="success""#,
+        8.0,
+    ),
+    (
+        "response_total",
+        r#"direction="outbound",statefulset="linked-set",dst_daemonset="agents",classification="failure""#,
         2.0,
     ),
     (
@@ -111,20 +166,63 @@ const COUNTERS: &[(&str, &str, f64)] = &[
     ("traces_service_graph_request_total", r#"client="cart",server="cart-db",connection_type="database""#, 10.0),
     ("traces_service_graph_request_failed_total", r#"client="cart",server="cart-db",connection_type="database""#, 2.0),
     (
-        "traces_service_graph_request_server_seconds_bucket",
+        "traces_service_graph_request_client_seconds_bucket",
         r#"client="cart",server="cart-db",connection_type="database",le="0.1""#,
         9.0,
     ),
     (
-        "traces_service_graph_request_server_seconds_bucket",
+        "traces_service_graph_request_client_seconds_bucket",
         r#"client="cart",server="cart-db",connection_type="database",le="+Inf""#,
+        10.0,
+    ),
+    // An external party sends no spans: what it would have said of each call is 0.
+    (
+        "traces_service_graph_request_total",
+        r#"client="cart",server="psp.example",connection_type="virtual_node""#,
+        10.0,
+    ),
+    (
+        "traces_service_graph_request_failed_total",
+        r#"client="cart",server="psp.example",connection_type="virtual_node""#,
+        2.0,
+    ),
+    (
+        "traces_service_graph_request_server_seconds_bucket",
+        r#"client="cart",server="psp.example",connection_type="virtual_node",le="0.1""#,
+        10.0,
+    ),
+    (
+        "traces_service_graph_request_server_seconds_bucket",
+        r#"client="cart",server="psp.example",connection_type="virtual_node",le="+Inf""#,
+        10.0,
+    ),
+    (
+        "traces_service_graph_request_client_seconds_bucket",
+        r#"client="cart",server="psp.example",connection_type="virtual_node",le="0.1""#,
+        0.0,
+    ),
+    (
+        "traces_service_graph_request_client_seconds_bucket",
+        r#"client="cart",server="psp.example",connection_type="virtual_node",le="0.4""#,
+        10.0,
+    ),
+    (
+        "traces_service_graph_request_client_seconds_bucket",
+        r#"client="cart",server="psp.example",connection_type="virtual_node",le="+Inf""#,
         10.0,
     ),
     // Seconds of processor time: 15 of 30 on one core of two, and 6 of 30 idle.
     ("container_cpu_usage_seconds_total", r#"namespace="a",pod="p1",container="boxed",cpu="total""#, 15.0),
     ("container_cpu_usage_seconds_total", r#"namespace="a",pod="p2",container="boxed",cpu="total""#, 45.0),
+    // A container beside it, nearer to its limit.
+    ("container_cpu_usage_seconds_total", r#"namespace="a",pod="p1",container="proxy",cpu="total""#, 24.0),
+    ("container_cpu_cfs_periods_total", r#"namespace="a",pod="p1",container="boxed""#, 300.0),
+    ("container_cpu_cfs_throttled_periods_total", r#"namespace="a",pod="p1",container="boxed""#, 60.0),
     ("container_cpu_usage_seconds_total", r#"id="/docker/1",name="jar""#, 15.0),
+    ("container_cpu_cfs_periods_total", r#"id="/docker/1",name="jar""#, 300.0),
+    ("container_cpu_cfs_throttled_periods_total", r#"id="/docker/1",name="jar""#, 30.0),
     ("node_cpu_seconds_total", r#"instance="host:9100",cpu="0",mode="idle""#, 6.0),
+    ("node_cpu_seconds_total", r#"instance="busy:9100",cpu="0",mode="idle""#, 9.0),
 ];
 
 const GAUGES: &[(&str, &str, f64)] = &[
@@ -138,6 +236,28 @@ const GAUGES: &[(&str, &str, f64)] = &[
         r#"namespace="a",pod="p2",container="boxed",resource="cpu",unit="core""#,
         2.0,
     ),
+    (
+        "kube_pod_container_resource_limits",
+        r#"namespace="a",pod="p1",container="proxy",resource="cpu",unit="core""#,
+        1.0,
+    ),
+    ("kube_pod_owner", r#"namespace="a",pod="p1",owner_kind="ReplicaSet",owner_name="box-shop-6d4cf56db6""#, 1.0),
+    ("kube_pod_owner", r#"namespace="a",pod="p2",owner_kind="StatefulSet",owner_name="box-store""#, 1.0),
+    ("kube_pod_labels", r#"namespace="a",pod="p1",label_app_kubernetes_io_name="box-app""#, 1.0),
+    ("process_cpu_usage", r#"job="spring""#, 0.3),
+    ("jvm_memory_used_bytes", r#"job="spring",area="heap",id="G1 Eden Space""#, 100.0),
+    ("jvm_memory_used_bytes", r#"job="spring",area="heap",id="G1 Old Gen""#, 300.0),
+    ("jvm_memory_used_bytes", r#"job="spring",area="nonheap",id="Metaspace""#, 700.0),
+    ("jvm_memory_max_bytes", r#"job="spring",area="heap",id="G1 Eden Space""#, -1.0),
+    ("jvm_memory_max_bytes", r#"job="spring",area="heap",id="G1 Old Gen""#, 1000.0),
+    ("tomcat_threads_busy_threads", r#"job="spring",name="http-nio-8080""#, 50.0),
+    ("tomcat_threads_config_max_threads", r#"job="spring",name="http-nio-8080""#, 200.0),
+    ("executor_active_threads", r#"job="spring",name="applicationTaskExecutor""#, 6.0),
+    ("executor_pool_core_threads", r#"job="spring",name="applicationTaskExecutor""#, 8.0),
+    ("executor_pool_max_threads", r#"job="spring",name="applicationTaskExecutor""#, 2_147_483_647.0),
+    ("hikaricp_connections_active", r#"job="spring",pool="HikariPool-1""#, 8.0),
+    ("hikaricp_connections_max", r#"job="spring",pool="HikariPool-1""#, 10.0),
+    ("node_load1", r#"instance="busy:9100""#, 0.7),
     (
         "kube_pod_container_resource_limits",
         r#"namespace="a",pod="p1",container="boxed",resource="memory",unit="byte""#,
@@ -164,26 +284,60 @@ const GAUGES: &[(&str, &str, f64)] = &[
     ("kafka_consumergroup_lag", r#"consumergroup="billing",topic="t",partition="0""#, 400.0),
     ("kafka_consumergroup_lag", r#"consumergroup="billing",topic="t",partition="1""#, -1.0),
     ("rabbitmq_queue_messages", r#"queue="mails",instance="i""#, 55.0),
+    ("rabbitmq_queue_messages", r#"instance="aggregated""#, 500.0),
+    ("rabbitmq_detailed_queue_messages", r#"queue="letters",vhost="/",instance="i""#, 7.0),
 ];
 
-const PRESETS: [&str; 17] = [
+const PRESETS: [&str; 23] = [
     "otel-http",
     "otel-http-old",
     "http-requests",
+    "micrometer",
     "grpc",
+    "grpc-otel",
     "otel-rpc",
     "otel-rpc-old",
     "istio",
+    "istio-ambient",
     "linkerd",
     "envoy",
     "service-graph",
     "kubernetes",
+    "kubernetes-workload",
+    "kubernetes-labels",
     "cadvisor",
     "node",
     "postgres",
     "mysql",
     "redis",
     "kafka",
+    "rabbitmq",
+];
+
+/// Counters of one's own, of which some count the same kind of thing.
+const LISTS: &str = "
+[[mapping]]
+name = 'lists'
+label = 'job'
+valid_counter = 'jobs_total'
+bad_counter = ['job_errors_total', 'job_timeouts_total']
+";
+
+/// Services whose requests some preset reads.
+const SERVICES: [&str; 13] = [
+    "otel-shop",
+    "old-shop",
+    "plain",
+    "spring",
+    "grpc",
+    "native-grpc",
+    "rpc",
+    "rpc-old",
+    "mesh-shop",
+    "ambient",
+    "linked",
+    "linked-set",
+    "edge-shop",
 ];
 
 fn history() -> String {
@@ -210,31 +364,48 @@ async fn each_preset_reads_what_its_exporter_writes() {
     let folder = tempfile::tempdir().unwrap();
     let (mut server, url) = with_history(&program, folder.path(), &history()).await;
     let mapping: String =
-        PRESETS.iter().chain(&["rabbitmq"]).map(|name| format!("[[mapping]]\npreset = '{name}'\n")).collect();
+        PRESETS.iter().map(|name| format!("[[mapping]]\npreset = '{name}'\n")).chain([LISTS.to_owned()]).collect();
     let settings = PrometheusConfig { url, backfill_days: 1, server_share_ratio: 1.0, ..PrometheusConfig::default() };
     let served = Served::start_with(tempfile::tempdir().unwrap(), Clock::held(NOW_MS), settings, &mapping).await;
     served.wait("read", |holds, _| holds).await;
 
-    for service in ["otel-shop", "old-shop", "plain", "grpc", "rpc", "rpc-old", "mesh-shop", "linked", "edge-shop"] {
+    for service in SERVICES {
         let buckets = served.buckets(service, NOW_MS).await;
         let bucket = &buckets.get(&(bucket_start(NOW_MS) - 10 * BUCKET_MS)).unwrap_or_else(|| panic!("{service}"));
-        let bad = if ["plain", "mesh-shop"].contains(&service) { 20 } else { 10 };
-        assert_eq!((bucket.valid_count, bucket.bad_count), (100, bad), "{service}");
+        let expected = match service {
+            "plain" | "mesh-shop" => (100, 20),
+            "otel-shop" => (110, 20),
+            _ => (100, 10),
+        };
+        assert_eq!((bucket.valid_count, bucket.bad_count), expected, "{service}");
         let latency =
             LatencyHistogram::try_from(bucket.latency.as_ref().unwrap_or_else(|| panic!("{service}"))).unwrap();
         assert!(latency.count_above(100.5) <= 10.5 && latency.count() >= 90, "{service}: {latency:?}");
         assert!((40.0..=100.5).contains(&latency.quantile(0.5).unwrap()), "{service}: {latency:?}");
     }
 
+    let lists = &served.buckets("lists", NOW_MS).await[&(bucket_start(NOW_MS) - 10 * BUCKET_MS)];
+    assert_eq!((lists.valid_count, lists.bad_count), (100, 30), "counters of a list add up");
+
     let edges = edges_of(&served.channel).await;
     let share = |caller: &str, callee: &str| {
         let edge = &edges.get(&(caller.to_owned(), callee.to_owned())).unwrap_or_else(|| panic!("{caller} {callee}"));
         edge.observed_failure_count as f64 / edge.observed_call_count as f64
     };
-    for (caller, callee) in [("front", "mesh-shop"), ("linked", "books"), ("cart", "cart-db")] {
+    for (caller, callee) in [
+        ("front", "mesh-shop"),
+        ("linked", "books"),
+        ("linked-set", "agents"),
+        ("cart", "cart-db"),
+        ("cart", "psp.example"),
+    ] {
         assert!((share(caller, callee) - 0.2).abs() < 0.01, "{caller} {callee}");
     }
-    assert_eq!(edges.len(), 3, "{:?}", edges.keys());
+    assert!((share("front", "ambient") - 0.1).abs() < 0.01);
+    assert_eq!(edges.len(), 6, "{:?}", edges.keys());
+    let external = &edges[&("cart".to_owned(), "psp.example".to_owned())];
+    let latency = LatencyHistogram::try_from(external.observed_latency.as_ref().unwrap()).unwrap();
+    assert!((95.0..=410.0).contains(&latency.quantile(0.5).unwrap()), "as the caller saw it: {latency:?}");
     utilisation_is_read(&served).await;
     served.stop().await;
     server.kill().await.unwrap();
@@ -245,6 +416,20 @@ async fn utilisation_is_read(served: &Served) {
     for (service, kind, entity, average, maximum) in [
         ("boxed", Cpu, EntityKind::Service, 0.5, 0.75),
         ("boxed", Memory, EntityKind::Service, 0.6, 0.6),
+        ("boxed", Saturation, EntityKind::Service, 0.2, 0.2),
+        ("proxy", Cpu, EntityKind::Service, 0.8, 0.8),
+        ("box-shop", Cpu, EntityKind::Service, 0.8, 0.8),
+        ("box-store", Cpu, EntityKind::Service, 0.75, 0.75),
+        ("box-shop", Memory, EntityKind::Service, 0.6, 0.6),
+        ("box-shop", Saturation, EntityKind::Service, 0.2, 0.2),
+        ("box-app", Cpu, EntityKind::Service, 0.8, 0.8),
+        ("spring", Cpu, EntityKind::Service, 0.3, 0.3),
+        ("spring", Memory, EntityKind::Service, 0.4, 0.4),
+        ("spring", Saturation, EntityKind::Service, 0.75, 0.75),
+        ("spring", ConnectionPool, EntityKind::Service, 0.8, 0.8),
+        ("busy:9100", Saturation, EntityKind::Infrastructure, 0.7, 0.7),
+        ("letters", QueueDepth, EntityKind::Queue, 7.0, 7.0),
+        ("jar", Saturation, EntityKind::Service, 0.1, 0.1),
         ("jar", Cpu, EntityKind::Service, 0.5, 0.5),
         ("jar", Memory, EntityKind::Service, 0.3, 0.3),
         ("host:9100", Cpu, EntityKind::Infrastructure, 0.8, 0.8),

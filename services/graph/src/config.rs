@@ -35,6 +35,9 @@ pub struct Config {
     pub snapshot_wait_ms_max: u64,
     /// Longest that ingestion may take to send one tenant's graph, in milliseconds, 100 to 60,000.
     pub fetch_timeout_ms: u64,
+    /// Least milliseconds between two fetches of a tenant's graph while they bring nothing but counts, as they do under live
+    /// tracing, up to 600,000; 0 to fetch after every burst of changes. Whoever waits for a version does not wait for this.
+    pub count_refresh_interval_ms: u64,
     /// How long the stream of changes may be lost before the service is not ready, in milliseconds, up to 600,000; it goes
     /// on answering from what it holds.
     pub stream_loss_ms_max: u64,
@@ -61,6 +64,7 @@ impl Default for Config {
             computations_max: 0,
             snapshot_wait_ms_max: 2_000,
             fetch_timeout_ms: 10_000,
+            count_refresh_interval_ms: 2_000,
             stream_loss_ms_max: 10_000,
             drain_seconds: 10,
             limits: Limits::default(),
@@ -74,7 +78,7 @@ impl Config {
     /// # Errors
     /// Names the first setting that is out of range.
     pub fn validate(&self) -> Result<(), attain_runtime::Error> {
-        let ranges: [(&str, u64, u64, u64); 12] = [
+        let ranges: [(&str, u64, u64, u64); 13] = [
             ("tenants_max", self.tenants_max as u64, 1, 100_000),
             ("entities_max", self.entities_max as u64, 1, 1_000_000),
             ("dependencies_max", self.dependencies_max as u64, 1, 10_000_000),
@@ -85,6 +89,7 @@ impl Config {
             ("samples", u64::from(self.samples), 1_024, 10_000_000),
             ("computations_max", self.computations_max as u64, 0, 256),
             ("snapshot_wait_ms_max", self.snapshot_wait_ms_max, 0, 60_000),
+            ("count_refresh_interval_ms", self.count_refresh_interval_ms, 0, 600_000),
             ("stream_loss_ms_max", self.stream_loss_ms_max, 0, 600_000),
             ("fetch_timeout_ms", self.fetch_timeout_ms, 100, 60_000),
         ];

@@ -5,7 +5,7 @@
 //! changes. Entry point: [`serve`].
 //!
 //! **How data flows.** The follower reads ingestion's stream of changes; when a tenant's burst of changes has paused, its topology
-//! is fetched whole, built into an immutable [`domain::snapshot::Snapshot`] and swapped in. A question reads one
+//! is fetched whole (at most every few seconds while only counts change), built into an immutable [`domain::snapshot::Snapshot`] and swapped in. A question reads one
 //! snapshot from beginning to end: transport decodes, a query gathers the snapshot and asks the pure domain on a worker
 //! thread, transport encodes.
 //!
@@ -72,7 +72,8 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
 
     let snapshots = Arc::new(Snapshots::new(Source::new(channel), clock, held_bounds(&config)));
     let loss_max = Duration::from_millis(config.stream_loss_ms_max);
-    let follower = Follower::new(Arc::clone(&snapshots), topology, loss_max);
+    let count_interval = Duration::from_millis(config.count_refresh_interval_ms);
+    let follower = Follower::new(Arc::clone(&snapshots), topology, loss_max, count_interval);
     let following = tokio::spawn(follower.run(shutdown.clone()));
     let workers = Workers::new(config.computations_max);
     let engine = Arc::new(Engine { snapshots, workers, bounds: answer_bounds(&config) });

@@ -55,7 +55,11 @@ impl Drop for Mesh {
 impl Mesh {
     /// Both services; ingestion holds the brief's example.
     async fn up() -> Self {
-        let mut mesh = Self::without_ingestion().await;
+        Self::up_with(Config::default()).await
+    }
+
+    async fn up_with(config: Config) -> Self {
+        let mut mesh = Self::without_ingestion_with(config).await;
         mesh.ingestion.declare("default", &SHOP);
         mesh.start_ingestion().await;
         mesh.until(ServingStatus::Serving).await;
@@ -65,6 +69,10 @@ impl Mesh {
     }
 
     async fn without_ingestion() -> Self {
+        Self::without_ingestion_with(Config::default()).await
+    }
+
+    async fn without_ingestion_with(config: Config) -> Self {
         // Bound but not listening: connections are refused, and nobody else is given the port.
         let reserved = TcpSocket::new_v4().unwrap();
         reserved.set_reuseaddr(true).unwrap();
@@ -72,7 +80,7 @@ impl Mesh {
         let address = reserved.local_addr().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let config = Config { ingestion_url: format!("http://{address}"), stream_loss_ms_max: 50, ..Config::default() };
+        let config = Config { ingestion_url: format!("http://{address}"), stream_loss_ms_max: 50, ..config };
         let (clock, shutdown) = (Clock::held(START_MS), Shutdown::new());
         let serving = serve(config, listener, clock.clone(), shutdown.clone());
         tokio::spawn(async move { serving.await.unwrap() });
@@ -127,6 +135,16 @@ impl Mesh {
 
     async fn version(&mut self) -> u64 {
         self.snapshot(0, 0).await.snapshot.unwrap().version
+    }
+
+    /// Follows the stream to a version, without asking for it.
+    async fn reach(&mut self, version: u64) {
+        let reached = async {
+            while self.version().await < version {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.expect("the stream brings the version");
     }
 
     async fn age_ms(&mut self) -> i64 {
@@ -252,6 +270,52 @@ async fn a_burst_of_changes_is_followed_with_few_fetches() {
     tokio::time::timeout(PATIENCE, following).await.expect("the stream brings the newest version");
     assert!(mesh.ingestion.fetch_count() - before <= 10, "{} fetches", mesh.ingestion.fetch_count() - before);
     assert_eq!(mesh.age_ms().await, 0);
+}
+
+/// An edge on which calls were counted.
+fn counted(count: u64) -> Vec<Dependency> {
+    vec![Dependency { observed_call_count: count, ..hard("api-gateway", "auth-service") }]
+}
+
+#[tokio::test]
+async fn while_only_counts_change_a_graph_is_fetched_at_its_own_pace_and_nothing_is_lost() {
+    let mut mesh = Mesh::up_with(Config { count_refresh_interval_ms: 600_000, ..Config::default() }).await;
+    let mut acme = mesh.graph.clone();
+    let context = CallContext::new(TenantId::new("tenant", "acme").unwrap(), "test", PATIENCE);
+    let mut acme_version = async || {
+        let request = context.request(wire::GetSnapshotRequest::default());
+        acme.get_snapshot(request).await.unwrap().into_inner().snapshot.unwrap().version
+    };
+    mesh.ingestion.declare("acme", &[("shop", "till")]);
+    assert!(acme_version().await > 0);
+    let version = mesh.ingestion.write("default", counted(1), true);
+    mesh.reach(version).await;
+    let fetches = mesh.ingestion.fetch_count();
+    mesh.clock.set(START_MS + 1_000);
+    let version = (2..50).map(|count| mesh.ingestion.write("default", counted(count), true)).max().unwrap();
+    // Told after those, and of another tenant, whose graph is fetched at once.
+    let last = mesh.ingestion.declare("acme", &[("shop", "stock")]);
+    let told = async { while acme_version().await < last {} };
+    tokio::time::timeout(PATIENCE, told).await.expect("the stream brings the version");
+    mesh.clock.set(START_MS + 4_000);
+    assert_eq!((mesh.version().await < version, mesh.age_ms().await), (true, 3_000), "it says how far it is behind");
+    assert!(mesh.ingestion.fetch_count() - fetches <= 2, "{} fetches", mesh.ingestion.fetch_count() - fetches);
+    // Whoever needs the newest gets it, structure that is new included.
+    let version = mesh.ingestion.declare("default", &[("auth-service", "session-cache")]);
+    assert_eq!(mesh.snapshot(version, 2_000).await.snapshot.unwrap().version, version);
+    assert_eq!(mesh.age_ms().await, 0);
+    // Where structure changed, the next change is followed at once.
+    let version = mesh.ingestion.declare("default", &[("auth-service", "token-cache")]);
+    mesh.reach(version).await;
+}
+
+#[tokio::test]
+async fn counts_arrive_though_nobody_asks_for_them() {
+    let mut mesh = Mesh::up_with(Config { count_refresh_interval_ms: 30, ..Config::default() }).await;
+    for count in 1..=20 {
+        let version = mesh.ingestion.write("default", counted(count), true);
+        mesh.reach(version).await;
+    }
 }
 
 #[tokio::test]

@@ -405,8 +405,13 @@ async fn changes_are_followed_and_resumed_and_the_stream_ends_with_the_service()
     assert!(third.sequence > second.sequence);
     assert_eq!(live.message().await.unwrap().unwrap(), third);
     let request = wire::GetChangeHeadsRequest { service_ids: vec!["checkout".into()] };
-    let heads = served.client.get_change_heads(request).await.unwrap().into_inner().heads;
+    let answer = served.client.get_change_heads(request).await.unwrap().into_inner();
+    let heads = &answer.heads;
     assert_eq!((heads[0].topology_sequence, heads[0].sli_sequence), (first.sequence, third.sequence));
+    assert_eq!(answer.newest_sequence, third.sequence);
+    // Also for whoever names no service.
+    let answer = served.client.get_change_heads(wire::GetChangeHeadsRequest::default()).await.unwrap().into_inner();
+    assert_eq!((answer.heads.len(), answer.newest_sequence), (0, third.sequence));
 
     served.shutdown.cancel();
     assert_eq!(live.message().await.unwrap(), None);

@@ -31,6 +31,15 @@ pub struct Config {
     pub components_max: usize,
     /// Most computations at a time, 1 to 64; each holds the histories that it reads in memory.
     pub computations_max: usize,
+    /// Longest that a computation waits for the graph engine to hold the topology that ingestion has, in milliseconds, up to
+    /// 60,000; where it does not come so far the answer is computed on what it has, and is stale.
+    pub graph_wait_ms_max: u64,
+    /// Milliseconds between two questions to ingestion how far its log of changes goes, 10 to 60,000. A stored recommendation
+    /// is judged by the stream of changes while the last answer is no older than five of them, else by asking ingestion.
+    pub change_confirm_interval_ms: u64,
+    /// Most services, of all tenants, whose newest changes are held in memory, 1 to 10,000,000; about 150 bytes each.
+    /// Tenants beyond it are asked for at ingestion at each read.
+    pub mirrored_services_max: usize,
     /// Longest that one computation may take; whoever waits for it keeps a deadline of their own.
     pub compute_seconds_max: u64,
     /// How many versions of a service and window keep their inputs for replay, beside those that were decided upon.
@@ -60,6 +69,9 @@ impl Default for Config {
             history_days: 90,
             components_max: 64,
             computations_max: 2,
+            graph_wait_ms_max: 1_000,
+            change_confirm_interval_ms: 1_000,
+            mirrored_services_max: 200_000,
             compute_seconds_max: 30,
             inputs_kept_max: 10,
             citations_max: 5,
@@ -86,11 +98,14 @@ impl Config {
     /// # Errors
     /// Names the first setting that is out of range.
     pub fn validate(&self) -> Result<(), attain_runtime::Error> {
-        let ranges: [(&str, u64, u64, u64); 8] = [
+        let ranges: [(&str, u64, u64, u64); 11] = [
             ("max_age_seconds", self.max_age_seconds, 1, u64::MAX / 1000),
             ("history_days", u64::from(self.history_days), 7, 400),
             ("components_max", self.components_max as u64, 1, 2000),
             ("computations_max", self.computations_max as u64, 1, 64),
+            ("graph_wait_ms_max", self.graph_wait_ms_max, 0, 60_000),
+            ("change_confirm_interval_ms", self.change_confirm_interval_ms, 10, 60_000),
+            ("mirrored_services_max", self.mirrored_services_max as u64, 1, 10_000_000),
             ("compute_seconds_max", self.compute_seconds_max, 1, 600),
             ("inputs_kept_max", u64::from(self.inputs_kept_max), 1, 10_000),
             ("citations_max", u64::from(self.citations_max), 1, 50),

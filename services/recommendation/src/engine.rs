@@ -11,7 +11,8 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use tokio::sync::Semaphore;
 
-use crate::domain::freshness::Ages;
+use crate::changes::Changes;
+use crate::domain::freshness::{Ages, Staleness};
 use crate::members::{Graph, Ingestion, Knowledge};
 use crate::storage::{Store, StoredRecommendation};
 use crate::{Config, Error};
@@ -23,12 +24,22 @@ pub(crate) struct Engine {
     pub(crate) ingestion: Ingestion,
     pub(crate) graph: Graph,
     pub(crate) knowledge: Knowledge,
+    /// What is known of ingestion's changes without asking it.
+    pub(crate) changes: Arc<Changes>,
     pub(crate) clock: Clock,
     pub(crate) config: Config,
     /// One computation at a time for a service and window.
-    pub(crate) flights: Flights<FlightKey, Result<Arc<StoredRecommendation>, Error>>,
+    pub(crate) flights: Flights<FlightKey, Result<Arc<Landed>, Error>>,
     /// Places for computations, each of which holds histories in memory.
     pub(crate) places: Semaphore,
+}
+
+/// What a computation ended with.
+#[derive(Debug)]
+pub(crate) struct Landed {
+    pub(crate) recommendation: StoredRecommendation,
+    /// Why it may be another already.
+    pub(crate) staleness: Option<Staleness>,
 }
 
 /// Whose recommendation is being computed.
@@ -37,7 +48,7 @@ pub(crate) type FlightKey = (TenantId, EntityId, TimeWindow);
 impl Engine {
     /// # Errors
     /// Names the setting where a member's address cannot be understood.
-    pub(crate) fn new(config: Config, store: Store, clock: Clock) -> Result<Self, Error> {
+    pub(crate) fn new(config: Config, store: Store, changes: Arc<Changes>, clock: Clock) -> Result<Self, Error> {
         let member = |key: &str, url: &str| channel::connect(&format!("recommendation.{key}"), url);
         Ok(Self {
             ingestion: Ingestion::new(member("ingestion_url", &config.ingestion_url)?),
@@ -45,6 +56,7 @@ impl Engine {
             knowledge: Knowledge::new(member("rag_url", &config.rag_url)?),
             places: Semaphore::new(config.computations_max),
             flights: Flights::default(),
+            changes,
             store,
             clock,
             config,

@@ -8,6 +8,7 @@
 //!                  │ no: one computation for all who ask                                        │
 //!                  └ gather (ingestion, graph, knowledge; what is missing is named)             │
 //!                      └ decide (the statistics of attain-attainment) ─ storage (with audit) ───┴─ answer
+//! changes ─ follows ingestion's stream of changes and holds the newest of each service: the test of freshness
 //! transport ─ decisions ─ storage (SLO in force, decision, audit record: one transaction)
 //! transport ─ impact | what_if ─ fleet (everybody around a change) ─ graph, before and after ─ answer
 //! ```
@@ -26,6 +27,7 @@
 //! What it deliberately does not know: how telemetry arrives, how a structure function is evaluated, how passages are found,
 //! HTTP, and who may do what (the gateway has decided that before it calls).
 
+mod changes;
 mod config;
 mod decide;
 mod decisions;
@@ -48,11 +50,12 @@ use std::time::Duration;
 
 use attain_proto::recommendation::v1::recommendation_service_server::RecommendationServiceServer;
 use attain_runtime::Shutdown;
-use attain_runtime::channel::MESSAGE_BYTES_MAX;
+use attain_runtime::channel::{self, MESSAGE_BYTES_MAX};
 use attain_runtime::clock::Clock;
 use attain_runtime::readiness::Readiness;
 use attain_runtime::serve::Member;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
@@ -60,7 +63,10 @@ pub use config::Config;
 pub use domain::audit;
 pub use error::Error;
 
+use changes::Changes;
+use changes::follower::Follower;
 use engine::Engine;
+use members::Ingestion;
 use storage::Store;
 use transport::{Transport, classify};
 
@@ -78,8 +84,11 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     storage.met(store.description());
     let looks = health::watch(&config, &readiness, storage, store.clone(), shutdown.clone())?;
 
+    let changes = Arc::new(Changes::new(config.mirrored_services_max, confirm_interval(&config)));
+    let following = follow(&config, &readiness, Arc::clone(&changes), shutdown.clone())?;
+
     let (limits, drain) = (config.limits, Duration::from_secs(config.drain_seconds));
-    let engine = Arc::new(Engine::new(config, store.clone(), clock)?);
+    let engine = Arc::new(Engine::new(config, store.clone(), changes, clock)?);
     let service = RecommendationServiceServer::new(Transport(engine))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
@@ -88,6 +97,24 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let member = Member { readiness, service_names: SERVICE_NAMES, listener, limits, classify, drain };
     let served = member.serve(Routes::new(service), shutdown).await;
     looks.abort_all();
+    following.abort();
     store.close().await;
     Ok(served?)
+}
+
+/// Begins to follow ingestion's changes, on a connection of its own: histories on the way would hold them up.
+fn follow(
+    config: &Config,
+    readiness: &Readiness,
+    changes: Arc<Changes>,
+    shutdown: Shutdown,
+) -> Result<JoinHandle<()>, Error> {
+    let ingestion = Ingestion::new(channel::connect("recommendation.ingestion_url", &config.ingestion_url)?);
+    let condition = readiness.prefer("changes", "ingestion's stream of changes is not followed yet");
+    let follower = Follower::new(changes, ingestion, condition, confirm_interval(config));
+    Ok(tokio::spawn(follower.run(shutdown)))
+}
+
+fn confirm_interval(config: &Config) -> Duration {
+    Duration::from_millis(config.change_confirm_interval_ms)
 }

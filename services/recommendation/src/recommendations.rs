@@ -1,7 +1,7 @@
 //! The newest recommendation of a service, one of the past, and the proof that it can be made again.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use attain_proto::convert::timestamp;
 use attain_proto::recommendation::v1 as wire;
@@ -13,9 +13,9 @@ use prost::Message as _;
 use crate::Error;
 use crate::decide::{Computed, Packed, compute, pack, unpack};
 use crate::domain::audit::Entry;
-use crate::domain::freshness::{Basis, Verdict, judge};
+use crate::domain::freshness::{Basis, Present, Staleness, Verdict, judge};
 use crate::domain::kept::sha256_hex;
-use crate::engine::{Engine, FlightKey};
+use crate::engine::{Engine, FlightKey, Landed};
 use crate::gather::{Gathered, Question, basis, blocking, gather};
 use crate::storage::{Inserted, Latest, NewRecommendation, StoredRecommendation};
 
@@ -26,7 +26,10 @@ const MARGIN: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) recommendation: wire::Recommendation,
-    pub(crate) stale: bool,
+    /// Why it may be another by now.
+    pub(crate) staleness: Option<Staleness>,
+    /// Age of the knowledge by which it was judged.
+    pub(crate) knowledge_age_ms: i64,
 }
 
 /// Gives the stored recommendation while it holds; otherwise computes another, once for all who ask. Where that is not
@@ -39,10 +42,13 @@ pub(crate) async fn newest(
 ) -> Result<Answer, Error> {
     let latest = engine.store.latest(&context.tenant, &service, window).await?;
     if let Some(latest) = &latest {
-        match verdict(engine, context, &service, latest).await {
-            Ok(Verdict::Fresh) => return answer(&latest.recommendation, false),
-            Ok(Verdict::Stale) | Err(Error::Unreachable { .. }) => return answer(&latest.recommendation, true),
-            Ok(Verdict::Recompute) => {}
+        match judged(engine, context, &service, latest).await {
+            Ok(Judged { verdict: Verdict::Recompute, .. }) => {}
+            Ok(Judged { verdict: Verdict::Fresh, age_ms }) => return answer(&latest.recommendation, None, age_ms),
+            Ok(Judged { verdict: Verdict::Stale(why), age_ms }) => {
+                return answer(&latest.recommendation, Some(why), age_ms);
+            }
+            Err(Error::Unreachable { .. }) => return unconfirmed(engine, latest, Staleness::IngestionUnreachable),
             Err(error) => return Err(error),
         }
     }
@@ -50,10 +56,16 @@ pub(crate) async fn newest(
     let within = context.remaining().saturating_sub(MARGIN);
     let computed = tokio::time::timeout(within, flight).await.unwrap_or(Err(Error::Deadline));
     match (computed, latest) {
-        (Ok(stored), _) => answer(&stored, false),
-        (Err(Error::Deadline | Error::Unreachable { .. }), Some(latest)) => answer(&latest.recommendation, true),
+        (Ok(landed), _) => answer(&landed.recommendation, landed.staleness, 0),
+        (Err(Error::Deadline), Some(latest)) => unconfirmed(engine, &latest, Staleness::ComputationLate),
+        (Err(Error::Unreachable { .. }), Some(latest)) => unconfirmed(engine, &latest, Staleness::IngestionUnreachable),
         (Err(error), _) => Err(error),
     }
+}
+
+/// The stored one, as it was when it was last found to hold.
+fn unconfirmed(engine: &Engine, latest: &Latest, why: Staleness) -> Result<Answer, Error> {
+    answer(&latest.recommendation, Some(why), (engine.clock.now_ms() - latest.checked_ms).max(0))
 }
 
 /// Reads one recommendation as it was stored.
@@ -93,20 +105,32 @@ pub(crate) async fn replay(
     })
 }
 
-/// Whether the stored recommendation still holds.
-async fn verdict(
-    engine: &Engine,
-    context: &CallContext,
-    service: &EntityId,
-    latest: &Latest,
-) -> Result<Verdict, Error> {
-    let read: Basis = serde_json::from_str(&latest.basis)
-        .map_err(|error| Error::Broken(format!("the basis of {} cannot be read: {error}", latest.recommendation.id)))?;
-    let ids: Vec<EntityId> = read.heads.keys().cloned().collect();
-    let heads = engine.ingestion.heads(context, &ids).await.map_err(|refusal| refusal.fatal("ingestion"))?;
+/// What to do with a stored recommendation, and how old the knowledge is that says so.
+struct Judged {
+    verdict: Verdict,
+    age_ms: i64,
+}
+
+/// Whether the stored recommendation still holds: by the stream of changes where it tells, else by asking ingestion.
+async fn judged(engine: &Engine, context: &CallContext, service: &EntityId, latest: &Latest) -> Result<Judged, Error> {
+    let read = read_basis(latest)?;
     let slos = engine.store.slos(&context.tenant, service).await?;
-    let now = basis(heads, &slos);
-    Ok(judge(service, &read, &now, latest.checked_ms, engine.clock.now_ms(), engine.ages()))
+    let (heads, newest, age_ms) = match engine.changes.known(&context.tenant, &read, Instant::now()) {
+        Some(known) => (known.heads, known.newest, i64::try_from(known.age.as_millis()).unwrap_or(i64::MAX)),
+        None => {
+            let ids: Vec<EntityId> = read.heads.keys().cloned().collect();
+            let heads = engine.ingestion.heads(context, &ids).await.map_err(|refusal| refusal.fatal("ingestion"))?;
+            (heads.services, heads.newest, 0)
+        }
+    };
+    let now = Present { basis: basis(heads, &slos), newest: (newest > 0).then_some(newest) };
+    let verdict = judge(service, &read, &now, latest.checked_ms, engine.clock.now_ms(), engine.ages());
+    Ok(Judged { verdict, age_ms })
+}
+
+fn read_basis(latest: &Latest) -> Result<Basis, Error> {
+    serde_json::from_str(&latest.basis)
+        .map_err(|error| Error::Broken(format!("the basis of {} cannot be read: {error}", latest.recommendation.id)))
 }
 
 /// Joins the computation in flight, or begins one that goes on whoever waits for it.
@@ -116,7 +140,7 @@ fn fly(
     service: EntityId,
     window: TimeWindow,
     seen: Option<Latest>,
-) -> impl Future<Output = Result<Arc<StoredRecommendation>, Error>> + use<> {
+) -> impl Future<Output = Result<Arc<Landed>, Error>> + use<> {
     let key = (context.tenant.clone(), service.clone(), window);
     let (engine, context) = (Arc::clone(engine), context.clone());
     let flights = Arc::clone(&engine);
@@ -153,15 +177,16 @@ async fn compute_and_store(
     service: &EntityId,
     window: TimeWindow,
     seen: Option<Latest>,
-) -> Result<StoredRecommendation, Error> {
+) -> Result<Landed, Error> {
     let _place = engine.places.acquire().await.map_err(|error| Error::Broken(error.to_string()))?;
     let latest = engine.store.latest(&context.tenant, service, window).await?;
     if let Some(newer) = latest.as_ref().filter(|latest| Some(*latest) != seen.as_ref()) {
         // Somebody computed it between the look and the flight.
-        return Ok(newer.recommendation.clone());
+        return Ok(Landed { recommendation: newer.recommendation.clone(), staleness: read_basis(newer)?.staleness() });
     }
     let gathered = gather(engine, context, Question { service, window, latest: latest.as_ref() }).await?;
     let Gathered { kept, basis } = gathered;
+    let staleness = basis.staleness();
     let basis = serde_json::to_string(&basis).map_err(|error| Error::Broken(error.to_string()))?;
     let before = latest.as_ref().map(|latest| decode(&latest.recommendation)).transpose()?;
     let (packed, computed) = blocking(move || {
@@ -173,10 +198,12 @@ async fn compute_and_store(
     if let Some(latest) = latest.as_ref().filter(|latest| latest.recommendation.input_sha256 == packed.sha256) {
         let now_ms = engine.clock.now_ms();
         engine.store.confirm(&context.tenant, &latest.recommendation, now_ms, &basis).await?;
-        return Ok(latest.recommendation.clone());
+        return Ok(Landed { recommendation: latest.recommendation.clone(), staleness });
     }
     let version = latest.map_or(0, |latest| latest.recommendation.version) + 1;
-    store(engine, context, service, window, Numbered { version, packed, computed, basis }).await
+    let numbered = Numbered { version, packed, computed, basis };
+    let recommendation = store(engine, context, service, window, numbered).await?;
+    Ok(Landed { recommendation, staleness })
 }
 
 /// A computed recommendation that knows its place.
@@ -257,8 +284,8 @@ async fn previous(
     before.as_ref().map(decode).transpose()
 }
 
-fn answer(stored: &StoredRecommendation, stale: bool) -> Result<Answer, Error> {
-    Ok(Answer { recommendation: decode(stored)?, stale })
+fn answer(stored: &StoredRecommendation, staleness: Option<Staleness>, knowledge_age_ms: i64) -> Result<Answer, Error> {
+    Ok(Answer { recommendation: decode(stored)?, staleness, knowledge_age_ms })
 }
 
 fn decode(stored: &StoredRecommendation) -> Result<wire::Recommendation, Error> {

@@ -15,6 +15,7 @@ pub mod channel;
 pub mod clock;
 pub mod config;
 pub mod context;
+pub mod count;
 pub mod database;
 mod error;
 pub mod gate;

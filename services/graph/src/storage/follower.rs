@@ -1,14 +1,17 @@
 //! Follows ingestion's changes and keeps every tenant's snapshot the newest.
 //!
-//! Changes come in bursts, so a tenant's graph is fetched when its burst has paused or lasted long enough. When the
-//! stream breaks it is opened again, after the last change that was seen, and every snapshot is fetched once more.
+//! Changes come in bursts, so a tenant's graph is fetched when its burst has paused or lasted long enough. Where a fetch
+//! brought nothing but counts, as every batch of traces does, the next one waits: structure that is new in it comes that much
+//! later, unless somebody asks for its version or its name. When the stream breaks it is opened again, after the last change
+//! that was seen, and every snapshot is fetched once more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use attain_proto::ingestion::v1::{ChangeKind, StreamChangesResponse};
 use attain_runtime::Shutdown;
+use attain_runtime::count::Count;
 use attain_runtime::readiness::Condition;
 use attain_vocabulary::TenantId;
 use tokio::task::JoinSet;
@@ -45,6 +48,9 @@ pub(crate) struct Follower {
     topology: Condition,
     /// A stream that is lost for longer makes the service not ready; it goes on answering from what it holds.
     loss_max: Duration,
+    /// Least time between two fetches of a tenant's graph on account of counts.
+    count_interval: Duration,
+    counts: Counts,
     after_sequence: u64,
     reopen_delay: Duration,
     /// Since when there is no stream.
@@ -52,10 +58,36 @@ pub(crate) struct Follower {
     burst: Burst,
     /// What is to be fetched as soon as there is a place.
     due: BTreeSet<TenantId>,
+    /// What changed, most likely in counts only, and is fetched then.
+    resting: BTreeMap<TenantId, Instant>,
     fetching: JoinSet<Fetched>,
     in_flight: BTreeSet<TenantId>,
     /// Whether everything that the present stream told of at first has been fetched.
     caught_up: bool,
+}
+
+/// What happened to the stream.
+struct Counts {
+    /// Opened from the first change on …
+    begun: Count,
+    /// … and after the last one that was seen.
+    resumed: Count,
+    lost: Count,
+    /// Sequences that started anew.
+    restarted: Count,
+}
+
+impl Counts {
+    fn new() -> Self {
+        let of =
+            |what| Count::new("attain.graph.changes", "What happened to the stream of changes that is followed", what);
+        Self {
+            begun: of("stream.begun"),
+            resumed: of("stream.resumed"),
+            lost: of("stream.lost"),
+            restarted: of("stream.restarted"),
+        }
+    }
 }
 
 /// Tenants that changed in the present burst.
@@ -96,16 +128,24 @@ impl Burst {
 }
 
 impl Follower {
-    pub(crate) fn new(snapshots: Arc<Snapshots>, topology: Condition, loss_max: Duration) -> Self {
+    pub(crate) fn new(
+        snapshots: Arc<Snapshots>,
+        topology: Condition,
+        loss_max: Duration,
+        count_interval: Duration,
+    ) -> Self {
         Self {
             snapshots,
             topology,
             loss_max,
+            count_interval,
+            counts: Counts::new(),
             after_sequence: 0,
             reopen_delay: Duration::ZERO,
             lost: Instant::now(),
             burst: Burst::default(),
             due: BTreeSet::new(),
+            resting: BTreeMap::new(),
             fetching: JoinSet::new(),
             in_flight: BTreeSet::new(),
             caught_up: false,
@@ -119,6 +159,7 @@ impl Follower {
                 self.begin();
                 let end = self.follow(stream).await;
                 self.snapshots.stream_lost();
+                self.counts.lost.add();
                 self.lost = Instant::now();
                 tracing::warn!(reason = %end, "the stream of changes ended; it is opened again");
             }
@@ -155,7 +196,14 @@ impl Follower {
             self.reopen_delay = (self.reopen_delay * 2).clamp(REOPEN_DELAY, REOPEN_DELAY_MAX);
             let opening = timeout(OPEN_TIMEOUT, source.changes(self.after_sequence)).await;
             match opening.unwrap_or_else(|_| Err(Status::deadline_exceeded("the stream did not open in time"))) {
-                Ok(stream) => return stream,
+                Ok(stream) => {
+                    if self.after_sequence == 0 {
+                        self.counts.begun.add()
+                    } else {
+                        self.counts.resumed.add()
+                    }
+                    return stream;
+                }
                 Err(status) => self.refused(&status),
             }
         }
@@ -164,9 +212,14 @@ impl Follower {
     fn refused(&mut self, status: &Status) {
         tracing::debug!(code = ?status.code(), reason = status.message(), "ingestion does not stream changes yet");
         if status.code() == Code::OutOfRange {
-            // The sequence starts anew: another database than before.
-            self.after_sequence = 0;
+            self.restart();
         }
+    }
+
+    /// The sequence starts anew: another database than before.
+    fn restart(&mut self) {
+        self.after_sequence = 0;
+        self.counts.restarted.add();
     }
 
     fn begin(&mut self) {
@@ -174,6 +227,7 @@ impl Follower {
         self.fetching = JoinSet::new();
         let mut unfinished = std::mem::take(&mut self.due);
         unfinished.append(&mut self.in_flight);
+        unfinished.extend(std::mem::take(&mut self.resting).into_keys());
         for tenant in unfinished {
             self.burst.add(tenant);
         }
@@ -196,12 +250,19 @@ impl Follower {
                     }
                 },
                 () = self.snapshots.gone_back() => {
-                    self.after_sequence = 0;
+                    self.restart();
                     return Status::data_loss("versions went back: another database than before");
                 }
                 () = self.burst.end() => {
                     self.burst.ends = None;
-                    self.due.append(&mut self.burst.tenants);
+                    let changed = std::mem::take(&mut self.burst.tenants);
+                    changed.into_iter().for_each(|tenant| self.fetch_or_rest(tenant));
+                }
+                () = rested(&self.resting) => {
+                    let now = Instant::now();
+                    let (rested, resting) = std::mem::take(&mut self.resting).into_iter().partition(|(_, end)| *end <= now);
+                    self.resting = resting;
+                    self.due.extend(BTreeMap::into_keys(rested));
                 }
                 Some(fetched) = self.fetching.join_next() => match fetched {
                     Ok(fetched) => self.settle(fetched),
@@ -229,12 +290,25 @@ impl Follower {
         }
     }
 
+    /// A tenant changed: its graph is fetched now, or later where the last fetch brought only counts.
+    fn fetch_or_rest(&mut self, tenant: TenantId) {
+        let end = self.snapshots.counted(&tenant).map(|asked| Instant::from_std(asked) + self.count_interval);
+        match end.filter(|end| self.caught_up && *end > Instant::now()) {
+            Some(end) => _ = self.resting.insert(tenant, end),
+            None => _ = self.due.insert(tenant),
+        }
+    }
+
     fn fetch_due(&mut self) {
         while self.fetching.len() < FETCHES_MAX {
             let Some(tenant) = self.due.iter().find(|tenant| !self.in_flight.contains(*tenant)).cloned() else {
                 return;
             };
             self.due.remove(&tenant);
+            if self.caught_up && !self.snapshots.is_behind(&tenant) {
+                // Somebody who waits for a version has fetched it in the meantime.
+                continue;
+            }
             self.in_flight.insert(tenant.clone());
             let snapshots = Arc::clone(&self.snapshots);
             let asked = std::time::Instant::now();
@@ -270,5 +344,13 @@ impl Follower {
             self.reopen_delay = Duration::ZERO;
             self.topology.met("follows ingestion's changes");
         }
+    }
+}
+
+/// Waits for the first rest to end.
+async fn rested(resting: &BTreeMap<TenantId, Instant>) {
+    match resting.values().min() {
+        Some(end) => sleep_until(*end).await,
+        None => std::future::pending().await,
     }
 }

@@ -53,6 +53,27 @@ impl Held {
         let snapshot = Snapshot::build(nodes, edges);
         Ok(Self { snapshot, version, entities, dependencies, asked })
     }
+
+    /// Whether all that is new since `before` is what was counted on edges that were known: the same nodes, the same edges.
+    pub(crate) fn only_counts_since(&self, before: &Self) -> bool {
+        let (new, old) = (&self.dependencies, &before.dependencies);
+        self.entities == before.entities
+            && new.len() == old.len()
+            && new.iter().zip(old).all(|(new, old)| same_edge(new, old))
+            && new != old
+    }
+}
+
+/// Whether two rows say the same of an edge, but for what was counted and, where calls were counted, what follows from it.
+fn same_edge(new: &wire::Dependency, old: &wire::Dependency) -> bool {
+    let said = |row: &wire::Dependency| (row.call_rate, row.call_fraction, row.fallback_success_ratio);
+    let counted = new.observed_call_count > 0 && old.observed_call_count > 0;
+    (&new.caller_id, &new.callee_id, new.mode) == (&old.caller_id, &old.callee_id, old.mode)
+        && (new.retry_count, new.timeout_ms, &new.protocol) == (old.retry_count, old.timeout_ms, &old.protocol)
+        && (&new.redundancy_group, new.redundancy_required_count)
+            == (&old.redundancy_group, old.redundancy_required_count)
+        && new.sources == old.sources
+        && (counted || said(new) == said(old))
 }
 
 fn within(what: &'static str, count: usize, limit: usize) -> Result<(), Error> {
@@ -140,5 +161,31 @@ mod tests {
             GetTopologyResponse { version: 1, entities: vec![wire::Entity::default(); 4], dependencies: Vec::new() };
         let error = Held::read(topology, SIZE, asked()).expect_err("too many");
         assert!(matches!(error, Error::TooLarge { what: "entities", count: 4, limit: 3 }));
+    }
+
+    #[test]
+    fn counts_are_told_from_structure() {
+        let counted = |count: u64| wire::Dependency {
+            observed_call_count: count,
+            call_fraction: Some(1.0 / count as f64),
+            ..edge("a", "b", "grpc")
+        };
+        let read = |dependencies: Vec<wire::Dependency>, owner: &str| {
+            let entities = vec![wire::Entity { id: "a".into(), owner: owner.into(), ..Default::default() }];
+            Held::read(GetTopologyResponse { version: 1, entities, dependencies }, SIZE, asked()).expect("valid")
+        };
+        let before = read(vec![counted(2), edge("a", "c", "")], "team");
+        let only_counts = |after: Held| after.only_counts_since(&before);
+        assert!(only_counts(read(vec![counted(3), edge("a", "c", "")], "team")));
+        // Nothing new at all, an edge more or less, other ends, another owner, another protocol.
+        assert!(!only_counts(read(vec![counted(2), edge("a", "c", "")], "team")));
+        assert!(!only_counts(read(vec![counted(3), edge("a", "c", ""), edge("c", "b", "")], "team")));
+        assert!(!only_counts(read(vec![counted(3)], "team")));
+        assert!(!only_counts(read(vec![counted(3), edge("b", "c", "")], "team")));
+        assert!(!only_counts(read(vec![counted(3), edge("a", "c", "")], "others")));
+        assert!(!only_counts(read(vec![counted(3), edge("a", "c", "http")], "team")));
+        // Said of an edge that nobody counted on.
+        let said = wire::Dependency { call_fraction: Some(0.5), ..edge("a", "c", "") };
+        assert!(!only_counts(read(vec![counted(3), said], "team")));
     }
 }

@@ -53,6 +53,8 @@ struct Doubt {
     behind: Option<Behind>,
     /// When an unknown name last made somebody fetch.
     forced: Option<Instant>,
+    /// When the snapshot was asked for, where it brought nothing but counts.
+    counted: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -198,6 +200,16 @@ impl Snapshots {
         Ok(true)
     }
 
+    /// When counts alone were last fetched for a tenant; `None` where the last fetch brought anything else.
+    pub(crate) fn counted(&self, id: &TenantId) -> Option<Instant> {
+        self.tenants.load().get(id)?.doubt().counted
+    }
+
+    /// Whether a tenant's snapshot is known not to be the newest.
+    pub(crate) fn is_behind(&self, id: &TenantId) -> bool {
+        self.tenants.load().get(id).is_some_and(|tenant| tenant.doubt().behind.is_some())
+    }
+
     /// The stream flows (again). Returns the tenants whose snapshots have to be fetched: changes may have been missed.
     pub(crate) fn stream_opened(&self, at: Instant) -> Vec<TenantId> {
         let lost_ms = self.lost_since.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -231,10 +243,15 @@ impl Snapshots {
         let asked = Asked { time_ms: self.clock.now_ms(), at: Instant::now() };
         let topology = self.source.topology(id, self.bounds.fetch_timeout).await?;
         let size = self.bounds.size;
-        let read = tokio::task::spawn_blocking(move || Held::read(topology, size, asked));
-        let held = Arc::new(read.await.map_err(Error::Broken)??);
+        let before = tenant.current();
+        let read = tokio::task::spawn_blocking(move || {
+            let held = Held::read(topology, size, asked)?;
+            let only_counts = before.is_some_and(|before| held.only_counts_since(&before));
+            Ok::<_, Error>((Arc::new(held), only_counts))
+        });
+        let (held, only_counts) = read.await.map_err(Error::Broken)??;
         tracing::debug!(tenant = %id, version = held.version, nodes = held.entities.len(), "a new snapshot");
-        if tenant.store(Arc::clone(&held)).is_some_and(|before| before.version > held.version) {
+        if tenant.store(Arc::clone(&held), only_counts).is_some_and(|before| before.version > held.version) {
             self.gone_back.notify_one();
         }
         Ok(held)
@@ -271,9 +288,10 @@ impl Tenant {
     }
 
     /// Swaps the snapshot in; returns the one before.
-    fn store(&self, held: Arc<Held>) -> Option<Arc<Held>> {
+    fn store(&self, held: Arc<Held>, only_counts: bool) -> Option<Arc<Held>> {
         {
             let mut doubt = self.doubt();
+            doubt.counted = only_counts.then_some(held.asked.at);
             let settled = |behind: &mut Behind| {
                 held.asked.at >= behind.at || behind.version.is_some_and(|version| held.version >= version)
             };

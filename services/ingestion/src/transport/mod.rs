@@ -430,7 +430,9 @@ impl IngestionService for Transport {
         let services: BTreeSet<EntityId> =
             decode::services(names, self.config.services_per_question_max)?.into_iter().collect();
         let heads = self.store.change_heads(&tenant, &services).await?;
-        Ok(Response::new(wire::GetChangeHeadsResponse { heads: heads.into_iter().map(encode::change_head).collect() }))
+        let newest_sequence = self.store.newest_sequence().await?;
+        let heads = heads.into_iter().map(encode::change_head).collect();
+        Ok(Response::new(wire::GetChangeHeadsResponse { heads, newest_sequence }))
     }
 
     type StreamChangesStream = Outgoing<wire::StreamChangesResponse>;

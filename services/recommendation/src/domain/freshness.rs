@@ -16,17 +16,61 @@ pub(crate) struct Head {
     pub(crate) incident: u64,
 }
 
+impl Head {
+    /// Number of the newest change of any kind.
+    pub(crate) fn newest(self) -> u64 {
+        self.topology.max(self.sli).max(self.incident)
+    }
+}
+
 /// Until which changes a recommendation has read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Basis {
-    /// The service and its closure.
+    /// The service and its closure, as they were no later than when each was read.
     pub(crate) heads: BTreeMap<EntityId, Head>,
+    /// Topology version of the snapshot that the closure was walked on; `None` where the graph could not be asked, or by a
+    /// version of this service that did not note it.
+    #[serde(default)]
+    pub(crate) graph_version: Option<u64>,
     /// Versions of the service's SLOs in force, by kind.
     pub(crate) slo_versions: BTreeMap<String, u32>,
     /// Whether nothing was missing. What was missing may be there now, and no change head tells.
     pub(crate) complete: bool,
     /// Statistical model.
     pub(crate) model_version: String,
+}
+
+impl Basis {
+    /// Number of the newest change that it knows of. Whoever has not got so far cannot tell whether it still holds.
+    pub(crate) fn newest(&self) -> u64 {
+        self.heads.values().map(|head| head.newest()).fold(self.graph_version.unwrap_or_default(), u64::max)
+    }
+
+    /// Why what was just computed may be another already.
+    pub(crate) fn staleness(&self) -> Option<Staleness> {
+        self.behind().then_some(Staleness::GraphBehind)
+    }
+
+    /// Whether the graph had not followed the changes of the closure yet when it was walked: an edge may be missing from it
+    /// though the change that brought the edge is among the heads.
+    /// Where it could not be asked at all the answer says so, and is not complete.
+    fn behind(&self) -> bool {
+        self.graph_version.map_or(self.complete, |version| version < topology_of(&self.heads))
+    }
+}
+
+/// The newest change of topology among these.
+pub(crate) fn topology_of(heads: &BTreeMap<EntityId, Head>) -> u64 {
+    heads.values().map(|head| head.topology).max().unwrap_or_default()
+}
+
+/// How things are now.
+#[derive(Debug, Clone)]
+pub(crate) struct Present {
+    /// Heads, SLOs and model; the rest of it says nothing.
+    pub(crate) basis: Basis,
+    /// Number of the newest change of all that there is; `None` where it is not known.
+    pub(crate) newest: Option<u64>,
 }
 
 /// How long what holds may be shown.
@@ -43,34 +87,69 @@ pub(crate) struct Ages {
 pub(crate) enum Verdict {
     /// Nothing changed: show it.
     Fresh,
-    /// Measurements changed, but it is too young to compute again: show it and say so.
-    Stale,
+    /// It may be another by now, but is too young to compute again: show it and say so.
+    Stale(Staleness),
     /// Compute again.
     Recompute,
 }
 
+/// Why a recommendation is shown though it may be another by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Staleness {
+    /// Measurements changed.
+    Measurements,
+    /// The graph had not followed the topology that it was computed on.
+    GraphBehind,
+    /// Nobody could tell whether its inputs changed.
+    IngestionUnreachable,
+    /// The next one was not ready in time.
+    ComputationLate,
+}
+
+impl Staleness {
+    /// Stable machine-readable word.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Measurements => "measurements_changed",
+            Self::GraphBehind => "graph_behind",
+            Self::IngestionUnreachable => "ingestion_unreachable",
+            Self::ComputationLate => "computation_late",
+        }
+    }
+}
+
 /// Compares what a recommendation has read with how things are now. Topology, the service's incidents and its SLOs count at
-/// once; measurements count once it is older than the shortest interval, because they change every few seconds.
+/// once; measurements count once it is older than the shortest interval, because they change every few seconds. So does a
+/// graph that was behind: asked again at once it would be behind still.
 pub(crate) fn judge(
     service: &EntityId,
     read: &Basis,
-    now: &Basis,
+    now: &Present,
     checked_ms: UnixMillis,
     now_ms: UnixMillis,
     ages: Ages,
 ) -> Verdict {
     let age_ms = now_ms - checked_ms;
     let head = |basis: &Basis, id: &EntityId| basis.heads.get(id).copied().unwrap_or_default();
-    let changed = |part: fn(Head) -> u64| read.heads.keys().any(|id| part(head(read, id)) != part(head(now, id)));
+    let differs = |part: fn(Head) -> u64, id: &EntityId| part(head(read, id)) != part(head(&now.basis, id));
+    let changed = |part: fn(Head) -> u64| read.heads.keys().any(|id| differs(part, id));
     let at_once = changed(|head| head.topology)
-        || head(read, service).incident != head(now, service).incident
-        || read.slo_versions != now.slo_versions
-        || read.model_version != now.model_version;
+        || differs(|head| head.incident, service)
+        || read.slo_versions != now.basis.slo_versions
+        || read.model_version != now.basis.model_version;
     let measured = changed(|head| head.sli);
-    if at_once || age_ms >= ages.max_ms || ((measured || !read.complete) && age_ms >= ages.recompute_min_ms) {
+    let behind = read.behind();
+    // The graph knew of changes that there are not: it still held what another database had told.
+    let of_another = now.newest.is_some_and(|newest| read.graph_version > Some(newest));
+    let later = measured || behind || of_another || !read.complete;
+    if at_once || age_ms >= ages.max_ms || (later && age_ms >= ages.recompute_min_ms) {
         return Verdict::Recompute;
     }
-    if measured { Verdict::Stale } else { Verdict::Fresh }
+    match (behind, measured) {
+        (true, _) => Verdict::Stale(Staleness::GraphBehind),
+        (false, true) => Verdict::Stale(Staleness::Measurements),
+        (false, false) => Verdict::Fresh,
+    }
 }
 
 #[cfg(test)]
@@ -85,7 +164,12 @@ mod tests {
 
     fn basis() -> Basis {
         let head = Head { topology: 1, sli: 2, incident: 3 };
-        Basis { heads: BTreeMap::from([(id("a"), head), (id("b"), head)]), complete: true, ..Basis::default() }
+        let heads = BTreeMap::from([(id("a"), head), (id("b"), head)]);
+        Basis { heads, graph_version: Some(1), complete: true, ..Basis::default() }
+    }
+
+    fn verdict(read: &Basis, basis: Basis, newest: Option<u64>, age_ms: i64) -> Verdict {
+        judge(&id("a"), read, &Present { basis, newest }, 0, age_ms, AGES)
     }
 
     #[test]
@@ -98,10 +182,11 @@ mod tests {
         let head = |basis: &mut Basis, name: &str, change: fn(&mut Head)| {
             change(basis.heads.get_mut(&id(name)).expect("there"))
         };
+        const STALE: Verdict = Verdict::Stale(Staleness::Measurements);
         let cases: [(&str, Basis, i64, Verdict); 9] = [
             ("nothing", basis(), 500_000, Verdict::Fresh),
             ("too old", basis(), 1_000_000, Verdict::Recompute),
-            ("measured, young", alter(|b| b.heads.values_mut().for_each(|h| h.sli = 9)), 9_999, Verdict::Stale),
+            ("measured, young", alter(|b| b.heads.values_mut().for_each(|h| h.sli = 9)), 9_999, STALE),
             ("measured, old", alter(|b| b.heads.values_mut().for_each(|h| h.sli = 9)), 10_000, Verdict::Recompute),
             ("topology", alter(|b| b.heads.values_mut().for_each(|h| h.topology = 9)), 0, Verdict::Recompute),
             (
@@ -135,14 +220,47 @@ mod tests {
             ),
         ];
         for (name, now, age_ms, expected) in cases {
-            assert_eq!(judge(&id("a"), &basis(), &now, 0, age_ms, AGES), expected, "{name}");
+            assert_eq!(verdict(&basis(), now, None, age_ms), expected, "{name}");
         }
     }
 
     #[test]
     fn what_was_missing_is_asked_for_again() {
         let read = Basis { complete: false, ..basis() };
-        assert_eq!(judge(&id("a"), &read, &basis(), 0, 9_999, AGES), Verdict::Fresh);
-        assert_eq!(judge(&id("a"), &read, &basis(), 0, 10_000, AGES), Verdict::Recompute);
+        assert_eq!(verdict(&read, basis(), None, 9_999), Verdict::Fresh);
+        assert_eq!(verdict(&read, basis(), None, 10_000), Verdict::Recompute);
+    }
+
+    #[test]
+    fn a_graph_that_had_not_followed_is_asked_again_after_a_while() {
+        let mut read = basis();
+        read.heads.get_mut(&id("b")).expect("there").topology = 5;
+        let now = read.clone();
+        assert_eq!(verdict(&read, now.clone(), None, 0), Verdict::Stale(Staleness::GraphBehind));
+        assert_eq!(verdict(&read, now.clone(), None, 10_000), Verdict::Recompute);
+        // Written before versions were noted: the same.
+        let old: Basis = serde_json::from_str(
+            r#"{"heads":{"a":{"topology":1,"sli":2,"incident":3}},"slo_versions":{},"complete":true,"model_version":""}"#,
+        )
+        .expect("the form of before");
+        assert_eq!(verdict(&old, old.clone(), None, 10_000), Verdict::Recompute);
+        // Where it could not be asked at all that is said in the answer, and tried again as everything that was missing.
+        let alone = Basis { complete: false, graph_version: None, ..read };
+        assert_eq!(verdict(&alone, now, None, 0), Verdict::Fresh);
+    }
+
+    #[test]
+    fn a_graph_of_another_database_is_not_believed_for_long() {
+        let read = Basis { graph_version: Some(900), ..basis() };
+        assert_eq!(verdict(&read, basis(), Some(900), 10_000), Verdict::Fresh);
+        assert_eq!(verdict(&read, basis(), Some(899), 0), Verdict::Fresh);
+        assert_eq!(verdict(&read, basis(), Some(899), 10_000), Verdict::Recompute);
+    }
+
+    #[test]
+    fn a_basis_knows_how_far_whoever_judges_it_must_have_come() {
+        assert_eq!(basis().newest(), 3);
+        assert_eq!(Basis { graph_version: Some(9), ..basis() }.newest(), 9);
+        assert_eq!(Basis::default().newest(), 0);
     }
 }

@@ -7,4 +7,6 @@ pub(crate) mod flow;
 pub(crate) mod freshness;
 pub(crate) mod harm;
 pub(crate) mod kept;
+pub(crate) mod mirror;
 pub(crate) mod slo;
+pub(crate) mod touched;

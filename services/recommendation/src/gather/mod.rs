@@ -2,6 +2,7 @@
 //! service's own history and the freshness of what was read are indispensable.
 
 mod structure;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,10 +25,12 @@ use crate::domain::freshness::{Basis, Head};
 use crate::domain::kept::{Evidence, Kept};
 use crate::domain::slo::{Slo, kind_word};
 use crate::engine::Engine;
-use crate::members::{Closure, Direction, History, Refusal};
+use crate::members::{Closure, History, Refusal};
 use crate::message::topology;
 use crate::storage::Latest;
 use crate::{Error, members};
+
+use walk::Walked;
 
 /// Everything that a recommendation is computed from, and until which changes it was read.
 #[derive(Debug)]
@@ -55,13 +58,12 @@ struct Observed {
 /// Who is asked about: the service and what it needs.
 struct Subject {
     facts: Facts,
-    closure: Closure,
-    graph_known: bool,
+    walked: Walked,
     slos: Vec<Slo>,
 }
 
-/// Asks the members. The order is: who belongs to the closure; the newest changes of those; then their data, so that a
-/// change in between makes the answer look older than it is and never newer.
+/// Asks the members. The order is: who belongs to the closure, by a graph that holds the newest changes of those as far as it
+/// can be waited for; then their data, so that a change in between makes the answer look older than it is and never newer.
 pub(crate) async fn gather(
     engine: &Arc<Engine>,
     context: &CallContext,
@@ -69,8 +71,8 @@ pub(crate) async fn gather(
 ) -> Result<Gathered, Error> {
     let Question { service, window, latest } = question;
     let mut missing = Vec::new();
-    let Subject { facts, closure, graph_known, slos } = subject(engine, context, service, &mut missing).await?;
-    let heads = engine.ingestion.heads(context, &closure.order).await.map_err(|refusal| refusal.fatal("ingestion"))?;
+    let Subject { facts, walked, slos } = subject(engine, context, service, &mut missing).await?;
+    let Walked { closure, graph_known, heads } = walked;
     let mut basis = basis(heads, &slos);
 
     let as_of_ms = as_of(engine, latest, &basis);
@@ -87,6 +89,9 @@ pub(crate) async fn gather(
     } else {
         structure::Structure::default()
     };
+    // The evaluation was asked for later, and may all the same come from a snapshot that holds less.
+    let evaluated = structure.facts.as_ref().map_or(closure.version, |facts| facts.snapshot_version);
+    basis.graph_version = graph_known.then_some(closure.version.min(evaluated));
     let input = RecommendationInput {
         service: service.clone(),
         tier: facts.tier,
@@ -116,16 +121,16 @@ async fn subject(
     service: &EntityId,
     missing: &mut Vec<MissingInput>,
 ) -> Result<Subject, Error> {
-    let (entity, closure, slos) = futures::join!(
+    let (entity, walked, slos) = futures::join!(
         engine.ingestion.entity(context, service),
-        engine.graph.closure(context, service, Direction::Downstream),
+        walk::walk(engine, context, service),
         engine.store.slos(&context.tenant, service),
     );
-    let (entity, slos) = (known(service, entity)?, slos?);
+    let (entity, walked, slos) = (known(service, entity)?, walked?, slos?);
     let (_, facts) = topology::entity(&entity)
         .map_err(|invalid| Error::Broken(format!("ingestion's {service} cannot be read: {invalid}")))?;
-    let (closure, graph_known) = closure_or_alone(service, &facts, closure, missing);
-    Ok(Subject { facts, closure, graph_known, slos })
+    let walked = walk::or_alone(service, &facts, walked, missing);
+    Ok(Subject { facts, walked, slos })
 }
 
 fn direct_dependencies(
@@ -141,6 +146,7 @@ fn direct_dependencies(
 pub(crate) fn basis(heads: BTreeMap<EntityId, Head>, slos: &[Slo]) -> Basis {
     Basis {
         heads,
+        graph_version: None,
         slo_versions: slos.iter().map(|slo| (kind_word(slo.kind).to_owned(), slo.version)).collect(),
         complete: true,
         model_version: MODEL_VERSION.to_owned(),
@@ -152,40 +158,6 @@ fn known<T>(service: &EntityId, answer: Result<T, Refusal>) -> Result<T, Error> 
         Refusal::Unknown => Error::UnknownService(service.to_string()),
         other => other.fatal("ingestion"),
     })
-}
-
-/// The closure; without the graph, the service alone.
-fn closure_or_alone(
-    service: &EntityId,
-    facts: &Facts,
-    closure: Result<Closure, Refusal>,
-    missing: &mut Vec<MissingInput>,
-) -> (Closure, bool) {
-    match closure {
-        Ok(closure) if !closure.order.is_empty() => {
-            if closure.truncated {
-                let detail = format!(
-                    "the walk stopped at {} components; what lies further down is left out",
-                    closure.order.len()
-                );
-                missing.push(MissingInput { name: "closure".to_owned(), detail });
-            }
-            (closure, true)
-        }
-        other => {
-            let reason = other.err().map_or_else(|| "its answer was empty".to_owned(), |refusal| refusal.detail());
-            let detail = format!(
-                "the dependency graph could not be asked ({reason}): no ceiling, and inherited failure only where traces show it"
-            );
-            missing.push(MissingInput { name: "graph".to_owned(), detail });
-            let alone = Closure {
-                order: vec![service.clone()],
-                facts: BTreeMap::from([(service.clone(), facts.clone())]),
-                ..Closure::default()
-            };
-            (alone, false)
-        }
-    }
 }
 
 /// The instant that the recommendation is made for: the end of the present bucket. Where nothing changed since the newest

@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use attain_proto::convert;
 use attain_proto::graph::v1 as wire;
 use attain_proto::graph::v1::graph_service_client::GraphServiceClient;
 use attain_proto::vocabulary::v1 as vocabulary;
@@ -37,6 +39,8 @@ pub(crate) struct Closure {
     pub(crate) dependencies: Vec<vocabulary::Dependency>,
     /// Whether the walk stopped at the engine's bound.
     pub(crate) truncated: bool,
+    /// Topology version of the snapshot that was walked: it holds every change of topology up to this number.
+    pub(crate) version: u64,
 }
 
 /// Structure.
@@ -69,6 +73,28 @@ impl Graph {
         read(response.map_err(|status| Refusal::from_status(&status))?.into_inner())
     }
 
+    /// Waits, within bounds, until the snapshot holds a topology version. The version that it has then, which is less where
+    /// the wait ended first.
+    pub(crate) async fn follow(
+        &self,
+        context: &CallContext,
+        service: &EntityId,
+        version: u64,
+        wait: Duration,
+    ) -> Result<u64, Refusal> {
+        let wait = wait.min(context.remaining());
+        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        let request = wire::GetSnapshotRequest {
+            version_min: version,
+            wait: Some(convert::duration(wait_ms)),
+            // Cycles are not of interest; an empty list would ask for all of them.
+            service_ids: vec![service.to_string()],
+        };
+        let response = self.0.clone().get_snapshot(context.request(request)).await;
+        let response = response.map_err(|status| Refusal::from_status(&status))?.into_inner();
+        Ok(response.snapshot.map_or(0, |info| info.version))
+    }
+
     /// Evaluates what the structure allows.
     pub(crate) async fn evaluate(
         &self,
@@ -92,7 +118,8 @@ fn read(response: wire::GetDependenciesResponse) -> Result<Closure, Refusal> {
     let malformed = |invalid: attain_vocabulary::InvalidValue| {
         Refusal::Refused(format!("the graph holds what cannot be right: {invalid}"))
     };
-    let mut closure = Closure { truncated: response.truncated, ..Closure::default() };
+    let version = response.snapshot.map_or(0, |info| info.version);
+    let mut closure = Closure { truncated: response.truncated, version, ..Closure::default() };
     for entity in response.entities.iter().filter_map(|reached| reached.entity.as_ref()) {
         let (id, facts) = topology::entity(entity).map_err(malformed)?;
         closure.order.push(id.clone());

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
@@ -6,16 +7,39 @@ use attain_proto::vocabulary::v1 as vocabulary;
 use attain_proto::{columns, convert};
 use attain_runtime::channel::MESSAGE_BYTES_MAX;
 use attain_runtime::context::CallContext;
-use attain_vocabulary::{EntityId, SliBucket, Source, TimeRange};
+use attain_vocabulary::{EntityId, SliBucket, Source, TenantId, TimeRange};
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Channel;
+use tonic::{Status, Streaming};
 
 use super::Refusal;
 use crate::domain::freshness::Head;
+use crate::domain::mirror::{Change, Part};
 
 /// Most pages of incidents that are read for one service.
 const INCIDENT_PAGES_MAX: usize = 4;
 const INCIDENT_PAGE_SIZE: u32 = 500;
+/// How this service calls itself where nobody asked it.
+const CALLER: &str = "recommendation";
+/// Longest that ingestion may take to say how far its log of changes goes.
+const LOG_END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Newest changes as ingestion knows them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Heads {
+    pub(crate) services: BTreeMap<EntityId, Head>,
+    /// Number of the newest change of all; 0 where it was not said.
+    pub(crate) newest: u64,
+}
+
+/// How far the log of changes goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogEnd {
+    /// To this change.
+    At(u64),
+    /// It is not the log that was followed.
+    OfAnother,
+}
 
 /// Buckets of one service, and where they came from.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -46,23 +70,52 @@ impl Ingestion {
     }
 
     /// Reads the newest changes of services; those without any are at 0.
-    pub(crate) async fn heads(
-        &self,
-        context: &CallContext,
-        ids: &[EntityId],
-    ) -> Result<BTreeMap<EntityId, Head>, Refusal> {
+    pub(crate) async fn heads(&self, context: &CallContext, ids: &[EntityId]) -> Result<Heads, Refusal> {
         let request = wire::GetChangeHeadsRequest { service_ids: ids.iter().map(ToString::to_string).collect() };
         let response = self.0.clone().get_change_heads(context.request(request)).await;
         let response = response.map_err(|status| Refusal::from_status(&status))?.into_inner();
-        let mut heads: BTreeMap<EntityId, Head> = ids.iter().map(|id| (id.clone(), Head::default())).collect();
+        let mut services: BTreeMap<EntityId, Head> = ids.iter().map(|id| (id.clone(), Head::default())).collect();
         for head in response.heads {
-            let known = EntityId::new("service_id", &head.service_id).ok().and_then(|id| heads.get_mut(&id));
+            let known = EntityId::new("service_id", &head.service_id).ok().and_then(|id| services.get_mut(&id));
             if let Some(known) = known {
                 *known =
                     Head { topology: head.topology_sequence, sli: head.sli_sequence, incident: head.incident_sequence };
             }
         }
-        Ok(heads)
+        Ok(Heads { services, newest: response.newest_sequence })
+    }
+
+    /// Every tenant's changes after a sequence number, for as long as both ends last.
+    pub(crate) async fn changes(&self, after_sequence: u64) -> Result<Streaming<wire::StreamChangesResponse>, Status> {
+        let context = CallContext::new(TenantId::default(), CALLER, Duration::ZERO);
+        let request = context.lasting_request(wire::StreamChangesRequest { after_sequence });
+        self.0.clone().stream_changes(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// How far the log of changes goes. One that does not reach what is known of it, or does not hold the change that was
+    /// seen in it (the witness) or a newer one in its place, is another.
+    pub(crate) async fn log_end(&self, known: u64, witness: Option<&(u64, Change)>) -> Result<LogEnd, Refusal> {
+        let tenant = witness.map(|(_, change)| change.tenant.clone()).unwrap_or_default();
+        let service = witness.map(|(_, change)| change.service.clone());
+        let context = CallContext::new(tenant, CALLER, LOG_END_TIMEOUT);
+        let heads = self.heads(&context, service.as_slice()).await?;
+        let seen = witness.is_none_or(|(sequence, change)| {
+            let head = heads.services.get(&change.service).copied().unwrap_or_default();
+            let newest = match change.part {
+                Part::Topology => head.topology,
+                Part::Sli => head.sli,
+                Part::Incident => head.incident,
+            };
+            newest >= *sequence
+        });
+        match heads.newest {
+            _ if !seen => Ok(LogEnd::OfAnother),
+            0 if known > 0 => {
+                Err(Refusal::Refused("ingestion does not say how far its log of changes goes".to_owned()))
+            }
+            newest if newest < known => Ok(LogEnd::OfAnother),
+            newest => Ok(LogEnd::At(newest)),
+        }
     }
 
     /// Reads the histories of services; one without measurements is empty.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use attain_proto::convert;
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::recommendation::v1::recommendation_service_server::RecommendationService;
 use attain_runtime::admission::Class;
@@ -38,7 +39,12 @@ impl RecommendationService for Transport {
         let window = TimeWindow::from_days("window_days", request.window_days).map_err(Error::from)?;
         let answer = recommendations::newest(&self.0, &context, service, window).await?;
         let recommendation = Some(answer.recommendation);
-        Ok(Response::new(wire::GetSloRecommendationsResponse { recommendation, stale: answer.stale }))
+        Ok(Response::new(wire::GetSloRecommendationsResponse {
+            recommendation,
+            stale: answer.staleness.is_some(),
+            stale_reason: answer.staleness.map(|why| why.word().to_owned()).unwrap_or_default(),
+            knowledge_age: Some(convert::duration(answer.knowledge_age_ms)),
+        }))
     }
 
     async fn get_recommendation(

@@ -1,15 +1,21 @@
 //! Starts the service and its members on loopback ports of their own, and stops them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use attain_proto::graph::v1::graph_service_server::GraphServiceServer;
 use attain_proto::ingestion::v1::ingestion_service_server::IngestionServiceServer;
 use attain_proto::rag::v1::knowledge_service_server::KnowledgeServiceServer;
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::recommendation::v1::recommendation_service_client::RecommendationServiceClient;
+use attain_proto::status::v1::GetStatusRequest;
+use attain_proto::status::v1::status_service_client::StatusServiceClient;
 use attain_recommendation::{Config, serve};
 use attain_runtime::Shutdown;
 use attain_runtime::clock::Clock;
+use attain_runtime::context::CallContext;
+use attain_vocabulary::TenantId;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -19,6 +25,9 @@ use tonic_types::StatusExt as _;
 
 use crate::world::{Members, NOW_MS, World};
 
+/// Far more than anything here takes; a test that waits this long has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
 pub(crate) type Client = RecommendationServiceClient<Channel>;
 
 pub(crate) struct Mesh {
@@ -27,28 +36,81 @@ pub(crate) struct Mesh {
     pub(crate) channel: Channel,
     pub(crate) clock: Clock,
     folder: tempfile::TempDir,
-    members: String,
+    config: Config,
     shutdown: Shutdown,
     served: JoinHandle<Result<(), attain_recommendation::Error>>,
 }
 
 impl Mesh {
+    /// Without a stream of changes: whether what is stored holds is asked for at each read.
     pub(crate) async fn start() -> Self {
+        Self::start_with(Config::default()).await
+    }
+
+    /// With a stream of changes that is followed already.
+    pub(crate) async fn following(config: Config) -> Self {
+        let mesh = Self::start_with(config).await;
+        mesh.world.streaming.store(true, Ordering::SeqCst);
+        mesh.until_following(true).await;
+        mesh
+    }
+
+    async fn start_with(config: Config) -> Self {
         let world = World::shop();
         let members = serve_members(Arc::clone(&world)).await;
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::held(NOW_MS);
-        let (channel, shutdown, served) = begin(&folder, &members, &clock).await;
-        Self { client: Client::new(channel.clone()), channel, world, clock, folder, members, shutdown, served }
+        let config = Config {
+            database_url: url(&folder),
+            ingestion_url: members.clone(),
+            graph_url: members.clone(),
+            rag_url: members,
+            ..config
+        };
+        let (channel, shutdown, served) = begin(&config, &clock).await;
+        Self { client: Client::new(channel.clone()), channel, world, clock, folder, config, shutdown, served }
     }
 
     /// Stops the service and starts it anew on the same database.
     pub(crate) async fn restart(&mut self) {
         self.shutdown.cancel();
         (&mut self.served).await.unwrap().unwrap();
-        let (channel, shutdown, served) = begin(&self.folder, &self.members, &self.clock).await;
+        let (channel, shutdown, served) = begin(&self.config, &self.clock).await;
         (self.client, self.channel, self.shutdown, self.served) =
             (Client::new(channel.clone()), channel, shutdown, served);
+    }
+
+    /// Waits until the stream of changes is followed, or not.
+    pub(crate) async fn until_following(&self, expected: bool) {
+        let mut status = StatusServiceClient::new(self.channel.clone());
+        let reached = async {
+            loop {
+                let told = status.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+                let condition = told.conditions.into_iter().find(|condition| condition.name == "changes").unwrap();
+                assert!(!condition.required);
+                if condition.holds == expected {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.expect("the condition `changes` gets there");
+    }
+
+    /// Asks until the answer is as expected: changes travel by a stream.
+    pub(crate) async fn until(
+        &self,
+        service_id: &str,
+        expected: impl Fn(&wire::GetSloRecommendationsResponse) -> bool,
+    ) -> wire::GetSloRecommendationsResponse {
+        let reached = async {
+            loop {
+                let answer = self.ask(service_id).await.unwrap();
+                if expected(&answer) {
+                    return answer;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.expect("the answer gets there")
     }
 
     /// Changes what is stored behind the service's back.
@@ -62,6 +124,12 @@ impl Mesh {
     pub(crate) async fn ask(&self, service_id: &str) -> Result<wire::GetSloRecommendationsResponse, Status> {
         let request = wire::GetSloRecommendationsRequest { service_id: service_id.into(), window_days: 0 };
         self.client.clone().get_slo_recommendations(request).await.map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn ask_as(&self, tenant: &str, service_id: &str) -> wire::GetSloRecommendationsResponse {
+        let context = CallContext::new(TenantId::new("tenant", tenant).unwrap(), "test", PATIENCE);
+        let request = wire::GetSloRecommendationsRequest { service_id: service_id.into(), window_days: 0 };
+        self.client.clone().get_slo_recommendations(context.request(request)).await.unwrap().into_inner()
     }
 
     pub(crate) async fn recommend(&self, service_id: &str) -> wire::Recommendation {
@@ -108,19 +176,12 @@ fn url(folder: &tempfile::TempDir) -> String {
 }
 
 async fn begin(
-    folder: &tempfile::TempDir,
-    members: &str,
+    config: &Config,
     clock: &Clock,
 ) -> (Channel, Shutdown, JoinHandle<Result<(), attain_recommendation::Error>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let config = Config {
-        database_url: url(folder),
-        ingestion_url: members.into(),
-        graph_url: members.into(),
-        rag_url: members.into(),
-        ..Config::default()
-    };
+    let config = config.clone();
     let shutdown = Shutdown::new();
     let served = tokio::spawn(serve(config, listener, clock.clone(), shutdown.clone()));
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();

@@ -12,16 +12,24 @@ use attain_proto::ingestion::v1::ingestion_service_server::IngestionService;
 use attain_proto::rag::v1 as rag;
 use attain_proto::rag::v1::knowledge_service_server::KnowledgeService;
 use attain_proto::vocabulary::v1::{Dependency, DependencyMode, Entity, EntityKind, SliBucket, Source, Tier};
+use attain_runtime::context::CallContext;
 use attain_vocabulary::{BUCKET_MS, LatencyHistogram};
 use futures::stream::{self, BoxStream, StreamExt as _};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use crate::harness::PATIENCE;
 use crate::structure::State;
 
 /// Now, for the held clock: some way into a bucket.
 pub(crate) const NOW_MS: i64 = 1_793_000_100_000 + 120_000;
 const DAYS: i64 = 30;
 const REQUESTS: u64 = 2_000;
+/// Kinds of changes, by their places among the heads.
+pub(crate) const TOPOLOGY: usize = 0;
+pub(crate) const SLI: usize = 1;
+pub(crate) const INCIDENT: usize = 2;
 
 #[derive(Default)]
 pub(crate) struct World {
@@ -29,7 +37,26 @@ pub(crate) struct World {
     pub(crate) dependencies: Mutex<Vec<Dependency>>,
     pub(crate) histories: Mutex<BTreeMap<String, Vec<SliBucket>>>,
     pub(crate) incidents: Mutex<Vec<ingestion::Incident>>,
-    pub(crate) heads: Mutex<BTreeMap<String, (u64, u64, u64)>>,
+    /// Newest changes of topology, measurements and incidents, by tenant and service.
+    heads: Mutex<BTreeMap<(String, String), [u64; 3]>>,
+    /// Number of the newest change of all.
+    sequence: watch::Sender<u64>,
+    /// Whether changes are streamed.
+    pub(crate) streaming: AtomicBool,
+    /// After which change each stream began.
+    pub(crate) streams: Mutex<Vec<u64>>,
+    /// Ends the streams there are.
+    cuts: watch::Sender<u64>,
+    /// Services whose changes were asked for together, more than one at a time: what a computation or a read asks.
+    pub(crate) heads_asked: Mutex<Vec<Vec<String>>>,
+    /// Done before the next such question is answered.
+    pub(crate) before_heads: Mutex<Option<Box<dyn FnOnce(&World) + Send>>>,
+    /// What the graph holds while it does not follow.
+    frozen: Mutex<Option<(u64, Vec<Dependency>)>>,
+    /// Whether it follows again as soon as it is waited for.
+    pub(crate) thaws: AtomicBool,
+    /// Versions that the graph was waited for.
+    pub(crate) waits: Mutex<Vec<u64>>,
     pub(crate) passages: Mutex<Vec<rag::Citation>>,
     pub(crate) questions: Mutex<Vec<String>>,
     pub(crate) ingestion_down: AtomicBool,
@@ -105,7 +132,72 @@ impl World {
             ..Entity::default()
         };
         self.entities.lock().unwrap().insert(id.into(), entity);
-        self.heads.lock().unwrap().insert(id.into(), (1, 1, 0));
+        self.touch("default", id, TOPOLOGY);
+        self.touch("default", id, SLI);
+    }
+
+    /// Numbers a change and tells the streams.
+    pub(crate) fn touch(&self, tenant: &str, id: &str, part: usize) {
+        let mut heads = self.heads.lock().unwrap();
+        let sequence = *self.sequence.borrow() + 1;
+        heads.entry((tenant.to_owned(), id.to_owned())).or_default()[part] = sequence;
+        self.sequence.send_replace(sequence);
+    }
+
+    /// The newest change of topology, as the graph knows it when it follows.
+    pub(crate) fn topology_version(&self) -> u64 {
+        self.heads.lock().unwrap().values().map(|head| head[TOPOLOGY]).max().unwrap()
+    }
+
+    /// The graph stops following.
+    pub(crate) fn freeze_graph(&self) {
+        *self.frozen.lock().unwrap() = Some((self.topology_version(), self.dependencies.lock().unwrap().clone()));
+    }
+
+    pub(crate) fn thaw_graph(&self) {
+        self.frozen.lock().unwrap().take();
+    }
+
+    /// What the graph holds.
+    fn held(&self) -> (u64, Vec<Dependency>) {
+        let frozen = self.frozen.lock().unwrap().clone();
+        frozen.unwrap_or_else(|| (self.topology_version(), self.dependencies.lock().unwrap().clone()))
+    }
+
+    /// Ends every stream of changes.
+    pub(crate) fn cut_streams(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Another database in place of the one before: the same services and rows, numbered from 1; the next change gets a
+    /// number past `past`.
+    pub(crate) fn replace_database(&self, past: u64) {
+        let mut heads = self.heads.lock().unwrap();
+        let mut sequence = 0;
+        for head in heads.values_mut() {
+            *head = [sequence + 1, sequence + 2, 0];
+            sequence += 2;
+        }
+        self.sequence.send_replace(sequence.max(past));
+        drop(heads);
+        self.cut_streams();
+    }
+
+    /// What is left of the log after a number.
+    fn log(&self, after: u64) -> Vec<ingestion::StreamChangesResponse> {
+        let heads = self.heads.lock().unwrap();
+        let of = |((tenant, service), head): (&(String, String), &[u64; 3])| {
+            let change = |(part, sequence): (usize, &u64)| ingestion::StreamChangesResponse {
+                sequence: *sequence,
+                tenant_id: tenant.clone(),
+                kind: part as i32 + 1,
+                service_id: service.clone(),
+            };
+            head.iter().enumerate().map(change).collect::<Vec<_>>()
+        };
+        let mut log: Vec<_> = heads.iter().flat_map(of).filter(|change| change.sequence > after).collect();
+        log.sort_by_key(|change| change.sequence);
+        log
     }
 
     pub(crate) fn depend(&self, caller: &str, callee: &str) {
@@ -163,24 +255,28 @@ impl World {
         bucket.bad_count = bad_count;
         bucket.inherited_bad_count = Some(0);
         bucket.inherited_by_dependency.clear();
-        self.heads.lock().unwrap().get_mut(id).unwrap().1 += 1;
+        drop(histories);
+        self.touch_measurements(id);
     }
 
     pub(crate) fn touch_measurements(&self, id: &str) {
-        self.heads.lock().unwrap().get_mut(id).unwrap().1 += 1;
+        self.touch("default", id, SLI);
     }
 
     pub(crate) fn touch_topology(&self, id: &str) {
-        self.heads.lock().unwrap().get_mut(id).unwrap().0 += 1;
+        self.touch("default", id, TOPOLOGY);
     }
 
-    fn walk(&self, start: &str, upstream: bool) -> BTreeMap<String, u32> {
-        let dependencies = self.dependencies.lock().unwrap();
+    pub(crate) fn touch_incidents(&self, id: &str) {
+        self.touch("default", id, INCIDENT);
+    }
+
+    fn walk(&self, dependencies: &[Dependency], start: &str, upstream: bool) -> BTreeMap<String, u32> {
         let mut distances = BTreeMap::from([(start.to_owned(), 0)]);
         let mut front = vec![start.to_owned()];
         while let Some(id) = front.pop() {
             let next = distances[&id] + 1;
-            for edge in dependencies.iter() {
+            for edge in dependencies {
                 let (from, to) =
                     if upstream { (&edge.callee_id, &edge.caller_id) } else { (&edge.caller_id, &edge.callee_id) };
                 if *from == id && distances.get(to).is_none_or(|known| *known > next) {
@@ -277,12 +373,23 @@ impl IngestionService for Members {
         request: Request<ingestion::GetChangeHeadsRequest>,
     ) -> Result<Response<ingestion::GetChangeHeadsResponse>, Status> {
         check(&self.0.ingestion_down)?;
+        let tenant = CallContext::read(request.metadata(), PATIENCE)?.tenant;
+        let service_ids = request.into_inner().service_ids;
+        if service_ids.len() > 1 {
+            let before = self.0.before_heads.lock().unwrap().take();
+            if let Some(before) = before {
+                before(&self.0);
+            }
+            self.0.heads_asked.lock().unwrap().push(service_ids.clone());
+        }
         let known = self.0.heads.lock().unwrap();
-        let heads = request.into_inner().service_ids.into_iter().filter_map(|service_id| {
-            let (topology_sequence, sli_sequence, incident_sequence) = *known.get(&service_id)?;
+        let heads = service_ids.into_iter().filter_map(|service_id| {
+            let [topology_sequence, sli_sequence, incident_sequence] =
+                *known.get(&(tenant.to_string(), service_id.clone()))?;
             Some(ingestion::ChangeHead { service_id, topology_sequence, sli_sequence, incident_sequence })
         });
-        Ok(Response::new(ingestion::GetChangeHeadsResponse { heads: heads.collect() }))
+        let newest_sequence = *self.0.sequence.borrow();
+        Ok(Response::new(ingestion::GetChangeHeadsResponse { heads: heads.collect(), newest_sequence }))
     }
 
     async fn stream_sli_history(
@@ -452,10 +559,48 @@ impl IngestionService for Members {
 
     async fn stream_changes(
         &self,
-        _: Request<ingestion::StreamChangesRequest>,
+        request: Request<ingestion::StreamChangesRequest>,
     ) -> Result<Response<Self::StreamChangesStream>, Status> {
-        Err(Status::unimplemented("the recommendation service never asks this"))
+        check(&self.0.ingestion_down)?;
+        if !self.0.streaming.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("no changes are streamed in this test"));
+        }
+        let after = request.into_inner().after_sequence;
+        self.0.streams.lock().unwrap().push(after);
+        Ok(Response::new(follow(Arc::clone(&self.0), after).boxed()))
     }
+}
+
+/// The log after a number and then what comes, until the streams are cut.
+fn follow(
+    world: Arc<World>,
+    after: u64,
+) -> impl stream::Stream<Item = Result<ingestion::StreamChangesResponse, Status>> + Send {
+    let (mut newest, mut cuts) = (world.sequence.subscribe(), world.cuts.subscribe());
+    cuts.borrow_and_update();
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::spawn(async move {
+        let mut after = after;
+        loop {
+            if after > *newest.borrow_and_update() {
+                let ahead = Status::out_of_range("another database than before");
+                let _ = sender.send(Err(ahead)).await;
+                return;
+            }
+            for change in world.log(after) {
+                after = change.sequence;
+                if sender.send(Ok(change)).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                _ = newest.changed() => {}
+                _ = cuts.changed() => return,
+                () = sender.closed() => return,
+            }
+        }
+    });
+    ReceiverStream::new(receiver)
 }
 
 #[tonic::async_trait]
@@ -471,7 +616,8 @@ impl GraphService for Members {
             return Err(Status::not_found("unknown"));
         }
         let direction = request.direction();
-        let distances = self.0.walk(&request.service_id, direction == graph::Direction::Upstream);
+        let (version, dependencies) = self.0.held();
+        let distances = self.0.walk(&dependencies, &request.service_id, direction == graph::Direction::Upstream);
         let mut reached: Vec<(u32, &String)> = distances.iter().map(|(id, distance)| (*distance, id)).collect();
         reached.sort();
         let entities = reached.iter().map(|(distance, id)| graph::ReachedEntity {
@@ -479,13 +625,12 @@ impl GraphService for Members {
             distance: *distance,
             direction: direction as i32,
         });
-        let dependencies = self.0.dependencies.lock().unwrap();
         let between =
             |edge: &&Dependency| distances.contains_key(&edge.caller_id) && distances.contains_key(&edge.callee_id);
         Ok(Response::new(graph::GetDependenciesResponse {
             entities: entities.collect(),
             dependencies: dependencies.iter().filter(between).cloned().collect(),
-            snapshot: Some(snapshot()),
+            snapshot: Some(snapshot(version)),
             truncated: false,
         }))
     }
@@ -496,7 +641,8 @@ impl GraphService for Members {
     ) -> Result<Response<graph::EvaluateAvailabilityResponse>, Status> {
         check(&self.0.graph_down)?;
         let request = request.into_inner();
-        let before = State::new(&self.0.dependencies.lock().unwrap(), &request.rates);
+        let (version, dependencies) = self.0.held();
+        let before = State::new(&dependencies, &request.rates);
         let (after, touched) = before.after(&request.changes);
         let mut assumed = BTreeSet::new();
         let services = request.service_ids.iter().map(|service_id| {
@@ -512,7 +658,7 @@ impl GraphService for Members {
         Ok(Response::new(graph::EvaluateAvailabilityResponse {
             services,
             assumed_perfect_ids: assumed.into_iter().collect(),
-            snapshot: Some(snapshot()),
+            snapshot: Some(snapshot(version)),
         }))
     }
 
@@ -525,15 +671,20 @@ impl GraphService for Members {
 
     async fn get_snapshot(
         &self,
-        _: Request<graph::GetSnapshotRequest>,
+        request: Request<graph::GetSnapshotRequest>,
     ) -> Result<Response<graph::GetSnapshotResponse>, Status> {
-        not_asked()
+        check(&self.0.graph_down)?;
+        self.0.waits.lock().unwrap().push(request.into_inner().version_min);
+        if self.0.thaws.load(Ordering::SeqCst) {
+            self.0.thaw_graph();
+        }
+        Ok(Response::new(graph::GetSnapshotResponse { snapshot: Some(snapshot(self.0.held().0)), cycles: Vec::new() }))
     }
 }
 
-fn snapshot() -> graph::SnapshotInfo {
+fn snapshot(version: u64) -> graph::SnapshotInfo {
     let age = Some(attain_proto::convert::duration(1_234));
-    graph::SnapshotInfo { version: 17, age, entity_count: 11, dependency_count: 8 }
+    graph::SnapshotInfo { version, age, entity_count: 11, dependency_count: 8 }
 }
 
 #[tonic::async_trait]

@@ -1,8 +1,8 @@
-//! The members of the mesh, called by descriptor: a message of any RPC goes in and its answer comes out.
+//! The members of the mesh, called by descriptor: an encoded message of any RPC goes in and its answer comes out.
 
 use attain_runtime::channel::{self, MESSAGE_BYTES_MAX};
 use attain_runtime::context::{CallContext, name_deadline};
-use prost::Message as _;
+use bytes::BufMut as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -65,7 +65,7 @@ impl Mesh {
     pub(crate) async fn call(
         &self,
         endpoint: &Endpoint,
-        message: DynamicMessage,
+        message: Vec<u8>,
         context: &CallContext,
         forwarded: Vec<Forwarded>,
     ) -> Result<DynamicMessage, Status> {
@@ -98,7 +98,7 @@ struct DynamicCodec {
 }
 
 impl Codec for DynamicCodec {
-    type Encode = DynamicMessage;
+    type Encode = Vec<u8>;
     type Decode = DynamicMessage;
     type Encoder = DynamicEncoder;
     type Decoder = DynamicDecoder;
@@ -116,11 +116,13 @@ impl Codec for DynamicCodec {
 struct DynamicEncoder;
 
 impl Encoder for DynamicEncoder {
-    type Item = DynamicMessage;
+    type Item = Vec<u8>;
     type Error = Status;
 
-    fn encode(&mut self, item: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(item.len());
+        buffer.put_slice(&item);
+        Ok(())
     }
 }
 

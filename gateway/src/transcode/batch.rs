@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use attain_proto::vocabulary::v1::Rejection;
 use http::StatusCode;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage as _, Value};
-use serde_json::Value as JsonValue;
 
 use crate::contract::REJECTED;
 use crate::json::Violation;
 use crate::json::decode::{self, At};
+use crate::json::document::Elements;
+use crate::json::plan::{Field, Plans};
 use crate::problem::Problem;
 
 /// More unreadable elements than this are not told one by one: the whole batch is refused.
@@ -39,25 +40,29 @@ impl Batch {
         Self { lists: Vec::new(), kept: BTreeMap::new(), refused: Vec::new() }
     }
 
-    /// Reads the elements of one list; those that cannot be read are set aside.
+    /// Whether a field is one of the lists.
+    pub(crate) fn reads(&self, field: &Field) -> bool {
+        self.lists.iter().any(|list| **list == *field.name)
+    }
+
+    /// Appends the elements of one list; those that cannot be read are set aside.
     pub(crate) fn read(
         &mut self,
-        field: &FieldDescriptor,
-        elements: &[JsonValue],
+        plans: &Plans,
+        field: &Field,
+        elements: Elements<'_>,
         at: &At<'_>,
-    ) -> Result<Vec<Value>, Problem> {
-        let Kind::Message(descriptor) = field.kind() else {
-            return Ok(Vec::new());
-        };
-        let mut values = Vec::with_capacity(elements.len());
-        let mut kept = Vec::with_capacity(elements.len());
-        for (index, element) in elements.iter().enumerate() {
-            match decode::message(&descriptor, element, &At::Index(at, index)) {
-                Ok(message) => {
-                    values.push(Value::Message(message));
-                    kept.push(index);
+        out: &mut Vec<u8>,
+    ) -> Result<(), Problem> {
+        let mut kept = Vec::new();
+        for (index, element) in elements.enumerate() {
+            let start = out.len();
+            match decode::element(plans, field, element, &At::Index(at, index), out) {
+                Ok(()) => kept.push(index),
+                Err(violation) => {
+                    out.truncate(start);
+                    self.refused.push(rejection(index, violation));
                 }
-                Err(violation) => self.refused.push(rejection(index, violation)),
             }
             if self.refused.len() > REJECTIONS_MAX {
                 return Err(
@@ -65,8 +70,8 @@ impl Batch {
                 );
             }
         }
-        self.kept.insert(field.name().to_owned(), kept);
-        Ok(values)
+        self.kept.insert(field.name.to_string(), kept);
+        Ok(())
     }
 
     /// Refuses a batch of which nothing can be sent on.

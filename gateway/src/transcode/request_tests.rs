@@ -7,8 +7,9 @@ use attain_proto::ingestion::v1::{
 use attain_proto::rag::v1::{DocumentKind, SearchKnowledgeRequest};
 use attain_proto::recommendation::v1::{AnalyzeWhatIfRequest, DecideSloRequest};
 use attain_proto::vocabulary::v1::{Entity, Rejection, SliBucket, Tier};
+use prost_reflect::DynamicMessage;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value as JsonValue, json};
 
 use super::*;
 use crate::contract::Contract;
@@ -27,7 +28,18 @@ fn assemble_with(
     query: &str,
     body: Option<&JsonValue>,
 ) -> Result<Assembled, Problem> {
-    assemble(endpoint(operation_id), Given { captures, query, headers: &HeaderMap::new() }, body)
+    with_headers(endpoint(operation_id), Given { captures, query, headers: &HeaderMap::new() }, body)
+}
+
+fn with_headers(endpoint: &Endpoint, given: Given<'_>, body: Option<&JsonValue>) -> Result<Assembled, Problem> {
+    let text = body.map(ToString::to_string);
+    let document = text.as_deref().map(|text| Document::parse(text).expect("JSON"));
+    assemble(endpoint, given, document.as_ref())
+}
+
+fn post_text(operation_id: &str, captures: &[&str], text: &str) -> Result<Assembled, Problem> {
+    let document = intake::parse(text.as_bytes())?;
+    assemble(endpoint(operation_id), Given { captures, query: "", headers: &HeaderMap::new() }, Some(&document))
 }
 
 fn post(operation_id: &str, captures: &[&str], body: JsonValue) -> Result<Assembled, Problem> {
@@ -35,7 +47,7 @@ fn post(operation_id: &str, captures: &[&str], body: JsonValue) -> Result<Assemb
 }
 
 fn typed<T: prost::Message + Default>(assembled: &Assembled) -> T {
-    assembled.message.transcode_to().expect("one contract")
+    T::decode(&*assembled.message).expect("one contract")
 }
 
 /// A typed message as JSON.
@@ -46,11 +58,17 @@ fn json_of(name: &str, message: &impl prost::Message) -> JsonValue {
     serde_json::to_value(Json(&dynamic)).expect("JSON")
 }
 
+/// An assembled message as JSON.
+fn written(endpoint: &Endpoint, assembled: &Assembled) -> String {
+    let message = DynamicMessage::decode(endpoint.rpc.input(), &*assembled.message).expect("one contract");
+    serde_json::to_string(&Json(&message)).expect("JSON")
+}
+
 fn import(format: &str, query: &str, body: &[u8]) -> Result<Assembled, Problem> {
     let endpoint = endpoint("ImportDocument");
     let field = endpoint.raw_body.as_ref().expect("a body as it came");
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, "text/csv".parse().expect("a header"))]);
-    assemble_raw(endpoint, field, Given { captures: &[format], query, headers: &headers }, body.to_vec())
+    assemble_raw(endpoint, field, Given { captures: &[format], query, headers: &headers }, body)
 }
 
 #[test]
@@ -190,7 +208,7 @@ fn if_match_names_the_version() {
     let with = |tag: &str, body: JsonValue| {
         let headers = HeaderMap::from_iter([(header::IF_MATCH, tag.parse().expect("a header"))]);
         let given = Given { captures: &["a"], query: "", headers: &headers };
-        assemble(endpoint("DecideSlo"), given, Some(&body))
+        with_headers(endpoint("DecideSlo"), given, Some(&body))
             .map(|assembled| typed::<DecideSloRequest>(&assembled).version_match)
     };
     for tag in ["\"3\"", "\"3-abcdef\"", " \"3\" "] {
@@ -207,20 +225,18 @@ fn if_match_names_the_version() {
 fn numbers_survive_to_the_last_digit() {
     for number in [0.1 + 0.2, 0.9995, 1e-9, f64::MIN_POSITIVE, f64::MAX, -0.0, 5e-324, 0.999_999_999_999_999_9] {
         let text = format!("{{\"action\":\"modify\",\"target_ratio\":{number:?}}}");
-        let body = intake::parse(text.as_bytes()).expect("JSON");
-        let assembled = post("DecideSlo", &["a"], body).expect("valid");
+        let assembled = post_text("DecideSlo", &["a"], &text).expect("valid");
         let request: DecideSloRequest = typed(&assembled);
         assert_eq!(request.target_ratio.map(f64::to_bits), Some(number.to_bits()), "{number:?}");
-        let written = serde_json::to_string(&Json(&assembled.message)).expect("JSON");
+        let written = written(endpoint("DecideSlo"), &assembled);
         let back: JsonValue = serde_json::from_str(&written).expect("JSON");
         assert_eq!(back["target_ratio"].as_f64().map(f64::to_bits), Some(number.to_bits()), "{written}");
     }
-    let body =
-        intake::parse(br#"{"buckets":[{"inherited_by_dependency":{"db":18446744073709551615}}]}"#).expect("JSON");
-    let assembled = post("IngestSliBuckets", &["a"], body).expect("valid");
+    let text = r#"{"buckets":[{"inherited_by_dependency":{"db":18446744073709551615}}]}"#;
+    let assembled = post_text("IngestSliBuckets", &["a"], text).expect("valid");
     let request: IngestSliBucketsRequest = typed(&assembled);
     assert_eq!(request.buckets[0].inherited_by_dependency["db"], u64::MAX);
-    let written = serde_json::to_string(&Json(&assembled.message)).expect("JSON");
+    let written = written(endpoint("IngestSliBuckets"), &assembled);
     assert!(written.contains("18446744073709551615"), "{written}");
 }
 
@@ -385,13 +401,14 @@ proptest! {
         let endpoint = with_body[which % with_body.len()];
         let captures = vec!["a"; endpoint.path_fields().len()];
         let headers: HeaderMap = tag.parse().ok().map(|value| (header::IF_MATCH, value)).into_iter().collect();
-        match assemble(endpoint, Given { captures: &captures, query: "", headers: &headers }, Some(&body)) {
+        match with_headers(endpoint, Given { captures: &captures, query: "", headers: &headers }, Some(&body)) {
             Ok(assembled) => {
                 // What was read is written in a form that is read as the same.
-                let written = serde_json::to_value(Json(&assembled.message)).expect("JSON");
-                let again = assemble(endpoint, Given { captures: &captures, query: "", headers: &HeaderMap::new() }, Some(&written));
-                let again = again.expect("readable").message;
-                prop_assert_eq!(serde_json::to_value(Json(&again)).expect("JSON"), written);
+                let text = written(endpoint, &assembled);
+                let document = Document::parse(&text).expect("JSON");
+                let given = Given { captures: &captures, query: "", headers: &HeaderMap::new() };
+                let again = assemble(endpoint, given, Some(&document)).expect("readable");
+                prop_assert_eq!(written(endpoint, &again), text);
             }
             Err(problem) => {
                 prop_assert!(problem.status.is_client_error());
@@ -421,7 +438,7 @@ proptest! {
     #[test]
     fn every_number_survives(number in any::<f64>().prop_filter("finite", |number| number.is_finite()), count in any::<u64>()) {
         let text = format!("{{\"buckets\":[{{\"inherited_bad_count\":{number:?},\"inherited_by_dependency\":{{\"a\":{count}}}}}]}}");
-        let assembled = post("IngestSliBuckets2", &[], intake::parse(text.as_bytes()).expect("JSON")).expect("valid");
+        let assembled = post_text("IngestSliBuckets2", &[], &text).expect("valid");
         let request: IngestSliBucketsRequest = typed(&assembled);
         prop_assert_eq!(request.buckets[0].inherited_bad_count.map(f64::to_bits), Some(number.to_bits()));
         prop_assert_eq!(request.buckets[0].inherited_by_dependency["a"], count);

@@ -26,6 +26,7 @@ pub(crate) const VERSION_MATCH: &str = "version_match";
 pub(crate) struct Contract {
     pool: DescriptorPool,
     endpoints: Vec<Arc<Endpoint>>,
+    plans: Arc<Plans>,
 }
 
 /// One HTTP binding of one RPC.
@@ -69,11 +70,15 @@ impl Contract {
                 endpoints.push(Arc::new(endpoint));
             }
         }
-        Ok(Self { pool, endpoints })
+        Ok(Self { pool, endpoints, plans })
     }
 
     pub(crate) fn endpoints(&self) -> &[Arc<Endpoint>] {
         &self.endpoints
+    }
+
+    pub(crate) fn plans(&self) -> &Plans {
+        &self.plans
     }
 
     pub(crate) fn pool(&self) -> &DescriptorPool {

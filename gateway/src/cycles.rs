@@ -8,7 +8,8 @@ use attain_proto::graph::v1::{GetSnapshotRequest, GetSnapshotResponse};
 use attain_proto::ingestion::v1::IngestDependenciesResponse;
 use attain_runtime::channel::MESSAGE_BYTES_MAX;
 use attain_runtime::context::CallContext;
-use prost_reflect::DynamicMessage;
+use bytes::Bytes;
+use prost::Message as _;
 use tonic::Status;
 
 use crate::contract::Endpoint;
@@ -62,19 +63,15 @@ fn parts(message: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
 
 /// Fills `cycles` and `graph_snapshot_version`. Where the graph engine cannot be asked both stay as they are: the write
 /// stands, and version 0 says that nobody looked.
-pub(crate) async fn fill(mesh: &Mesh, service_ids: Vec<String>, answer: &mut DynamicMessage, context: &CallContext) {
-    let Ok(mut typed) = answer.transcode_to::<IngestDependenciesResponse>() else {
+pub(crate) async fn fill(mesh: &Mesh, service_ids: Vec<String>, answer: &mut Bytes, context: &CallContext) {
+    let Ok(mut typed) = IngestDependenciesResponse::decode(answer.clone()) else {
         return;
     };
     match ask(mesh, service_ids, typed.topology_version, context).await {
         Ok(snapshot) => {
             typed.graph_snapshot_version = snapshot.snapshot.map_or(0, |info| info.version);
             typed.cycles = snapshot.cycles;
-            // Cannot fail: the message came from the same descriptor.
-            let mut filled = DynamicMessage::new(prost_reflect::ReflectMessage::descriptor(answer));
-            if filled.transcode_from(&typed).is_ok() {
-                *answer = filled;
-            }
+            *answer = typed.encode_to_vec().into();
         }
         Err(status) => {
             tracing::warn!(rpc.grpc.status_code = status.code() as i32, error = %status.message(), "no cycles: the graph engine cannot be asked")
@@ -105,7 +102,6 @@ mod tests {
     use super::*;
     use attain_proto::ingestion::v1::{IngestDependenciesRequest, ServiceDeclaration};
     use attain_proto::vocabulary::v1::Dependency;
-    use prost::Message as _;
     use prost_reflect::DescriptorPool;
 
     fn named(services: usize) -> Vec<String> {

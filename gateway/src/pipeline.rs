@@ -207,7 +207,7 @@ impl Gateway {
                 response
             }
             System::Readiness => {
-                let report = readiness::ask(&self.mesh, self.contract.pool()).await;
+                let report = readiness::ask(&self.mesh, self.contract.plans()).await;
                 let mut response = text("application/json", report.json.to_string());
                 if !report.ready {
                     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -249,11 +249,11 @@ impl Gateway {
         let mut answer = call
             .map_err(|_| Problem::deadline())?
             .map_err(|status| self.refusal(endpoint, &status, batch.as_ref(), &parts.headers))?;
-        batch.map_or(Ok(()), |batch| batch.settle(&mut answer))?;
+        batch.map_or(Ok(()), |batch| batch.settle(endpoint.plans.message(endpoint.output), &mut answer))?;
         if let Some(service_ids) = concerned {
             cycles::fill(&self.mesh, service_ids, &mut answer, &context).await;
         }
-        let answer = answer::write(&answer).map_err(|error| {
+        let answer = answer::write(endpoint, &answer).map_err(|error| {
             tracing::error!(error = %error, "an answer has no JSON");
             Problem::internal()
         })?;

@@ -44,8 +44,10 @@ impl Writer<'_> {
             if std::mem::replace(&mut separator, true) {
                 out.push(b',');
             }
-            quoted(&field.name, out)?;
-            out.push(b':');
+            // A name in the contract's language has nothing to escape.
+            out.push(b'"');
+            out.extend_from_slice(field.name.as_bytes());
+            out.extend_from_slice(b"\":");
             inner.field(field, *found, out)?;
         }
         out.push(b'}');
@@ -81,7 +83,7 @@ impl Writer<'_> {
 
     /// The elements of one record of a list: one, or a packed piece of them.
     fn elements(self, kind: Kind, raw: Raw<'_>, start: usize, out: &mut Vec<u8>) -> Result<(), Malformed> {
-        let mut separated = |raw, out: &mut Vec<u8>| {
+        let separated = |raw, out: &mut Vec<u8>| {
             if out.len() > start {
                 out.push(b',');
             }
@@ -302,3 +304,7 @@ fn quoted(text: &str, out: &mut Vec<u8>) -> Result<(), Malformed> {
 fn json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) -> Result<(), Malformed> {
     serde_json::to_writer(out, value).map_err(|_| Malformed("a value has no JSON"))
 }
+
+#[cfg(test)]
+#[path = "encode_tests.rs"]
+mod tests;

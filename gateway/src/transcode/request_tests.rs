@@ -7,14 +7,16 @@ use attain_proto::ingestion::v1::{
 use attain_proto::rag::v1::{DocumentKind, SearchKnowledgeRequest};
 use attain_proto::recommendation::v1::{AnalyzeWhatIfRequest, DecideSloRequest};
 use attain_proto::vocabulary::v1::{Entity, Rejection, SliBucket, Tier};
-use prost_reflect::DynamicMessage;
+use bytes::Bytes;
+use prost::Message as _;
 use proptest::prelude::*;
 use serde_json::{Value as JsonValue, json};
 
 use super::*;
 use crate::contract::Contract;
 use crate::intake;
-use crate::json::Json;
+use crate::json::plan::MessageId;
+use crate::json::encode;
 
 static CONTRACT: LazyLock<Contract> = LazyLock::new(|| Contract::read(attain_proto::DESCRIPTORS).expect("valid"));
 
@@ -50,18 +52,21 @@ fn typed<T: prost::Message + Default>(assembled: &Assembled) -> T {
     T::decode(&*assembled.message).expect("one contract")
 }
 
+/// An encoded message as JSON.
+fn text_of(id: MessageId, message: &[u8]) -> String {
+    let mut out = Vec::new();
+    encode::write(CONTRACT.plans(), id, message, &mut out).expect("a message");
+    String::from_utf8(out).expect("text")
+}
+
 /// A typed message as JSON.
 fn json_of(name: &str, message: &impl prost::Message) -> JsonValue {
-    let descriptor = CONTRACT.pool().get_message_by_name(name).expect(name);
-    let mut dynamic = DynamicMessage::new(descriptor);
-    dynamic.transcode_from(message).expect("one contract");
-    serde_json::to_value(Json(&dynamic)).expect("JSON")
+    serde_json::from_str(&text_of(CONTRACT.plans().find(name).expect(name), &message.encode_to_vec())).expect("JSON")
 }
 
 /// An assembled message as JSON.
 fn written(endpoint: &Endpoint, assembled: &Assembled) -> String {
-    let message = DynamicMessage::decode(endpoint.rpc.input(), &*assembled.message).expect("one contract");
-    serde_json::to_string(&Json(&message)).expect("JSON")
+    text_of(endpoint.input, &assembled.message)
 }
 
 fn import(format: &str, query: &str, body: &[u8]) -> Result<Assembled, Problem> {
@@ -87,17 +92,17 @@ fn a_body_is_passed_on_as_it_came() {
 #[test]
 fn refusals_in_a_document_keep_their_pointers() {
     let answer = |rejected: Vec<Rejection>, accepted_incident_count: u32| {
-        let mut dynamic = DynamicMessage::new(endpoint("ImportDocument").rpc.output());
         let message = ImportDocumentResponse { rejected, accepted_incident_count, ..ImportDocumentResponse::default() };
-        dynamic.transcode_from(&message).expect("one contract");
-        dynamic
+        Bytes::from(message.encode_to_vec())
     };
     let refused = |pointer: &str| Rejection { pointer: pointer.into(), code: "x".into(), ..Rejection::default() };
-    let settle =
-        |answer: &mut DynamicMessage| import("pagerduty", "", b"").expect("valid").batch.expect("rows").settle(answer);
+    let settle = |answer: &mut Bytes| {
+        let batch = import("pagerduty", "", b"").expect("valid").batch.expect("rows");
+        batch.settle(output("ImportDocument"), answer)
+    };
     let mut mixed = answer(vec![refused("/7/event/data/id"), refused("/0/event")], 1);
     settle(&mut mixed).expect("something was kept");
-    let told: ImportDocumentResponse = mixed.transcode_to().expect("one contract");
+    let told = ImportDocumentResponse::decode(mixed).expect("one contract");
     assert_eq!(
         told.rejected.iter().map(|row| row.pointer.as_str()).collect::<Vec<_>>(),
         ["/7/event/data/id", "/0/event"]
@@ -258,11 +263,9 @@ fn messages_are_written_in_the_contracts_words() {
         inherited_by_dependency: [("b".to_owned(), 1), ("a".to_owned(), 2)].into(),
         ..SliBucket::default()
     };
-    let descriptor = CONTRACT.pool().get_message_by_name("attain.vocabulary.v1.SliBucket").expect("there");
-    let mut dynamic = DynamicMessage::new(descriptor);
-    dynamic.transcode_from(&bucket).expect("one contract");
+    let id = CONTRACT.plans().find("attain.vocabulary.v1.SliBucket").expect("there");
     assert_eq!(
-        serde_json::to_string(&Json(&dynamic)).expect("JSON"),
+        text_of(id, &bucket.encode_to_vec()),
         "{\"start_time\":\"2026-11-01T00:00:00Z\",\"valid_count\":18446744073709551615,\"bad_count\":0,\
          \"inherited_bad_count\":0,\"inherited_by_dependency\":{\"a\":2,\"b\":1}}"
     );
@@ -273,12 +276,14 @@ fn messages_are_written_in_the_contracts_words() {
     assert_eq!(json_of("attain.graph.v1.SnapshotInfo", &snapshot)["age"], "3.5s");
 }
 
-fn answer(rejected: Vec<Rejection>, accepted_service_count: u32) -> DynamicMessage {
-    let mut dynamic = DynamicMessage::new(endpoint("IngestDependencies").rpc.output());
+fn output(operation_id: &str) -> &'static Message {
+    CONTRACT.plans().message(endpoint(operation_id).output)
+}
+
+fn answer(rejected: Vec<Rejection>, accepted_service_count: u32) -> Bytes {
     let message =
         IngestDependenciesResponse { accepted_service_count, rejected, ..IngestDependenciesResponse::default() };
-    dynamic.transcode_from(&message).expect("one contract");
-    dynamic
+    message.encode_to_vec().into()
 }
 
 fn mixed_batch() -> JsonValue {
@@ -299,8 +304,8 @@ fn elements_that_cannot_be_read_are_set_aside() {
         |index: u32, pointer: &str| Rejection { index, pointer: pointer.into(), code: "x".into(), reason: "y".into() };
     let mut answer =
         answer(vec![refused(1, "/services/1/id"), refused(0, "/dependencies/0/callee_id"), refused(9, "/odd")], 1);
-    assembled.batch.expect("a batch").settle(&mut answer).expect("something was kept");
-    let merged: IngestDependenciesResponse = answer.transcode_to().expect("one contract");
+    assembled.batch.expect("a batch").settle(output("IngestDependencies"), &mut answer).expect("something was kept");
+    let merged = IngestDependenciesResponse::decode(answer).expect("one contract");
     let mut places: Vec<_> =
         merged.rejected.iter().map(|row| (row.pointer.as_str(), row.index, row.code.as_str())).collect();
     places.retain(|(pointer, _, _)| *pointer != "/odd");
@@ -325,24 +330,23 @@ fn a_batch_of_which_nothing_is_kept_is_a_problem() {
     assert_eq!(pointers, ["/services/0/id", "/services/1"]);
 
     let assembled = post("IngestDependencies", &[], mixed_batch()).expect("some can be read");
-    let problem = assembled.batch.expect("a batch").settle(&mut answer(Vec::new(), 0)).expect_err("nothing was kept");
+    let problem = assembled.batch.expect("a batch").settle(output("IngestDependencies"), &mut answer(Vec::new(), 0)).expect_err("nothing was kept");
     assert_eq!((problem.status, problem.errors.len()), (StatusCode::UNPROCESSABLE_ENTITY, 3));
 
     let empty =
         post("IngestDependencies", &[], json!({"services": []})).expect("an empty batch is the service's to judge");
-    empty.batch.expect("a batch").settle(&mut answer(Vec::new(), 0)).expect("nothing was refused");
+    empty.batch.expect("a batch").settle(output("IngestDependencies"), &mut answer(Vec::new(), 0)).expect("nothing was refused");
 }
 
 #[test]
 fn without_counters_the_kept_things_count() {
     let assembled = post("PutDocuments", &[], json!({"documents": [{"id": 1}, {"id": "a", "text": "t"}]}))
         .expect("one can be read");
-    let mut answer = DynamicMessage::new(endpoint("PutDocuments").rpc.output());
     let kept =
         attain_proto::rag::v1::PutDocumentsResponse { documents: vec![Default::default()], rejected: Vec::new() };
-    answer.transcode_from(&kept).expect("one contract");
-    assembled.batch.expect("a batch").settle(&mut answer).expect("one was kept");
-    let merged: attain_proto::rag::v1::PutDocumentsResponse = answer.transcode_to().expect("one contract");
+    let mut answer = Bytes::from(kept.encode_to_vec());
+    assembled.batch.expect("a batch").settle(output("PutDocuments"), &mut answer).expect("one was kept");
+    let merged = attain_proto::rag::v1::PutDocumentsResponse::decode(answer).expect("one contract");
     assert_eq!(merged.rejected.len(), 1);
 }
 

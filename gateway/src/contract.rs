@@ -10,6 +10,7 @@ use prost_reflect::{
 
 use crate::Error;
 use crate::identity::Access;
+use crate::json::plan::{MessageId, Plans};
 use crate::template::Template;
 
 const ANNOTATION: &str = "google.api.http";
@@ -25,6 +26,7 @@ pub(crate) const VERSION_MATCH: &str = "version_match";
 pub(crate) struct Contract {
     pool: DescriptorPool,
     endpoints: Vec<Arc<Endpoint>>,
+    plans: Arc<Plans>,
 }
 
 /// One HTTP binding of one RPC.
@@ -45,6 +47,10 @@ pub(crate) struct Endpoint {
     pub(crate) access: Access,
     /// Lists whose elements are accepted or refused one by one.
     pub(crate) batch_fields: Vec<FieldDescriptor>,
+    /// What bodies are read and answers are written by.
+    pub(crate) plans: Arc<Plans>,
+    pub(crate) input: MessageId,
+    pub(crate) output: MessageId,
 }
 
 impl Contract {
@@ -54,20 +60,25 @@ impl Contract {
     /// Names the RPC whose annotation cannot be served.
     pub(crate) fn read(descriptors: &[u8]) -> Result<Self, Error> {
         let pool = DescriptorPool::decode(descriptors).map_err(|error| Error::Contract(error.to_string()))?;
+        let plans = Arc::new(Plans::compile(&pool));
         let mut endpoints = Vec::new();
         for rpc in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
             let bindings = bindings(&pool, &rpc);
             for (ordinal, binding) in bindings.iter().enumerate() {
-                let endpoint = Endpoint::read(&rpc, binding, ordinal)
+                let endpoint = Endpoint::read(&rpc, binding, ordinal, &plans)
                     .map_err(|reason| Error::Contract(format!("{}: {reason}", rpc.full_name())))?;
                 endpoints.push(Arc::new(endpoint));
             }
         }
-        Ok(Self { pool, endpoints })
+        Ok(Self { pool, endpoints, plans })
     }
 
     pub(crate) fn endpoints(&self) -> &[Arc<Endpoint>] {
         &self.endpoints
+    }
+
+    pub(crate) fn plans(&self) -> &Plans {
+        &self.plans
     }
 
     pub(crate) fn pool(&self) -> &DescriptorPool {
@@ -76,7 +87,7 @@ impl Contract {
 }
 
 impl Endpoint {
-    fn read(rpc: &MethodDescriptor, rule: &DynamicMessage, ordinal: usize) -> Result<Self, String> {
+    fn read(rpc: &MethodDescriptor, rule: &DynamicMessage, ordinal: usize, plans: &Arc<Plans>) -> Result<Self, String> {
         if rpc.is_client_streaming() || rpc.is_server_streaming() {
             return Err("streams are not served over HTTP".into());
         }
@@ -102,6 +113,9 @@ impl Endpoint {
             operation_id,
             access: Access::of(rpc),
             batch_fields: if has_body { batch_fields(rpc) } else { Vec::new() },
+            input: served(plans, &rpc.input())?,
+            output: served(plans, &rpc.output())?,
+            plans: Arc::clone(plans),
             rpc: rpc.clone(),
         })
     }
@@ -124,6 +138,15 @@ impl Endpoint {
     /// Whether `If-Match` may name the version that the request replaces.
     pub(crate) fn takes_if_match(&self) -> bool {
         self.rpc.input().get_field_by_name(VERSION_MATCH).is_some()
+    }
+}
+
+/// The tables of a message, all of whose values have a JSON form here.
+fn served(plans: &Plans, message: &MessageDescriptor) -> Result<MessageId, String> {
+    let id = plans.find(message.full_name()).ok_or_else(|| format!("{} is not there", message.full_name()))?;
+    match plans.unserved(id, RAW_BODY) {
+        None => Ok(id),
+        Some(field) => Err(format!("{field} is of a type that has no JSON form here")),
     }
 }
 

@@ -8,10 +8,13 @@ use attain_proto::graph::v1::{GetSnapshotRequest, GetSnapshotResponse};
 use attain_proto::ingestion::v1::IngestDependenciesResponse;
 use attain_runtime::channel::MESSAGE_BYTES_MAX;
 use attain_runtime::context::CallContext;
-use prost_reflect::{DynamicMessage, Value};
+use bytes::Bytes;
+use prost::Message as _;
 use tonic::Status;
 
 use crate::contract::Endpoint;
+use crate::json::plan::{Kind, MessageId, Plans};
+use crate::json::wire::{Fields, Raw};
 use crate::mesh::Mesh;
 
 const GRAPH_PACKAGE: &str = "attain.graph.v1";
@@ -27,48 +30,48 @@ const NAMES: [(&str, [&str; 2]); 2] =
     [("services", ["id", "depends_on"]), ("dependencies", ["caller_id", "callee_id"])];
 
 /// Services whose cycles are of interest, where the endpoint ingests dependencies; none for all of them.
-pub(crate) fn concerned(endpoint: &Endpoint, request: &DynamicMessage) -> Option<Vec<String>> {
-    (endpoint.rpc.full_name() == INGEST_DEPENDENCIES).then(|| named_services(request))
+pub(crate) fn concerned(endpoint: &Endpoint, request: &[u8]) -> Option<Vec<String>> {
+    (endpoint.rpc.full_name() == INGEST_DEPENDENCIES)
+        .then(|| named_services(&endpoint.plans, endpoint.input, request))
 }
 
 /// Read in place: a graph may hold tens of thousands of names, and what is too many is known after the first thousand.
-fn named_services(request: &DynamicMessage) -> Vec<String> {
-    let mut ids: BTreeSet<String> = BTreeSet::new();
+fn named_services(plans: &Plans, message: MessageId, request: &[u8]) -> Vec<String> {
+    let mut ids: BTreeSet<&str> = BTreeSet::new();
     for (list, names) in NAMES {
-        let Some(elements) = request.get_field_by_name(list) else { continue };
-        for element in elements.as_list().unwrap_or_default().iter().filter_map(Value::as_message) {
-            for field in names {
-                match element.get_field_by_name(field).as_deref() {
-                    Some(Value::String(id)) => drop(ids.insert(id.clone())),
-                    Some(Value::List(several)) => {
-                        ids.extend(several.iter().filter_map(Value::as_str).map(str::to_owned))
-                    }
-                    _ => {}
-                }
-            }
+        let Some(list) = plans.message(message).field(list) else { continue };
+        let Kind::Message(element) = list.kind else { continue };
+        let numbers = names.map(|name| plans.message(element).field(name).map(|field| field.number));
+        for element in parts(request).filter(|(number, _)| *number == list.number).map(|(_, element)| element) {
+            let named = parts(element).filter(|(number, _)| numbers.contains(&Some(*number)));
+            ids.extend(named.filter_map(|(_, id)| std::str::from_utf8(id).ok()));
             if ids.len() > SERVICE_IDS_MAX {
                 return Vec::new();
             }
         }
     }
-    ids.into_iter().collect()
+    ids.into_iter().map(str::to_owned).collect()
+}
+
+/// The texts and messages within a message that was encoded here.
+fn parts(message: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
+    Fields::of(message).filter_map(|field| match field {
+        Ok((number, Raw::Bytes(part))) => Some((number, part)),
+        _ => None,
+    })
 }
 
 /// Fills `cycles` and `graph_snapshot_version`. Where the graph engine cannot be asked both stay as they are: the write
 /// stands, and version 0 says that nobody looked.
-pub(crate) async fn fill(mesh: &Mesh, service_ids: Vec<String>, answer: &mut DynamicMessage, context: &CallContext) {
-    let Ok(mut typed) = answer.transcode_to::<IngestDependenciesResponse>() else {
+pub(crate) async fn fill(mesh: &Mesh, service_ids: Vec<String>, answer: &mut Bytes, context: &CallContext) {
+    let Ok(mut typed) = IngestDependenciesResponse::decode(answer.clone()) else {
         return;
     };
     match ask(mesh, service_ids, typed.topology_version, context).await {
         Ok(snapshot) => {
             typed.graph_snapshot_version = snapshot.snapshot.map_or(0, |info| info.version);
             typed.cycles = snapshot.cycles;
-            // Cannot fail: the message came from the same descriptor.
-            let mut filled = DynamicMessage::new(prost_reflect::ReflectMessage::descriptor(answer));
-            if filled.transcode_from(&typed).is_ok() {
-                *answer = filled;
-            }
+            *answer = typed.encode_to_vec().into();
         }
         Err(status) => {
             tracing::warn!(rpc.grpc.status_code = status.code() as i32, error = %status.message(), "no cycles: the graph engine cannot be asked")
@@ -111,10 +114,9 @@ mod tests {
         let request =
             IngestDependenciesRequest { services: (0..services).map(service).collect(), dependencies: vec![edge] };
         let pool = DescriptorPool::decode(attain_proto::DESCRIPTORS).expect("valid");
-        let descriptor = pool.get_message_by_name("attain.ingestion.v1.IngestDependenciesRequest").expect("there");
-        let mut message = DynamicMessage::new(descriptor);
-        message.transcode_from(&request).expect("one contract");
-        named_services(&message)
+        let plans = Plans::compile(&pool);
+        let message = plans.find("attain.ingestion.v1.IngestDependenciesRequest").expect("there");
+        named_services(&plans, message, &request.encode_to_vec())
     }
 
     #[test]

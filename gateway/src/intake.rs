@@ -7,12 +7,11 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
-use serde_json::Value as JsonValue;
 use serde_json::error::Category;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::json::Violation;
-use crate::json::locate;
+use crate::json::document::Document;
+use crate::json::{Violation, locate};
 use crate::problem::Problem;
 
 const KIB: usize = 1024;
@@ -118,13 +117,13 @@ fn check_type(headers: &HeaderMap, wanted: Wanted) -> Result<(), Problem> {
 ///
 /// # Errors
 /// 400 with line, column and, where it can be told, the pointer of the value that is no JSON.
-pub(crate) fn parse(bytes: &[u8]) -> Result<JsonValue, Problem> {
-    if let Err(error) = std::str::from_utf8(bytes) {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Document<'_>, Problem> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
         let offset = error.valid_up_to();
         let reason = format!("the byte at offset {offset} is no UTF-8");
-        return Err(malformed("invalid_utf8", locate::pointer_at(bytes, offset), reason));
-    }
-    serde_json::from_slice(bytes).map_err(|error| syntax(bytes, &error))
+        malformed("invalid_utf8", locate::pointer_at(bytes, offset), reason)
+    })?;
+    Document::parse(text).map_err(|error| syntax(bytes, &error))
 }
 
 fn syntax(bytes: &[u8], error: &serde_json::Error) -> Problem {

@@ -6,7 +6,7 @@
 //! 1. `server` accepts the connection (HTTP/1.1 or HTTP/2 in clear) within the bound on connections.
 //! 2. `pipeline` finds the route (`routes`, built from `contract`), tells who asks (`identity`), counts them against
 //!    their rate (`limits`) and gives the request its deadline, its trace and its id.
-//! 3. `transcode` turns path, query, headers and body (`intake`) into the request message by the rules of `json`; in a
+//! 3. `transcode` turns path, query, headers and body (`intake`) into the encoded request by the rules of `json`; in a
 //!    batch, elements that cannot be read are set aside one by one.
 //! 4. `mesh` calls the member that owns the RPC's package; `transcode` turns its answer into JSON and an entity tag.
 //! 5. Whatever goes wrong becomes a problem document (RFC 9457) in `problem`.
@@ -15,7 +15,7 @@
 //! `slo_template`; the prefix stays where a digit would follow: `tier_1`), read also with hyphens and as the contract's
 //! full name; 64-bit integers are numbers; times are RFC 3339, spans of time seconds with an `s` (`3.5s`); what is unset
 //! is left out, and `null` reads as unset; NaN and infinities are refused. Unknown fields and query parameters are
-//! refused by name.
+//! refused by name. Of several members with one name the last counts.
 //!
 //! Invariants: every answer is JSON, a problem document, the documentation page or the metrics text; every answer carries
 //! `x-request-id`; the tenant comes from the key and never from the request; nothing that a member says of its own insides

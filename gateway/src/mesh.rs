@@ -1,9 +1,8 @@
-//! The members of the mesh, called by descriptor: a message of any RPC goes in and its answer comes out.
+//! The members of the mesh, called by descriptor: an encoded message of any RPC goes in and its answer comes out.
 
 use attain_runtime::channel::{self, MESSAGE_BYTES_MAX};
 use attain_runtime::context::{CallContext, name_deadline};
-use prost::Message as _;
-use prost_reflect::{DynamicMessage, MessageDescriptor};
+use bytes::{Buf as _, BufMut as _, Bytes};
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
@@ -65,21 +64,20 @@ impl Mesh {
     pub(crate) async fn call(
         &self,
         endpoint: &Endpoint,
-        message: DynamicMessage,
+        message: Vec<u8>,
         context: &CallContext,
         forwarded: Vec<Forwarded>,
-    ) -> Result<DynamicMessage, Status> {
+    ) -> Result<Bytes, Status> {
         let owner = self.owner(endpoint.package()).ok_or_else(|| Status::unimplemented("no member owns this"))?;
         let mut client = Grpc::new(owner.channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let codec = DynamicCodec { answer: endpoint.rpc.output() };
         let mut request = context.request(message);
         for (key, value) in forwarded {
             request.metadata_mut().append(key, value);
         }
-        let answer = client.unary(request, endpoint.grpc_path.clone(), codec).await;
+        let answer = client.unary(request, endpoint.grpc_path.clone(), Encoded).await;
         answer.map(tonic::Response::into_inner).map_err(|status| name_deadline(name_unreachable(status)))
     }
 }
@@ -92,46 +90,41 @@ fn name_unreachable(status: Status) -> Status {
     if broken { Status::unavailable(status.message()) } else { status }
 }
 
-#[derive(Debug, Clone)]
-struct DynamicCodec {
-    answer: MessageDescriptor,
-}
+/// Messages as they are on the wire: whoever reads or writes them knows what they are.
+#[derive(Debug, Clone, Copy)]
+struct Encoded;
 
-impl Codec for DynamicCodec {
-    type Encode = DynamicMessage;
-    type Decode = DynamicMessage;
-    type Encoder = DynamicEncoder;
-    type Decoder = DynamicDecoder;
+impl Codec for Encoded {
+    type Encode = Vec<u8>;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
 
-    fn encoder(&mut self) -> DynamicEncoder {
-        DynamicEncoder
+    fn encoder(&mut self) -> Self {
+        *self
     }
 
-    fn decoder(&mut self) -> DynamicDecoder {
-        DynamicDecoder(self.answer.clone())
+    fn decoder(&mut self) -> Self {
+        *self
     }
 }
 
-#[derive(Debug)]
-struct DynamicEncoder;
-
-impl Encoder for DynamicEncoder {
-    type Item = DynamicMessage;
+impl Encoder for Encoded {
+    type Item = Vec<u8>;
     type Error = Status;
 
-    fn encode(&mut self, item: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(item.len());
+        buffer.put_slice(&item);
+        Ok(())
     }
 }
 
-#[derive(Debug)]
-struct DynamicDecoder(MessageDescriptor);
-
-impl Decoder for DynamicDecoder {
-    type Item = DynamicMessage;
+impl Decoder for Encoded {
+    type Item = Bytes;
     type Error = Status;
 
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
-        DynamicMessage::decode(self.0.clone(), buffer).map(Some).map_err(|error| Status::internal(error.to_string()))
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
     }
 }

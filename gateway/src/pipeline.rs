@@ -13,7 +13,7 @@ use futures::FutureExt as _;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
-use serde_json::{Value as JsonValue, json};
+use serde_json::json;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tracing::{Instrument as _, field};
@@ -207,7 +207,7 @@ impl Gateway {
                 response
             }
             System::Readiness => {
-                let report = readiness::ask(&self.mesh, self.contract.pool()).await;
+                let report = readiness::ask(&self.mesh, self.contract.plans()).await;
                 let mut response = text("application/json", report.json.to_string());
                 if !report.ready {
                     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -249,11 +249,11 @@ impl Gateway {
         let mut answer = call
             .map_err(|_| Problem::deadline())?
             .map_err(|status| self.refusal(endpoint, &status, batch.as_ref(), &parts.headers))?;
-        batch.map_or(Ok(()), |batch| batch.settle(&mut answer))?;
+        batch.map_or(Ok(()), |batch| batch.settle(endpoint.plans.message(endpoint.output), &mut answer))?;
         if let Some(service_ids) = concerned {
             cycles::fill(&self.mesh, service_ids, &mut answer, &context).await;
         }
-        let answer = answer::write(&answer).map_err(|error| {
+        let answer = answer::write(endpoint, &answer).map_err(|error| {
             tracing::error!(error = %error, "an answer has no JSON");
             Problem::internal()
         })?;
@@ -334,10 +334,10 @@ fn assemble(endpoint: &Endpoint, parts: &Parts, captures: &[&str], taken: Option
     let given = Given { captures, query: parts.uri.query().unwrap_or_default(), headers: &parts.headers };
     if let Some(field) = &endpoint.raw_body {
         let body = taken.map(|taken| taken.bytes).unwrap_or_default();
-        return request::assemble_raw(endpoint, field, given, body);
+        return request::assemble_raw(endpoint, field, given, &body);
     }
-    let json: Option<JsonValue> = taken.as_ref().map(|taken| intake::parse(&taken.bytes)).transpose()?;
-    request::assemble(endpoint, given, json.as_ref())
+    let document = taken.as_ref().map(|taken| intake::parse(&taken.bytes)).transpose()?;
+    request::assemble(endpoint, given, document.as_ref())
 }
 
 /// A span that continues the caller's trace; calls to members continue it in turn.

@@ -5,11 +5,12 @@ use std::time::Duration;
 use attain_proto::status::v1::GetStatusRequest;
 use attain_proto::status::v1::status_service_client::StatusServiceClient;
 use futures::future::join_all;
-use prost_reflect::{DescriptorPool, DynamicMessage};
+use prost::Message as _;
 use serde_json::{Value as JsonValue, json};
 use tonic::Code;
 
-use crate::json::Json;
+use crate::json::encode;
+use crate::json::plan::Plans;
 use crate::mesh::{Member, Mesh};
 
 /// Longest that one member may take to tell its state.
@@ -24,14 +25,14 @@ pub(crate) struct Report {
 }
 
 /// Asks every member. The mesh is ready when every member answers that all that it requires holds.
-pub(crate) async fn ask(mesh: &Mesh, pool: &DescriptorPool) -> Report {
-    let members = join_all(mesh.members().iter().map(|member| ask_one(member, pool))).await;
+pub(crate) async fn ask(mesh: &Mesh, plans: &Plans) -> Report {
+    let members = join_all(mesh.members().iter().map(|member| ask_one(member, plans))).await;
     let ready = members.iter().all(|(ready, _)| *ready);
     let members: Vec<_> = members.into_iter().map(|(_, json)| json).collect();
     Report { ready, json: json!({"ready": ready, "members": members}) }
 }
 
-async fn ask_one(member: &Member, pool: &DescriptorPool) -> (bool, JsonValue) {
+async fn ask_one(member: &Member, plans: &Plans) -> (bool, JsonValue) {
     let mut client = StatusServiceClient::new(member.channel.clone());
     let answer = tokio::time::timeout(TIMEOUT, client.get_status(GetStatusRequest {})).await;
     let unreachable =
@@ -45,10 +46,10 @@ async fn ask_one(member: &Member, pool: &DescriptorPool) -> (bool, JsonValue) {
         Err(_) => return unreachable("did not answer in time"),
     };
     let ready = status.ready;
-    let described = pool.get_message_by_name(STATUS).and_then(|descriptor| {
-        let mut dynamic = DynamicMessage::new(descriptor);
-        dynamic.transcode_from(&status).ok()?;
-        serde_json::to_value(Json(&dynamic)).ok()
+    let described = plans.find(STATUS).and_then(|id| {
+        let mut text = Vec::new();
+        encode::write(plans, id, &status.encode_to_vec(), &mut text).ok()?;
+        serde_json::from_slice::<JsonValue>(&text).ok()
     });
     (ready, json!({"name": member.name, "ready": ready, "reachable": true, "status": described}))
 }

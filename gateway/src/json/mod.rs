@@ -1,18 +1,25 @@
-//! JSON for messages of the contract, by their descriptors: [`encode`] writes, [`decode`] reads and says by JSON pointer what
-//! cannot be read, [`words`] spells enums, [`locate`] finds the place of a syntax error,
+//! JSON for messages of the contract. [`plan`] holds what the descriptors say of them as tables; a body is parsed to a
+//! [`document`] and read from there into the wire format by [`decode`], which says by JSON pointer what cannot be read;
+//! [`encode`] writes the wire format as JSON. [`words`] spells enums, [`wire`] is the wire format, [`locate`] finds the place of a syntax error,
 //! [`echo`] repeats a caller's own words.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod before;
 pub(crate) mod decode;
+pub(crate) mod document;
+#[cfg(test)]
+mod draw;
 pub(crate) mod echo;
 pub(crate) mod encode;
 pub(crate) mod locate;
+pub(crate) mod plan;
 mod time;
+pub(crate) mod wire;
 pub(crate) mod words;
 
 pub(crate) use decode::Violation;
-pub(crate) use encode::Json;
 
 const TIMESTAMP: &str = "google.protobuf.Timestamp";
 const DURATION: &str = "google.protobuf.Duration";
-/// Package of messages whose JSON is defined by Protocol Buffers and left to prost-reflect, times and spans excepted.
+/// Package of Protocol Buffers' own messages; of those only times and spans are served.
 const WELL_KNOWN: &str = "google.protobuf";

@@ -1,5 +1,7 @@
 //! Enums as words: `DEPENDENCY_MODE_HARD` is `hard`, `TIER_1` stays `tier_1` because no word begins with a digit.
 
+use std::borrow::Cow;
+
 use prost_reflect::EnumDescriptor;
 
 const UNSPECIFIED: &str = "UNSPECIFIED";
@@ -14,28 +16,49 @@ pub(crate) fn word(enumeration: &EnumDescriptor, full_name: &str) -> String {
     }
 }
 
-/// The word for a number; `None` where this version of the contract does not know it.
-pub(crate) fn word_of(enumeration: &EnumDescriptor, number: i32) -> Option<String> {
-    enumeration.get_value(number).map(|value| word(enumeration, value.name()))
-}
-
 /// Every word, in the order of the contract.
 pub(crate) fn all(enumeration: &EnumDescriptor) -> Vec<String> {
     enumeration.values().map(|value| word(enumeration, value.name())).collect()
 }
 
-/// Reads a word, with hyphens for underscores, or a full name.
-///
-/// # Errors
-/// A sentence that lists the words.
-pub(crate) fn number_of(enumeration: &EnumDescriptor, text: &str) -> Result<i32, String> {
-    let spelled = text.replace('-', "_");
-    let fits = |name: &str| name == text || word(enumeration, name) == spelled;
-    enumeration.values().find(|value| fits(value.name())).map(|value| value.number()).ok_or_else(|| {
-        let known: Vec<_> =
-            all(enumeration).into_iter().filter(|word| !word.eq_ignore_ascii_case(UNSPECIFIED)).collect();
-        format!("`{}` is none of {}", super::echo::shorten(text), known.join(", "))
-    })
+/// The values of an enum, with what they are called.
+#[derive(Debug)]
+pub(crate) struct Words(Vec<Word>);
+
+#[derive(Debug)]
+struct Word {
+    full_name: Box<str>,
+    word: Box<str>,
+    number: i32,
+}
+
+impl Words {
+    pub(crate) fn of(enumeration: &EnumDescriptor) -> Self {
+        let values = enumeration.values().map(|value| Word {
+            full_name: value.name().into(),
+            word: word(enumeration, value.name()).into(),
+            number: value.number(),
+        });
+        Self(values.collect())
+    }
+
+    /// Reads a word, with hyphens for underscores, or a full name.
+    ///
+    /// # Errors
+    /// A sentence that lists the words.
+    pub(crate) fn number_of(&self, text: &str) -> Result<i32, String> {
+        let spelled = if text.contains('-') { Cow::Owned(text.replace('-', "_")) } else { Cow::Borrowed(text) };
+        let fits = |value: &&Word| *value.word == *spelled || *value.full_name == *text;
+        self.0.iter().find(fits).map(|value| value.number).ok_or_else(|| {
+            let known = self.0.iter().map(|value| &*value.word).filter(|word| !word.eq_ignore_ascii_case(UNSPECIFIED));
+            format!("`{}` is none of {}", super::echo::shorten(text), known.collect::<Vec<_>>().join(", "))
+        })
+    }
+
+    /// The word for a number; `None` where this version of the contract does not know it.
+    pub(crate) fn word_of(&self, number: i32) -> Option<&str> {
+        self.0.iter().find(|value| value.number == number).map(|value| &*value.word)
+    }
 }
 
 #[cfg(test)]
@@ -61,20 +84,21 @@ mod tests {
             ),
             ("graph.v1.EvaluationMethod", 0, "unspecified", vec!["unspecified"]),
         ] {
-            let enumeration = enumeration(name);
-            assert_eq!(word_of(&enumeration, number).as_deref(), Some(word));
+            let words = Words::of(&enumeration(name));
+            assert_eq!(words.word_of(number), Some(word));
             for spelling in spellings {
-                assert_eq!(number_of(&enumeration, spelling), Ok(number), "{spelling}");
+                assert_eq!(words.number_of(spelling), Ok(number), "{spelling}");
             }
         }
     }
 
     #[test]
     fn an_unknown_word_is_answered_with_the_known_ones() {
-        let reason = number_of(&enumeration("vocabulary.v1.Tier"), "platinum").expect_err("unknown");
+        let tiers = Words::of(&enumeration("vocabulary.v1.Tier"));
+        let reason = tiers.number_of("platinum").expect_err("unknown");
         assert_eq!(reason, "`platinum` is none of tier_1, tier_2, tier_3, tier_4");
-        number_of(&enumeration("vocabulary.v1.Tier"), "").expect_err("nothing is no word");
-        assert_eq!(word_of(&enumeration("vocabulary.v1.Tier"), 99), None);
+        tiers.number_of("").expect_err("nothing is no word");
+        assert_eq!(tiers.word_of(99), None);
     }
 
     #[test]

@@ -69,7 +69,7 @@ fn parameters(endpoint: &Endpoint, names: &Names) -> Vec<JsonValue> {
         let text = "The version that the request replaces, in double quotes, or the entity tag that came with it.";
         all.push(json!({"name": "If-Match", "in": "header", "description": text, "schema": {"type": "string"}}));
     }
-    if endpoint.verb == http::Method::GET && answer::is_tagged(&endpoint.rpc.output()) {
+    if endpoint.verb == http::Method::GET && answer::is_tagged(endpoint) {
         let text = "Entity tags that the caller holds; where one is still true the answer is 304 without a body.";
         all.push(json!({"name": "If-None-Match", "in": "header", "description": text, "schema": {"type": "string"}}));
     }
@@ -130,7 +130,7 @@ fn example(operation_id: &str) -> Option<JsonValue> {
 
 fn responses(endpoint: &Endpoint, names: &Names, needs_keys: bool) -> JsonValue {
     let output = endpoint.rpc.output();
-    let tagged = answer::is_tagged(&output);
+    let tagged = answer::is_tagged(endpoint);
     let mut headers = json!({
         "X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"},
         "RateLimit": {"$ref": "#/components/headers/RateLimit"},

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::json::decode::{self, At};
+use crate::json::document::Document;
 
 fn document() -> (Contract, Routes, JsonValue) {
     let contract = Contract::read(attain_proto::DESCRIPTORS).expect("the contract can be served");
@@ -145,7 +146,10 @@ fn the_examples_can_be_read() {
     for (operation_id, example) in &examples {
         let endpoint =
             contract.endpoints().iter().find(|endpoint| endpoint.operation_id == *operation_id).expect(operation_id);
-        decode::message(&endpoint.rpc.input(), example, &At::Top).expect(operation_id);
+        let text = example.to_string();
+        let document = Document::parse(&text).expect("JSON");
+        decode::message(&endpoint.plans, endpoint.input, document.top(), &At::Top, &mut Vec::new())
+            .expect(operation_id);
     }
     let impact =
         &document["paths"]["/api/v1/slos/impact-analysis"]["post"]["requestBody"]["content"]["application/json"];

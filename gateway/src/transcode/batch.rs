@@ -4,13 +4,17 @@
 use std::collections::BTreeMap;
 
 use attain_proto::vocabulary::v1::Rejection;
+use bytes::Bytes;
 use http::StatusCode;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage as _, Value};
-use serde_json::Value as JsonValue;
+use prost::Message as _;
+use prost_reflect::FieldDescriptor;
 
 use crate::contract::REJECTED;
 use crate::json::Violation;
 use crate::json::decode::{self, At};
+use crate::json::document::Elements;
+use crate::json::plan::{Field, Message, Plans};
+use crate::json::wire::{Fields, Malformed, Raw};
 use crate::problem::Problem;
 
 /// More unreadable elements than this are not told one by one: the whole batch is refused.
@@ -39,25 +43,29 @@ impl Batch {
         Self { lists: Vec::new(), kept: BTreeMap::new(), refused: Vec::new() }
     }
 
-    /// Reads the elements of one list; those that cannot be read are set aside.
+    /// Whether a field is one of the lists.
+    pub(crate) fn reads(&self, field: &Field) -> bool {
+        self.lists.iter().any(|list| **list == *field.name)
+    }
+
+    /// Appends the elements of one list; those that cannot be read are set aside.
     pub(crate) fn read(
         &mut self,
-        field: &FieldDescriptor,
-        elements: &[JsonValue],
+        plans: &Plans,
+        field: &Field,
+        elements: Elements<'_>,
         at: &At<'_>,
-    ) -> Result<Vec<Value>, Problem> {
-        let Kind::Message(descriptor) = field.kind() else {
-            return Ok(Vec::new());
-        };
-        let mut values = Vec::with_capacity(elements.len());
-        let mut kept = Vec::with_capacity(elements.len());
-        for (index, element) in elements.iter().enumerate() {
-            match decode::message(&descriptor, element, &At::Index(at, index)) {
-                Ok(message) => {
-                    values.push(Value::Message(message));
-                    kept.push(index);
+        out: &mut Vec<u8>,
+    ) -> Result<(), Problem> {
+        let mut kept = Vec::new();
+        for (index, element) in elements.enumerate() {
+            let start = out.len();
+            match decode::element(plans, field, element, &At::Index(at, index), out) {
+                Ok(()) => kept.push(index),
+                Err(violation) => {
+                    out.truncate(start);
+                    self.refused.push(rejection(index, violation));
                 }
-                Err(violation) => self.refused.push(rejection(index, violation)),
             }
             if self.refused.len() > REJECTIONS_MAX {
                 return Err(
@@ -65,8 +73,8 @@ impl Batch {
                 );
             }
         }
-        self.kept.insert(field.name().to_owned(), kept);
-        Ok(values)
+        self.kept.insert(field.name.to_string(), kept);
+        Ok(())
     }
 
     /// Refuses a batch of which nothing can be sent on.
@@ -79,32 +87,26 @@ impl Batch {
 
     /// Puts the service's rejections under their original positions, adds those of the elements that were set aside, and
     /// refuses the request where nothing at all was kept.
-    pub(crate) fn settle(mut self, answer: &mut DynamicMessage) -> Result<(), Problem> {
-        let Some(field) = answer.descriptor().get_field_by_name(REJECTED) else {
+    pub(crate) fn settle(mut self, shape: &Message, answer: &mut Bytes) -> Result<(), Problem> {
+        let Some(field) = shape.field(REJECTED) else {
             return Ok(());
         };
-        let Kind::Message(descriptor) = field.kind() else {
-            return Ok(());
-        };
-        let from_service = answer.take_field(&field);
-        let listed = from_service.as_ref().and_then(Value::as_list).unwrap_or_default();
-        let read = listed.iter().filter_map(Value::as_message).filter_map(|message| message.transcode_to().ok());
-        let mapped: Vec<Rejection> = read.map(|rejection| self.restore(rejection)).collect();
+        let (mut settled, from_service) = part(answer, field).map_err(|malformed| {
+            tracing::error!(error = %malformed, "an answer cannot be read");
+            Problem::internal()
+        })?;
+        let mapped: Vec<Rejection> = from_service.into_iter().map(|rejection| self.restore(rejection)).collect();
         self.refused.extend(mapped);
         if !self.lists.is_empty() {
             self.refused.sort_by_key(|rejection| {
                 (self.lists.iter().position(|list| Some(list.as_str()) == list_of(&rejection.pointer)), rejection.index)
             });
         }
-        if !self.refused.is_empty() && !anything_accepted(answer) {
+        if !self.refused.is_empty() && !anything_accepted(shape, &settled) {
             return Err(self.refusal("every element was refused; nothing was kept".to_owned()));
         }
-        let list = self.refused.iter().map(|rejection| {
-            let mut message = DynamicMessage::new(descriptor.clone());
-            // Both sides were generated from one contract.
-            message.transcode_from(rejection).map(|()| Value::Message(message))
-        });
-        answer.set_field(&field, Value::List(list.filter_map(Result::ok).collect()));
+        prost::encoding::message::encode_repeated(field.number, &self.refused, &mut settled);
+        *answer = settled.into();
         Ok(())
     }
 
@@ -157,14 +159,28 @@ fn list_of(pointer: &str) -> Option<&str> {
     pointer.strip_prefix('/')?.split('/').next()
 }
 
-/// Whether an answer reports anything kept: by its counters `accepted_…`, or without any by its other lists.
-fn anything_accepted(answer: &DynamicMessage) -> bool {
-    let descriptor = answer.descriptor();
-    let counters: Vec<_> = descriptor.fields().filter(|field| field.name().starts_with(ACCEPTED_PREFIX)).collect();
-    if counters.is_empty() {
-        return descriptor
-            .fields()
-            .any(|field| field.is_list() && field.name() != REJECTED && answer.has_field(&field));
+/// An answer without the rejections that are in the field, and those.
+fn part(answer: &[u8], field: &Field) -> Result<(Vec<u8>, Vec<Rejection>), Malformed> {
+    let (mut others, mut rejections) = (Vec::new(), Vec::new());
+    let mut records = Fields::of(answer);
+    loop {
+        let from = records.rest();
+        match records.next().transpose()? {
+            None => return Ok((others, rejections)),
+            Some((number, Raw::Bytes(rejection))) if number == field.number => {
+                rejections.push(Rejection::decode(rejection).map_err(|_| Malformed("a rejection cannot be read"))?);
+            }
+            Some(_) => others.extend_from_slice(&from[..from.len() - records.rest().len()]),
+        }
     }
-    counters.iter().any(|field| answer.has_field(field))
+}
+
+/// Whether an answer reports anything kept: by its counters `accepted_…`, or without any by its other lists.
+fn anything_accepted(shape: &Message, answer: &[u8]) -> bool {
+    let is_counter = |field: &&Field| field.name.starts_with(ACCEPTED_PREFIX);
+    let counts = shape.fields.iter().any(|field| is_counter(&field));
+    Fields::of(answer).filter_map(Result::ok).any(|(number, raw)| {
+        let known = shape.fields.iter().find(|field| field.number == number);
+        known.is_some_and(|field| if counts { is_counter(&field) && raw != Raw::Varint(0) } else { field.is_list() })
+    })
 }

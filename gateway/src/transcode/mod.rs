@@ -1,4 +1,4 @@
-//! Between HTTP and the messages of the contract, by their descriptors: [`request`] assembles the message that an RPC
+//! Between HTTP and the messages of the contract: [`request`] assembles the message that an RPC
 //! takes, [`batch`] keeps account of elements that were set aside, [`answer`] writes what came back.
 
 pub(crate) mod answer;

@@ -2,20 +2,22 @@
 
 use http::{HeaderMap, StatusCode, header};
 use percent_encoding::percent_decode_str;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value};
-use serde_json::Value as JsonValue;
+use prost::encoding::{WireType, encode_key, encode_varint};
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 use crate::contract::{Endpoint, VERSION_MATCH};
-use crate::json::Violation;
-use crate::json::decode::{self, At};
-use crate::json::echo;
+use crate::json::decode::{self, At, Chosen};
+use crate::json::document::{Document, Item, Shape};
+use crate::json::plan::{self, Field, Label, Message};
+use crate::json::wire::{Fields, Raw, put_bytes, put_sized};
+use crate::json::{Violation, echo};
 use crate::problem::Problem;
 use crate::transcode::batch::Batch;
 
-/// A request message, and for a batch the account of what was set aside.
+/// An encoded request message, and for a batch the account of what was set aside.
 #[derive(Debug)]
 pub(crate) struct Assembled {
-    pub(crate) message: DynamicMessage,
+    pub(crate) message: Vec<u8>,
     pub(crate) batch: Option<Batch>,
 }
 
@@ -29,21 +31,35 @@ pub(crate) struct Given<'a> {
     pub(crate) headers: &'a HeaderMap,
 }
 
+/// Fields of a body that is passed on as it came.
+const CONTENT_TYPE_FIELD: u32 = 1;
+const DATA_FIELD: u32 = 2;
+/// Room for keys, lengths and a content type beside a body that is passed on as it came.
+const KEYS_BYTES: usize = 256;
+
+/// A field that is bound outside the query and the body, with what the path gives it.
+type Bound<'p> = Vec<(&'p Field, Option<String>)>;
+
 /// Assembles the message of an endpoint whose body is JSON, or that has none. `body` is there exactly where it has one.
-pub(crate) fn assemble(endpoint: &Endpoint, given: Given<'_>, body: Option<&JsonValue>) -> Result<Assembled, Problem> {
-    let (mut message, bound) = from_path(endpoint, given.captures)?;
+pub(crate) fn assemble(
+    endpoint: &Endpoint,
+    given: Given<'_>,
+    body: Option<&Document<'_>>,
+) -> Result<Assembled, Problem> {
+    let mut out = Vec::new();
+    let bound = from_path(endpoint, given.captures, &mut out)?;
     let batch = match body {
         None => {
-            read_query(&mut message, &bound, given.query).map_err(Problem::invalid)?;
+            read_query(endpoint, &bound, given.query, &mut out).map_err(Problem::invalid)?;
             None
         }
-        Some(json) => {
+        Some(document) => {
             refuse_query(given.query).map_err(Problem::invalid)?;
-            read_body(&mut message, endpoint, &bound, json)?
+            read_body(endpoint, &bound, document.top(), &mut out)?
         }
     };
-    read_if_match(&mut message, given.headers)?;
-    Ok(Assembled { message, batch })
+    read_if_match(endpoint, given.headers, &mut out)?;
+    Ok(Assembled { message: out, batch })
 }
 
 /// Assembles the message of an endpoint that takes the body as it came; what neither it nor the path binds comes from the
@@ -52,50 +68,58 @@ pub(crate) fn assemble_raw(
     endpoint: &Endpoint,
     field: &FieldDescriptor,
     given: Given<'_>,
-    body: Vec<u8>,
+    body: &[u8],
 ) -> Result<Assembled, Problem> {
-    let (mut message, mut bound) = from_path(endpoint, given.captures)?;
-    bound.push(field.clone());
-    read_query(&mut message, &bound, given.query).map_err(Problem::invalid)?;
-    if let Kind::Message(descriptor) = field.kind() {
-        let content_type =
-            given.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let mut raw = DynamicMessage::new(descriptor);
-        raw.set_field_by_name("content_type", Value::String(content_type.to_owned()));
-        raw.set_field_by_name("data", Value::Bytes(body.into()));
-        message.set_field(field, Value::Message(raw));
-    }
-    Ok(Assembled { message, batch: endpoint.reports_rejections().then(Batch::of_document) })
+    let mut out = Vec::with_capacity(body.len() + given.query.len() + KEYS_BYTES);
+    let mut bound = from_path(endpoint, given.captures, &mut out)?;
+    let raw = message_of(endpoint).field(field.name());
+    bound.extend(raw.map(|raw| (raw, None)));
+    read_query(endpoint, &bound, given.query, &mut out).map_err(Problem::invalid)?;
+    let content_type =
+        given.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    encode_key(field.number(), WireType::LengthDelimited, &mut out);
+    put_sized(&mut out, |out| {
+        for (number, part) in [(CONTENT_TYPE_FIELD, content_type.as_bytes()), (DATA_FIELD, body)] {
+            encode_key(number, WireType::LengthDelimited, out);
+            put_bytes(out, part);
+        }
+        Ok::<(), Problem>(())
+    })?;
+    Ok(Assembled { message: out, batch: endpoint.reports_rejections().then(Batch::of_document) })
 }
 
-/// A message with the fields that the path binds, and which those are.
-fn from_path(endpoint: &Endpoint, captures: &[&str]) -> Result<(DynamicMessage, Vec<FieldDescriptor>), Problem> {
-    let mut message = DynamicMessage::new(endpoint.rpc.input());
-    let bound = endpoint.path_fields();
-    for (field, raw) in bound.iter().zip(captures) {
-        let text = percent_decode_str(raw).decode_utf8().map_err(|_| not_utf8(field.name()))?;
-        message.set_field(field, Value::String(text.into_owned()));
-    }
-    Ok((message, bound))
+fn message_of(endpoint: &Endpoint) -> &Message {
+    endpoint.plans.message(endpoint.input)
 }
 
-fn read_query(message: &mut DynamicMessage, bound: &[FieldDescriptor], query: &str) -> Result<(), Violation> {
-    let descriptor = message.descriptor();
+/// Appends the fields that the path binds, and tells which those are.
+fn from_path<'e>(endpoint: &'e Endpoint, captures: &[&str], out: &mut Vec<u8>) -> Result<Bound<'e>, Problem> {
+    let fields = endpoint.template.variables().filter_map(|name| message_of(endpoint).field(name));
+    let bound = fields.zip(captures).map(|(field, raw)| {
+        let text = percent_decode_str(raw).decode_utf8().map_err(|_| not_utf8(&field.name))?;
+        decode::parameter(&endpoint.plans, field, &text, &At::Top, out).map_err(Problem::invalid)?;
+        Ok((field, Some(text.into_owned())))
+    });
+    bound.collect()
+}
+
+fn binding<'b>(bound: &'b Bound<'_>, field: &Field) -> Option<&'b Option<String>> {
+    bound.iter().find(|(one, _)| one.number == field.number).map(|(_, text)| text)
+}
+
+fn read_query(endpoint: &Endpoint, bound: &Bound<'_>, query: &str, out: &mut Vec<u8>) -> Result<(), Violation> {
+    let mut seen: Vec<&str> = Vec::new();
     for (name, text) in pairs(query)? {
         let at = At::Field(&At::Top, &name);
-        let field = descriptor.get_field_by_name(&name).filter(|field| is_parameter(field) && !bound.contains(field));
-        let field = field.ok_or_else(|| unknown_parameter(&descriptor, bound, &name))?;
-        let value = decode::from_text(&field.kind(), &text, &at)?;
-        if field.is_list() {
-            if let Some(items) = message.get_field_mut(&field).as_list_mut() {
-                items.push(value);
-            }
-        } else if message.has_field(&field) {
+        let field = message_of(endpoint).field(&name);
+        let field = field.filter(|field| takes_parameter(field) && binding(bound, field).is_none());
+        let field = field.ok_or_else(|| unknown_parameter(endpoint, bound, &name))?;
+        if !field.is_list() && seen.contains(&&*field.name) {
             let reason = format!("`{name}` is given more than once");
             return Err(Violation { pointer: at.pointer(), code: "repeated_parameter".into(), reason });
-        } else {
-            message.set_field(&field, value);
         }
+        decode::parameter(&endpoint.plans, field, &text, &at, out)?;
+        seen.push(&field.name);
     }
     Ok(())
 }
@@ -116,8 +140,15 @@ pub(crate) fn parameters(message: &MessageDescriptor, bound: &[FieldDescriptor])
     message.fields().filter(|field| is_parameter(field) && !bound.contains(field)).collect()
 }
 
-fn unknown_parameter(descriptor: &MessageDescriptor, bound: &[FieldDescriptor], name: &str) -> Violation {
-    let known: Vec<_> = parameters(descriptor, bound).iter().map(|field| field.name().to_owned()).collect();
+/// The same of its table.
+fn takes_parameter(field: &Field) -> bool {
+    !matches!(field.kind, plan::Kind::Message(_) | plan::Kind::Unserved) && !matches!(field.label, Label::Map(_))
+}
+
+fn unknown_parameter(endpoint: &Endpoint, bound: &Bound<'_>, name: &str) -> Violation {
+    let fields = message_of(endpoint).fields.iter();
+    let known = fields.filter(|field| takes_parameter(field) && binding(bound, field).is_none());
+    let known: Vec<_> = known.map(|field| &*field.name).collect();
     let known = if known.is_empty() { "there are none".into() } else { format!("there are {}", known.join(", ")) };
     let reason = format!("there is no query parameter `{}`; {known}", echo::shorten(name));
     Violation { pointer: At::Field(&At::Top, name).pointer(), code: "unknown_parameter".into(), reason }
@@ -151,32 +182,27 @@ fn pairs(query: &str) -> Result<Vec<(String, String)>, Violation> {
 }
 
 fn read_body(
-    message: &mut DynamicMessage,
     endpoint: &Endpoint,
-    bound: &[FieldDescriptor],
-    json: &JsonValue,
+    bound: &Bound<'_>,
+    body: Item<'_>,
+    out: &mut Vec<u8>,
 ) -> Result<Option<Batch>, Problem> {
-    let JsonValue::Object(members) = json else {
-        let reason = "the body has to be a JSON object";
-        return Err(Problem::invalid(Violation {
-            pointer: String::new(),
-            code: "wrong_type".into(),
-            reason: reason.into(),
-        }));
+    let Shape::Object(object) = body.shape() else {
+        let (pointer, reason) = (String::new(), "the body has to be a JSON object".to_owned());
+        return Err(Problem::invalid(Violation { pointer, code: "wrong_type".into(), reason }));
     };
-    let descriptor = message.descriptor();
-    let mut batch = Batch::new(&endpoint.batch_fields);
-    for (name, value) in members {
-        let at = At::Field(&At::Top, name);
-        let field = decode::known_field(&descriptor, name, &at).map_err(Problem::invalid)?;
-        if bound.contains(&field) {
-            agree_with_path(message, &field, value).map_err(Problem::invalid)?;
-        } else if endpoint.batch_fields.contains(&field) && !value.is_null() {
-            let elements = decode::elements(value, &at).map_err(Problem::invalid)?;
-            let kept = batch.read(&field, elements, &at)?;
-            message.set_field(&field, Value::List(kept));
+    let (plans, message) = (&endpoint.plans, message_of(endpoint));
+    let (mut batch, mut chosen) = (Batch::new(&endpoint.batch_fields), Chosen::default());
+    for member in decode::members(message, object) {
+        let at = At::Field(&At::Top, member.name);
+        let field = member.field(message, &at).map_err(Problem::invalid)?;
+        if let Some(text) = binding(bound, field) {
+            agree_with_path(field, text.as_deref(), member.item).map_err(Problem::invalid)?;
+        } else if batch.reads(field) && !member.item.is_null() {
+            let elements = decode::elements(member.item, &at).map_err(Problem::invalid)?;
+            batch.read(plans, field, elements, &at, out)?;
         } else {
-            decode::set(message, &field, value, &at).map_err(Problem::invalid)?;
+            decode::set(plans, field, member.item, &at, &mut chosen, out).map_err(Problem::invalid)?;
         }
     }
     if endpoint.batch_fields.is_empty() {
@@ -187,20 +213,20 @@ fn read_body(
 }
 
 /// A field that the path binds may be repeated in the body, with the same value.
-fn agree_with_path(message: &DynamicMessage, field: &FieldDescriptor, json: &JsonValue) -> Result<(), Violation> {
-    if json.is_null() || json.as_str() == message.get_field(field).as_str() {
+fn agree_with_path(field: &Field, text: Option<&str>, item: Item<'_>) -> Result<(), Violation> {
+    if item.is_null() || item.text() == text {
         return Ok(());
     }
-    let reason = format!("`{}` differs from the one in the path", field.name());
-    Err(Violation { pointer: format!("/{}", field.name()), code: "differs_from_path".into(), reason })
+    let reason = format!("`{}` differs from the one in the path", field.name);
+    Err(Violation { pointer: format!("/{}", field.name), code: "differs_from_path".into(), reason })
 }
 
 /// `If-Match: "3"`, or an entity tag of ours, which begins with the version, names the version that is replaced.
-fn read_if_match(message: &mut DynamicMessage, headers: &HeaderMap) -> Result<(), Problem> {
+fn read_if_match(endpoint: &Endpoint, headers: &HeaderMap, out: &mut Vec<u8>) -> Result<(), Problem> {
     let Some(given) = headers.get(header::IF_MATCH) else {
         return Ok(());
     };
-    let Some(field) = message.descriptor().get_field_by_name(VERSION_MATCH) else {
+    let Some(field) = message_of(endpoint).field(VERSION_MATCH) else {
         return Ok(());
     };
     let version = given.to_str().ok().and_then(version_of).ok_or_else(|| {
@@ -208,8 +234,8 @@ fn read_if_match(message: &mut DynamicMessage, headers: &HeaderMap) -> Result<()
             "If-Match has to be one version in double quotes, for example \"3\", or an entity tag as it was sent";
         Problem::new(StatusCode::BAD_REQUEST, "malformed_if_match", detail)
     })?;
-    let there = message.has_field(&field).then(|| message.get_field(&field).as_u32()).flatten();
-    if there.is_some_and(|there| there != version) {
+    let there = Fields::of(out).filter_map(Result::ok).find(|(number, _)| *number == field.number);
+    if there.is_some_and(|(_, there)| there != Raw::Varint(version.into())) {
         let reason = format!("`{VERSION_MATCH}` differs from If-Match");
         return Err(Problem::invalid(Violation {
             pointer: format!("/{VERSION_MATCH}"),
@@ -217,7 +243,10 @@ fn read_if_match(message: &mut DynamicMessage, headers: &HeaderMap) -> Result<()
             reason,
         }));
     }
-    message.set_field(&field, Value::U32(version));
+    if there.is_none() {
+        encode_key(field.number, WireType::Varint, out);
+        encode_varint(version.into(), out);
+    }
     Ok(())
 }
 

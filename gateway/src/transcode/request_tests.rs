@@ -7,13 +7,16 @@ use attain_proto::ingestion::v1::{
 use attain_proto::rag::v1::{DocumentKind, SearchKnowledgeRequest};
 use attain_proto::recommendation::v1::{AnalyzeWhatIfRequest, DecideSloRequest};
 use attain_proto::vocabulary::v1::{Entity, Rejection, SliBucket, Tier};
+use bytes::Bytes;
+use prost::Message as _;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value as JsonValue, json};
 
 use super::*;
 use crate::contract::Contract;
 use crate::intake;
-use crate::json::Json;
+use crate::json::plan::MessageId;
+use crate::json::encode;
 
 static CONTRACT: LazyLock<Contract> = LazyLock::new(|| Contract::read(attain_proto::DESCRIPTORS).expect("valid"));
 
@@ -27,7 +30,18 @@ fn assemble_with(
     query: &str,
     body: Option<&JsonValue>,
 ) -> Result<Assembled, Problem> {
-    assemble(endpoint(operation_id), Given { captures, query, headers: &HeaderMap::new() }, body)
+    with_headers(endpoint(operation_id), Given { captures, query, headers: &HeaderMap::new() }, body)
+}
+
+fn with_headers(endpoint: &Endpoint, given: Given<'_>, body: Option<&JsonValue>) -> Result<Assembled, Problem> {
+    let text = body.map(ToString::to_string);
+    let document = text.as_deref().map(|text| Document::parse(text).expect("JSON"));
+    assemble(endpoint, given, document.as_ref())
+}
+
+fn post_text(operation_id: &str, captures: &[&str], text: &str) -> Result<Assembled, Problem> {
+    let document = intake::parse(text.as_bytes())?;
+    assemble(endpoint(operation_id), Given { captures, query: "", headers: &HeaderMap::new() }, Some(&document))
 }
 
 fn post(operation_id: &str, captures: &[&str], body: JsonValue) -> Result<Assembled, Problem> {
@@ -35,22 +49,31 @@ fn post(operation_id: &str, captures: &[&str], body: JsonValue) -> Result<Assemb
 }
 
 fn typed<T: prost::Message + Default>(assembled: &Assembled) -> T {
-    assembled.message.transcode_to().expect("one contract")
+    T::decode(&*assembled.message).expect("one contract")
+}
+
+/// An encoded message as JSON.
+fn text_of(id: MessageId, message: &[u8]) -> String {
+    let mut out = Vec::new();
+    encode::write(CONTRACT.plans(), id, message, &mut out).expect("a message");
+    String::from_utf8(out).expect("text")
 }
 
 /// A typed message as JSON.
 fn json_of(name: &str, message: &impl prost::Message) -> JsonValue {
-    let descriptor = CONTRACT.pool().get_message_by_name(name).expect(name);
-    let mut dynamic = DynamicMessage::new(descriptor);
-    dynamic.transcode_from(message).expect("one contract");
-    serde_json::to_value(Json(&dynamic)).expect("JSON")
+    serde_json::from_str(&text_of(CONTRACT.plans().find(name).expect(name), &message.encode_to_vec())).expect("JSON")
+}
+
+/// An assembled message as JSON.
+fn written(endpoint: &Endpoint, assembled: &Assembled) -> String {
+    text_of(endpoint.input, &assembled.message)
 }
 
 fn import(format: &str, query: &str, body: &[u8]) -> Result<Assembled, Problem> {
     let endpoint = endpoint("ImportDocument");
     let field = endpoint.raw_body.as_ref().expect("a body as it came");
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, "text/csv".parse().expect("a header"))]);
-    assemble_raw(endpoint, field, Given { captures: &[format], query, headers: &headers }, body.to_vec())
+    assemble_raw(endpoint, field, Given { captures: &[format], query, headers: &headers }, body)
 }
 
 #[test]
@@ -69,17 +92,17 @@ fn a_body_is_passed_on_as_it_came() {
 #[test]
 fn refusals_in_a_document_keep_their_pointers() {
     let answer = |rejected: Vec<Rejection>, accepted_incident_count: u32| {
-        let mut dynamic = DynamicMessage::new(endpoint("ImportDocument").rpc.output());
         let message = ImportDocumentResponse { rejected, accepted_incident_count, ..ImportDocumentResponse::default() };
-        dynamic.transcode_from(&message).expect("one contract");
-        dynamic
+        Bytes::from(message.encode_to_vec())
     };
     let refused = |pointer: &str| Rejection { pointer: pointer.into(), code: "x".into(), ..Rejection::default() };
-    let settle =
-        |answer: &mut DynamicMessage| import("pagerduty", "", b"").expect("valid").batch.expect("rows").settle(answer);
+    let settle = |answer: &mut Bytes| {
+        let batch = import("pagerduty", "", b"").expect("valid").batch.expect("rows");
+        batch.settle(output("ImportDocument"), answer)
+    };
     let mut mixed = answer(vec![refused("/7/event/data/id"), refused("/0/event")], 1);
     settle(&mut mixed).expect("something was kept");
-    let told: ImportDocumentResponse = mixed.transcode_to().expect("one contract");
+    let told = ImportDocumentResponse::decode(mixed).expect("one contract");
     assert_eq!(
         told.rejected.iter().map(|row| row.pointer.as_str()).collect::<Vec<_>>(),
         ["/7/event/data/id", "/0/event"]
@@ -190,7 +213,7 @@ fn if_match_names_the_version() {
     let with = |tag: &str, body: JsonValue| {
         let headers = HeaderMap::from_iter([(header::IF_MATCH, tag.parse().expect("a header"))]);
         let given = Given { captures: &["a"], query: "", headers: &headers };
-        assemble(endpoint("DecideSlo"), given, Some(&body))
+        with_headers(endpoint("DecideSlo"), given, Some(&body))
             .map(|assembled| typed::<DecideSloRequest>(&assembled).version_match)
     };
     for tag in ["\"3\"", "\"3-abcdef\"", " \"3\" "] {
@@ -207,20 +230,18 @@ fn if_match_names_the_version() {
 fn numbers_survive_to_the_last_digit() {
     for number in [0.1 + 0.2, 0.9995, 1e-9, f64::MIN_POSITIVE, f64::MAX, -0.0, 5e-324, 0.999_999_999_999_999_9] {
         let text = format!("{{\"action\":\"modify\",\"target_ratio\":{number:?}}}");
-        let body = intake::parse(text.as_bytes()).expect("JSON");
-        let assembled = post("DecideSlo", &["a"], body).expect("valid");
+        let assembled = post_text("DecideSlo", &["a"], &text).expect("valid");
         let request: DecideSloRequest = typed(&assembled);
         assert_eq!(request.target_ratio.map(f64::to_bits), Some(number.to_bits()), "{number:?}");
-        let written = serde_json::to_string(&Json(&assembled.message)).expect("JSON");
+        let written = written(endpoint("DecideSlo"), &assembled);
         let back: JsonValue = serde_json::from_str(&written).expect("JSON");
         assert_eq!(back["target_ratio"].as_f64().map(f64::to_bits), Some(number.to_bits()), "{written}");
     }
-    let body =
-        intake::parse(br#"{"buckets":[{"inherited_by_dependency":{"db":18446744073709551615}}]}"#).expect("JSON");
-    let assembled = post("IngestSliBuckets", &["a"], body).expect("valid");
+    let text = r#"{"buckets":[{"inherited_by_dependency":{"db":18446744073709551615}}]}"#;
+    let assembled = post_text("IngestSliBuckets", &["a"], text).expect("valid");
     let request: IngestSliBucketsRequest = typed(&assembled);
     assert_eq!(request.buckets[0].inherited_by_dependency["db"], u64::MAX);
-    let written = serde_json::to_string(&Json(&assembled.message)).expect("JSON");
+    let written = written(endpoint("IngestSliBuckets"), &assembled);
     assert!(written.contains("18446744073709551615"), "{written}");
 }
 
@@ -242,11 +263,9 @@ fn messages_are_written_in_the_contracts_words() {
         inherited_by_dependency: [("b".to_owned(), 1), ("a".to_owned(), 2)].into(),
         ..SliBucket::default()
     };
-    let descriptor = CONTRACT.pool().get_message_by_name("attain.vocabulary.v1.SliBucket").expect("there");
-    let mut dynamic = DynamicMessage::new(descriptor);
-    dynamic.transcode_from(&bucket).expect("one contract");
+    let id = CONTRACT.plans().find("attain.vocabulary.v1.SliBucket").expect("there");
     assert_eq!(
-        serde_json::to_string(&Json(&dynamic)).expect("JSON"),
+        text_of(id, &bucket.encode_to_vec()),
         "{\"start_time\":\"2026-11-01T00:00:00Z\",\"valid_count\":18446744073709551615,\"bad_count\":0,\
          \"inherited_bad_count\":0,\"inherited_by_dependency\":{\"a\":2,\"b\":1}}"
     );
@@ -257,12 +276,14 @@ fn messages_are_written_in_the_contracts_words() {
     assert_eq!(json_of("attain.graph.v1.SnapshotInfo", &snapshot)["age"], "3.5s");
 }
 
-fn answer(rejected: Vec<Rejection>, accepted_service_count: u32) -> DynamicMessage {
-    let mut dynamic = DynamicMessage::new(endpoint("IngestDependencies").rpc.output());
+fn output(operation_id: &str) -> &'static Message {
+    CONTRACT.plans().message(endpoint(operation_id).output)
+}
+
+fn answer(rejected: Vec<Rejection>, accepted_service_count: u32) -> Bytes {
     let message =
         IngestDependenciesResponse { accepted_service_count, rejected, ..IngestDependenciesResponse::default() };
-    dynamic.transcode_from(&message).expect("one contract");
-    dynamic
+    message.encode_to_vec().into()
 }
 
 fn mixed_batch() -> JsonValue {
@@ -283,8 +304,8 @@ fn elements_that_cannot_be_read_are_set_aside() {
         |index: u32, pointer: &str| Rejection { index, pointer: pointer.into(), code: "x".into(), reason: "y".into() };
     let mut answer =
         answer(vec![refused(1, "/services/1/id"), refused(0, "/dependencies/0/callee_id"), refused(9, "/odd")], 1);
-    assembled.batch.expect("a batch").settle(&mut answer).expect("something was kept");
-    let merged: IngestDependenciesResponse = answer.transcode_to().expect("one contract");
+    assembled.batch.expect("a batch").settle(output("IngestDependencies"), &mut answer).expect("something was kept");
+    let merged = IngestDependenciesResponse::decode(answer).expect("one contract");
     let mut places: Vec<_> =
         merged.rejected.iter().map(|row| (row.pointer.as_str(), row.index, row.code.as_str())).collect();
     places.retain(|(pointer, _, _)| *pointer != "/odd");
@@ -309,24 +330,23 @@ fn a_batch_of_which_nothing_is_kept_is_a_problem() {
     assert_eq!(pointers, ["/services/0/id", "/services/1"]);
 
     let assembled = post("IngestDependencies", &[], mixed_batch()).expect("some can be read");
-    let problem = assembled.batch.expect("a batch").settle(&mut answer(Vec::new(), 0)).expect_err("nothing was kept");
+    let problem = assembled.batch.expect("a batch").settle(output("IngestDependencies"), &mut answer(Vec::new(), 0)).expect_err("nothing was kept");
     assert_eq!((problem.status, problem.errors.len()), (StatusCode::UNPROCESSABLE_ENTITY, 3));
 
     let empty =
         post("IngestDependencies", &[], json!({"services": []})).expect("an empty batch is the service's to judge");
-    empty.batch.expect("a batch").settle(&mut answer(Vec::new(), 0)).expect("nothing was refused");
+    empty.batch.expect("a batch").settle(output("IngestDependencies"), &mut answer(Vec::new(), 0)).expect("nothing was refused");
 }
 
 #[test]
 fn without_counters_the_kept_things_count() {
     let assembled = post("PutDocuments", &[], json!({"documents": [{"id": 1}, {"id": "a", "text": "t"}]}))
         .expect("one can be read");
-    let mut answer = DynamicMessage::new(endpoint("PutDocuments").rpc.output());
     let kept =
         attain_proto::rag::v1::PutDocumentsResponse { documents: vec![Default::default()], rejected: Vec::new() };
-    answer.transcode_from(&kept).expect("one contract");
-    assembled.batch.expect("a batch").settle(&mut answer).expect("one was kept");
-    let merged: attain_proto::rag::v1::PutDocumentsResponse = answer.transcode_to().expect("one contract");
+    let mut answer = Bytes::from(kept.encode_to_vec());
+    assembled.batch.expect("a batch").settle(output("PutDocuments"), &mut answer).expect("one was kept");
+    let merged = attain_proto::rag::v1::PutDocumentsResponse::decode(answer).expect("one contract");
     assert_eq!(merged.rejected.len(), 1);
 }
 
@@ -385,13 +405,14 @@ proptest! {
         let endpoint = with_body[which % with_body.len()];
         let captures = vec!["a"; endpoint.path_fields().len()];
         let headers: HeaderMap = tag.parse().ok().map(|value| (header::IF_MATCH, value)).into_iter().collect();
-        match assemble(endpoint, Given { captures: &captures, query: "", headers: &headers }, Some(&body)) {
+        match with_headers(endpoint, Given { captures: &captures, query: "", headers: &headers }, Some(&body)) {
             Ok(assembled) => {
                 // What was read is written in a form that is read as the same.
-                let written = serde_json::to_value(Json(&assembled.message)).expect("JSON");
-                let again = assemble(endpoint, Given { captures: &captures, query: "", headers: &HeaderMap::new() }, Some(&written));
-                let again = again.expect("readable").message;
-                prop_assert_eq!(serde_json::to_value(Json(&again)).expect("JSON"), written);
+                let text = written(endpoint, &assembled);
+                let document = Document::parse(&text).expect("JSON");
+                let given = Given { captures: &captures, query: "", headers: &HeaderMap::new() };
+                let again = assemble(endpoint, given, Some(&document)).expect("readable");
+                prop_assert_eq!(written(endpoint, &again), text);
             }
             Err(problem) => {
                 prop_assert!(problem.status.is_client_error());
@@ -421,7 +442,7 @@ proptest! {
     #[test]
     fn every_number_survives(number in any::<f64>().prop_filter("finite", |number| number.is_finite()), count in any::<u64>()) {
         let text = format!("{{\"buckets\":[{{\"inherited_bad_count\":{number:?},\"inherited_by_dependency\":{{\"a\":{count}}}}}]}}");
-        let assembled = post("IngestSliBuckets2", &[], intake::parse(text.as_bytes()).expect("JSON")).expect("valid");
+        let assembled = post_text("IngestSliBuckets2", &[], &text).expect("valid");
         let request: IngestSliBucketsRequest = typed(&assembled);
         prop_assert_eq!(request.buckets[0].inherited_bad_count.map(f64::to_bits), Some(number.to_bits()));
         prop_assert_eq!(request.buckets[0].inherited_by_dependency["a"], count);

@@ -60,6 +60,8 @@ impl Member {
         let serving = Server::builder()
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
+            // From the first byte on: a call whose body never comes must not keep its place for ever.
+            .timeout(CALL_TIMEOUT)
             .layer(CallLayer::new(service))
             .layer(AdmissionLayer::new(self.limits, self.classify))
             .add_routes(routes)

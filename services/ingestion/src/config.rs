@@ -339,7 +339,6 @@ impl Config {
             ("trace_idle_seconds", self.trace_idle_seconds as usize),
             ("trace_spans_max", self.trace_spans_max),
             ("spans_in_memory_max", self.spans_in_memory_max),
-            ("otlp_body_seconds_max", self.otlp_body_seconds_max as usize),
             ("otlp_http_connections_max", self.otlp_http_connections_max),
             ("tenants_max", self.tenants_max),
             ("series_per_tenant_max", self.series_per_tenant_max),
@@ -364,6 +363,10 @@ impl Config {
         }
         if !(64 * 1024..=1 << 30).contains(&self.otlp_message_bytes_max) {
             return refuse("otlp_message_bytes_max", "is 65536 to 1073741824");
+        }
+        // A call as a whole ends after a minute.
+        if !(1..=50).contains(&self.otlp_body_seconds_max) {
+            return refuse("otlp_body_seconds_max", "is 1 to 50");
         }
         if self.change_poll_ms < 10 {
             return refuse("change_poll_ms", "is at least 10");
@@ -577,6 +580,7 @@ mod tests {
             (vec!["ingestion.series_per_tenant_max=0"], "ingestion.series_per_tenant_max"),
             (vec!["ingestion.streams_per_series_max=0"], "ingestion.streams_per_series_max"),
             (vec!["ingestion.tenants_max=0"], "ingestion.tenants_max"),
+            (vec!["ingestion.otlp_body_seconds_max=51"], "ingestion.otlp_body_seconds_max"),
             (vec!["ingestion.bukets=1"], "bukets"),
             (vec!["ingestion.webhooks.pagerduty.secrets_file=nowhere"], "ingestion.webhooks.pagerduty.secrets_file"),
             (vec!["ingestion.incidents.services.api=a b"], "ingestion.incidents.services"),

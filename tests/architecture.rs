@@ -174,10 +174,11 @@ fn who_is_refused_for_a_while_is_told_for_how_long() {
     let makes = |code: &str| {
         let made = |line: &str| {
             let code = line.split("//").next().unwrap_or_default();
-            let matched = code.contains("=>") && !code.contains("=> Code::ResourceExhausted")
-                || code.trim_start().starts_with('|')
-                || ["==", "!=", "matches!"].iter().any(|compares| code.contains(compares));
-            (code.contains("Code::ResourceExhausted") && !matched) || code.contains("Status::resource_exhausted")
+            // What stands before an arrow, after a bar or beside a comparison is looked at, not made.
+            let made = code.rsplit("=>").next().unwrap_or_default();
+            let compares =
+                made.trim_start().starts_with('|') || ["==", "!=", "matches!"].iter().any(|by| made.contains(by));
+            (made.contains("Code::ResourceExhausted") && !compares) || made.contains("Status::resource_exhausted")
         };
         code.lines().any(made)
     };

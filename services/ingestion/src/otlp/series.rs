@@ -478,7 +478,7 @@ mod tests {
         }
         assert_eq!((series.streams.len(), series.counted.len()), (STREAMS_MAX, STREAMS_MAX));
         series.take(&point(true, 7, 200_000, 1), STREAMS_MAX);
-        series.take(&point(false, 7, 200_000, 1), STREAMS_MAX);
+        series.take(&point(false, 8, 200_000, 1), STREAMS_MAX);
         assert_eq!((series.streams.len(), series.counted.len()), (1, 1), "what was silent for a day is forgotten");
         let of_yesterday = series.take(&point(true, 3, 120, 5), STREAMS_MAX).0;
         assert_eq!(of_yesterday, Added::Baseline, "sent again after a day it counts no second time");

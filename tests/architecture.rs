@@ -66,6 +66,11 @@ const PURE_CRATES: &[&str] = &[
     "evals/simulator",
 ];
 
+/// Where RESOURCE_EXHAUSTED is made. It asks whoever reads it to come again, so it says when; the embedded index speaks as
+/// Qdrant does, and rag translates what it says.
+const EXHAUSTED: &[&str] = &["services/runtime/src/admission.rs", "services/ingestion/src/otlp/log.rs"];
+const EXHAUSTED_AS_QDRANT: &str = "services/rag/embedded-qdrant";
+
 const LINES_MAX: usize = 700;
 
 fn root() -> PathBuf {
@@ -162,4 +167,30 @@ fn rooms_are_named_for_their_job_and_stay_readable() {
         }
     }
     assert!(long.is_empty(), "split by job: {long:?}");
+}
+
+#[test]
+fn who_is_refused_for_a_while_is_told_for_how_long() {
+    let makes = |code: &str| {
+        let made = |line: &str| {
+            let code = line.split("//").next().unwrap_or_default();
+            // What stands before an arrow, after a bar or beside a comparison is looked at, not made.
+            let made = code.rsplit("=>").next().unwrap_or_default();
+            let compares =
+                made.trim_start().starts_with('|') || ["==", "!=", "matches!"].iter().any(|by| made.contains(by));
+            (made.contains("Code::ResourceExhausted") && !compares) || made.contains("Status::resource_exhausted")
+        };
+        code.lines().any(made)
+    };
+    for service in ["services", "gateway"] {
+        for path in sources_below(&root().join(service)) {
+            let place = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+            if !place.contains("/src/") || place.starts_with(EXHAUSTED_AS_QDRANT) {
+                continue;
+            }
+            let code = product_code(&path);
+            assert_eq!(makes(&code), EXHAUSTED.contains(&place.as_str()), "{place}: RESOURCE_EXHAUSTED");
+            assert!(!makes(&code) || code.contains("with_retry_info"), "{place}: RESOURCE_EXHAUSTED without RetryInfo");
+        }
+    }
 }

@@ -73,7 +73,8 @@ impl Error {
             Self::Invalid(_) => (Code::InvalidArgument, "INVALID_REQUEST"),
             Self::UnknownService(_) => (Code::NotFound, "UNKNOWN_SERVICE"),
             Self::Ingestion(_) => (Code::Unavailable, "MEMBER_UNREACHABLE"),
-            Self::TooLarge { .. } => (Code::ResourceExhausted, "GRAPH_TOO_LARGE"),
+            // Lasts until somebody raises the setting: to ask again is of no use, which RESOURCE_EXHAUSTED would say.
+            Self::TooLarge { .. } => (Code::FailedPrecondition, "GRAPH_TOO_LARGE"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             Self::Topology(_) | Self::Structure(_) | Self::Broken(_) | Self::Runtime(_) => (Code::Internal, "INTERNAL"),
         }
@@ -145,5 +146,14 @@ mod tests {
         let status = Status::from(Error::Ingestion(Box::new(Status::unavailable("refused"))));
         assert_eq!(status.code(), Code::Unavailable);
         assert_eq!(status.get_error_details().retry_info().and_then(|info| info.retry_delay), Some(RETRY_DELAY));
+    }
+
+    #[test]
+    fn a_graph_that_is_too_large_is_not_asked_for_again() {
+        let status = Status::from(Error::TooLarge { what: "entities", count: 4, limit: 3 });
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some("GRAPH_TOO_LARGE"));
+        assert!(details.retry_info().is_none());
     }
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::catalogue::CatalogueConfig;
 use crate::domain::BucketLimits;
 use crate::imports::{ServiceNames, Signatures};
-use crate::otlp::SpanLimits;
+use crate::otlp::{AttributeLimits, PointLimits, SeriesLimits, SpanLimits};
 use crate::storage::Capacity;
 
 const HOUR_MS: i64 = DAY_MS / 24;
@@ -91,8 +91,24 @@ pub struct Config {
     pub operation_days: u32,
     /// Largest OTLP export, in bytes, compressed or not. SDKs send at most some hundred kilobytes, collectors some megabytes.
     pub otlp_message_bytes_max: usize,
+    /// How long the body of an OTLP export may take to arrive, in seconds; beyond it the sender is asked to come again.
+    pub otlp_body_seconds_max: u32,
+    /// Most connections of OTLP/HTTP; more wait in the system's queue.
+    pub otlp_http_connections_max: usize,
+    /// Most tenants that send OTLP: the header that names one is not checked. Those that are known already stay.
+    pub tenants_max: usize,
     /// Most series of OTLP metrics of one tenant that are followed at a time; those silent for a day make room.
     pub series_per_tenant_max: usize,
+    /// Most processes under one name that are told apart in a series of OTLP metrics; one silent for ten minutes makes room.
+    pub streams_per_series_max: usize,
+    /// How long it is remembered which exports of delta points and gauges were counted, in minutes; at most twice as long.
+    pub metric_receipt_minutes: u32,
+    /// Most such exports of one tenant that are remembered within that time.
+    pub metric_receipts_max: usize,
+    /// Most buckets of a histogram in an OTLP data point. SDKs send 15 explicit ones or at most 160 exponential ones.
+    pub point_buckets_max: usize,
+    /// Most exemplars that are read of one OTLP data point. SDKs keep one a bucket, or as many as processors.
+    pub point_exemplars_max: usize,
     /// Most attributes of one OTLP data point.
     pub point_attributes_max: usize,
     /// Longest value of an attribute of an OTLP data point, in bytes.
@@ -281,7 +297,16 @@ impl Default for Config {
             operations_per_service_max: 200,
             operation_days: 90,
             otlp_message_bytes_max: 16 * 1024 * 1024,
+            // As long as the Collector waits for an answer.
+            otlp_body_seconds_max: 30,
+            otlp_http_connections_max: 2_048,
+            tenants_max: 1_000,
             series_per_tenant_max: 200_000,
+            streams_per_series_max: 64,
+            metric_receipt_minutes: 60,
+            metric_receipts_max: 500_000,
+            point_buckets_max: 4_096,
+            point_exemplars_max: 64,
             point_attributes_max: 128,
             point_attribute_bytes_max: 4_096,
             exemplar_days: 90,
@@ -318,7 +343,13 @@ impl Config {
             ("trace_idle_seconds", self.trace_idle_seconds as usize),
             ("trace_spans_max", self.trace_spans_max),
             ("spans_in_memory_max", self.spans_in_memory_max),
+            ("otlp_http_connections_max", self.otlp_http_connections_max),
+            ("tenants_max", self.tenants_max),
             ("series_per_tenant_max", self.series_per_tenant_max),
+            ("streams_per_series_max", self.streams_per_series_max),
+            ("metric_receipt_minutes", self.metric_receipt_minutes as usize),
+            ("metric_receipts_max", self.metric_receipts_max),
+            ("point_buckets_max", self.point_buckets_max),
             ("point_attributes_max", self.point_attributes_max),
             ("point_attribute_bytes_max", self.point_attribute_bytes_max),
             ("exemplar_days", self.exemplar_days as usize),
@@ -336,6 +367,10 @@ impl Config {
         }
         if !(64 * 1024..=1 << 30).contains(&self.otlp_message_bytes_max) {
             return refuse("otlp_message_bytes_max", "is 65536 to 1073741824");
+        }
+        // A call as a whole ends after a minute.
+        if !(1..=50).contains(&self.otlp_body_seconds_max) {
+            return refuse("otlp_body_seconds_max", "is 1 to 50");
         }
         if self.change_poll_ms < 10 {
             return refuse("change_poll_ms", "is at least 10");
@@ -373,6 +408,34 @@ impl Config {
             attributes_max: self.span_attributes_max,
             value_bytes_max: self.attribute_value_chars_max,
         }
+    }
+
+    pub(crate) fn point_limits(&self, now_ms: i64) -> PointLimits {
+        PointLimits {
+            time: self.bucket_limits(now_ms),
+            attributes_max: self.point_attributes_max,
+            attribute_bytes_max: self.point_attribute_bytes_max,
+            buckets_max: self.point_buckets_max,
+            exemplars_max: self.point_exemplars_max,
+            resource: AttributeLimits {
+                attributes_max: self.span_attributes_max,
+                value_bytes_max: self.attribute_value_chars_max,
+            },
+        }
+    }
+
+    pub(crate) fn series_limits(&self, now_ms: i64) -> SeriesLimits {
+        SeriesLimits {
+            now_ms,
+            series_max: self.series_per_tenant_max,
+            streams_max: self.streams_per_series_max,
+            receipt_ms: i64::from(self.metric_receipt_minutes) * 60_000,
+            receipts_max: self.metric_receipts_max,
+        }
+    }
+
+    pub(crate) fn otlp_body_patience(&self) -> Duration {
+        Duration::from_secs(self.otlp_body_seconds_max.into())
     }
 
     pub(crate) fn future_skew_ms(&self) -> i64 {
@@ -522,6 +585,9 @@ mod tests {
             (vec!["ingestion.trace_idle_seconds=61"], "ingestion.trace_max_seconds"),
             (vec!["ingestion.otlp_message_bytes_max=100"], "ingestion.otlp_message_bytes_max"),
             (vec!["ingestion.series_per_tenant_max=0"], "ingestion.series_per_tenant_max"),
+            (vec!["ingestion.streams_per_series_max=0"], "ingestion.streams_per_series_max"),
+            (vec!["ingestion.tenants_max=0"], "ingestion.tenants_max"),
+            (vec!["ingestion.otlp_body_seconds_max=51"], "ingestion.otlp_body_seconds_max"),
             (vec!["ingestion.bukets=1"], "bukets"),
             (vec!["ingestion.webhooks.pagerduty.secrets_file=nowhere"], "ingestion.webhooks.pagerduty.secrets_file"),
             (vec!["ingestion.incidents.services.api=a b"], "ingestion.incidents.services"),

@@ -6,15 +6,20 @@ use attain_runtime::clock::Clock;
 use attain_runtime::readiness::{Condition, Readiness};
 use attain_runtime::serve::Member;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tonic::service::Routes;
 
 use crate::imports::Importer;
-use crate::storage::Store;
+use crate::storage::{FullTenant, Store};
 use crate::transport::{SERVICE_NAME, Transport, classify};
 use crate::{Config, Error, catalogue, otlp, prometheus, upkeep};
 
 /// How often it is looked whether storage still answers.
 const STORAGE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a tenant is said to be full after something was left out.
+const FULL_FOR: Duration = Duration::from_secs(3_600);
+const ROOM: &str = "nothing is left out";
 
 /// Where ingestion listens.
 #[derive(Debug)]
@@ -40,6 +45,7 @@ pub async fn serve(config: Config, listeners: Listeners, clock: Clock, shutdown:
     let store = Store::open(&config.database_url, config.capacity()).await?;
     storage.met(store.dialect_name());
     let watch = tokio::spawn(watch_storage(store.clone(), storage));
+    let room = tokio::spawn(watch_room(store.watch_full(), readiness.prefer("capacity", ROOM)));
 
     store.close_days_before(config.closed_before_ms(clock.now_ms()));
     let upkeep = tokio::spawn(upkeep::run(store.clone(), Arc::clone(&config), clock.clone(), shutdown.clone()));
@@ -75,6 +81,7 @@ pub async fn serve(config: Config, listeners: Listeners, clock: Clock, shutdown:
         following.abort();
     }
     watch.abort();
+    room.abort();
     // Its transaction, if any, ends with it or not at all.
     upkeep.abort();
     store.close().await;
@@ -98,5 +105,23 @@ async fn watch_storage(store: Store, condition: Condition) {
             }
         }
         answers = true;
+    }
+}
+
+/// Says which tenant is full while something of it is left out.
+async fn watch_room(mut full: watch::Receiver<Option<FullTenant>>, condition: Condition) {
+    condition.met(ROOM);
+    loop {
+        match tokio::time::timeout(FULL_FOR, full.changed()).await {
+            Ok(Ok(())) => {
+                let newest = full.borrow_and_update().clone();
+                if let Some(FullTenant { tenant, setting }) = newest {
+                    condition.unmet(format!("tenant {tenant} is full: new names are left out ({setting})"));
+                }
+            }
+            // The store is gone.
+            Ok(Err(_)) => return,
+            Err(_) => condition.met(ROOM),
+        }
     }
 }

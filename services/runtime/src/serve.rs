@@ -57,9 +57,7 @@ impl Member {
         let stop = shutdown.clone();
         // An answer in several parts must not wait until the caller has acknowledged the first.
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
-        let serving = Server::builder()
-            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-            .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        let serving = server(CALL_TIMEOUT)
             .layer(CallLayer::new(service))
             .layer(AdmissionLayer::new(self.limits, self.classify))
             .add_routes(routes)
@@ -68,6 +66,14 @@ impl Member {
         mirror.abort();
         result
     }
+}
+
+/// A server whose calls end in time, answered or not: one whose body never comes must not keep its place for ever.
+fn server(call_timeout: Duration) -> Server {
+    Server::builder()
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .timeout(call_timeout)
 }
 
 /// Longest that a call without a deadline of its own may take.
@@ -148,5 +154,36 @@ struct StatusOf(Readiness);
 impl StatusService for StatusOf {
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
         Ok(Response::new(self.0.status()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::name_deadline;
+    use attain_proto::status::v1::status_service_client::StatusServiceClient;
+    use tonic::Code;
+
+    struct Never;
+
+    #[tonic::async_trait]
+    impl StatusService for Never {
+        async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_without_a_deadline_of_its_own_ends_in_time() {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let serving = server(Duration::from_millis(50))
+            .add_service(StatusServiceServer::new(Never))
+            .serve_with_incoming(TcpIncoming::from(listener));
+        let serving = tokio::spawn(serving);
+        let mut client = StatusServiceClient::connect(url).await.expect("connected");
+        let refused = client.get_status(GetStatusRequest {}).await.expect_err("nobody answers");
+        assert_eq!(name_deadline(refused).code(), Code::DeadlineExceeded);
+        serving.abort();
     }
 }

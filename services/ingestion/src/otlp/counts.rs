@@ -27,13 +27,21 @@ pub(crate) struct Counts {
     pub(crate) traces_cut: Count,
     /// Exports refused because too much waits in the span log.
     pub(crate) exports_refused_full: Count,
-    /// Exports refused because too many are in flight, or too many bytes in memory (OTLP/HTTP).
+    /// Exports refused because too many are in flight, or too many bytes in memory.
     pub(crate) exports_refused_busy: Count,
     /// Exports refused because they are larger than a message may be.
     pub(crate) exports_refused_size: Count,
-    /// Exports refused for their media type or content coding (OTLP/HTTP).
+    /// Exports refused for their media type or content coding.
     pub(crate) exports_refused_media_type: Count,
-    /// Exports whose body cannot be decoded (OTLP/HTTP).
+    /// Exports refused because their body did not come whole in time.
+    pub(crate) exports_refused_late: Count,
+    /// Exports refused for their tenant: malformed, or one too many.
+    pub(crate) exports_refused_tenant: Count,
+    /// Exports refused because storage did not answer.
+    pub(crate) exports_refused_storage: Count,
+    /// Requests to a path or a method that nobody serves.
+    pub(crate) exports_refused_path: Count,
+    /// Exports whose body cannot be decoded.
     pub(crate) exports_malformed: Count,
     /// Rows of the span log that no version of this program can read.
     pub(crate) rows_unreadable: Count,
@@ -47,12 +55,22 @@ pub(crate) struct Counts {
     pub(crate) utilisation_accepted: Count,
     /// Data points of new series of a tenant that has as many as are followed.
     pub(crate) points_over_series_max: Count,
+    /// Data points of processes that are one too many in their series.
+    pub(crate) points_over_streams_max: Count,
+    /// Data points of what the resource reports under another name too.
+    pub(crate) points_other_name: Count,
+    /// Data points of names and edges that were left out because the tenant is full.
+    pub(crate) points_over_capacity: Count,
     /// Data points that were counted already.
     pub(crate) points_duplicate: Count,
     /// First points of cumulative series that began too long ago to count from their start.
     pub(crate) points_baseline: Count,
     /// Cumulative series that went down.
     pub(crate) series_reset: Count,
+    /// Silent processes of a series that made room for others.
+    pub(crate) streams_evicted: Count,
+    /// Exports of which no receipt was kept, there being as many as are kept.
+    pub(crate) receipts_over_max: Count,
 }
 
 impl Default for Counts {
@@ -73,6 +91,10 @@ impl Default for Counts {
             exports_refused_busy: count("exports_refused_busy"),
             exports_refused_size: count("exports_refused_size"),
             exports_refused_media_type: count("exports_refused_media_type"),
+            exports_refused_late: count("exports_refused_late"),
+            exports_refused_tenant: count("exports_refused_tenant"),
+            exports_refused_storage: count("exports_refused_storage"),
+            exports_refused_path: count("exports_refused_path"),
             exports_malformed: count("exports_malformed"),
             rows_unreadable: count("rows_unreadable"),
             points_accepted: count("points_accepted"),
@@ -80,9 +102,14 @@ impl Default for Counts {
             points_ignored: count("points_ignored"),
             utilisation_accepted: count("utilisation_accepted"),
             points_over_series_max: count("points_over_series_max"),
+            points_over_streams_max: count("points_over_streams_max"),
+            points_other_name: count("points_other_name"),
+            points_over_capacity: count("points_over_capacity"),
             points_duplicate: count("points_duplicate"),
             points_baseline: count("points_baseline"),
             series_reset: count("series_reset"),
+            streams_evicted: count("streams_evicted"),
+            receipts_over_max: count("receipts_over_max"),
         }
     }
 }

@@ -2,19 +2,29 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use prost::Message as _;
 
 use super::http::json::{metrics_from_json, traces_from_json};
-use super::increments::{increments, state_keys};
+use super::increments::{SeriesLimits, increments, state_keys};
 use super::known::KnownNames;
 use super::names::Names;
 use super::points::{PointLimits, read_points};
+use super::receipts::Receipt;
 use super::reduce::{SpanLimits, reduce};
-use super::sent::SentSpans;
+use super::sent::{AttributeLimits, SentSpans};
 use super::span::decode;
 use super::waiting::Waiting;
 use crate::domain::BucketLimits;
 use crate::storage::CounterStates;
 
 const TIME: BucketLimits = BucketLimits { now_ms: 1_793_000_000_000, future_skew_ms: 300_000, age_days_max: 40_000 };
-const POINTS: PointLimits = PointLimits { time: TIME, attributes_max: 64, attribute_bytes_max: 1_024 };
+const POINTS: PointLimits = PointLimits {
+    time: TIME,
+    attributes_max: 64,
+    attribute_bytes_max: 1_024,
+    buckets_max: 4_096,
+    exemplars_max: 64,
+    resource: AttributeLimits { attributes_max: 64, value_bytes_max: 1_024 },
+};
+const SERIES: SeriesLimits =
+    SeriesLimits { now_ms: TIME.now_ms, series_max: 100, streams_max: 4, receipt_ms: 3_600_000, receipts_max: 100 };
 
 /// An OTLP export of spans in protobuf.
 pub fn traces(bytes: &[u8]) {
@@ -54,9 +64,9 @@ pub fn metrics_json(bytes: &[u8]) {
 
 fn counted(request: &ExportMetricsServiceRequest) {
     let points = read_points(request, POINTS);
-    let day = TIME.now_ms / 86_400_000;
-    let _ = state_keys(&points.readings, day);
-    let _ = increments(&points.readings, &CounterStates::default(), day, 100);
+    let receipt = Receipt::of(&points.readings, &[], SERIES);
+    let _ = state_keys(&points.readings, receipt.as_ref(), SERIES);
+    let _ = increments(&points.readings, receipt.as_ref(), &CounterStates::default(), SERIES);
 }
 
 /// A row of the span log, and what a settlement left of it.

@@ -1,55 +1,114 @@
-//! OTLP/gRPC: the protocol's services, with refusals that an exporter reads rightly.
+//! OTLP/gRPC: the protocol's two services. A call is read by hand: the transport's own way reads and decodes it in one step,
+//! within no bounds of time or memory, and answers what is too large as if it could be sent again.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::MetricsServiceServer;
+use attain_runtime::context::CallContext;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse, metrics_service_server,
+};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceResponse, trace_service_server};
+use prost::Message;
 use tonic::body::Body;
-use tonic::codec::CompressionEncoding;
 use tonic::codegen::Service;
-use tonic::codegen::http::{Request, Response};
-use tonic::server::{Grpc, NamedService, UnaryService};
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::{Code, Status};
-use tonic_prost::ProstCodec;
-use tonic_types::{ErrorDetails, StatusExt as _};
 
+use super::body::{Coding, Held};
 use super::counts::Counts;
 use super::receivers::{MetricsReceiver, TraceReceiver};
+use super::refusal::named;
 use super::sent::SentSpans;
+use super::way_in::{WayIn, Written};
+use crate::Config;
 
-/// The services of the protocol; a message has at most so many bytes, compressed or not.
+/// What stands before a message: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
+const ENCODING: &str = "grpc-encoding";
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+const STATUS: &str = "grpc-status";
+
+/// The services of the protocol.
 pub(super) fn routes(
     (traces, metrics): (Arc<TraceReceiver>, Arc<MetricsReceiver>),
-    message_bytes_max: usize,
-    counts: Arc<Counts>,
+    config: &Config,
+    counts: &Arc<Counts>,
 ) -> Routes {
-    let traces = TraceServer { receiver: traces, message_bytes_max };
-    let metrics = MetricsServiceServer::from_arc(metrics)
-        .max_decoding_message_size(message_bytes_max)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd);
-    let plain = |counts: &Arc<Counts>| PlainRefusals { inner: (), message_bytes_max, counts: Arc::clone(counts) };
-    Routes::new(plain(&counts).around(traces)).add_service(plain(&counts).around(metrics))
+    let way_in = Arc::new(WayIn::new(config, Arc::clone(counts)));
+    let shared = || (Arc::clone(&way_in), Arc::clone(counts));
+    Routes::new(Server::new(traces, shared())).add_service(Server::new(metrics, shared()))
 }
 
-/// The trace service of the protocol, which leaves what is in an export undecoded.
-#[derive(Clone)]
-struct TraceServer {
-    receiver: Arc<TraceReceiver>,
-    message_bytes_max: usize,
+/// One of the protocol's services: it has one method, with one message and one answer.
+trait Receiver: Send + Sync + 'static {
+    const SERVICE: &'static str;
+    const EXPORT: &'static str;
+    type Sent: Message + Default + 'static;
+    type Answer: Message + Default + 'static;
+
+    fn take(
+        &self,
+        context: CallContext,
+        sent: Self::Sent,
+        bytes: usize,
+    ) -> impl Future<Output = Result<Self::Answer, Status>> + Send;
 }
 
-const EXPORT_SPANS: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+impl Receiver for TraceReceiver {
+    const SERVICE: &'static str = trace_service_server::SERVICE_NAME;
+    const EXPORT: &'static str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    type Sent = SentSpans;
+    type Answer = ExportTraceServiceResponse;
 
-impl NamedService for TraceServer {
-    const NAME: &'static str = trace_service_server::SERVICE_NAME;
+    async fn take(&self, context: CallContext, sent: SentSpans, _: usize) -> Result<Self::Answer, Status> {
+        Ok(ExportTraceServiceResponse { partial_success: self.accept(context, sent).await? })
+    }
 }
 
-impl Service<Request<Body>> for TraceServer {
+impl Receiver for MetricsReceiver {
+    const SERVICE: &'static str = metrics_service_server::SERVICE_NAME;
+    const EXPORT: &'static str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+    type Sent = ExportMetricsServiceRequest;
+    type Answer = ExportMetricsServiceResponse;
+
+    async fn take(&self, context: CallContext, sent: Self::Sent, bytes: usize) -> Result<Self::Answer, Status> {
+        Ok(ExportMetricsServiceResponse { partial_success: self.accept(context, sent, bytes).await? })
+    }
+}
+
+struct Server<R> {
+    receiver: Arc<R>,
+    way_in: Arc<WayIn>,
+    counts: Arc<Counts>,
+}
+
+impl<R> Server<R> {
+    fn new(receiver: Arc<R>, (way_in, counts): (Arc<WayIn>, Arc<Counts>)) -> Self {
+        Self { receiver, way_in, counts }
+    }
+}
+
+impl<R> Clone for Server<R> {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.receiver), (Arc::clone(&self.way_in), Arc::clone(&self.counts)))
+    }
+}
+
+impl<R: Receiver> NamedService for Server<R> {
+    const NAME: &'static str = R::SERVICE;
+}
+
+impl<R: Receiver> Service<Request<Body>> for Server<R> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -59,89 +118,110 @@ impl Service<Request<Body>> for TraceServer {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if request.uri().path() != EXPORT_SPANS {
-            return Box::pin(async { Ok(Status::unimplemented("the service has no such method").into_http()) });
-        }
-        let mut grpc = Grpc::new(ProstCodec::<ExportTraceServiceResponse, SentSpans>::default())
-            .max_decoding_message_size(self.message_bytes_max)
-            .accept_compressed(CompressionEncoding::Gzip)
-            .accept_compressed(CompressionEncoding::Zstd);
-        let export = Export(Arc::clone(&self.receiver));
-        Box::pin(async move { Ok(grpc.unary(export, request).await) })
-    }
-}
-
-struct Export(Arc<TraceReceiver>);
-
-impl UnaryService<SentSpans> for Export {
-    type Response = ExportTraceServiceResponse;
-    type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<Self::Response>, Status>> + Send>>;
-
-    fn call(&mut self, request: tonic::Request<SentSpans>) -> Self::Future {
-        let receiver = Arc::clone(&self.0);
-        Box::pin(async move { receiver.export(request).await })
-    }
-}
-
-/// Says that a message is too large in a way that its sender does not try again: the transport's own OUT_OF_RANGE, and
-/// RESOURCE_EXHAUSTED for what is too large once decompressed, are told as INVALID_ARGUMENT. An exporter repeats the
-/// former, and the latter comes without RetryInfo, which here always says when to come again.
-#[derive(Clone)]
-struct PlainRefusals<S> {
-    inner: S,
-    message_bytes_max: usize,
-    counts: Arc<Counts>,
-}
-
-impl PlainRefusals<()> {
-    fn around<S>(self, inner: S) -> PlainRefusals<S> {
-        PlainRefusals { inner, message_bytes_max: self.message_bytes_max, counts: self.counts }
-    }
-}
-
-impl<S: NamedService> NamedService for PlainRefusals<S> {
-    const NAME: &'static str = S::NAME;
-}
-
-impl<S> Service<Request<Body>> for PlainRefusals<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let answer = self.inner.call(request);
-        let (bytes_max, counts) = (self.message_bytes_max, Arc::clone(&self.counts));
+        let server = self.clone();
         Box::pin(async move {
-            let response = answer.await?;
-            if !Status::from_header_map(response.headers()).is_some_and(|status| is_too_large(&status)) {
-                return Ok(response);
+            if request.uri().path() != R::EXPORT {
+                server.counts.exports_refused_path.add(1);
+                return Ok(Status::unimplemented("the service has no such method").into_http());
             }
-            counts.exports_refused_size.add(1);
-            Ok(too_large(bytes_max).into_http())
+            Ok(server.export(request).await.map_or_else(Status::into_http, |answer| answered(&answer)))
         })
     }
 }
 
-/// What the transport says of a message above its bound; the receivers say neither.
-fn is_too_large(status: &Status) -> bool {
-    match status.code() {
-        Code::OutOfRange => true,
-        Code::ResourceExhausted => status.details().is_empty(),
-        _ => false,
+impl<R: Receiver> Server<R> {
+    async fn export(&self, request: Request<Body>) -> Result<R::Answer, Status> {
+        let (parts, mut body) = request.into_parts();
+        let coding = coding(&parts.headers).inspect_err(|_| self.counts.exports_refused_media_type.add(1))?;
+        let context = self.way_in.context(&MetadataMap::from_headers(parts.headers))?;
+        let framed = self.way_in.read(&mut body, PREFIX_BYTES).await?;
+        let (held, coding) = unframed(framed, coding).map_err(|reason| self.way_in.malformed(reason))?;
+        // Only now: whoever sends slowly keeps nobody out.
+        let _place = self.way_in.place().await?;
+        let decode = |message: Bytes| R::Sent::decode(message).map_err(|error| error.to_string());
+        let (sent, bytes) = self.way_in.decoded(held, Written { coding, is_json: false }, decode).await?;
+        self.way_in.answered(self.receiver.take(context, sent, bytes).await)
     }
 }
 
-fn too_large(bytes_max: usize) -> Status {
-    let mut details = ErrorDetails::new();
-    details.set_error_info("MESSAGE_TOO_LARGE", "attain", std::collections::HashMap::new());
-    let message = format!("an export has at most {bytes_max} bytes, compressed or not; send less at once");
-    Status::with_error_details(Code::InvalidArgument, message, details)
+/// How messages that say so are compressed; `None` where none may be.
+fn coding(headers: &HeaderMap) -> Result<Option<Coding>, Status> {
+    match headers.get(ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => Ok(None),
+        Some(b"gzip") => Ok(Some(Coding::Gzip)),
+        Some(b"zstd") => Ok(Some(Coding::Zstd)),
+        Some(_) => {
+            // The code that gRPC has for it.
+            let mut refused =
+                named(Code::Unimplemented, "UNSUPPORTED_CONTENT_ENCODING", "grpc-encoding is gzip, zstd or identity");
+            refused.metadata_mut().insert(ACCEPT_ENCODING, MetadataValue::from_static("identity,gzip,zstd"));
+            Err(refused)
+        }
+    }
+}
+
+/// The one message of a call, without what stands before it.
+fn unframed(mut held: Held, coding: Option<Coding>) -> Result<(Held, Coding), &'static str> {
+    let message = held.bytes.split_off(PREFIX_BYTES.min(held.bytes.len()));
+    let prefix = <[u8; PREFIX_BYTES]>::try_from(&held.bytes[..]).map_err(|_| "there is no message")?;
+    let [compressed, length @ ..] = prefix;
+    if u32::from_be_bytes(length) as usize != message.len() {
+        return Err("there is not exactly one whole message");
+    }
+    let coding = match (compressed, coding) {
+        (0, _) => Coding::Identity,
+        (1, Some(coding)) => coding,
+        (1, None) => return Err("a message is compressed, and grpc-encoding does not say how"),
+        _ => return Err("a message is neither compressed nor not"),
+    };
+    Ok((Held { bytes: message, share: held.share }, coding))
+}
+
+fn answered(answer: &impl Message) -> Response<Body> {
+    let length = answer.encoded_len();
+    let mut message = BytesMut::with_capacity(PREFIX_BYTES + length);
+    message.put_u8(0);
+    message.put_u32(length as u32);
+    message.put_slice(&answer.encode_to_vec());
+    let trailers = HeaderMap::from_iter([(http::HeaderName::from_static(STATUS), HeaderValue::from_static("0"))]);
+    let frames = [Frame::data(message.freeze()), Frame::trailers(trailers)].map(Ok::<_, Infallible>);
+    let mut response = Response::new(Body::new(StreamBody::new(futures::stream::iter(frames))));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::body::Budget;
+    use super::*;
+
+    async fn read(bytes: &[u8]) -> Held {
+        let budget = Budget::new(1 << 20, 1, Duration::from_secs(30));
+        budget.read(&mut http_body_util::Full::new(Bytes::copy_from_slice(bytes)), PREFIX_BYTES).await.expect("whole")
+    }
+
+    #[tokio::test]
+    async fn a_call_has_exactly_one_message() {
+        for (bytes, said, expected) in [
+            (&b"\0\0\0\0\x03abc"[..], None, Ok((&b"abc"[..], Coding::Identity))),
+            (b"\0\0\0\0\x03abc", Some(Coding::Gzip), Ok((b"abc", Coding::Identity))),
+            (b"\x01\0\0\0\x03abc", Some(Coding::Zstd), Ok((b"abc", Coding::Zstd))),
+            (b"\0\0\0\0\0", None, Ok((b"", Coding::Identity))),
+            (b"\x01\0\0\0\x03abc", None, Err("grpc-encoding")),
+            (b"\x02\0\0\0\x03abc", None, Err("neither")),
+            (b"\0\0\0\0\x04abc", None, Err("exactly one")),
+            (b"\0\0\0\0\x01ab", None, Err("exactly one")),
+            (b"\0\0\0", None, Err("no message")),
+            (b"", None, Err("no message")),
+        ] {
+            let unframed = unframed(read(bytes).await, said);
+            let told = unframed.as_ref().map(|(held, coding)| (&held.bytes[..], *coding));
+            match expected {
+                Ok(expected) => assert_eq!(told, Ok(expected), "{bytes:?}"),
+                Err(named) => assert!(told.is_err_and(|reason| reason.contains(named)), "{bytes:?}: {told:?}"),
+            }
+        }
+    }
 }

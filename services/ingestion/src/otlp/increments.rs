@@ -7,29 +7,79 @@ use attain_vocabulary::{
 };
 use prost::Message as _;
 
+use super::chosen::{self, Chosen};
 use super::hosts::{HOST_PREFIX, NamedHosts, read_named_hosts};
 use super::meaning::{EdgeTold, Part, Told};
 use super::points::Reading;
+use super::receipts::Receipt;
 use super::series::{self, Added, Series, Shape};
 use crate::domain::{
     BucketMode, DependencyKey, Exemplar, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, Sightings,
     most_certain,
 };
-use crate::storage::CounterStates;
+use crate::storage::{CounterStates, LeftOut};
+
+/// How much is followed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SeriesLimits {
+    pub(crate) now_ms: UnixMillis,
+    /// Most series of a tenant.
+    pub(crate) series_max: usize,
+    /// Most processes of a series.
+    pub(crate) streams_max: usize,
+    /// How long receipts of exports are kept.
+    pub(crate) receipt_ms: i64,
+    /// Most of them within that time.
+    pub(crate) receipts_max: usize,
+}
+
+impl SeriesLimits {
+    fn day(self) -> i64 {
+        series::day(self.now_ms)
+    }
+}
 
 /// What became of the points.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Verdicts {
-    pub(super) counted: usize,
+    /// Which points were counted, by their places.
+    pub(super) counted: Vec<usize>,
     pub(super) reset: usize,
     pub(super) baseline: usize,
     pub(super) duplicate: usize,
     /// Points of series that are one too many.
     pub(super) surplus: usize,
+    /// Points of processes that are one too many in their series.
+    pub(super) streams_surplus: usize,
+    /// Silent processes that made room for others.
+    pub(super) streams_evicted: usize,
+    /// Points of what is read under another name.
+    pub(super) other_name: usize,
+    /// Whether all of the export was counted before.
+    pub(super) repeated: bool,
+    /// Whether no receipt could be kept of it.
+    pub(super) without_receipt: bool,
+    hosts: NamedHosts,
+}
+
+impl Verdicts {
+    /// How many of the points that were counted told of what was left out.
+    pub(super) fn lost(&self, readings: &[Reading], left_out: &LeftOut) -> usize {
+        let is_lost = |place: &&usize| match readings.get(**place).map(|reading| &reading.told) {
+            Some(Told::Requests { service, .. }) => left_out.entities.contains(service),
+            Some(Told::Edge(edge)) => {
+                let key = DependencyKey::new(edge.caller.clone(), called(edge, &self.hosts).clone());
+                key.is_ok_and(|key| left_out.has_edge(&key, edge.source))
+            }
+            None => false,
+        };
+        if left_out.is_empty() { 0 } else { self.counted.iter().filter(is_lost).count() }
+    }
 }
 
 /// The states that must be known to count these points.
-pub(super) fn state_keys(readings: &[Reading], day: i64) -> Vec<String> {
+pub(super) fn state_keys(readings: &[Reading], receipt: Option<&Receipt>, limits: SeriesLimits) -> Vec<String> {
+    let day = limits.day();
     let names: BTreeSet<&str> = readings.iter().map(|reading| reading.series.as_str()).collect();
     let hosts: BTreeSet<&EntityId> = readings
         .iter()
@@ -40,47 +90,82 @@ pub(super) fn state_keys(readings: &[Reading], day: i64) -> Vec<String> {
         .collect();
     let of_series = names.into_iter().flat_map(|name| [series::key(day, name), series::key(day - 1, name)]);
     let counts = [series::count_key(day), series::count_key(day - 1)];
-    of_series.chain(counts).chain(hosts.into_iter().map(|host| format!("{HOST_PREFIX}{host}"))).collect()
+    let of_series = of_series.chain(counts).chain(chosen::state_keys(readings, day));
+    let receipts = receipt.into_iter().flat_map(Receipt::state_keys);
+    of_series.chain(receipts).chain(hosts.into_iter().map(|host| format!("{HOST_PREFIX}{host}"))).collect()
 }
 
 /// What points add, each to the bucket of its time, and the states of their series after them. Of series that were not
-/// known yet only as many are begun as a tenant may have.
+/// known yet only as many are begun as a tenant may have. Nothing where the receipt of the export is there already.
 pub(super) fn increments(
     readings: &[Reading],
+    receipt: Option<&Receipt>,
     states: &CounterStates,
-    day: i64,
-    series_max: usize,
+    limits: SeriesLimits,
 ) -> (ObservationBatch, Verdicts) {
     let mut verdicts = Verdicts::default();
-    let mut kept = KeptSeries::read(states, day, series_max);
+    if receipt.is_some_and(|receipt| receipt.is_kept(states)) {
+        (verdicts.repeated, verdicts.duplicate) = (true, readings.len());
+        return (ObservationBatch::default(), verdicts);
+    }
+    let chosen = Chosen::read(readings, states, limits.day());
+    let mut kept = KeptSeries::read(states, limits);
     let mut sums = Sums { hosts: read_named_hosts(states), ..Sums::default() };
-    for reading in readings {
+    let mut followed: BTreeSet<&str> = BTreeSet::new();
+    for (place, reading) in readings.iter().enumerate() {
+        if !chosen.reads(reading) {
+            verdicts.other_name += 1;
+            continue;
+        }
         let Some(state) = kept.of(&reading.series) else {
             verdicts.surplus += 1;
             continue;
         };
-        let (count, shape) = match state.take(&reading.point) {
+        followed.insert(&*reading.resource);
+        let (added, evicted) = state.take(&reading.point, limits.streams_max);
+        verdicts.streams_evicted += evicted;
+        verdicts.add(place, reading, added, &mut sums);
+    }
+    verdicts.hosts = std::mem::take(&mut sums.hosts);
+    let mut counter_states = kept.states_after();
+    chosen.states_after(&followed, &mut counter_states);
+    if let Some(receipt) = receipt {
+        verdicts.without_receipt = !receipt.keep(states, limits.receipts_max, &mut counter_states);
+    }
+    (ObservationBatch { counter_states, ..sums.into_batch() }, verdicts)
+}
+
+impl Verdicts {
+    fn add(&mut self, place: usize, reading: &Reading, added: Added, sums: &mut Sums) {
+        let (count, shape) = match added {
             Added::Count { count, shape } => (count, shape),
             Added::Reset { count, shape } => {
-                verdicts.reset += 1;
+                self.reset += 1;
                 (count, shape)
             }
             Added::Baseline => {
-                verdicts.baseline += 1;
+                self.baseline += 1;
                 // Who called whom is known all the same.
-                sums.add(reading, 0, &Shape::Unknown);
-                continue;
+                return sums.add(reading, 0, &Shape::Unknown);
             }
             Added::Duplicate => {
-                verdicts.duplicate += 1;
-                continue;
+                self.duplicate += 1;
+                return;
+            }
+            Added::Surplus => {
+                self.streams_surplus += 1;
+                return;
             }
         };
-        verdicts.counted += 1;
+        self.counted.push(place);
         sums.add(reading, count, &shape);
     }
-    let batch = ObservationBatch { counter_states: kept.states_after(), ..sums.into_batch() };
-    (batch, verdicts)
+}
+
+/// Whom a point tells of: the service that answers at the host, where one is known.
+fn called<'a>(edge: &'a EdgeTold, hosts: &'a NamedHosts) -> &'a EntityId {
+    let answering = if edge.by_host { hosts.get(&edge.callee).and_then(Option::as_ref) } else { None };
+    answering.unwrap_or(&edge.callee)
 }
 
 /// The states of the series of an export, and how many the tenant has in all.
@@ -94,7 +179,8 @@ struct KeptSeries<'a> {
 }
 
 impl<'a> KeptSeries<'a> {
-    fn read(before: &'a CounterStates, day: i64, max: usize) -> Self {
+    fn read(before: &'a CounterStates, limits: SeriesLimits) -> Self {
+        let (day, max) = (limits.day(), limits.series_max);
         let count = |day| series::read_count(before.get(&series::count_key(day)));
         Self { before, day, touched: BTreeMap::new(), counts: [count(day), count(day - 1)], max: max as u64 }
     }
@@ -188,9 +274,9 @@ impl Sums {
     }
 
     fn add_edge(&mut self, told: &EdgeTold, time_ms: UnixMillis, count: u64, latency: Option<LatencyHistogram>) {
-        let answering = if told.by_host { self.hosts.get(&told.callee).cloned().flatten() } else { None };
-        let kind = if answering.is_some() { None } else { told.callee_kind };
-        let callee = answering.unwrap_or_else(|| told.callee.clone());
+        let callee = called(told, &self.hosts).clone();
+        let answers = told.by_host && self.hosts.get(&told.callee).is_some_and(Option::is_some);
+        let kind = if answers { None } else { told.callee_kind };
         if told.measures_callee && count > 0 {
             self.bucket(&callee, time_ms).add(count, told.failed, latency.clone());
         }

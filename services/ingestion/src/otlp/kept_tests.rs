@@ -252,7 +252,7 @@ fn kept_of_points(attribute: &KeyValue, mark: &str) -> String {
             schema_url: mark.into(),
         }],
     };
-    let limits = PointLimits { time: TIME, attributes_max: 64, attribute_bytes_max: 1_024 };
+    let limits = PointLimits { time: TIME, ..crate::Config::default().point_limits(TIME.now_ms) };
     format!("{:?}", read_points(&request, limits))
 }
 

@@ -3,8 +3,6 @@
 //! Sources: OpenTelemetry semantic conventions for HTTP, RPC, database and messaging metrics, stable and old; gRPC proposal
 //! A66; the metrics of the Collector's service graph connector and of Grafana Tempo.
 
-use std::collections::BTreeSet;
-
 use attain_vocabulary::{EntityId, EntityKind, Source};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 
@@ -51,8 +49,8 @@ const MILLISECONDS: f64 = 1.0;
 /// For counters.
 const NO_UNIT: f64 = 1.0;
 
-/// Of each line only the first that a resource reports is read: SDKs in transition send both the old and the new name of
-/// the same thing.
+/// Of each line only one name that a resource reports is read (`chosen`): SDKs in transition send both the old and the new
+/// name of the same thing.
 const METRICS: &[Line] = &[
     (
         Meaning::Requests,
@@ -105,13 +103,26 @@ const METRICS: &[Line] = &[
     ),
 ];
 
-/// Of the metrics that a resource reports those to read: name, meaning, unit in milliseconds.
-pub(super) fn metrics_to_read(reported: &BTreeSet<&str>) -> Vec<(&'static str, Meaning, f64)> {
-    let first = |(meaning, names): &Line| {
-        let (name, unit_ms) = names.iter().find(|(name, _)| reported.contains(name)).copied()?;
-        Some((name, *meaning, unit_ms))
-    };
-    METRICS.iter().filter_map(first).collect()
+/// A metric that is read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct ReadMetric {
+    pub(super) name: &'static str,
+    /// What is counted: the same for all names that it has and had.
+    pub(super) line: usize,
+    /// Among these names its place; of several in one export the first is read.
+    pub(super) rank: usize,
+    pub(super) meaning: Meaning,
+    /// The unit where the metric does not say it.
+    pub(super) unit_ms: f64,
+}
+
+/// A metric by its name; `None` for one that says nothing about requests.
+pub(super) fn metric_to_read(name: &str) -> Option<ReadMetric> {
+    METRICS.iter().enumerate().find_map(|(line, (meaning, names))| {
+        let rank = names.iter().position(|(known, _)| *known == name)?;
+        let (name, unit_ms) = names[rank];
+        Some(ReadMetric { name, line, rank, meaning: *meaning, unit_ms })
+    })
 }
 
 /// What a point tells.
@@ -377,23 +388,15 @@ mod tests {
     }
 
     #[test]
-    fn of_old_and_new_names_one_is_read() {
-        let reported = |names: &[&'static str]| -> Vec<&'static str> {
-            let names = names.iter().copied().collect();
-            metrics_to_read(&names).into_iter().map(|(name, _, _)| name).collect()
+    fn old_and_new_names_are_of_one_line_the_present_one_first() {
+        let place = |name: &str| metric_to_read(name).map(|metric| (metric.line, metric.rank));
+        let of_line = |names: &[&str]| {
+            let places: Vec<(usize, usize)> = names.iter().map(|name| place(name).expect("read")).collect();
+            assert!(places.windows(2).all(|pair| pair[0].0 == pair[1].0 && pair[0].1 < pair[1].1), "{names:?}");
         };
-        assert_eq!(
-            reported(&["http.server.duration", "http.server.request.duration"]),
-            ["http.server.request.duration"]
-        );
-        assert_eq!(
-            reported(&[
-                "traces_service_graph_request_server_seconds",
-                "traces_service_graph_request_total",
-                "traces_service_graph_request_client_seconds"
-            ]),
-            ["traces_service_graph_request_total", "traces_service_graph_request_client_seconds"]
-        );
-        assert_eq!(reported(&["process.cpu.time"]), [""; 0]);
+        of_line(&["http.server.request.duration", "http.server.duration"]);
+        of_line(&["traces_service_graph_request_client_seconds", "traces_service_graph_request_server_seconds"]);
+        assert_ne!(place("traces_service_graph_request_total"), place("traces_service_graph_request_failed_total"));
+        assert_eq!(place("process.cpu.time"), None);
     }
 }

@@ -8,19 +8,25 @@
 //! (`tally`), and applies the sums and settles the rows of the log in one transaction: each span counts exactly once,
 //! whenever the process is killed and whatever is sent again (`recent`).
 //!
-//! **Metrics.** Points of the server metrics of the conventions are picked out (`points`), what each adds to its series is
-//! found (`series`), and the increments of five-minute buckets are applied with the new states of the series in one
-//! transaction, before the export is acknowledged. Other metrics are accepted, counted and dropped.
+//! **Metrics.** Points of the server metrics of the conventions are picked out (`points`), of old and new names of the same
+//! thing one is read (`chosen`), what each point adds to its series is found (`series`), and the increments of five-minute
+//! buckets are applied with the new states of the series and the receipt of the export (`receipts`) in one transaction, before
+//! the export is acknowledged. Other metrics are accepted, counted and dropped.
+//!
+//! **Both** come in one way (`way_in`): read whole within bounds (`body`), then admitted, then decompressed and decoded.
 //!
 //! **Invariants.** What is acknowledged is durable. Rows that cannot be right are refused one by one, by the protocol's
-//! partial success. Everything is bounded: calls in flight, bytes of a message, bytes in the log, spans in memory; what is
-//! refused, dropped or cut is counted by name (`counts`), and RESOURCE_EXHAUSTED always says when to come again.
+//! partial success. Everything is bounded: calls in flight, bytes of a message and of all in memory, the time that one may
+//! take to arrive, bytes in the log, spans in memory, tenants; what is refused, dropped or cut is counted by name (`counts`),
+//! and RESOURCE_EXHAUSTED always says when to come again.
 //!
 //! **Deliberately unknown here**: events and baggage (nothing is kept that nothing reads); which spans a sampler left out
 //! (a sampled span stands for as many as its threshold says).
 
 mod assembler;
 mod backlog;
+mod body;
+mod chosen;
 mod conventions;
 mod counts;
 mod door;
@@ -39,21 +45,27 @@ mod names;
 mod operation;
 mod pipeline;
 mod points;
+mod receipts;
 mod receivers;
 mod recent;
 mod reduce;
+mod refusal;
 mod sampling;
 mod sent;
 mod series;
 mod settler;
 mod span;
 mod tally;
+mod tenants;
 mod tree;
 mod utilisation;
 mod waiting;
+mod way_in;
 
 #[cfg(test)]
 mod kept_tests;
+#[cfg(test)]
+mod metrics_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -78,18 +90,22 @@ use assembler::Patience;
 use backlog::Backlog;
 use counts::Counts;
 pub(crate) use door::TraceDoor;
+pub(crate) use increments::SeriesLimits;
 use log::SpanLog;
 #[doc(hidden)]
 pub use pipeline::Pipeline;
+pub(crate) use points::PointLimits;
 use receivers::{MetricsReceiver, TraceReceiver};
 pub(crate) use reduce::SpanLimits;
+pub(crate) use sent::AttributeLimits;
 use settler::{Settler, Settling};
+use tenants::Tenants;
 
 /// Most spans settled in one transaction, those of one trace more: it takes well under a second, and others wait for it.
 const SPANS_PER_SETTLEMENT_MAX: usize = 20_000;
 
-/// How often old exemplars are looked for.
-const FORGET_INTERVAL: Duration = Duration::from_secs(3_600);
+/// How often it is looked for what is too old.
+const FORGET_INTERVAL: Duration = Duration::from_secs(600);
 
 /// The services that the health of the receiver is reported for.
 const SERVICE_NAMES: &[&str] =
@@ -121,20 +137,24 @@ pub(crate) async fn serve(
         log,
         known: Arc::default(),
         counts: Arc::clone(&counts),
+        tenants: None,
     };
+    // Whom the mesh lets in need not be looked at again.
     door.open(traces.clone());
-    let (store_to_clean, clock_of_cleaning) = (store.clone(), clock.clone());
-    let metrics = MetricsReceiver { config: Arc::clone(&config), clock, store, counts: Arc::clone(&counts) };
-    let forgetting = tokio::spawn(forget_exemplars(store_to_clean, config.exemplar_days, clock_of_cleaning));
+    let tenants = Arc::new(Tenants::new(store.clone(), config.tenants_max));
+    let traces = TraceReceiver { tenants: Some(Arc::clone(&tenants)), ..traces };
+    let forgetting = tokio::spawn(forget(store.clone(), Arc::clone(&config), clock.clone()));
+    let metrics = MetricsReceiver { config: Arc::clone(&config), clock, store, counts: Arc::clone(&counts), tenants };
     let receivers = (Arc::new(traces), Arc::new(metrics));
-    let routes = grpc::routes(receivers.clone(), config.otlp_message_bytes_max, Arc::clone(&counts));
+    let routes = grpc::routes(receivers.clone(), &config, &counts);
     let over_http = http::serve(&config, http_listener, receivers, counts, readiness.clone(), shutdown.clone());
     let member = Member {
         readiness,
         service_names: SERVICE_NAMES,
         listener: grpc_listener,
         limits: config.limits,
-        classify: |_| Class::Ingest,
+        // They are admitted on their way in, once they are there as a whole.
+        classify: |_| Class::Vital,
         drain: config.drain(),
     };
     let over_grpc = member.serve(routes, shutdown);
@@ -155,14 +175,19 @@ pub(crate) async fn serve(
     Ok(result?)
 }
 
-/// Forgets exemplars that are too old, at the start and from time to time.
-async fn forget_exemplars(store: Store, days: u32, clock: Clock) {
+/// Forgets exemplars and receipts that are too old, at the start and from time to time.
+async fn forget(store: Store, config: Arc<Config>, clock: Clock) {
     loop {
-        let before_ms = clock.now_ms().saturating_sub(i64::from(days) * DAY_MS);
+        let now_ms = clock.now_ms();
+        let before_ms = now_ms.saturating_sub(i64::from(config.exemplar_days) * DAY_MS);
         match store.forget_exemplars(before_ms).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(exemplar.count = count, "old exemplars are forgotten"),
             Err(error) => tracing::warn!(error = %error, "old exemplars could not be forgotten; trying again later"),
+        }
+        let first_kept = receipts::first_key_kept(config.series_limits(now_ms));
+        if let Err(error) = store.forget_counter_states(receipts::KEY_PREFIX, &first_kept).await {
+            tracing::warn!(error = %error, "old receipts could not be forgotten; trying again later");
         }
         tokio::time::sleep(FORGET_INTERVAL).await;
     }

@@ -40,7 +40,8 @@ impl Pipeline {
         let settler = Settler::new(store.clone(), Arc::clone(&backlog), super::settling(&config), Arc::clone(&counts));
         let log = SpanLog::start(store.clone(), clock.clone(), backlog, config.span_log_bytes_max);
         let config = Arc::new(config);
-        let receiver = TraceReceiver { config, clock, log, known: Arc::default(), counts: Arc::clone(&counts) };
+        let known = Arc::default();
+        let receiver = TraceReceiver { config, clock, log, known, counts: Arc::clone(&counts), tenants: None };
         Ok(Self { store, receiver, settler, counts })
     }
 

@@ -1,6 +1,6 @@
 //! Data points that tell of requests and calls, picked out of an export of metrics and checked.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use attain_vocabulary::{EntityId, UnixMillis};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -13,8 +13,9 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-use super::meaning::{Meaning, Told, metrics_to_read};
+use super::meaning::{ReadMetric, Told, metric_to_read};
 use super::reduce::{Rejected, service_name, within};
+use super::sent::AttributeLimits;
 use super::series::{Point, Shape};
 use super::utilisation::is_read;
 use crate::domain::BucketLimits;
@@ -23,29 +24,35 @@ use crate::domain::BucketLimits;
 const NO_RECORDED_VALUE: u32 = 1;
 const TEMPORALITY_DELTA: i32 = 1;
 const TEMPORALITY_CUMULATIVE: i32 = 2;
-/// Most buckets of one histogram. SDKs send 15 explicit ones or at most 160 exponential ones.
-const BUCKETS_MAX: usize = 4_096;
 /// Resolutions beyond these no histogram of doubles has.
 const SCALE_MAX: i32 = 40;
-/// Most exemplars read of one point. SDKs keep one a bucket, or as many as processors.
-const EXEMPLARS_MAX: usize = 64;
+const TOO_MANY_BUCKETS: &str = "the point has more buckets than are read (ingestion.point_buckets_max)";
 
 /// What a point may be.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct PointLimits {
+pub(crate) struct PointLimits {
     /// When it may be.
-    pub(super) time: BucketLimits,
+    pub(crate) time: BucketLimits,
     /// Most attributes.
-    pub(super) attributes_max: usize,
+    pub(crate) attributes_max: usize,
     /// Longest value of an attribute, in bytes.
-    pub(super) attribute_bytes_max: usize,
+    pub(crate) attribute_bytes_max: usize,
+    /// Most buckets of a histogram.
+    pub(crate) buckets_max: usize,
+    /// Most exemplars that are read.
+    pub(crate) exemplars_max: usize,
+    /// How much is read of its resource: as of that of spans, so that a service has one name.
+    pub(crate) resource: AttributeLimits,
 }
 
 /// A point that tells of requests or calls.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Reading {
+    /// Names the resource within the tenant.
+    pub(super) resource: Arc<str>,
     /// Names the series within the tenant.
     pub(super) series: String,
+    pub(super) metric: ReadMetric,
     pub(super) point: Point,
     pub(super) told: Told,
     /// The unit of the metric.
@@ -75,21 +82,20 @@ pub(super) struct Points {
 pub(super) fn read_points(request: &ExportMetricsServiceRequest, limits: PointLimits) -> Points {
     let mut points = Points::default();
     for of_resource in &request.resource_metrics {
-        let service = service_name(of_resource.resource.as_ref());
+        let service = service_name(of_resource.resource.as_ref(), limits.resource);
         let mut identity = Sha256::new();
         hash_attributes(&mut identity, of_resource.resource.as_ref().map_or(&[], |resource| &resource.attributes));
-        let metrics = of_resource.scope_metrics.iter().flat_map(|scope| &scope.metrics);
-        let read = metrics_to_read(&metrics.map(|metric| metric.name.as_str()).collect::<BTreeSet<_>>());
+        let resource: Arc<str> = name(identity.clone()).into();
         for scope in &of_resource.scope_metrics {
             let mut identity = identity.clone();
             hash_part(&mut identity, scope.scope.as_ref().map_or("", |scope| scope.name.as_str()).as_bytes());
             for metric in &scope.metrics {
-                match read.iter().find(|(name, _, _)| *name == metric.name) {
-                    Some((_, meaning, default_ms)) => {
+                match metric_to_read(&metric.name) {
+                    Some(read) => {
                         let mut identity = identity.clone();
                         hash_part(&mut identity, metric.name.as_bytes());
-                        let unit_ms = unit_ms(&metric.unit, *default_ms);
-                        let of = Series { service: &service, identity: &identity, meaning: *meaning, unit_ms };
+                        let unit_ms = unit_ms(&metric.unit, read.unit_ms);
+                        let of = Series { service: &service, resource: &resource, identity, metric: read, unit_ms };
                         points.read(metric, &of, limits);
                     }
                     None if is_read(&metric.name) => {}
@@ -101,10 +107,16 @@ pub(super) fn read_points(request: &ExportMetricsServiceRequest, limits: PointLi
     points
 }
 
+/// Short enough to be stored, long enough to be no other's.
+fn name(identity: Sha256) -> String {
+    format!("{:x}", identity.finalize())[..32].to_owned()
+}
+
 struct Series<'a> {
     service: &'a EntityId,
-    identity: &'a Sha256,
-    meaning: Meaning,
+    resource: &'a Arc<str>,
+    identity: Sha256,
+    metric: ReadMetric,
     unit_ms: f64,
 }
 
@@ -114,14 +126,14 @@ impl Points {
             Some(Data::Histogram(histogram)) => {
                 for point in &histogram.data_points {
                     let read = (point.flags & NO_RECORDED_VALUE == 0)
-                        .then(|| explicit(point, histogram.aggregation_temporality));
+                        .then(|| explicit(point, histogram.aggregation_temporality, limits));
                     self.note(read, (&point.attributes, &point.exemplars), of, limits);
                 }
             }
             Some(Data::ExponentialHistogram(histogram)) => {
                 for point in &histogram.data_points {
                     let read = (point.flags & NO_RECORDED_VALUE == 0)
-                        .then(|| exponential(point, histogram.aggregation_temporality));
+                        .then(|| exponential(point, histogram.aggregation_temporality, limits));
                     self.note(read, (&point.attributes, &point.exemplars), of, limits);
                 }
             }
@@ -157,23 +169,24 @@ impl Points {
             Ok(point) => point,
             Err(reason) => return self.rejected.note(reason),
         };
-        let Some(told) = of.meaning.of_point(of.service, attributes) else {
+        let Some(told) = of.metric.meaning.of_point(of.service, attributes) else {
             self.ignored_count += 1;
             return;
         };
         let mut identity = of.identity.clone();
         hash_attributes(&mut identity, attributes);
-        let series = format!("{:x}", identity.finalize())[..32].to_owned();
+        let series = name(identity);
         let exemplars = match &told {
             Told::Requests { .. } => exemplars
                 .iter()
-                .take(EXEMPLARS_MAX)
+                .take(limits.exemplars_max)
                 .filter_map(|read| exemplar(read, of.unit_ms))
                 .filter(|read| within(limits.time, (read.time_ms as u64).saturating_mul(1_000_000)).is_ok())
                 .collect(),
             Told::Edge(_) => Vec::new(),
         };
-        self.readings.push(Reading { series, point, told, unit_ms: of.unit_ms, exemplars });
+        let (resource, metric, unit_ms) = (Arc::clone(of.resource), of.metric, of.unit_ms);
+        self.readings.push(Reading { resource, series, metric, point, told, unit_ms, exemplars });
     }
 }
 
@@ -205,9 +218,9 @@ fn exemplar(read: &wire::Exemplar, unit_ms: f64) -> Option<ExemplarRead> {
     (latency_ms.is_finite() && latency_ms >= 0.0).then_some(ExemplarRead { trace_id, span_id, time_ms, latency_ms })
 }
 
-fn explicit(point: &wire::HistogramDataPoint, temporality: i32) -> Result<Point, &'static str> {
-    if point.explicit_bounds.len() >= BUCKETS_MAX {
-        return Err("the point has more than 4096 buckets");
+fn explicit(point: &wire::HistogramDataPoint, temporality: i32, limits: PointLimits) -> Result<Point, &'static str> {
+    if point.explicit_bounds.len() >= limits.buckets_max {
+        return Err(TOO_MANY_BUCKETS);
     }
     // Not `a >= b`: that is false for what is no number.
     if !point.explicit_bounds.windows(2).all(|pair| pair[0] < pair[1]) {
@@ -223,14 +236,18 @@ fn explicit(point: &wire::HistogramDataPoint, temporality: i32) -> Result<Point,
     timed(temporality, (point.start_time_unix_nano, point.time_unix_nano), point.count, shape)
 }
 
-fn exponential(point: &wire::ExponentialHistogramDataPoint, temporality: i32) -> Result<Point, &'static str> {
+fn exponential(
+    point: &wire::ExponentialHistogramDataPoint,
+    temporality: i32,
+    limits: PointLimits,
+) -> Result<Point, &'static str> {
     if !(-SCALE_MAX..=SCALE_MAX).contains(&point.scale) {
         return Err("the scale is outside -40 to 40");
     }
     let counts = point.positive.as_ref().map(|buckets| buckets.bucket_counts.clone()).unwrap_or_default();
     let below_zero = point.negative.as_ref().map_or(&[][..], |buckets| &buckets.bucket_counts);
-    if counts.len().max(below_zero.len()) > BUCKETS_MAX {
-        return Err("the point has more than 4096 buckets");
+    if counts.len().max(below_zero.len()) > limits.buckets_max {
+        return Err(TOO_MANY_BUCKETS);
     }
     // No request takes less than no time: what says so is as good as none.
     let zero_count = below_zero.iter().try_fold(point.zero_count, |sum, count| sum.checked_add(*count));

@@ -4,25 +4,22 @@ use std::sync::Arc;
 
 use attain_runtime::clock::Clock;
 use attain_runtime::context::CallContext;
-use attain_runtime::serve::call_timeout;
 use attain_vocabulary::{Source, TenantId, UnixMillis};
 use bytes::Bytes;
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::MetricsService;
-use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
-use tonic::{Code, Request, Response, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceRequest};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
+use tonic::Status;
 
 use super::counts::Counts;
 use super::increments::{Verdicts, increments, state_keys};
 use super::known::KnownNames;
 use super::log::SpanLog;
-use super::points::{PointLimits, Reading, read_points};
+use super::points::{PointLimits, Points, Reading, read_points};
+use super::receipts::Receipt;
 use super::reduce::{Reduced, Rejected, reduce};
+use super::refusal::malformed;
 use super::sent::SentSpans;
-use super::series;
+use super::tenants::Tenants;
 use super::utilisation::{Sample, read_utilisation};
 use crate::Config;
 use crate::domain::{BucketMode, ObservationBatch, ObservedUtilisation, UtilisationBucket};
@@ -39,6 +36,8 @@ pub(super) struct TraceReceiver {
     pub(super) log: SpanLog,
     pub(super) known: Arc<KnownNames>,
     pub(super) counts: Arc<Counts>,
+    /// Who may send; `None` where somebody has looked already.
+    pub(super) tenants: Option<Arc<Tenants>>,
 }
 
 impl TraceReceiver {
@@ -60,6 +59,9 @@ impl TraceReceiver {
         let partial_success = partial(&reduced.rejected)
             .map(|(rejected_spans, error_message)| ExportTracePartialSuccess { rejected_spans, error_message });
         if reduced.kept_count > 0 {
+            if let Some(tenants) = &self.tenants {
+                admit(tenants, &context.tenant, &self.counts).await?;
+            }
             let digest = reduced.digest();
             let received = ReceivedSpans { tenant: context.tenant, digest, payload: reduced.payload };
             if self.log.append(received, reduced.record).await? {
@@ -83,23 +85,20 @@ impl TraceReceiver {
             let reducing = tokio::task::spawn_blocking(move || reduce(&sent, limits, &known));
             reducing.await.map_err(|_| Status::internal("the export could not be read"))?
         };
-        reduced.map_err(|malformed| {
+        reduced.map_err(|wrong| {
             self.counts.exports_malformed.add(1);
-            let mut details = ErrorDetails::new();
-            details.set_error_info("MALFORMED_BODY", "attain", std::collections::HashMap::new());
-            Status::with_error_details(Code::InvalidArgument, malformed.to_string(), details)
+            malformed(&wrong.to_string())
         })
     }
+}
 
-    /// Answers an export of the protocol.
-    pub(super) async fn export(
-        &self,
-        request: Request<SentSpans>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let context = CallContext::read(request.metadata(), call_timeout())?;
-        let partial_success = self.accept(context, request.into_inner()).await?;
-        Ok(Response::new(ExportTraceServiceResponse { partial_success }))
-    }
+/// Lets a tenant in; whoever is refused is counted.
+async fn admit(tenants: &Tenants, tenant: &TenantId, counts: &Counts) -> Result<(), Status> {
+    tenants.admit(tenant).await.inspect_err(|status| {
+        if status.code() == tonic::Code::FailedPrecondition {
+            counts.exports_refused_tenant.add(1);
+        }
+    })
 }
 
 /// Takes data points that tell of requests and calls; others are accepted and ignored.
@@ -108,43 +107,42 @@ pub(super) struct MetricsReceiver {
     pub(super) clock: Clock,
     pub(super) store: Store,
     pub(super) counts: Arc<Counts>,
+    pub(super) tenants: Arc<Tenants>,
 }
 
-#[tonic::async_trait]
-impl MetricsService for MetricsReceiver {
-    async fn export(
-        &self,
-        request: Request<ExportMetricsServiceRequest>,
-    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        let context = CallContext::read(request.metadata(), call_timeout())?;
-        let partial_success = self.accept(context, request.into_inner()).await?;
-        Ok(Response::new(ExportMetricsServiceResponse { partial_success }))
+/// What an export of metrics tells.
+struct Told {
+    points: Points,
+    samples: Vec<Sample>,
+}
+
+impl Told {
+    fn read(request: &ExportMetricsServiceRequest, limits: PointLimits) -> Self {
+        let mut points = read_points(request, limits);
+        let samples = read_utilisation(request, limits, &mut points.rejected);
+        Self { points, samples }
     }
 }
 
 impl MetricsReceiver {
-    /// Takes an export, whichever transport brought it; when it returns, what was not refused is durable.
+    /// Takes an export of so many bytes, whichever transport brought it; when it returns, what was not refused is durable.
     pub(super) async fn accept(
         &self,
         context: CallContext,
         request: ExportMetricsServiceRequest,
+        bytes: usize,
     ) -> Result<Option<ExportMetricsPartialSuccess>, Status> {
         let now_ms = self.clock.now_ms();
-        let limits = PointLimits {
-            time: self.config.bucket_limits(now_ms),
-            attributes_max: self.config.point_attributes_max,
-            attribute_bytes_max: self.config.point_attribute_bytes_max,
+        let limits = self.config.point_limits(now_ms);
+        let Told { mut points, samples } = if bytes <= BYTES_AT_ONCE_MAX {
+            Told::read(&request, limits)
+        } else {
+            let reading = tokio::task::spawn_blocking(move || Told::read(&request, limits));
+            reading.await.map_err(|_| Status::internal("the export could not be read"))?
         };
-        let mut points = read_points(&request, limits);
-        let samples = read_utilisation(&request, limits.time, &mut points.rejected);
-        let utilisation = used(samples, &mut points.rejected);
-        self.counts.utilisation_accepted.add(utilisation.len());
-        if !points.readings.is_empty() || !utilisation.is_empty() {
-            let surplus = self.count(&context.tenant, &points.readings, utilisation, now_ms).await?;
-            if surplus > 0 {
-                let reason = "the tenant has as many series as are followed (ingestion.series_per_tenant_max)";
-                points.rejected.note_many(reason, surplus);
-            }
+        if !points.readings.is_empty() || !samples.is_empty() {
+            admit(&self.tenants, &context.tenant, &self.counts).await?;
+            self.count(&context.tenant, &mut points, samples, now_ms).await?;
         }
         self.counts.points_ignored.add(points.ignored_count);
         self.counts.points_rejected.add(points.rejected.count());
@@ -154,30 +152,70 @@ impl MetricsReceiver {
         }))
     }
 
-    /// Counts points and moves the states of their series on, in one transaction; how many were of series too many.
+    /// Counts points and moves the states of their series on, in one transaction.
     async fn count(
         &self,
         tenant: &TenantId,
-        readings: &[Reading],
-        utilisation: Vec<ObservedUtilisation>,
+        points: &mut Points,
+        samples: Vec<Sample>,
         now_ms: UnixMillis,
-    ) -> Result<usize, Status> {
-        let day = series::day(now_ms);
-        let series_max = self.config.series_per_tenant_max;
+    ) -> Result<(), Status> {
+        let limits = self.config.series_limits(now_ms);
+        let receipt = Receipt::of(&points.readings, &samples, limits);
+        let utilisation = used(samples, &mut points.rejected);
+        let utilisation_count = utilisation.len();
+        let readings: &[Reading] = &points.readings;
         let mut verdicts = Verdicts::default();
-        self.store
-            .observe(tenant, &state_keys(readings, day), |states| {
-                let (batch, counted) = increments(readings, states, day, series_max);
+        let keys = state_keys(readings, receipt.as_ref(), limits);
+        let observed = self
+            .store
+            .observe_telling(tenant, &keys, |states| {
+                let (batch, counted) = increments(readings, receipt.as_ref(), states, limits);
                 verdicts = counted;
+                let utilisation = if verdicts.repeated { Vec::new() } else { utilisation };
                 ObservationBatch { utilisation, ..batch }
             })
-            .await?;
-        self.counts.points_accepted.add(verdicts.counted);
-        self.counts.points_duplicate.add(verdicts.duplicate);
-        self.counts.points_baseline.add(verdicts.baseline);
-        self.counts.points_over_series_max.add(verdicts.surplus);
-        self.counts.series_reset.add(verdicts.reset);
-        Ok(verdicts.surplus)
+            .await
+            .map_err(Status::from)?;
+        let lost = verdicts.lost(readings, &observed.left_out);
+        if !verdicts.repeated {
+            let kept = utilisation_count.saturating_sub(observed.left_out.utilisation_count);
+            self.counts.utilisation_accepted.add(kept);
+        }
+        self.note(&verdicts, lost);
+        for (reason, count) in [
+            ("the tenant has as many series as are followed (ingestion.series_per_tenant_max)", verdicts.surplus),
+            (
+                "more processes report under one name than are told apart (ingestion.streams_per_series_max): set \
+                 service.instance.id",
+                verdicts.streams_surplus,
+            ),
+            (
+                "the tenant has as much as is kept, and this is new (ingestion.entities_per_tenant_max, \
+                 dependencies_per_tenant_max)",
+                lost + observed.left_out.utilisation_count,
+            ),
+        ] {
+            if count > 0 {
+                points.rejected.note_many(reason, count);
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&self, verdicts: &Verdicts, lost: usize) {
+        let counts = &self.counts;
+        counts.points_accepted.add(verdicts.counted.len() - lost);
+        counts.points_over_capacity.add(lost);
+        counts.points_duplicate.add(verdicts.duplicate);
+        counts.points_baseline.add(verdicts.baseline);
+        counts.points_over_series_max.add(verdicts.surplus);
+        counts.points_over_streams_max.add(verdicts.streams_surplus);
+        counts.points_other_name.add(verdicts.other_name);
+        counts.series_reset.add(verdicts.reset);
+        counts.streams_evicted.add(verdicts.streams_evicted);
+        counts.exports_duplicate.add(usize::from(verdicts.repeated));
+        counts.receipts_over_max.add(usize::from(verdicts.without_receipt));
     }
 }
 

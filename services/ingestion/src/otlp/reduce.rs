@@ -118,15 +118,18 @@ pub(super) fn reduce(export: &SentSpans, limits: SpanLimits, known: &KnownNames)
 }
 
 /// The name of the service that a resource describes.
-pub(super) fn service_name(resource: Option<&Resource>) -> attain_vocabulary::EntityId {
+pub(super) fn service_name(resource: Option<&Resource>, limits: AttributeLimits) -> attain_vocabulary::EntityId {
     let attributes = resource.map_or(&[][..], |resource| &resource.attributes);
-    let named = said_last(attributes, "service.name").and_then(super::known::entity_name);
+    let named = said_last(attributes, "service.name", limits).and_then(super::known::entity_name);
     named.unwrap_or_else(super::known::unknown_service)
 }
 
-fn said_last<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
-    let said = attributes.iter().rev().find(|attribute| attribute.key == key);
-    said.and_then(|attribute| attribute.value.as_ref()).and_then(text)
+/// The last text of an attribute among those that are read.
+pub(super) fn said_last<'a>(attributes: &'a [KeyValue], key: &str, limits: AttributeLimits) -> Option<&'a str> {
+    let read = &attributes[..attributes.len().min(limits.attributes_max)];
+    let said = read.iter().rev().find(|attribute| attribute.key == key);
+    let said = said.and_then(|attribute| attribute.value.as_ref()).and_then(text);
+    said.filter(|said| said.len() <= limits.value_bytes_max)
 }
 
 /// What tells a span from every other one, and its texts.
@@ -318,10 +321,10 @@ impl<'r> Reducer<'r> {
 pub(super) fn within(limits: BucketLimits, time_ns: u64) -> Result<(), &'static str> {
     let time_ms = (time_ns / NANOS_A_MILLI) as i64;
     if time_ms > limits.now_ms.saturating_add(limits.future_skew_ms) {
-        return Err("the time is in the future");
+        return Err("the time is in the future (ingestion.future_skew_seconds)");
     }
     if time_ms < limits.now_ms.saturating_sub(i64::from(limits.age_days_max) * DAY_MS) {
-        return Err("the time is too long ago");
+        return Err("the time is too long ago (ingestion.bucket_age_days_max, history_days)");
     }
     Ok(())
 }

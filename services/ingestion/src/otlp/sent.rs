@@ -31,9 +31,9 @@ pub(super) struct Malformed(&'static str);
 
 /// How much of the attributes of a span or a resource is read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct AttributeLimits {
-    pub(super) attributes_max: usize,
-    pub(super) value_bytes_max: usize,
+pub(crate) struct AttributeLimits {
+    pub(crate) attributes_max: usize,
+    pub(crate) value_bytes_max: usize,
 }
 
 /// The spans of one resource.

@@ -1,18 +1,20 @@
 //! One series of data points: what a new point adds to what was counted, and the state kept in between.
 //!
 //! A series is a metric with its resource, scope and attributes. Points of several processes may come under the same name;
-//! their start times tell them apart, so a state holds one stream for each start. Cumulative: a point adds its difference
-//! to the stream's last one; the first point of a stream counts from its start if that was within ten minutes, else it is
-//! a baseline only (nobody knows when the rest happened). Delta: a point counts once. Points that came before, sent again
-//! by a careful sender, add nothing. A count that goes down without a new start began again from zero.
+//! their start times tell them apart, so a state holds one stream for each start, up to a bound: one that is silent makes
+//! room, one that is not keeps its place, and whoever finds none is refused. Cumulative: a point adds its difference to the
+//! stream's last one; the first point of a stream counts from its start if that was within ten minutes, else it is a
+//! baseline only (nobody knows when the rest happened), as it is where the stream may be one that was forgotten. Delta: a
+//! point counts once. Points that came before, sent again by a careful sender, add nothing. A count that goes down without
+//! a new start began again from zero.
 
 use attain_vocabulary::{DAY_MS, LatencyHistogram, UnixMillis};
 use prost::Message;
 
 /// How long before its first point a cumulative stream may have started to be counted from the start, in nanoseconds.
 const FIRST_POINT_SPAN_NS: u64 = 600 * 1_000_000_000;
-/// Most streams of one series.
-const STREAMS_MAX: usize = 16;
+/// How long a stream must be silent to make room for another one, in nanoseconds: twice the longest interval in use.
+const STREAM_SILENCE_NS: u64 = 600 * 1_000_000_000;
 /// How long a silent stream is remembered, in nanoseconds.
 const STREAM_AGE_NS: u64 = 24 * 3_600 * 1_000_000_000;
 
@@ -92,6 +94,8 @@ pub(super) enum Added {
     Baseline,
     /// Nothing: it was counted before.
     Duplicate,
+    /// Nothing: it is of a process that is one too many.
+    Surplus,
 }
 
 /// The state of a series.
@@ -99,6 +103,21 @@ pub(super) enum Added {
 pub(super) struct Series {
     #[prost(message, repeated, tag = "1")]
     streams: Vec<Stream>,
+    /// The newest start of a stream that was forgotten: whoever started then or before may have been counted already.
+    #[prost(fixed64, tag = "2")]
+    forgotten_start_ns: u64,
+    /// Delta points that were counted lately, oldest first.
+    #[prost(message, repeated, tag = "3")]
+    counted: Vec<Interval>,
+}
+
+/// What a delta point is of.
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Interval {
+    #[prost(fixed64, tag = "1")]
+    start_ns: u64,
+    #[prost(fixed64, tag = "2")]
+    time_ns: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -129,45 +148,71 @@ impl Series {
         state.and_then(|state| Self::decode(state.as_slice()).ok()).unwrap_or_default()
     }
 
-    /// Takes a point: what it adds.
-    pub(super) fn take(&mut self, point: &Point) -> Added {
-        let added = if point.cumulative { self.take_cumulative(point) } else { self.take_delta(point) };
-        let newest = self.streams.iter().map(|stream| stream.time_ns).max().unwrap_or(0);
-        self.streams.retain(|stream| newest - stream.time_ns <= STREAM_AGE_NS);
-        self.streams.sort_by_key(|stream| (stream.time_ns, stream.start_ns));
-        let surplus = self.streams.len().saturating_sub(STREAMS_MAX);
-        self.streams.drain(..surplus);
-        added
+    /// Takes a point: what it adds, and how many silent streams had to make room for it.
+    pub(super) fn take(&mut self, point: &Point, streams_max: usize) -> (Added, usize) {
+        if point.cumulative {
+            self.take_cumulative(point, streams_max)
+        } else {
+            (self.take_delta(point, streams_max), 0)
+        }
     }
 
-    fn take_delta(&mut self, point: &Point) -> Added {
-        let known = |stream: &Stream| (stream.start_ns, stream.time_ns) == (point.start_ns, point.time_ns);
-        if self.streams.iter().any(known) {
+    fn take_delta(&mut self, point: &Point, points_max: usize) -> Added {
+        let interval = Interval { start_ns: point.start_ns, time_ns: point.time_ns };
+        // Earlier versions kept them among the streams.
+        let of_before = |stream: &Stream| (stream.start_ns, stream.time_ns) == (point.start_ns, point.time_ns);
+        if self.counted.contains(&interval) || self.streams.iter().any(of_before) {
             return Added::Duplicate;
         }
-        self.streams.push(Stream { start_ns: point.start_ns, time_ns: point.time_ns, ..Stream::default() });
+        let place = self.counted.partition_point(|kept| kept.time_ns <= interval.time_ns);
+        self.counted.insert(place, interval);
+        let newest = self.counted.last().map_or(0, |kept| kept.time_ns);
+        self.counted.retain(|kept| newest - kept.time_ns <= STREAM_AGE_NS);
+        let surplus = self.counted.len().saturating_sub(points_max);
+        self.counted.drain(..surplus);
         Added::Count { count: point.count, shape: point.shape.clone() }
     }
 
-    fn take_cumulative(&mut self, point: &Point) -> Added {
-        let Some(stream) = self.streams.iter_mut().find(|stream| stream.start_ns == point.start_ns) else {
-            self.streams.push(Stream::at(point));
-            // A start that is the time of the point itself says that the true one is not known.
-            let known = point.start_ns > 0 && point.start_ns < point.time_ns;
-            return if known && point.time_ns - point.start_ns <= FIRST_POINT_SPAN_NS {
-                Added::Count { count: point.count, shape: point.shape.clone() }
-            } else {
-                Added::Baseline
-            };
+    fn take_cumulative(&mut self, point: &Point, streams_max: usize) -> (Added, usize) {
+        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.start_ns == point.start_ns) {
+            return (stream.go_on(point), 0);
+        }
+        let evicted = self.make_room(point.time_ns, streams_max);
+        if self.streams.len() >= streams_max {
+            return (Added::Surplus, evicted);
+        }
+        self.streams.push(Stream::at(point));
+        // A start that is the time of the point itself says that the true one is not known.
+        let known = point.start_ns > self.forgotten_start_ns && point.start_ns < point.time_ns;
+        let added = if known && point.time_ns - point.start_ns <= FIRST_POINT_SPAN_NS {
+            Added::Count { count: point.count, shape: point.shape.clone() }
+        } else {
+            Added::Baseline
         };
-        if point.time_ns <= stream.time_ns {
-            return Added::Duplicate;
+        (added, evicted)
+    }
+
+    /// Forgets streams that were silent for a day, and where that is not enough the one that has been silent for longest;
+    /// how many had to go before their time.
+    fn make_room(&mut self, time_ns: u64, streams_max: usize) -> usize {
+        let newest = self.streams.iter().map(|stream| stream.time_ns).fold(time_ns, u64::max);
+        self.forget(|stream| newest - stream.time_ns > STREAM_AGE_NS);
+        if self.streams.len() < streams_max {
+            return 0;
         }
-        let before = std::mem::replace(stream, Stream::at(point));
-        match (point.count.checked_sub(before.count), point.shape.since(&before.shape())) {
-            (Some(count), Difference::Is(shape)) => Added::Count { count, shape },
-            _ => Added::Reset { count: point.count, shape: point.shape.clone() },
+        let Some(quietest) = self.streams.iter().map(|stream| stream.time_ns).min() else { return 0 };
+        if newest - quietest <= STREAM_SILENCE_NS {
+            return 0;
         }
+        self.forget(|stream| stream.time_ns == quietest)
+    }
+
+    fn forget(&mut self, old: impl Fn(&Stream) -> bool) -> usize {
+        let before = self.streams.len();
+        let start_ns = self.streams.iter().filter(|stream| old(stream)).map(|stream| stream.start_ns).max();
+        self.forgotten_start_ns = self.forgotten_start_ns.max(start_ns.unwrap_or(0));
+        self.streams.retain(|stream| !old(stream));
+        before - self.streams.len()
     }
 }
 
@@ -180,6 +225,18 @@ impl Stream {
             Shape::Exponential { scale, zero_count, zero_threshold, offset, counts } => {
                 Self { scale: Some(scale), zero_count, zero_threshold, offset, counts, ..stream }
             }
+        }
+    }
+
+    /// Takes the stream's next point.
+    fn go_on(&mut self, point: &Point) -> Added {
+        if point.time_ns <= self.time_ns {
+            return Added::Duplicate;
+        }
+        let before = std::mem::replace(self, Self::at(point));
+        match (point.count.checked_sub(before.count), point.shape.since(&before.shape())) {
+            (Some(count), Difference::Is(shape)) => Added::Count { count, shape },
+            _ => Added::Reset { count: point.count, shape: point.shape.clone() },
         }
     }
 
@@ -323,6 +380,7 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
     const START: u64 = 1_793_000_000 * SECOND;
+    const STREAMS_MAX: usize = 4;
 
     fn point(cumulative: bool, start_s: u64, time_s: u64, count: u64) -> Point {
         let shape = Shape::Explicit { bounds: vec![0.1, 1.0], counts: vec![count, 0, 0] };
@@ -336,11 +394,12 @@ mod tests {
         for point in points {
             // Through the stored form each time.
             let mut series = Series::read(state.as_ref());
-            told.push(match series.take(point) {
+            told.push(match series.take(point, STREAMS_MAX).0 {
                 Added::Count { count, .. } => format!("+{count}"),
                 Added::Reset { count, .. } => format!("reset {count}"),
                 Added::Baseline => "baseline".into(),
                 Added::Duplicate => "again".into(),
+                Added::Surplus => "too many".into(),
             });
             state = Some(series.encode_to_vec());
         }
@@ -381,14 +440,55 @@ mod tests {
     }
 
     #[test]
+    fn processes_beyond_the_bound_are_refused_and_the_others_go_on() {
+        // Six processes whose starts differ, each with a point a minute: four are counted, at every turn the same.
+        let turn = |minute: u64| (0..6).map(move |process| point(true, process, 60 * minute + process, 10 * minute));
+        let told = told(&(1..=3).flat_map(turn).collect::<Vec<_>>());
+        for turn in told.chunks(6) {
+            assert_eq!(turn, ["+10", "+10", "+10", "+10", "too many", "too many"]);
+        }
+    }
+
+    #[test]
+    fn who_was_silent_makes_room_and_is_not_counted_from_zero_when_it_comes_back() {
+        let mut series = Series::default();
+        for process in 0..STREAMS_MAX as u64 {
+            series.take(&point(true, process, 60, 7), STREAMS_MAX);
+        }
+        let mut take = |start, time, count| {
+            let (added, evicted) = series.take(&point(true, start, time, count), STREAMS_MAX);
+            (matches!(added, Added::Count { .. }), added == Added::Baseline, evicted)
+        };
+        for process in 1..STREAMS_MAX as u64 {
+            assert_eq!(take(process, 500, 8), (true, false, 0));
+        }
+        assert_eq!(take(590, 650, 3), (false, false, 0), "ten minutes of silence, not less: too many");
+        assert_eq!(take(590, 661, 3), (true, false, 1), "its start is newer than any that was forgotten");
+        assert_eq!(take(0, 599, 9), (false, false, 0), "it was counted up to 7 and there is no place for it");
+        assert_eq!(take(0, 1_101, 9), (false, true, STREAMS_MAX - 1), "it goes on from where it is");
+        assert_eq!(take(0, 1_161, 12), (true, false, 0));
+    }
+
+    #[test]
     fn the_state_stays_small() {
         let mut series = Series::default();
         for start in 0..100 {
-            series.take(&point(true, start, start + 60, 1));
+            series.take(&point(true, start, start + 60, 1), STREAMS_MAX);
+            series.take(&point(false, start, start + 60, 1), STREAMS_MAX);
         }
-        assert_eq!(series.streams.len(), STREAMS_MAX);
-        series.take(&point(true, 0, 200_000, 1));
-        assert_eq!(series.streams.len(), 1, "what was silent for a day is forgotten");
+        assert_eq!((series.streams.len(), series.counted.len()), (STREAMS_MAX, STREAMS_MAX));
+        series.take(&point(true, 7, 200_000, 1), STREAMS_MAX);
+        series.take(&point(false, 8, 200_000, 1), STREAMS_MAX);
+        assert_eq!((series.streams.len(), series.counted.len()), (1, 1), "what was silent for a day is forgotten");
+        let of_yesterday = series.take(&point(true, 3, 120, 5), STREAMS_MAX).0;
+        assert_eq!(of_yesterday, Added::Baseline, "sent again after a day it counts no second time");
+    }
+
+    #[test]
+    fn points_that_an_earlier_version_counted_count_no_second_time() {
+        let kept = Stream { start_ns: START, time_ns: START + SECOND, ..Stream::default() };
+        let mut series = Series { streams: vec![kept], ..Series::default() };
+        assert_eq!(series.take(&point(false, 0, 1, 5), STREAMS_MAX).0, Added::Duplicate);
     }
 
     fn exponential(scale: i32, offset: i32, counts: &[u64]) -> Shape {

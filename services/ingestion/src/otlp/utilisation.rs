@@ -15,10 +15,10 @@ use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
-use super::conventions::text;
 use super::known::entity_name;
-use super::reduce::{Rejected, within};
-use crate::domain::BucketLimits;
+use super::points::PointLimits;
+use super::reduce::{Rejected, said_last, within};
+use super::sent::AttributeLimits;
 
 /// How the points of one metric and time become one sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub(super) fn is_read(name: &str) -> bool {
 /// The samples of an export. Points of resources that name no service are left out.
 pub(super) fn read_utilisation(
     request: &ExportMetricsServiceRequest,
-    limits: BucketLimits,
+    limits: PointLimits,
     rejected: &mut Rejected,
 ) -> Vec<Sample> {
     let mut samples = Vec::new();
@@ -88,7 +88,7 @@ pub(super) fn read_utilisation(
         if !metrics().any(|metric| is_read(&metric.name)) {
             continue;
         }
-        let Some(service) = service(of_resource.resource.as_ref()) else { continue };
+        let Some(service) = service(of_resource.resource.as_ref(), limits.resource) else { continue };
         let gauges = GAUGES.iter().flat_map(|(name, kind, how, worth)| {
             let points = measured(metrics(), name);
             combined(*how, &points).into_iter().map(move |(time_ns, value)| (*kind, time_ns, value * worth))
@@ -100,7 +100,7 @@ pub(super) fn read_utilisation(
                 .map(|(time_ns, value)| (UtilisationKind::ConnectionPool, time_ns, value))
         });
         for (kind, time_ns, value) in gauges.chain(pools) {
-            match within(limits, time_ns) {
+            match within(limits.time, time_ns) {
                 Ok(()) => {
                     let time_ms = (time_ns / 1_000_000) as i64;
                     samples.push(Sample { service: service.clone(), time_ms, kind, value });
@@ -112,12 +112,9 @@ pub(super) fn read_utilisation(
     samples
 }
 
-fn service(resource: Option<&Resource>) -> Option<EntityId> {
+fn service(resource: Option<&Resource>, limits: AttributeLimits) -> Option<EntityId> {
     let attributes = &resource?.attributes;
-    let said = |key: &&str| {
-        let named = attributes.iter().rev().find(|attribute| attribute.key == *key)?;
-        text(named.value.as_ref()?).filter(|name| !name.starts_with("unknown_service"))
-    };
+    let said = |key: &&str| said_last(attributes, key, limits).filter(|name| !name.starts_with("unknown_service"));
     std::iter::once(&"service.name").chain(WORKLOADS).find_map(said).and_then(entity_name)
 }
 
@@ -223,7 +220,6 @@ mod tests {
     use opentelemetry_proto::tonic::common::v1::AnyValue;
 
     const NOW_MS: i64 = 1_793_000_000_000;
-    const LIMITS: BucketLimits = BucketLimits { now_ms: NOW_MS, future_skew_ms: 300_000, age_days_max: 400 };
 
     fn attributes(written: &str) -> Vec<KeyValue> {
         let attribute = |pair: &str| {
@@ -250,7 +246,8 @@ mod tests {
         let scope_metrics = vec![wire::ScopeMetrics { metrics, ..Default::default() }];
         let of_resource = wire::ResourceMetrics { resource, scope_metrics, ..Default::default() };
         let request = ExportMetricsServiceRequest { resource_metrics: vec![of_resource] };
-        let samples = read_utilisation(&request, LIMITS, &mut Rejected::default());
+        let limits = crate::Config::default().point_limits(NOW_MS);
+        let samples = read_utilisation(&request, limits, &mut Rejected::default());
         samples.iter().map(|sample| format!("{} {:?} {:.3}", sample.service, sample.kind, sample.value)).collect()
     }
 

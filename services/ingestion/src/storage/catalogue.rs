@@ -223,7 +223,8 @@ impl Write {
                 statement.terms = terms.clone();
             }
         })
-        .await
+        .await?;
+        Ok(())
     }
 
     /// Takes the catalogue's words from nodes, and the nodes away that nobody else knows.

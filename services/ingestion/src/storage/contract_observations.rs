@@ -17,6 +17,7 @@ on_both_databases!(
     counter_states_are_read_and_written_in_the_transaction,
     silent_counters_are_forgotten_by_their_keys,
     a_full_tenant_keeps_what_concerns_known_names,
+    edges_beyond_the_bound_are_told_and_known_ones_go_on,
 );
 
 const ALL: BucketSpan = BucketSpan { start_ms: 0, end_ms: i64::MAX };
@@ -182,8 +183,36 @@ async fn a_full_tenant_keeps_what_concerns_known_names(store: &Store) {
         buckets: vec![observed_bucket(Source::Traces, BucketMode::Add, bucket(1, 10, 1, Some(1)))],
         ..ObservationBatch::default()
     };
-    store.observe(&acme, &[], |_| batch).await.expect("applied");
+    let left_out = store.observe_telling(&acme, &[], |_| batch).await.expect("applied").left_out;
+    assert!(left_out.has_edge(&edge("checkout", "payment"), Source::Traces));
+    assert_eq!((left_out.entities, left_out.edge_count), (BTreeSet::from([id("payment")]), 1));
+    assert_eq!(store.over_capacity.counted(), [1, 1, 0, 0, 0, 0]);
     let topology = store.topology(&acme).await.expect("read");
     assert!(topology.dependencies.is_empty() && topology.entities.len() == 2_000);
     assert_eq!(store.sli_page(&acme, &id("checkout"), ALL, 1, true).await.expect("read").buckets.len(), 1);
+}
+
+async fn edges_beyond_the_bound_are_told_and_known_ones_go_on(store: &Store) {
+    let acme = tenant("acme");
+    let between = |caller: usize, callee: usize| DeclaredEdge {
+        key: edge(&format!("s{caller}"), &format!("s{callee}")),
+        said: DependencyTerms::hard(),
+        listed: false,
+    };
+    let known = (0..40).flat_map(|caller| (50..100).map(move |callee| (caller, callee)));
+    let known = known.map(|(caller, callee)| between(caller, callee)).collect();
+    store.declare(&acme, Vec::new(), known).await.expect("just fits");
+    let seen_between =
+        |caller: &str, callee: &str| ObservedEdge { key: edge(caller, callee), ..observed_edge(seen(1, 1)) };
+    let mut full = store.watch_full();
+    let batch = ObservationBatch {
+        edges: vec![seen_between("s0", "s50"), seen_between("s1", "s2")],
+        ..ObservationBatch::default()
+    };
+    let left_out = store.observe_telling(&acme, &[], |_| batch).await.expect("applied").left_out;
+    let expected = [edge("s0", "s50"), edge("s1", "s2")].map(|key| (key, Source::Traces));
+    assert_eq!(left_out.edges, BTreeSet::from(expected), "each source's row is one");
+    assert!(left_out.entities.is_empty() && store.over_capacity.counted()[1] == 2);
+    let told = full.borrow_and_update().clone().expect("told");
+    assert_eq!((told.tenant, told.setting), (acme, "ingestion.dependencies_per_tenant_max"));
 }

@@ -130,25 +130,29 @@ impl Store {
 }
 
 impl Write {
-    /// Reads what `source` says of edges, new ones empty, lets `update` change each, and writes those that differ.
+    /// Reads what `source` says of edges, new ones empty, lets `update` change each, and writes those that differ. The edges
+    /// left out because the tenant is full.
     pub(super) async fn update_statements(
         &mut self,
         keys: &BTreeSet<DependencyKey>,
         source: Source,
         when_full: WhenFull,
         update: impl Fn(&mut DependencyStatement) + Send,
-    ) -> Result<(), Error> {
+    ) -> Result<BTreeSet<DependencyKey>, Error> {
         let known = self.statements(keys, source).await?;
         let new = keys.iter().filter(|key| !known.contains_key(key)).count();
         let mut room = if new == 0 { 0 } else { self.statement_room().await? };
         if new > room && when_full == WhenFull::Refuse {
             return Err(Error::TenantFull { what: "dependencies", max: self.capacity.dependencies_max });
         }
-        let mut changed = Vec::new();
+        let (mut changed, mut ignored) = (Vec::new(), BTreeSet::new());
         for key in keys {
             let before = known.get(key);
             if before.is_none() {
-                let Some(left) = room.checked_sub(1) else { continue };
+                let Some(left) = room.checked_sub(1) else {
+                    ignored.insert(key.clone());
+                    continue;
+                };
                 room = left;
             }
             let mut after = before.cloned().unwrap_or_else(|| empty(key.clone(), source));
@@ -157,7 +161,8 @@ impl Write {
                 changed.push(after);
             }
         }
-        self.write_statements(&changed).await
+        self.write_statements(&changed).await?;
+        Ok(ignored)
     }
 
     async fn statements(&mut self, keys: &BTreeSet<DependencyKey>, source: Source) -> Result<Statements, Error> {

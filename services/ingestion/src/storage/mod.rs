@@ -52,6 +52,7 @@ pub(crate) mod fuzzing;
 mod history;
 mod incident_record;
 mod incidents;
+mod left_out;
 mod lines;
 mod observations;
 mod operations;
@@ -61,6 +62,7 @@ mod record;
 mod retention;
 mod rows;
 mod spans;
+mod tenants;
 mod utilisation;
 mod write;
 
@@ -105,7 +107,8 @@ pub use exemplars::ExemplarPosition;
 pub(crate) use history::FoundHistory;
 pub use history::{BucketSpan, SliPage};
 pub use incidents::{IncidentNews, IncidentPosition};
-pub use observations::CounterStates;
+pub use left_out::{FullTenant, LeftOut};
+pub use observations::{CounterStates, Observed};
 pub use operations::{DaySpan, OperationPosition};
 pub use packing::{PackCursor, PackStep};
 pub use spans::{PendingSpans, ReceivedSpans, SpanLogSize, SpanMemory, SpansDigest};
@@ -136,6 +139,7 @@ pub struct Store {
     /// Days that end here or earlier are over.
     closed_before_ms: Arc<AtomicI64>,
     partitions: partitions::Known,
+    over_capacity: left_out::OverCapacity,
 }
 
 impl Store {
@@ -152,6 +156,7 @@ impl Store {
             newest: watch::Sender::new(0),
             closed_before_ms: Arc::new(AtomicI64::new(i64::MIN)),
             partitions: partitions::Known::default(),
+            over_capacity: left_out::OverCapacity::default(),
         })
     }
 
@@ -178,6 +183,12 @@ impl Store {
     #[must_use]
     pub fn watch_changes(&self) -> watch::Receiver<u64> {
         self.newest.subscribe()
+    }
+
+    /// Sees each tenant of which this process left something out because it is full.
+    #[must_use]
+    pub fn watch_full(&self) -> watch::Receiver<Option<FullTenant>> {
+        self.over_capacity.watch()
     }
 
     /// Says which days are over: those that end at this time or earlier. Much of such a day in one batch is packed at

@@ -4,13 +4,25 @@ use attain_vocabulary::{DependencyMode, EntityId, EntityKind, Source, TenantId};
 
 use super::Store;
 use super::entities::WhenFull;
+use super::left_out::LeftOut;
 use super::rows::{column, insert_many, select_in};
 use super::write::Write;
 use crate::Error;
-use crate::domain::{DependencyKey, DependencyTerms, ObservationBatch, ObservedEdge, Sightings, most_certain};
+use crate::domain::{
+    DependencyKey, DependencyStatement, DependencyTerms, ObservationBatch, ObservedEdge, Sightings, most_certain,
+};
 
 /// Counter states as they are stored, by key; a key without a state is not there.
 pub type CounterStates = BTreeMap<String, Vec<u8>>;
+
+/// What became of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// The tenant's topology version after it.
+    pub version: u64,
+    /// What was not kept because the tenant is full.
+    pub left_out: LeftOut,
+}
 
 /// What one batch shows of one entity.
 #[derive(Debug, Default)]
@@ -25,7 +37,7 @@ impl Store {
     /// nothing of it. The tenant's topology version after it.
     ///
     /// A tenant that has as many entities or dependencies as are kept gets no new ones; what concerns known ones is kept
-    /// all the same, so that one sender of ever new names does not stop the rest.
+    /// all the same, so that one sender of ever new names does not stop the rest. What is left out is counted by name.
     ///
     /// # Errors
     /// [`Error::AlreadySettled`] where a row of the span log is not in the state that was worked on, or where storage does
@@ -34,11 +46,29 @@ impl Store {
     where
         B: FnOnce(&CounterStates) -> ObservationBatch + Send,
     {
+        self.observe_telling(tenant, counter_keys, build).await.map(|observed| observed.version)
+    }
+
+    /// The same, and what was left out.
+    ///
+    /// # Errors
+    /// As [`Store::observe`].
+    pub async fn observe_telling<B>(
+        &self,
+        tenant: &TenantId,
+        counter_keys: &[String],
+        build: B,
+    ) -> Result<Observed, Error>
+    where
+        B: FnOnce(&CounterStates) -> ObservationBatch + Send,
+    {
         let mut write = self.begin_write(tenant).await?;
         let states = write.counter_states(counter_keys).await?;
         let batch = build(&states);
-        write.apply(batch).await?;
-        write.commit().await
+        let left_out = write.apply(batch).await?;
+        let version = write.commit().await?;
+        self.over_capacity.note(tenant, &left_out);
+        Ok(Observed { version, left_out })
     }
 
     /// Forgets the counter states of all tenants whose keys begin with `prefix` and sort before `before`.
@@ -59,28 +89,31 @@ impl Store {
 }
 
 impl Write {
-    pub(super) async fn apply(&mut self, batch: ObservationBatch) -> Result<(), Error> {
+    /// Applies a batch; what of it was not kept because the tenant is full.
+    pub(super) async fn apply(&mut self, batch: ObservationBatch) -> Result<LeftOut, Error> {
         self.settle_spans(&batch.settled_spans).await?;
         if let Some(settled) = &batch.settled_fingerprints {
             self.keep_fingerprints(settled).await?;
         }
         self.keep_counter_states(batch.counter_states.clone()).await?;
-        let ignored = self.observe_entities(&batch).await?;
-        let mut edges = batch.edges;
-        let mut operations = batch.operations;
-        operations.retain(|operation| !ignored.contains(&operation.key.service));
+        let entities = self.observe_entities(&batch).await?;
+        let is_kept = |service: &EntityId| !entities.contains(service);
+        let ObservationBatch { mut edges, mut operations, mut buckets, mut utilisation, mut exemplars, .. } = batch;
+        let mut left_out = LeftOut {
+            edge_count: cut(&mut edges, |edge| is_kept(edge.key.caller()) && is_kept(edge.key.callee())),
+            operation_count: cut(&mut operations, |operation| is_kept(&operation.key.service)),
+            bucket_count: cut(&mut buckets, |observed| is_kept(&observed.service)),
+            utilisation_count: cut(&mut utilisation, |observed| is_kept(&observed.service)),
+            exemplar_count: cut(&mut exemplars, |exemplar| is_kept(&exemplar.service)),
+            ..LeftOut::default()
+        };
+        left_out.entities = entities;
         self.observe_operations(operations).await?;
-        edges.retain(|edge| !ignored.contains(edge.key.caller()) && !ignored.contains(edge.key.callee()));
-        self.observe_edges(edges).await?;
-        let mut buckets = batch.buckets;
-        buckets.retain(|observed| !ignored.contains(&observed.service));
+        left_out.edges = self.observe_edges(edges).await?;
         self.apply_buckets(buckets).await?;
-        let mut utilisation = batch.utilisation;
-        utilisation.retain(|observed| !ignored.contains(&observed.service));
         self.apply_utilisation(utilisation).await?;
-        let mut exemplars = batch.exemplars;
-        exemplars.retain(|exemplar| !ignored.contains(&exemplar.service));
-        self.keep_exemplars(exemplars).await
+        self.keep_exemplars(exemplars).await?;
+        Ok(left_out)
     }
 
     async fn counter_states(&mut self, keys: &[String]) -> Result<CounterStates, Error> {
@@ -136,7 +169,9 @@ impl Write {
         .await
     }
 
-    async fn observe_edges(&mut self, edges: Vec<ObservedEdge>) -> Result<(), Error> {
+    /// The edges left out because the tenant is full.
+    async fn observe_edges(&mut self, edges: Vec<ObservedEdge>) -> Result<BTreeSet<(DependencyKey, Source)>, Error> {
+        let mut left_out = BTreeSet::new();
         let mut by_source: BTreeMap<Source, BTreeMap<DependencyKey, (DependencyTerms, Sightings)>> = BTreeMap::new();
         for edge in edges {
             let (terms, sightings) = by_source.entry(edge.source).or_default().entry(edge.key.clone()).or_default();
@@ -145,15 +180,23 @@ impl Write {
         }
         for (source, seen) in by_source {
             let keys = seen.keys().cloned().collect();
-            self.update_statements(&keys, source, WhenFull::Ignore, |statement| {
+            let update = |statement: &mut DependencyStatement| {
                 let Some((terms, sightings)) = seen.get(&statement.key) else { return };
                 statement.terms = terms.clone().or(std::mem::take(&mut statement.terms));
                 statement.sightings.add(sightings);
-            })
-            .await?;
+            };
+            let ignored = self.update_statements(&keys, source, WhenFull::Ignore, update).await?;
+            left_out.extend(ignored.into_iter().map(|key| (key, source)));
         }
-        Ok(())
+        Ok(left_out)
     }
+}
+
+/// Keeps what is wanted; how many went.
+fn cut<T>(rows: &mut Vec<T>, is_kept: impl Fn(&T) -> bool) -> usize {
+    let before = rows.len();
+    rows.retain(is_kept);
+    before - rows.len()
 }
 
 fn seen_in(batch: &ObservationBatch) -> BTreeMap<EntityId, Seen> {

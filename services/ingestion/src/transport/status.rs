@@ -21,7 +21,8 @@ impl From<Error> for Status {
             Error::UnknownIncident(_) => (Code::NotFound, "UNKNOWN_INCIDENT"),
             Error::UnknownWindow(_) => (Code::NotFound, "UNKNOWN_MAINTENANCE_WINDOW"),
             Error::SignatureRefused(_) => (Code::Unauthenticated, "SIGNATURE_REFUSED"),
-            Error::TenantFull { .. } => (Code::ResourceExhausted, "TENANT_FULL"),
+            // Lasts until somebody raises the setting: to send it again is of no use, which RESOURCE_EXHAUSTED would ask for.
+            Error::TenantFull { .. } => (Code::FailedPrecondition, "TENANT_FULL"),
             Error::AlreadySettled { .. } => (Code::Aborted, "ALREADY_SETTLED"),
             Error::Storage(_) => (Code::Unavailable, "STORAGE_UNAVAILABLE"),
             Error::Corrupt(_) => (Code::Internal, "STORAGE_CORRUPT"),
@@ -74,5 +75,34 @@ mod tests {
         assert_eq!(status.code(), Code::Unavailable);
         assert_eq!(status.get_details_retry_info().and_then(|info| info.retry_delay), Some(RETRY_DELAY));
         assert_eq!(status.get_details_error_info().map(|info| info.reason), Some("STORAGE_UNAVAILABLE".into()));
+    }
+
+    /// RESOURCE_EXHAUSTED asks to come again, so it says when; what lasts until somebody raises a setting is something else.
+    #[test]
+    fn what_is_exhausted_says_when_to_come_again_and_what_is_full_does_not_ask() {
+        let id = || attain_vocabulary::EntityId::new("id", "shop").expect("valid");
+        let one_of_each = [
+            Error::invalid("a", "b", "c"),
+            Error::UnknownService(id()),
+            Error::UnknownIncident("i".into()),
+            Error::UnknownWindow("w".into()),
+            Error::SignatureRefused("none"),
+            Error::TenantFull { what: "entities", max: 1 },
+            Error::AlreadySettled { sequence: 1 },
+            Error::Storage(sqlx::Error::PoolTimedOut),
+            Error::Corrupt("row".into()),
+            Error::DamagedBlock { service: id(), source_name: "traces".into(), day_ms: 0, what: "cut" },
+            Error::SequenceAhead { after: 2, newest: 1 },
+            Error::Runtime(attain_runtime::Error::Config("no".into())),
+        ];
+        for error in one_of_each {
+            let (text, is_full) = (error.to_string(), matches!(error, Error::TenantFull { .. }));
+            let status = Status::from(error);
+            let says_when = status.get_details_retry_info().and_then(|info| info.retry_delay).is_some();
+            assert!(status.code() != Code::ResourceExhausted || says_when, "{text}");
+            if is_full {
+                assert_eq!((status.code(), says_when), (Code::FailedPrecondition, false));
+            }
+        }
     }
 }

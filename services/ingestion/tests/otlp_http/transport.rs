@@ -207,6 +207,23 @@ async fn senders_who_hesitate_keep_nobody_out() {
     served.stop().await;
 }
 
+/// By the protocol 408 is for good and 503 is not: a link that was slow once must not cost an export.
+#[tokio::test]
+async fn a_body_that_never_comes_whole_is_asked_to_come_again() {
+    let served = Served::start(Config { otlp_body_seconds_max: 1, ..Config::default() }).await;
+    let head = format!(
+        "POST /v1/traces HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: {JSON}\r\ncontent-length: 9\r\n\r\n{{"
+    );
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1\r\n"), "{answer}");
+    assert!(answer.contains("BODY_INTERRUPTED"), "{answer}");
+    served.stop().await;
+}
+
 #[tokio::test]
 async fn an_export_in_flight_ends_before_the_process_does() {
     let served = Served::start(little_room()).await;

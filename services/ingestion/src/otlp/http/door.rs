@@ -3,11 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use attain_runtime::admission::{self, overloaded};
-use attain_runtime::context::CallContext;
-use attain_runtime::gate::{Gate, Place};
 use attain_runtime::readiness::Readiness;
-use attain_runtime::serve::call_timeout;
+use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
@@ -18,16 +15,15 @@ use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
+use super::super::body::{Coding, throw_away};
 use super::super::counts::Counts;
 use super::super::receivers::{MetricsReceiver, TraceReceiver};
+use super::super::refusal::named;
 use super::super::sent::SentSpans;
-use super::body::{Budget, Coding, Held, NoBody, throw_away};
-use super::json::{Wrong, metrics_from_json, traces_from_json};
-use super::reply::{Encoding, Reply, http_status, named};
+use super::super::way_in::{WayIn, Written};
+use super::json::{metrics_from_json, traces_from_json};
+use super::reply::{Encoding, Reply};
 use crate::Config;
-
-/// Messages of the largest size that may be in memory at a time, as sent and decompressed.
-const LARGEST_MESSAGES: usize = 8;
 
 /// What exports share on their way in.
 pub(super) struct Door {
@@ -35,9 +31,7 @@ pub(super) struct Door {
     metrics: Arc<MetricsReceiver>,
     counts: Arc<Counts>,
     readiness: Readiness,
-    gate: Gate,
-    budget: Budget,
-    message_bytes_max: usize,
+    way_in: WayIn,
     duration: Histogram<f64>,
 }
 
@@ -60,9 +54,6 @@ impl Signal {
     }
 }
 
-/// A refusal before a receiver was asked.
-type Refusal = (StatusCode, Status);
-
 impl Door {
     pub(super) fn new(
         config: &Config,
@@ -72,16 +63,8 @@ impl Door {
     ) -> Self {
         let duration =
             opentelemetry::global::meter("attain").f64_histogram("http.server.request.duration").with_unit("s").build();
-        Self {
-            traces,
-            metrics,
-            counts,
-            readiness,
-            gate: admission::ingests_gate(config.limits.ingests_max),
-            budget: Budget::new(config.otlp_message_bytes_max, LARGEST_MESSAGES),
-            message_bytes_max: config.otlp_message_bytes_max,
-            duration,
-        }
+        let way_in = WayIn::new(config, Arc::clone(&counts));
+        Self { traces, metrics, counts, readiness, way_in, duration }
     }
 
     /// Answers whatever comes.
@@ -111,10 +94,10 @@ impl Door {
             let status = self.readiness.status();
             let missing = status.conditions.iter().find(|condition| condition.required && !condition.holds);
             return match missing {
-                None => encoding.refused(StatusCode::OK, &Status::ok("ready")),
+                None => encoding.said(StatusCode::OK, &Status::ok("ready")),
                 Some(missing) => {
                     let text = format!("{}: {}", missing.name, missing.detail);
-                    encoding.refused(StatusCode::SERVICE_UNAVAILABLE, &Status::unavailable(text))
+                    encoding.refused(&Status::unavailable(text))
                 }
             };
         }
@@ -123,29 +106,31 @@ impl Door {
             "/v1development/profiles" => "profiles are not kept here: send POST /v1/traces and /v1/metrics",
             _ => "there is nothing at this path: send POST /v1/traces and /v1/metrics",
         };
-        encoding.refused(StatusCode::NOT_FOUND, &named(Code::NotFound, "UNKNOWN_PATH", text))
+        self.counts.exports_refused_path.add(1);
+        encoding.refused(&named(Code::NotFound, "UNKNOWN_PATH", text))
     }
 
     async fn exchange(&self, signal: Signal, request: Request<Incoming>) -> Reply {
         let (parts, mut body) = request.into_parts();
         let encoding = match encoding(&parts.headers) {
             Ok(encoding) => encoding,
-            Err((http, status)) => {
+            Err(status) => {
                 self.counts.exports_refused_media_type.add(1);
                 throw_away(body);
-                return Encoding::Json.refused(http, &status);
+                return Encoding::Json.refused(&status);
             }
         };
         if parts.method != Method::POST {
+            self.counts.exports_refused_path.add(1);
             throw_away(body);
             let status = named(Code::Unimplemented, "METHOD_NOT_ALLOWED", "exports come by POST");
             return encoding.not_allowed("POST", &status);
         }
         match self.take(signal, encoding, &parts.headers, &mut body).await {
             Ok(reply) => reply,
-            Err((http, status)) => {
+            Err(status) => {
                 throw_away(body);
-                encoding.refused(http, &status)
+                encoding.refused(&status)
             }
         }
     }
@@ -156,83 +141,45 @@ impl Door {
         encoding: Encoding,
         headers: &HeaderMap,
         body: &mut Incoming,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Reply, Status> {
         let coding = coding(headers).inspect_err(|_| self.counts.exports_refused_media_type.add(1))?;
-        let context = CallContext::read(&MetadataMap::from_headers(headers.clone()), call_timeout())
-            .map_err(|status| (http_status(&status), status))?;
-        let held = self.budget.read(body).await.map_err(|why| self.no_body(why))?;
+        let context = self.way_in.context(&MetadataMap::from_headers(headers.clone()))?;
+        let held = self.way_in.read(body, 0).await?;
         // Only now: whoever sends slowly keeps nobody out.
-        let _place = self.place().await?;
-        let message = self.budget.decompress(coding, held).map_err(|why| self.no_body(why))?;
+        let _place = self.way_in.place().await?;
+        let written = Written { coding, is_json: encoding == Encoding::Json };
         match signal {
             Signal::Traces => {
-                let from_json = |body: &[u8]| traces_from_json(body).map(|export| SentSpans::from(&export));
-                let export = self.decode(encoding, &message, from_json)?;
-                drop(message);
-                let partial = self.traces.accept(context, export).await;
-                partial.map(|partial| encoding.traces_taken(partial))
+                let (export, _) = self.way_in.decoded(held, written, spans(encoding)).await?;
+                let partial = self.way_in.answered(self.traces.accept(context, export).await)?;
+                Ok(encoding.traces_taken(partial))
             }
             Signal::Metrics => {
-                let export: ExportMetricsServiceRequest = self.decode(encoding, &message, metrics_from_json)?;
-                drop(message);
-                let partial = self.metrics.accept(context, export).await;
-                partial.map(|partial| encoding.metrics_taken(partial))
+                let (export, bytes) = self.way_in.decoded(held, written, points(encoding)).await?;
+                let partial = self.way_in.answered(self.metrics.accept(context, export, bytes).await)?;
+                Ok(encoding.metrics_taken(partial))
             }
         }
-        .map_err(|status| (http_status(&status), status))
-    }
-
-    async fn place(&self) -> Result<Place, Refusal> {
-        admission::enter(&self.gate).await.map_err(|refused| self.busy(refused))
-    }
-
-    fn busy(&self, refused: Status) -> Refusal {
-        self.counts.exports_refused_busy.add(1);
-        (StatusCode::TOO_MANY_REQUESTS, refused)
-    }
-
-    fn no_body(&self, why: NoBody) -> Refusal {
-        match why {
-            NoBody::Busy => self.busy(overloaded()),
-            NoBody::TooLarge => {
-                self.counts.exports_refused_size.add(1);
-                let text = format!(
-                    "an export has at most {} bytes, compressed or not; send less at once",
-                    self.message_bytes_max
-                );
-                (StatusCode::PAYLOAD_TOO_LARGE, named(Code::InvalidArgument, "MESSAGE_TOO_LARGE", text))
-            }
-            NoBody::Malformed => {
-                self.counts.exports_malformed.add(1);
-                let text = "the body is not compressed as Content-Encoding says";
-                (StatusCode::BAD_REQUEST, named(Code::InvalidArgument, "MALFORMED_BODY", text))
-            }
-            NoBody::Interrupted => {
-                let text = "the body did not come whole in time";
-                (StatusCode::REQUEST_TIMEOUT, named(Code::DeadlineExceeded, "BODY_INTERRUPTED", text))
-            }
-        }
-    }
-
-    fn decode<M: Message + Default>(
-        &self,
-        encoding: Encoding,
-        message: &Held,
-        from_json: fn(&[u8]) -> Result<M, Wrong>,
-    ) -> Result<M, Refusal> {
-        let decoded = match encoding {
-            Encoding::Protobuf => M::decode(message.bytes.as_slice()).map_err(|error| error.to_string()),
-            Encoding::Json => from_json(&message.bytes).map_err(|wrong| wrong.to_string()),
-        };
-        decoded.map_err(|reason| {
-            self.counts.exports_malformed.add(1);
-            let text = format!("the body is no export: {reason}");
-            (StatusCode::BAD_REQUEST, named(Code::InvalidArgument, "MALFORMED_BODY", text))
-        })
     }
 }
 
-fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
+fn spans(encoding: Encoding) -> fn(Bytes) -> Result<SentSpans, String> {
+    match encoding {
+        Encoding::Protobuf => |bytes| SentSpans::decode(bytes).map_err(|error| error.to_string()),
+        Encoding::Json => {
+            |bytes| traces_from_json(&bytes).map(|export| SentSpans::from(&export)).map_err(|wrong| wrong.to_string())
+        }
+    }
+}
+
+fn points(encoding: Encoding) -> fn(Bytes) -> Result<ExportMetricsServiceRequest, String> {
+    match encoding {
+        Encoding::Protobuf => |bytes| ExportMetricsServiceRequest::decode(bytes).map_err(|error| error.to_string()),
+        Encoding::Json => |bytes| metrics_from_json(&bytes).map_err(|wrong| wrong.to_string()),
+    }
+}
+
+fn encoding(headers: &HeaderMap) -> Result<Encoding, Status> {
     let said = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = said.split(';').next().unwrap_or_default().trim();
     [Encoding::Protobuf, Encoding::Json]
@@ -240,11 +187,11 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
         .find(|known| known.media_type().eq_ignore_ascii_case(media_type))
         .ok_or_else(|| {
             let text = "Content-Type is application/x-protobuf or application/json";
-            (StatusCode::UNSUPPORTED_MEDIA_TYPE, named(Code::InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", text))
+            named(Code::InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", text)
         })
 }
 
-fn coding(headers: &HeaderMap) -> Result<Coding, Refusal> {
+fn coding(headers: &HeaderMap) -> Result<Coding, Status> {
     let said = headers.get(CONTENT_ENCODING).map_or(Ok(""), |value| value.to_str()).unwrap_or("?");
     match said.trim().to_ascii_lowercase().as_str() {
         "" | "identity" => Ok(Coding::Identity),
@@ -252,10 +199,7 @@ fn coding(headers: &HeaderMap) -> Result<Coding, Refusal> {
         "zstd" => Ok(Coding::Zstd),
         _ => {
             let text = "Content-Encoding is gzip, zstd or identity";
-            Err((
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                named(Code::InvalidArgument, "UNSUPPORTED_CONTENT_ENCODING", text),
-            ))
+            Err(named(Code::InvalidArgument, "UNSUPPORTED_CONTENT_ENCODING", text))
         }
     }
 }

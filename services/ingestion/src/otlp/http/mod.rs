@@ -1,9 +1,8 @@
 //! OTLP/HTTP in: the same exports as over gRPC, as protobuf or JSON, whole or compressed.
 //!
-//! A request is admitted (`door`), its body read and decompressed within bounds (`body`), decoded (`json` for JSON), taken
-//! by the same receivers as over gRPC, and answered in the sender's own encoding (`reply`).
+//! A request is read, admitted and decoded as over gRPC (`way_in`; `json` for JSON), taken by the same receivers (`door`), and
+//! answered in the sender's own encoding (`reply`).
 
-mod body;
 mod door;
 pub(super) mod json;
 mod reply;
@@ -36,8 +35,6 @@ const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// How long a connection may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAMS_PER_CONNECTION_MAX: u32 = 128;
-/// Most connections; more wait in the system's queue.
-const CONNECTIONS_MAX: usize = 2_048;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after the system refused a connection, for want of file descriptors for example.
@@ -52,7 +49,8 @@ pub(super) async fn serve(
     readiness: Readiness,
     shutdown: Shutdown,
 ) {
-    let server = Server::new(Arc::new(Door::new(config, receivers, counts, readiness)));
+    let door = Arc::new(Door::new(config, receivers, counts, readiness));
+    let server = Server::new(door, config.otlp_http_connections_max);
     server.accept(listener, shutdown).await;
     if tokio::time::timeout(config.drain(), server.graceful.shutdown()).await.is_err() {
         tracing::warn!("OTLP/HTTP exports in flight were cut off at the end of the drain");
@@ -67,7 +65,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(door: Arc<Door>) -> Self {
+    fn new(door: Arc<Door>, connections_max: usize) -> Self {
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_BYTES_MAX);
         http.http2()
@@ -76,7 +74,7 @@ impl Server {
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .max_header_list_size(HEADER_BYTES_MAX as u32);
-        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let connections = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
         Self { door, http: Arc::new(http), connections, graceful: GracefulShutdown::new() }
     }
 

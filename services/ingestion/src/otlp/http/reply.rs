@@ -13,7 +13,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess
 use prost::Message as _;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic_types::StatusExt as _;
+
+use super::super::refusal::reason;
 
 /// How a message is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +65,12 @@ impl Encoding {
     }
 
     /// A refusal. What the sender may send again says when; by the protocol that is 429, 502, 503 and 504 only.
-    pub(super) fn refused(self, http: StatusCode, status: &Status) -> Reply {
+    pub(super) fn refused(self, status: &Status) -> Reply {
+        self.said(http_status(status), status)
+    }
+
+    /// A status under an HTTP status of the caller's choice.
+    pub(super) fn said(self, http: StatusCode, status: &Status) -> Reply {
         let body = match self {
             Self::Protobuf => status_protobuf(status),
             Self::Json => status_json(status).to_string().into_bytes(),
@@ -79,21 +86,20 @@ impl Encoding {
 
     /// 405: what this path takes.
     pub(super) fn not_allowed(self, allowed: &'static str, status: &Status) -> Reply {
-        let mut reply = self.refused(StatusCode::METHOD_NOT_ALLOWED, status);
+        let mut reply = self.refused(status);
         reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
         reply
     }
 }
 
-/// A status with a reason that machines read.
-pub(super) fn named(code: Code, reason: &'static str, message: impl Into<String>) -> Status {
-    let mut details = ErrorDetails::new();
-    details.set_error_info(reason, "attain", std::collections::HashMap::new());
-    Status::with_error_details(code, message, details)
-}
-
 /// The HTTP status that the protocol has for what a receiver said.
 pub(super) fn http_status(status: &Status) -> StatusCode {
+    match reason(status).as_str() {
+        "MESSAGE_TOO_LARGE" => return StatusCode::PAYLOAD_TOO_LARGE,
+        "UNSUPPORTED_MEDIA_TYPE" | "UNSUPPORTED_CONTENT_ENCODING" => return StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "METHOD_NOT_ALLOWED" => return StatusCode::METHOD_NOT_ALLOWED,
+        _ => {}
+    }
     match status.code() {
         Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition | Code::AlreadyExists => {
             StatusCode::BAD_REQUEST
@@ -180,10 +186,10 @@ mod tests {
     #[test]
     fn what_may_be_sent_again_says_when() {
         for encoding in [Encoding::Json, Encoding::Protobuf] {
-            let reply = encoding.refused(StatusCode::TOO_MANY_REQUESTS, &overloaded());
+            let reply = encoding.refused(&overloaded());
             assert_eq!(reply.headers()[RETRY_AFTER], "1");
             assert_eq!(reply.headers()[CONTENT_TYPE], encoding.media_type());
-            let reply = encoding.refused(StatusCode::BAD_REQUEST, &Status::invalid_argument("no"));
+            let reply = encoding.refused(&Status::invalid_argument("no"));
             assert!(!reply.headers().contains_key(RETRY_AFTER));
         }
     }

@@ -1,4 +1,5 @@
-//! Bodies read and decompressed within bounds: of one message, and of all messages in memory at a time.
+//! Bodies read and decompressed within bounds: of one message, of all messages in memory at a time, and of the time that
+//! one may take to arrive.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -12,8 +13,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes that one place of the budget stands for.
 const PLACE_BYTES: usize = 64 * 1024;
-/// How long a body may take to arrive.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is left of a refused body is read and thrown away up to here, so that the sender gets to read the refusal.
 const DRAIN_BYTES_MAX: usize = 64 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,48 +45,61 @@ pub(super) enum NoBody {
 pub(super) struct Budget {
     places: Arc<Semaphore>,
     message_bytes_max: usize,
+    patience: Duration,
 }
 
 /// A message in memory, and its share of the budget.
 #[derive(Debug)]
 pub(super) struct Held {
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
+    pub(super) share: Share,
+}
+
+/// A message that is still coming.
+#[derive(Debug)]
+struct Growing {
+    bytes: Vec<u8>,
     share: Share,
 }
 
+/// What a message takes of the budget, until it is dropped.
 #[derive(Debug)]
-struct Share {
+pub(super) struct Share {
     places: Arc<Semaphore>,
     taken: Option<OwnedSemaphorePermit>,
 }
 
 impl Budget {
-    /// As many bytes as some messages of the largest size have.
-    pub(super) fn new(message_bytes_max: usize, messages: usize) -> Self {
+    /// As many bytes as some messages of the largest size have; each message may take so long to arrive.
+    pub(super) fn new(message_bytes_max: usize, messages: usize, patience: Duration) -> Self {
         let places = (message_bytes_max.saturating_mul(messages) / PLACE_BYTES).clamp(1, Semaphore::MAX_PERMITS);
-        Self { places: Arc::new(Semaphore::new(places)), message_bytes_max }
+        Self { places: Arc::new(Semaphore::new(places)), message_bytes_max, patience }
     }
 
-    fn held(&self) -> Held {
-        Held { bytes: Vec::new(), share: Share { places: Arc::clone(&self.places), taken: None } }
+    fn growing(&self) -> Growing {
+        Growing { bytes: Vec::new(), share: Share { places: Arc::clone(&self.places), taken: None } }
     }
 
-    /// Reads a body whole.
-    pub(super) async fn read(&self, body: &mut Incoming) -> Result<Held, NoBody> {
-        if body.size_hint().lower() > self.message_bytes_max as u64 {
+    /// Reads a body whole: one message, and so many bytes of its transport around it.
+    pub(super) async fn read<B>(&self, body: &mut B, frame_bytes: usize) -> Result<Held, NoBody>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let bytes_max = self.message_bytes_max.saturating_add(frame_bytes);
+        if body.size_hint().lower() > bytes_max as u64 {
             return Err(NoBody::TooLarge);
         }
         let reading = async {
-            let mut held = self.held();
+            let mut held = self.growing();
             while let Some(frame) = body.frame().await {
                 let frame = frame.map_err(|_| NoBody::Interrupted)?;
                 if let Ok(data) = frame.into_data() {
-                    self.add(&mut held, &data)?;
+                    held.add(&data, bytes_max)?;
                 }
             }
-            Ok(held)
+            Ok(held.whole())
         };
-        tokio::time::timeout(READ_TIMEOUT, reading).await.unwrap_or(Err(NoBody::Interrupted))
+        tokio::time::timeout(self.patience, reading).await.unwrap_or(Err(NoBody::Interrupted))
     }
 
     /// The message as its sender wrote it. The bound is on what comes out, piece by piece, so that a small body cannot
@@ -95,10 +107,10 @@ impl Budget {
     pub(super) fn decompress(&self, coding: Coding, held: Held) -> Result<Held, NoBody> {
         match coding {
             Coding::Identity => Ok(held),
-            Coding::Gzip => self.drain(MultiGzDecoder::new(held.bytes.as_slice())),
+            Coding::Gzip => self.drain(MultiGzDecoder::new(&held.bytes[..])),
             Coding::Zstd => {
                 let mut decoder =
-                    zstd::stream::read::Decoder::with_buffer(held.bytes.as_slice()).map_err(|_| NoBody::Malformed)?;
+                    zstd::stream::read::Decoder::with_buffer(&held.bytes[..]).map_err(|_| NoBody::Malformed)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|_| NoBody::Malformed)?;
                 self.drain(decoder)
             }
@@ -106,26 +118,32 @@ impl Budget {
     }
 
     fn drain(&self, mut decoder: impl Read) -> Result<Held, NoBody> {
-        let mut held = self.held();
+        let mut held = self.growing();
         let mut piece = vec![0; PLACE_BYTES];
         loop {
             match decoder.read(&mut piece) {
-                Ok(0) => return Ok(held),
-                Ok(length) => self.add(&mut held, &piece[..length])?,
+                Ok(0) => return Ok(held.whole()),
+                Ok(length) => held.add(&piece[..length], self.message_bytes_max)?,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(_) => return Err(NoBody::Malformed),
             }
         }
     }
+}
 
-    fn add(&self, held: &mut Held, more: &[u8]) -> Result<(), NoBody> {
-        let length = held.bytes.len() + more.len();
-        if length > self.message_bytes_max {
+impl Growing {
+    fn add(&mut self, more: &[u8], bytes_max: usize) -> Result<(), NoBody> {
+        let length = self.bytes.len() + more.len();
+        if length > bytes_max {
             return Err(NoBody::TooLarge);
         }
-        held.share.grow(length.div_ceil(PLACE_BYTES))?;
-        held.bytes.extend_from_slice(more);
+        self.share.grow(length.div_ceil(PLACE_BYTES))?;
+        self.bytes.extend_from_slice(more);
         Ok(())
+    }
+
+    fn whole(self) -> Held {
+        Held { bytes: self.bytes.into(), share: self.share }
     }
 }
 
@@ -169,6 +187,11 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use futures::StreamExt as _;
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -177,12 +200,12 @@ mod tests {
     }
 
     fn held(budget: &Budget, bytes: Vec<u8>) -> Held {
-        Held { bytes, ..budget.held() }
+        Growing { bytes, ..budget.growing() }.whole()
     }
 
     #[test]
     fn what_was_compressed_comes_out_whole() {
-        let budget = Budget::new(1 << 20, 2);
+        let budget = Budget::new(1 << 20, 2, PATIENCE);
         let message: Vec<u8> = (0..200_000u32).flat_map(u32::to_be_bytes).collect();
         let zstd = zstd::encode_all(message.as_slice(), 3).expect("compressed");
         for (coding, body) in
@@ -192,12 +215,12 @@ mod tests {
             assert!(out.bytes == message, "{coding:?}");
         }
         let twice = [gzip(b"one "), gzip(b"two")].concat();
-        assert_eq!(budget.decompress(Coding::Gzip, held(&budget, twice)).expect("two members").bytes, b"one two");
+        assert_eq!(budget.decompress(Coding::Gzip, held(&budget, twice)).expect("two members").bytes, &b"one two"[..]);
     }
 
     #[test]
     fn a_bomb_is_cut_at_the_bound_and_gives_its_share_back() {
-        let budget = Budget::new(1 << 20, 2);
+        let budget = Budget::new(1 << 20, 2, PATIENCE);
         let before = budget.places.available_permits();
         let zeros = vec![0; 64 << 20];
         let zstd = zstd::encode_all(zeros.as_slice(), 3).expect("compressed");
@@ -211,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_is_not_compressed_as_it_says_is_malformed() {
-        let budget = Budget::new(1 << 20, 2);
+        let budget = Budget::new(1 << 20, 2, PATIENCE);
         let cut = gzip(&[7; 1000]);
         for (coding, body) in [
             (Coding::Gzip, b"plain".to_vec()),
@@ -225,12 +248,48 @@ mod tests {
 
     #[test]
     fn all_messages_together_have_a_bound() {
-        let budget = Budget::new(1 << 20, 1);
+        let budget = Budget::new(1 << 20, 1, PATIENCE);
         let message = gzip(&vec![0; 900_000]);
         let first = budget.decompress(Coding::Gzip, held(&budget, message.clone())).expect("room for one");
         let second = budget.decompress(Coding::Gzip, held(&budget, message.clone())).map(|held| held.bytes.len());
         assert_eq!(second, Err(NoBody::Busy));
         drop(first);
         assert!(budget.decompress(Coding::Gzip, held(&budget, message)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_body_has_its_time_and_keeps_nothing_after_it() {
+        let patience = Duration::from_millis(20);
+        let budget = Budget::new(1 << 20, 1, patience);
+        let before = budget.places.available_permits();
+        let begun = futures::stream::iter([Ok::<_, std::io::Error>(Frame::data(Bytes::from(vec![0; 500_000])))]);
+        let mut never = StreamBody::new(begun.chain(futures::stream::pending()));
+        let began = tokio::time::Instant::now();
+        let refused = budget.read(&mut never, 0).await.map(|held| held.bytes.len());
+        assert_eq!((refused, began.elapsed() >= patience), (Err(NoBody::Interrupted), true));
+        assert_eq!(budget.places.available_permits(), before);
+    }
+
+    #[tokio::test]
+    async fn what_is_around_a_message_is_not_part_of_it() {
+        let budget = Budget::new(1 << 20, 2, PATIENCE);
+        let read = async |bytes: usize, frame_bytes| {
+            let mut body = Full::new(Bytes::from(vec![0; bytes]));
+            budget.read(&mut body, frame_bytes).await.map(|held| held.bytes.len())
+        };
+        assert_eq!(read((1 << 20) + 5, 5).await, Ok((1 << 20) + 5));
+        assert_eq!(read((1 << 20) + 6, 5).await, Err(NoBody::TooLarge));
+        assert_eq!(read((1 << 20) + 1, 0).await, Err(NoBody::TooLarge));
+    }
+
+    #[test]
+    fn a_window_that_is_too_large_is_refused() {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).expect("an encoder");
+        encoder.window_log(ZSTD_WINDOW_LOG_MAX + 1).expect("set");
+        encoder.write_all(&[7; 100_000]).expect("written");
+        let body = encoder.finish().expect("finished");
+        let budget = Budget::new(1 << 20, 2, PATIENCE);
+        let refused = budget.decompress(Coding::Zstd, held(&budget, body)).map(|held| held.bytes.len());
+        assert_eq!(refused, Err(NoBody::Malformed));
     }
 }

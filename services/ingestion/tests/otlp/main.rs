@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod senders;
+
 use std::time::{Duration, Instant};
 
 use attain_ingestion::{Config, Listeners};

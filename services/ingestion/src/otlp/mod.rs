@@ -12,6 +12,9 @@
 //! found (`series`), and the increments of five-minute buckets are applied with the new states of the series in one
 //! transaction, before the export is acknowledged. Other metrics are accepted, counted and dropped.
 //!
+//! **What is remembered** of exports, spans, hosts, operations and exemplars goes in the background when it is old
+//! (`forgetting`).
+//!
 //! **Invariants.** What is acknowledged is durable. Rows that cannot be right are refused one by one, by the protocol's
 //! partial success. Everything is bounded: calls in flight, bytes of a message, bytes in the log, spans in memory; what is
 //! refused, dropped or cut is counted by name (`counts`), and RESOURCE_EXHAUSTED always says when to come again.
@@ -24,6 +27,8 @@ mod backlog;
 mod conventions;
 mod counts;
 mod door;
+mod effort;
+mod forgetting;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod grpc;
@@ -57,19 +62,19 @@ mod kept_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
+mod trace_bounds_tests;
+#[cfg(test)]
 mod trace_detail_tests;
 #[cfg(test)]
 mod trace_tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use attain_runtime::Shutdown;
 use attain_runtime::admission::Class;
 use attain_runtime::clock::Clock;
 use attain_runtime::readiness::Readiness;
 use attain_runtime::serve::Member;
-use attain_vocabulary::DAY_MS;
 use tokio::net::TcpListener;
 
 use crate::storage::Store;
@@ -78,6 +83,7 @@ use assembler::Patience;
 use backlog::Backlog;
 use counts::Counts;
 pub(crate) use door::TraceDoor;
+use hosts::HostLimits;
 use log::SpanLog;
 #[doc(hidden)]
 pub use pipeline::Pipeline;
@@ -85,11 +91,8 @@ use receivers::{MetricsReceiver, TraceReceiver};
 pub(crate) use reduce::SpanLimits;
 use settler::{Settler, Settling};
 
-/// Most spans settled in one transaction, those of one trace more: it takes well under a second, and others wait for it.
+/// Most spans settled in one transaction, those of one trace or part more: it takes well under a second, and others wait for it.
 const SPANS_PER_SETTLEMENT_MAX: usize = 20_000;
-
-/// How often old exemplars are looked for.
-const FORGET_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// The services that the health of the receiver is reported for.
 const SERVICE_NAMES: &[&str] =
@@ -123,9 +126,8 @@ pub(crate) async fn serve(
         counts: Arc::clone(&counts),
     };
     door.open(traces.clone());
-    let (store_to_clean, clock_of_cleaning) = (store.clone(), clock.clone());
+    let forgetting = tokio::spawn(forgetting::run(store.clone(), Arc::clone(&config), clock.clone()));
     let metrics = MetricsReceiver { config: Arc::clone(&config), clock, store, counts: Arc::clone(&counts) };
-    let forgetting = tokio::spawn(forget_exemplars(store_to_clean, config.exemplar_days, clock_of_cleaning));
     let receivers = (Arc::new(traces), Arc::new(metrics));
     let routes = grpc::routes(receivers.clone(), config.otlp_message_bytes_max, Arc::clone(&counts));
     let over_http = http::serve(&config, http_listener, receivers, counts, readiness.clone(), shutdown.clone());
@@ -155,19 +157,6 @@ pub(crate) async fn serve(
     Ok(result?)
 }
 
-/// Forgets exemplars that are too old, at the start and from time to time.
-async fn forget_exemplars(store: Store, days: u32, clock: Clock) {
-    loop {
-        let before_ms = clock.now_ms().saturating_sub(i64::from(days) * DAY_MS);
-        match store.forget_exemplars(before_ms).await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(exemplar.count = count, "old exemplars are forgotten"),
-            Err(error) => tracing::warn!(error = %error, "old exemplars could not be forgotten; trying again later"),
-        }
-        tokio::time::sleep(FORGET_INTERVAL).await;
-    }
-}
-
 fn settling(config: &Config) -> Settling {
     let patience = Patience {
         idle_ms: config.trace_idle_seconds as i64 * 1000,
@@ -176,11 +165,8 @@ fn settling(config: &Config) -> Settling {
         spans_per_settlement_max: SPANS_PER_SETTLEMENT_MAX,
         settled_max: config.settled_spans_max,
         settled_ms: i64::from(config.span_receipt_minutes) * 60_000,
+        producers_max: config.message_senders_max,
     };
-    Settling {
-        patience,
-        spans_max: config.spans_in_memory_max,
-        receipts_max: config.span_receipts_max,
-        operation_days: i64::from(config.operation_days),
-    }
+    let hosts = HostLimits { days: i64::from(config.host_days), hosts_max: config.hosts_per_tenant_max };
+    Settling { patience, spans_max: config.spans_in_memory_max, hosts }
 }

@@ -47,6 +47,7 @@ mod changes;
 mod dependencies;
 mod entities;
 mod exemplars;
+mod forgetting;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod history;
@@ -107,10 +108,11 @@ pub use incidents::{IncidentNews, IncidentPosition};
 pub use observations::CounterStates;
 pub use operations::{DaySpan, OperationPosition};
 pub use packing::{PackCursor, PackStep};
-pub use spans::{PendingSpans, ReceivedSpans, SpanLogSize, SpanMemory, SpansDigest};
+pub use spans::{ForgettableSpans, PendingSpans, ReceivedSpans, SpanLogSize, SpanMemory, SpansDigest};
 pub use utilisation::UtilisationPage;
 
 use crate::Error;
+use crate::count::Count;
 
 /// How much a tenant may have.
 #[derive(Debug, Clone, Copy)]
@@ -119,7 +121,8 @@ pub struct Capacity {
     pub entities_max: usize,
     /// Dependencies, each counted once a source.
     pub dependencies_max: usize,
-    /// Operations of one service on one day, those that it calls included; the others are counted together.
+    /// Operations of one service on one day, those that it calls included; the others are counted together, for as many
+    /// callees each by itself.
     pub operations_per_service_max: usize,
 }
 
@@ -135,6 +138,8 @@ pub struct Store {
     /// Days that end here or earlier are over.
     closed_before_ms: Arc<AtomicI64>,
     partitions: partitions::Known,
+    /// Operations that were counted together with others.
+    other_operations: Arc<Count>,
 }
 
 impl Store {
@@ -151,6 +156,7 @@ impl Store {
             newest: watch::Sender::new(0),
             closed_before_ms: Arc::new(AtomicI64::new(i64::MIN)),
             partitions: partitions::Known::default(),
+            other_operations: Arc::new(Count::new("otlp", "operations_over_max")),
         })
     }
 

@@ -82,7 +82,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_old_goes_and_what_is_young_stays() {
         let mut bench = Bench::new().await;
-        let sent = spans(1, "1 0 a server 0 9\n2 1 a client 1 8 server.address=b.internal\n3 2 b server 2 7");
+        let sent =
+            spans(1, "1 0 a server 0 9 name=in\n2 1 a client 1 8 server.address=b.internal name=out\n3 2 b server 2 7");
         bench.send(&sent).await;
         bench.step(NOW_MS).await;
         bench.step(LATER_MS).await;

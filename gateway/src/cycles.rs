@@ -31,8 +31,7 @@ const NAMES: [(&str, [&str; 2]); 2] =
 
 /// Services whose cycles are of interest, where the endpoint ingests dependencies; none for all of them.
 pub(crate) fn concerned(endpoint: &Endpoint, request: &[u8]) -> Option<Vec<String>> {
-    (endpoint.rpc.full_name() == INGEST_DEPENDENCIES)
-        .then(|| named_services(&endpoint.plans, endpoint.input, request))
+    (endpoint.rpc.full_name() == INGEST_DEPENDENCIES).then(|| named_services(&endpoint.plans, endpoint.input, request))
 }
 
 /// Read in place: a graph may hold tens of thousands of names, and what is too many is known after the first thousand.

@@ -161,9 +161,7 @@ pub(crate) fn set<'p>(
     }
     chosen.choose(field, at)?;
     match field.label {
-        Label::Implicit | Label::Optional => {
-            put(field, out, |out| value(plans, field.kind, item, at, out)).map(|_| ())
-        }
+        Label::Implicit | Label::Optional => put(field, out, |out| value(plans, field.kind, item, at, out)).map(|_| ()),
         Label::List => {
             let mut elements = elements(item, at)?.enumerate();
             elements.try_for_each(|(index, one)| element(plans, field, one, &At::Index(at, index), out))
@@ -345,8 +343,7 @@ fn from_text(plans: &Plans, kind: Kind, given: &str, at: &At<'_>, out: &mut Vec<
 fn text(plans: &Plans, kind: Kind, given: &str, at: &At<'_>, out: &mut Vec<u8>) -> Result<bool, Violation> {
     match kind {
         Kind::Enum(id) => {
-            let number =
-                plans.words(id).number_of(given).map_err(|reason| at.violation("unknown_value", reason))?;
+            let number = plans.words(id).number_of(given).map_err(|reason| at.violation("unknown_value", reason))?;
             whole(Kind::Int32, number.into(), out);
             Ok(number == 0)
         }

@@ -64,9 +64,8 @@ impl Draw {
             prost_reflect::Kind::Message(entry) if field.is_map() => {
                 let count = self.below(4);
                 let names = ["a", "b", "β \"c\"", ""];
-                let entries = (0..count).map(|_| {
-                    (self.pick(&names).to_owned(), self.value(&entry.map_entry_value_field().kind(), depth))
-                });
+                let entries = (0..count)
+                    .map(|_| (self.pick(&names).to_owned(), self.value(&entry.map_entry_value_field().kind(), depth)));
                 JsonValue::Object(entries.collect())
             }
             kind if field.is_list() => (0..self.below(5)).map(|_| self.value(&kind, depth)).collect(),
@@ -97,7 +96,12 @@ impl Draw {
                 self.pick(&described.values().map(|value| value.name().to_owned()).collect::<Vec<_>>()).into()
             }
             Described::Message(described) if described.full_name() == TIMESTAMP => self
-                .pick(&["2026-11-01T00:00:00Z", "1969-12-31T23:59:59.5Z", "1970-01-01T00:00:00Z", "2026-11-01T00:00:00.25+02:00"])
+                .pick(&[
+                    "2026-11-01T00:00:00Z",
+                    "1969-12-31T23:59:59.5Z",
+                    "1970-01-01T00:00:00Z",
+                    "2026-11-01T00:00:00.25+02:00",
+                ])
                 .into(),
             Described::Message(described) if described.full_name() == DURATION => {
                 self.pick(&["3.5s", "-0.25s", "0s", "604800s"]).into()

@@ -158,9 +158,7 @@ impl Writer<'_> {
                 None => json(&(number as i32), out),
             },
             (Kind::Text, Raw::Bytes(text)) => quoted(text_of(text)?, out),
-            (Kind::Bytes, Raw::Bytes(bytes)) => {
-                quoted(&base64::engine::general_purpose::STANDARD.encode(bytes), out)
-            }
+            (Kind::Bytes, Raw::Bytes(bytes)) => quoted(&base64::engine::general_purpose::STANDARD.encode(bytes), out),
             (Kind::Message(id), Raw::Bytes(bytes)) => self.message(id, bytes, out),
             (Kind::Timestamp, Raw::Bytes(bytes)) => json(&time::timestamp_text(seconds(bytes)?), out),
             (Kind::Duration, Raw::Bytes(bytes)) => quoted(&time::duration_text(seconds(bytes)?), out),

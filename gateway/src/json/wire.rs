@@ -132,7 +132,9 @@ mod tests {
 
     #[test]
     fn what_breaks_off_is_an_error_and_the_end() {
-        for bytes in [&[0x80][..], &[8], &[8, 0x80], &[9, 1], &[13, 1], &[18, 2, 1], &[11], &[18, 255, 255, 255, 255, 15]] {
+        for bytes in
+            [&[0x80][..], &[8], &[8, 0x80], &[9, 1], &[13, 1], &[18, 2, 1], &[11], &[18, 255, 255, 255, 255, 15]]
+        {
             let read: Vec<_> = Fields::of(bytes).collect();
             assert!(matches!(read[..], [Err(_)]), "{bytes:?}: {read:?}");
         }

@@ -52,7 +52,8 @@ fn versioned(plans: &Plans, message: MessageId) -> impl Iterator<Item = (&Field,
 }
 
 fn version(plans: &Plans, message: MessageId, answer: &[u8]) -> Option<u32> {
-    let last = |bytes, wanted: &Field| Fields::of(bytes).filter_map(Result::ok).filter(|one| one.0 == wanted.number).last();
+    let last =
+        |bytes, wanted: &Field| Fields::of(bytes).filter_map(Result::ok).filter(|one| one.0 == wanted.number).last();
     versioned(plans, message).find_map(|(thing, version)| match last(answer, thing)?.1 {
         Raw::Bytes(thing) => match last(thing, version) {
             Some((_, Raw::Varint(number))) => u32::try_from(number).ok(),

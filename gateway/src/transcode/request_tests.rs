@@ -8,15 +8,15 @@ use attain_proto::rag::v1::{DocumentKind, SearchKnowledgeRequest};
 use attain_proto::recommendation::v1::{AnalyzeWhatIfRequest, DecideSloRequest};
 use attain_proto::vocabulary::v1::{Entity, Rejection, SliBucket, Tier};
 use bytes::Bytes;
-use prost::Message as _;
 use proptest::prelude::*;
+use prost::Message as _;
 use serde_json::{Value as JsonValue, json};
 
 use super::*;
 use crate::contract::Contract;
 use crate::intake;
-use crate::json::plan::MessageId;
 use crate::json::encode;
+use crate::json::plan::MessageId;
 
 static CONTRACT: LazyLock<Contract> = LazyLock::new(|| Contract::read(attain_proto::DESCRIPTORS).expect("valid"));
 
@@ -330,12 +330,20 @@ fn a_batch_of_which_nothing_is_kept_is_a_problem() {
     assert_eq!(pointers, ["/services/0/id", "/services/1"]);
 
     let assembled = post("IngestDependencies", &[], mixed_batch()).expect("some can be read");
-    let problem = assembled.batch.expect("a batch").settle(output("IngestDependencies"), &mut answer(Vec::new(), 0)).expect_err("nothing was kept");
+    let problem = assembled
+        .batch
+        .expect("a batch")
+        .settle(output("IngestDependencies"), &mut answer(Vec::new(), 0))
+        .expect_err("nothing was kept");
     assert_eq!((problem.status, problem.errors.len()), (StatusCode::UNPROCESSABLE_ENTITY, 3));
 
     let empty =
         post("IngestDependencies", &[], json!({"services": []})).expect("an empty batch is the service's to judge");
-    empty.batch.expect("a batch").settle(output("IngestDependencies"), &mut answer(Vec::new(), 0)).expect("nothing was refused");
+    empty
+        .batch
+        .expect("a batch")
+        .settle(output("IngestDependencies"), &mut answer(Vec::new(), 0))
+        .expect("nothing was refused");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! The whole path is measured in processor time of the whole process, so that the time of other threads (the database's)
 //! counts and waiting for the disk does not. Spans arrive as from 50 services at 20,000 a second, each service exporting 512
 //! of its spans at a time; a trace has 5 to 10 spans of 10 attributes, and is settled ten seconds after its last one.
+//! Beside it, single traces of 20,000 spans in shapes that nobody means to send: their spans must not cost more by much.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::hint::black_box;
@@ -218,6 +219,83 @@ async fn whole_path() -> (Duration, u64) {
     (took, settled)
 }
 
+/// The spans of one trace: the first is a root, the others are below it; every one names another service or another host.
+#[derive(Clone, Copy)]
+struct LongTrace {
+    name: &'static str,
+    root_kind: i32,
+    kind: i32,
+    of_one_service: bool,
+    of_one_host: bool,
+}
+
+const SPANS_OF_LONG_TRACE: u64 = 20_000;
+const LONG_TRACES: [LongTrace; 4] = [
+    LongTrace { name: "a call that many answer", root_kind: 3, kind: 2, of_one_service: false, of_one_host: true },
+    LongTrace { name: "a call that wraps many", root_kind: 3, kind: 3, of_one_service: true, of_one_host: true },
+    LongTrace { name: "a request with many callees", root_kind: 2, kind: 3, of_one_service: true, of_one_host: false },
+    LongTrace { name: "a request with many attempts", root_kind: 2, kind: 3, of_one_service: true, of_one_host: true },
+];
+
+impl LongTrace {
+    fn export(self) -> Vec<u8> {
+        let at_ns = START_MS as u64 * 1_000_000;
+        let spans = (1..=SPANS_OF_LONG_TRACE).map(|id| {
+            let host = if self.of_one_host { 0 } else { id };
+            let service = if self.of_one_service || id == 1 { 0 } else { id };
+            let span = Span {
+                trace_id: vec![1; 16],
+                span_id: id.to_be_bytes().to_vec(),
+                parent_span_id: if id == 1 { Vec::new() } else { 1u64.to_be_bytes().to_vec() },
+                name: "work".to_owned(),
+                kind: if id == 1 { self.root_kind } else { self.kind },
+                start_time_unix_nano: at_ns + id,
+                end_time_unix_nano: at_ns + id + 1_000,
+                attributes: vec![said("server.address", &format!("h{host}.example.com"))],
+                status: Some(Status { code: 2, message: String::new() }),
+                ..Span::default()
+            };
+            ResourceSpans {
+                resource: Some(Resource {
+                    attributes: vec![said("service.name", &format!("service-{service}"))],
+                    ..Resource::default()
+                }),
+                scope_spans: vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }],
+                ..ResourceSpans::default()
+            }
+        });
+        ExportTraceServiceRequest { resource_spans: spans.collect() }.encode_to_vec()
+    }
+
+    /// Takes and settles it; the processor time of it.
+    async fn whole_path(export: &[u8]) -> Duration {
+        let folder = tempfile::tempdir().unwrap();
+        let database_url = format!("sqlite:{}", folder.path().join("ingestion.db").display());
+        let clock = Clock::held(START_MS);
+        let mut pipeline = Pipeline::open(Config { database_url, ..Config::default() }, clock).await.unwrap();
+        let began = processor_time();
+        pipeline.accept(export).await.unwrap();
+        pipeline.settle(START_MS).await.unwrap();
+        pipeline.settle(START_MS + 61_000).await.unwrap();
+        let took = processor_time() - began;
+        assert_eq!(pipeline.accepted_and_settled(), (SPANS_OF_LONG_TRACE, SPANS_OF_LONG_TRACE));
+        took
+    }
+}
+
+fn long_traces(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("traces of 20,000 spans, processor time");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    group.throughput(Throughput::Elements(SPANS_OF_LONG_TRACE)).sample_size(10).sampling_mode(SamplingMode::Flat);
+    for trace in LONG_TRACES {
+        let export = trace.export();
+        group.bench_function(trace.name, |bencher| {
+            bencher.iter_custom(|times| (0..times).map(|_| runtime.block_on(LongTrace::whole_path(&export))).sum());
+        });
+    }
+    group.finish();
+}
+
 fn traces(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("traces");
     let exports = Shop::new().second(0, true);
@@ -237,5 +315,5 @@ fn traces(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, traces);
+criterion_group!(benches, traces, long_traces);
 criterion_main!(benches);

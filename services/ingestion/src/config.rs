@@ -68,9 +68,10 @@ pub struct Config {
     pub trace_idle_seconds: u32,
     /// When a trace is settled at the latest, in seconds after its first span arrived.
     pub trace_max_seconds: u32,
-    /// Most spans of one trace; one with more is settled in parts.
+    /// Most spans of one trace that are joined together; one with more is settled in parts.
     pub trace_spans_max: usize,
-    /// Most spans that wait in memory for the rest of their traces; what would be settled first goes early.
+    /// Most spans, and links of them, that wait in memory for the rest of their traces; what would be settled first goes
+    /// early.
     pub spans_in_memory_max: usize,
     /// Most bytes of spans that wait in the database; exports are refused above it, to be sent again.
     pub span_log_bytes_max: u64,
@@ -78,14 +79,26 @@ pub struct Config {
     pub span_attributes_max: usize,
     /// Longest text of a span's attribute, in characters of one byte; longer ones are not read.
     pub attribute_value_chars_max: usize,
+    /// Most links of one span to the senders of its messages; the others are not read.
+    pub span_links_max: usize,
+    /// Most spans that one may stand for by its sampling threshold, 1 to 2^30; more is cut.
+    pub span_weight_max: u32,
     /// How long it is remembered which exports of spans were kept, in minutes: within it a retry counts no second time.
     pub span_receipt_minutes: u32,
     /// Most exports of spans that are remembered; the newest are.
     pub span_receipts_max: usize,
     /// Most settled spans that are remembered, of all tenants: one that comes again counts no second time. Each takes
-    /// about 20 bytes of memory.
+    /// about 20 bytes of memory and 8 on disk.
     pub settled_spans_max: usize,
-    /// Most operations of one service on one day, those that it calls included; the others are counted under `other`.
+    /// Most senders of messages that are remembered, of all tenants, for consumers in other traces that link to them. Each
+    /// takes about 25 bytes of memory.
+    pub message_senders_max: usize,
+    /// How long it is remembered which service answers at a host, in days after its last answer.
+    pub host_days: u32,
+    /// Most hosts of one tenant of which that is remembered.
+    pub hosts_per_tenant_max: usize,
+    /// Most operations of one service on one day, those that it calls included; the others are counted under `other`, for
+    /// as many callees each by itself.
     pub operations_per_service_max: usize,
     /// How long operations are kept, in days.
     pub operation_days: u32,
@@ -291,9 +304,15 @@ impl Default for Config {
             span_log_bytes_max: 1 << 30,
             span_attributes_max: 128,
             attribute_value_chars_max: 1_024,
+            span_links_max: 128,
+            // One of a million.
+            span_weight_max: 1 << 20,
             span_receipt_minutes: 60,
             span_receipts_max: 1_000_000,
             settled_spans_max: 2_000_000,
+            message_senders_max: 200_000,
+            host_days: 7,
+            hosts_per_tenant_max: 50_000,
             operations_per_service_max: 200,
             operation_days: 90,
             otlp_message_bytes_max: 16 * 1024 * 1024,
@@ -359,6 +378,10 @@ impl Config {
             ("span_receipt_minutes", self.span_receipt_minutes as usize),
             ("span_receipts_max", self.span_receipts_max),
             ("settled_spans_max", self.settled_spans_max),
+            ("span_links_max", self.span_links_max),
+            ("message_senders_max", self.message_senders_max),
+            ("host_days", self.host_days as usize),
+            ("hosts_per_tenant_max", self.hosts_per_tenant_max),
             ("operations_per_service_max", self.operations_per_service_max),
             ("operation_days", self.operation_days as usize),
         ];
@@ -371,6 +394,9 @@ impl Config {
         // A call as a whole ends after a minute.
         if !(1..=50).contains(&self.otlp_body_seconds_max) {
             return refuse("otlp_body_seconds_max", "is 1 to 50");
+        }
+        if !(1..=1 << 30).contains(&self.span_weight_max) {
+            return refuse("span_weight_max", "is 1 to 1073741824");
         }
         if self.change_poll_ms < 10 {
             return refuse("change_poll_ms", "is at least 10");
@@ -407,6 +433,8 @@ impl Config {
             time: self.bucket_limits(now_ms),
             attributes_max: self.span_attributes_max,
             value_bytes_max: self.attribute_value_chars_max,
+            links_max: self.span_links_max,
+            weight_max: self.span_weight_max,
         }
     }
 
@@ -584,6 +612,8 @@ mod tests {
             (vec!["ingestion.change_poll_ms=1"], "ingestion.change_poll_ms"),
             (vec!["ingestion.trace_idle_seconds=61"], "ingestion.trace_max_seconds"),
             (vec!["ingestion.otlp_message_bytes_max=100"], "ingestion.otlp_message_bytes_max"),
+            (vec!["ingestion.span_weight_max=0"], "ingestion.span_weight_max"),
+            (vec!["ingestion.host_days=0"], "ingestion.host_days"),
             (vec!["ingestion.series_per_tenant_max=0"], "ingestion.series_per_tenant_max"),
             (vec!["ingestion.streams_per_series_max=0"], "ingestion.streams_per_series_max"),
             (vec!["ingestion.tenants_max=0"], "ingestion.tenants_max"),

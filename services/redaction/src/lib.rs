@@ -20,7 +20,7 @@ use std::borrow::Cow;
 
 use regex::Captures;
 
-pub use fold::fold;
+pub use fold::{fold, fold_machine};
 
 use shapes::{HINTS, SHAPES, Shape};
 

@@ -6,8 +6,8 @@ use base64::Engine as _;
 use prost_reflect::{DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
 use serde_json::Value as JsonValue;
 
-use crate::json::echo::shorten;
 use super::{DURATION, TIMESTAMP, WELL_KNOWN, time, words};
+use crate::json::echo::shorten;
 
 /// Whole numbers up to here are exact as floating-point numbers, so `5.0` may stand for 5.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;

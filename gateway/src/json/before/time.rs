@@ -17,8 +17,9 @@ pub(super) fn timestamp_text(message: &DynamicMessage) -> Option<String> {
 
 /// Reads RFC 3339 with any offset.
 pub(super) fn read_timestamp(descriptor: &MessageDescriptor, text: &str) -> Result<DynamicMessage, String> {
-    let timestamp: Timestamp =
-        text.parse().map_err(|_| format!("`{}` is no time like 2026-11-01T00:00:00Z", crate::json::echo::shorten(text)))?;
+    let timestamp: Timestamp = text
+        .parse()
+        .map_err(|_| format!("`{}` is no time like 2026-11-01T00:00:00Z", crate::json::echo::shorten(text)))?;
     if timestamp.as_second() < -62_135_596_800 {
         return Err("the time lies before the year 1".into());
     }
@@ -72,4 +73,3 @@ fn message(descriptor: &MessageDescriptor, (seconds, nanos): (i64, i32)) -> Dyna
     message.set_field_by_number(NANOS_FIELD, Value::I32(nanos));
     message
 }
-

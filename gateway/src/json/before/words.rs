@@ -37,4 +37,3 @@ pub(crate) fn number_of(enumeration: &EnumDescriptor, text: &str) -> Result<i32,
         format!("`{}` is none of {}", crate::json::echo::shorten(text), known.join(", "))
     })
 }
-

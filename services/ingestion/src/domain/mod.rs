@@ -26,7 +26,7 @@ pub use maintenance::MaintenanceDraft;
 pub use observation::{
     BucketMode, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, SettledFingerprints, SettledSpans,
 };
-pub use operation::{OTHER_OPERATIONS, ObservedOperation, OperationCounts, OperationKey};
+pub use operation::{OTHER_CALLEES, OTHER_OPERATIONS, ObservedOperation, OperationCounts, OperationKey};
 pub use text::{entity_name, optional_text, required_text, without_secrets};
 pub use utilisation::{
     MeasuredUtilisation, ObservedUtilisation, UtilisationBucket, UtilisationDraft, UtilisationSummary, add_utilisation,

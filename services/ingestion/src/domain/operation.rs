@@ -3,6 +3,9 @@ use attain_vocabulary::{EntityId, LatencyHistogram};
 /// Name under which operations beyond the most that are kept are counted together.
 pub const OTHER_OPERATIONS: &str = "other";
 
+/// Callee under which calls to services beyond the most that are kept are counted together.
+pub const OTHER_CALLEES: &str = "other-callees";
+
 /// One operation of one service on one day.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OperationKey {

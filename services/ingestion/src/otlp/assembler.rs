@@ -3,13 +3,14 @@
 //!
 //! A trace is due when no span of it arrived for the idle time and none of its spans lacks a parent; when a parent is
 //! missing (it may end later, or come in a later batch), after three times the idle time; at the latest at its greatest
-//! age; and at once when it has as many spans as are kept, or when memory is short. Rows of the span log stay until every
-//! span of theirs is settled.
+//! age; and earlier when memory is short. One that has as many spans as are joined together is cut: they are a part that is
+//! due at once, and what comes later is another one, so that however many spans of one trace a sender makes, none takes long
+//! to join. Rows of the span log stay until every span of theirs is settled.
 //!
 //! A span that was settled already, as far as that is remembered, is dropped when it comes again. A span that is new to a
 //! trace that was settled is late: it is joined with whatever else comes late, and counts once like every other span.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use attain_vocabulary::UnixMillis;
 
@@ -31,14 +32,16 @@ const TABLE_FROM: usize = 32;
 pub(super) struct Patience {
     pub(super) idle_ms: i64,
     pub(super) max_ms: i64,
-    /// Most spans of one trace.
+    /// Most spans of one trace that are joined together.
     pub(super) spans_per_trace_max: usize,
-    /// Most spans settled in one transaction, those of one trace more.
+    /// Most spans settled in one transaction, those of one trace or part more.
     pub(super) spans_per_settlement_max: usize,
     /// Most settled spans that are remembered.
     pub(super) settled_max: usize,
     /// How long settled spans are remembered at least, where their number allows.
     pub(super) settled_ms: i64,
+    /// Most senders of messages that are remembered.
+    pub(super) producers_max: usize,
 }
 
 /// A row of the span log as it was read.
@@ -68,11 +71,16 @@ pub(super) struct Assembler {
     traces: NumberMap<u128, Trace>,
     /// When to look at each trace, earliest first; each has exactly one entry.
     agenda: BTreeSet<(UnixMillis, u128)>,
+    /// What was cut off traces that are too long; due at once, oldest first.
+    parts: VecDeque<(u128, Trace)>,
+    /// Fingerprints of the spans of parts.
+    in_parts: NumberSet<u64>,
     /// Row and place of each span that was settled already.
     dropped: Vec<(i64, u32)>,
     /// Tells this tenant's fingerprints from others'.
     salt: u64,
     span_count: usize,
+    link_count: usize,
 }
 
 /// What the assemblers of all tenants share.
@@ -89,7 +97,7 @@ impl Workbench {
         Self {
             names: Names::default(),
             settled: Settled::new(patience.settled_max, patience.settled_ms),
-            producers: Producers::default(),
+            producers: Producers::new(patience.producers_max),
             joiner: Joiner::default(),
         }
     }
@@ -105,6 +113,9 @@ pub(super) struct Settlement {
     pub(super) early_count: usize,
     /// Of every span and every trace.
     pub(super) fingerprints: Vec<u64>,
+    /// Row and place of each span.
+    places: Vec<(i64, u32)>,
+    part_count: usize,
     trace_ids: Vec<u128>,
 }
 
@@ -138,9 +149,12 @@ impl Assembler {
             rows: BTreeMap::new(),
             traces: NumberMap::default(),
             agenda: BTreeSet::new(),
+            parts: VecDeque::new(),
+            in_parts: NumberSet::default(),
             dropped: Vec::new(),
             salt,
             span_count: 0,
+            link_count: 0,
         }
     }
 
@@ -182,6 +196,11 @@ impl Assembler {
     ) {
         let trace_id = span.trace_id;
         let print = self.salt ^ fingerprint(trace_id, span.span_id);
+        if self.in_parts.contains(&print) {
+            taken.duplicate_count += 1;
+            self.dropped.push(place);
+            return;
+        }
         let trace = self.traces.entry(trace_id).or_insert_with(|| {
             let agenda_ms = now_ms + self.patience.idle_ms;
             self.agenda.insert((agenda_ms, trace_id));
@@ -205,16 +224,24 @@ impl Assembler {
             bench.producers.insert(print, span.service);
         }
         self.span_count += 1;
-        if trace.spans.len() == self.patience.spans_per_trace_max {
-            self.agenda.remove(&(trace.agenda_ms, trace_id));
-            trace.agenda_ms = now_ms;
-            self.agenda.insert((now_ms, trace_id));
+        self.link_count += links.len();
+        if trace.spans.len() >= self.patience.spans_per_trace_max {
+            self.cut(trace_id);
         }
     }
 
-    /// Spans in memory.
-    pub(super) fn span_count(&self) -> usize {
-        self.span_count
+    /// What there is of a trace is as much as is joined together.
+    fn cut(&mut self, trace_id: u128) {
+        if let Some(part) = self.traces.remove(&trace_id) {
+            self.agenda.remove(&(part.agenda_ms, trace_id));
+            self.in_parts.extend(part.fingerprints(trace_id, self.salt));
+            self.parts.push_back((trace_id, part));
+        }
+    }
+
+    /// Spans in memory, and what they link to.
+    pub(super) fn held_count(&self) -> usize {
+        self.span_count + self.link_count
     }
 
     /// Whether nothing waits here.
@@ -224,23 +251,29 @@ impl Assembler {
 
     /// The names in use.
     pub(super) fn symbols(&self) -> impl Iterator<Item = Symbol> {
-        let of_spans = self.traces.values().flat_map(|trace| &trace.spans);
+        let all = self.traces.values().chain(self.parts.iter().map(|(_, part)| part));
+        let of_spans = all.flat_map(|trace| &trace.spans);
         of_spans.flat_map(|span| [span.service, span.peer, span.operation, span.protocol])
     }
 
     /// What to settle next; `None` when nothing is due. With `pressed`, the traces that would be due first go now. Ends
     /// with [`Self::settled`], or nothing happened.
     pub(super) fn due(&mut self, now_ms: UnixMillis, pressed: bool, bench: &mut Workbench) -> Option<Settlement> {
-        let (mut trace_ids, mut span_count, mut early_count) = (Vec::new(), 0, 0);
+        let spans_max = self.patience.spans_per_settlement_max;
+        let (mut part_count, mut trace_ids, mut span_count) = (0, Vec::new(), 0);
+        while let Some((_, part)) = self.parts.get(part_count).filter(|_| span_count < spans_max) {
+            span_count += part.spans.len();
+            part_count += 1;
+        }
+        let mut early_count = part_count;
         let mut later = Vec::new();
         for (agenda_ms, trace_id) in &self.agenda {
-            if (*agenda_ms > now_ms && !pressed) || span_count >= self.patience.spans_per_settlement_max {
+            if (*agenda_ms > now_ms && !pressed) || span_count >= spans_max {
                 break;
             }
             let Some(trace) = self.traces.get(trace_id) else { continue };
             let due_ms = trace.due_ms(&self.patience);
-            let full = trace.spans.len() >= self.patience.spans_per_trace_max;
-            if due_ms > now_ms && !pressed && !full {
+            if due_ms > now_ms && !pressed {
                 later.push((*trace_id, due_ms));
                 continue;
             }
@@ -251,8 +284,8 @@ impl Assembler {
         for (trace_id, due_ms) in later {
             self.look_again(trace_id, due_ms);
         }
-        let nothing = trace_ids.is_empty() && self.dropped.is_empty();
-        (!nothing).then(|| self.settlement(trace_ids, span_count, early_count, bench))
+        let nothing = part_count == 0 && trace_ids.is_empty() && self.dropped.is_empty();
+        (!nothing).then(|| self.settlement((part_count, trace_ids), span_count, early_count, bench))
     }
 
     fn look_again(&mut self, trace_id: u128, at_ms: UnixMillis) {
@@ -265,27 +298,36 @@ impl Assembler {
 
     fn settlement(
         &mut self,
-        trace_ids: Vec<u128>,
+        (part_count, trace_ids): (usize, Vec<u128>),
         span_count: usize,
         early_count: usize,
         bench: &mut Workbench,
     ) -> Settlement {
-        let mut places = self.dropped.clone();
-        let mut joined = Joined::default();
-        let mut fingerprints = Vec::with_capacity(span_count + trace_ids.len());
-        for trace_id in &trace_ids {
-            let Some(trace) = self.traces.get_mut(trace_id) else { continue };
-            places.extend_from_slice(&trace.places);
-            let prints = trace.spans.iter().map(|span| self.salt ^ fingerprint(*trace_id, span.span_id));
-            fingerprints.extend(prints);
-            // After its spans, so that it is not forgotten before them.
-            fingerprints.push(self.salt ^ fingerprint(*trace_id, 0));
-            let surroundings = Surroundings { names: &bench.names, producers: &bench.producers };
-            bench.joiner.join(&mut trace.spans, &trace.links, surroundings, &mut joined);
+        let fingerprints = Vec::with_capacity(span_count + part_count + trace_ids.len());
+        let places = self.dropped.clone();
+        let (joined, rows) = (Joined::default(), Vec::new());
+        let mut settlement = Settlement {
+            joined,
+            rows,
+            span_count,
+            early_count,
+            fingerprints,
+            places,
+            part_count,
+            trace_ids: Vec::new(),
+        };
+        for (trace_id, part) in self.parts.iter_mut().take(part_count) {
+            settlement.add(*trace_id, part, self.salt, bench);
         }
-        places.sort_unstable();
-        let rows = places.chunk_by(|a, b| a.0 == b.0).filter_map(|of_row| self.row_without(of_row)).collect();
-        Settlement { joined, rows, span_count, early_count, fingerprints, trace_ids }
+        for trace_id in &trace_ids {
+            if let Some(trace) = self.traces.get_mut(trace_id) {
+                settlement.add(*trace_id, trace, self.salt, bench);
+            }
+        }
+        settlement.places.sort_unstable();
+        let by_row = settlement.places.chunk_by(|a, b| a.0 == b.0);
+        settlement.rows = by_row.filter_map(|of_row| self.row_without(of_row)).collect();
+        Settlement { trace_ids, ..settlement }
     }
 
     /// What is left of a row without the spans at some places.
@@ -300,10 +342,20 @@ impl Assembler {
     /// A settlement is durable: forgets what it accounts for.
     pub(super) fn settled(&mut self, settlement: &Settlement, now_ms: UnixMillis, bench: &mut Workbench) {
         self.dropped.clear();
+        for (trace_id, part) in self.parts.drain(..settlement.part_count) {
+            for print in part.fingerprints(trace_id, self.salt) {
+                self.in_parts.remove(&print);
+            }
+            (self.span_count, self.link_count) =
+                (self.span_count - part.spans.len(), self.link_count - part.links.len());
+            // What came of it since looks up what was settled.
+            self.traces.get_mut(&trace_id).into_iter().for_each(|rest| rest.settled_before = true);
+        }
         for trace_id in &settlement.trace_ids {
             if let Some(trace) = self.traces.remove(trace_id) {
                 self.agenda.remove(&(trace.agenda_ms, *trace_id));
-                self.span_count -= trace.spans.len();
+                (self.span_count, self.link_count) =
+                    (self.span_count - trace.spans.len(), self.link_count - trace.links.len());
             }
         }
         for settled in &settlement.rows {
@@ -315,6 +367,18 @@ impl Assembler {
             }
         }
         settlement.fingerprints.iter().for_each(|fingerprint| bench.settled.insert(*fingerprint, now_ms));
+    }
+}
+
+impl Settlement {
+    /// Joins what there is of a trace.
+    fn add(&mut self, trace_id: u128, trace: &mut Trace, salt: u64, bench: &mut Workbench) {
+        self.places.extend_from_slice(&trace.places);
+        self.fingerprints.extend(trace.fingerprints(trace_id, salt));
+        // After its spans, so that it is not forgotten before them.
+        self.fingerprints.push(salt ^ fingerprint(trace_id, 0));
+        let surroundings = Surroundings { names: &bench.names, producers: &bench.producers };
+        bench.joiner.join(&mut trace.spans, &mut trace.links, surroundings, &mut self.joined);
     }
 }
 
@@ -335,6 +399,10 @@ impl Trace {
     fn due_ms(&self, patience: &Patience) -> UnixMillis {
         let factor = if self.is_whole() { 1 } else { INCOMPLETE_FACTOR };
         (self.last_ms + factor * patience.idle_ms).min(self.first_ms + patience.max_ms)
+    }
+
+    fn fingerprints(&self, trace_id: u128, salt: u64) -> impl Iterator<Item = u64> {
+        self.spans.iter().map(move |span| salt ^ fingerprint(trace_id, span.span_id))
     }
 
     /// Whether every span's parent is there.

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::span::SpansRecord;
 
-/// Most spans that are handed over and not taken; what comes on top is read from the log.
+/// Most spans and links that are handed over and not taken; what comes on top is read from the log.
 const SPANS_MAX: usize = 200_000;
 
 /// A row of the span log.
@@ -33,7 +33,14 @@ pub(super) struct Backlog {
 #[derive(Debug, Default)]
 struct Queue {
     rows: VecDeque<Handed>,
-    span_count: usize,
+    held_count: usize,
+}
+
+impl Handed {
+    /// Spans, and what they link to.
+    fn held_count(&self) -> usize {
+        self.record.spans.len() + self.record.links.len()
+    }
 }
 
 impl Backlog {
@@ -41,8 +48,8 @@ impl Backlog {
     pub(super) fn hand(&self, rows: impl Iterator<Item = Handed>, bytes: u64) {
         let mut queue = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
         for row in rows {
-            if queue.span_count < SPANS_MAX {
-                queue.span_count += row.record.spans.len();
+            if queue.held_count < SPANS_MAX {
+                queue.held_count += row.held_count();
                 queue.rows.push_back(row);
             }
         }
@@ -55,7 +62,7 @@ impl Backlog {
     pub(super) fn take(&self) -> Option<Handed> {
         let mut queue = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
         let row = queue.rows.pop_front()?;
-        queue.span_count -= row.record.spans.len();
+        queue.held_count -= row.held_count();
         Some(row)
     }
 }

@@ -1,14 +1,17 @@
 //! What attributes of spans and data points mean, by OpenTelemetry's semantic conventions: the stable names and those that
 //! came before them, as SDKs of either age still send both.
 //!
-//! Sources: OpenTelemetry semantic conventions 1.20 (old HTTP, network and database names) and 1.36 (stable ones).
+//! Sources: OpenTelemetry semantic conventions 1.17 to 1.20 (old HTTP, network, database and messaging names), 1.21 and 1.22
+//! (names on the way) and 1.36 (stable ones).
 
 use std::net::IpAddr;
 
-use attain_redaction::redact;
-use attain_vocabulary::EntityKind;
+use attain_redaction::{fold_machine, redact};
+use attain_vocabulary::{EntityId, EntityKind};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+
+use super::known::entity_name;
 
 /// The value of an attribute, as far as conventions go; borrowed from where it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,7 @@ pub(super) struct Facts<'a> {
     server_address: Option<&'a str>,
     server_port: Option<i64>,
     socket_address: Option<&'a str>,
+    socket_port: Option<i64>,
     url: Option<&'a str>,
     db_system: Option<&'a str>,
     db_namespace: Option<&'a str>,
@@ -77,6 +81,14 @@ pub(super) struct PeerName {
     /// Not yet bent into an entity's name.
     pub(super) name: String,
     pub(super) kind: EntityKind,
+}
+
+impl PeerName {
+    /// The name as it is kept; `None` where it has nothing that a name can have.
+    pub(super) fn kept(&self) -> Option<EntityId> {
+        let id = entity_name(&self.name)?;
+        EntityId::new("peer", &fold_machine(id.as_str())).ok()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,20 +146,30 @@ impl<'a> Facts<'a> {
             "error" => self.error_flag = value.truth(),
             "peer.service" | "service.peer.name" => self.peer_service = value.text(),
             "server.address" => self.server_address = value.text(),
-            "net.peer.name" | "net.sock.peer.name" | "http.host" => {
+            "net.peer.name" | "net.sock.peer.name" | "server.socket.domain" | "http.host" => {
                 self.server_address = self.server_address.or(value.text());
             }
             "server.port" | "net.peer.port" => self.server_port = value.whole(),
-            "network.peer.address" | "net.sock.peer.addr" | "net.peer.ip" => self.socket_address = value.text(),
+            "network.peer.address" | "server.socket.address" | "net.sock.peer.addr" | "net.peer.ip" => {
+                self.socket_address = value.text();
+            }
+            "network.peer.port" | "server.socket.port" | "net.sock.peer.port" => self.socket_port = value.whole(),
             "url.full" | "http.url" => self.url = value.text(),
             "db.system.name" | "db.system" => self.db_system = value.text(),
             "db.namespace" | "db.name" => self.db_namespace = value.text(),
             "messaging.system" => self.messaging_system = value.text(),
             "messaging.destination.name" | "messaging.destination" => self.messaging_destination = value.text(),
             "messaging.destination.template" => self.messaging_template = value.text(),
-            "messaging.destination.temporary" | "messaging.destination.anonymous" | "messaging.temp_destination" => {
-                self.messaging_passing |= value.truth();
+            "messaging.destination.temporary"
+            | "messaging.destination.anonymous"
+            | "messaging.temp_destination"
+            | "messaging.source.temporary"
+            | "messaging.source.anonymous" => self.messaging_passing |= value.truth(),
+            // What a consumer called its destination for a while.
+            "messaging.source.name" | "messaging.source" => {
+                self.messaging_destination = self.messaging_destination.or(value.text());
             }
+            "messaging.source.template" => self.messaging_template = self.messaging_template.or(value.text()),
             _ => {}
         }
     }
@@ -219,15 +241,14 @@ impl<'a> Facts<'a> {
         matches!(self.messaging_operation, Some("send" | "create" | "publish"))
     }
 
+    /// A database is one node by its name, whichever hosts serve it: a primary, its replicas and those that take over have
+    /// different ones. A name that every server of the system has tells nothing, so there it is the host.
     fn database_name(&self, system: &str) -> String {
         let host = || self.address();
         let namespace = || self.db_namespace.map(str::to_owned);
         // The namespace of a cache is a small number that every cache has.
-        let part = if database_kind(system) == EntityKind::Cache {
-            host().or_else(namespace)
-        } else {
-            namespace().or_else(host)
-        };
+        let by_host = database_kind(system) == EntityKind::Cache || self.db_namespace.is_some_and(is_of_every_server);
+        let part = if by_host { host().or_else(namespace) } else { namespace().or_else(host) };
         part.map_or_else(|| system.to_owned(), |part| format!("{system}/{part}"))
     }
 
@@ -246,14 +267,15 @@ impl<'a> Facts<'a> {
     /// The other side's host; with its port where the host alone is no name.
     fn address(&self) -> Option<String> {
         let of_url = self.url.and_then(authority);
-        let (host, port) = match (self.server_address, of_url, self.socket_address) {
-            (Some(address), _, _) => split_port(address),
-            (None, Some(authority), _) => split_port(authority),
-            (None, None, Some(address)) => split_port(address),
+        let ((host, port), said_port) = match (self.server_address, of_url, self.socket_address) {
+            (Some(address), _, _) => (split_port(address), self.server_port),
+            (None, Some(authority), _) => (split_port(authority), self.server_port),
+            // The port of the same end of the connection.
+            (None, None, Some(address)) => (split_port(address), self.socket_port.or(self.server_port)),
             (None, None, None) => return None,
         };
         let host = in_small_letters(host.trim_end_matches('.'));
-        let port = self.server_port.or(port);
+        let port = said_port.or(port);
         let name = match host.parse::<IpAddr>() {
             Ok(IpAddr::V6(_)) => format!("ipv6/{host}"),
             Ok(IpAddr::V4(_)) => host,
@@ -355,6 +377,15 @@ fn database_kind(system: &str) -> EntityKind {
         "redis" | "valkey" | "memcached" | "hazelcast" | "ehcache" => EntityKind::Cache,
         _ => EntityKind::Datastore,
     }
+}
+
+/// Whether every server of some system has a database of this name, as its default or for itself; of a database and its
+/// schema, as PostgreSQL's are named, the database counts.
+fn is_of_every_server(namespace: &str) -> bool {
+    let database = namespace.split(['|', '.']).next().unwrap_or(namespace);
+    const NAMES: &[&str] =
+        &["postgres", "public", "mysql", "information_schema", "sys", "master", "admin", "local", "test", "default"];
+    NAMES.iter().any(|name| name.eq_ignore_ascii_case(database))
 }
 
 /// Host and port of a url, without credentials.
@@ -498,16 +529,49 @@ mod tests {
             ("server.address=localhost server.port=9000", Some(("localhost:9000", External))),
             ("server.address=::1 server.port=9000", Some(("ipv6/::1:9000", External))),
             ("network.peer.address=192.0.2.4 server.port=80", Some(("192.0.2.4:80", External))),
+            (
+                "network.peer.address=192.0.2.4 network.peer.port=8080 server.port=80",
+                Some(("192.0.2.4:8080", External)),
+            ),
+            ("net.sock.peer.addr=192.0.2.4 net.sock.peer.port=8080", Some(("192.0.2.4:8080", External))),
+            ("server.socket.address=192.0.2.4 server.socket.port=8080", Some(("192.0.2.4:8080", External))),
+            (
+                "server.socket.domain=pay.example.com server.socket.address=192.0.2.4",
+                Some(("pay.example.com", External)),
+            ),
+            ("server.address=127.0.0.1 server.port=9000 network.peer.port=1", Some(("127.0.0.1:9000", External))),
+            (
+                "server.address=pay.example.com server.socket.domain=lb-7.example.com",
+                Some(("pay.example.com", External)),
+            ),
             ("http.host=shop.example.com:8080", Some(("shop.example.com", External))),
             ("peer.service=ledger server.address=10.0.0.9", Some(("ledger", External))),
             ("db.system=postgresql db.name=users net.peer.name=db-1", Some(("postgresql/users", Datastore))),
             ("db.system.name=postgresql db.namespace=users", Some(("postgresql/users", Datastore))),
             ("db.system=mysql server.address=db-1", Some(("mysql/db-1", Datastore))),
             ("db.system=sqlite", Some(("sqlite", Datastore))),
+            ("db.system=postgresql db.name=users server.address=db-2", Some(("postgresql/users", Datastore))),
+            ("db.system=postgresql db.name=postgres server.address=db-1", Some(("postgresql/db-1", Datastore))),
+            ("db.system.name=postgresql db.namespace=postgres|public", Some(("postgresql/postgres|public", Datastore))),
+            (
+                "db.system.name=postgresql db.namespace=users|public server.address=db-1",
+                Some(("postgresql/users|public", Datastore)),
+            ),
+            ("db.system=mssql db.name=Master server.address=db-1", Some(("mssql/db-1", Datastore))),
             ("db.system=redis db.name=\"0\" net.peer.name=cache-1", Some(("redis/cache-1", Cache))),
             ("db.system=postgresql db.name=users peer.service=user-db", Some(("user-db", Datastore))),
             ("messaging.system=kafka messaging.destination.name=orders", Some(("kafka/orders", Queue))),
             ("messaging.system=rabbitmq messaging.destination=orders", Some(("rabbitmq/orders", Queue))),
+            ("messaging.system=kafka messaging.source.name=orders", Some(("kafka/orders", Queue))),
+            (
+                "messaging.system=kafka messaging.source=orders messaging.destination=audit",
+                Some(("kafka/audit", Queue)),
+            ),
+            ("messaging.system=jms messaging.source.name=tmp-1 messaging.source.temporary=true", Some(("jms", Queue))),
+            (
+                "messaging.system=nats messaging.source.name=c.17 messaging.source.template=c.{id}",
+                Some(("nats/c.{id}", Queue)),
+            ),
             (
                 "messaging.system=jms messaging.destination.name=tmp-1 messaging.destination.temporary=true",
                 Some(("jms", Queue)),

@@ -23,8 +23,10 @@ pub(crate) struct Counts {
     pub(crate) thresholds_ignored: Count,
     /// Spans settled.
     pub(crate) spans_settled: Count,
-    /// Traces settled before their time because a bound was reached.
+    /// Traces settled before their time because a bound was reached, and parts of traces that are too long.
     pub(crate) traces_cut: Count,
+    /// Hosts of which it is not kept who answers there: the tenant has as many as are.
+    pub(crate) hosts_over_max: Count,
     /// Exports refused because too much waits in the span log.
     pub(crate) exports_refused_full: Count,
     /// Exports refused because too many are in flight, or too many bytes in memory.
@@ -87,6 +89,7 @@ impl Default for Counts {
             thresholds_ignored: count("thresholds_ignored"),
             spans_settled: count("spans_settled"),
             traces_cut: count("traces_cut"),
+            hosts_over_max: count("hosts_over_max"),
             exports_refused_full: count("exports_refused_full"),
             exports_refused_busy: count("exports_refused_busy"),
             exports_refused_size: count("exports_refused_size"),

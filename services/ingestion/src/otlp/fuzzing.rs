@@ -42,7 +42,8 @@ pub fn traces_json(bytes: &[u8]) {
 
 /// What was reduced is read back, every span of it.
 fn reduced(sent: &SentSpans) {
-    let limits = SpanLimits { time: TIME, attributes_max: 64, value_bytes_max: 1_024 };
+    let limits =
+        SpanLimits { time: TIME, attributes_max: 64, value_bytes_max: 1_024, links_max: 128, weight_max: 1 << 20 };
     let Ok(reduced) = reduce(sent, limits, &KnownNames::default()) else { return };
     let read = decode(&reduced.payload, &mut Names::default()).expect("a row of the span log");
     assert_eq!(read.spans.len(), reduced.kept_count);

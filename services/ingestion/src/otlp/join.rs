@@ -13,10 +13,12 @@
 //! - A failed request with a failed call that no retry saved is *inherited*, charged to the failed call that ended last;
 //!   without one it is *own* (method of the product, section 2).
 //!
-//! The result does not depend on the order in which spans arrived.
+//! The result does not depend on the order in which spans arrived. The time is that of sorting the spans, whatever their
+//! shape: senders choose it.
 
 use attain_vocabulary::EntityKind;
 
+use super::effort;
 use super::names::{Names, Symbol};
 use super::recent::Producers;
 use super::span::{Span, SpanKind};
@@ -46,7 +48,7 @@ pub(super) struct Request {
 }
 
 /// Whom a request called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Callee {
     pub(super) id: Symbol,
     /// Nobody answered, and the name is that of a host: whoever is known to answer there was meant.
@@ -100,6 +102,8 @@ pub(super) struct Surroundings<'a> {
 pub(super) struct Joiner {
     tree: Tree,
     made: Vec<Made>,
+    answers: Vec<Place>,
+    sent: Vec<u64>,
 }
 
 /// A call, perhaps to nobody known.
@@ -118,16 +122,16 @@ impl Joiner {
     pub(super) fn join(
         &mut self,
         spans: &mut [Span],
-        links: &[(u64, u64)],
+        links: &mut [(u64, u64)],
         surroundings: Surroundings<'_>,
         joined: &mut Joined,
     ) {
         spans.sort_unstable_by_key(|span| (span.span_id, span.start_ns));
+        links.sort_unstable();
         self.tree.plant(spans);
-        let mut maker = Maker { spans, tree: &self.tree, links, surroundings, made: std::mem::take(&mut self.made) };
-        maker.made.clear();
-        maker.make_calls();
-        self.made = maker.made;
+        self.made.clear();
+        let (made, answers, sent) = (&mut self.made, &mut self.answers, &mut self.sent);
+        Maker { spans, tree: &self.tree, links, surroundings, made, answers, sent }.make_calls();
         self.find_retries();
         // By their requests, so that those of one stand together; of equal ones the order does not matter.
         self.made.sort_unstable_by_key(|made| made.owner);
@@ -192,10 +196,9 @@ fn request(span: &Span, made: &mut [Made], names: &Names, joined: &mut Joined) {
     for made in made {
         made.call.rescued |= made.call.failed && !span.failed;
         made.call.weight = made.call.weight.max(span.weight);
-        if let Some(callee) = made.called().filter(|callee| !joined.callees[first..].contains(callee)) {
-            joined.callees.push(callee);
-        }
+        joined.callees.extend(made.called());
     }
+    distinct_from(first, &mut joined.callees);
     joined.requests.push(Request {
         service: span.service,
         operation: span.operation,
@@ -205,6 +208,19 @@ fn request(span: &Span, made: &mut [Made], names: &Names, joined: &mut Joined) {
         outcome,
         callees: (first as u32, joined.callees.len() as u32),
     });
+}
+
+/// Leaves each callee from a place on once.
+fn distinct_from(first: usize, callees: &mut Vec<Callee>) {
+    callees[first..].sort_unstable();
+    let mut kept = first;
+    for place in first..callees.len() {
+        if place == first || callees[place] != callees[kept - 1] {
+            callees[kept] = callees[place];
+            kept += 1;
+        }
+    }
+    callees.truncate(kept);
 }
 
 impl Made {
@@ -221,9 +237,13 @@ impl Made {
 struct Maker<'a> {
     spans: &'a [Span],
     tree: &'a Tree,
+    /// In their order.
     links: &'a [(u64, u64)],
     surroundings: Surroundings<'a>,
-    made: Vec<Made>,
+    made: &'a mut Vec<Made>,
+    /// Those of one span, and of one consumer: kept from one to the next.
+    answers: &'a mut Vec<Place>,
+    sent: &'a mut Vec<u64>,
 }
 
 impl Maker<'_> {
@@ -231,7 +251,7 @@ impl Maker<'_> {
     fn make_calls(&mut self) {
         for (place, span) in self.spans.iter().enumerate() {
             if span.kind.is_call() {
-                if self.tree.is_answered(self.spans, place) {
+                if self.tree.is_answered(place) {
                     self.answered(place);
                 } else if self.is_innermost(place) {
                     self.unanswered(place);
@@ -247,19 +267,15 @@ impl Maker<'_> {
     }
 
     fn is_innermost(&self, place: usize) -> bool {
-        let answered = |wrapper| self.tree.is_answered(self.spans, wrapper);
-        !self.tree.calls_below(place) && !self.tree.wrappers(self.spans, place).any(answered)
+        !self.tree.calls_below(place)
+            && !self.tree.wrappers(self.spans, place).any(|wrapper| self.tree.is_answered(wrapper))
     }
 
     /// One call for each other service that answered, by its first answer.
     fn answered(&mut self, place: usize) {
         let span = &self.spans[place];
-        let answers = || self.tree.answers(self.spans, place).map(|answer| &self.spans[answer]);
-        for answer in answers().filter(|answer| answer.service != span.service) {
-            let order = |answer: &Span| (answer.start_ns, answer.span_id);
-            if answers().any(|other| other.service == answer.service && order(other) < order(answer)) {
-                continue;
-            }
+        self.find_first_answers(place);
+        for answer in self.answers.iter().map(|answer| &self.spans[*answer]) {
             let asynchronous = answer.kind == SpanKind::Consumer;
             let host = self.peer(place).filter(|(_, kind)| is_host(*kind)).map_or(Symbol::NONE, |(id, _)| id);
             let mut made = self.made(place);
@@ -276,6 +292,16 @@ impl Maker<'_> {
             };
             self.made.push(made);
         }
+    }
+
+    /// Of each other service that answered the first answer.
+    fn find_first_answers(&mut self, place: usize) {
+        let service = |answer: &Place| self.spans[*answer].service;
+        self.answers.clear();
+        self.answers.extend(self.tree.answers(self.spans, place).filter(|answer| service(answer) != service(&place)));
+        let order = |answer: &Place| (self.spans[*answer].start_ns, self.spans[*answer].span_id);
+        self.answers.sort_unstable_by_key(|answer| (service(answer), order(answer)));
+        self.answers.dedup_by_key(|answer| service(answer));
     }
 
     fn unanswered(&mut self, place: usize) {
@@ -367,17 +393,22 @@ impl Maker<'_> {
         if parent.is_some_and(|parent| parent.service != span.service) {
             return;
         }
-        let own = self.tree.layers(self.spans, place);
-        let linked = self.links.iter().filter(|(span_id, _)| own.contains(span_id));
-        let mut sent: Vec<u64> = linked.map(|(_, to)| *to).collect();
+        let mut sent = std::mem::take(self.sent);
+        sent.clear();
+        let layers = self.tree.layers(self.spans, place);
+        layers.for_each(|layer| sent.extend(linked(self.links, self.spans[layer].span_id)));
         sent.sort_unstable();
         sent.dedup();
-        let senders = sent.into_iter().filter_map(|sent| self.surroundings.producers.service(sent));
-        let senders: Vec<Symbol> = senders.filter(|service| *service != span.service).collect();
-        if senders.is_empty() && !span.peer.is_none() && span.peer != span.service {
+        let mut is_known = false;
+        for sent in &sent {
+            let sender = self.surroundings.producers.service(*sent).filter(|service| *service != span.service);
+            sender.into_iter().for_each(|service| self.push_consumed(place, service, false));
+            is_known |= sender.is_some();
+        }
+        *self.sent = sent;
+        if !is_known && !span.peer.is_none() && span.peer != span.service {
             self.push_consumed(place, span.peer, true);
         }
-        senders.into_iter().for_each(|service| self.push_consumed(place, service, false));
     }
 
     fn push_consumed(&mut self, place: usize, caller: Symbol, from_queue: bool) {
@@ -395,6 +426,13 @@ impl Maker<'_> {
         };
         self.made.push(made);
     }
+}
+
+/// What a span links to.
+fn linked(links: &[(u64, u64)], span_id: u64) -> impl Iterator<Item = u64> + '_ {
+    let first = links.partition_point(|(from, _)| *from < span_id);
+    let of_span = links[first..].iter().inspect(|_| effort::step()).take_while(move |(from, _)| *from == span_id);
+    of_span.map(|(_, to)| *to)
 }
 
 fn is_host(kind: EntityKind) -> bool {

@@ -25,9 +25,11 @@ const KEPT: &[&str] = &[
     "server.address",
     "net.peer.name",
     "net.sock.peer.name",
+    "server.socket.domain",
     "http.host",
     "network.peer.address",
     "net.sock.peer.addr",
+    "server.socket.address",
     "net.peer.ip",
     "url.full",
     "http.url",
@@ -39,6 +41,9 @@ const KEPT: &[&str] = &[
     "messaging.destination",
     "messaging.destination.name",
     "messaging.destination.template",
+    "messaging.source",
+    "messaging.source.name",
+    "messaging.source.template",
     "rpc.system",
     "rpc.system.name",
     // What an operation is called, folded to a template.
@@ -83,6 +88,9 @@ const NOT_KEPT: &[&str] = &[
     "http.client_ip",
     "client.address",
     "net.peer.port",
+    "net.sock.peer.port",
+    "network.peer.port",
+    "server.socket.port",
     "server.port",
     "http.request.header.authorization",
     "http.request.header.cookie",
@@ -204,7 +212,8 @@ fn kept_of_spans(attribute: &KeyValue, mark: &str) -> String {
             schema_url: mark.into(),
         }],
     };
-    let limits = SpanLimits { time: TIME, attributes_max: 64, value_bytes_max: 1_024 };
+    let limits =
+        SpanLimits { time: TIME, attributes_max: 64, value_bytes_max: 1_024, links_max: 128, weight_max: 1 << 20 };
     let reduced = reduce(&SentSpans::from(&request), limits, &KnownNames::default()).expect("an export");
     assert_eq!(reduced.rejected.count(), 0);
     String::from_utf8_lossy(&reduced.payload).into_owned()

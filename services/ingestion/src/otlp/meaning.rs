@@ -189,7 +189,7 @@ fn called(via: Via, caller: &EntityId, facts: &Facts<'_>, attributes: &[KeyValue
     Some(EdgeTold {
         source: Source::OtlpMetrics,
         caller: caller.clone(),
-        callee: entity_name(&peer.name)?,
+        callee: peer.kept()?,
         callee_kind: Some(peer.kind),
         by_host: peer.kind == EntityKind::External,
         protocol: entity_name(protocol).map(String::from),
@@ -235,6 +235,7 @@ fn graphed(part: Part, attributes: &[KeyValue]) -> Option<EdgeTold> {
     let said = |key: &str| attributes.iter().find(|attribute| attribute.key == key)?.value.as_ref().and_then(text);
     let (client, server) = (said("client")?, said("server")?);
     let connection = said("connection_type").unwrap_or_default();
+    let machine = |name: &str| PeerName { name: name.to_owned(), kind: EntityKind::External }.kept();
     let is_virtual = connection == "virtual_node";
     let virtual_client = said("virtual_node") == Some("client") || client == "user" || client == "unknown";
     if is_virtual && (virtual_client || server == "unknown") {
@@ -248,7 +249,7 @@ fn graphed(part: Part, attributes: &[KeyValue]) -> Option<EdgeTold> {
     Some(EdgeTold {
         source: Source::ServiceGraph,
         caller: entity_name(client)?,
-        callee: entity_name(server)?,
+        callee: if is_virtual { machine(server)? } else { entity_name(server)? },
         callee_kind,
         by_host: is_virtual,
         protocol: None,
@@ -298,6 +299,11 @@ mod tests {
                 Via::Http,
                 "http.request.method=GET server.address=cart error.type=timeout",
                 Some("cart External http sync failed"),
+            ),
+            (
+                Via::Http,
+                "http.request.method=GET server.address=cart-7d9f8b6c5-x2x4z",
+                Some("cart External http sync ok"),
             ),
             (Via::Http, "http.request.method=GET", None),
             (

@@ -15,6 +15,9 @@
 //!
 //! **Both** come in one way (`way_in`): read whole within bounds (`body`), then admitted, then decompressed and decoded.
 //!
+//! **What is remembered** of exports, spans, hosts, operations and exemplars goes in the background when it is old
+//! (`forgetting`).
+//!
 //! **Invariants.** What is acknowledged is durable. Rows that cannot be right are refused one by one, by the protocol's
 //! partial success. Everything is bounded: calls in flight, bytes of a message and of all in memory, the time that one may
 //! take to arrive, bytes in the log, spans in memory, tenants; what is refused, dropped or cut is counted by name (`counts`),
@@ -30,6 +33,8 @@ mod chosen;
 mod conventions;
 mod counts;
 mod door;
+mod effort;
+mod forgetting;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod grpc;
@@ -69,19 +74,19 @@ mod metrics_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
+mod trace_bounds_tests;
+#[cfg(test)]
 mod trace_detail_tests;
 #[cfg(test)]
 mod trace_tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use attain_runtime::Shutdown;
 use attain_runtime::admission::Class;
 use attain_runtime::clock::Clock;
 use attain_runtime::readiness::Readiness;
 use attain_runtime::serve::Member;
-use attain_vocabulary::DAY_MS;
 use tokio::net::TcpListener;
 
 use crate::storage::Store;
@@ -90,6 +95,7 @@ use assembler::Patience;
 use backlog::Backlog;
 use counts::Counts;
 pub(crate) use door::TraceDoor;
+use hosts::HostLimits;
 pub(crate) use increments::SeriesLimits;
 use log::SpanLog;
 #[doc(hidden)]
@@ -101,11 +107,8 @@ pub(crate) use sent::AttributeLimits;
 use settler::{Settler, Settling};
 use tenants::Tenants;
 
-/// Most spans settled in one transaction, those of one trace more: it takes well under a second, and others wait for it.
+/// Most spans settled in one transaction, those of one trace or part more: it takes well under a second, and others wait for it.
 const SPANS_PER_SETTLEMENT_MAX: usize = 20_000;
-
-/// How often it is looked for what is too old.
-const FORGET_INTERVAL: Duration = Duration::from_secs(600);
 
 /// The services that the health of the receiver is reported for.
 const SERVICE_NAMES: &[&str] =
@@ -143,7 +146,7 @@ pub(crate) async fn serve(
     door.open(traces.clone());
     let tenants = Arc::new(Tenants::new(store.clone(), config.tenants_max));
     let traces = TraceReceiver { tenants: Some(Arc::clone(&tenants)), ..traces };
-    let forgetting = tokio::spawn(forget(store.clone(), Arc::clone(&config), clock.clone()));
+    let forgetting = tokio::spawn(forgetting::run(store.clone(), Arc::clone(&config), clock.clone()));
     let metrics = MetricsReceiver { config: Arc::clone(&config), clock, store, counts: Arc::clone(&counts), tenants };
     let receivers = (Arc::new(traces), Arc::new(metrics));
     let routes = grpc::routes(receivers.clone(), &config, &counts);
@@ -175,24 +178,6 @@ pub(crate) async fn serve(
     Ok(result?)
 }
 
-/// Forgets exemplars and receipts that are too old, at the start and from time to time.
-async fn forget(store: Store, config: Arc<Config>, clock: Clock) {
-    loop {
-        let now_ms = clock.now_ms();
-        let before_ms = now_ms.saturating_sub(i64::from(config.exemplar_days) * DAY_MS);
-        match store.forget_exemplars(before_ms).await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(exemplar.count = count, "old exemplars are forgotten"),
-            Err(error) => tracing::warn!(error = %error, "old exemplars could not be forgotten; trying again later"),
-        }
-        let first_kept = receipts::first_key_kept(config.series_limits(now_ms));
-        if let Err(error) = store.forget_counter_states(receipts::KEY_PREFIX, &first_kept).await {
-            tracing::warn!(error = %error, "old receipts could not be forgotten; trying again later");
-        }
-        tokio::time::sleep(FORGET_INTERVAL).await;
-    }
-}
-
 fn settling(config: &Config) -> Settling {
     let patience = Patience {
         idle_ms: config.trace_idle_seconds as i64 * 1000,
@@ -201,11 +186,8 @@ fn settling(config: &Config) -> Settling {
         spans_per_settlement_max: SPANS_PER_SETTLEMENT_MAX,
         settled_max: config.settled_spans_max,
         settled_ms: i64::from(config.span_receipt_minutes) * 60_000,
+        producers_max: config.message_senders_max,
     };
-    Settling {
-        patience,
-        spans_max: config.spans_in_memory_max,
-        receipts_max: config.span_receipts_max,
-        operation_days: i64::from(config.operation_days),
-    }
+    let hosts = HostLimits { days: i64::from(config.host_days), hosts_max: config.hosts_per_tenant_max };
+    Settling { patience, spans_max: config.spans_in_memory_max, hosts }
 }

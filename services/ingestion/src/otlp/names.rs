@@ -3,9 +3,20 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::effort;
+
 /// A name known to one [`Names`]; equal numbers mean equal names. 0 stands for none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
+#[expect(clippy::derived_hash_with_manual_eq, reason = "numbers are compared as ever; a test counts how often")]
+#[derive(Debug, Clone, Copy, Eq, Hash, Default, PartialOrd, Ord)]
 pub(super) struct Symbol(u32);
+
+impl PartialEq for Symbol {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        effort::step();
+        self.0 == other.0
+    }
+}
 
 impl Symbol {
     /// No name.

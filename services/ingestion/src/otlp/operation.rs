@@ -39,6 +39,10 @@ impl RawName<'_> {
         (format!("{}{}", self.0, self.1), self.2.to_owned())
     }
 
+    pub(super) fn is_longer_than(&self, bytes_max: usize) -> bool {
+        self.0.len() + self.1.len() + self.2.len() > bytes_max
+    }
+
     /// The name as it is kept: redacted, folded and cut; empty where nothing is left.
     pub(super) fn kept(&self) -> String {
         let Self(first, between, last) = self;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use attain_redaction::fold_machine;
 use attain_vocabulary::{DAY_MS, EntityKind};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -14,15 +15,13 @@ use super::conventions::{Facts, PeerName, text};
 use super::known::{KnownNames, UNKNOWN_SERVICE};
 use super::operation::{RawName, raw_name};
 use super::recent::fingerprint;
-use super::sampling::{Sampled, WEIGHT_MAX, sampled, whole_weight};
+use super::sampling::{Sampled, sampled, whole_weight};
 use super::sent::{AttributeLimits, Malformed, SentResource, SentSpan, SentSpans};
 use super::span::{LinkRecord, PeerRecord, SpanKind, SpanRecord, SpansRecord, peer_kind_number};
 use crate::domain::BucketLimits;
 use crate::storage::SpansDigest;
 
 const NANOS_A_MILLI: u64 = 1_000_000;
-/// Most links of one span that are read: a batch of messages links to each.
-const LINKS_MAX: usize = 128;
 
 /// How much of a span is read.
 #[derive(Debug, Clone, Copy)]
@@ -30,8 +29,12 @@ pub(crate) struct SpanLimits {
     pub(crate) time: BucketLimits,
     /// Most attributes of one span, or of one resource.
     pub(crate) attributes_max: usize,
-    /// Longest text of an attribute, and of a span's name, in bytes.
+    /// Longest text of an attribute, in bytes.
     pub(crate) value_bytes_max: usize,
+    /// Most links of one span that are read: a batch of messages links to each.
+    pub(crate) links_max: usize,
+    /// Most spans that one stands for.
+    pub(crate) weight_max: u32,
 }
 
 impl SpanLimits {
@@ -242,8 +245,8 @@ impl<'r> Reducer<'r> {
             Sampled::All => 1,
             Sampled::NotCounted => 0,
             Sampled::OneOf(factor) => {
-                self.ignored.weight_count += usize::from(factor > f64::from(WEIGHT_MAX));
-                whole_weight(factor, trace_id)
+                self.ignored.weight_count += usize::from(factor > f64::from(self.limits.weight_max));
+                whole_weight(factor, trace_id, self.limits.weight_max)
             }
             Sampled::Malformed => {
                 self.ignored.weight_count += 1;
@@ -258,8 +261,8 @@ impl<'r> Reducer<'r> {
             return Ok(());
         }
         let place = self.record.spans.len() as u32;
-        self.ignored.link_count += span.link_count.saturating_sub(LINKS_MAX);
-        for link in span.links(LINKS_MAX)? {
+        self.ignored.link_count += span.link_count.saturating_sub(self.limits.links_max);
+        for link in span.links(self.limits.links_max)? {
             let of_trace = id::<16>(link.trace_id).map(u128::from_be_bytes);
             let to = id::<8>(link.span_id).map(u64::from_be_bytes);
             match (of_trace, to) {
@@ -293,12 +296,13 @@ impl<'r> Reducer<'r> {
 
     /// From 1; 0 where nothing tells.
     fn operation(&mut self, facts: &Facts<'r>, span_name: &'r str) -> u32 {
-        let shown = &span_name[..span_name.floor_char_boundary(self.limits.value_bytes_max)];
-        let Some(raw) = raw_name(facts, shown) else { return 0 };
+        let Some(raw) = raw_name(facts, span_name) else { return 0 };
         if let Some(place) = self.operations.get(&raw) {
             return *place;
         }
-        let kept = self.known.operation(raw);
+        // A long name is not remembered, but redacted whole: what was cut first could not be known for a secret any more.
+        let kept =
+            if raw.is_longer_than(self.limits.value_bytes_max) { raw.kept().into() } else { self.known.operation(raw) };
         let place = if kept.is_empty() { 0 } else { self.name(&kept) + 1 };
         self.operations.insert(raw, place);
         place
@@ -310,7 +314,9 @@ impl<'r> Reducer<'r> {
             return *place;
         }
         let Some(id) = self.known.entity(&peer.name) else { return 0 };
-        self.record.peers.push(PeerRecord { id: id.to_string(), kind: peer_kind_number(peer.kind) });
+        // After redaction, which knows secrets by their whole shape.
+        let id = fold_machine(&id).into_owned();
+        self.record.peers.push(PeerRecord { id, kind: peer_kind_number(peer.kind) });
         let place = self.record.peers.len() as u32;
         self.peers.insert(peer, place);
         place
@@ -348,6 +354,8 @@ mod tests {
         time: BucketLimits { now_ms: NOW_MS, future_skew_ms: 300_000, age_days_max: 400 },
         attributes_max: 4,
         value_bytes_max: 40,
+        links_max: 128,
+        weight_max: 1 << 20,
     };
     const NOW_NS: u64 = NOW_MS as u64 * NANOS_A_MILLI;
 
@@ -453,10 +461,34 @@ mod tests {
     }
 
     #[test]
+    fn machines_and_queues_that_are_drawn_anew_have_one_name() {
+        for (attributes, expected) in [
+            (vec![said("server.address", "cart-7d9f8b6c5-x2x4z.shop.svc")], "cart.shop.svc"),
+            (
+                vec![
+                    said("messaging.system", "rabbitmq"),
+                    said("messaging.destination.name", "amq.gen-JzTY20BRgKO-HjmUJj0wLg"),
+                ],
+                "rabbitmq/amq.gen-id",
+            ),
+        ] {
+            let limits = SpanLimits { value_bytes_max: 100, ..LIMITS };
+            let sent = wire::Span { attributes, ..span() };
+            let reduced = reduce(&export(None, vec![sent]), limits, &KnownNames::default()).expect("an export");
+            let (kept, names) = kept(&reduced);
+            assert_eq!(names.text(kept.peer), expected);
+        }
+    }
+
+    #[test]
     fn sampled_spans_stand_for_several() {
-        for (state, weight, ignored) in
-            [("ot=th:c", 4, 0), ("ot=p:3", 8, 0), ("ot=p:63", 0, 0), ("ot=th:x", 1, 1), ("ot=p:62", WEIGHT_MAX, 1)]
-        {
+        for (state, weight, ignored) in [
+            ("ot=th:c", 4, 0),
+            ("ot=p:3", 8, 0),
+            ("ot=p:63", 0, 0),
+            ("ot=th:x", 1, 1),
+            ("ot=p:62", LIMITS.weight_max, 1),
+        ] {
             let reduced = reduced(None, wire::Span { trace_state: state.into(), ..span() });
             assert_eq!((kept(&reduced).0.weight, reduced.ignored.weight_count), (weight, ignored), "{state}");
         }
@@ -472,11 +504,31 @@ mod tests {
         let links: Vec<wire::span::Link> = (1..=130).map(|to| link(9, to)).chain([link(0, 1)]).collect();
         let sent = wire::Span { kind: 5, links: links.clone(), ..span() };
         let consumer = reduced(None, sent.clone());
-        assert_eq!((consumer.record.links.len(), consumer.ignored.link_count), (LINKS_MAX, 3));
+        assert_eq!((consumer.record.links.len(), consumer.ignored.link_count), (LIMITS.links_max, 3));
         let to_parent = wire::Span { parent_span_id: vec![4; 8], links: vec![link(1, 4), link(0, 1)], ..sent.clone() };
         let consumer = reduced(None, to_parent);
         assert_eq!((consumer.record.links.len(), consumer.ignored.link_count), (0, 1), "the parent is found without");
         assert!(reduced(None, wire::Span { kind: 2, ..sent }).record.links.is_empty());
+    }
+
+    #[test]
+    fn a_long_name_is_redacted_before_it_is_cut() {
+        // What is folded makes room, so that what stands where the name used to be cut would be kept.
+        let folded = "x".repeat(70);
+        for (name, expected) in [
+            (format!("GET /{folded}/jane.doe@example.com/orders"), "GET /{id}/[redacted:email]/orders"),
+            (format!("pay {folded} 4111 1111 1111 1111"), "pay {id} [redacted:card]"),
+            (format!("{folded} password=hunter2secret"), "{id} password=[redacted:secret]"),
+        ] {
+            // Wherever the bound falls.
+            for value_bytes_max in [10, 80, 85, 90, 95, 100] {
+                let sent = wire::Span { name: name.clone(), ..span() };
+                let limits = SpanLimits { value_bytes_max, ..LIMITS };
+                let reduced = reduce(&export(None, vec![sent]), limits, &KnownNames::default()).expect("an export");
+                let (kept, names) = kept(&reduced);
+                assert_eq!(names.text(kept.operation), expected, "at {value_bytes_max}");
+            }
+        }
     }
 
     #[test]

@@ -4,9 +4,6 @@
 //! of up to 14 hexadecimal digits: a span is kept with probability `1 - threshold / 2^56`); the older `p` (kept with
 //! probability `2^-p`, 63 for one that stands for none).
 
-/// What a span stands for at most: a threshold that says more was made up or broken.
-pub(super) const WEIGHT_MAX: u32 = 1 << 20;
-
 const THRESHOLD_DIGITS: usize = 14;
 const THRESHOLDS: f64 = (1u64 << 56) as f64;
 const NONE_BY_P: u32 = 63;
@@ -59,10 +56,10 @@ fn of_exponent(digits: &str) -> Sampled {
 }
 
 /// A factor rounded to a whole number, so that counts stay whole: up with the probability of its fraction, hence right on
-/// average, and by the trace's id alone, so that spans of one trace are rounded alike and counts nest. At most
-/// [`WEIGHT_MAX`].
-pub(super) fn whole_weight(factor: f64, trace_id: u128) -> u32 {
-    let factor = factor.clamp(1.0, f64::from(WEIGHT_MAX));
+/// average, and by the trace's id alone, so that spans of one trace are rounded alike and counts nest. At most `max`: a
+/// threshold that says more was made up or broken.
+pub(super) fn whole_weight(factor: f64, trace_id: u128, max: u32) -> u32 {
+    let factor = factor.clamp(1.0, f64::from(max));
     let uniform = (mix(trace_id as u64 ^ mix((trace_id >> 64) as u64)) >> 11) as f64 / (1u64 << 53) as f64;
     factor.floor() as u32 + u32::from(uniform < factor.fract())
 }
@@ -79,6 +76,8 @@ pub(super) fn mix(number: u64) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const MAX: u32 = 1 << 20;
 
     #[test]
     fn what_a_trace_state_says() {
@@ -110,19 +109,19 @@ mod tests {
     #[test]
     fn rounding_is_right_on_average() {
         for factor in [1.0, 1.25, 3.7, 100.0, 1234.5] {
-            let sum: f64 = (0..20_000u128).map(|trace| f64::from(whole_weight(factor, trace * 7 + 1))).sum();
+            let sum: f64 = (0..20_000u128).map(|trace| f64::from(whole_weight(factor, trace * 7 + 1, MAX))).sum();
             let mean = sum / 20_000.0;
             // The standard error of a share of 20,000 is at most 0.0036.
             assert!((mean - factor).abs() < 0.015, "{factor}: {mean}");
         }
-        assert_eq!(whole_weight(f64::INFINITY, 1), WEIGHT_MAX);
+        assert_eq!(whole_weight(f64::INFINITY, 1, MAX), MAX);
     }
 
     proptest! {
         #[test]
         fn weights_of_one_trace_are_in_the_order_of_their_factors(trace: u128, a in 1.0f64..1e6, b in 1.0f64..1e6) {
             let (low, high) = if a < b { (a, b) } else { (b, a) };
-            prop_assert!(whole_weight(low, trace) <= whole_weight(high, trace));
+            prop_assert!(whole_weight(low, trace, MAX) <= whole_weight(high, trace, MAX));
         }
 
         #[test]

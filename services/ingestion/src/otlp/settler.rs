@@ -7,21 +7,20 @@ use std::time::Duration;
 
 use attain_runtime::Shutdown;
 use attain_runtime::clock::Clock;
-use attain_vocabulary::{DAY_MS, TenantId, UnixMillis};
+use attain_vocabulary::{TenantId, UnixMillis};
 use tokio::time::Instant;
 
 use super::assembler::{Assembler, Patience, RowState, Settlement, Workbench};
 use super::backlog::Backlog;
 use super::counts::Counts;
-use super::hosts::{learn_hosts, learned, read_hosts, state_keys};
+use super::hosts::{HostLimits, Hosts, state_keys};
 use super::names::Names;
 use super::recent::fingerprint;
-use super::series;
 use super::span::{self, Spans, decode};
 use super::tally::Tally;
 use crate::Error;
 use crate::domain::{ObservationBatch, SettledFingerprints, SettledSpans};
-use crate::storage::{CounterStates, PendingSpans, SpanMemory, Store};
+use crate::storage::{CounterStates, PendingSpans, Store};
 
 /// Rows read at a time: a row holds what one export left, a tenth of at most 16 MiB.
 const ROWS_READ_MAX: usize = 16;
@@ -31,19 +30,14 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long to wait after storage did not answer.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// How often what is too old is forgotten.
-const FORGET_INTERVAL_MS: i64 = 60_000;
 
 /// How the settler works.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settling {
     pub(super) patience: Patience,
-    /// Most spans in memory, those of one reading more.
+    /// Most spans in memory and what they link to, those of one reading more.
     pub(super) spans_max: usize,
-    /// Most receipts of exports.
-    pub(super) receipts_max: usize,
-    /// How long operations are kept.
-    pub(super) operation_days: i64,
+    pub(super) hosts: HostLimits,
 }
 
 pub(super) struct Settler {
@@ -59,13 +53,6 @@ pub(super) struct Settler {
     after: i64,
 }
 
-/// When the settler last tidied up.
-#[derive(Debug, Default)]
-struct Tidied {
-    forgot_ms: UnixMillis,
-    day: i64,
-}
-
 impl Settler {
     pub(super) fn new(store: Store, backlog: Arc<Backlog>, settling: Settling, counts: Arc<Counts>) -> Self {
         let bench = Workbench::new(&settling.patience);
@@ -75,7 +62,6 @@ impl Settler {
     /// Works until `shutdown`. What is pending then is read again at the next start.
     pub(super) async fn run(mut self, clock: Clock, shutdown: Shutdown) {
         let backlog = Arc::clone(&self.backlog);
-        let mut tidied = Tidied::default();
         let mut answers = true;
         let mut settle_at = Instant::now();
         loop {
@@ -88,7 +74,7 @@ impl Settler {
             if settles {
                 settle_at = Instant::now() + SETTLE_INTERVAL;
             }
-            match self.work(clock.now_ms(), settles, &mut tidied).await {
+            match self.work(clock.now_ms(), settles).await {
                 Ok(()) => answers = true,
                 Err(error) => {
                     if std::mem::replace(&mut answers, false) {
@@ -100,7 +86,7 @@ impl Settler {
         }
     }
 
-    async fn work(&mut self, now_ms: UnixMillis, settles: bool, tidied: &mut Tidied) -> Result<(), Error> {
+    async fn work(&mut self, now_ms: UnixMillis, settles: bool) -> Result<(), Error> {
         self.take(now_ms).await?;
         if !settles {
             return Ok(());
@@ -108,21 +94,6 @@ impl Settler {
         self.settle(now_ms).await?;
         let size = self.store.span_log_size().await?;
         self.backlog.bytes.store(size.payload_bytes, Ordering::Relaxed);
-        self.tidy(now_ms, tidied).await
-    }
-
-    async fn tidy(&mut self, now_ms: UnixMillis, tidied: &mut Tidied) -> Result<(), Error> {
-        if now_ms - tidied.forgot_ms >= FORGET_INTERVAL_MS {
-            let before_ms = now_ms - self.settling.patience.settled_ms;
-            self.store.forget_spans(SpanMemory { before_ms, receipts_max: self.settling.receipts_max }).await?;
-            tidied.forgot_ms = now_ms;
-        }
-        let day = now_ms.div_euclid(DAY_MS);
-        if day != tidied.day {
-            self.store.forget_counter_states(series::KEY_PREFIX, &series::first_key_of_day(day - 1)).await?;
-            self.store.forget_operations(day - self.settling.operation_days).await?;
-            tidied.day = day;
-        }
         Ok(())
     }
 
@@ -219,7 +190,7 @@ impl Settler {
 
     /// Settles where there is more in memory than may be.
     async fn relieve(&mut self, now_ms: UnixMillis) -> Result<(), Error> {
-        if self.span_count() > self.settling.spans_max { self.settle(now_ms).await } else { Ok(()) }
+        if self.held_count() > self.settling.spans_max { self.settle(now_ms).await } else { Ok(()) }
     }
 
     /// Settles everything that is due.
@@ -237,17 +208,16 @@ impl Settler {
     }
 
     async fn settle_due(&mut self, now_ms: UnixMillis) -> Result<(), Error> {
-        let tenants: Vec<TenantId> = self.assemblers.keys().cloned().collect();
-        for tenant in tenants {
-            loop {
-                let pressed = self.span_count() > self.settling.spans_max;
-                let Some(assembler) = self.assemblers.get_mut(&tenant) else { break };
-                let Some(settlement) = assembler.due(now_ms, pressed, &mut self.bench) else { break };
-                apply(&self.store, &tenant, &settlement, now_ms, &mut self.bench.names).await?;
-                assembler.settled(&settlement, now_ms, &mut self.bench);
-                self.counts.spans_settled.add(settlement.span_count);
-                self.counts.traces_cut.add(settlement.early_count);
+        // One settlement a tenant and round: nobody waits for all that somebody else sent.
+        let mut tenants: Vec<TenantId> = self.assemblers.keys().cloned().collect();
+        while !tenants.is_empty() {
+            let mut unfinished = Vec::new();
+            for tenant in tenants {
+                if self.settle_next(&tenant, now_ms).await? {
+                    unfinished.push(tenant);
+                }
             }
+            tenants = unfinished;
         }
         self.assemblers.retain(|_, assembler| !assembler.is_empty());
         if self.bench.names.wants_sweep() {
@@ -258,8 +228,22 @@ impl Settler {
         Ok(())
     }
 
-    fn span_count(&self) -> usize {
-        self.assemblers.values().map(Assembler::span_count).sum()
+    /// Settles what is due next of a tenant; `false` where nothing is.
+    async fn settle_next(&mut self, tenant: &TenantId, now_ms: UnixMillis) -> Result<bool, Error> {
+        let pressed = self.held_count() > self.settling.spans_max;
+        let Some(assembler) = self.assemblers.get_mut(tenant) else { return Ok(false) };
+        let Some(settlement) = assembler.due(now_ms, pressed, &mut self.bench) else { return Ok(false) };
+        let at = (now_ms, self.settling.hosts);
+        let ignored_count = apply(&self.store, tenant, &settlement, at, &mut self.bench.names).await?;
+        assembler.settled(&settlement, now_ms, &mut self.bench);
+        self.counts.spans_settled.add(settlement.span_count);
+        self.counts.traces_cut.add(settlement.early_count);
+        self.counts.hosts_over_max.add(ignored_count);
+        Ok(true)
+    }
+
+    fn held_count(&self) -> usize {
+        self.assemblers.values().map(Assembler::held_count).sum()
     }
 }
 
@@ -268,36 +252,42 @@ fn salt(tenant: &TenantId) -> u64 {
     tenant.as_str().bytes().fold(0, |salt, byte| fingerprint(u128::from(salt), u64::from(byte)))
 }
 
-/// Applies a settlement in one transaction.
+/// Applies a settlement in one transaction; how many hosts are one too many.
 async fn apply(
     store: &Store,
     tenant: &TenantId,
     settlement: &Settlement,
-    now_ms: UnixMillis,
+    at: (UnixMillis, HostLimits),
     names: &mut Names,
-) -> Result<(), Error> {
+) -> Result<usize, Error> {
     let keys = state_keys(&settlement.joined, names);
-    store.observe(tenant, &keys, |states| observations(settlement, states, now_ms, names)).await?;
-    Ok(())
+    let mut ignored_count = 0;
+    let build = |states: &CounterStates| {
+        let (batch, ignored) = observations(settlement, states, at, names);
+        ignored_count = ignored;
+        batch
+    };
+    store.observe(tenant, &keys, build).await?;
+    Ok(ignored_count)
 }
 
 fn observations(
     settlement: &Settlement,
     states: &CounterStates,
-    now_ms: UnixMillis,
+    (now_ms, limits): (UnixMillis, HostLimits),
     names: &mut Names,
-) -> ObservationBatch {
-    let stored = read_hosts(states, names);
-    let mut hosts = stored.clone();
-    learn_hosts(&settlement.joined, names, &mut hosts);
+) -> (ObservationBatch, usize) {
+    let mut hosts = Hosts::read(states, names, limits);
+    hosts.learn(&settlement.joined, names);
     let mut tally = Tally::default();
     tally.add(&settlement.joined, &hosts, names);
     let fingerprints = settlement.fingerprints.clone();
     let settled = (!fingerprints.is_empty()).then_some(SettledFingerprints { settled_ms: now_ms, fingerprints });
-    ObservationBatch {
-        counter_states: learned(&hosts, &stored, names),
+    let batch = ObservationBatch {
+        counter_states: hosts.states_after(names),
         settled_spans: settlement.rows.clone(),
         settled_fingerprints: settled,
         ..tally.into_batch(names)
-    }
+    };
+    (batch, hosts.ignored_count())
 }

@@ -5,7 +5,7 @@ use attain_vocabulary::{
 };
 
 use super::hashing::NumberMap;
-use super::hosts::{Hosts, rename_in_call, rename_in_request};
+use super::hosts::Hosts;
 use super::join::{Call, Callee, Joined, Outcome, Request};
 use super::names::{Names, Symbol};
 use crate::domain::{
@@ -72,13 +72,16 @@ impl Tally {
             let mut callees = std::mem::take(&mut self.callees);
             callees.clear();
             callees.extend_from_slice(&joined.callees[request.callees.0 as usize..request.callees.1 as usize]);
-            rename_in_request(&mut request, &mut callees, hosts);
+            hosts.rename_in_request(&mut request, &mut callees);
+            // One that was called by its name and by its host was called.
+            callees.sort_unstable();
+            callees.dedup_by_key(|callee| callee.id);
             self.add_request(&request, &callees);
             self.callees = callees;
         }
         for call in &joined.calls {
             let mut call = *call;
-            rename_in_call(&mut call, hosts);
+            hosts.rename_in_call(&mut call);
             self.add_call(&call, names);
         }
     }
@@ -88,10 +91,8 @@ impl Tally {
         let seen = self.entities.entry(request.service).or_default();
         seen.kind = most_certain(seen.kind, Some(EntityKind::Service));
         seen.request_count = seen.request_count.saturating_add(weight);
-        for (place, callee) in callees.iter().enumerate() {
-            // One that was called by its name and by its host was called.
-            let again = callees[..place].iter().any(|earlier| earlier.id == callee.id);
-            if !again && callee.id != request.service {
+        for callee in callees {
+            if callee.id != request.service {
                 let edge = self.edges.entry((request.service, callee.id)).or_default();
                 edge.sightings.calling_request_count = edge.sightings.calling_request_count.saturating_add(weight);
             }

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::assembler::Patience;
 use super::backlog::{Backlog, Handed};
 use super::counts::Counts;
+use super::hosts::HostLimits;
 use super::known::KnownNames;
 use super::reduce::{Reduced, SpanLimits, reduce};
 use super::sent::SentSpans;
@@ -26,6 +27,8 @@ pub(super) const LIMITS: SpanLimits = SpanLimits {
     time: BucketLimits { now_ms: NOW_MS, future_skew_ms: 300_000, age_days_max: 400 },
     attributes_max: 128,
     value_bytes_max: 1_024,
+    links_max: 128,
+    weight_max: 1 << 20,
 };
 pub(super) const PATIENCE: Patience = Patience {
     idle_ms: 10_000,
@@ -34,9 +37,10 @@ pub(super) const PATIENCE: Patience = Patience {
     spans_per_settlement_max: 1_000,
     settled_max: 100_000,
     settled_ms: 3_600_000,
+    producers_max: 10_000,
 };
-pub(super) const SETTLING: Settling =
-    Settling { patience: PATIENCE, spans_max: 100_000, receipts_max: 1_000, operation_days: 90 };
+pub(super) const HOSTS: HostLimits = HostLimits { days: 7, hosts_max: 100 };
+pub(super) const SETTLING: Settling = Settling { patience: PATIENCE, spans_max: 100_000, hosts: HOSTS };
 /// Everything is due.
 pub(super) const LATER_MS: i64 = NOW_MS + 61_000;
 
@@ -178,7 +182,7 @@ impl Bench {
     pub(super) async fn operations(&self, service: &str) -> Vec<(String, String, u64, u64)> {
         let service = EntityId::new("id", service).expect("valid");
         let days = DaySpan { first_day: NOW_MS / DAY_MS, end_day: NOW_MS / DAY_MS + 1 };
-        let read = self.store.operations(&TenantId::default(), &service, days, None, 100).await.expect("read");
+        let read = self.store.operations(&TenantId::default(), &service, days, None, 1_000).await.expect("read");
         let told = |ObservedOperation { key, seen }: ObservedOperation| {
             let callee = key.callee.map(|callee| callee.to_string()).unwrap_or_default();
             (callee, key.name, seen.request_count, seen.bad_count)

@@ -38,7 +38,9 @@ async fn a_span_that_was_settled_counts_no_second_time_also_after_its_receipt_we
     for dies in [false, true] {
         let mut bench = Bench::new().await;
         settle(&mut bench, 1, ONE).await;
-        bench.store.forget_spans(SpanMemory { before_ms: NOW_MS + 1, receipts_max: 1 }).await.expect("forgotten");
+        let memory = SpanMemory { before_ms: NOW_MS + 1, receipts_max: 1, settled_max: 100 };
+        let forgettable = bench.store.forgettable_spans(memory).await.expect("read");
+        bench.store.forget_spans(forgettable, 500).await.expect("forgotten");
         if dies {
             bench.restart().await;
         }

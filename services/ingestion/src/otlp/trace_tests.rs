@@ -4,15 +4,16 @@ use attain_vocabulary::{DependencyMode, EntityKind, TenantId};
 use proptest::prelude::*;
 
 use super::assembler::{Assembler, RowState, Workbench};
-use super::hosts::{Hosts, learn_hosts};
+use super::hosts::Hosts;
 use super::join::{Joined, Joiner, Surroundings};
 use super::names::{Names, Symbol};
 use super::recent::Producers;
 use super::settler::Settling;
 use super::span::{Span, SpanKind, Spans};
 use super::tally::Tally;
-use super::testing::{Bench, LATER_MS, NOW_MS, PATIENCE, SETTLING, received, reduced, spans};
+use super::testing::{Bench, HOSTS, LATER_MS, NOW_MS, PATIENCE, SETTLING, received, reduced, spans};
 use crate::domain::ObservationBatch;
+use crate::storage::CounterStates;
 
 /// Storefront has a fallback for cart; price fails and cart with it.
 const SHOP: &str = "
@@ -294,15 +295,15 @@ fn any_spans() -> impl Strategy<Value = Vec<Span>> {
 fn joined(mut spans: Vec<Span>) -> Joined {
     let (names, _) = names();
     let mut joined = Joined::default();
-    let surroundings = Surroundings { names: &names, producers: &Producers::default() };
-    Joiner::default().join(&mut spans, &[], surroundings, &mut joined);
+    let surroundings = Surroundings { names: &names, producers: &Producers::new(10) };
+    Joiner::default().join(&mut spans, &mut [], surroundings, &mut joined);
     joined
 }
 
 fn tallied(joined: &Joined) -> ObservationBatch {
-    let (names, _) = names();
-    let mut hosts = Hosts::new();
-    learn_hosts(joined, &names, &mut hosts);
+    let (mut names, _) = names();
+    let mut hosts = Hosts::read(&CounterStates::default(), &mut names, HOSTS);
+    hosts.learn(joined, &names);
     let mut tally = Tally::default();
     tally.add(joined, &hosts, &names);
     tally.into_batch(&names)

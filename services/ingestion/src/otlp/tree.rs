@@ -1,5 +1,6 @@
 //! The tree that the spans of one trace make, as lists of places: who is above whom, and to which request each belongs.
 
+use super::effort;
 use super::span::Span;
 
 /// Place of a span in its trace.
@@ -22,6 +23,8 @@ pub(super) struct Tree {
     seen: Vec<bool>,
     /// Whether there is a call span below in the same service.
     calls_below: Vec<bool>,
+    /// Whether there is a request directly below.
+    answered: Vec<bool>,
     way: Vec<usize>,
 }
 
@@ -33,7 +36,7 @@ impl Tree {
             list.clear();
             list.resize(length, NONE);
         }
-        for list in [&mut self.seen, &mut self.calls_below] {
+        for list in [&mut self.seen, &mut self.calls_below, &mut self.answered] {
             list.clear();
             list.resize(length, false);
         }
@@ -44,6 +47,7 @@ impl Tree {
                 self.parents[place] = parent as u32;
                 self.next_siblings[place] = self.first_children[parent];
                 self.first_children[parent] = place as u32;
+                self.answered[parent] |= spans[place].kind.is_request();
             }
         }
         self.find_owners(spans);
@@ -73,16 +77,18 @@ impl Tree {
         kind.is_request() && self.parent_within(spans, place).is_none_or(|parent| spans[parent].kind != kind)
     }
 
-    /// The span ids of a request and of its layers directly below.
-    pub(super) fn layers(&self, spans: &[Span], place: Place) -> Vec<u64> {
-        let alike =
-            |child: &Place| (spans[*child].kind, spans[*child].service) == (spans[place].kind, spans[place].service);
-        let below = self.children(place).filter(alike).map(|child| spans[child].span_id);
-        std::iter::once(spans[place].span_id).chain(below).collect()
+    /// A request and its layers directly below.
+    pub(super) fn layers<'a>(&'a self, spans: &'a [Span], place: Place) -> impl Iterator<Item = Place> + 'a {
+        let alike = move |child: &Place| {
+            (spans[*child].kind, spans[*child].service) == (spans[place].kind, spans[place].service)
+        };
+        std::iter::once(place).chain(self.children(place).filter(alike))
     }
 
     fn children(&self, place: Place) -> impl Iterator<Item = Place> {
-        std::iter::successors(some(self.first_children[place]), |child| some(self.next_siblings[*child]))
+        let children =
+            std::iter::successors(some(self.first_children[place]), |child| some(self.next_siblings[*child]));
+        children.inspect(|_| effort::step())
     }
 
     /// Walks up from every span once; what was found for a span holds for all on the way to it.
@@ -135,8 +141,8 @@ impl Tree {
         self.children(place).filter(|child| spans[*child].kind.is_request())
     }
 
-    pub(super) fn is_answered(&self, spans: &[Span], place: Place) -> bool {
-        self.answers(spans, place).next().is_some()
+    pub(super) fn is_answered(&self, place: Place) -> bool {
+        self.answered[place]
     }
 }
 

@@ -80,7 +80,9 @@ async fn exemplars_are_paged_newest_first(store: &Store) {
 
 async fn old_exemplars_are_forgotten(store: &Store) {
     keep(store, vec![exemplar("shop", 1, 5, 1, false), exemplar("shop", 2, HOUR_MS + 5, 1, false)]).await;
-    assert_eq!(store.forget_exemplars(HOUR_MS + 4).await.expect("forgotten"), 1);
+    assert_eq!(store.forget_exemplars(HOUR_MS + 4, 10).await.expect("forgotten"), 1);
     assert_eq!(listed(store, "shop").await, [(2, 1, false)]);
-    assert_eq!(store.forget_exemplars(HOUR_MS + 4).await.expect("nothing left"), 0);
+    assert_eq!(store.forget_exemplars(HOUR_MS + 4, 10).await.expect("nothing left"), 0);
+    keep(store, (1..=3).map(|trace| exemplar("shop", trace, 5, 1, false)).collect()).await;
+    assert_eq!(store.forget_exemplars(HOUR_MS + 4, 2).await.expect("forgotten"), 2, "so many a step");
 }

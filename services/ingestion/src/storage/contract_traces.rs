@@ -138,17 +138,29 @@ async fn an_export_is_kept_once(store: &Store) {
     assert_eq!(store.span_log_size().await.expect("read").row_count, 1);
 }
 
+/// Forgets in steps of one row; how many there were.
+async fn forget(store: &Store, before_ms: i64, (receipts_max, settled_max): (usize, usize)) -> u64 {
+    let forgettable = store.forgettable_spans(SpanMemory { before_ms, receipts_max, settled_max }).await.expect("read");
+    let mut count = 0;
+    loop {
+        match store.forget_spans(forgettable, 1).await.expect("forgotten") {
+            0 => return count,
+            step => count += step,
+        }
+    }
+}
+
 async fn receipts_are_forgotten_by_age_and_number(store: &Store) {
     for number in 1..=6 {
         store.append_spans(i64::from(number) * 1_000, &[export("acme", number, 1)]).await.expect("kept");
     }
     let known =
         async |number: u8| store.append_spans(9_000, &[export("acme", number, 1)]).await.expect("kept")[0].is_none();
-    store.forget_spans(SpanMemory { before_ms: 2_000, receipts_max: 10 }).await.expect("forgotten");
+    assert_eq!(forget(store, 2_000, (10, 100)).await, 1);
     assert!(!known(1).await, "too old");
     assert!(known(2).await);
     // Those received at 9 s, 6 s and 5 s stay.
-    store.forget_spans(SpanMemory { before_ms: 2_000, receipts_max: 3 }).await.expect("forgotten");
+    assert_eq!(forget(store, 2_000, (3, 100)).await, 3, "those of 4, 3 and 2 s, one a step");
     assert!(known(5).await && known(6).await && known(1).await);
     assert!(!known(4).await, "too many");
 }
@@ -165,8 +177,12 @@ async fn settled_spans_are_remembered_newest_last(store: &Store) {
     assert_eq!(all[3].fingerprints, [3, u64::MAX - 3]);
     let newest = store.settled_fingerprints(5).await.expect("read");
     assert_eq!(newest.iter().map(|settled| settled.settled_ms).collect::<Vec<_>>(), [37, 38, 39]);
-    store.forget_spans(SpanMemory { before_ms: 38, receipts_max: 1 }).await.expect("forgotten");
-    assert_eq!(store.settled_fingerprints(1_000).await.expect("read"), all[38..]);
+    // Five fingerprints are those of three settlements.
+    assert_eq!(forget(store, 30, (1, 5)).await, 37);
+    assert_eq!(store.settled_fingerprints(1_000).await.expect("read"), all[37..]);
+    assert_eq!(forget(store, 39, (1, 100)).await, 2);
+    assert_eq!(store.settled_fingerprints(1_000).await.expect("read"), all[39..]);
+    assert_eq!(forget(store, 40, (1, 100)).await, 1);
 }
 
 async fn retries_add_up(store: &Store) {
@@ -239,6 +255,8 @@ async fn operations_are_read_by_page_and_forgotten_by_day(store: &Store) {
     assert_eq!(paged, whole);
     let days = DaySpan { first_day: 2, end_day: 3 };
     assert_eq!(store.operations(&tenant("acme"), &id("checkout"), days, None, 10).await.expect("read"), whole[2..4]);
-    store.forget_operations(3).await.expect("forgotten");
+    assert_eq!(store.forget_operations(3, 3).await.expect("forgotten"), 3, "so many a step");
+    assert_eq!(store.forget_operations(3, 3).await.expect("forgotten"), 1);
+    assert_eq!(store.forget_operations(3, 3).await.expect("nothing left"), 0);
     assert_eq!(operations(store, None, 100).await, whole[4..]);
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use attain_vocabulary::{EntityId, TenantId, UnixMillis};
 use sqlx::any::AnyRow;
 
+use super::forgetting::Forgotten;
 use super::rows::{column, count, insert_many, select_in, stored};
 use super::write::Write;
 use super::{BucketSpan, Store};
@@ -21,6 +22,9 @@ pub struct ExemplarPosition {
     /// Its sort.
     pub failed: bool,
 }
+
+pub(super) const FORGOTTEN: Forgotten =
+    Forgotten { table: "exemplars", key: "tenant_id, service_id, hour_ms, failed, trace_id", order: "hour_ms" };
 
 const COLUMNS: &str = "service_id, trace_id, span_id, time_ms, latency_us, failed";
 
@@ -59,19 +63,12 @@ impl Store {
         rows.iter().map(exemplar).collect()
     }
 
-    /// Forgets the exemplars of all tenants from before a time; how many.
+    /// Forgets the oldest exemplars of all tenants from before a time, at most so many; how many. Call again until it is 0.
     ///
     /// # Errors
     /// Where storage does not answer.
-    pub async fn forget_exemplars(&self, before_ms: UnixMillis) -> Result<u64, Error> {
-        let _turn = self.write_turn().await;
-        let mut transaction = self.database.begin_write().await?;
-        let forgotten = sqlx::query("DELETE FROM exemplars WHERE hour_ms < $1")
-            .bind(hour_start(before_ms))
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(forgotten.rows_affected())
+    pub async fn forget_exemplars(&self, before_ms: UnixMillis, rows_max: usize) -> Result<u64, Error> {
+        self.forget_step(FORGOTTEN, hour_start(before_ms), rows_max).await
     }
 }
 

@@ -47,6 +47,7 @@ mod changes;
 mod dependencies;
 mod entities;
 mod exemplars;
+mod forgetting;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod history;
@@ -111,10 +112,11 @@ pub use left_out::{FullTenant, LeftOut};
 pub use observations::{CounterStates, Observed};
 pub use operations::{DaySpan, OperationPosition};
 pub use packing::{PackCursor, PackStep};
-pub use spans::{PendingSpans, ReceivedSpans, SpanLogSize, SpanMemory, SpansDigest};
+pub use spans::{ForgettableSpans, PendingSpans, ReceivedSpans, SpanLogSize, SpanMemory, SpansDigest};
 pub use utilisation::UtilisationPage;
 
 use crate::Error;
+use crate::count::Count;
 
 /// How much a tenant may have.
 #[derive(Debug, Clone, Copy)]
@@ -123,7 +125,8 @@ pub struct Capacity {
     pub entities_max: usize,
     /// Dependencies, each counted once a source.
     pub dependencies_max: usize,
-    /// Operations of one service on one day, those that it calls included; the others are counted together.
+    /// Operations of one service on one day, those that it calls included; the others are counted together, for as many
+    /// callees each by itself.
     pub operations_per_service_max: usize,
 }
 
@@ -140,6 +143,8 @@ pub struct Store {
     closed_before_ms: Arc<AtomicI64>,
     partitions: partitions::Known,
     over_capacity: left_out::OverCapacity,
+    /// Operations that were counted together with others.
+    other_operations: Arc<Count>,
 }
 
 impl Store {
@@ -157,6 +162,7 @@ impl Store {
             closed_before_ms: Arc::new(AtomicI64::new(i64::MIN)),
             partitions: partitions::Known::default(),
             over_capacity: left_out::OverCapacity::default(),
+            other_operations: Arc::new(Count::new("otlp", "operations_over_max")),
         })
     }
 

@@ -6,7 +6,8 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::testing::{bucket, edge, id, on_both_databases, tenant};
 use super::{
-    DeclaredEdge, PackCursor, Store, blocks, buckets, changes, entities, history, packing, partitions, retention,
+    DeclaredEdge, PackCursor, Store, blocks, buckets, changes, entities, exemplars, forgetting, history, operations,
+    packing, partitions, retention, spans,
 };
 use crate::domain::DependencyTerms;
 
@@ -56,6 +57,12 @@ fn hot_queries(dialect: Dialect) -> Vec<Hot> {
         hot(entities::PAGE, &[acme, checkout, "'%'", "100"], &["tenant_id", "id"]),
         hot(entities::CALLEES, &[acme, checkout], &["tenant_id", "caller_id"]),
         hot(entities::CALLERS, &[acme, checkout], &["tenant_id", "callee_id"]),
+        hot(&exemplars::FORGOTTEN.sql(), &[from, "500"], &["hour_ms"]),
+        hot(&operations::FORGOTTEN.sql(), &["20000", "500"], &["day"]),
+        hot(&spans::RECEIPTS.sql(), &[from, "500"], &["received_ms"]),
+        hot(&spans::SETTLEMENTS.sql(), &["7", "25"], &["settlement"]),
+        hot(forgetting::TENANTS, &[acme, "500"], &["tenant_id"]),
+        hot(forgetting::KEYS, &[acme, "'otlp-host/'", "'otlp-host0'", "500"], &["tenant_id", "key"]),
     ];
     // On PostgreSQL partitions go instead.
     if dialect == Dialect::Sqlite {
@@ -121,9 +128,22 @@ fn is_search(line: &str, dialect: Dialect) -> bool {
     }
 }
 
+/// Beginnings of the names of tables that grow.
+const TABLES: &[&str] = &[
+    "sli_",
+    "changes",
+    "entities",
+    "dependencies",
+    "tenants",
+    "exemplars",
+    "operations",
+    "span_receipts",
+    "settled_spans",
+    "counter_states",
+];
+
 fn reads_all(line: &str) -> bool {
     // "SCAN CONSTANT ROW" and scans of subqueries are of no table.
-    let sqlite = line.starts_with("SCAN ")
-        && ["sli_", "changes", "entities", "dependencies", "tenants"].iter().any(|table| line[5..].starts_with(table));
+    let sqlite = line.starts_with("SCAN ") && TABLES.iter().any(|table| line[5..].starts_with(table));
     sqlite || line.contains("Seq Scan")
 }

@@ -5,6 +5,7 @@ use sqlx::any::AnyRow;
 
 use super::Store;
 use super::changes::allocate;
+use super::forgetting::Forgotten;
 use super::record::tenant;
 use super::rows::{column, count, insert_many, select_in, stored};
 use super::write::Write;
@@ -58,7 +59,25 @@ pub struct SpanMemory {
     pub before_ms: UnixMillis,
     /// Most receipts of exports; the newest stay.
     pub receipts_max: usize,
+    /// Most fingerprints of settled spans, and those of one settlement more; the newest stay.
+    pub settled_max: usize,
 }
+
+/// What is older or more than is remembered.
+#[derive(Debug, Clone, Copy)]
+pub struct ForgettableSpans {
+    receipts_before_ms: UnixMillis,
+    settlements_before: i64,
+}
+
+pub(super) const RECEIPTS: Forgotten =
+    Forgotten { table: "span_receipts", key: "tenant_id, digest", order: "received_ms" };
+pub(super) const SETTLEMENTS: Forgotten =
+    Forgotten { table: "settled_spans", key: "tenant_id, settlement", order: "settlement" };
+/// A settlement has up to some hundred kilobytes of fingerprints.
+const SETTLEMENTS_FOR_ROWS: usize = 20;
+/// Bytes of a fingerprint.
+const FINGERPRINT_BYTES: u64 = 8;
 
 impl Store {
     /// Keeps received spans; when it returns they are durable and may be acknowledged. Their sequence numbers, in order;
@@ -183,31 +202,46 @@ impl Store {
         Ok(settlements)
     }
 
-    /// Forgets receipts of exports and fingerprints of settled spans that are old or too many.
+    /// Finds what is older or more than is remembered of receipts and settled spans.
     ///
     /// # Errors
     /// Where storage does not answer.
-    pub async fn forget_spans(&self, memory: SpanMemory) -> Result<(), Error> {
-        let _turn = self.write_turn().await;
-        let mut transaction = self.database.begin_write().await?;
-        sqlx::query("DELETE FROM span_receipts WHERE received_ms < $1")
-            .bind(memory.before_ms)
-            .execute(&mut *transaction)
-            .await?;
+    pub async fn forgettable_spans(&self, memory: SpanMemory) -> Result<ForgettableSpans, Error> {
+        let pool = self.database.pool();
         // Those of one millisecond go together.
-        sqlx::query(
-            "DELETE FROM span_receipts WHERE received_ms <= \
-             (SELECT received_ms FROM span_receipts ORDER BY received_ms DESC LIMIT 1 OFFSET $1)",
-        )
-        .bind(stored(memory.receipts_max as u64))
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query("DELETE FROM settled_spans WHERE settled_ms < $1")
-            .bind(memory.before_ms)
-            .execute(&mut *transaction)
+        let surplus = sqlx::query("SELECT received_ms FROM span_receipts ORDER BY received_ms DESC LIMIT 1 OFFSET $1")
+            .bind(stored(memory.receipts_max as u64))
+            .fetch_optional(pool)
             .await?;
-        transaction.commit().await?;
-        Ok(())
+        let surplus_ms: Option<i64> = surplus.map(|row| column(&row, "received_ms")).transpose()?;
+        let receipts_before_ms = surplus_ms.map_or(memory.before_ms, |ms| memory.before_ms.max(ms.saturating_add(1)));
+        // The clock may have been put back: what is young enough stays, and all that came after it.
+        let young = sqlx::query("SELECT MIN(settlement) AS settlement FROM settled_spans WHERE settled_ms >= $1")
+            .bind(memory.before_ms)
+            .fetch_one(pool)
+            .await?;
+        let young: Option<i64> = column(&young, "settlement")?;
+        let surplus = sqlx::query(
+            "SELECT settlement FROM (SELECT settlement, LENGTH(fingerprints) AS own, \
+             SUM(LENGTH(fingerprints)) OVER (ORDER BY settlement DESC) AS bytes FROM settled_spans) AS summed \
+             WHERE bytes - own >= $1 ORDER BY settlement DESC LIMIT 1",
+        )
+        .bind(stored(FINGERPRINT_BYTES.saturating_mul(memory.settled_max as u64)))
+        .fetch_optional(pool)
+        .await?;
+        let surplus: Option<i64> = surplus.map(|row| column(&row, "settlement")).transpose()?;
+        let settlements_before = young.unwrap_or(i64::MAX).max(surplus.map_or(i64::MIN, |last| last.saturating_add(1)));
+        Ok(ForgettableSpans { receipts_before_ms, settlements_before })
+    }
+
+    /// Forgets the oldest of it, at most so many rows; how many. Call again until it is 0.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn forget_spans(&self, forgettable: ForgettableSpans, rows_max: usize) -> Result<u64, Error> {
+        let receipt_count = self.forget_step(RECEIPTS, forgettable.receipts_before_ms, rows_max).await?;
+        let settlements_max = rows_max.div_ceil(SETTLEMENTS_FOR_ROWS);
+        Ok(receipt_count + self.forget_step(SETTLEMENTS, forgettable.settlements_before, settlements_max).await?)
     }
 }
 

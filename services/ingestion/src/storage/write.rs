@@ -23,7 +23,7 @@ pub(super) struct Write {
     partitions_made: BTreeSet<i64>,
     changed: BTreeSet<(ChangeKind, EntityId)>,
     topology_version: u64,
-    store: Store,
+    pub(super) store: Store,
     /// Held until the transaction ends.
     _turn: Option<OwnedMutexGuard<()>>,
 }

@@ -87,6 +87,8 @@ pub struct Config {
     pub settled_spans_max: usize,
     /// Most operations of one service on one day, those that it calls included; the others are counted under `other`.
     pub operations_per_service_max: usize,
+    /// How many days of traces call rates and call fractions are measured in, 1 to 90; the last ones of each caller.
+    pub call_rate_days: u32,
     /// How long operations are kept, in days.
     pub operation_days: u32,
     /// Largest OTLP export, in bytes, compressed or not. SDKs send at most some hundred kilobytes, collectors some megabytes.
@@ -275,6 +277,7 @@ impl Default for Config {
             span_receipts_max: 1_000_000,
             settled_spans_max: 2_000_000,
             operations_per_service_max: 200,
+            call_rate_days: 28,
             operation_days: 90,
             otlp_message_bytes_max: 16 * 1024 * 1024,
             series_per_tenant_max: 200_000,
@@ -333,6 +336,9 @@ impl Config {
         if !(64 * 1024..=1 << 30).contains(&self.otlp_message_bytes_max) {
             return refuse("otlp_message_bytes_max", "is 65536 to 1073741824");
         }
+        if !(1..=90).contains(&self.call_rate_days) {
+            return refuse("call_rate_days", "is 1 to 90");
+        }
         if self.change_poll_ms < 10 {
             return refuse("change_poll_ms", "is at least 10");
         }
@@ -355,6 +361,7 @@ impl Config {
             entities_max: self.entities_per_tenant_max,
             dependencies_max: self.dependencies_per_tenant_max,
             operations_per_service_max: self.operations_per_service_max,
+            call_rate_days: self.call_rate_days,
         }
     }
 
@@ -511,6 +518,8 @@ mod tests {
             (vec!["ingestion.database_url=mysql://x"], "ingestion.database_url"),
             (vec!["ingestion.buckets_per_request_max=0"], "ingestion.buckets_per_request_max"),
             (vec!["ingestion.history_days=0"], "ingestion.history_days"),
+            (vec!["ingestion.call_rate_days=0"], "ingestion.call_rate_days"),
+            (vec!["ingestion.call_rate_days=91"], "ingestion.call_rate_days"),
             (vec!["ingestion.change_poll_ms=1"], "ingestion.change_poll_ms"),
             (vec!["ingestion.trace_idle_seconds=61"], "ingestion.trace_max_seconds"),
             (vec!["ingestion.otlp_message_bytes_max=100"], "ingestion.otlp_message_bytes_max"),

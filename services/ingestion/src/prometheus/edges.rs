@@ -65,12 +65,12 @@ pub(super) fn edges(queries: &EdgeQueries, mut answers: Vec<Vec<RangeSeries>>, t
             first_seen_ms: Some(end_ms - BUCKET_MS),
             last_seen_ms: Some(end_ms),
             call_count,
-            failure_count: failure_count.min(call_count),
+            failure_count: Some(failure_count.min(call_count)),
             latency,
             ..Sightings::default()
         });
     }
-    observations(seen, tally)
+    observations(seen, queries.source, tally)
 }
 
 /// Caller, callee and what lies between them; `None` where one of the ends has no name.
@@ -90,7 +90,7 @@ fn ends(queries: &EdgeQueries, series: &RangeSeries) -> Option<Key> {
     Some((client, queries.server.service(series)?, connection))
 }
 
-fn observations(seen: BTreeMap<Key, Sightings>, tally: &mut Tally) -> Seen {
+fn observations(seen: BTreeMap<Key, Sightings>, source: Source, tally: &mut Tally) -> Seen {
     let mut result = Seen::default();
     let mut kinds: BTreeSet<(EntityId, EntityKind)> = BTreeSet::new();
     for ((client, server, connection), sightings) in seen {
@@ -105,9 +105,9 @@ fn observations(seen: BTreeMap<Key, Sightings>, tally: &mut Tally) -> Seen {
             Connection::Virtual => (None, None, Some(EntityKind::External)),
         };
         kinds.extend(kind.map(|kind| (server, kind)));
-        result.edges.push(ObservedEdge { key, source: Source::ServiceGraph, asynchronous, protocol, sightings });
+        result.edges.push(ObservedEdge { key, source, asynchronous, protocol, sightings });
     }
-    let entity = |(id, kind)| ObservedEntity { id, kind: Some(kind), source: Source::ServiceGraph, request_count: 0 };
+    let entity = |(id, kind)| ObservedEntity { id, kind: Some(kind), source, request_count: 0 };
     result.entities = kinds.into_iter().map(entity).collect();
     tally.add("edges", result.edges.len());
     result
@@ -129,6 +129,7 @@ mod tests {
             calls: "c".into(),
             failures: "f".into(),
             latency: Some(LatencyQuery { query: "l".into(), unit_ms: 1_000.0 }),
+            source: Source::Istio,
         }
     }
 
@@ -151,8 +152,8 @@ mod tests {
         let seen = edges(&queries(), vec![calls, failures, vec![le("0.1", 8.0), le("+Inf", 10.0)]], &mut tally);
         let [edge] = &seen.edges[..] else { panic!("{seen:?}") };
         assert_eq!((edge.key.caller().as_str(), edge.key.callee().as_str()), ("shop", "pay"));
-        assert_eq!((edge.source, edge.asynchronous), (Source::ServiceGraph, None));
-        assert_eq!((edge.sightings.call_count, edge.sightings.failure_count), (40, 32));
+        assert_eq!((edge.source, edge.asynchronous), (Source::Istio, None));
+        assert_eq!((edge.sightings.call_count, edge.sightings.failure_count), (40, Some(32)));
         assert_eq!((edge.sightings.first_seen_ms, edge.sightings.last_seen_ms), (Some(T), Some(T + 3 * BUCKET_MS)));
         assert_eq!(edge.sightings.latency.as_ref().map(LatencyHistogram::count), Some(10));
         assert_eq!((tally.of("not_a_number"), tally.of("bad_clamped"), tally.of("edges")), (1, 1, 1));

@@ -112,7 +112,7 @@ pub use utilisation::UtilisationPage;
 
 use crate::Error;
 
-/// How much a tenant may have.
+/// How much a tenant may have, and how much of it is kept in detail.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {
     /// Entities.
@@ -121,6 +121,8 @@ pub struct Capacity {
     pub dependencies_max: usize,
     /// Operations of one service on one day, those that it calls included; the others are counted together.
     pub operations_per_service_max: usize,
+    /// Days of calls and requests that call rates are measured in.
+    pub call_rate_days: u32,
 }
 
 /// The database of ingestion; clones share it.

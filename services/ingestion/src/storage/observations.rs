@@ -1,13 +1,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use attain_vocabulary::{DependencyMode, EntityId, EntityKind, Source, TenantId};
+use attain_vocabulary::{
+    DependencyMode, EntityId, EntityKind, SliBucket, Source, TenantId, UnixMillis, bucket_start,
+};
 
 use super::Store;
+use super::dependencies::Statements;
 use super::entities::WhenFull;
 use super::rows::{column, insert_many, select_in};
 use super::write::Write;
 use crate::Error;
-use crate::domain::{DependencyKey, DependencyTerms, ObservationBatch, ObservedEdge, Sightings, most_certain};
+use crate::domain::{
+    DependencyKey, DependencyTerms, FirstDay, ObservationBatch, ObservedBucket, ObservedEdge, RequestDays, Sightings, day_of,
+    keep_newest, most_certain,
+};
+
+pub(super) const FORGET_STATES: &str = "DELETE FROM counter_states WHERE tenant_id = $1 AND key >= $2 AND key < $3";
+pub(super) const STATE_KEYS: &str =
+    "SELECT key FROM counter_states WHERE tenant_id = $1 AND key >= $2 AND key < $3 ORDER BY key";
 
 /// Counter states as they are stored, by key; a key without a state is not there.
 pub type CounterStates = BTreeMap<String, Vec<u8>>;
@@ -19,6 +29,10 @@ struct Seen {
     sources: BTreeSet<Source>,
     request_count: u64,
 }
+
+type SeenEdges = BTreeMap<DependencyKey, (DependencyTerms, Sightings)>;
+/// What a batch counts of requests: by day, and by five minutes.
+type Counted<'a> = (&'a BTreeMap<EntityId, RequestDays>, &'a [ObservedBucket]);
 
 impl Store {
     /// Reads the named counter states, lets `build` make a batch of them, and applies it: all in one transaction, or
@@ -41,6 +55,16 @@ impl Store {
         write.commit().await
     }
 
+    /// The keys of a tenant's counter states from `from` on and before `before`, in lexical order.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn counter_keys(&self, tenant: &TenantId, from: &str, before: &str) -> Result<Vec<String>, Error> {
+        let query = sqlx::query(STATE_KEYS).bind(tenant.as_str()).bind(from).bind(before);
+        let rows = query.fetch_all(self.database.pool()).await?;
+        rows.iter().map(|row| column(row, "key")).collect()
+    }
+
     /// Forgets the counter states of all tenants whose keys begin with `prefix` and sort before `before`.
     ///
     /// # Errors
@@ -48,11 +72,16 @@ impl Store {
     pub async fn forget_counter_states(&self, prefix: &str, before: &str) -> Result<(), Error> {
         let _turn = self.write_turn().await;
         let mut transaction = self.database.begin_write().await?;
-        sqlx::query("DELETE FROM counter_states WHERE key >= $1 AND key < $2")
-            .bind(prefix.to_owned())
-            .bind(before.to_owned())
-            .execute(&mut *transaction)
-            .await?;
+        let tenants = sqlx::query("SELECT tenant_id FROM tenants").fetch_all(&mut *transaction).await?;
+        // A tenant at a time: keys of one are side by side.
+        for tenant in &tenants {
+            sqlx::query(FORGET_STATES)
+                .bind(column::<String>(tenant, "tenant_id")?)
+                .bind(prefix.to_owned())
+                .bind(before.to_owned())
+                .execute(&mut *transaction)
+                .await?;
+        }
         transaction.commit().await?;
         Ok(())
     }
@@ -71,7 +100,7 @@ impl Write {
         operations.retain(|operation| !ignored.contains(&operation.key.service));
         self.observe_operations(operations).await?;
         edges.retain(|edge| !ignored.contains(edge.key.caller()) && !ignored.contains(edge.key.callee()));
-        self.observe_edges(edges).await?;
+        self.observe_edges(edges, (&batch.requests, &batch.buckets)).await?;
         let mut buckets = batch.buckets;
         buckets.retain(|observed| !ignored.contains(&observed.service));
         self.apply_buckets(buckets).await?;
@@ -125,9 +154,13 @@ impl Write {
         let seen = seen_in(batch);
         let measured: BTreeSet<&EntityId> = batch.buckets.iter().map(|observed| &observed.service).collect();
         let ids = seen.keys().cloned().collect();
+        let window_days = self.capacity.call_rate_days;
         self.update_entities(&ids, WhenFull::Ignore, |entity| {
             let Some(of) = seen.get(&entity.id) else { return };
             entity.observe(of.kind, of.request_count, &of.sources);
+            if let Some(days) = batch.requests.get(&entity.id) {
+                entity.count_requests(days, window_days);
+            }
             // That it has buckets tells what it is only where nothing else does: an external party may have some too.
             if measured.contains(&entity.id) && entity.declared_kind.is_none() && entity.observed_kind.is_none() {
                 entity.observe(Some(EntityKind::Service), 0, &of.sources);
@@ -136,24 +169,77 @@ impl Write {
         .await
     }
 
-    async fn observe_edges(&mut self, edges: Vec<ObservedEdge>) -> Result<(), Error> {
-        let mut by_source: BTreeMap<Source, BTreeMap<DependencyKey, (DependencyTerms, Sightings)>> = BTreeMap::new();
+    async fn observe_edges(&mut self, edges: Vec<ObservedEdge>, counted: Counted<'_>) -> Result<(), Error> {
+        let mut by_source: BTreeMap<Source, SeenEdges> = BTreeMap::new();
         for edge in edges {
             let (terms, sightings) = by_source.entry(edge.source).or_default().entry(edge.key.clone()).or_default();
             *terms = observed_terms(&edge).or(std::mem::take(terms));
             sightings.add(&edge.sightings);
         }
-        for (source, seen) in by_source {
-            let keys = seen.keys().cloned().collect();
-            self.update_statements(&keys, source, WhenFull::Ignore, |statement| {
+        let window_days = self.capacity.call_rate_days;
+        for (source, mut seen) in by_source {
+            let keys: BTreeSet<DependencyKey> = seen.keys().cloned().collect();
+            let known = self.statements(&keys, source).await?;
+            if source == Source::Traces {
+                self.begin_rates(&mut seen, &known, counted).await?;
+            }
+            self.change_statements(&known, &keys, source, WhenFull::Ignore, |statement| {
                 let Some((terms, sightings)) = seen.get(&statement.key) else { return };
                 statement.terms = terms.clone().or(std::mem::take(&mut statement.terms));
                 statement.sightings.add(sightings);
+                keep_newest(&mut statement.sightings.days, window_days);
             })
             .await?;
         }
         Ok(())
     }
+
+    /// Notes of each new edge how many requests its caller had answered before on the same day.
+    async fn begin_rates(
+        &mut self,
+        seen: &mut SeenEdges,
+        known: &Statements,
+        (requests, buckets): Counted<'_>,
+    ) -> Result<(), Error> {
+        let is_new = |key: &DependencyKey| !known.contains_key(key);
+        let callers: BTreeSet<EntityId> =
+            seen.keys().filter(|key| is_new(key)).map(|key| key.caller().clone()).collect();
+        if callers.is_empty() {
+            return Ok(());
+        }
+        let callers = self.entities(&callers).await?;
+        let traced = traced(buckets, &callers);
+        for (key, (_, sightings)) in seen.iter_mut().filter(|(key, _)| is_new(key)) {
+            let (Some(first_ms), Some(caller)) = (sightings.first_seen_ms, callers.get(key.caller())) else { continue };
+            let day = day_of(first_ms);
+            let of_day = |days: &RequestDays| days.get(&day).copied().unwrap_or(0);
+            // What this batch counts is in the caller's requests already.
+            let before_batch =
+                of_day(&caller.request_days).saturating_sub(requests.get(key.caller()).map_or(0, of_day));
+            let in_batch = traced.get(key.caller()).map_or(0, |buckets| earlier(buckets, first_ms));
+            let earlier_request_count = before_batch.saturating_add(in_batch);
+            sightings.first_day = Some(FirstDay { day, earlier_request_count });
+        }
+        Ok(())
+    }
+}
+
+/// The buckets in which traces in the batch showed requests, of some services.
+fn traced<'a, T>(buckets: &'a [ObservedBucket], of: &BTreeMap<EntityId, T>) -> BTreeMap<&'a EntityId, Vec<&'a SliBucket>> {
+    let mut traced: BTreeMap<&EntityId, Vec<&SliBucket>> = BTreeMap::new();
+    for observed in buckets.iter().filter(|observed| observed.source == Source::Traces) {
+        if of.contains_key(&observed.service) {
+            traced.entry(&observed.service).or_default().push(&observed.bucket);
+        }
+    }
+    traced
+}
+
+/// Requests of the same day before a time, to five minutes.
+fn earlier(buckets: &[&SliBucket], time_ms: UnixMillis) -> u64 {
+    let day = day_of(time_ms);
+    let earlier = |bucket: &&&SliBucket| bucket.start_ms < bucket_start(time_ms) && day_of(bucket.start_ms) == day;
+    buckets.iter().filter(earlier).map(|bucket| bucket.counts.valid()).sum()
 }
 
 fn seen_in(batch: &ObservationBatch) -> BTreeMap<EntityId, Seen> {

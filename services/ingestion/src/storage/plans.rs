@@ -6,7 +6,8 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::testing::{bucket, edge, id, on_both_databases, tenant};
 use super::{
-    DeclaredEdge, PackCursor, Store, blocks, buckets, changes, entities, history, packing, partitions, retention,
+    DeclaredEdge, PackCursor, Store, blocks, buckets, changes, entities, history, incidents, observations, packing,
+    partitions, retention,
 };
 use crate::domain::DependencyTerms;
 
@@ -56,6 +57,10 @@ fn hot_queries(dialect: Dialect) -> Vec<Hot> {
         hot(entities::PAGE, &[acme, checkout, "'%'", "100"], &["tenant_id", "id"]),
         hot(entities::CALLEES, &[acme, checkout], &["tenant_id", "caller_id"]),
         hot(entities::CALLERS, &[acme, checkout], &["tenant_id", "callee_id"]),
+        hot(observations::FORGET_STATES, &[acme, checkout, "'d'"], &["tenant_id", "key"]),
+        hot(observations::STATE_KEYS, &[acme, checkout, "'d'"], &["tenant_id", "key"]),
+        hot(&format!("{} ($2, $3)", incidents::NAMED), &[acme, checkout, "'payment'"], &["tenant_id", "name"]),
+        hot(incidents::NAMED_ANYWHERE, &[checkout], &["name"]),
     ];
     // On PostgreSQL partitions go instead.
     if dialect == Dialect::Sqlite {
@@ -124,6 +129,6 @@ fn is_search(line: &str, dialect: Dialect) -> bool {
 fn reads_all(line: &str) -> bool {
     // "SCAN CONSTANT ROW" and scans of subqueries are of no table.
     let sqlite = line.starts_with("SCAN ")
-        && ["sli_", "changes", "entities", "dependencies", "tenants"].iter().any(|table| line[5..].starts_with(table));
+        && ["sli_", "changes", "entities", "dependencies", "tenants", "counter_", "incident"].iter().any(|table| line[5..].starts_with(table));
     sqlite || line.contains("Seq Scan")
 }

@@ -42,10 +42,7 @@ fn each_doubt_has_its_code() {
         (failures(Soft, 19, 19), &["soft_without_fallback"]),
         (failures(Soft, 20, 10), &[]),
         (Terms { observed_rescued_count: None, ..failures(Soft, 400, 0) }, &["soft_without_fallback"]),
-        (
-            Terms { observed_rescued_count: None, fallback_success_ratio: Some(0.99), ..failures(Soft, 400, 0) },
-            &[],
-        ),
+        (Terms { observed_rescued_count: None, fallback_success_ratio: Some(0.99), ..failures(Soft, 400, 0) }, &[]),
         (Terms { fallback_success_ratio: Some(0.99), ..failures(Soft, 400, 200) }, &["fallback_weaker_than_declared"]),
         (Terms { fallback_success_ratio: Some(0.5), ..failures(Soft, 400, 200) }, &[]),
     ];

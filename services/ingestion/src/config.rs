@@ -101,6 +101,8 @@ pub struct Config {
     pub point_attribute_bytes_max: usize,
     /// How long exemplars are kept, in days.
     pub exemplar_days: u32,
+    /// Most spans of time that counts of Jaeger's dependencies were imported for and that are remembered, of one tenant.
+    pub jaeger_spans_max: usize,
     /// A Prometheus-compatible server to read from; none by default.
     pub prometheus: Option<PrometheusConfig>,
     /// A Backstage catalogue to follow; none by default.
@@ -284,6 +286,7 @@ impl Default for Config {
             point_attributes_max: 128,
             point_attribute_bytes_max: 4_096,
             exemplar_days: 90,
+            jaeger_spans_max: 10_000,
             prometheus: None,
             catalogue: None,
             incidents: IncidentsConfig::default(),
@@ -321,6 +324,7 @@ impl Config {
             ("point_attributes_max", self.point_attributes_max),
             ("point_attribute_bytes_max", self.point_attribute_bytes_max),
             ("exemplar_days", self.exemplar_days as usize),
+            ("jaeger_spans_max", self.jaeger_spans_max),
             ("span_log_bytes_max", usize::try_from(self.span_log_bytes_max).unwrap_or(usize::MAX)),
             ("span_attributes_max", self.span_attributes_max),
             ("attribute_value_chars_max", self.attribute_value_chars_max),

@@ -22,9 +22,12 @@ pub use call_days::{CallDays, CallerRequests, DayCalls, FirstDay, RequestDays, d
 pub use dependency::{Dependency, DependencyKey, DependencyStatement, DependencyTerms, Sightings, merge_statements};
 pub use entity::{CatalogueWords, Entity, EntityDeclaration, most_certain};
 pub use exemplar::{Exemplar, hour_start, worst};
-pub use incident::{ExclusionDecision, Incident, IncidentDraft, IncidentKind, ServiceLink};
+pub use incident::{
+    ExclusionDecision, Incident, IncidentDraft, IncidentKind, IncidentSender, NEEDS_APPROVER, ServiceLink,
+    UnknownService,
+};
 pub use incident_event::{IncidentEvent, SaidTimes};
-pub use maintenance::MaintenanceDraft;
+pub use maintenance::{Bounds, MaintenanceDraft};
 pub use observation::{
     BucketMode, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, SettledFingerprints, SettledSpans,
 };

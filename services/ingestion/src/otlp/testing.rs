@@ -128,9 +128,17 @@ impl Bench {
 
     pub(super) async fn open(folder: &TempDir) -> Store {
         let url = format!("sqlite:{}", folder.path().join("ingestion.db").display());
-        Store::open(&url, Capacity { entities_max: 1_000, dependencies_max: 1_000, operations_per_service_max: 50, call_rate_days: 28 })
-            .await
-            .expect("opened")
+        Store::open(
+            &url,
+            Capacity {
+                entities_max: 1_000,
+                dependencies_max: 1_000,
+                operations_per_service_max: 50,
+                call_rate_days: 28,
+            },
+        )
+        .await
+        .expect("opened")
     }
 
     pub(super) fn settler(store: &Store, settling: Settling) -> (Settler, Arc<Backlog>, Arc<Counts>) {

@@ -247,7 +247,8 @@ impl Naming {
 mod tests {
     use super::*;
 
-    const EDGES: &str = "[[mapping]]\ncalls_counter = 'c'\nfailures_counter = 'f'\nclient_label = 'a'\nserver_label = 'b'\n";
+    const EDGES: &str =
+        "[[mapping]]\ncalls_counter = 'c'\nfailures_counter = 'f'\nclient_label = 'a'\nserver_label = 'b'\n";
     const MINIMAL: &str = "[[mapping]]\nvalid = 'up'\nbad = 'down'\n";
 
     fn sli(mapping: &Mapping) -> &SliQueries {

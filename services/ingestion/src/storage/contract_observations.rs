@@ -7,8 +7,8 @@ use attain_vocabulary::{BUCKET_MS, DAY_MS, DependencyMode, EntityKind, LatencyHi
 use super::testing::{bucket, edge, id, on_both_databases, tenant};
 use super::{BucketSpan, DeclaredEdge, Store};
 use crate::domain::{
-    BucketMode, DayCalls, Dependency, DependencyTerms, EntityDeclaration, ObservationBatch, ObservedBucket, ObservedEdge,
-    ObservedEntity, RequestDays, Sightings,
+    BucketMode, DayCalls, Dependency, DependencyTerms, EntityDeclaration, ObservationBatch, ObservedBucket,
+    ObservedEdge, ObservedEntity, RequestDays, Sightings,
 };
 
 on_both_databases!(
@@ -166,7 +166,8 @@ async fn what_an_observer_does_not_know_stays_unknown_and_observers_are_not_adde
         observe(told(Source::Jaeger, 400, None)).await;
     }
     assert_eq!(counted().await, (800, None, None, None));
-    for (source, calls, stands) in [(Source::Linkerd, 300, 600), (Source::Istio, 50, 100), (Source::Prometheus, 20, 40)] {
+    for (source, calls, stands) in [(Source::Linkerd, 300, 600), (Source::Istio, 50, 100), (Source::Prometheus, 20, 40)]
+    {
         for _ in 0..2 {
             observe(told(source, calls, Some(10))).await;
         }

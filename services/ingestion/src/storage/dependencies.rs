@@ -9,8 +9,8 @@ use super::changes::ChangeKind;
 use super::entities::{WhenFull, entity_lines, read_entity_line};
 use super::lines::{Line, Value, all_lines, read_lines};
 use super::record::{
-    decode_call_days, decode_histogram, decode_terms, encode_call_days, encode_histogram, encode_terms, entity_id, invalid,
-    source, source_number,
+    decode_call_days, decode_histogram, decode_terms, encode_call_days, encode_histogram, encode_terms, entity_id,
+    invalid, source, source_number,
 };
 use super::rows::{Row, count, insert_many, select_in, stored};
 use super::write::Write;
@@ -173,7 +173,11 @@ impl Write {
         self.write_statements(&changed).await
     }
 
-    pub(super) async fn statements(&mut self, keys: &BTreeSet<DependencyKey>, source: Source) -> Result<Statements, Error> {
+    pub(super) async fn statements(
+        &mut self,
+        keys: &BTreeSet<DependencyKey>,
+        source: Source,
+    ) -> Result<Statements, Error> {
         let callers: BTreeSet<&str> = keys.iter().map(|key| key.caller().as_str()).collect();
         let callers: Vec<&str> = callers.into_iter().collect();
         let tenant = self.tenant.clone();

@@ -46,12 +46,8 @@ pub(super) const CALLERS: &str =
 pub(super) const PAGE: &str = "SELECT id, record, request_count FROM entities \
      WHERE tenant_id = $1 AND id > $2 AND search LIKE $3 ESCAPE '\\' ORDER BY id LIMIT $4";
 /// As [`read_entity_line`] reads them.
-const VALUES: [Value; 4] = [
-    Value::Plain("id"),
-    Value::Bytes("record"),
-    Value::Plain("request_count"),
-    Value::OptionalBytes("request_days"),
-];
+const VALUES: [Value; 4] =
+    [Value::Plain("id"), Value::Bytes("record"), Value::Plain("request_count"), Value::OptionalBytes("request_days")];
 
 impl Write {
     /// Reads entities, new ones with nothing but their names, lets `update` change each, and writes those that differ.
@@ -68,6 +64,7 @@ impl Write {
         if new.len() > room && when_full == WhenFull::Refuse {
             return Err(Error::TenantFull { what: "entities", max: self.capacity.entities_max });
         }
+        let appeared: BTreeSet<EntityId> = new.iter().take(room).map(|id| (*id).clone()).collect();
         let ignored: BTreeSet<EntityId> = new.into_iter().skip(room).cloned().collect();
         let mut changed = Vec::new();
         for id in ids.difference(&ignored) {
@@ -79,6 +76,9 @@ impl Write {
             }
         }
         self.write_entities(&changed).await?;
+        if !appeared.is_empty() {
+            self.link_appeared(&appeared).await?;
+        }
         Ok(ignored)
     }
 

@@ -1,8 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use attain_vocabulary::{
-    DependencyMode, EntityId, EntityKind, SliBucket, Source, TenantId, UnixMillis, bucket_start,
-};
+use attain_vocabulary::{DependencyMode, EntityId, EntityKind, SliBucket, Source, TenantId, UnixMillis, bucket_start};
 
 use super::Store;
 use super::dependencies::Statements;
@@ -11,8 +9,8 @@ use super::rows::{column, insert_many, select_in};
 use super::write::Write;
 use crate::Error;
 use crate::domain::{
-    DependencyKey, DependencyTerms, FirstDay, ObservationBatch, ObservedBucket, ObservedEdge, RequestDays, Sightings, day_of,
-    keep_newest, most_certain,
+    DependencyKey, DependencyTerms, FirstDay, ObservationBatch, ObservedBucket, ObservedEdge, RequestDays, Sightings,
+    day_of, keep_newest, most_certain,
 };
 
 pub(super) const FORGET_STATES: &str = "DELETE FROM counter_states WHERE tenant_id = $1 AND key >= $2 AND key < $3";
@@ -225,7 +223,10 @@ impl Write {
 }
 
 /// The buckets in which traces in the batch showed requests, of some services.
-fn traced<'a, T>(buckets: &'a [ObservedBucket], of: &BTreeMap<EntityId, T>) -> BTreeMap<&'a EntityId, Vec<&'a SliBucket>> {
+fn traced<'a, T>(
+    buckets: &'a [ObservedBucket],
+    of: &BTreeMap<EntityId, T>,
+) -> BTreeMap<&'a EntityId, Vec<&'a SliBucket>> {
     let mut traced: BTreeMap<&EntityId, Vec<&SliBucket>> = BTreeMap::new();
     for observed in buckets.iter().filter(|observed| observed.source == Source::Traces) {
         if of.contains_key(&observed.service) {

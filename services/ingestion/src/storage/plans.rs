@@ -129,6 +129,8 @@ fn is_search(line: &str, dialect: Dialect) -> bool {
 fn reads_all(line: &str) -> bool {
     // "SCAN CONSTANT ROW" and scans of subqueries are of no table.
     let sqlite = line.starts_with("SCAN ")
-        && ["sli_", "changes", "entities", "dependencies", "tenants", "counter_", "incident"].iter().any(|table| line[5..].starts_with(table));
+        && ["sli_", "changes", "entities", "dependencies", "tenants", "counter_", "incident"]
+            .iter()
+            .any(|table| line[5..].starts_with(table));
     sqlite || line.contains("Seq Scan")
 }

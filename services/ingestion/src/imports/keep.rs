@@ -13,7 +13,7 @@ use super::counted::{WINDOW_PREFIX, Window, WindowRecord, news, window};
 use super::signature::Headers;
 use super::{Complaint, Contents, CountedEdge, Format, Reading, ServiceNames, Signatures, read};
 use crate::count::Count;
-use crate::domain::{IncidentSender, ObservationBatch};
+use crate::domain::{Incident, IncidentSender, ObservationBatch};
 use crate::intake::moving_exclusions;
 use crate::otlp::TraceDoor;
 use crate::storage::{IncidentNews, Store};
@@ -169,11 +169,13 @@ impl Importer {
         sender: &IncidentSender,
         contents: &mut Contents,
     ) -> Result<(), Error> {
-        let reports = contents.incidents.iter().filter_map(|told| match &told.news {
-            IncidentNews::Report(incident) => Some(&**incident),
-            IncidentNews::Event(_) => None,
-        });
-        let mut refused = moving_exclusions(&self.store, tenant, sender, reports).await?.into_iter();
+        let mut reports: Vec<&Incident> = Vec::new();
+        for told in &contents.incidents {
+            if let IncidentNews::Report(incident) = &told.news {
+                reports.push(incident);
+            }
+        }
+        let mut refused = moving_exclusions(&self.store, tenant, sender, &reports).await?.into_iter();
         let rejected = &mut contents.rejected;
         contents.incidents.retain(|told| {
             let is_report = matches!(told.news, IncidentNews::Report(_));

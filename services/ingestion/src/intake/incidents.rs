@@ -24,7 +24,8 @@ pub(crate) async fn keep_incidents(
             Err(invalid) => intake.refused.push(Refused { list: "incidents", index, invalid }),
         }
     }
-    let moving = moving_exclusions(store, tenant, sender, admitted.iter().map(|(_, incident)| incident)).await?;
+    let reports: Vec<&Incident> = admitted.iter().map(|(_, incident)| incident).collect();
+    let moving = moving_exclusions(store, tenant, sender, &reports).await?;
     let mut kept = Vec::with_capacity(admitted.len());
     for ((index, incident), refused) in admitted.into_iter().zip(moving) {
         match refused {
@@ -42,20 +43,20 @@ pub(crate) async fn keep_incidents(
 
 /// Of each incident why it is refused, if it is: an approver decided what is left out of estimates, and a report by somebody
 /// else does not move that.
-pub(crate) async fn moving_exclusions<'a>(
+pub(crate) async fn moving_exclusions(
     store: &Store,
     tenant: &TenantId,
     sender: &IncidentSender,
-    incidents: impl Iterator<Item = &'a Incident> + Clone + Send,
+    incidents: &[&Incident],
 ) -> Result<Vec<Option<InvalidValue>>, Error> {
     if sender.may_approve {
-        return Ok(incidents.map(|_| None).collect());
+        return Ok(vec![None; incidents.len()]);
     }
-    let ids: BTreeSet<String> = incidents.clone().map(|incident| incident.id.clone()).collect();
+    let ids: BTreeSet<String> = incidents.iter().map(|incident| incident.id.clone()).collect();
     let known = store.incidents_by_id(tenant, &ids).await?;
-    let refused = |incident: &Incident| {
+    let refused = |incident: &&Incident| {
         let moves = known.get(&incident.id).is_some_and(|known| incident.moves_exclusion(known));
         moves.then(|| sender.approves("id", "to move what is left out of estimates").err()).flatten()
     };
-    Ok(incidents.map(refused).collect())
+    Ok(incidents.iter().map(refused).collect())
 }

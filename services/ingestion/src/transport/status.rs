@@ -17,7 +17,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let (code, reason) = match &error {
-            Error::Invalid(invalid) if invalid.iter().all(|invalid| invalid.code == NEEDS_APPROVER) => {
+            Error::Invalid(invalid) if invalid.first().is_some_and(|first| first.code == NEEDS_APPROVER) => {
                 (Code::PermissionDenied, "NEEDS_APPROVER")
             }
             Error::Invalid(_) => (Code::InvalidArgument, "INVALID_REQUEST"),

@@ -45,6 +45,7 @@ mod tests {
             ("x-api-key", "x"),
             ("cookie", "x"),
             ("x-attain-tenant", "other"),
+            ("x-attain-role", "admin"),
             ("grpc-timeout", "1S"),
             ("webhook-other", "x"),
             ("svix-data-bin", "x"),

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use attain_runtime::Error;
+pub use attain_runtime::context::Role;
 use attain_vocabulary::TenantId;
 use http::{HeaderMap, StatusCode, header};
 use prost_reflect::MethodDescriptor;
-use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Auth, Config};
@@ -16,31 +16,6 @@ const API_KEY: &str = "x-api-key";
 const HASH_BYTES: usize = 32;
 /// How the audit log names a caller where no keys are in use.
 const WITHOUT_KEY: &str = "local";
-
-/// What a key allows; each role includes the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Reads, searches and analyses.
-    Reader,
-    /// Sends telemetry, dependencies, incidents and documents.
-    Proposer,
-    /// Decides on SLOs and on what counts in estimates, removes documents.
-    Approver,
-    /// Reads the audit log.
-    Admin,
-}
-
-impl Role {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Reader => "reader",
-            Self::Proposer => "proposer",
-            Self::Approver => "approver",
-            Self::Admin => "admin",
-        }
-    }
-}
 
 /// What an RPC needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -242,7 +242,8 @@ impl Gateway {
         };
         let Assembled { message, batch } = read(endpoint, parts, captures, taken).await?;
         let context =
-            CallContext::new(identity.tenant, &identity.caller, deadline.saturating_duration_since(Instant::now()));
+            CallContext::new(identity.tenant, &identity.caller, deadline.saturating_duration_since(Instant::now()))
+                .with_role(identity.role);
         let concerned = cycles::concerned(endpoint, &message);
         let forwarded = if endpoint.raw_body.is_some() { forward::signatures(&parts.headers) } else { Vec::new() };
         let call = tokio::time::timeout_at(until, self.mesh.call(endpoint, message, &context, forwarded)).await;

@@ -140,7 +140,7 @@ enumeration!(Tier => Tier, unspecified: None, { Tier1 <=> One, Tier2 <=> Two, Ti
 enumeration!(DependencyMode => DependencyMode, unspecified: None, { Hard <=> Hard, Soft <=> Soft, Async <=> Async });
 enumeration!(Source => Source, unspecified: None, {
     Declared <=> Declared, Traces <=> Traces, OtlpMetrics <=> OtlpMetrics, Prometheus <=> Prometheus,
-    Catalogue <=> Catalogue, ServiceGraph <=> ServiceGraph,
+    Catalogue <=> Catalogue, ServiceGraph <=> ServiceGraph, Istio <=> Istio, Linkerd <=> Linkerd, Jaeger <=> Jaeger,
 });
 enumeration!(SliKind => SliKind, unspecified: None, { Availability <=> Availability, Latency <=> Latency });
 enumeration!(UtilisationKind => UtilisationKind, unspecified: None, {

@@ -313,7 +313,12 @@ async fn what_jaeger_exports_becomes_edges_by_the_command() {
     };
     let cart = eventually("the edge", Duration::from_secs(20), || async { counted(edge("front").await) }).await;
     assert_eq!((&cart["callee_id"], &cart["observed_call_count"]), (&json!("cart"), &json!(7)), "twice adds nothing");
-    assert_eq!(cart["sources"], json!(["service_graph"]));
+    assert_eq!(cart["sources"], json!(["jaeger"]));
+    assert!(cart["observed_failure_count"].is_null() && cart["call_rate"].is_null(), "Jaeger knows calls only: {cart}");
+    let other_start = minutes_ago(90);
+    let overlapping = ["jaeger-dependencies", "--start-time", &other_start, "--end-time", &end];
+    let (ok, answer) = import(&up, &overlapping, &file).await;
+    assert!(!ok, "the same calls would count twice: {answer}");
 
     let span = |id: &str, process: &str, parent: Option<&str>, start: i64| {
         let references: Vec<Value> =

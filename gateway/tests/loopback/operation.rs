@@ -86,6 +86,11 @@ async fn keys_open_one_tenant_and_allow_what_their_role_does() {
     assert_eq!(list("admin").await["services"], json!([]), "a header does not choose the tenant");
     let seen = mesh.memory.metadata.lock().unwrap().clone();
     assert_eq!((seen["x-attain-tenant"].as_str(), seen["x-attain-caller"].as_str()), ("other", "other-admin"));
+
+    let claiming = get("/api/v1/services").header("x-api-key", "reader").header("x-attain-role", "admin");
+    assert_eq!(claiming.send(mesh.address).await.status, StatusCode::OK);
+    let seen = mesh.memory.metadata.lock().unwrap().clone();
+    assert_eq!(seen["x-attain-role"], "reader", "a member learns the role of the key, whatever the caller claims");
 }
 
 #[tokio::test]
@@ -97,6 +102,7 @@ async fn a_document_travels_as_it_came_with_no_header_but_its_signature() {
             .header("x-pagerduty-signature", "v1=ab")
             .header("webhook-id", "msg_1")
             .header("cookie", "secret")
+            .header("x-attain-role", "reader")
             .header("x-forwarded-for", "198.51.100.7")
             .bytes(body)
             .send(mesh.address)
@@ -107,6 +113,7 @@ async fn a_document_travels_as_it_came_with_no_header_but_its_signature() {
     assert_eq!((&json["accepted_incident_count"], &json["rejected"][1]["pointer"]), (&json!(2), &json!("/2")));
     let seen = mesh.memory.metadata.lock().unwrap().clone();
     assert_eq!((seen["x-pagerduty-signature"].as_str(), seen["webhook-id"].as_str()), ("v1=ab", "msg_1"));
+    assert_eq!(seen["x-attain-role"], "admin", "without keys everybody may do everything");
     assert!(!seen.contains_key("cookie") && !seen.contains_key("x-forwarded-for"), "{seen:?}");
     let refused = import(b"{}").await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);

@@ -79,9 +79,13 @@ fn a_fallback_is_what_is_declared_else_observed_else_assumed() {
         ..Terms::of_mode(DependencyMode::Soft)
     };
     for (terms, expected) in [
-        (observed(19, 19), needs::FALLBACK_SUCCESS_PRIOR),
-        (observed(20, 5), 0.25),
-        (Terms { fallback_success_ratio: Some(0.9), ..observed(20, 5) }, 0.9),
+        (observed(Some(19), Some(19)), needs::FALLBACK_SUCCESS_PRIOR),
+        (observed(Some(20), Some(5)), 0.25),
+        (observed(Some(20), Some(0)), 0.0),
+        // A proxy counts failures and never sees what became of them.
+        (observed(Some(20), None), needs::FALLBACK_SUCCESS_PRIOR),
+        (observed(None, None), needs::FALLBACK_SUCCESS_PRIOR),
+        (Terms { fallback_success_ratio: Some(0.9), ..observed(Some(20), Some(5)) }, 0.9),
     ] {
         assert_eq!(fallback_success_ratio(&terms), expected);
     }

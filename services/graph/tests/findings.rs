@@ -27,8 +27,8 @@ fn of_edge(terms: Terms) -> Vec<&'static str> {
 fn each_doubt_has_its_code() {
     use DependencyMode::{Async, Hard, Soft};
     let failures = |mode, failures, rescued| Terms {
-        observed_failure_count: failures,
-        observed_rescued_count: rescued,
+        observed_failure_count: Some(failures),
+        observed_rescued_count: Some(rescued),
         ..clean(mode)
     };
     let cases: Vec<(Terms, &[&str])> = vec![
@@ -41,6 +41,8 @@ fn each_doubt_has_its_code() {
         (Terms { fallback_success_ratio: Some(0.5), ..clean(Hard) }, &["hard_with_declared_fallback"]),
         (failures(Soft, 19, 19), &["soft_without_fallback"]),
         (failures(Soft, 20, 10), &[]),
+        (Terms { observed_rescued_count: None, ..failures(Soft, 400, 0) }, &["soft_without_fallback"]),
+        (Terms { observed_rescued_count: None, fallback_success_ratio: Some(0.99), ..failures(Soft, 400, 0) }, &[]),
         (Terms { fallback_success_ratio: Some(0.99), ..failures(Soft, 400, 200) }, &["fallback_weaker_than_declared"]),
         (Terms { fallback_success_ratio: Some(0.5), ..failures(Soft, 400, 200) }, &[]),
     ];

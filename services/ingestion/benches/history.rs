@@ -56,10 +56,17 @@ fn service(i: usize) -> EntityId {
 
 async fn opened(folder: &tempfile::TempDir) -> Store {
     let url = format!("sqlite:{}", folder.path().join("ingestion.db").display());
-    let store =
-        Store::open(&url, Capacity { entities_max: 100_000, dependencies_max: 1_000, operations_per_service_max: 200 })
-            .await
-            .unwrap();
+    let store = Store::open(
+        &url,
+        Capacity {
+            entities_max: 100_000,
+            dependencies_max: 1_000,
+            operations_per_service_max: 200,
+            call_rate_days: 28,
+        },
+    )
+    .await
+    .unwrap();
     store.close_days_before(END_MS);
     store
 }

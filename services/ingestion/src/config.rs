@@ -100,6 +100,8 @@ pub struct Config {
     /// Most operations of one service on one day, those that it calls included; the others are counted under `other`, for
     /// as many callees each by itself.
     pub operations_per_service_max: usize,
+    /// How many days of traces call rates and call fractions are measured in, 1 to 90; the last ones of each caller.
+    pub call_rate_days: u32,
     /// How long operations are kept, in days.
     pub operation_days: u32,
     /// Largest OTLP export, in bytes, compressed or not. SDKs send at most some hundred kilobytes, collectors some megabytes.
@@ -128,6 +130,8 @@ pub struct Config {
     pub point_attribute_bytes_max: usize,
     /// How long exemplars are kept, in days.
     pub exemplar_days: u32,
+    /// Most spans of time that counts of Jaeger's dependencies were imported for and that are remembered, of one tenant.
+    pub jaeger_spans_max: usize,
     /// A Prometheus-compatible server to read from; none by default.
     pub prometheus: Option<PrometheusConfig>,
     /// A Backstage catalogue to follow; none by default.
@@ -314,6 +318,7 @@ impl Default for Config {
             host_days: 7,
             hosts_per_tenant_max: 50_000,
             operations_per_service_max: 200,
+            call_rate_days: 28,
             operation_days: 90,
             otlp_message_bytes_max: 16 * 1024 * 1024,
             // As long as the Collector waits for an answer.
@@ -329,6 +334,7 @@ impl Default for Config {
             point_attributes_max: 128,
             point_attribute_bytes_max: 4_096,
             exemplar_days: 90,
+            jaeger_spans_max: 10_000,
             prometheus: None,
             catalogue: None,
             incidents: IncidentsConfig::default(),
@@ -372,6 +378,7 @@ impl Config {
             ("point_attributes_max", self.point_attributes_max),
             ("point_attribute_bytes_max", self.point_attribute_bytes_max),
             ("exemplar_days", self.exemplar_days as usize),
+            ("jaeger_spans_max", self.jaeger_spans_max),
             ("span_log_bytes_max", usize::try_from(self.span_log_bytes_max).unwrap_or(usize::MAX)),
             ("span_attributes_max", self.span_attributes_max),
             ("attribute_value_chars_max", self.attribute_value_chars_max),
@@ -398,6 +405,9 @@ impl Config {
         if !(1..=1 << 30).contains(&self.span_weight_max) {
             return refuse("span_weight_max", "is 1 to 1073741824");
         }
+        if !(1..=90).contains(&self.call_rate_days) {
+            return refuse("call_rate_days", "is 1 to 90");
+        }
         if self.change_poll_ms < 10 {
             return refuse("change_poll_ms", "is at least 10");
         }
@@ -420,6 +430,7 @@ impl Config {
             entities_max: self.entities_per_tenant_max,
             dependencies_max: self.dependencies_per_tenant_max,
             operations_per_service_max: self.operations_per_service_max,
+            call_rate_days: self.call_rate_days,
         }
     }
 
@@ -609,6 +620,8 @@ mod tests {
             (vec!["ingestion.database_url=mysql://x"], "ingestion.database_url"),
             (vec!["ingestion.buckets_per_request_max=0"], "ingestion.buckets_per_request_max"),
             (vec!["ingestion.history_days=0"], "ingestion.history_days"),
+            (vec!["ingestion.call_rate_days=0"], "ingestion.call_rate_days"),
+            (vec!["ingestion.call_rate_days=91"], "ingestion.call_rate_days"),
             (vec!["ingestion.change_poll_ms=1"], "ingestion.change_poll_ms"),
             (vec!["ingestion.trace_idle_seconds=61"], "ingestion.trace_max_seconds"),
             (vec!["ingestion.otlp_message_bytes_max=100"], "ingestion.otlp_message_bytes_max"),

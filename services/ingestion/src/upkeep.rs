@@ -10,6 +10,7 @@ use attain_vocabulary::{DAY_MS, UnixMillis};
 use tokio::time::Instant;
 
 use crate::count::Count;
+use crate::imports::ServiceNames;
 use crate::storage::{PackCursor, Store};
 use crate::{Config, Error};
 
@@ -37,7 +38,11 @@ pub(crate) async fn run(store: Store, config: Arc<Config>, clock: Clock, shutdow
         failed: count("failed_rounds"),
     };
     let rounds = async {
+        let mut linked = false;
         loop {
+            if !linked {
+                linked = link_translated(&store, &config).await.inspect_err(tell_unlinked).is_ok();
+            }
             if let Err(error) = round(&store, &config, clock.now_ms(), &counts).await {
                 counts.failed.add(1);
                 tracing::warn!(error = %error, "history could not be kept in order; it is tried again");
@@ -49,6 +54,18 @@ pub(crate) async fn run(store: Store, config: Arc<Config>, clock: Clock, shutdow
         () = shutdown.cancelled() => {}
         () = rounds => {}
     }
+}
+
+fn tell_unlinked(error: &Error) {
+    tracing::warn!(error = %error, "incidents could not be linked by the settings; it is tried again");
+}
+
+/// Incidents that came before the settings translated the names of their services are linked to them now.
+async fn link_translated(store: &Store, config: &Config) -> Result<(), Error> {
+    for (name, service) in ServiceNames::new(&config.incidents.services)?.translations() {
+        store.link_named(name, service).await?;
+    }
+    Ok(())
 }
 
 async fn round(store: &Store, config: &Config, now_ms: UnixMillis, counts: &Counts) -> Result<(), Error> {

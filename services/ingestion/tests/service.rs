@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use attain_ingestion::{Config, Listeners};
 use attain_proto::columns;
@@ -16,7 +16,8 @@ use attain_proto::vocabulary::v1 as words;
 use attain_runtime::Shutdown;
 use attain_runtime::channel::MESSAGE_BYTES_MAX;
 use attain_runtime::clock::Clock;
-use attain_vocabulary::{BUCKET_MS, bucket_start};
+use attain_runtime::context::{CallContext, Role};
+use attain_vocabulary::{BUCKET_MS, TenantId, bucket_start};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
@@ -355,6 +356,103 @@ async fn incidents_are_checked_redacted_and_listed() {
     assert!(!summary.contains("jane") && !summary.contains("hunter2"), "{summary}");
     let next = wire::ListIncidentsRequest { page_token: page.next_page_token, ..request };
     assert_eq!(served.client.list_incidents(next).await.unwrap().into_inner().incidents[0].id, "INC-1");
+    served.stop().await;
+}
+
+fn as_sender<T>(role: Option<Role>, message: T) -> tonic::Request<T> {
+    let context = CallContext::new(TenantId::default(), "ci", Duration::from_secs(60));
+    role.map_or_else(|| context.clone(), |role| context.clone().with_role(role)).request(message)
+}
+
+#[tokio::test]
+async fn what_counts_in_estimates_is_an_approvers_word_whichever_way_it_comes() {
+    let mut served = Served::start().await;
+    let hour = |ago: i64| Some(timestamp(NOW_MS - ago * 3_600_000));
+    let incident = |id: &str| wire::Incident {
+        id: id.into(),
+        title: "Down".into(),
+        service_ids: vec!["cart".into()],
+        start_time: hour(5),
+        end_time: hour(4),
+        ..Default::default()
+    };
+    let excluded = |id: &str| wire::Incident { excluded: true, exclusion_reason: "drill".into(), ..incident(id) };
+    let planned = |id: &str| wire::Incident { kind: wire::IncidentKind::Maintenance.into(), ..incident(id) };
+    let rows = wire::IngestIncidentsRequest {
+        incidents: vec![
+            incident("I-1"),
+            excluded("I-2"),
+            planned("I-3"),
+            wire::Incident { start_time: hour(-1), end_time: hour(-2), ..planned("I-4") },
+            wire::Incident { start_time: hour(-1), end_time: None, ..planned("I-5") },
+        ],
+    };
+    for role in [None, Some(Role::Proposer)] {
+        let kept = served.client.ingest_incidents(as_sender(role, rows.clone())).await.unwrap().into_inner();
+        assert_eq!(
+            complaints(&kept.rejected),
+            [
+                (1, "/incidents/1/excluded", "needs_approver"),
+                (2, "/incidents/2/start_time", "needs_approver"),
+                (4, "/incidents/4/end_time", "required"),
+            ]
+        );
+        assert_eq!(kept.accepted_count, 2);
+    }
+    let csv = b"id,title,start_time,excluded,exclusion_reason\nI-6,Down,2026-10-01T10:00:00Z,yes,drill\n";
+    let import = |role| {
+        let document = Some(attain_proto::google::HttpBody { data: csv.to_vec(), ..Default::default() });
+        let request = wire::ImportDocumentRequest { format: "incidents-csv".into(), document, ..Default::default() };
+        as_sender(Some(role), request)
+    };
+    let refused = served.client.import_document(import(Role::Proposer)).await.unwrap().into_inner();
+    assert_eq!(complaints(&refused.rejected), [(2, "/lines/2/excluded", "needs_approver")]);
+
+    let kept = served.client.ingest_incidents(as_sender(Some(Role::Approver), rows)).await.unwrap().into_inner();
+    assert_eq!((kept.accepted_count, complaints(&kept.rejected)[0].2), (4, "required"));
+    assert_eq!(served.client.import_document(import(Role::Approver)).await.unwrap().into_inner().rejected, []);
+    let listed = served.client.list_incidents(wire::ListIncidentsRequest::default()).await.unwrap().into_inner();
+    let by: Vec<(&str, bool, &str)> = listed
+        .incidents
+        .iter()
+        .map(|incident| (incident.id.as_str(), incident.excluded, incident.exclusion_by.as_str()))
+        .collect();
+    for (id, excluded, name) in [("I-1", false, ""), ("I-2", true, "ci"), ("I-3", true, "ci"), ("I-6", true, "ci")] {
+        assert!(by.contains(&(id, excluded, name)), "{id}: {by:?}");
+    }
+
+    // What is left out is not widened by a report or a link of somebody else's.
+    let wider = wire::Incident { start_time: hour(9), ..incident("I-2") };
+    let report = wire::IngestIncidentsRequest { incidents: vec![wider, incident("I-1")] };
+    let kept = served.client.ingest_incidents(as_sender(Some(Role::Proposer), report)).await.unwrap().into_inner();
+    assert_eq!((complaints(&kept.rejected), kept.accepted_count), (vec![(0, "/incidents/0/id", "needs_approver")], 1));
+    let link = |id: &str| wire::PutIncidentServicesRequest {
+        incident_id: id.into(),
+        service_ids: vec!["cart".into(), "mail".into()],
+        by: String::new(),
+    };
+    let mut put = async |role, id| served.client.put_incident_services(as_sender(Some(role), link(id))).await;
+    assert_eq!(put(Role::Proposer, "I-2").await.unwrap_err().code(), Code::PermissionDenied);
+    put(Role::Proposer, "I-1").await.unwrap();
+    put(Role::Approver, "I-2").await.unwrap();
+
+    let window = |from: i64, to: i64| wire::PutMaintenanceWindowRequest {
+        window_id: "drill".into(),
+        start_time: hour(from),
+        end_time: hour(to),
+        service_ids: vec!["cart".into()],
+        reason: "drill".into(),
+    };
+    let mut declare = async |role, from, to| {
+        let declared = served.client.put_maintenance_window(as_sender(Some(role), window(from, to))).await;
+        declared.map(drop).map_err(|status| (status.code(), status.get_details_error_info().unwrap().reason))
+    };
+    let no = Err((Code::PermissionDenied, "NEEDS_APPROVER".to_owned()));
+    assert_eq!(declare(Role::Proposer, 3, -3).await, no);
+    assert_eq!(declare(Role::Proposer, 0, -3).await, Ok(()));
+    assert_eq!(declare(Role::Proposer, 3, -3).await, no, "it grows into what was measured");
+    assert_eq!(declare(Role::Approver, 3, -3).await, Ok(()));
+    assert_eq!(declare(Role::Proposer, 3, -4).await, Ok(()), "it lasts longer");
     served.stop().await;
 }
 

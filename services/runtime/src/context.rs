@@ -4,14 +4,45 @@ use std::time::{Duration, Instant};
 
 use attain_vocabulary::TenantId;
 use opentelemetry::propagation::{Extractor, Injector};
+use serde::Deserialize;
 use tonic::metadata::{KeyRef, MetadataKey, MetadataMap, MetadataValue};
 use tonic::{Request, Status};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 const TENANT: &str = "x-attain-tenant";
 const CALLER: &str = "x-attain-caller";
+const ROLE: &str = "x-attain-role";
 const CALLER_LEN_MAX: usize = 200;
 const TIMEOUT: &str = "grpc-timeout";
+
+/// What a caller may do; each role includes the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Reads, searches and analyses.
+    Reader,
+    /// Sends telemetry, dependencies, incidents and documents.
+    Proposer,
+    /// Decides on SLOs and on what counts in estimates, removes documents.
+    Approver,
+    /// Reads the audit log.
+    Admin,
+}
+
+impl Role {
+    const ALL: [Self; 4] = [Self::Reader, Self::Proposer, Self::Approver, Self::Admin];
+
+    /// Its name in settings, in answers and on the way through the mesh.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reader => "reader",
+            Self::Proposer => "proposer",
+            Self::Approver => "approver",
+            Self::Admin => "admin",
+        }
+    }
+}
 
 /// Who asks, and until when.
 #[derive(Debug, Clone)]
@@ -20,6 +51,9 @@ pub struct CallContext {
     pub tenant: TenantId,
     /// Who the gateway says is asking; `unknown` for a call from inside the mesh without a name.
     pub caller: String,
+    /// What the gateway says that the caller may do; `None` for a call from inside the mesh, which decides nothing for
+    /// anybody. Only the gateway sets it, from the key, and passes no header of that name on.
+    pub role: Option<Role>,
     /// When the answer is of no more use.
     pub deadline: Instant,
 }
@@ -28,7 +62,7 @@ impl CallContext {
     /// Reads the context of an incoming call. A call without a deadline, or with a later one, gets `longest`.
     ///
     /// # Errors
-    /// INVALID_ARGUMENT where the tenant or the caller is malformed.
+    /// INVALID_ARGUMENT where the tenant, the caller or the role is malformed.
     pub fn read(metadata: &MetadataMap, longest: Duration) -> Result<Self, Status> {
         let tenant = match metadata.get(TENANT) {
             None => TenantId::default(),
@@ -46,15 +80,34 @@ impl CallContext {
                 .take(CALLER_LEN_MAX)
                 .collect(),
         };
+        let role = match metadata.get(ROLE) {
+            None => None,
+            Some(value) => {
+                let named = value.to_str().ok().and_then(|name| Role::ALL.into_iter().find(|role| role.name() == name));
+                Some(named.ok_or_else(|| Status::invalid_argument("the role is none that there is"))?)
+            }
+        };
         let asked = metadata.get(TIMEOUT).and_then(|value| value.to_str().ok()).and_then(parse_timeout);
         let deadline = Instant::now() + asked.unwrap_or(longest).min(longest);
-        Ok(Self { tenant, caller, deadline })
+        Ok(Self { tenant, caller, role, deadline })
     }
 
     /// A context of the process's own making.
     #[must_use]
     pub fn new(tenant: TenantId, caller: &str, timeout: Duration) -> Self {
-        Self { tenant, caller: caller.to_owned(), deadline: Instant::now() + timeout }
+        Self { tenant, caller: caller.to_owned(), role: None, deadline: Instant::now() + timeout }
+    }
+
+    /// The same on behalf of a caller with a role.
+    #[must_use]
+    pub fn with_role(self, role: Role) -> Self {
+        Self { role: Some(role), ..self }
+    }
+
+    /// Whether the caller may do what the role allows.
+    #[must_use]
+    pub fn may(&self, role: Role) -> bool {
+        self.role.is_some_and(|held| held >= role)
     }
 
     /// Time left; zero when the deadline has passed.
@@ -85,6 +138,9 @@ impl CallContext {
         let caller: String = self.caller.chars().filter(|c| c.is_ascii() && !c.is_ascii_control()).collect();
         if let Ok(value) = MetadataValue::try_from(caller) {
             metadata.insert(CALLER, value);
+        }
+        if let Some(role) = self.role {
+            metadata.insert(ROLE, MetadataValue::from_static(role.name()));
         }
         let trace = tracing::Span::current().context();
         opentelemetry::global::get_text_map_propagator(|propagator| {
@@ -176,6 +232,20 @@ mod tests {
         let read = CallContext::read(request.metadata(), Duration::from_secs(60)).expect("valid");
         assert_eq!((&read.tenant, read.caller.as_str()), (&tenant, "group:payments"));
         assert!(read.remaining() <= Duration::from_secs(5));
+        assert!(read.role.is_none() && !read.may(Role::Reader), "nobody said so");
+        for role in Role::ALL {
+            let request = sent.clone().with_role(role).request(());
+            let read = CallContext::read(request.metadata(), Duration::from_secs(60)).expect("valid");
+            assert_eq!((read.role, read.may(Role::Approver)), (Some(role), role >= Role::Approver));
+        }
+    }
+
+    #[test]
+    fn a_role_that_there_is_not_is_refused() {
+        let mut metadata = MetadataMap::new();
+        metadata.insert(ROLE, MetadataValue::from_static("Admin"));
+        let status = CallContext::read(&metadata, Duration::from_secs(1)).expect_err("malformed");
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
     }
 
     #[test]

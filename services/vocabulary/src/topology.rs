@@ -58,14 +58,29 @@ pub enum Source {
     Prometheus,
     /// Synchronised from a service catalogue.
     Catalogue,
-    /// Read from the service graph that a mesh or a trace backend computed.
+    /// Counted by a service graph that a Collector or a trace backend computed and sent as OTLP metrics.
     ServiceGraph,
+    /// Counted by Istio's proxies.
+    Istio,
+    /// Counted by Linkerd's proxies.
+    Linkerd,
+    /// Counted by Jaeger.
+    Jaeger,
 }
 
 impl Source {
     /// Every source, in their order.
-    pub const ALL: [Self; 6] =
-        [Self::Declared, Self::Traces, Self::OtlpMetrics, Self::Prometheus, Self::Catalogue, Self::ServiceGraph];
+    pub const ALL: [Self; 9] = [
+        Self::Declared,
+        Self::Traces,
+        Self::OtlpMetrics,
+        Self::Prometheus,
+        Self::Catalogue,
+        Self::ServiceGraph,
+        Self::Istio,
+        Self::Linkerd,
+        Self::Jaeger,
+    ];
 }
 
 /// What an SLO measures.

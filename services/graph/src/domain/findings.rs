@@ -147,7 +147,11 @@ fn provenance(
 }
 
 fn fallback(terms: &Terms, Names { caller: from, callee: to }: &Names) -> Doubt {
-    let (failures, rescued) = (terms.observed_failure_count, terms.observed_rescued_count);
+    // Only failures whose outcome was seen prove anything.
+    let (failures, rescued) = match terms.observed_rescued_count {
+        Some(rescued) => (terms.observed_failure_count.unwrap_or(0), rescued),
+        None => (0, 0),
+    };
     match (terms.mode, terms.fallback_success_ratio) {
         (DependencyMode::Hard, _) if rescued > 0 => {
             let detail = format!(
@@ -163,7 +167,7 @@ fn fallback(terms: &Terms, Names { caller: from, callee: to }: &Names) -> Doubt 
         }
         (DependencyMode::Soft, None) if failures < FALLBACK_FAILURES_MIN => {
             let detail = format!(
-                "`{from}` is said to survive without `{to}`, but nobody says how often its fallback works and only {failures} failures were observed; {FALLBACK_SUCCESS_PRIOR} is assumed"
+                "`{from}` is said to survive without `{to}`, but nobody says how often its fallback works and traces showed only {failures} failures; {FALLBACK_SUCCESS_PRIOR} is assumed"
             );
             Some(("soft_without_fallback", detail))
         }

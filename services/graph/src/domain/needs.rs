@@ -104,12 +104,12 @@ pub fn fallback_success_ratio(terms: &Terms) -> f64 {
     terms.fallback_success_ratio.or_else(|| observed_fallback_ratio(terms)).unwrap_or(FALLBACK_SUCCESS_PRIOR)
 }
 
-/// Share of failed calls whose parent succeeded, where enough failures were seen.
+/// Share of failed calls whose parent succeeded, where both were counted and enough failures were seen. Whoever counts
+/// failures alone does not know what became of them.
 #[must_use]
 pub fn observed_fallback_ratio(terms: &Terms) -> Option<f64> {
-    let failures = terms.observed_failure_count;
-    let enough = failures >= FALLBACK_FAILURES_MIN;
-    enough.then(|| (terms.observed_rescued_count as f64 / failures as f64).min(1.0))
+    let (failures, rescued) = (terms.observed_failure_count?, terms.observed_rescued_count?);
+    (failures >= FALLBACK_FAILURES_MIN).then(|| (rescued as f64 / failures as f64).min(1.0))
 }
 
 /// Share of the caller's requests that call the callee. Where only the rate is known it is a bound from above; where

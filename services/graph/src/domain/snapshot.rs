@@ -56,10 +56,10 @@ pub struct Terms {
     pub traced: bool,
     /// Calls seen.
     pub observed_call_count: u64,
-    /// Failed calls seen.
-    pub observed_failure_count: u64,
-    /// Failed calls under a parent that succeeded.
-    pub observed_rescued_count: u64,
+    /// Failed ones among them; `None` where nobody knows.
+    pub observed_failure_count: Option<u64>,
+    /// Failed calls under a parent that succeeded; `None` where nobody knows.
+    pub observed_rescued_count: Option<u64>,
 }
 
 impl Terms {
@@ -77,8 +77,8 @@ impl Terms {
             declared: false,
             traced: false,
             observed_call_count: 0,
-            observed_failure_count: 0,
-            observed_rescued_count: 0,
+            observed_failure_count: None,
+            observed_rescued_count: None,
         }
     }
 

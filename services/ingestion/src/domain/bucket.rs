@@ -150,14 +150,14 @@ pub struct MergedBucket {
     pub sources: SourceSet,
 }
 
-/// A set of sources in one byte: every bucket of a history has one.
+/// A set of sources in two bytes: every bucket of a history has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SourceSet(u8);
+pub struct SourceSet(u16);
 
 impl SourceSet {
     /// Adds one.
     pub fn insert(&mut self, source: Source) {
-        self.0 |= 1 << source as u8;
+        self.0 |= 1 << source as u16;
     }
 
     /// Those of both.
@@ -168,7 +168,7 @@ impl SourceSet {
 
     /// In their order.
     pub fn iter(self) -> impl Iterator<Item = Source> {
-        Source::ALL.into_iter().filter(move |source| self.0 & (1 << *source as u8) != 0)
+        Source::ALL.into_iter().filter(move |source| self.0 & (1 << *source as u16) != 0)
     }
 }
 
@@ -189,7 +189,8 @@ pub fn most_direct_first(source: Source) -> u8 {
         Source::Catalogue => 1,
         Source::Prometheus => 2,
         Source::OtlpMetrics => 3,
-        Source::ServiceGraph => 4,
+        // They tell of edges, never of buckets.
+        Source::ServiceGraph | Source::Istio | Source::Linkerd | Source::Jaeger => 4,
         Source::Traces => 5,
     }
 }

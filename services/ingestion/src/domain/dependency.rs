@@ -1,6 +1,9 @@
 use std::collections::BTreeSet;
 
-use attain_vocabulary::{DependencyMode, EntityId, InvalidValue, LatencyHistogram, Ratio, Source, UnixMillis};
+use attain_vocabulary::{DAY_MS, DependencyMode, EntityId, InvalidValue, LatencyHistogram, Ratio, Source, UnixMillis};
+
+use super::call_days::{add_calls, rates};
+use super::{CallDays, CallerRequests, FirstDay};
 
 /// Most further attempts that anybody can mean.
 const RETRIES_MAX: u32 = 10;
@@ -41,7 +44,7 @@ pub struct DependencyTerms {
     pub redundancy_required_count: Option<u32>,
 }
 
-/// What traces showed of an edge; all zero and `None` where none did.
+/// What one observer saw of an edge; all zero and `None` where none did.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Sightings {
     /// When the edge was first seen.
@@ -52,14 +55,19 @@ pub struct Sightings {
     pub call_count: u64,
     /// Requests of the caller that called at least once.
     pub calling_request_count: u64,
-    /// Failed calls.
-    pub failure_count: u64,
-    /// Failed calls that a retry made good, or under a parent that succeeded nevertheless.
-    pub rescued_count: u64,
-    /// Calls that repeated an earlier one which had failed.
-    pub retry_count: u64,
+    /// Failed calls; `None` where the observer does not know.
+    pub failure_count: Option<u64>,
+    /// Failed calls that a retry made good, or under a parent that succeeded nevertheless; `None` where the observer does
+    /// not know, as all but traces do not.
+    pub rescued_count: Option<u64>,
+    /// Calls that repeated an earlier one which had failed; `None` where the observer does not know.
+    pub retry_count: Option<u64>,
     /// Latency of the calls.
     pub latency: Option<LatencyHistogram>,
+    /// Calls by day, of the days that rates are measured in; only traces know them.
+    pub days: CallDays,
+    /// The day of the first of them; only where traces saw it.
+    pub first_day: Option<FirstDay>,
 }
 
 /// What one source says of one edge.
@@ -166,77 +174,69 @@ impl DependencyTerms {
 }
 
 impl Sightings {
-    /// Adds what another observer, or a later look, saw.
+    /// Adds what a later look of the same observer saw. What is not known of some of the calls is not known of their sum.
     pub fn add(&mut self, more: &Self) {
+        let known = |kept: Option<u64>, added: Option<u64>| match (kept, added) {
+            (Some(kept), Some(added)) => Some(kept.saturating_add(added)),
+            (None, added) if self.call_count == 0 => added,
+            (kept, None) if more.call_count == 0 => kept,
+            _ => None,
+        };
+        self.failure_count = known(self.failure_count, more.failure_count);
+        self.rescued_count = known(self.rescued_count, more.rescued_count);
+        self.retry_count = known(self.retry_count, more.retry_count);
         self.first_seen_ms = [self.first_seen_ms, more.first_seen_ms].into_iter().flatten().min();
         self.last_seen_ms = self.last_seen_ms.max(more.last_seen_ms);
         self.call_count = self.call_count.saturating_add(more.call_count);
         self.calling_request_count = self.calling_request_count.saturating_add(more.calling_request_count);
-        self.failure_count = self.failure_count.saturating_add(more.failure_count);
-        self.rescued_count = self.rescued_count.saturating_add(more.rescued_count);
-        self.retry_count = self.retry_count.saturating_add(more.retry_count);
+        add_calls(&mut self.days, &more.days);
+        self.first_day = self.first_day.or(more.first_day);
         if let Some(latency) = &more.latency {
             self.latency.get_or_insert_with(LatencyHistogram::empty).merge(latency);
-        }
-    }
-
-    /// Of two views of the same calls the first that shows any, seen as long as both together.
-    fn or(self, other: Self) -> Self {
-        let first_seen_ms = [self.first_seen_ms, other.first_seen_ms].into_iter().flatten().min();
-        let last_seen_ms = self.last_seen_ms.max(other.last_seen_ms);
-        let shown = if self.call_count > 0 { self } else { other };
-        Self { first_seen_ms, last_seen_ms, ..shown }
-    }
-
-    /// Calls a request and the share of requests that call, among so many requests of the caller; empty terms where no
-    /// request was seen.
-    fn rates(&self, caller_request_count: u64) -> DependencyTerms {
-        if caller_request_count == 0 || self.call_count == 0 {
-            return DependencyTerms::default();
-        }
-        let of_requests = |count: u64| count as f64 / caller_request_count as f64;
-        let fraction = of_requests(self.calling_request_count).min(1.0);
-        DependencyTerms {
-            call_rate: Some(of_requests(self.call_count)),
-            // No source counted them where calls are known and calling requests are not.
-            call_fraction: (self.calling_request_count > 0)
-                .then(|| Ratio::new("call_fraction", fraction).ok())
-                .flatten(),
-            ..DependencyTerms::default()
         }
     }
 }
 
 /// Merges what several sources say of one edge; `None` for no statement.
 ///
-/// Terms: each field as the first source says it in the order declared, catalogue, traces, OTLP metrics, Prometheus, service
-/// graph; call rate and fraction, where nobody says them, as seen among `caller_request_count` requests. Sightings: those of
-/// the first source in the same order that saw a call, since each counts the same calls again; of the others only when the
-/// edge was first and last seen.
+/// Terms: each field as the first source says it in the order declared, catalogue, traces, OTLP metrics, service graph,
+/// Prometheus, Istio, Linkerd, Jaeger; call rate and fraction, where nobody says them, as traces show them among the requests
+/// of the caller that traces show: no other source counts those.
+///
+/// Sightings: those of one source, since each counts the same calls again: of those that saw calls lately, the first in the
+/// same order. Lately is within the caller's window before the newest call that anybody saw, so that an observer that was
+/// switched off gives way. Of the others only when the edge was first and last seen.
 #[must_use]
-pub fn merge_statements(mut statements: Vec<DependencyStatement>, caller_request_count: u64) -> Option<Dependency> {
+pub fn merge_statements(
+    mut statements: Vec<DependencyStatement>,
+    caller_requests: CallerRequests<'_>,
+) -> Option<Dependency> {
     statements.sort_by_key(|statement| precedence(statement.source));
     let key = statements.first()?.key.clone();
-    // A service graph counts no requests of the caller: its calls are no measure of them.
-    let has_rates = |statement: &DependencyStatement| {
-        statement.source != Source::ServiceGraph && statement.sightings.call_count > 0
-    };
-    let has_rates = statements.iter().any(has_rates);
-    let mut merged = Dependency {
-        key,
-        terms: DependencyTerms::default(),
-        sightings: Sightings::default(),
-        sources: BTreeSet::new(),
-    };
+    let traced = statements.iter().find(|statement| statement.source == Source::Traces);
+    let seen_rates = traced.map(|statement| rates(&statement.sightings, caller_requests));
+    let sightings = standing(&statements, caller_requests.window_days);
+    let mut merged = Dependency { key, terms: DependencyTerms::default(), sightings, sources: BTreeSet::new() };
     for statement in statements {
         merged.terms = std::mem::take(&mut merged.terms).or(statement.terms);
-        merged.sightings = merged.sightings.or(statement.sightings);
         merged.sources.insert(statement.source);
     }
-    if has_rates {
-        merged.terms = std::mem::take(&mut merged.terms).or(merged.sightings.rates(caller_request_count));
-    }
+    merged.terms = std::mem::take(&mut merged.terms).or(seen_rates.unwrap_or_default());
     Some(merged)
+}
+
+/// The sightings that stand, of statements in their order.
+fn standing(statements: &[DependencyStatement], window_days: u32) -> Sightings {
+    let seen = || statements.iter().map(|statement| &statement.sightings);
+    let calling = || seen().filter(|sightings| sightings.call_count > 0);
+    let newest_ms = calling().filter_map(|sightings| sightings.last_seen_ms).max();
+    let lately_ms = newest_ms.map(|newest_ms| newest_ms.saturating_sub(i64::from(window_days) * DAY_MS));
+    let stands = calling().find(|sightings| sightings.last_seen_ms >= lately_ms);
+    Sightings {
+        first_seen_ms: seen().filter_map(|sightings| sightings.first_seen_ms).min(),
+        last_seen_ms: seen().filter_map(|sightings| sightings.last_seen_ms).max(),
+        ..stands.cloned().unwrap_or_default()
+    }
 }
 
 fn precedence(source: Source) -> u8 {
@@ -245,34 +245,49 @@ fn precedence(source: Source) -> u8 {
         Source::Catalogue => 1,
         Source::Traces => 2,
         Source::OtlpMetrics => 3,
-        Source::Prometheus => 4,
-        Source::ServiceGraph => 5,
+        Source::ServiceGraph => 4,
+        Source::Prometheus => 5,
+        Source::Istio => 6,
+        Source::Linkerd => 7,
+        Source::Jaeger => 8,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{DayCalls, RequestDays};
     use super::*;
-    use proptest::prelude::*;
 
     fn key() -> DependencyKey {
         let id = |name| EntityId::new("id", name).expect("valid");
         DependencyKey::new(id("checkout"), id("payment")).expect("two nodes")
     }
 
+    const DAY: i64 = 20_000;
+
     fn seen(source: Source, call_count: u64, calling_request_count: u64) -> DependencyStatement {
+        let traces = source == Source::Traces;
+        let days = CallDays::from([(DAY, DayCalls { call_count, calling_request_count })]);
         let sightings = Sightings {
-            first_seen_ms: Some(5),
-            last_seen_ms: Some(9),
+            first_seen_ms: Some(DAY * DAY_MS + 5),
+            last_seen_ms: Some(DAY * DAY_MS + 9),
             call_count,
             calling_request_count,
-            failure_count: 2,
-            rescued_count: 1,
-            retry_count: 3,
+            failure_count: (source != Source::Jaeger).then_some(2),
+            rescued_count: traces.then_some(1),
+            retry_count: traces.then_some(3),
             latency: Some(LatencyHistogram::from_explicit(&[10.0], &[call_count, 0]).expect("valid")),
+            days: if traces { days } else { CallDays::new() },
+            first_day: None,
         };
         let terms = DependencyTerms { mode: Some(DependencyMode::Async), ..DependencyTerms::default() };
         DependencyStatement { key: key(), source, terms, sightings }
+    }
+
+    /// Among so many requests of the caller on the day of the edge.
+    fn merged(statements: Vec<DependencyStatement>, requests: u64) -> Option<Dependency> {
+        let days = RequestDays::from([(DAY, requests)]);
+        merge_statements(statements, CallerRequests { days: &days, window_days: 28 })
     }
 
     #[test]
@@ -305,14 +320,56 @@ mod tests {
     }
 
     #[test]
-    fn a_service_graph_counts_the_same_calls_again() {
-        let graph = seen(Source::ServiceGraph, 500, 0);
-        let alone = merge_statements(vec![graph.clone()], 0).expect("an edge");
-        assert_eq!((alone.sightings.call_count, alone.sources.len()), (500, 1));
-        let of_few = merge_statements(vec![graph.clone()], 20).expect("an edge");
-        assert_eq!(of_few.terms.call_rate, None, "months of calls are not those of the 20 requests that traces showed");
-        let both = merge_statements(vec![graph, seen(Source::Traces, 30, 15)], 20).expect("an edge");
-        assert_eq!((both.sightings.call_count, both.sources.len()), (30, 2));
+    fn of_several_observers_one_stands_and_only_traces_give_rates() {
+        let observers = [
+            (Source::Traces, 30),
+            (Source::OtlpMetrics, 60),
+            (Source::ServiceGraph, 500),
+            (Source::Prometheus, 501),
+            (Source::Istio, 502),
+            (Source::Linkerd, 503),
+            (Source::Jaeger, 504),
+        ];
+        for (at, (source, calls)) in observers.into_iter().enumerate() {
+            let statements = observers[at..].iter().rev().map(|(source, calls)| seen(*source, *calls, *calls / 2));
+            let edge = merged(statements.collect(), 20).expect("an edge");
+            assert_eq!(edge.sightings.call_count, calls, "{source:?} stands alone, the others are the same calls");
+            assert_eq!(edge.sources.len(), observers.len() - at);
+            let traced = source == Source::Traces;
+            assert_eq!(edge.terms.call_rate, traced.then_some(1.5), "{source:?} counts no requests of the caller");
+            assert_eq!(edge.sightings.rescued_count, traced.then_some(1), "{source:?}");
+            assert_eq!(edge.sightings.failure_count.is_some(), source != Source::Jaeger, "{source:?}");
+        }
+    }
+
+    #[test]
+    fn an_observer_that_was_switched_off_gives_way() {
+        let mut jaeger = seen(Source::Jaeger, 40, 0);
+        let both = |jaeger: &DependencyStatement| {
+            let edge = merged(vec![seen(Source::Istio, 900, 0), jaeger.clone()], 0).expect("an edge");
+            (edge.sightings.call_count, edge.sightings.first_seen_ms)
+        };
+        jaeger.sightings.last_seen_ms = Some((DAY + 28) * DAY_MS);
+        assert_eq!(both(&jaeger), (900, Some(DAY * DAY_MS + 5)));
+        jaeger.sightings.last_seen_ms = Some((DAY + 29) * DAY_MS);
+        assert_eq!(both(&jaeger), (40, Some(DAY * DAY_MS + 5)));
+    }
+
+    #[test]
+    fn what_is_not_known_of_some_calls_is_not_known_of_their_sum() {
+        let of = |call_count, failure_count| Sightings { call_count, failure_count, ..Sightings::default() };
+        for (one, other, sum) in [
+            (of(5, Some(1)), of(7, Some(2)), Some(3)),
+            (of(5, Some(1)), of(7, None), None),
+            (of(5, None), of(7, Some(2)), None),
+            (of(0, None), of(7, Some(2)), Some(2)),
+            (of(5, Some(1)), of(0, None), Some(1)),
+            (of(0, Some(4)), of(7, Some(0)), Some(4)),
+        ] {
+            let mut both = one.clone();
+            both.add(&other);
+            assert_eq!(both.failure_count, sum, "{one:?} {other:?}");
+        }
     }
 
     #[test]
@@ -321,35 +378,22 @@ mod tests {
         let declared =
             DependencyStatement { key: key(), source: Source::Declared, terms, sightings: Sightings::default() };
         let mut metrics = seen(Source::OtlpMetrics, 10, 0);
-        metrics.sightings.last_seen_ms = Some(11);
+        metrics.sightings.last_seen_ms = Some(DAY * DAY_MS + 11);
         let statements = vec![metrics, seen(Source::Traces, 30, 15), declared];
-        let merged = merge_statements(statements, 20).expect("an edge");
+        let merged = merged(statements, 20).expect("an edge");
         assert_eq!(merged.terms.mode, Some(DependencyMode::Hard));
         assert_eq!(merged.terms.call_rate, Some(1.5));
         assert_eq!(merged.terms.call_fraction.map(Ratio::get), Some(0.25));
-        assert_eq!(
-            (merged.sightings.call_count, merged.sightings.failure_count, merged.sightings.rescued_count),
-            (30, 2, 1)
-        );
-        assert_eq!(merged.sightings.retry_count, 3);
-        assert_eq!((merged.sightings.first_seen_ms, merged.sightings.last_seen_ms), (Some(5), Some(11)));
-        assert_eq!(merged.sightings.latency.map(|latency| latency.count()), Some(30));
+        let seen = merged.sightings;
+        assert_eq!((seen.call_count, seen.failure_count, seen.rescued_count), (30, Some(2), Some(1)));
+        assert_eq!(seen.retry_count, Some(3));
+        assert_eq!((seen.first_seen_ms, seen.last_seen_ms), (Some(DAY * DAY_MS + 5), Some(DAY * DAY_MS + 11)));
+        assert_eq!(seen.latency.map(|latency| latency.count()), Some(30));
         assert_eq!(merged.sources.len(), 3);
     }
 
     #[test]
     fn an_edge_nobody_states_is_none() {
-        assert_eq!(merge_statements(Vec::new(), 5), None);
-    }
-
-    proptest! {
-        #[test]
-        fn a_merged_call_fraction_is_a_fraction(calls in 0u64..1000, calling in 0u64..1000, requests in 0u64..1000) {
-            let merged = merge_statements(vec![seen(Source::Traces, calls, calling)], requests).expect("an edge");
-            if let Some(fraction) = merged.terms.call_fraction {
-                prop_assert!((0.0..=1.0).contains(&fraction.get()));
-            }
-            prop_assert_eq!(merged.terms.call_rate.is_some(), requests > 0 && calls > 0);
-        }
+        assert_eq!(merged(Vec::new(), 5), None);
     }
 }

@@ -2,6 +2,9 @@ use std::collections::BTreeSet;
 
 use attain_vocabulary::{EntityId, EntityKind, InvalidValue, Ratio, Source, Tier};
 
+use super::call_days::add_requests;
+use super::{RequestDays, keep_newest};
+
 /// What is known of a node of the dependency graph. What was declared stands before what was observed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entity {
@@ -23,8 +26,10 @@ pub struct Entity {
     pub published_availability: Option<Ratio>,
     /// Where it is known from.
     pub sources: BTreeSet<Source>,
-    /// Requests to it that traces showed.
+    /// Requests to it that traces ever showed.
     pub request_count: u64,
+    /// The same by day, of the days that call rates are measured in.
+    pub request_days: RequestDays,
     /// What the service catalogue says of it; `None` where it does not know it.
     pub catalogue: Option<CatalogueWords>,
 }
@@ -82,6 +87,7 @@ impl Entity {
             published_availability: None,
             sources: BTreeSet::new(),
             request_count: 0,
+            request_days: RequestDays::new(),
             catalogue: None,
         }
     }
@@ -155,6 +161,12 @@ impl Entity {
         self.observed_kind = most_certain(self.observed_kind, kind);
         self.request_count = self.request_count.saturating_add(request_count);
         self.sources.extend(sources);
+    }
+
+    /// Takes over requests by day; of the newest `window_days` days they are kept.
+    pub fn count_requests(&mut self, days: &RequestDays, window_days: u32) {
+        add_requests(&mut self.request_days, days);
+        keep_newest(&mut self.request_days, window_days);
     }
 
     /// What a search looks through: id, display name and owner in lower case.

@@ -3,7 +3,10 @@ use std::collections::BTreeSet;
 use attain_vocabulary::{EntityId, InvalidValue, UnixMillis};
 
 use super::incident::{ID_CHARS_MAX, PRIORITY_CHARS_MAX, SUMMARY_CHARS_MAX, TITLE_CHARS_MAX, redacted};
-use super::{Incident, IncidentKind, required_text, without_secrets};
+use super::{Incident, IncidentKind, UnknownService, required_text, without_secrets};
+
+/// Most names that may be services which are remembered of one incident.
+const UNKNOWN_MAX: usize = 20;
 
 /// When a pager said what is known of an incident, field by field; `None` where no event did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,6 +23,8 @@ pub struct SaidTimes {
     pub priority_ms: Option<UnixMillis>,
     /// The summary.
     pub summary_ms: Option<UnixMillis>,
+    /// Whether it was one at all.
+    pub dismissed_ms: Option<UnixMillis>,
 }
 
 /// One event of a pager: what it says of an incident, `None` where it is silent. Its free text is redacted.
@@ -35,6 +40,10 @@ pub struct IncidentEvent {
     pub title: Option<String>,
     /// Services that were hurt.
     pub services: Option<BTreeSet<EntityId>>,
+    /// Services that were hurt under names that nobody knows here; where `services` is `None`, names that may be such.
+    pub unknown: BTreeSet<UnknownService>,
+    /// Whether it was no incident.
+    pub dismissed: Option<bool>,
     /// When it began.
     pub start_ms: Option<UnixMillis>,
     /// Whether it ended, and when: `Some(None)` says that it lasts.
@@ -83,6 +92,9 @@ impl IncidentEvent {
             excluded: false,
             exclusion_reason: None,
             origin: Some(self.origin.to_owned()),
+            excluded_by: None,
+            dismissed: false,
+            unknown: BTreeSet::new(),
             decision: None,
             link: None,
             said: SaidTimes::default(),
@@ -101,7 +113,19 @@ impl Incident {
             self.start_ms = self.start_ms.min(at);
         }
         newest(&mut self.title, &mut self.said.title_ms, &event.title, at);
-        newest(&mut self.services, &mut self.said.services_ms, &event.services, at);
+        // What is known and what is not are one statement.
+        let told = event.services.clone().map(|services| (services, event.unknown.clone()));
+        let mut hurt = (std::mem::take(&mut self.services), std::mem::take(&mut self.unknown));
+        newest(&mut hurt, &mut self.said.services_ms, &told, at);
+        (self.services, self.unknown) = hurt;
+        if self.said.services_ms.is_none() {
+            self.unknown.extend(event.unknown.iter().cloned());
+            // The first in their order, so that the order of arrival makes no difference.
+            while self.unknown.len() > UNKNOWN_MAX {
+                self.unknown.pop_last();
+            }
+        }
+        newest(&mut self.dismissed, &mut self.said.dismissed_ms, &event.dismissed, at);
         newest(&mut self.start_ms, &mut self.said.start_ms, &event.start_ms, at);
         newest(&mut self.end_ms, &mut self.said.end_ms, &event.end_ms, at);
         newest(&mut self.priority, &mut self.said.priority_ms, &event.priority.clone().map(Some), at);
@@ -138,6 +162,8 @@ mod tests {
             time_ms,
             title: None,
             services: None,
+            unknown: BTreeSet::new(),
+            dismissed: None,
             start_ms: None,
             end_ms: None,
             priority: None,
@@ -176,6 +202,7 @@ mod tests {
     fn arbitrary_event() -> impl Strategy<Value = IncidentEvent> {
         let text = || prop::option::of("[ab]{1,2}");
         let services = prop::option::of(prop::collection::btree_set("[ab]", 0..3));
+        let unknown = prop::collection::btree_set("[cd]", 0..2);
         (
             0i64..4,
             text(),
@@ -184,16 +211,25 @@ mod tests {
             prop::option::of(prop::option::of(0i64..4)),
             text(),
             text(),
+            (unknown, prop::option::of(any::<bool>())),
         )
-            .prop_map(|(time_ms, title, services, start_ms, end_ms, priority, summary)| IncidentEvent {
-                title,
-                services: services.map(|names| names.iter().map(|n| EntityId::new("id", n).expect("valid")).collect()),
-                start_ms,
-                end_ms,
-                priority,
-                summary,
-                ..event(time_ms)
-            })
+            .prop_map(
+                |(time_ms, title, services, start_ms, end_ms, priority, summary, (unknown, dismissed))| IncidentEvent {
+                    title,
+                    services: services
+                        .map(|names| names.iter().map(|n| EntityId::new("id", n).expect("valid")).collect()),
+                    unknown: unknown
+                        .into_iter()
+                        .map(|name| UnknownService { names: vec![name], candidates: Vec::new() })
+                        .collect(),
+                    dismissed,
+                    start_ms,
+                    end_ms,
+                    priority,
+                    summary,
+                    ..event(time_ms)
+                },
+            )
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 //! Pure: no transport, storage, clock or environment.
 
 mod bucket;
+mod call_days;
 mod dependency;
 mod entity;
 mod exemplar;
@@ -17,12 +18,16 @@ mod utilisation;
 pub use bucket::{
     BucketDraft, BucketLimits, Latency, MergedBucket, SourceSet, add_buckets, merge_sources, most_direct_first,
 };
+pub use call_days::{CallDays, CallerRequests, DayCalls, FirstDay, RequestDays, day_of, keep_newest};
 pub use dependency::{Dependency, DependencyKey, DependencyStatement, DependencyTerms, Sightings, merge_statements};
 pub use entity::{CatalogueWords, Entity, EntityDeclaration, most_certain};
 pub use exemplar::{Exemplar, hour_start, worst};
-pub use incident::{ExclusionDecision, Incident, IncidentDraft, IncidentKind, ServiceLink};
+pub use incident::{
+    ExclusionDecision, Incident, IncidentDraft, IncidentKind, IncidentSender, NEEDS_APPROVER, ServiceLink,
+    UnknownService,
+};
 pub use incident_event::{IncidentEvent, SaidTimes};
-pub use maintenance::MaintenanceDraft;
+pub use maintenance::{Bounds, MaintenanceDraft};
 pub use observation::{
     BucketMode, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, SettledFingerprints, SettledSpans,
 };

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use attain_vocabulary::{EntityId, EntityKind, SliBucket, Source, UnixMillis};
 
-use super::{DependencyKey, Exemplar, ObservedOperation, ObservedUtilisation, Sightings};
+use super::{DependencyKey, Exemplar, ObservedOperation, ObservedUtilisation, RequestDays, Sightings};
 
 /// What an observer (OTLP, Prometheus) learned, applied in one transaction or not at all.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -11,6 +11,8 @@ pub struct ObservationBatch {
     pub entities: Vec<ObservedEntity>,
     /// Edges that were seen; what is stored of the same edge and source is added to.
     pub edges: Vec<ObservedEdge>,
+    /// Requests that traces showed of services, by day: what call rates are measured against.
+    pub requests: BTreeMap<EntityId, RequestDays>,
     /// Buckets that were measured.
     pub buckets: Vec<ObservedBucket>,
     /// Utilisation that was measured.
@@ -36,7 +38,7 @@ pub struct ObservedEntity {
     pub kind: Option<EntityKind>,
     /// Who saw it.
     pub source: Source,
-    /// Requests to it (server and consumer spans) since the last batch: what call rates are measured against.
+    /// Requests to it (server and consumer spans) since the last batch.
     pub request_count: u64,
 }
 

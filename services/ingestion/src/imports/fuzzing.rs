@@ -13,6 +13,7 @@ pub fn import(bytes: &[u8]) {
         service_fields: vec!["service".to_owned()],
         start_ms: Some(NOW_MS - 86_400_000),
         end_ms: Some(NOW_MS),
+        sender: crate::domain::IncidentSender::default(),
     };
     if let Ok(contents) = read(format, document, &reading) {
         let listed = contents.rejected.count();

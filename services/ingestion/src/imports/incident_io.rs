@@ -2,6 +2,8 @@
 //!
 //! Source: incident.io API reference, webhooks. Events of private incidents carry an id and nothing else, and are ignored.
 
+use std::collections::BTreeSet;
+
 use attain_vocabulary::UnixMillis;
 use serde_json::Value;
 
@@ -16,7 +18,9 @@ const INCIDENT_EVENTS: [&str; 3] = [
     "public_incident.incident_status_updated_v2",
 ];
 /// Categories of a status in which an incident is over.
-const OVER: [&str; 6] = ["learning", "post-incident", "closed", "declined", "merged", "canceled"];
+const OVER: [&str; 3] = ["learning", "post-incident", "closed"];
+/// Categories in which it turned out to be none, or part of another one.
+const DISMISSED: [&str; 4] = ["declined", "merged", "canceled", "cancelled"];
 /// Categories in which it lasts.
 const LASTING: [&str; 4] = ["triage", "active", "live", "paused"];
 /// Modes of incidents that did not happen.
@@ -43,10 +47,17 @@ pub(super) fn read(envelope: &Node<'_>, service_fields: &[String]) -> Result<Eve
     let status = incident.get("incident_status");
     let category = status.map(|status| status.optional_text("category")).transpose()?.flatten();
     let end_ms = match category.as_deref() {
-        Some(category) if OVER.contains(&category) => Some(Some(marked(incident, &ENDED).unwrap_or(time_ms))),
+        Some(category) if OVER.contains(&category) || DISMISSED.contains(&category) => {
+            Some(Some(marked(incident, &ENDED).unwrap_or(time_ms)))
+        }
         Some(category) if LASTING.contains(&category) => Some(None),
         _ => None,
     };
+    let dismissed = category.as_deref().and_then(|category| match category {
+        category if DISMISSED.contains(&category) => Some(true),
+        category if OVER.contains(&category) || LASTING.contains(&category) => Some(false),
+        _ => None,
+    });
     let severity = incident.get("severity");
     let told = IncidentEvent {
         id: format!("{ORIGIN}:{}", incident.required_text("id")?),
@@ -54,6 +65,8 @@ pub(super) fn read(envelope: &Node<'_>, service_fields: &[String]) -> Result<Eve
         time_ms,
         title: incident.optional_text("name")?,
         services: None,
+        unknown: BTreeSet::new(),
+        dismissed,
         start_ms: Some(marked(incident, &BEGAN).unwrap_or(created_ms)),
         end_ms,
         priority: severity.map(|severity| severity.optional_text("name")).transpose()?.flatten(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use attain_vocabulary::{InvalidValue, UnixMillis};
 
 use super::{Complaint, Contents, Reading, Told};
-use crate::domain::{IncidentDraft, IncidentKind};
+use crate::domain::{Bounds, IncidentDraft, IncidentKind};
 use crate::storage::IncidentNews;
 
 const ORIGIN: &str = "incidents-csv";
@@ -39,7 +39,7 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Contents, InvalidV
         ));
     }
     let columns = columns(&row, &mut contents)?;
-    let latest_ms = reading.limits.now_ms.saturating_add(reading.limits.future_skew_ms);
+    let bounds = Bounds { now_ms: reading.limits.now_ms, skew_ms: reading.limits.future_skew_ms };
     let mut read_count = 0;
     let mut lines = Lines { bytes, counted: 0, line: 1 };
     while more(&mut reader, &mut row)? {
@@ -50,7 +50,7 @@ pub(super) fn read(bytes: &[u8], reading: &Reading) -> Result<Contents, InvalidV
         }
         let line = lines.of(&row);
         let pointer = format!("/lines/{line}");
-        let checked = draft(&columns, &row).and_then(|draft| draft.check(latest_ms));
+        let checked = draft(&columns, &row).and_then(|draft| draft.admit(&reading.sender, bounds));
         match checked {
             Ok(incident) => {
                 contents.incidents.push(Told {

@@ -11,6 +11,7 @@
 //! **Deliberately unknown here**: what a pager's priority means for requests. It is kept in the pager's words, and no share of
 //! failed requests is made of it.
 
+mod counted;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod incident_io;
@@ -28,7 +29,7 @@ mod signature;
 use attain_vocabulary::{EntityId, InvalidValue, UnixMillis};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
-use crate::domain::{BucketLimits, DependencyKey, IncidentEvent};
+use crate::domain::{BucketLimits, DependencyKey, IncidentEvent, IncidentSender};
 use crate::storage::IncidentNews;
 
 pub(crate) use keep::{Import, Imported, Importer};
@@ -92,6 +93,8 @@ pub struct Reading {
     pub start_ms: Option<UnixMillis>,
     /// Its end.
     pub end_ms: Option<UnixMillis>,
+    /// Who sends it.
+    pub sender: IncidentSender,
 }
 
 /// What a document tells.

@@ -3,6 +3,8 @@
 //! Source: Opsgenie documentation, webhook integration. `createdAt` is in milliseconds, `updatedAt` in nanoseconds, and older
 //! accounts write both as texts.
 
+use std::collections::BTreeSet;
+
 use attain_vocabulary::UnixMillis;
 use serde_json::Value;
 
@@ -54,6 +56,8 @@ pub(super) fn read(envelope: &Node<'_>, service_fields: &[String]) -> Result<Eve
         time_ms,
         title: alert.optional_text("message")?,
         services: None,
+        unknown: BTreeSet::new(),
+        dismissed: None,
         start_ms: created_ms,
         end_ms,
         priority: alert.optional_text("priority")?,

@@ -2,6 +2,8 @@
 //!
 //! Source: PagerDuty developer documentation, webhooks overview and event data types.
 
+use std::collections::BTreeSet;
+
 use super::node::Node;
 use super::{Complaint, Event, NamedService};
 use crate::domain::IncidentEvent;
@@ -48,6 +50,8 @@ pub(super) fn read(envelope: &Node<'_>) -> Result<Event, Complaint> {
         time_ms,
         title: data.optional_text("title")?,
         services: None,
+        unknown: BTreeSet::new(),
+        dismissed: None,
         start_ms: data.optional_time("created_at")?,
         end_ms,
         priority: priority.map(|node| node.optional_text("summary")).transpose()?.flatten(),

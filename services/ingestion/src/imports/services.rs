@@ -6,7 +6,14 @@ use attain_vocabulary::{EntityId, TenantId};
 
 use super::{Complaint, Complaints, NamedService, Told, observed_name};
 use crate::Error;
+use crate::domain::{IncidentEvent, UnknownService};
 use crate::storage::{IncidentNews, Store};
+
+/// Most names of one service, and the longest one, that are remembered until somebody knows the service.
+const UNKNOWN_NAMES_MAX: usize = 4;
+const UNKNOWN_NAME_CHARS_MAX: usize = 200;
+/// Most services under unknown names that one event tells of.
+const UNKNOWN_MAX: usize = 20;
 
 /// Names that settings translate.
 #[derive(Debug, Clone, Default)]
@@ -39,8 +46,13 @@ impl ServiceNames {
         Ok(Self { mapped: read.collect::<Result<_, attain_runtime::Error>>()? })
     }
 
+    /// Every name that the settings translate, in lower case, and the service that it means.
+    pub(crate) fn translations(&self) -> impl Iterator<Item = (&str, &EntityId)> {
+        self.mapped.iter().map(|(name, service)| (name.as_str(), service))
+    }
+
     /// Puts the services into what was told: by the settings, else the service of that name that is known. An incident without
-    /// one is kept without, and a warning says so.
+    /// one is kept without, with the names that nobody knows, and a warning says so.
     pub(crate) async fn link(
         &self,
         store: &Store,
@@ -54,13 +66,14 @@ impl ServiceNames {
             match &mut told.news {
                 IncidentNews::Event(event) => {
                     let (services, unknown) = self.meant(&told.named, &known);
-                    for name in &unknown {
+                    let surely = unknown.iter().filter(|service| !service.perhaps);
+                    for name in surely.clone().filter_map(|service| service.names.first()) {
                         warnings.push(unknown_service(&told.pointer, told.index, name));
                     }
-                    if services.is_empty() && unknown.is_empty() && event.end_ms == Some(None) {
+                    if services.is_empty() && surely.count() == 0 && event.end_ms == Some(None) {
                         warnings.push(no_service(&told.pointer, told.index));
                     }
-                    event.services = (!told.named.is_empty()).then_some(services);
+                    self.tell(event, &told.named, services, &unknown);
                 }
                 IncidentNews::Report(incident) => {
                     for service in incident.services.difference(&known) {
@@ -70,6 +83,34 @@ impl ServiceNames {
             }
         }
         Ok(())
+    }
+
+    /// An event that names nothing but what may well be no service says nothing of the services that earlier ones named.
+    fn tell(
+        &self,
+        event: &mut IncidentEvent,
+        named: &[NamedService],
+        services: BTreeSet<EntityId>,
+        unknown: &[&NamedService],
+    ) {
+        event.unknown = unknown.iter().take(UNKNOWN_MAX).map(|service| self.unknown(service)).collect();
+        let says = !services.is_empty() || named.iter().any(|service| !service.perhaps);
+        event.services = says.then_some(services);
+    }
+
+    /// What is remembered of a service that nobody knows.
+    fn unknown(&self, service: &NamedService) -> UnknownService {
+        let kept = |name: &String| attain_redaction::redact(name).0.chars().take(UNKNOWN_NAME_CHARS_MAX).collect();
+        let mut candidates = Vec::new();
+        if let Meaning::AnyOf(ids) = self.meaning(service) {
+            for id in ids {
+                if !candidates.contains(&id) {
+                    candidates.push(id);
+                }
+            }
+        }
+        candidates.truncate(3 * UNKNOWN_NAMES_MAX);
+        UnknownService { names: service.names.iter().take(UNKNOWN_NAMES_MAX).map(kept).collect(), candidates }
     }
 
     fn wanted(&self, told: &Told) -> BTreeSet<EntityId> {
@@ -87,8 +128,12 @@ impl ServiceNames {
         }
     }
 
-    /// The services that are meant, and the names that mean none.
-    fn meant(&self, named: &[NamedService], known: &BTreeSet<EntityId>) -> (BTreeSet<EntityId>, Vec<String>) {
+    /// The services that are meant, and those that nobody knows.
+    fn meant<'n>(
+        &self,
+        named: &'n [NamedService],
+        known: &BTreeSet<EntityId>,
+    ) -> (BTreeSet<EntityId>, Vec<&'n NamedService>) {
         let mut services = BTreeSet::new();
         let mut unknown = Vec::new();
         for service in named {
@@ -100,8 +145,7 @@ impl ServiceNames {
                 Some(id) => {
                     services.insert(id);
                 }
-                None if service.perhaps => {}
-                None => unknown.extend(service.names.first().cloned()),
+                None => unknown.push(service),
             }
         }
         (services, unknown)
@@ -122,8 +166,9 @@ impl ServiceNames {
 
 fn unknown_service(pointer: &str, index: usize, name: &str) -> Complaint {
     let name: String = attain_redaction::redact(name).0.chars().take(128).collect();
-    let reason =
-        format!("no service is known as `{name}`; the incident is kept, and can be linked by hand or by the settings");
+    let reason = format!(
+        "no service is known as `{name}`; the incident is kept, and is linked when one is, or by the settings, or by hand"
+    );
     Complaint::new(pointer.to_owned(), "unknown_service", reason).at(index)
 }
 
@@ -148,7 +193,7 @@ mod tests {
             (vec!["Cart"], false, vec!["Cart"], 0),
             (vec!["User DB"], false, vec!["user_db"], 0),
             (vec!["nobody"], false, vec![], 1),
-            (vec!["host-17"], true, vec![], 0),
+            (vec!["host-17"], true, vec![], 1),
             (vec!["***"], false, vec![], 1),
         ] {
             let named = NamedService { names: given.iter().map(ToString::to_string).collect(), perhaps };
@@ -158,5 +203,47 @@ mod tests {
         }
         let bad = BTreeMap::from([("x".to_owned(), "a b".to_owned())]);
         assert!(ServiceNames::new(&bad).expect_err("no name").to_string().contains("ingestion.incidents.services"));
+    }
+
+    #[test]
+    fn what_may_be_no_service_takes_none_away_and_unknown_names_are_remembered() {
+        let names = ServiceNames::new(&BTreeMap::new()).expect("valid");
+        let known = BTreeSet::from([EntityId::new("id", "cart").expect("valid")]);
+        let sure = |name: &str| NamedService { names: vec![name.to_owned()], perhaps: false };
+        let perhaps = |name: &str| NamedService { perhaps: true, ..sure(name) };
+        for (named, says, remembered) in [
+            (vec![], None, vec![]),
+            (vec![perhaps("host-17")], None, vec!["host-17"]),
+            (vec![perhaps("cart")], Some(1), vec![]),
+            (vec![sure("Mail Service")], Some(0), vec!["Mail Service"]),
+            (vec![sure("cart"), perhaps("host-17")], Some(1), vec!["host-17"]),
+            (vec![sure("token=hunter2hunter2")], Some(0), vec!["token=[REDACTED]"]),
+        ] {
+            let mut event = crate::domain::IncidentEvent {
+                id: "opsgenie:1".into(),
+                origin: "opsgenie",
+                time_ms: 1,
+                title: None,
+                services: None,
+                unknown: BTreeSet::new(),
+                dismissed: None,
+                start_ms: None,
+                end_ms: None,
+                priority: None,
+                summary: None,
+            };
+            let (services, unknown) = names.meant(&named, &known);
+            names.tell(&mut event, &named, services, &unknown);
+            assert_eq!(event.services.as_ref().map(BTreeSet::len), says, "{named:?}");
+            let kept: Vec<&str> = event.unknown.iter().map(|unknown| unknown.names[0].as_str()).collect();
+            if remembered.iter().any(|name| name.contains("REDACTED")) {
+                assert!(!kept[0].contains("hunter2"), "{kept:?}");
+            } else {
+                assert_eq!(kept, remembered, "{named:?}");
+            }
+        }
+        let unknown = names.unknown(&sure("Mail Service"));
+        let candidates: Vec<&str> = unknown.candidates.iter().map(EntityId::as_str).collect();
+        assert_eq!(candidates, ["Mail-Service", "mail-service", "mail_service"]);
     }
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::IncidentsConfig;
+use crate::domain::IncidentSender;
 
 /// 2026-11-01T12:00:00Z.
 const NOW_MS: i64 = 1_793_534_400_000;
@@ -15,6 +16,7 @@ fn reading() -> Reading {
         service_fields: IncidentsConfig::default().service_fields,
         start_ms: None,
         end_ms: None,
+        sender: IncidentSender { name: "ci".into(), may_approve: true },
     }
 }
 
@@ -150,12 +152,15 @@ fn events_of_incident_io() {
         {"incident_timestamp": {"name": "Fixed at"}, "value": null},
     ]);
     let (ten, eleven) = (time("2026-11-01T10:00:00.801Z"), time("2026-11-01T11:00:00Z"));
-    for (kind, category, marks, start_ms, end_ms) in [
-        (created, "triage", json!([]), ten, Some(None)),
-        (created, "live", json!([]), ten, Some(None)),
-        (changed, "learning", json!([]), ten, Some(eleven)),
-        (changed, "closed", marks, time("2026-11-01T09:50:00Z"), Some(time("2026-11-01T10:40:00Z"))),
-        (changed, "unheard-of", json!([]), ten, None),
+    for (kind, category, marks, start_ms, end_ms, dismissed) in [
+        (created, "triage", json!([]), ten, Some(None), Some(false)),
+        (created, "live", json!([]), ten, Some(None), Some(false)),
+        (changed, "learning", json!([]), ten, Some(eleven), Some(false)),
+        (changed, "declined", json!([]), ten, Some(eleven), Some(true)),
+        (changed, "merged", json!([]), ten, Some(eleven), Some(true)),
+        (changed, "canceled", json!([]), ten, Some(eleven), Some(true)),
+        (changed, "closed", marks, time("2026-11-01T09:50:00Z"), Some(time("2026-11-01T10:40:00Z")), Some(false)),
+        (changed, "unheard-of", json!([]), ten, None, None),
     ] {
         let contents = read_json(Format::IncidentIo, &incident_io(kind, category, marks));
         let (event, names) = event(&contents);
@@ -165,6 +170,7 @@ fn events_of_incident_io() {
             "{category}"
         );
         assert_eq!((event.end_ms, event.priority.as_deref()), (end_ms, Some("Minor")), "{category}");
+        assert_eq!(event.dismissed, dismissed, "{category}");
         assert_eq!(names, ["Payment Service", "payment-service", "cart"]);
         assert!(!event.summary.as_deref().unwrap_or_default().contains("hunter2"));
     }
@@ -238,7 +244,7 @@ fn a_document_that_cannot_be_read_is_refused_whole() {
 fn incidents_as_comma_separated_values() {
     let text = "\u{feff}id,Title,start_time,end_time,service_ids,severity_ratio,excluded,exclusion_reason,kind,Team\r\n\
          INC-1,\"Down, \"\"hard\"\"\",2026-10-01T10:00:00Z,2026-10-01T11:00:00+01:00,cart checkout,0.25,yes,drill,,x\r\n\
-         INC-2,\"two\nlines\",2026-10-02T10:00:00Z,,a|b,,,,maintenance,x\r\n\
+         INC-2,\"two\nlines\",2026-10-02T10:00:00Z,2026-10-03T10:00:00Z,a|b,,,,maintenance,x\r\n\
          INC-3,Late,2026-10-02,,,,,,,x\r\n\
          INC-4,Bad,2026-10-02T10:00:00Z,2026-10-01T10:00:00Z,,,,,,x\r\n\
          INC-5,Bad,2026-10-02T10:00:00Z,,,much,,,,x\r\n\
@@ -272,6 +278,12 @@ fn incidents_as_comma_separated_values() {
     );
     let warnings = contents.warnings.list();
     assert_eq!((warnings.len(), warnings[0].pointer.as_str()), (1, "/lines/1/team"));
+
+    let proposer = Reading { sender: IncidentSender::default(), ..reading() };
+    let contents = read(Format::IncidentsCsv, text.as_bytes(), &proposer).expect("a document");
+    let refused: Vec<_> = contents.rejected.list().into_iter().map(|c| (c.index, c.pointer, c.code)).collect();
+    let unapproved = [at(2, "/excluded", "needs_approver"), at(3, "/start_time", "needs_approver")];
+    assert_eq!((&refused[..2], contents.incidents.len()), (&unapproved[..], 0));
 
     let semicolons = "id;title;start_time\nINC-1;a, b;2026-10-01T10:00:00Z\n";
     assert_eq!(read(Format::IncidentsCsv, semicolons.as_bytes(), &reading()).expect("a document").incidents.len(), 1);

@@ -4,7 +4,7 @@ use attain_vocabulary::{TenantId, UnixMillis};
 use sha2::{Digest as _, Sha256};
 
 use crate::Error;
-use crate::domain::{ExclusionDecision, Incident, IncidentKind, MaintenanceDraft, ServiceLink};
+use crate::domain::{Bounds, ExclusionDecision, Incident, IncidentKind, IncidentSender, MaintenanceDraft, ServiceLink};
 use crate::storage::Store;
 
 /// How the name of a window begins that was given none.
@@ -36,14 +36,18 @@ pub(crate) async fn decide_exclusion(
     store.change_incident(tenant, id, decide).await?.ok_or_else(|| Error::UnknownIncident(shortened(id)))
 }
 
-/// Says which services an incident hurt.
+/// Says which services an incident hurt. What an approver left out of the estimates of some services is not left out of
+/// those of others but by an approver.
 pub(crate) async fn link_services(
     store: &Store,
     tenant: &TenantId,
     id: &str,
-    link: ServiceLink,
+    (sender, link): (&IncidentSender, ServiceLink),
 ) -> Result<Incident, Error> {
     let put = |incident: &mut Incident| {
+        if incident.exclusion().0 && !link.services.is_subset(incident.hurt()) {
+            sender.approves("service_ids", "leaving an incident out of the estimates of further services")?;
+        }
         let same =
             incident.link.as_ref().is_some_and(|known| (&known.services, &known.by) == (&link.services, &link.by));
         if !same {
@@ -54,25 +58,27 @@ pub(crate) async fn link_services(
     store.change_incident(tenant, id, put).await?.ok_or_else(|| Error::UnknownIncident(shortened(id)))
 }
 
-/// Declares or replaces a maintenance window.
+/// Declares or replaces a maintenance window. What was measured already is taken out of estimates by an approver alone.
 pub(crate) async fn put_window(
     store: &Store,
     tenant: &TenantId,
     draft: MaintenanceDraft,
-    now_ms: UnixMillis,
+    (sender, bounds): (&IncidentSender, Bounds),
 ) -> Result<Incident, Error> {
-    let window = draft.check(now_ms, unnamed)?;
+    let window = draft.check(sender, bounds, unnamed)?;
     let replace = |known: &mut Incident| {
         if known.kind != IncidentKind::Maintenance {
             let reason = "an incident has this name already";
             return Err(Error::invalid("window_id", "is_incident", reason));
         }
+        window.plans_ahead(Some(known), sender, bounds)?;
         *known = window.clone().replacing(known);
         Ok(())
     };
     match store.change_incident(tenant, &window.id, replace).await? {
         Some(window) => Ok(window),
         None => {
+            window.plans_ahead(None, sender, bounds)?;
             store.put_incidents(tenant, vec![window.clone()]).await?;
             Ok(window)
         }

@@ -12,7 +12,7 @@ use attain_vocabulary::InvalidValue;
 pub(crate) use buckets::keep_buckets;
 pub(crate) use decisions::{decide_exclusion, delete_window, end_window, link_services, put_window};
 pub(crate) use dependencies::{DependencyRows, ServiceRow, keep_dependencies};
-pub(crate) use incidents::keep_incidents;
+pub(crate) use incidents::{keep_incidents, moving_exclusions};
 pub(crate) use utilisation::keep_utilisation;
 
 use crate::Error;

@@ -296,7 +296,7 @@ impl Sums {
             first_seen_ms: Some(time_ms),
             last_seen_ms: Some(time_ms),
             call_count: if told.part == Part::Calls { count } else { 0 },
-            failure_count: if told.part == Part::Failures || told.failed { count } else { 0 },
+            failure_count: Some(if told.part == Part::Failures || told.failed { count } else { 0 }),
             latency: latency.filter(|_| told.part != Part::Failures),
             ..Sightings::default()
         });

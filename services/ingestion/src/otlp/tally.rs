@@ -1,5 +1,7 @@
 //! Joined traces of one tenant summed up to what storage keeps: entities, edges, five-minute buckets, operations.
 
+use std::collections::BTreeMap;
+
 use attain_vocabulary::{
     BucketCounts, DAY_MS, EntityId, EntityKind, LatencyHistogram, SliBucket, Source, UnixMillis, bucket_start,
 };
@@ -9,8 +11,8 @@ use super::hosts::Hosts;
 use super::join::{Call, Callee, Joined, Outcome, Request};
 use super::names::{Names, Symbol};
 use crate::domain::{
-    BucketMode, DependencyKey, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, ObservedOperation,
-    Sightings, most_certain,
+    BucketMode, DayCalls, DependencyKey, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity,
+    ObservedOperation, RequestDays, Sightings, day_of, most_certain,
 };
 
 /// Sums of several traces.
@@ -88,6 +90,7 @@ impl Tally {
 
     fn add_request(&mut self, request: &Request, callees: &[Callee]) {
         let weight = u64::from(request.weight);
+        let start_ms = millis(request.start_ns);
         let seen = self.entities.entry(request.service).or_default();
         seen.kind = most_certain(seen.kind, Some(EntityKind::Service));
         seen.request_count = seen.request_count.saturating_add(weight);
@@ -95,10 +98,11 @@ impl Tally {
             if callee.id != request.service {
                 let edge = self.edges.entry((request.service, callee.id)).or_default();
                 edge.sightings.calling_request_count = edge.sightings.calling_request_count.saturating_add(weight);
+                let of_day = edge.of_day(start_ms);
+                of_day.calling_request_count = of_day.calling_request_count.saturating_add(weight);
             }
         }
         let failed = request.outcome != Outcome::Good;
-        let start_ms = millis(request.start_ns);
         let bucket = self.buckets.entry((request.service, bucket_start(start_ms))).or_default();
         let inherited = bucket.inherited.get_or_insert(0);
         if let Outcome::InheritedFailure(by) = &request.outcome {
@@ -158,6 +162,7 @@ impl Tally {
     /// Everything as storage takes it, in lexical order.
     pub(super) fn into_batch(self, names: &Names) -> ObservationBatch {
         let ids = Ids { names };
+        let requests = ids.requests(&self.buckets);
         let answers = |id: Symbol| self.entities.get(&id).is_some_and(|seen| seen.kind == Some(EntityKind::Service));
         // Whoever answers with spans of its own is measured there, not a second time by its callers.
         let leaves = self.leaf_buckets.into_iter().filter(|((id, _), _)| !answers(*id));
@@ -172,7 +177,7 @@ impl Tally {
         let mut operations: Vec<ObservedOperation> =
             self.operations.into_iter().filter_map(|operation| ids.operation(operation)).collect();
         operations.sort_by(|a, b| a.key.cmp(&b.key));
-        ObservationBatch { entities, edges, buckets, operations, ..ObservationBatch::default() }
+        ObservationBatch { entities, edges, requests, buckets, operations, ..ObservationBatch::default() }
     }
 }
 
@@ -197,6 +202,10 @@ impl Operation {
 }
 
 impl Edge {
+    fn of_day(&mut self, time_ms: UnixMillis) -> &mut DayCalls {
+        self.sightings.days.entry(day_of(time_ms)).or_default()
+    }
+
     fn count(&mut self, call: &Call, start_ms: UnixMillis) {
         let weight = u64::from(call.weight);
         let seen = &mut self.sightings;
@@ -204,12 +213,13 @@ impl Edge {
         seen.first_seen_ms = Some(seen.first_seen_ms.map_or(start_ms, |first| first.min(start_ms)));
         seen.last_seen_ms = seen.last_seen_ms.max(Some(start_ms));
         add(&mut seen.call_count, true);
-        add(&mut seen.failure_count, call.failed);
-        add(&mut seen.rescued_count, call.rescued);
-        add(&mut seen.retry_count, call.retry);
+        add(seen.failure_count.get_or_insert(0), call.failed);
+        add(seen.rescued_count.get_or_insert(0), call.rescued);
+        add(seen.retry_count.get_or_insert(0), call.retry);
         if let Some(duration_ns) = call.duration_ns {
             record(seen.latency.get_or_insert_with(LatencyHistogram::empty), duration_ns, weight);
         }
+        add(&mut self.of_day(start_ms).call_count, true);
     }
 }
 
@@ -228,6 +238,21 @@ struct Ids<'a> {
 impl Ids<'_> {
     fn id(&self, symbol: Symbol) -> Option<EntityId> {
         EntityId::new("id", self.names.text(symbol)).ok()
+    }
+
+    /// Every request is in one bucket of its service.
+    fn requests(&self, buckets: &NumberMap<(Symbol, UnixMillis), Bucket>) -> BTreeMap<EntityId, RequestDays> {
+        let mut by_day: NumberMap<(Symbol, i64), u64> = NumberMap::default();
+        for ((service, start_ms), bucket) in buckets {
+            *by_day.entry((*service, day_of(*start_ms))).or_insert(0) += bucket.valid;
+        }
+        let mut requests: BTreeMap<EntityId, RequestDays> = BTreeMap::new();
+        for ((service, day), count) in by_day {
+            if let Some(id) = self.id(service) {
+                requests.entry(id).or_default().insert(day, count);
+            }
+        }
+        requests
     }
 
     fn bucket(&self, ((service, start_ms), bucket): ((Symbol, UnixMillis), Bucket)) -> Option<ObservedBucket> {

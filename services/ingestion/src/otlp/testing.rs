@@ -132,9 +132,17 @@ impl Bench {
 
     pub(super) async fn open(folder: &TempDir) -> Store {
         let url = format!("sqlite:{}", folder.path().join("ingestion.db").display());
-        Store::open(&url, Capacity { entities_max: 1_000, dependencies_max: 1_000, operations_per_service_max: 50 })
-            .await
-            .expect("opened")
+        Store::open(
+            &url,
+            Capacity {
+                entities_max: 1_000,
+                dependencies_max: 1_000,
+                operations_per_service_max: 50,
+                call_rate_days: 28,
+            },
+        )
+        .await
+        .expect("opened")
     }
 
     pub(super) fn settler(store: &Store, settling: Settling) -> (Settler, Arc<Backlog>, Arc<Counts>) {
@@ -239,7 +247,13 @@ impl Seen {
     pub(super) fn edge(&self, edge: &str) -> (u64, u64, u64, u64) {
         let sightings =
             &self.edges.get(edge).unwrap_or_else(|| panic!("{edge} among {:?}", self.edges.keys())).sightings;
-        (sightings.call_count, sightings.calling_request_count, sightings.failure_count, sightings.rescued_count)
+        let known = |count: Option<u64>| count.expect("traces know");
+        (
+            sightings.call_count,
+            sightings.calling_request_count,
+            known(sightings.failure_count),
+            known(sightings.rescued_count),
+        )
     }
 
     pub(super) fn edge_names(&self) -> Vec<&str> {

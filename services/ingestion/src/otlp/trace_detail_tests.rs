@@ -117,7 +117,7 @@ async fn repeated_calls_after_a_failure_are_retries_and_save_it() {
          9 6 cron client 30 40 server.address=y.example.com http.request.resend_count=1",
     )
     .await;
-    let retries = |edge: &str| seen.edges[edge].sightings.retry_count;
+    let retries = |edge: &str| seen.edges[edge].sightings.retry_count.expect("traces know");
     assert_eq!(seen.edge("a>x.example.com"), (4, 1, 2, 2));
     assert_eq!(retries("a>x.example.com"), 2, "a call of another operation is none");
     assert_eq!(seen.bucket("a"), (1, 1, Some(0), ""), "what a retry saved did not fail the request");
@@ -133,7 +133,7 @@ async fn attempts_at_the_same_time_are_no_retries() {
          3 1 a client 20 40 server.address=x.example.com",
     )
     .await;
-    assert_eq!(seen.edges["a>x.example.com"].sightings.retry_count, 0);
+    assert_eq!(seen.edges["a>x.example.com"].sightings.retry_count, Some(0));
     assert_eq!(seen.bucket("a"), (1, 1, Some(1), "x.example.com 1"));
 }
 

@@ -360,12 +360,17 @@ proptest! {
         let served = |observed: &&crate::domain::ObservedBucket| observed.bucket.counts.inherited_bad().is_some();
         let valid: u64 = batch.buckets.iter().filter(served).map(|observed| observed.bucket.counts.valid()).sum();
         prop_assert_eq!(valid, request_count);
+        prop_assert_eq!(batch.requests.values().flat_map(|days| days.values()).sum::<u64>(), request_count);
         let of_operations = batch.operations.iter().filter(|operation| operation.key.callee.is_none());
         prop_assert_eq!(of_operations.map(|operation| operation.seen.request_count).sum::<u64>(), request_count);
         for edge in &batch.edges {
             let seen = &edge.sightings;
-            prop_assert!(seen.rescued_count <= seen.failure_count && seen.failure_count <= seen.call_count);
-            prop_assert!(seen.calling_request_count <= seen.call_count && seen.retry_count <= seen.call_count);
+            let calls = Some(seen.call_count);
+            prop_assert!(seen.rescued_count <= seen.failure_count && seen.failure_count <= calls);
+            prop_assert!(seen.calling_request_count <= seen.call_count && seen.retry_count <= calls);
+            prop_assert_eq!(seen.days.values().map(|day| day.call_count).sum::<u64>(), seen.call_count);
+            let calling = seen.days.values().map(|day| day.calling_request_count).sum::<u64>();
+            prop_assert_eq!(calling, seen.calling_request_count);
         }
     }
 }

@@ -28,9 +28,13 @@ enum Connection {
 
 type Key = (EntityId, EntityId, Connection);
 
-/// Calls of each five minutes, by their end.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Calls(BTreeMap<Key, BTreeMap<UnixMillis, Sightings>>);
+/// Calls as one source counted them.
+#[derive(Debug, PartialEq)]
+pub(super) struct Calls {
+    source: Source,
+    /// Of each five minutes, by their end.
+    edges: BTreeMap<Key, BTreeMap<UnixMillis, Sightings>>,
+}
 
 /// Edges, what is known of their ends, and up to when each was counted.
 #[derive(Debug, Default, PartialEq)]
@@ -51,7 +55,7 @@ pub(super) fn calls(queries: &EdgeQueries, mut answers: Vec<Vec<RangeSeries>>, t
     let (mut latency, unnamed_latency) = latencies(answer(), unit_ms, key);
     tally.add("series_unnamed", unnamed_calls + unnamed_failures + unnamed_latency);
 
-    let mut seen = Calls::default();
+    let mut seen = Calls { source: queries.source, edges: BTreeMap::new() };
     for (at, calls) in calls {
         let failed = failures.get(&at).copied().unwrap_or(0.0);
         let (Some(call_count), Some(failure_count)) = (rounded(calls), rounded(failed)) else {
@@ -72,11 +76,11 @@ pub(super) fn calls(queries: &EdgeQueries, mut answers: Vec<Vec<RangeSeries>>, t
             first_seen_ms: Some(end_ms - BUCKET_MS),
             last_seen_ms: Some(end_ms),
             call_count,
-            failure_count: failure_count.min(call_count),
+            failure_count: Some(failure_count.min(call_count)),
             latency,
             ..Sightings::default()
         };
-        seen.0.entry(key).or_default().insert(end_ms, sightings);
+        seen.edges.entry(key).or_default().insert(end_ms, sightings);
     }
     seen
 }
@@ -84,7 +88,7 @@ pub(super) fn calls(queries: &EdgeQueries, mut answers: Vec<Vec<RangeSeries>>, t
 impl Calls {
     /// Where the marks of these edges are kept.
     pub(super) fn mark_keys(&self) -> Vec<String> {
-        let keys: BTreeSet<String> = self.0.keys().filter_map(edge).map(|edge| mark_key(&edge)).collect();
+        let keys: BTreeSet<String> = self.edges.keys().filter_map(edge).map(|edge| mark_key(&edge)).collect();
         keys.into_iter().collect()
     }
 }
@@ -94,7 +98,8 @@ pub(super) fn uncounted(calls: Calls, states: &CounterStates, identities: &Ident
     let mut seen = Seen::default();
     let mut kinds: BTreeSet<(EntityId, EntityKind)> = BTreeSet::new();
     let mut newest: BTreeMap<DependencyKey, UnixMillis> = BTreeMap::new();
-    for (ends, calls) in calls.0 {
+    let source = calls.source;
+    for (ends, calls) in calls.edges {
         let Some(key) = edge(&ends) else {
             tally.add("edges_to_self", 1);
             continue;
@@ -108,13 +113,13 @@ pub(super) fn uncounted(calls: Calls, states: &CounterStates, identities: &Ident
         let Some((newest_ms, _)) = new.last() else { continue };
         let mark = newest.entry(key.clone()).or_insert(*newest_ms);
         *mark = (*mark).max(*newest_ms);
-        seen.edges.push(observed(key, connection, new.into_iter().map(|(_, sightings)| sightings)));
+        seen.edges.push(observed((key, source), connection, new.into_iter().map(|(_, sightings)| sightings)));
     }
     for (key, end_ms) in newest {
         let marks = Marks::stored(states, &key).after(end_ms, identities);
         seen.marks.insert(mark_key(&key), Some(marks.encoded()));
     }
-    let entity = |(id, kind)| ObservedEntity { id, kind: Some(kind), source: Source::ServiceGraph, request_count: 0 };
+    let entity = |(id, kind)| ObservedEntity { id, kind: Some(kind), source, request_count: 0 };
     seen.entities = kinds.into_iter().map(entity).collect();
     tally.add("edges", seen.edges.len());
     seen
@@ -135,7 +140,11 @@ fn edge((client, server, _): &Key) -> Option<DependencyKey> {
     DependencyKey::new(client.clone(), server.clone()).ok()
 }
 
-fn observed(key: DependencyKey, connection: Connection, each: impl Iterator<Item = Sightings>) -> ObservedEdge {
+fn observed(
+    (key, source): (DependencyKey, Source),
+    connection: Connection,
+    each: impl Iterator<Item = Sightings>,
+) -> ObservedEdge {
     let mut sightings = Sightings::default();
     each.for_each(|more| sightings.add(&more));
     let (asynchronous, protocol) = match connection {
@@ -144,7 +153,7 @@ fn observed(key: DependencyKey, connection: Connection, each: impl Iterator<Item
         // Which protocol the database speaks nobody says: Redis and MongoDB are databases too.
         Connection::Database => (Some(false), None),
     };
-    ObservedEdge { key, source: Source::ServiceGraph, asynchronous, protocol, sightings }
+    ObservedEdge { key, source, asynchronous, protocol, sightings }
 }
 
 /// Caller, callee and what lies between them; `None` where one of the ends has no name.
@@ -180,6 +189,7 @@ mod tests {
             calls: "c".into(),
             failures: "f".into(),
             latency: Some(LatencyQuery { query: "l".into(), unit_ms: 1_000.0 }),
+            source: Source::Istio,
         }
     }
 
@@ -207,8 +217,8 @@ mod tests {
         let seen = edges(&queries(), vec![calls, failures, vec![le("0.1", 8.0), le("+Inf", 10.0)]], &mut tally);
         let [edge] = &seen.edges[..] else { panic!("{seen:?}") };
         assert_eq!((edge.key.caller().as_str(), edge.key.callee().as_str()), ("shop", "pay"));
-        assert_eq!((edge.source, edge.asynchronous), (Source::ServiceGraph, None));
-        assert_eq!((edge.sightings.call_count, edge.sightings.failure_count), (40, 32));
+        assert_eq!((edge.source, edge.asynchronous), (Source::Istio, None));
+        assert_eq!((edge.sightings.call_count, edge.sightings.failure_count), (40, Some(32)));
         assert_eq!((edge.sightings.first_seen_ms, edge.sightings.last_seen_ms), (Some(T), Some(T + 3 * BUCKET_MS)));
         assert_eq!(edge.sightings.latency.as_ref().map(LatencyHistogram::count), Some(10));
         assert_eq!((tally.of("not_a_number"), tally.of("bad_clamped"), tally.of("edges")), (1, 1, 1));

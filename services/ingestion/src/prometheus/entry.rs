@@ -1,6 +1,6 @@
 //! One `[[mapping]]` as it is written.
 
-use attain_vocabulary::{EntityId, EntityKind, UtilisationKind};
+use attain_vocabulary::{EntityId, EntityKind, Source, UtilisationKind};
 use serde::Deserialize;
 
 use super::mapping::{EdgeQueries, LatencyQuery, Naming, Reading, SliQueries, UtilisationQueries};
@@ -44,6 +44,8 @@ pub(super) struct Entry {
     pub(super) connection_type_label: Option<String>,
     pub(super) calls_counter: Option<OneOrMany>,
     pub(super) failures_counter: Option<OneOrMany>,
+    /// Whose counters these are, `istio` or `linkerd`; nobody's in particular when left out.
+    pub(super) counted_by: Option<Source>,
 
     pub(super) utilisation: Option<UtilisationKind>,
     pub(super) entity_kind: Option<EntityKind>,
@@ -92,6 +94,9 @@ impl Entry {
         if self.latency_unit.is_some() && self.latency_buckets.is_none() && self.latency_histogram.is_none() {
             return Err(("latency_unit", "has no meaning without latencies".to_owned()));
         }
+        if self.counted_by.is_some() && self.calls_counter.is_none() {
+            return Err(("counted_by", "has no meaning without `calls_counter`".to_owned()));
+        }
         if let Some(window) = &self.window {
             checked_window(window)?;
         }
@@ -116,6 +121,7 @@ impl Entry {
             ("latency_unit", self.latency_unit.is_some()),
             ("calls_counter", self.calls_counter.is_some()),
             ("failures_counter", self.failures_counter.is_some()),
+            ("counted_by", self.counted_by.is_some()),
             ("utilisation", self.utilisation.is_some()),
             ("average", self.average.is_some()),
             ("maximum", self.maximum.is_some()),
@@ -184,7 +190,17 @@ impl Entry {
             client: Naming::Label { labels: client, strip_namespace },
             server: Naming::Label { labels: server, strip_namespace },
             connection_type: self.connection_type_label.clone(),
+            source: self.edge_source()?,
         })
+    }
+
+    /// Two observers of the same calls are kept apart by their sources.
+    fn edge_source(&self) -> Result<Source, Refusal> {
+        match self.counted_by {
+            None => Ok(Source::Prometheus),
+            Some(source @ (Source::Prometheus | Source::Istio | Source::Linkerd)) => Ok(source),
+            Some(_) => Err(("counted_by", "is istio, linkerd or prometheus".to_owned())),
+        }
     }
 
     fn utilisation_queries(self) -> Result<UtilisationQueries, Refusal> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use attain_runtime::Error;
-use attain_vocabulary::{EntityId, EntityKind, UtilisationKind};
+use attain_vocabulary::{EntityId, EntityKind, Source, UtilisationKind};
 use sha2::{Digest as _, Sha256};
 
 use super::entry::{Entry, Refusal};
@@ -54,6 +54,8 @@ pub(super) struct EdgeQueries {
     /// Failed ones among them.
     pub(super) failures: String,
     pub(super) latency: Option<LatencyQuery>,
+    /// Who counted: of several observers of one edge one stands.
+    pub(super) source: Source,
 }
 
 /// How much of something services use.
@@ -269,6 +271,8 @@ impl Naming {
 mod tests {
     use super::*;
 
+    const EDGES: &str =
+        "[[mapping]]\ncalls_counter = 'c'\nfailures_counter = 'f'\nclient_label = 'a'\nserver_label = 'b'\n";
     const MINIMAL: &str = "[[mapping]]\nvalid = 'up'\nbad = 'down'\n";
 
     fn sli(mapping: &Mapping) -> &SliQueries {
@@ -315,6 +319,9 @@ mod tests {
             ("[[mapping]]\ncalls_counter = 'x'\nfailures_counter = 'y'".into(), "mapping[0].client_label"),
             ("[[mapping]]\npreset = 'isto'".into(), "mapping[0].preset"),
             ("[[mapping]]\npreset = 'istio'\nvalid = 'x'".into(), "mapping[0].valid"),
+            ("[[mapping]]\npreset = 'istio'\ncounted_by = 'linkerd'".into(), "mapping[0].counted_by"),
+            (format!("{MINIMAL}counted_by = 'istio'"), "mapping[0].counted_by"),
+            (format!("{EDGES}counted_by = 'traces'"), "mapping[0].counted_by"),
             ("[[mapping]]\npreset = 'istio'\nparts = ['edgs']".into(), "mapping[0].parts"),
             ("[[mapping]]\npreset = 'istio'\nwindow = '5 min'".into(), "mapping[0].window"),
             ("[[mapping]]\npreset = 'istio'\ntarget_labels = ['a b']".into(), "mapping[0].target_labels"),

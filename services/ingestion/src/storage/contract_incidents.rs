@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use attain_vocabulary::Source;
+
 use super::testing::{id, on_both_databases, tenant};
 use super::{ChangeKind, IncidentNews, Store};
 use crate::Error;
 use crate::domain::{
-    ExclusionDecision, Incident, IncidentDraft, IncidentEvent, IncidentKind, MaintenanceDraft, ServiceLink,
+    Bounds, EntityDeclaration, ExclusionDecision, Incident, IncidentDraft, IncidentEvent, IncidentKind, IncidentSender,
+    MaintenanceDraft, ObservationBatch, ObservedEntity, ServiceLink, UnknownService,
 };
 
 on_both_databases!(
@@ -16,6 +19,9 @@ on_both_databases!(
     a_window_is_listed_changed_and_removed,
     a_refused_change_writes_nothing,
     known_services_are_told_from_others,
+    a_service_that_appears_later_gets_its_incidents,
+    names_that_are_translated_later_get_their_services,
+    what_turns_out_to_be_none_concerns_no_service,
 );
 
 fn event(time_ms: i64) -> IncidentEvent {
@@ -25,6 +31,8 @@ fn event(time_ms: i64) -> IncidentEvent {
         time_ms,
         title: Some("Down".into()),
         services: Some(BTreeSet::from([id("a")])),
+        unknown: BTreeSet::new(),
+        dismissed: None,
         start_ms: Some(100),
         end_ms: None,
         priority: Some("P1".into()),
@@ -114,7 +122,11 @@ async fn a_window_is_listed_changed_and_removed(store: &Store) {
         service_ids: vec!["a".into()],
         reason: "failover drill".into(),
     };
-    store.put_incidents(&acme, vec![window.check(1_000, |_| String::new()).expect("valid")]).await.expect("kept");
+    let bounds = Bounds { now_ms: 1_000, skew_ms: 0 };
+    store
+        .put_incidents(&acme, vec![window.check(&IncidentSender::default(), bounds, |_| String::new()).expect("valid")])
+        .await
+        .expect("kept");
     let listed = only(store, Some("a")).await;
     assert_eq!((listed.kind, listed.exclusion()), (IncidentKind::Maintenance, (true, Some("failover drill"))));
     let is_window = |incident: &Incident| incident.kind == IncidentKind::Maintenance;
@@ -144,4 +156,72 @@ async fn known_services_are_told_from_others(store: &Store) {
     let asked = BTreeSet::from([id("a"), id("b")]);
     assert_eq!(store.known_services(&acme, &asked).await.expect("read"), BTreeSet::from([id("a")]));
     assert!(store.known_services(&tenant("other"), &asked).await.expect("read").is_empty());
+}
+
+/// Over, and hurt nobody that is known.
+fn of_unknown(names: &[&str]) -> IncidentNews {
+    let unknown = |name: &&str| UnknownService {
+        names: vec![(*name).to_owned()],
+        candidates: vec![id(&name.replace(' ', "-")), id(&name.to_lowercase().replace(' ', "-"))],
+    };
+    let unknown = names.iter().map(unknown).collect();
+    IncidentNews::Event(IncidentEvent {
+        services: Some(BTreeSet::new()),
+        unknown,
+        end_ms: Some(Some(700)),
+        ..event(700)
+    })
+}
+
+async fn a_service_that_appears_later_gets_its_incidents(store: &Store) {
+    let (acme, other) = (tenant("acme"), tenant("other"));
+    store.tell_incidents(&acme, vec![of_unknown(&["Cart Service", "Mail"])]).await.expect("kept");
+    let declare = async |of: &attain_vocabulary::TenantId, name: &str| {
+        store.declare(of, vec![EntityDeclaration::named(id(name))], Vec::new()).await.expect("declared");
+    };
+    declare(&other, "cart-service").await;
+    declare(&acme, "cart").await;
+    assert!(store.incidents(&acme, Some(&id("cart-service")), None, 10).await.expect("read").is_empty());
+    assert!(incident_changes(store).await.is_empty());
+
+    declare(&acme, "cart-service").await;
+    let linked = only(store, Some("cart-service")).await;
+    assert_eq!((linked.services.len(), linked.unknown.len(), linked.end_ms), (1, 1, Some(700)));
+    assert_eq!(incident_changes(store).await.len(), 1, "whoever follows learns of it");
+    // Seen by traces, and both spellings at once: the likelier one is meant.
+    let seen = |name: &str| ObservedEntity { id: id(name), kind: None, source: Source::Traces, request_count: 1 };
+    let batch = ObservationBatch { entities: vec![seen("mail"), seen("Mail")], ..ObservationBatch::default() };
+    store.observe(&acme, &[], |_| batch).await.expect("observed");
+    let linked = only(store, Some("Mail")).await;
+    assert_eq!(linked.services, BTreeSet::from([id("Mail"), id("cart-service")]));
+    assert!(linked.unknown.is_empty());
+    assert!(store.incidents(&acme, Some(&id("mail")), None, 10).await.expect("read").is_empty());
+}
+
+async fn names_that_are_translated_later_get_their_services(store: &Store) {
+    let acme = tenant("acme");
+    store.tell_incidents(&acme, vec![of_unknown(&["Public API"])]).await.expect("kept");
+    assert_eq!(store.link_named("mail", &id("mail")).await.expect("none"), 0);
+    assert_eq!(store.link_named("public api", &id("api-gateway")).await.expect("linked"), 1);
+    let linked = only(store, Some("api-gateway")).await;
+    assert!(linked.unknown.is_empty());
+    assert_eq!(store.link_named("public api", &id("api-gateway")).await.expect("none"), 0, "known now");
+    let gone = store.remove_incident(&acme, "pagerduty:P1", |_| true).await.expect("gone");
+    assert!(gone);
+    store.tell_incidents(&acme, vec![of_unknown(&["Public API"])]).await.expect("kept again");
+}
+
+async fn what_turns_out_to_be_none_concerns_no_service(store: &Store) {
+    let acme = tenant("acme");
+    let dismissed =
+        |time_ms, dismissed| vec![IncidentNews::Event(IncidentEvent { dismissed: Some(dismissed), ..event(time_ms) })];
+    store.tell_incidents(&acme, vec![triggered()]).await.expect("kept");
+    let before = incident_changes(store).await;
+    store.tell_incidents(&acme, dismissed(800, true)).await.expect("kept");
+    store.tell_incidents(&acme, vec![resolved()]).await.expect("kept");
+    assert!(store.incidents(&acme, Some(&id("a")), None, 10).await.expect("read").is_empty());
+    assert!(only(store, None).await.dismissed, "it is listed");
+    assert!(incident_changes(store).await > before, "the service learns of it");
+    store.tell_incidents(&acme, dismissed(900, false)).await.expect("kept");
+    assert!(!only(store, Some("a")).await.dismissed, "it was one after all");
 }

@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use attain_vocabulary::{DependencyMode, EntityKind, LatencyHistogram, Source};
+use attain_vocabulary::{BUCKET_MS, DAY_MS, DependencyMode, EntityKind, LatencyHistogram, Ratio, Source};
 
 use super::testing::{bucket, edge, id, on_both_databases, tenant};
 use super::{BucketSpan, DeclaredEdge, Store};
 use crate::domain::{
-    BucketMode, DependencyTerms, EntityDeclaration, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity,
-    Sightings,
+    BucketMode, DayCalls, Dependency, DependencyTerms, EntityDeclaration, ObservationBatch, ObservedBucket,
+    ObservedEdge, ObservedEntity, RequestDays, Sightings,
 };
 
 on_both_databases!(
     sightings_add_up_beside_what_is_declared,
+    call_rates_are_those_of_the_last_days_since_the_edge_was_seen,
+    what_an_observer_does_not_know_stays_unknown_and_observers_are_not_added_up,
     buckets_of_several_sources_are_kept_apart_and_read_as_one,
     counter_states_are_read_and_written_in_the_transaction,
     silent_counters_are_forgotten_by_their_keys,
@@ -28,10 +30,12 @@ fn seen(call_count: u64, first_seen_ms: i64) -> Sightings {
         last_seen_ms: Some(first_seen_ms + 5),
         call_count,
         calling_request_count: call_count / 2,
-        failure_count: 1,
-        rescued_count: 1,
-        retry_count: 2,
+        failure_count: Some(1),
+        rescued_count: Some(1),
+        retry_count: Some(2),
         latency: Some(LatencyHistogram::from_explicit(&[10.0], &[call_count, 0]).expect("valid")),
+        days: BTreeMap::from([(0, DayCalls { call_count, calling_request_count: call_count / 2 })]),
+        first_day: None,
     }
 }
 
@@ -61,6 +65,7 @@ async fn sightings_add_up_beside_what_is_declared(store: &Store) {
     let batch = ObservationBatch {
         entities: vec![entity(5), callee],
         edges: vec![observed_edge(seen(10, 100)), observed_edge(seen(10, 50))],
+        requests: BTreeMap::from([(id("checkout"), RequestDays::from([(0, 5)]))]),
         ..ObservationBatch::default()
     };
     let first = store.observe(&acme, &[], |_| batch.clone()).await.expect("applied");
@@ -87,6 +92,91 @@ async fn sightings_add_up_beside_what_is_declared(store: &Store) {
     // An empty batch is no change.
     let version = store.topology(&acme).await.expect("read").version;
     assert_eq!(store.observe(&acme, &[], |_| ObservationBatch::default()).await.expect("applied"), version);
+}
+
+/// What traces show on one day: requests of checkout in its first and its last five minutes, each of the last ones calling
+/// payment.
+fn traced_day(day: i64, first_requests: u64, last_requests: u64) -> ObservationBatch {
+    let last_n = (day + 1) * (DAY_MS / BUCKET_MS) - 1;
+    let requests = |n, count| observed_bucket(Source::Traces, BucketMode::Add, bucket(n, count, 0, Some(0)));
+    let sightings = Sightings {
+        first_seen_ms: Some(last_n * BUCKET_MS),
+        last_seen_ms: Some(last_n * BUCKET_MS),
+        call_count: last_requests,
+        calling_request_count: last_requests,
+        days: BTreeMap::from([(day, DayCalls { call_count: last_requests, calling_request_count: last_requests })]),
+        ..Sightings::default()
+    };
+    ObservationBatch {
+        buckets: vec![requests(day * (DAY_MS / BUCKET_MS), first_requests), requests(last_n, last_requests)],
+        requests: BTreeMap::from([(id("checkout"), RequestDays::from([(day, first_requests + last_requests)]))]),
+        edges: if last_requests > 0 { vec![observed_edge(sightings)] } else { Vec::new() },
+        ..ObservationBatch::default()
+    }
+}
+
+async fn only_edge(store: &Store) -> Dependency {
+    let mut dependencies = store.topology(&tenant("acme")).await.expect("read").dependencies;
+    assert_eq!(dependencies.len(), 1);
+    dependencies.remove(0)
+}
+
+async fn call_rates_are_those_of_the_last_days_since_the_edge_was_seen(store: &Store) {
+    let acme = tenant("acme");
+    let observe = async |batch: ObservationBatch| store.observe(&acme, &[], |_| batch).await.expect("applied");
+    let rates = async || {
+        let terms = only_edge(store).await.terms;
+        (terms.call_rate, terms.call_fraction.map(Ratio::get))
+    };
+    // Long before the edge; then on the edge's first day once in a batch of its own, once in the batch that shows the edge.
+    for day in [700, 990, 999] {
+        observe(traced_day(day, 10_000, 0)).await;
+    }
+    observe(traced_day(1_000, 900, 0)).await;
+    observe(traced_day(1_000, 50, 100)).await;
+    assert_eq!(rates().await, (Some(1.0), Some(1.0)), "every request since then calls");
+    observe(traced_day(1_001, 100, 0)).await;
+    assert_eq!(rates().await, (Some(0.5), Some(0.5)));
+    // Late: a day before the edge, a day of it, and one that is too long ago.
+    observe(traced_day(999, 7, 0)).await;
+    observe(traced_day(1_001, 0, 200)).await;
+    observe(traced_day(500, 7_000, 0)).await;
+    assert_eq!(rates().await, (Some(0.75), Some(0.75)));
+    // Nobody calls any more.
+    observe(traced_day(1_028, 600, 0)).await;
+    assert_eq!(rates().await.0, Some(200.0 / 900.0), "of day 1000 nothing counts any more");
+    observe(traced_day(1_040, 500, 0)).await;
+    assert_eq!(rates().await, (Some(0.0), Some(0.0)));
+    assert_eq!(only_edge(store).await.sightings.call_count, 300, "it is known all the same");
+}
+
+async fn what_an_observer_does_not_know_stays_unknown_and_observers_are_not_added_up(store: &Store) {
+    let acme = tenant("acme");
+    let told = |source, call_count, failure_count| {
+        let last_seen_ms = Some(1_000);
+        let sightings = Sightings { call_count, failure_count, last_seen_ms, ..Sightings::default() };
+        let edge = ObservedEdge { source, asynchronous: None, protocol: None, ..observed_edge(sightings) };
+        ObservationBatch { edges: vec![edge], ..ObservationBatch::default() }
+    };
+    let counted = async || {
+        let seen = only_edge(store).await.sightings;
+        (seen.call_count, seen.failure_count, seen.rescued_count, seen.retry_count)
+    };
+    let observe = async |batch: ObservationBatch| store.observe(&acme, &[], |_| batch).await.expect("applied");
+    for _ in 0..2 {
+        observe(told(Source::Jaeger, 400, None)).await;
+    }
+    assert_eq!(counted().await, (800, None, None, None));
+    for (source, calls, stands) in [(Source::Linkerd, 300, 600), (Source::Istio, 50, 100), (Source::Prometheus, 20, 40)]
+    {
+        for _ in 0..2 {
+            observe(told(source, calls, Some(10))).await;
+        }
+        assert_eq!(counted().await, (stands, Some(20), None, None), "{source:?}");
+    }
+    let edge = only_edge(store).await;
+    assert_eq!(edge.sources, BTreeSet::from([Source::Prometheus, Source::Istio, Source::Linkerd, Source::Jaeger]));
+    assert_eq!((edge.terms.call_rate, edge.terms.call_fraction), (None, None));
 }
 
 async fn buckets_of_several_sources_are_kept_apart_and_read_as_one(store: &Store) {

@@ -39,7 +39,7 @@ fn observed_bucket(valid: u64) -> ObservedBucket {
 }
 
 fn observed_edge(call_count: u64, retry_count: u64) -> ObservedEdge {
-    let sightings = Sightings { call_count, retry_count, ..Sightings::default() };
+    let sightings = Sightings { call_count, retry_count: Some(retry_count), ..Sightings::default() };
     ObservedEdge {
         key: edge("checkout", "payment"),
         source: Source::Traces,
@@ -192,7 +192,7 @@ async fn retries_add_up(store: &Store) {
         store.observe(&tenant("acme"), &[], |_| batch).await.expect("applied");
     }
     let topology = store.topology(&tenant("acme")).await.expect("read");
-    assert_eq!(topology.dependencies[0].sightings.retry_count, 5);
+    assert_eq!(topology.dependencies[0].sightings.retry_count, Some(5));
 }
 
 fn operation(callee: Option<&str>, name: &str, day: i64, request_count: u64) -> ObservedOperation {

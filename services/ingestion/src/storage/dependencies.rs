@@ -9,14 +9,15 @@ use super::changes::ChangeKind;
 use super::entities::{WhenFull, entity_lines, read_entity_line};
 use super::lines::{Line, Value, all_lines, read_lines};
 use super::record::{
-    decode_histogram, decode_terms, encode_histogram, encode_terms, entity_id, invalid, source, source_number,
+    decode_call_days, decode_histogram, decode_terms, encode_call_days, encode_histogram, encode_terms, entity_id,
+    invalid, source, source_number,
 };
 use super::rows::{Row, count, insert_many, select_in, stored};
 use super::write::Write;
 use crate::Error;
 use crate::domain::{
-    Dependency, DependencyKey, DependencyStatement, DependencyTerms, Entity, EntityDeclaration, Sightings,
-    merge_statements,
+    CallerRequests, Dependency, DependencyKey, DependencyStatement, DependencyTerms, Entity, EntityDeclaration,
+    RequestDays, Sightings, merge_statements,
 };
 
 /// An edge as declared: what is said of it, and whether a `depends_on` list names it.
@@ -42,7 +43,7 @@ pub struct Topology {
 }
 
 /// As [`read_statement`] reads them.
-const VALUES: [Value; 12] = [
+const VALUES: [Value; 13] = [
     Value::Plain("caller_id"),
     Value::Plain("callee_id"),
     Value::Plain("source"),
@@ -51,13 +52,14 @@ const VALUES: [Value; 12] = [
     Value::OptionalNumber("last_seen_ms"),
     Value::Plain("call_count"),
     Value::Plain("calling_request_count"),
-    Value::Plain("failure_count"),
-    Value::Plain("rescued_count"),
-    Value::Plain("retry_count"),
+    Value::OptionalNumber("failure_count"),
+    Value::OptionalNumber("rescued_count"),
+    Value::OptionalNumber("retry_count"),
     Value::OptionalBytes("latency"),
+    Value::OptionalBytes("call_days"),
 ];
 
-type Statements = BTreeMap<DependencyKey, DependencyStatement>;
+pub(super) type Statements = BTreeMap<DependencyKey, DependencyStatement>;
 
 impl Store {
     /// Adds or updates services and edges. Nodes that only an edge names are created. The topology version after it.
@@ -123,7 +125,8 @@ impl Store {
         transaction.commit().await?;
         let mut entities = read_lines(&entities, read_entity_line)?;
         entities.sort_by(|a, b| a.id.cmp(&b.id));
-        let dependencies = merged(&entities, read_lines(&statements, read_statement)?);
+        let window_days = self.capacity.call_rate_days;
+        let dependencies = merged(&entities, read_lines(&statements, read_statement)?, window_days);
         let version = version.map_or(Ok(0), |row| count(&row, "topology_version"))?;
         Ok(Topology { version, entities, dependencies })
     }
@@ -140,6 +143,18 @@ impl Write {
         update: impl Fn(&mut DependencyStatement) + Send,
     ) -> Result<BTreeSet<DependencyKey>, Error> {
         let known = self.statements(keys, source).await?;
+        self.change_statements(&known, keys, source, when_full, update).await
+    }
+
+    /// The same where what is known was read already.
+    pub(super) async fn change_statements(
+        &mut self,
+        known: &Statements,
+        keys: &BTreeSet<DependencyKey>,
+        source: Source,
+        when_full: WhenFull,
+        update: impl Fn(&mut DependencyStatement) + Send,
+    ) -> Result<BTreeSet<DependencyKey>, Error> {
         let new = keys.iter().filter(|key| !known.contains_key(key)).count();
         let mut room = if new == 0 { 0 } else { self.statement_room().await? };
         if new > room && when_full == WhenFull::Refuse {
@@ -165,7 +180,11 @@ impl Write {
         Ok(ignored)
     }
 
-    async fn statements(&mut self, keys: &BTreeSet<DependencyKey>, source: Source) -> Result<Statements, Error> {
+    pub(super) async fn statements(
+        &mut self,
+        keys: &BTreeSet<DependencyKey>,
+        source: Source,
+    ) -> Result<Statements, Error> {
         let callers: BTreeSet<&str> = keys.iter().map(|key| key.caller().as_str()).collect();
         let callers: Vec<&str> = callers.into_iter().collect();
         let tenant = self.tenant.clone();
@@ -208,9 +227,8 @@ impl Write {
     async fn write_unseen(&mut self, statements: &[&DependencyStatement]) -> Result<(), Error> {
         let tenant = self.tenant.clone();
         let sql = (
-            "INSERT INTO dependencies (call_count, calling_request_count, failure_count, rescued_count, tenant_id, \
-             caller_id, callee_id, source, terms)",
-            Row::after("0, 0, 0, 0", 5),
+            "INSERT INTO dependencies (call_count, calling_request_count, tenant_id, caller_id, callee_id, source, terms)",
+            Row::after("0, 0", 5),
             "ON CONFLICT (tenant_id, caller_id, callee_id, source) DO UPDATE SET terms = excluded.terms",
         );
         insert_many(&mut self.transaction, self.dialect, sql, statements, |query, statement| {
@@ -229,13 +247,13 @@ impl Write {
         let tenant = self.tenant.clone();
         let sql = (
             "INSERT INTO dependencies (tenant_id, caller_id, callee_id, source, terms, first_seen_ms, last_seen_ms, \
-             call_count, calling_request_count, failure_count, rescued_count, retry_count, latency)",
-            13,
+             call_count, calling_request_count, failure_count, rescued_count, retry_count, latency, call_days)",
+            14,
             "ON CONFLICT (tenant_id, caller_id, callee_id, source) DO UPDATE SET terms = excluded.terms, \
              first_seen_ms = excluded.first_seen_ms, last_seen_ms = excluded.last_seen_ms, \
              call_count = excluded.call_count, calling_request_count = excluded.calling_request_count, \
              failure_count = excluded.failure_count, rescued_count = excluded.rescued_count, \
-             retry_count = excluded.retry_count, latency = excluded.latency",
+             retry_count = excluded.retry_count, latency = excluded.latency, call_days = excluded.call_days",
         );
         insert_many(&mut self.transaction, self.dialect, sql, statements, |query, statement| {
             let seen = &statement.sightings;
@@ -249,10 +267,11 @@ impl Write {
                 .bind(seen.last_seen_ms)
                 .bind(stored(seen.call_count))
                 .bind(stored(seen.calling_request_count))
-                .bind(stored(seen.failure_count))
-                .bind(stored(seen.rescued_count))
-                .bind(stored(seen.retry_count))
+                .bind(seen.failure_count.map(stored))
+                .bind(seen.rescued_count.map(stored))
+                .bind(seen.retry_count.map(stored))
                 .bind(seen.latency.as_ref().map(encode_histogram))
+                .bind(encode_call_days(seen))
         })
         .await?;
         Ok(())
@@ -285,13 +304,15 @@ fn statement_lines(dialect: Dialect) -> String {
 }
 
 /// What the sources say of each edge together, in lexical order of caller and callee.
-fn merged(entities: &[Entity], mut statements: Vec<DependencyStatement>) -> Vec<Dependency> {
-    let requests: BTreeMap<&EntityId, u64> = entities.iter().map(|entity| (&entity.id, entity.request_count)).collect();
+fn merged(entities: &[Entity], mut statements: Vec<DependencyStatement>, window_days: u32) -> Vec<Dependency> {
+    let requests: BTreeMap<&EntityId, &RequestDays> =
+        entities.iter().map(|entity| (&entity.id, &entity.request_days)).collect();
+    let none = RequestDays::new();
     statements.sort_by(|a, b| (&a.key, source_number(a.source)).cmp(&(&b.key, source_number(b.source))));
     let groups = statements.chunk_by(|a, b| a.key == b.key);
     let merge = |group: &[DependencyStatement]| {
-        let caller_requests = group.first().and_then(|first| requests.get(first.key.caller())).copied();
-        merge_statements(group.to_vec(), caller_requests.unwrap_or(0))
+        let days = group.first().and_then(|first| requests.get(first.key.caller())).copied().unwrap_or(&none);
+        merge_statements(group.to_vec(), CallerRequests { days, window_days })
     };
     groups.filter_map(merge).collect()
 }
@@ -300,15 +321,17 @@ fn read_statement(line: &mut Line<'_>) -> Result<DependencyStatement, Error> {
     let key = DependencyKey::new(entity_id(line.text()?)?, entity_id(line.text()?)?).map_err(invalid)?;
     let source = source(line.number()?)?;
     let terms = decode_terms(&line.bytes()?)?;
-    let sightings = Sightings {
+    let mut sightings = Sightings {
         first_seen_ms: line.optional_number()?,
         last_seen_ms: line.optional_number()?,
         call_count: line.count()?,
         calling_request_count: line.count()?,
-        failure_count: line.count()?,
-        rescued_count: line.count()?,
-        retry_count: line.count()?,
+        failure_count: line.optional_count()?,
+        rescued_count: line.optional_count()?,
+        retry_count: line.optional_count()?,
         latency: line.optional_bytes()?.as_deref().map(decode_histogram).transpose()?,
+        ..Sightings::default()
     };
+    (sightings.days, sightings.first_day) = decode_call_days(line.optional_bytes()?.as_deref())?;
     Ok(DependencyStatement { key, source, terms, sightings })
 }

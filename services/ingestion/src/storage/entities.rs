@@ -9,11 +9,11 @@ use super::Store;
 use super::changes::ChangeKind;
 use super::history::Times;
 use super::lines::{Line, Value, all_lines, read_lines};
-use super::record::{decode_entity, encode_entity};
+use super::record::{decode_entity, decode_request_days, encode_entity, encode_request_days};
 use super::rows::{column, count, insert_many, select_in, stored};
 use super::write::Write;
 use crate::Error;
-use crate::domain::Entity;
+use crate::domain::{Entity, RequestDays};
 
 /// What becomes of new rows when the tenant has as many as are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,8 @@ pub(super) const CALLERS: &str =
 pub(super) const PAGE: &str = "SELECT id, record, request_count FROM entities \
      WHERE tenant_id = $1 AND id > $2 AND search LIKE $3 ESCAPE '\\' ORDER BY id LIMIT $4";
 /// As [`read_entity_line`] reads them.
-const VALUES: [Value; 3] = [Value::Plain("id"), Value::Bytes("record"), Value::Plain("request_count")];
+const VALUES: [Value; 4] =
+    [Value::Plain("id"), Value::Bytes("record"), Value::Plain("request_count"), Value::OptionalBytes("request_days")];
 
 impl Write {
     /// Reads entities, new ones with nothing but their names, lets `update` change each, and writes those that differ.
@@ -63,6 +64,7 @@ impl Write {
         if new.len() > room && when_full == WhenFull::Refuse {
             return Err(Error::TenantFull { what: "entities", max: self.capacity.entities_max });
         }
+        let appeared: BTreeSet<EntityId> = new.iter().take(room).map(|id| (*id).clone()).collect();
         let ignored: BTreeSet<EntityId> = new.into_iter().skip(room).cloned().collect();
         let mut changed = Vec::new();
         for id in ids.difference(&ignored) {
@@ -74,6 +76,9 @@ impl Write {
             }
         }
         self.write_entities(&changed).await?;
+        if !appeared.is_empty() {
+            self.link_appeared(&appeared).await?;
+        }
         Ok(ignored)
     }
 
@@ -104,10 +109,10 @@ impl Write {
     async fn write_entities(&mut self, entities: &[Entity]) -> Result<(), Error> {
         let tenant = self.tenant.clone();
         let statement = (
-            "INSERT INTO entities (tenant_id, id, search, record, request_count)",
-            5,
+            "INSERT INTO entities (tenant_id, id, search, record, request_count, request_days)",
+            6,
             "ON CONFLICT (tenant_id, id) DO UPDATE SET search = excluded.search, record = excluded.record, \
-             request_count = excluded.request_count",
+             request_count = excluded.request_count, request_days = excluded.request_days",
         );
         insert_many(&mut self.transaction, self.dialect, statement, entities, |query, entity| {
             query
@@ -116,6 +121,7 @@ impl Write {
                 .bind(entity.search_text())
                 .bind(encode_entity(entity))
                 .bind(stored(entity.request_count))
+                .bind(encode_request_days(&entity.request_days))
         })
         .await?;
         entities.iter().for_each(|entity| self.changed(ChangeKind::Topology, &entity.id));
@@ -187,8 +193,10 @@ async fn one(
     Ok(sqlx::query(sql).bind(tenant.as_str()).bind(service.as_str()).fetch_one(&mut **transaction).await?)
 }
 
+/// Without its requests by day: only rates need them, and those read whole topologies.
 fn read_entity(row: &AnyRow) -> Result<Entity, Error> {
-    decode_entity(&column::<String>(row, "id")?, column(row, "record")?, count(row, "request_count")?)
+    let (record, request_count) = (column(row, "record")?, count(row, "request_count")?);
+    decode_entity(&column::<String>(row, "id")?, record, request_count, RequestDays::new())
 }
 
 /// All entities of a tenant, as one text.
@@ -197,7 +205,8 @@ pub(super) fn entity_lines(dialect: Dialect) -> String {
 }
 
 pub(super) fn read_entity_line(line: &mut Line<'_>) -> Result<Entity, Error> {
-    decode_entity(line.text()?, &line.bytes()?, line.count()?)
+    let (id, record, request_count) = (line.text()?, line.bytes()?, line.count()?);
+    decode_entity(id, &record, request_count, decode_request_days(line.optional_bytes()?.as_deref())?)
 }
 
 /// Text that `LIKE … ESCAPE '\'` takes as it stands.

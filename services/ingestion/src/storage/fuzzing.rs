@@ -1,6 +1,6 @@
 use super::block::{pack, seal, unpack};
 use super::incident_record::decode_incident;
-use super::record::{decode_entity, decode_histogram, decode_shares, decode_terms};
+use super::record::{decode_call_days, decode_entity, decode_histogram, decode_shares, decode_terms};
 use super::utilisation::decode_day;
 
 const DAY_MS: i64 = 20_000 * attain_vocabulary::DAY_MS;
@@ -23,7 +23,9 @@ pub fn block(bytes: &[u8]) {
 
 /// Records that stand in columns of their own.
 pub fn stored_records(bytes: &[u8]) {
-    let _ = decode_entity("a", bytes, 1);
+    let _ = decode_call_days(Some(bytes));
+    let _ = super::record::decode_request_days(Some(bytes));
+    let _ = decode_entity("a", bytes, 1, crate::domain::RequestDays::new());
     let _ = decode_terms(bytes);
     let _ = decode_histogram(bytes);
     let _ = decode_shares(Some(bytes));

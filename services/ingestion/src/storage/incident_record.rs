@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::record::{entity_id, ratio, undecodable};
 use crate::Error;
-use crate::domain::{ExclusionDecision, Incident, IncidentKind, SaidTimes, ServiceLink};
+use crate::domain::{ExclusionDecision, Incident, IncidentKind, SaidTimes, ServiceLink, UnknownService};
 
 #[derive(Clone, PartialEq, Message)]
 struct IncidentRecord {
@@ -42,6 +42,20 @@ struct IncidentRecord {
     link: Option<LinkRecord>,
     #[prost(message, optional, tag = "15")]
     said: Option<SaidRecord>,
+    #[prost(string, optional, tag = "16")]
+    excluded_by: Option<String>,
+    #[prost(bool, tag = "17")]
+    dismissed: bool,
+    #[prost(message, repeated, tag = "18")]
+    unknown: Vec<UnknownServiceRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct UnknownServiceRecord {
+    #[prost(string, repeated, tag = "1")]
+    names: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    candidates: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -80,6 +94,8 @@ struct SaidRecord {
     priority_ms: Option<i64>,
     #[prost(int64, optional, tag = "6")]
     summary_ms: Option<i64>,
+    #[prost(int64, optional, tag = "7")]
+    dismissed_ms: Option<i64>,
 }
 
 pub(super) fn encode_incident(incident: &Incident) -> Vec<u8> {
@@ -109,6 +125,9 @@ pub(super) fn encode_incident(incident: &Incident) -> Vec<u8> {
             time_ms: link.time_ms,
         }),
         said,
+        excluded_by: incident.excluded_by.clone(),
+        dismissed: incident.dismissed,
+        unknown: incident.unknown.iter().map(unknown_record).collect(),
     };
     record.encode_to_vec()
 }
@@ -137,7 +156,20 @@ pub(super) fn decode_incident(id: &str, bytes: &[u8]) -> Result<Incident, Error>
         }),
         link: record.link.map(link).transpose()?,
         said: record.said.map(said_times).unwrap_or_default(),
+        excluded_by: record.excluded_by,
+        dismissed: record.dismissed,
+        unknown: record.unknown.into_iter().map(unknown_service).collect::<Result<_, Error>>()?,
     })
+}
+
+fn unknown_record(unknown: &UnknownService) -> UnknownServiceRecord {
+    let candidates = unknown.candidates.iter().map(ToString::to_string).collect();
+    UnknownServiceRecord { names: unknown.names.clone(), candidates }
+}
+
+fn unknown_service(record: UnknownServiceRecord) -> Result<UnknownService, Error> {
+    let candidates = record.candidates.iter().map(|name| entity_id(name)).collect::<Result<_, Error>>()?;
+    Ok(UnknownService { names: record.names, candidates })
 }
 
 fn kind(number: u32) -> Result<IncidentKind, Error> {
@@ -168,6 +200,7 @@ fn said_record(said: SaidTimes) -> SaidRecord {
         end_ms: said.end_ms,
         priority_ms: said.priority_ms,
         summary_ms: said.summary_ms,
+        dismissed_ms: said.dismissed_ms,
     }
 }
 
@@ -179,5 +212,6 @@ fn said_times(record: SaidRecord) -> SaidTimes {
         end_ms: record.end_ms,
         priority_ms: record.priority_ms,
         summary_ms: record.summary_ms,
+        dismissed_ms: record.dismissed_ms,
     }
 }

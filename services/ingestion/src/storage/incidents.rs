@@ -2,15 +2,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use attain_vocabulary::{EntityId, TenantId, UnixMillis};
 use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction};
 
 use super::Store;
 use super::changes::ChangeKind;
 use super::incident_record::{decode_incident, encode_incident};
-use super::record::entity_id;
+use super::record::{entity_id, tenant as tenant_id};
 use super::rows::{column, insert_many, select_in, stored};
 use super::write::Write;
 use crate::Error;
 use crate::domain::{Incident, IncidentEvent};
+
+/// Incidents that name services which nobody knew, by one of those names.
+pub(super) const NAMED: &str = "SELECT incident_id FROM incident_names WHERE tenant_id = $1 AND name IN";
+pub(super) const NAMED_ANYWHERE: &str = "SELECT tenant_id, incident_id FROM incident_names WHERE name = $1";
 
 /// Where a list of incidents, newest first, goes on: after this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +110,39 @@ impl Store {
         Ok(Some(incident))
     }
 
+    /// Those of the named incidents that are known.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn incidents_by_id(
+        &self,
+        tenant: &TenantId,
+        ids: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, Incident>, Error> {
+        let mut transaction = self.begin_read().await?;
+        let known = by_id(&mut transaction, tenant.as_str(), ids).await?;
+        transaction.commit().await?;
+        Ok(known)
+    }
+
+    /// Links incidents of all tenants that name a service by `name`, in lower case, which nobody knew, to the service that it
+    /// stands for. How many there were.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn link_named(&self, name: &str, service: &EntityId) -> Result<usize, Error> {
+        let rows = sqlx::query(NAMED_ANYWHERE).bind(name).fetch_all(self.database.pool()).await?;
+        for row in &rows {
+            let tenant = tenant_id(&column::<String>(row, "tenant_id")?)?;
+            let link = |incident: &mut Incident| {
+                incident.resolve(|unknown| unknown.keys().any(|key| key == name).then(|| service.clone()));
+                Ok(())
+            };
+            self.change_incident(&tenant, &column::<String>(row, "incident_id")?, link).await?;
+        }
+        Ok(rows.len())
+    }
+
     /// Those among `names` that are entities of the tenant.
     ///
     /// # Errors
@@ -192,18 +230,32 @@ impl Store {
 }
 
 impl Write {
-    async fn incidents(&mut self, wanted: &BTreeSet<String>) -> Result<BTreeMap<String, Incident>, Error> {
-        let keys: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    /// Links incidents that name services which nobody knew to those that appeared now.
+    pub(super) async fn link_appeared(&mut self, appeared: &BTreeSet<EntityId>) -> Result<(), Error> {
+        let keys: Vec<&str> = appeared.iter().map(EntityId::as_str).collect();
         let tenant = self.tenant.clone();
         let rows = select_in(
             &mut self.transaction,
-            ("SELECT id, record FROM incidents WHERE tenant_id = $1 AND id IN", 1),
+            (NAMED, 1),
             &keys,
             |query| query.bind(tenant.clone()),
             |query, key| query.bind(key.to_owned()),
         )
         .await?;
-        rows.iter().map(|row| read_incident(row).map(|incident| (incident.id.clone(), incident))).collect()
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let ids = rows.iter().map(|row| column(row, "incident_id")).collect::<Result<BTreeSet<String>, Error>>()?;
+        let before = self.incidents(&ids).await?;
+        let mut after = before.clone();
+        for incident in after.values_mut() {
+            incident.resolve(|unknown| unknown.candidates.iter().find(|id| appeared.contains(id)).cloned());
+        }
+        self.replace_incidents(&before, after).await
+    }
+
+    async fn incidents(&mut self, wanted: &BTreeSet<String>) -> Result<BTreeMap<String, Incident>, Error> {
+        by_id(&mut self.transaction, &self.tenant, wanted).await
     }
 
     /// Writes those that differ from what was stored.
@@ -239,6 +291,13 @@ impl Write {
             .bind(before.id.clone())
             .execute(&mut *self.transaction)
             .await?;
+        if !before.unknown.is_empty() {
+            sqlx::query("DELETE FROM incident_names WHERE tenant_id = $1 AND incident_id = $2")
+                .bind(self.tenant.clone())
+                .bind(before.id.clone())
+                .execute(&mut *self.transaction)
+                .await?;
+        }
         Ok(())
     }
 
@@ -262,10 +321,38 @@ impl Write {
             query.bind(tenant.clone()).bind(service.to_string()).bind(incident.start_ms).bind(incident.id.clone())
         })
         .await?;
+        let named: BTreeSet<(String, &str)> = incidents
+            .iter()
+            .flat_map(|incident| incident.unknown.iter().map(move |unknown| (unknown, incident.id.as_str())))
+            .flat_map(|(unknown, id)| unknown.keys().map(move |key| (key, id)))
+            .collect();
+        let named: Vec<(String, &str)> = named.into_iter().collect();
+        let statement = ("INSERT INTO incident_names (tenant_id, name, incident_id)", 3, "");
+        insert_many(&mut self.transaction, self.dialect, statement, &named, |query, (name, id)| {
+            query.bind(tenant.clone()).bind(name.clone()).bind((*id).to_owned())
+        })
+        .await?;
         Ok(())
     }
 }
 
 fn read_incident(row: &AnyRow) -> Result<Incident, Error> {
     decode_incident(&column::<String>(row, "id")?, column(row, "record")?)
+}
+
+async fn by_id(
+    transaction: &mut Transaction<'static, Any>,
+    tenant: &str,
+    ids: &BTreeSet<String>,
+) -> Result<BTreeMap<String, Incident>, Error> {
+    let keys: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let rows = select_in(
+        transaction,
+        ("SELECT id, record FROM incidents WHERE tenant_id = $1 AND id IN", 1),
+        &keys,
+        |query| query.bind(tenant.to_owned()),
+        |query, key| query.bind(key.to_owned()),
+    )
+    .await?;
+    rows.iter().map(|row| read_incident(row).map(|incident| (incident.id.clone(), incident))).collect()
 }

@@ -79,6 +79,11 @@ impl<'a> Line<'a> {
         Some(self.text()?).filter(|text| !text.is_empty()).map(number).transpose()
     }
 
+    pub(super) fn optional_count(&mut self) -> Result<Option<u64>, Error> {
+        let count = |number| u64::try_from(number).map_err(|_| Error::Corrupt(format!("a count is {number}")));
+        self.optional_number()?.map(count).transpose()
+    }
+
     pub(super) fn optional_bytes(&mut self) -> Result<Option<Vec<u8>>, Error> {
         self.text()?.strip_prefix('x').map(bytes).transpose()
     }

@@ -118,7 +118,7 @@ pub use utilisation::UtilisationPage;
 use crate::Error;
 use crate::count::Count;
 
-/// How much a tenant may have.
+/// How much a tenant may have, and how much of it is kept in detail.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {
     /// Entities.
@@ -128,6 +128,8 @@ pub struct Capacity {
     /// Operations of one service on one day, those that it calls included; the others are counted together, for as many
     /// callees each by itself.
     pub operations_per_service_max: usize,
+    /// Days of calls and requests that call rates are measured in.
+    pub call_rate_days: u32,
 }
 
 /// The database of ingestion; clones share it.

@@ -1,16 +1,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use attain_vocabulary::{DependencyMode, EntityId, EntityKind, Source, TenantId};
+use attain_vocabulary::{DependencyMode, EntityId, EntityKind, SliBucket, Source, TenantId, UnixMillis, bucket_start};
 
 use super::Store;
+use super::dependencies::Statements;
 use super::entities::WhenFull;
 use super::left_out::LeftOut;
 use super::rows::{column, insert_many, select_in};
 use super::write::Write;
 use crate::Error;
 use crate::domain::{
-    DependencyKey, DependencyStatement, DependencyTerms, ObservationBatch, ObservedEdge, Sightings, most_certain,
+    DependencyKey, DependencyStatement, DependencyTerms, FirstDay, ObservationBatch, ObservedBucket, ObservedEdge,
+    RequestDays, Sightings, day_of, keep_newest, most_certain,
 };
+
+pub(super) const FORGET_STATES: &str = "DELETE FROM counter_states WHERE tenant_id = $1 AND key >= $2 AND key < $3";
 
 /// Counter states as they are stored, by key; a key without a state is not there.
 pub type CounterStates = BTreeMap<String, Vec<u8>>;
@@ -31,6 +35,10 @@ struct Seen {
     sources: BTreeSet<Source>,
     request_count: u64,
 }
+
+type SeenEdges = BTreeMap<DependencyKey, (DependencyTerms, Sightings)>;
+/// What a batch counts of requests: by day, and by five minutes.
+type Counted<'a> = (&'a BTreeMap<EntityId, RequestDays>, &'a [ObservedBucket]);
 
 impl Store {
     /// Reads the named counter states, lets `build` make a batch of them, and applies it: all in one transaction, or
@@ -78,11 +86,16 @@ impl Store {
     pub async fn forget_counter_states(&self, prefix: &str, before: &str) -> Result<(), Error> {
         let _turn = self.write_turn().await;
         let mut transaction = self.database.begin_write().await?;
-        sqlx::query("DELETE FROM counter_states WHERE key >= $1 AND key < $2")
-            .bind(prefix.to_owned())
-            .bind(before.to_owned())
-            .execute(&mut *transaction)
-            .await?;
+        let tenants = sqlx::query("SELECT tenant_id FROM tenants").fetch_all(&mut *transaction).await?;
+        // A tenant at a time: keys of one are side by side.
+        for tenant in &tenants {
+            sqlx::query(FORGET_STATES)
+                .bind(column::<String>(tenant, "tenant_id")?)
+                .bind(prefix.to_owned())
+                .bind(before.to_owned())
+                .execute(&mut *transaction)
+                .await?;
+        }
         transaction.commit().await?;
         Ok(())
     }
@@ -109,7 +122,7 @@ impl Write {
         };
         left_out.entities = entities;
         self.observe_operations(operations).await?;
-        left_out.edges = self.observe_edges(edges).await?;
+        left_out.edges = self.observe_edges(edges, (&batch.requests, &buckets)).await?;
         self.apply_buckets(buckets).await?;
         self.apply_utilisation(utilisation).await?;
         self.keep_exemplars(exemplars).await?;
@@ -158,9 +171,13 @@ impl Write {
         let seen = seen_in(batch);
         let measured: BTreeSet<&EntityId> = batch.buckets.iter().map(|observed| &observed.service).collect();
         let ids = seen.keys().cloned().collect();
+        let window_days = self.capacity.call_rate_days;
         self.update_entities(&ids, WhenFull::Ignore, |entity| {
             let Some(of) = seen.get(&entity.id) else { return };
             entity.observe(of.kind, of.request_count, &of.sources);
+            if let Some(days) = batch.requests.get(&entity.id) {
+                entity.count_requests(days, window_days);
+            }
             // That it has buckets tells what it is only where nothing else does: an external party may have some too.
             if measured.contains(&entity.id) && entity.declared_kind.is_none() && entity.observed_kind.is_none() {
                 entity.observe(Some(EntityKind::Service), 0, &of.sources);
@@ -170,26 +187,86 @@ impl Write {
     }
 
     /// The edges left out because the tenant is full.
-    async fn observe_edges(&mut self, edges: Vec<ObservedEdge>) -> Result<BTreeSet<(DependencyKey, Source)>, Error> {
+    async fn observe_edges(
+        &mut self,
+        edges: Vec<ObservedEdge>,
+        counted: Counted<'_>,
+    ) -> Result<BTreeSet<(DependencyKey, Source)>, Error> {
         let mut left_out = BTreeSet::new();
-        let mut by_source: BTreeMap<Source, BTreeMap<DependencyKey, (DependencyTerms, Sightings)>> = BTreeMap::new();
+        let mut by_source: BTreeMap<Source, SeenEdges> = BTreeMap::new();
         for edge in edges {
             let (terms, sightings) = by_source.entry(edge.source).or_default().entry(edge.key.clone()).or_default();
             *terms = observed_terms(&edge).or(std::mem::take(terms));
             sightings.add(&edge.sightings);
         }
-        for (source, seen) in by_source {
-            let keys = seen.keys().cloned().collect();
+        let window_days = self.capacity.call_rate_days;
+        for (source, mut seen) in by_source {
+            let keys: BTreeSet<DependencyKey> = seen.keys().cloned().collect();
+            let known = self.statements(&keys, source).await?;
+            if source == Source::Traces {
+                self.begin_rates(&mut seen, &known, counted).await?;
+            }
             let update = |statement: &mut DependencyStatement| {
                 let Some((terms, sightings)) = seen.get(&statement.key) else { return };
                 statement.terms = terms.clone().or(std::mem::take(&mut statement.terms));
                 statement.sightings.add(sightings);
+                keep_newest(&mut statement.sightings.days, window_days);
             };
-            let ignored = self.update_statements(&keys, source, WhenFull::Ignore, update).await?;
+            let ignored = self.change_statements(&known, &keys, source, WhenFull::Ignore, update).await?;
             left_out.extend(ignored.into_iter().map(|key| (key, source)));
         }
         Ok(left_out)
     }
+
+    /// Notes of each new edge how many requests its caller had answered before on the same day.
+    async fn begin_rates(
+        &mut self,
+        seen: &mut SeenEdges,
+        known: &Statements,
+        (requests, buckets): Counted<'_>,
+    ) -> Result<(), Error> {
+        let is_new = |key: &DependencyKey| !known.contains_key(key);
+        let callers: BTreeSet<EntityId> =
+            seen.keys().filter(|key| is_new(key)).map(|key| key.caller().clone()).collect();
+        if callers.is_empty() {
+            return Ok(());
+        }
+        let callers = self.entities(&callers).await?;
+        let traced = traced(buckets, &callers);
+        for (key, (_, sightings)) in seen.iter_mut().filter(|(key, _)| is_new(key)) {
+            let (Some(first_ms), Some(caller)) = (sightings.first_seen_ms, callers.get(key.caller())) else { continue };
+            let day = day_of(first_ms);
+            let of_day = |days: &RequestDays| days.get(&day).copied().unwrap_or(0);
+            // What this batch counts is in the caller's requests already.
+            let before_batch =
+                of_day(&caller.request_days).saturating_sub(requests.get(key.caller()).map_or(0, of_day));
+            let in_batch = traced.get(key.caller()).map_or(0, |buckets| earlier(buckets, first_ms));
+            let earlier_request_count = before_batch.saturating_add(in_batch);
+            sightings.first_day = Some(FirstDay { day, earlier_request_count });
+        }
+        Ok(())
+    }
+}
+
+/// The buckets in which traces in the batch showed requests, of some services.
+fn traced<'a, T>(
+    buckets: &'a [ObservedBucket],
+    of: &BTreeMap<EntityId, T>,
+) -> BTreeMap<&'a EntityId, Vec<&'a SliBucket>> {
+    let mut traced: BTreeMap<&EntityId, Vec<&SliBucket>> = BTreeMap::new();
+    for observed in buckets.iter().filter(|observed| observed.source == Source::Traces) {
+        if of.contains_key(&observed.service) {
+            traced.entry(&observed.service).or_default().push(&observed.bucket);
+        }
+    }
+    traced
+}
+
+/// Requests of the same day before a time, to five minutes.
+fn earlier(buckets: &[&SliBucket], time_ms: UnixMillis) -> u64 {
+    let day = day_of(time_ms);
+    let earlier = |bucket: &&&SliBucket| bucket.start_ms < bucket_start(time_ms) && day_of(bucket.start_ms) == day;
+    buckets.iter().filter(earlier).map(|bucket| bucket.counts.valid()).sum()
 }
 
 /// Keeps what is wanted; how many went.

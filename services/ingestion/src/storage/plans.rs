@@ -6,8 +6,8 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::testing::{bucket, edge, id, on_both_databases, tenant};
 use super::{
-    DeclaredEdge, PackCursor, Store, blocks, buckets, changes, entities, exemplars, forgetting, history, operations,
-    packing, partitions, retention, spans,
+    DeclaredEdge, PackCursor, Store, blocks, buckets, changes, entities, exemplars, forgetting, history, incidents,
+    observations, operations, packing, partitions, retention, spans,
 };
 use crate::domain::DependencyTerms;
 
@@ -63,6 +63,9 @@ fn hot_queries(dialect: Dialect) -> Vec<Hot> {
         hot(&spans::SETTLEMENTS.sql(), &["7", "25"], &["settlement"]),
         hot(forgetting::TENANTS, &[acme, "500"], &["tenant_id"]),
         hot(forgetting::KEYS, &[acme, "'otlp-host/'", "'otlp-host0'", "500"], &["tenant_id", "key"]),
+        hot(observations::FORGET_STATES, &[acme, checkout, "'d'"], &["tenant_id", "key"]),
+        hot(&format!("{} ($2, $3)", incidents::NAMED), &[acme, checkout, "'payment'"], &["tenant_id", "name"]),
+        hot(incidents::NAMED_ANYWHERE, &[checkout], &["name"]),
     ];
     // On PostgreSQL partitions go instead.
     if dialect == Dialect::Sqlite {
@@ -140,6 +143,7 @@ const TABLES: &[&str] = &[
     "span_receipts",
     "settled_spans",
     "counter_states",
+    "incident",
 ];
 
 fn reads_all(line: &str) -> bool {

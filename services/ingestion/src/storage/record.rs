@@ -10,7 +10,7 @@ use attain_vocabulary::{
 use prost::Message;
 
 use crate::Error;
-use crate::domain::{CatalogueWords, DependencyTerms, Entity};
+use crate::domain::{CallDays, CatalogueWords, DayCalls, DependencyTerms, Entity, FirstDay, RequestDays, Sightings};
 
 #[derive(Clone, PartialEq, Message)]
 struct EntityRecord {
@@ -32,6 +32,30 @@ struct EntityRecord {
     sources: Vec<u32>,
     #[prost(message, optional, tag = "9")]
     catalogue: Option<CatalogueWordsRecord>,
+}
+
+/// Requests by day, none left out, from the oldest on.
+#[derive(Clone, PartialEq, Message)]
+struct RequestDaysRecord {
+    #[prost(int64, tag = "1")]
+    oldest_day: i64,
+    #[prost(uint64, repeated, tag = "2")]
+    request_counts: Vec<u64>,
+}
+
+/// Calls by day, none left out, from the oldest on.
+#[derive(Clone, PartialEq, Message)]
+struct CallDaysRecord {
+    #[prost(int64, tag = "1")]
+    oldest_day: i64,
+    #[prost(uint64, repeated, tag = "2")]
+    call_counts: Vec<u64>,
+    #[prost(uint64, repeated, tag = "3")]
+    calling_request_counts: Vec<u64>,
+    #[prost(int64, optional, tag = "4")]
+    first_day: Option<i64>,
+    #[prost(uint64, tag = "5")]
+    earlier_request_count: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -107,7 +131,12 @@ pub(super) fn encode_entity(entity: &Entity) -> Vec<u8> {
     record.encode_to_vec()
 }
 
-pub(super) fn decode_entity(id: &str, bytes: &[u8], request_count: u64) -> Result<Entity, Error> {
+pub(super) fn decode_entity(
+    id: &str,
+    bytes: &[u8],
+    request_count: u64,
+    request_days: RequestDays,
+) -> Result<Entity, Error> {
     let record = EntityRecord::decode(bytes).map_err(undecodable)?;
     let sources = record.sources.iter().map(|number| source(i64::from(*number)));
     Ok(Entity {
@@ -121,6 +150,7 @@ pub(super) fn decode_entity(id: &str, bytes: &[u8], request_count: u64) -> Resul
         published_availability: ratio(record.published_availability)?,
         sources: sources.collect::<Result<BTreeSet<Source>, Error>>()?,
         request_count,
+        request_days,
         catalogue: record.catalogue.map(catalogue_words).transpose()?,
     })
 }
@@ -177,6 +207,50 @@ pub(super) fn decode_terms(bytes: &[u8]) -> Result<DependencyTerms, Error> {
         redundancy_group: record.redundancy_group,
         redundancy_required_count: record.redundancy_required_count,
     })
+}
+
+/// `None` for no days.
+pub(super) fn encode_request_days(days: &RequestDays) -> Option<Vec<u8>> {
+    let (oldest_day, newest_day) = (*days.first_key_value()?.0, *days.last_key_value()?.0);
+    let count = |day| days.get(&day).copied().unwrap_or(0);
+    let record = RequestDaysRecord { oldest_day, request_counts: (oldest_day..=newest_day).map(count).collect() };
+    Some(record.encode_to_vec())
+}
+
+pub(super) fn decode_request_days(bytes: Option<&[u8]>) -> Result<RequestDays, Error> {
+    let Some(bytes) = bytes else { return Ok(RequestDays::new()) };
+    let record = RequestDaysRecord::decode(bytes).map_err(undecodable)?;
+    Ok((record.oldest_day..i64::MAX).zip(record.request_counts).filter(|(_, count)| *count > 0).collect())
+}
+
+/// `None` where traces showed none.
+pub(super) fn encode_call_days(seen: &Sightings) -> Option<Vec<u8>> {
+    let (oldest_day, newest_day) = match (seen.days.first_key_value(), seen.days.last_key_value()) {
+        (Some((oldest, _)), Some((newest, _))) => (*oldest, *newest),
+        _ => (0, -1),
+    };
+    if seen.days.is_empty() && seen.first_day.is_none() {
+        return None;
+    }
+    let days = || (oldest_day..=newest_day).map(|day| seen.days.get(&day).copied().unwrap_or_default());
+    let record = CallDaysRecord {
+        oldest_day,
+        call_counts: days().map(|day| day.call_count).collect(),
+        calling_request_counts: days().map(|day| day.calling_request_count).collect(),
+        first_day: seen.first_day.map(|first| first.day),
+        earlier_request_count: seen.first_day.map_or(0, |first| first.earlier_request_count),
+    };
+    Some(record.encode_to_vec())
+}
+
+pub(super) fn decode_call_days(bytes: Option<&[u8]>) -> Result<(CallDays, Option<FirstDay>), Error> {
+    let Some(bytes) = bytes else { return Ok((CallDays::new(), None)) };
+    let record = CallDaysRecord::decode(bytes).map_err(undecodable)?;
+    let counts = record.call_counts.into_iter().zip(record.calling_request_counts);
+    let calls = counts.map(|(call_count, calling_request_count)| DayCalls { call_count, calling_request_count });
+    let days = (record.oldest_day..i64::MAX).zip(calls).filter(|(_, calls)| *calls != DayCalls::default()).collect();
+    let earlier_request_count = record.earlier_request_count;
+    Ok((days, record.first_day.map(|day| FirstDay { day, earlier_request_count })))
 }
 
 pub(super) fn encode_histogram(histogram: &LatencyHistogram) -> Vec<u8> {
@@ -242,7 +316,7 @@ macro_rules! numbered {
     };
 }
 
-numbered!(Source, source_number, source, i64, { Declared = 1, Traces = 2, OtlpMetrics = 3, Prometheus = 4, Catalogue = 5, ServiceGraph = 6 });
+numbered!(Source, source_number, source, i64, { Declared = 1, Traces = 2, OtlpMetrics = 3, Prometheus = 4, Catalogue = 5, ServiceGraph = 6, Istio = 7, Linkerd = 8, Jaeger = 9 });
 numbered!(EntityKind, kind_number, kind, u32, { Service = 1, Datastore = 2, Cache = 3, Queue = 4, Infrastructure = 5, External = 6 });
 numbered!(Tier, tier_number, tier, u32, { One = 1, Two = 2, Three = 3, Four = 4 });
 numbered!(UtilisationKind, utilisation_kind_number, utilisation_kind, u32, { Cpu = 1, Memory = 2, Saturation = 3, QueueDepth = 4, ConnectionPool = 5 });

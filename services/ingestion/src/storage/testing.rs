@@ -11,7 +11,7 @@ use crate::domain::DependencyKey;
 
 pub(super) const POSTGRES_URL: &str = "ATTAIN_TEST_POSTGRES_URL";
 pub(super) const CAPACITY: Capacity =
-    Capacity { entities_max: 2_000, dependencies_max: 2_000, operations_per_service_max: 3 };
+    Capacity { entities_max: 2_000, dependencies_max: 2_000, operations_per_service_max: 3, call_rate_days: 28 };
 
 /// Runs each promise of a suite on both databases.
 macro_rules! on_both_databases {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use attain_proto::convert::{required_time, shares, unix_millis, word};
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::vocabulary::v1 as words;
-use attain_runtime::context::CallContext;
+use attain_runtime::context::{CallContext, Role};
 use attain_runtime::serve::call_timeout;
 use attain_vocabulary::{DAY_MS, EntityId, InvalidValue, Ratio, UnixMillis};
 use tonic::metadata::KeyAndValueRef;
@@ -13,8 +13,8 @@ use tonic::{Request, Status};
 
 use crate::Error;
 use crate::domain::{
-    BucketDraft, DependencyKey, DependencyTerms, EntityDeclaration, IncidentDraft, IncidentKind, Latency,
-    MaintenanceDraft, UtilisationDraft, entity_name, optional_text, without_secrets,
+    BucketDraft, DependencyKey, DependencyTerms, EntityDeclaration, IncidentDraft, IncidentKind, IncidentSender,
+    Latency, MaintenanceDraft, UtilisationDraft, entity_name, optional_text, without_secrets,
 };
 use crate::imports::{Format, Import};
 use crate::intake::{DependencyRows, ServiceRow};
@@ -170,6 +170,7 @@ pub(super) fn import(request: Request<wire::ImportDocumentRequest>, now_ms: Unix
     let headers = headers.collect();
     let request = request.into_inner();
     Ok(Import {
+        sender: sender(&context),
         context,
         format: Format::named(&request.format).map_err(Error::from)?,
         body: request.document.unwrap_or_default().data,
@@ -178,6 +179,11 @@ pub(super) fn import(request: Request<wire::ImportDocumentRequest>, now_ms: Unix
         end_ms: request.end_time.as_ref().map(unix_millis),
         now_ms,
     })
+}
+
+/// Who sends incidents.
+pub(super) fn sender(context: &CallContext) -> IncidentSender {
+    IncidentSender { name: context.caller.clone(), may_approve: context.may(Role::Approver) }
 }
 
 /// Who decides: as the request says, else the caller that the gateway knows.

@@ -30,7 +30,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
 use crate::catalogue::CatalogueStatus;
-use crate::domain::{ExclusionDecision, ServiceLink, optional_text};
+use crate::domain::{Bounds, ExclusionDecision, ServiceLink, optional_text};
 use crate::imports::Importer;
 use crate::intake::{self, keep_buckets, keep_dependencies, keep_incidents, keep_utilisation};
 use crate::reading::{HistoryChunk, HistoryQuestion, follow_changes, stream_history, utilisation_summaries};
@@ -85,6 +85,10 @@ impl Transport {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
             .accept_compressed(CompressionEncoding::Gzip)
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds { now_ms: self.clock.now_ms(), skew_ms: self.config.future_skew_ms() }
     }
 
     /// The service by its name, or NOT_FOUND.
@@ -187,9 +191,10 @@ impl IngestionService for Transport {
         &self,
         request: Request<wire::IngestIncidentsRequest>,
     ) -> Result<Response<wire::IngestIncidentsResponse>, Status> {
-        let tenant = tenant(&request)?;
-        let drafts = request.into_inner().incidents.into_iter().map(decode::incident_draft).collect();
-        let intake = keep_incidents(&self.store, &self.config, &tenant, self.clock.now_ms(), drafts).await?;
+        let (context, request) = called(request)?;
+        let drafts = request.incidents.into_iter().map(decode::incident_draft).collect();
+        let (sender, bounds) = (decode::sender(&context), self.bounds());
+        let intake = keep_incidents(&self.store, &self.config, &context.tenant, (&sender, bounds), drafts).await?;
         Ok(Response::new(wire::IngestIncidentsResponse {
             accepted_count: encode::row_count(intake.accepted_count),
             rejected: encode::rejections(&intake.refused),
@@ -224,7 +229,13 @@ impl IngestionService for Transport {
         let (context, request) = called(request)?;
         let by = decode::named(&request.by, &context);
         let link = ServiceLink::new(&request.service_ids, by, self.clock.now_ms()).map_err(Error::from)?;
-        let incident = intake::link_services(&self.store, &context.tenant, &request.incident_id, link).await?;
+        let incident = intake::link_services(
+            &self.store,
+            &context.tenant,
+            &request.incident_id,
+            (&decode::sender(&context), link),
+        )
+        .await?;
         Ok(Response::new(wire::PutIncidentServicesResponse { incident: Some(encode::incident(incident)) }))
     }
 
@@ -234,7 +245,8 @@ impl IngestionService for Transport {
     ) -> Result<Response<wire::PutMaintenanceWindowResponse>, Status> {
         let (context, request) = called(request)?;
         let draft = decode::window(request).map_err(Error::from)?;
-        let window = intake::put_window(&self.store, &context.tenant, draft, self.clock.now_ms()).await?;
+        let window =
+            intake::put_window(&self.store, &context.tenant, draft, (&decode::sender(&context), self.bounds())).await?;
         Ok(Response::new(wire::PutMaintenanceWindowResponse { window: Some(encode::incident(window)) }))
     }
 

@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use crate::Error;
+use crate::domain::NEEDS_APPROVER;
 
 const DOMAIN: &str = "attain";
 /// When a caller should try again after storage did not answer.
@@ -16,6 +17,9 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let (code, reason) = match &error {
+            Error::Invalid(invalid) if invalid.first().is_some_and(|first| first.code == NEEDS_APPROVER) => {
+                (Code::PermissionDenied, "NEEDS_APPROVER")
+            }
             Error::Invalid(_) => (Code::InvalidArgument, "INVALID_REQUEST"),
             Error::UnknownService(_) => (Code::NotFound, "UNKNOWN_SERVICE"),
             Error::UnknownIncident(_) => (Code::NotFound, "UNKNOWN_INCIDENT"),
@@ -71,6 +75,8 @@ mod tests {
             (violations[0].field.as_str(), violations[0].description.as_str()),
             ("page_token", "malformed: not a token of ours")
         );
+        let status = Status::from(Error::invalid("start_time", NEEDS_APPROVER, "it is over"));
+        assert_eq!(status.code(), Code::PermissionDenied);
         let status = Status::from(Error::Storage(sqlx::Error::PoolTimedOut));
         assert_eq!(status.code(), Code::Unavailable);
         assert_eq!(status.get_details_retry_info().and_then(|info| info.retry_delay), Some(RETRY_DELAY));

@@ -79,7 +79,7 @@ async fn told(served: &Served) -> Vec<String> {
             edge.caller_id,
             edge.callee_id,
             edge.observed_call_count,
-            edge.observed_failure_count,
+            edge.observed_failure_count.unwrap(),
             sources.join(",")
         )
     });

@@ -182,8 +182,9 @@ async fn ninety_days_are_counted_once_though_the_reader_is_killed() {
     assert_eq!(buckets.values().map(|bucket| bucket.valid_count).sum::<u64>(), old.rise());
 
     let cart = &edges[&edge("cart")];
-    assert_eq!((cart.observed_call_count, cart.observed_failure_count), (calls.rise(), failures.rise()));
-    assert_eq!(cart.sources, [attain_proto::vocabulary::v1::Source::ServiceGraph as i32]);
+    assert_eq!((cart.observed_call_count, cart.observed_failure_count), (calls.rise(), Some(failures.rise())));
+    assert_eq!((cart.observed_rescued_count, cart.call_rate), (None, None), "only traces know");
+    assert_eq!(cart.sources, [attain_proto::vocabulary::v1::Source::Prometheus as i32]);
     let bus = &edges[&edge("bus")];
     assert_eq!(bus.observed_call_count, messages.rise());
     assert_eq!(bus.mode, attain_proto::vocabulary::v1::DependencyMode::Async as i32);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use attain_ingestion::PrometheusConfig;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
 use attain_proto::ingestion::v1::{GetServiceRequest, ListUtilisationRequest};
-use attain_proto::vocabulary::v1::{EntityKind, UtilisationKind};
+use attain_proto::vocabulary::v1::{EntityKind, Source, UtilisationKind};
 use attain_runtime::clock::Clock;
 use attain_vocabulary::{BUCKET_MS, LatencyHistogram, bucket_start};
 
@@ -390,16 +390,18 @@ async fn each_preset_reads_what_its_exporter_writes() {
     let edges = edges_of(&served.channel).await;
     let share = |caller: &str, callee: &str| {
         let edge = &edges.get(&(caller.to_owned(), callee.to_owned())).unwrap_or_else(|| panic!("{caller} {callee}"));
-        edge.observed_failure_count as f64 / edge.observed_call_count as f64
+        edge.observed_failure_count.unwrap() as f64 / edge.observed_call_count as f64
     };
-    for (caller, callee) in [
-        ("front", "mesh-shop"),
-        ("linked", "books"),
-        ("linked-set", "agents"),
-        ("cart", "cart-db"),
-        ("cart", "psp.example"),
+    for (caller, callee, source) in [
+        ("front", "mesh-shop", Source::Istio),
+        ("linked", "books", Source::Linkerd),
+        ("linked-set", "agents", Source::Linkerd),
+        ("cart", "cart-db", Source::Prometheus),
+        ("cart", "psp.example", Source::Prometheus),
     ] {
         assert!((share(caller, callee) - 0.2).abs() < 0.01, "{caller} {callee}");
+        let edge = &edges[&(caller.to_owned(), callee.to_owned())];
+        assert_eq!((edge.sources.clone(), edge.observed_rescued_count), (vec![source as i32], None));
     }
     assert!((share("front", "ambient") - 0.1).abs() < 0.01);
     assert_eq!(edges.len(), 6, "{:?}", edges.keys());

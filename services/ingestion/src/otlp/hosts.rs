@@ -213,15 +213,11 @@ pub(super) fn read_named_hosts(states: &CounterStates) -> NamedHosts {
 
 /// Forgets hosts of all tenants at which nobody answered for so many days until `day`, and counts the others; how many.
 pub(super) async fn forget_hosts(store: &Store, day: i64, days: i64) -> Result<u64, Error> {
-    let (mut forgotten, mut after) = (0, String::new());
-    loop {
-        let tenants = store.tenants(&after, PAGE_ROWS_MAX).await?;
-        let Some(last) = tenants.last() else { return Ok(forgotten) };
-        last.as_str().clone_into(&mut after);
-        for tenant in &tenants {
-            forgotten += forget_hosts_of(store, tenant, day, days).await?;
-        }
+    let mut forgotten = 0;
+    for tenant in &store.tenants().await? {
+        forgotten += forget_hosts_of(store, tenant, day, days).await?;
     }
+    Ok(forgotten)
 }
 
 async fn forget_hosts_of(store: &Store, tenant: &TenantId, day: i64, days: i64) -> Result<u64, Error> {

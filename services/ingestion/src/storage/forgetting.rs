@@ -4,7 +4,6 @@ use attain_vocabulary::TenantId;
 use sqlx::AssertSqlSafe;
 
 use super::Store;
-use super::record::tenant;
 use super::rows::{column, stored};
 use crate::Error;
 
@@ -28,7 +27,6 @@ impl Forgotten {
     }
 }
 
-pub(super) const TENANTS: &str = "SELECT tenant_id FROM tenants WHERE tenant_id > $1 ORDER BY tenant_id LIMIT $2";
 pub(super) const KEYS: &str =
     "SELECT key FROM counter_states WHERE tenant_id = $1 AND key > $2 AND key < $3 ORDER BY key LIMIT $4";
 
@@ -44,16 +42,6 @@ impl Store {
             .await?;
         transaction.commit().await?;
         Ok(deleted.rows_affected())
-    }
-
-    /// Tenants that ever wrote, after one in lexical order, at most `limit`.
-    ///
-    /// # Errors
-    /// Where storage does not answer.
-    pub async fn tenants(&self, after: &str, limit: usize) -> Result<Vec<TenantId>, Error> {
-        let query = sqlx::query(TENANTS).bind(after.to_owned()).bind(stored(limit as u64));
-        let rows = query.fetch_all(self.database.pool()).await?;
-        rows.iter().map(|row| tenant(&column::<String>(row, "tenant_id")?)).collect()
     }
 
     /// Keys of a tenant's counter states between two, both excluded, in lexical order, at most `limit`.

@@ -61,7 +61,6 @@ fn hot_queries(dialect: Dialect) -> Vec<Hot> {
         hot(&operations::FORGOTTEN.sql(), &["20000", "500"], &["day"]),
         hot(&spans::RECEIPTS.sql(), &[from, "500"], &["received_ms"]),
         hot(&spans::SETTLEMENTS.sql(), &["7", "25"], &["settlement"]),
-        hot(forgetting::TENANTS, &[acme, "500"], &["tenant_id"]),
         hot(forgetting::KEYS, &[acme, "'otlp-host/'", "'otlp-host0'", "500"], &["tenant_id", "key"]),
         hot(observations::FORGET_STATES, &[acme, checkout, "'d'"], &["tenant_id", "key"]),
         hot(&format!("{} ($2, $3)", incidents::NAMED), &[acme, checkout, "'payment'"], &["tenant_id", "name"]),

@@ -163,6 +163,7 @@ mod tests {
     use crate::context::name_deadline;
     use attain_proto::status::v1::status_service_client::StatusServiceClient;
     use tonic::Code;
+    use tonic::transport::Channel;
 
     struct Never;
 
@@ -181,7 +182,8 @@ mod tests {
             .add_service(StatusServiceServer::new(Never))
             .serve_with_incoming(TcpIncoming::from(listener));
         let serving = tokio::spawn(serving);
-        let mut client = StatusServiceClient::connect(url).await.expect("connected");
+        let channel = Channel::from_shared(url).expect("an address").connect().await.expect("connected");
+        let mut client = StatusServiceClient::new(channel);
         let refused = client.get_status(GetStatusRequest {}).await.expect_err("nobody answers");
         assert_eq!(name_deadline(refused).code(), Code::DeadlineExceeded);
         serving.abort();

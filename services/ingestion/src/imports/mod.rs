@@ -267,7 +267,7 @@ fn events(
         });
         match checked {
             Ok(Some((event, named))) => {
-                let news = IncidentNews::Event(event);
+                let news = IncidentNews::Event(Box::new(event));
                 contents.incidents.push(Told { news, named, index, pointer: node.pointer() });
             }
             Ok(None) => contents.ignored_count += 1,

@@ -27,7 +27,7 @@ fn read_json(format: Format, document: &Value) -> Contents {
 fn event(contents: &Contents) -> (&IncidentEvent, Vec<&str>) {
     let told = contents.incidents.first().unwrap_or_else(|| panic!("{contents:?}"));
     let IncidentNews::Event(event) = &told.news else { panic!("a report") };
-    (event, told.named.iter().flat_map(|service| &service.names).map(String::as_str).collect())
+    (&**event, told.named.iter().flat_map(|service| &service.names).map(String::as_str).collect())
 }
 
 fn complaint(contents: Contents) -> (String, &'static str) {

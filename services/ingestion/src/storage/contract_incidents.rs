@@ -40,12 +40,16 @@ fn event(time_ms: i64) -> IncidentEvent {
     }
 }
 
+fn told(event: IncidentEvent) -> IncidentNews {
+    IncidentNews::Event(Box::new(event))
+}
+
 fn triggered() -> IncidentNews {
-    IncidentNews::Event(IncidentEvent { end_ms: Some(None), ..event(100) })
+    told(IncidentEvent { end_ms: Some(None), ..event(100) })
 }
 
 fn resolved() -> IncidentNews {
-    IncidentNews::Event(IncidentEvent { end_ms: Some(Some(700)), ..event(700) })
+    told(IncidentEvent { end_ms: Some(Some(700)), ..event(700) })
 }
 
 async fn only(store: &Store, service: Option<&str>) -> Incident {
@@ -165,12 +169,7 @@ fn of_unknown(names: &[&str]) -> IncidentNews {
         candidates: vec![id(&name.replace(' ', "-")), id(&name.to_lowercase().replace(' ', "-"))],
     };
     let unknown = names.iter().map(unknown).collect();
-    IncidentNews::Event(IncidentEvent {
-        services: Some(BTreeSet::new()),
-        unknown,
-        end_ms: Some(Some(700)),
-        ..event(700)
-    })
+    told(IncidentEvent { services: Some(BTreeSet::new()), unknown, end_ms: Some(Some(700)), ..event(700) })
 }
 
 async fn a_service_that_appears_later_gets_its_incidents(store: &Store) {
@@ -213,8 +212,7 @@ async fn names_that_are_translated_later_get_their_services(store: &Store) {
 
 async fn what_turns_out_to_be_none_concerns_no_service(store: &Store) {
     let acme = tenant("acme");
-    let dismissed =
-        |time_ms, dismissed| vec![IncidentNews::Event(IncidentEvent { dismissed: Some(dismissed), ..event(time_ms) })];
+    let dismissed = |time_ms, dismissed| vec![told(IncidentEvent { dismissed: Some(dismissed), ..event(time_ms) })];
     store.tell_incidents(&acme, vec![triggered()]).await.expect("kept");
     let before = incident_changes(store).await;
     store.tell_incidents(&acme, dismissed(800, true)).await.expect("kept");

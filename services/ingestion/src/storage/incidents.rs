@@ -32,7 +32,7 @@ pub enum IncidentNews {
     /// All of it: replaces what was known, but for what persons decided.
     Report(Box<Incident>),
     /// One event of a pager: adds to what is known.
-    Event(IncidentEvent),
+    Event(Box<IncidentEvent>),
 }
 
 impl IncidentNews {

@@ -12,6 +12,7 @@ const TENANT: &str = "x-attain-tenant";
 const CALLER: &str = "x-attain-caller";
 const CALLER_LEN_MAX: usize = 200;
 const TIMEOUT: &str = "grpc-timeout";
+const TRACE_STATE: &str = "tracestate";
 
 /// Who asks, and until when.
 #[derive(Debug, Clone)]
@@ -135,7 +136,9 @@ pub struct MetadataExtractor<'a>(pub &'a MetadataMap);
 
 impl Extractor for MetadataExtractor<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).and_then(|value| value.to_str().ok())
+        let value = self.0.get(key).and_then(|value| value.to_str().ok())?;
+        // What a caller's tracing system writes there is free text, and would be exported with every span of the trace.
+        (key != TRACE_STATE || attain_redaction::redact(value).1 == 0).then_some(value)
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -176,6 +179,15 @@ mod tests {
         let read = CallContext::read(request.metadata(), Duration::from_secs(60)).expect("valid");
         assert_eq!((&read.tenant, read.caller.as_str()), (&tenant, "group:payments"));
         assert!(read.remaining() <= Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_trace_state_with_a_secret_is_not_continued() {
+        let mut metadata = MetadataMap::new();
+        metadata.insert(TRACE_STATE, MetadataValue::from_static("ot=th:8,vendor=x1"));
+        assert_eq!(MetadataExtractor(&metadata).get(TRACE_STATE), Some("ot=th:8,vendor=x1"));
+        metadata.insert(TRACE_STATE, MetadataValue::from_static("vendor=jane.doe@mail.example"));
+        assert_eq!(MetadataExtractor(&metadata).get(TRACE_STATE), None);
     }
 
     #[test]

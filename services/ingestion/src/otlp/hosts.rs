@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
+use attain_redaction::is_pseudonym;
 use attain_vocabulary::EntityId;
 
 use super::join::{Call, Callee, Joined, Outcome, Request};
@@ -30,10 +31,11 @@ pub(super) fn learn_hosts(joined: &Joined, names: &Names, hosts: &mut Hosts) {
     }
 }
 
-/// An address is no name: another service may have it tomorrow.
+/// An address is no name, and what stands for one neither: another service may have it tomorrow.
 fn is_name(host: &str) -> bool {
     let name = host.split_once(':').map_or(host, |(name, _)| name);
-    name != "localhost" && !name.starts_with("ipv6/") && name.parse::<IpAddr>().is_err()
+    let is_address = name.starts_with("ipv6/") || name.parse::<IpAddr>().is_ok() || is_pseudonym(name);
+    name != "localhost" && !is_address
 }
 
 /// Where the states of the hosts are kept that calls went to, answered or not.
@@ -97,5 +99,20 @@ fn rename(id: &mut Symbol, hosts: &Hosts) -> bool {
             true
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_is_a_name_nor_what_stands_for_one() {
+        for name in ["cart.shop", "cart.shop:8080", "ip-10-0-0-7.ec2.internal", "ip-lookup"] {
+            assert!(is_name(name), "{name}");
+        }
+        for none in ["10.0.0.7", "10.0.0.7:80", "ipv6/2001:db8::1:80", "localhost:80", "ip-0123456789ab", "ip-0123456789ab:80"] {
+            assert!(!is_name(none), "{none}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use hmac::{Hmac, Mac as _};
 use regex::{Regex, RegexSet};
 use sha2::Sha256;
 
+use super::runs;
 use super::shapes::spelt;
 
 /// What a pseudonym begins with.
@@ -92,29 +93,9 @@ pub(crate) fn is_of_one_machine(address: IpAddr) -> bool {
 pub(crate) fn replace(text: &mut Cow<'_, str>, stand_in: impl Fn(IpAddr) -> String) -> usize {
     let mut count = 0;
     for index in HINTS.matches(text) {
-        count += replace_one_sort(&PATTERNS[index], text, &stand_in);
-    }
-    count
-}
-
-fn replace_one_sort(pattern: &Regex, text: &mut Cow<'_, str>, stand_in: impl Fn(IpAddr) -> String) -> usize {
-    let (mut replaced, mut count) = (String::new(), 0);
-    let (mut copied, mut at) = (0, 0);
-    while let Some(ip) = pattern.captures_at(text, at).and_then(|found| found.name("ip")) {
-        match recognised(text, ip.start(), ip.end()) {
-            Some((address, end)) => {
-                replaced.push_str(&text[copied..ip.start()]);
-                replaced.push_str(&stand_in(address));
-                (copied, at) = (end, end);
-                count += 1;
-            }
-            // What only looked like one may hide the beginning of one. Candidates are ASCII, and short.
-            None => at = ip.start() + 1,
-        }
-    }
-    if count > 0 {
-        replaced.push_str(&text[copied..]);
-        *text = Cow::Owned(replaced);
+        count += runs::replace(text, &PATTERNS[index], "ip", |text, start, end| {
+            recognised(text, start, end).map(|(address, end)| (stand_in(address), end))
+        });
     }
     count
 }

@@ -15,6 +15,7 @@
 
 mod addresses;
 mod checks;
+mod runs;
 mod shapes;
 
 mod fold;
@@ -155,6 +156,11 @@ pub fn why_refused(name: &str) -> Option<&'static str> {
 
 /// Replaces what has the shape; how often.
 fn replace(shape: &Shape, text: &mut Cow<'_, str>) -> usize {
+    if let Some((group, check)) = shape.run {
+        return runs::replace(text, &shape.pattern, group, |text, start, end| {
+            runs::longest(text, start, end, check).map(|end| (format!("[redacted:{}]", shape.mark), end))
+        });
+    }
     let mut count = 0;
     let replaced = shape.pattern.replace_all(text, |found: &Captures<'_>| {
         if shape.is_one.is_some_and(|is_one| !is_one(found)) {

@@ -16,6 +16,7 @@ pub(crate) struct Shape {
     pub(crate) pattern: Regex,
     pub(crate) mark: &'static str,
     pub(crate) is_one: Option<Check>,
+    pub(crate) run: Option<(&'static str, fn(&str) -> bool)>,
 }
 
 type Check = fn(&Captures<'_>) -> bool;
@@ -230,9 +231,10 @@ const CHECKS: &[(&str, Check)] = &[
         })
     }),
     ("value", |found| found.name("value").is_none_or(|value| !checks::is_reference(value.as_str()))),
-    ("iban", |found| checks::is_iban(&found["iban"])),
-    ("card", |found| checks::is_card(&found["card"])),
 ];
+
+/// Groups of bounded runs, and what they must pass, as a whole or up to one of their separators.
+const RUNS: &[(&str, fn(&str) -> bool)] = &[("iban", checks::is_iban), ("card", checks::is_card)];
 
 /// The shapes, in order.
 pub(crate) static SHAPES: LazyLock<Vec<Shape>> = LazyLock::new(|| {
@@ -240,7 +242,8 @@ pub(crate) static SHAPES: LazyLock<Vec<Shape>> = LazyLock::new(|| {
         let pattern = Regex::new(&written.pattern).expect("the patterns of this file are valid");
         let named = |name: &str| pattern.capture_names().flatten().any(|group| group == name);
         let is_one = CHECKS.iter().find(|(name, _)| named(name)).map(|(_, check)| *check);
-        Shape { pattern, mark: written.mark, is_one }
+        let run = RUNS.iter().find(|(name, _)| named(name)).copied();
+        Shape { pattern, mark: written.mark, is_one, run }
     };
     written().into_iter().map(shape).collect()
 });

@@ -29,6 +29,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::Error;
 use crate::context::MetadataExtractor;
+use crate::exported::RedactedSpans;
 use crate::log_lines::RedactedLines;
 
 /// What a process tells of itself.
@@ -121,7 +122,8 @@ fn exporters(process: &str, endpoint: &str) -> Result<(SdkTracerProvider, SdkMet
     let resource = Resource::builder().with_service_name(format!("attain-{process}")).build();
     let spans = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build().map_err(named)?;
     let points = MetricExporter::builder().with_tonic().with_endpoint(endpoint).build().map_err(named)?;
-    let traces = SdkTracerProvider::builder().with_batch_exporter(spans).with_resource(resource.clone()).build();
+    let traces =
+        SdkTracerProvider::builder().with_batch_exporter(RedactedSpans(spans)).with_resource(resource.clone()).build();
     let metrics = SdkMeterProvider::builder().with_periodic_exporter(points).with_resource(resource).build();
     global::set_tracer_provider(traces.clone());
     global::set_meter_provider(metrics.clone());

@@ -397,3 +397,25 @@ async fn refused(mut command: Command, setting: &str, secret: &str) {
     let told = String::from_utf8_lossy(&told);
     assert!(!told.is_empty() && !told.contains(secret), "{setting}: {told}");
 }
+
+/// Members that run apart give an address the same pseudonym only by the same key.
+#[tokio::test]
+async fn members_that_run_apart_need_a_key_for_pseudonyms() {
+    let dir = folder();
+    let key = dir.path().join("key");
+    std::fs::write(&key, "0123456789abcdef".repeat(4)).unwrap();
+    let named = format!("privacy.ip_key_file={}", key.display());
+    for (settings, accepted) in [
+        (vec!["privacy.ip_addresses=redact"], false),
+        (vec!["privacy.ip_addresses=redact", named.as_str()], true),
+        (vec!["privacy.ip_addresses=keep"], true),
+        (vec!["privacy.ip_adresses=redact"], false),
+    ] {
+        let mut command = attain();
+        command.args(["serve", "graph", "--check"]).args(settings.iter().flat_map(|setting| ["--set", setting]));
+        let output = command.output().await.unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), accepted, "{settings:?}: {told}");
+        assert!(accepted || told.contains("privacy."), "{settings:?}: {told}");
+    }
+}

@@ -94,7 +94,7 @@ mod tests {
             "password=hunter2",
             "password: \"hunter2 x\"",
             "{\"password\": hunter2\\",
-            "Authorization: hunter2 \\\"",
+            "Authorization: Bearer hunter2-0123456789 \\\"",
             "ü\u{1f600} token=hunter2\n",
         ] {
             let line = serde_json::json!({"fields": {"message": secret, "next": 1}, "target": "attain"}).to_string();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use attain_runtime::clock::Clock;
 use attain_runtime::config::Sources;
+use attain_runtime::privacy::PrivacyConfig;
 use attain_runtime::telemetry::{self, TelemetryConfig};
 use attain_runtime::{Shutdown, serve};
 use tokio::task::JoinSet;
@@ -65,10 +66,13 @@ pub(crate) async fn serve_one(options: ServeOptions, shutdown: Shutdown) -> anyh
     let name = member_name(options.member);
     sources.overrides.extend(options.listen.map(|address| format!("{name}.listen={address}")));
     let telemetry_config = sources.section::<TelemetryConfig>("telemetry")?;
+    let privacy = sources.section::<PrivacyConfig>("privacy")?;
     let prepared = Prepared::read(options.member, &sources)?;
     if options.check {
+        privacy.redactor(None)?;
         return Ok(());
     }
+    privacy.apply(None)?;
     let _telemetry = telemetry::start(name, &telemetry_config)?;
     let bound = prepared.bind().await?;
     tracing::info!(member = name, address = %bound.address(), "listening");
@@ -95,6 +99,8 @@ impl Mesh {
         shutdown: Shutdown,
     ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(data_dir).with_context(|| format!("cannot create {}", data_dir.display()))?;
+        // Before a port opens: what came in earlier would be kept by another rule.
+        sources.section::<PrivacyConfig>("privacy")?.apply(Some(data_dir))?;
         sources.defaults.extend(defaults(data_dir)?);
         sources.overrides.push(format!("gateway.listen={}", doors.gateway));
         sources.overrides.push(format!("ingestion.otlp_listen={}", doors.otlp));
@@ -135,7 +141,7 @@ impl Mesh {
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
         let mut outcome = Ok(());
         while let Some(ended) = self.members.join_next().await {
-            let ended = ended.context("a member panicked").and_then(|result| result);
+            let ended = ended.map_err(|_| panicked()).and_then(|result| result);
             self.shutdown.cancel();
             outcome = outcome.and(ended);
         }
@@ -145,10 +151,15 @@ impl Mesh {
     /// Returns when a member ends; an error unless that was asked for.
     async fn first_to_end(&mut self) -> anyhow::Result<()> {
         match self.members.join_next().await {
-            Some(ended) => ended.context("a member panicked")?,
+            Some(ended) => ended.map_err(|_| panicked())?,
             None => Ok(()),
         }
     }
+}
+
+/// Without the panic's own words, which the log has: they may repeat what came in.
+fn panicked() -> anyhow::Error {
+    anyhow::anyhow!("a member panicked; the log says where")
 }
 
 /// What `up` assumes where nothing else is said: ports of the system's choosing, files in the data folder.

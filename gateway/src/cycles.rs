@@ -73,7 +73,7 @@ pub(crate) async fn fill(mesh: &Mesh, service_ids: Vec<String>, answer: &mut Byt
             *answer = typed.encode_to_vec().into();
         }
         Err(status) => {
-            tracing::warn!(rpc.grpc.status_code = status.code() as i32, error = %status.message(), "no cycles: the graph engine cannot be asked")
+            tracing::warn!(rpc.grpc.status_code = status.code() as i32, error = %attain_redaction::redact(status.message()).0, "no cycles: the graph engine cannot be asked")
         }
     }
 }

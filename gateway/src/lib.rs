@@ -48,6 +48,7 @@ mod reply;
 mod routes;
 mod server;
 mod template;
+mod told;
 mod transcode;
 
 pub use config::{Auth, Config, KeyConfig, Rates};

@@ -13,7 +13,7 @@ const BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75
 
 /// The route of requests that have none, so that strangers cannot make up series.
 pub(crate) const NO_ROUTE: &str = "none";
-/// The verb of requests with one that HTTP does not define.
+/// The verb of requests with one that HTTP does not define: whatever a stranger makes up.
 const OTHER_VERB: &str = "_OTHER";
 
 /// What was answered so far.
@@ -82,7 +82,8 @@ impl Metrics {
     }
 }
 
-fn verb_name(verb: &http::Method) -> &'static str {
+/// The verb, where HTTP defines it.
+pub(crate) fn verb_name(verb: &http::Method) -> &'static str {
     match verb.as_str() {
         "GET" => "GET",
         "HEAD" => "HEAD",

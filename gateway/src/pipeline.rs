@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use attain_redaction::redact;
 use attain_runtime::clock::Clock;
 use attain_runtime::context::{CallContext, MetadataExtractor};
 use axum::body::Body;
@@ -26,14 +27,14 @@ use crate::identity::{Identities, Identity, address_name};
 use crate::intake::{self, Intake, Taken, Wanted};
 use crate::limits::{Allowance, Limits};
 use crate::mesh::Mesh;
-use crate::metrics::{Metrics, NO_ROUTE};
+use crate::metrics::{Metrics, NO_ROUTE, verb_name};
 use crate::problem::Problem;
 use crate::reply::{Ids, finish, respond, text};
 use crate::routes::{Found, Routes, System, Target};
 use crate::transcode::answer;
 use crate::transcode::batch::Batch;
 use crate::transcode::request::{self, Assembled, Given};
-use crate::{cycles, documents, forward, openapi, readiness, server};
+use crate::{cycles, documents, forward, openapi, readiness, server, told};
 
 const CONTENT_SECURITY_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
@@ -41,8 +42,6 @@ const CONTENT_SECURITY_POLICY: &str =
 const LARGE_BODY_BYTES: usize = 256 * 1024;
 /// Probes come every few seconds and are counted in the metrics.
 const UNLOGGED_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
-/// Longest path in the access log, in bytes.
-const LOGGED_PATH_LEN_MAX: usize = 256;
 
 /// Everything that requests share.
 #[derive(Debug)]
@@ -126,7 +125,7 @@ impl Gateway {
     ) -> Outcome {
         let identity = self.identities.identify(&parts.headers);
         let address = address_name(peer.ip());
-        let caller = identity.as_ref().map_or_else(|_| address.clone(), |identity| identity.caller.clone());
+        let caller = identity.as_ref().map_or_else(|_| told::address(peer.ip()), |identity| identity.caller.clone());
         let target = match &found {
             Found::Route(route, _) => Some(&route.target),
             Found::WrongVerb(_) | Found::Nothing => None,
@@ -274,7 +273,7 @@ impl Gateway {
             problem.status = StatusCode::PRECONDITION_FAILED;
         }
         if problem.status.is_server_error() {
-            tracing::warn!(attain.member = member, rpc.grpc.status_code = status.code() as i32, error = %status.message(), "a member failed");
+            tracing::warn!(attain.member = member, rpc.grpc.status_code = status.code() as i32, error = %redact(status.message()).0, "a member failed");
         }
         problem
     }
@@ -296,12 +295,11 @@ impl Gateway {
         if UNLOGGED_PATHS.contains(&path) {
             return;
         }
-        let path = &path[..path.floor_char_boundary(LOGGED_PATH_LEN_MAX)];
         // Without a parent: the line says all that the span's fields would say again.
         tracing::info!(
             parent: None,
-            http.request.method = %parts.method,
-            url.path = path,
+            http.request.method = verb_name(&parts.method),
+            url.path = told::logged_path(path),
             http.route = route,
             http.response.status_code = status.as_u16(),
             duration_ms = took.as_secs_f64() * 1000.0,
@@ -345,9 +343,9 @@ fn assemble(endpoint: &Endpoint, parts: &Parts, captures: &[&str], taken: Option
 fn span(parts: &Parts, route: &str, request_id: &str) -> tracing::Span {
     let span = tracing::info_span!(
         "http",
-        otel.name = %format_args!("{} {route}", parts.method),
+        otel.name = %format_args!("{} {route}", verb_name(&parts.method)),
         otel.kind = "server",
-        http.request.method = %parts.method,
+        http.request.method = verb_name(&parts.method),
         http.route = route,
         http.response.status_code = field::Empty,
         request_id,

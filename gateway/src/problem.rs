@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::json::Violation;
+use crate::told;
 
 const CONTENT_TYPE: &str = "application/problem+json";
 const TYPE_PREFIX: &str = "urn:attain:problem:";
@@ -115,14 +116,14 @@ impl Problem {
 
     /// The document as a response. `instance` is the path that was asked for.
     pub(crate) fn into_response(self, instance: &str, request_id: &str) -> Response<Body> {
-        // Whatever a caller sent may stand in it: a path, a name that is not known.
+        // Whatever a caller sent may stand in it, such as a name that is not known.
         let said = |text: &str| redact(text).0.into_owned();
         let document = Document {
             r#type: format!("{TYPE_PREFIX}{}", self.code),
             title: title(&self.code),
             status: self.status.as_u16(),
             detail: said(&self.detail),
-            instance: said(instance),
+            instance: told::path(instance).into_owned(),
             code: &self.code,
             errors: self
                 .errors

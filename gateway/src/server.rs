@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use attain_redaction::shown_address;
 use attain_runtime::Shutdown;
 use attain_runtime::clock::Clock;
 use axum::body::Body;
@@ -135,7 +136,7 @@ async fn converse(
     });
     let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
     if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(error = %error, client.address = %peer.ip(), "a connection broke off");
+        tracing::debug!(error = %error, client.address = shown_address(peer.ip()), "a connection broke off");
     }
 }
 

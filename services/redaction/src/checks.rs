@@ -1,6 +1,5 @@
 //! What a pattern alone cannot tell: check digits, and whether a word is one of a sentence or of a machine.
 
-use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -94,11 +93,6 @@ pub(crate) fn is_iban(text: &str) -> bool {
         .map(value)
         .fold(0, |modulo, value| if value > 9 { (modulo * 100 + value) % 97 } else { (modulo * 10 + value) % 97 });
     (15..=34).contains(&compact.len()) && modulo == 1
-}
-
-/// Whether it is the address of a machine, and not one that every machine has.
-pub(crate) fn is_address(text: &str) -> bool {
-    text.parse().is_ok_and(|address: IpAddr| !address.is_loopback() && !address.is_unspecified())
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::is_pseudonym;
+
 /// Shortest run of hexadecimal digits, with a decimal one among them, that is an id rather than a word.
 const HEX_LEN_MIN: usize = 8;
 /// Shortest mixture of letters and digits that is an id whatever it looks like.
@@ -173,6 +175,10 @@ pub fn fold_machine(name: &str) -> Cow<'_, str> {
 
 /// A part between dots, folded; `None` where it stays.
 fn fold_label(label: &str) -> Option<String> {
+    // Stands for an address, always the same one.
+    if is_pseudonym(label) {
+        return None;
+    }
     let words: Vec<&str> = label.split('-').collect();
     if let [deployment @ .., hash, suffix] = words.as_slice()
         && !deployment.is_empty()
@@ -381,6 +387,7 @@ mod tests {
             "ipv6/::1:9000",
             "ipv6/2001:db8:85a3::8a2e:370:7334",
             "localhost:9000",
+            "ip-0123456789ab:8443",
             "db-1",
             "kafka-0.kafka-headless.shop.svc.cluster.local",
             "kafka/orders",

@@ -16,8 +16,7 @@ pub(crate) struct Shape {
     pub(crate) pattern: Regex,
     pub(crate) mark: &'static str,
     pub(crate) is_one: Option<Check>,
-    /// Whether it is looked for only where the caller wants it.
-    pub(crate) on_demand: bool,
+    pub(crate) run: Option<(&'static str, fn(&str) -> bool)>,
 }
 
 type Check = fn(&Captures<'_>) -> bool;
@@ -38,6 +37,7 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("{bound}", r"(?P<lead>(?-u:\b)|_|%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\[nrtbf])"),
     ("{at}", r"(?:@|%40|\\u0040)"),
     ("{colon}", r"(?::|%3[aA]|\\u003[aA])"),
+    ("{dot}", r"(?:\.|%2[eE]|\\u002[eE])"),
     ("{slash}", r"(?:\\?/|%2[fF]|\\u002[fF])"),
     ("{is}", r"(?:[:=]{1,2}>?|%3[aAdD]|\\u003[aAdD])"),
     ("{quote}", r#"(?:\\*["'`]|%2[27]|\\u002[27])?"#),
@@ -215,18 +215,8 @@ fn written() -> Vec<Written> {
             "phone",
             r"(?P<lead>^|[^\w+]|%[0-9A-Fa-f]{2}|\\[nrt])(?:\+|%2[bB])[1-9](?:(?:[ ().\u{a0}-]{0,2}|%20)[0-9]){7,14}(?-u:\b)",
         ),
-        // IPv6 first: it may end like IPv4.
-        shape(
-            "[0-9A-Fa-f]*:[0-9A-Fa-f]*:",
-            ON_DEMAND,
-            r"(?P<lead>^|[^\w:.])(?P<ip>[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:(?:\.[0-9]{1,3}){3})?)(?P<tail>[^\w:]|$)",
-        ),
-        shape(r"[0-9]\.[0-9]{1,3}\.[0-9]", ON_DEMAND, r"{bound}(?P<ip>[0-9]{1,3}(?:\.[0-9]{1,3}){3})(?-u:\b)"),
     ]
 }
-
-/// What addresses of machines become, where the caller wants it.
-const ON_DEMAND: &str = "ip";
 
 /// What the groups of these names must pass.
 const CHECKS: &[(&str, Check)] = &[
@@ -241,10 +231,10 @@ const CHECKS: &[(&str, Check)] = &[
         })
     }),
     ("value", |found| found.name("value").is_none_or(|value| !checks::is_reference(value.as_str()))),
-    ("iban", |found| checks::is_iban(&found["iban"])),
-    ("card", |found| checks::is_card(&found["card"])),
-    ("ip", |found| checks::is_address(&found["ip"])),
 ];
+
+/// Groups of bounded runs, and what they must pass, as a whole or up to one of their separators.
+const RUNS: &[(&str, fn(&str) -> bool)] = &[("iban", checks::is_iban), ("card", checks::is_card)];
 
 /// The shapes, in order.
 pub(crate) static SHAPES: LazyLock<Vec<Shape>> = LazyLock::new(|| {
@@ -252,7 +242,8 @@ pub(crate) static SHAPES: LazyLock<Vec<Shape>> = LazyLock::new(|| {
         let pattern = Regex::new(&written.pattern).expect("the patterns of this file are valid");
         let named = |name: &str| pattern.capture_names().flatten().any(|group| group == name);
         let is_one = CHECKS.iter().find(|(name, _)| named(name)).map(|(_, check)| *check);
-        Shape { pattern, mark: written.mark, is_one, on_demand: written.mark == ON_DEMAND }
+        let run = RUNS.iter().find(|(name, _)| named(name)).copied();
+        Shape { pattern, mark: written.mark, is_one, run }
     };
     written().into_iter().map(shape).collect()
 });
@@ -263,7 +254,8 @@ pub(crate) static HINTS: LazyLock<RegexSet> = LazyLock::new(|| {
     RegexSet::new(hints).expect("the hints of this file are valid")
 });
 
-fn spelt(pattern: &str) -> String {
+/// A pattern with every word of [`SPELLINGS`] spelt out.
+pub(crate) fn spelt(pattern: &str) -> String {
     // Twice: what a word stands for may have such words itself.
     let once = |pattern: String, (word, meant): &(&str, &str)| pattern.replace(word, meant);
     SPELLINGS.iter().chain(SPELLINGS).fold(pattern.to_owned(), once)

@@ -119,6 +119,9 @@ fn personal() -> Vec<(String, &'static str, &'static str)> {
         own("/users/jane.doe%40mail.example.com/x", "jane.doe", "/users/[redacted:email]/x"),
         own("paged jürgen@exämple.de twice", "rgen", "[redacted:email] twice"),
         own("card 4111 1111 1111 1111 declined", "4111", "[redacted:card] declined"),
+        own("card 4111 1111 1111 1111 12/27", "4111", "card [redacted:card] 12/27"),
+        own("order 2025 4111 1111 1111 1111", "1111", "order 2025 [redacted:card]"),
+        own("to BE68 5390 0754 7034 PAID", "5390", "to [redacted:iban] PAID"),
         own("?n=4111%201111%201111%201111&x", "4111", "?n=[redacted:card]&x"),
         own("to GB82 WEST 1234 5698 7654 32 today", "WEST", "to [redacted:iban] today"),
         own("call +49 (0)30 1234-5678 now", "1234", "call [redacted:phone] now"),
@@ -161,18 +164,32 @@ fn plain_prose_is_let_be() {
     }
 }
 
+fn with_addresses() -> Redactor {
+    Redactor::with_addresses(AddressKey::new(&[7; AddressKey::BYTES_MIN]).expect("long enough"))
+}
+
 #[test]
 fn addresses_of_machines_go_where_it_is_wanted() {
-    let with = Redactor::new(true);
+    let with = with_addresses();
     for (text, expected) in [
         ("from 10.1.2.3:80 to 203.0.113.9", "from [redacted:ip]:80 to [redacted:ip]"),
         ("ipv6/2001:db8::1 and [fe80::1]:443", "ipv6/[redacted:ip] and [[redacted:ip]]:443"),
         ("::ffff:203.0.113.9.", "[redacted:ip]."),
+        ("2001:db8::1 2001:db8::2,10.0.0.1,10.0.0.2", "[redacted:ip] [redacted:ip],[redacted:ip],[redacted:ip]"),
+        ("at 12:30:45 2001:db8::1 failed", "at 12:30:45 [redacted:ip] failed"),
+        ("dial 2001:db8::1: refused, peer:2001:db8::2", "dial [redacted:ip]: refused, peer:[redacted:ip]"),
+        ("2001:db8:0:0:0:0:0:1:443 and fe80::1%eth0", "[redacted:ip]:443 and [redacted:ip]%eth0"),
+        ("?a=10.0.0.7%3A80&b=2001%3Adb8%3A%3A1%20x", "?a=[redacted:ip]%3A80&b=[redacted:ip]%20x"),
+        (r"\n10.0.0.7\n2001:db8::1 _10.0.0.7_", r"\n[redacted:ip]\n[redacted:ip] _[redacted:ip]_"),
+        ("ip-10-0-0-7.ec2.internal, EC2-203-0-113-9", "[redacted:ip].ec2.internal, [redacted:ip]"),
+        ("10-0-0-7.shop.pod.cluster.local", "[redacted:ip].shop.pod.cluster.local"),
+        ("10.0.0.0/24 字10.0.0.7字", "[redacted:ip]/24 字[redacted:ip]字"),
         (
-            "127.0.0.1:80, ::1, 0.0.0.0, at 12:30:45, 1.2.3, 300.1.1.1",
-            "127.0.0.1:80, ::1, 0.0.0.0, at 12:30:45, 1.2.3, 300.1.1.1",
+            "127.0.0.1:80, ::1, ::ffff:127.0.0.1, 0.0.0.0, at 12:30:45, 1.2.3, 300.1.1.1, v1.2.3.4, ship-10-0-0-7",
+            "127.0.0.1:80, ::1, ::ffff:127.0.0.1, 0.0.0.0, at 12:30:45, 1.2.3, 300.1.1.1, v1.2.3.4, ship-10-0-0-7",
         ),
         ("std::collections::BTreeMap, aa:bb:cc:dd:ee:ff", "std::collections::BTreeMap, aa:bb:cc:dd:ee:ff"),
+        ("aa:bb:cc:dd:ee:ff:00:11:22:33:44:55", "aa:bb:cc:dd:ee:ff:00:11:22:33:44:55"),
     ] {
         assert_eq!(with.redact(text).0, expected);
         assert_eq!(redact(text).0, text);
@@ -180,10 +197,57 @@ fn addresses_of_machines_go_where_it_is_wanted() {
 }
 
 #[test]
+fn in_a_name_each_address_has_a_pseudonym_of_its_own() {
+    let (with, without) = (with_addresses(), Redactor::default());
+    let seven = with.redact_name("10.0.0.7").into_owned();
+    assert!(is_pseudonym(&seven) && with.address([10, 0, 0, 7].into()) == seven, "{seven}");
+    for (name, expected) in [
+        ("10.0.0.7:8080", format!("{seven}:8080")),
+        ("::ffff:10.0.0.7", seven.clone()),
+        ("[::ffff:10.0.0.7]:80", format!("[{seven}]:80")),
+        ("redis/10.0.0.7", format!("redis/{seven}")),
+        ("ip-10-0-0-7.ec2.internal", format!("{seven}.ec2.internal")),
+        ("10-0-0-7.shop.pod", format!("{seven}.shop.pod")),
+        ("shop for jane@mail.example at 10.0.0.7", format!("shop for [redacted:email] at {seven}")),
+        ("token=10.0.0.7", "token=[redacted:secret]".into()),
+        ("localhost:80 and 127.0.0.1:80", "localhost:80 and 127.0.0.1:80".into()),
+    ] {
+        assert_eq!(with.redact_name(name), expected);
+        assert_eq!(with.redact_name(&expected), expected);
+    }
+    assert_ne!(with.redact_name("10.0.0.8"), seven);
+    let other = Redactor::with_addresses(AddressKey::new(&[8; AddressKey::BYTES_MIN]).expect("long enough"));
+    assert_ne!(other.redact_name("10.0.0.7"), seven);
+    assert_eq!(
+        (without.redact_name("10.0.0.7:80"), without.address([10, 0, 0, 7].into())),
+        ("10.0.0.7:80".into(), "10.0.0.7".into())
+    );
+    assert!(AddressKey::new(&[7; AddressKey::BYTES_MIN - 1]).is_none());
+    assert!(!is_pseudonym("ip-10-0-0-7") && !is_pseudonym("ip-0123456789AB") && !is_pseudonym("ip-0123456789abc"));
+    assert_eq!(format!("{with:?}"), "Redactor { addresses: Some(AddressKey(…)) }");
+}
+
+#[test]
 fn long_text_takes_time_in_proportion() {
     // Each repeats what makes a shape begin and never end; quadratic time would take minutes.
-    for part in ["password", "a:b/", "http://a:", "Bearer ", "-----BEGIN ", "name: password ", "4 ", "a@", "login x "] {
-        let (_, count) = redact(&part.repeat(20_000));
+    for part in [
+        "password",
+        "a:b/",
+        "http://a:",
+        "Bearer ",
+        "-----BEGIN ",
+        "name: password ",
+        "4 ",
+        "a@",
+        "login x ",
+        "1:",
+        "a:",
+        "1000.",
+        ":",
+        "1-",
+        "%3A",
+    ] {
+        let (_, count) = with_addresses().redact(&part.repeat(20_000));
         assert_eq!(count, 0, "{part}");
     }
 }
@@ -193,7 +257,7 @@ proptest! {
     fn redacting_twice_changes_nothing(before in "\\PC{0,40}", after in "\\PC{0,40}", i in 0usize..80) {
         let samples = samples();
         let text = format!("{before} {} {after}", samples[i % samples.len()].0);
-        for redactor in [Redactor::new(false), Redactor::new(true)] {
+        for redactor in [Redactor::default(), with_addresses()] {
             let once = redactor.redact(&text).0.into_owned();
             prop_assert_eq!(redactor.redact(&once), (once.as_str().into(), 0));
         }

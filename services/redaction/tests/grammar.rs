@@ -3,7 +3,7 @@
 
 #![allow(missing_docs)]
 
-use attain_redaction::{Redactor, redact};
+use attain_redaction::{AddressKey, Redactor, redact};
 use proptest::prelude::*;
 
 /// Names whose values are secrets.
@@ -100,6 +100,27 @@ fn json_escaped(text: &str) -> String {
         .collect()
 }
 
+fn with_addresses() -> Redactor {
+    Redactor::with_addresses(AddressKey::new(&[7; 32]).expect("long enough"))
+}
+
+/// Places for the address of a machine.
+const PLACES_OF_ADDRESSES: &[&str] = &[
+    "{value}",
+    "dial tcp {value}: connection refused",
+    "at 12:30:45 {value}",
+    "peer={value},next=1",
+    "peer:{value} next",
+    "\"peer\":\"{value}\"",
+    "[{value}]:8080",
+    "http://{value}/x",
+    "ipv6/{value}",
+    "_{value}_",
+    "aa:bb:cc:dd:ee:ff {value}/24",
+    "{value} {value},{value}",
+    "\n{value}",
+];
+
 fn filled(place: &str, name: &str, value: &str) -> String {
     place.replace("{name}", name).replace("{value}", value)
 }
@@ -183,8 +204,36 @@ proptest! {
     }
 
     #[test]
+    fn addresses_of_machines_go(
+        four in any::<[u8; 4]>(), six in any::<[u16; 8]>(), zeros in 0usize..8,
+        place in prop::sample::select(PLACES_OF_ADDRESSES), before in around(), after in around(),
+    ) {
+        let mut six = six;
+        // Runs of zeros are what is written short.
+        six[zeros.min(4)..zeros].fill(0);
+        let (four, six) = (std::net::Ipv4Addr::from(four), std::net::Ipv6Addr::from(six));
+        prop_assume!(!four.is_loopback() && !four.is_unspecified() && six.to_ipv4_mapped().is_none());
+        for written in [four.to_string(), six.to_string(), six.to_string().to_uppercase()] {
+            prop_assume!(written.len() >= 7);
+            let text = format!("{before} {} {after}", place.replace("{value}", &written));
+            let spellings = [
+                (text.clone(), written.clone()), (json_escaped(&text), written.clone()),
+                (percent_encoded(&text), percent_encoded(&written)),
+            ];
+            for (spelt, written) in spellings {
+                let redactor = with_addresses();
+                let redacted = redactor.redact(&spelt).0.into_owned();
+                prop_assert!(!redacted.contains(&written), "{spelt} → {redacted}");
+                let name = redactor.redact_name(&spelt).into_owned();
+                prop_assert!(!name.contains(&written) && !name.contains("[redacted:ip]"), "{spelt} → {name}");
+                prop_assert_eq!(redactor.redact_name(&name).into_owned(), name);
+            }
+        }
+    }
+
+    #[test]
     fn nothing_panics_and_twice_is_once(text in "[\\PC\\n]{0,80}", ip_addresses in any::<bool>()) {
-        let redactor = Redactor::new(ip_addresses);
+        let redactor = if ip_addresses { with_addresses() } else { Redactor::default() };
         let once = redactor.redact(&text).0.into_owned();
         prop_assert_eq!(redactor.redact(&once), (once.as_str().into(), 0));
     }
@@ -197,13 +246,13 @@ proptest! {
             prop::sample::select(vec![
                 ":", "=", "://", "@", "/", "\"", "'", "\\", "\\\"", "%40", "%3A", "{", "}", "[", "]", "<", ">", "</", " ", "\n",
                 "&", "?", "user", "Basic", "Bearer", "Authorization", "-u", "--password", "is", "name", "value", "+49",
-                "4111111111111111", "a.b", "eyJhbGciOiJIUzI1NiJ9.e30.", "[redacted:secret]", "redacted", "tcp(", "thin:", "$", "1", "x",
+                "4111111111111111", "a.b", "eyJhbGciOiJIUzI1NiJ9.e30.", "[redacted:secret]", "redacted", "tcp(", "thin:", "$", "1", "x", "10.0.0.7", "2001:db8::1", "::", "ip-", "-", ".", "%3A",
             ]).prop_map(str::to_owned),
             "[a-zA-Z0-9]{1,20}",
         ], 0..12),
     ) {
         let text = parts.concat();
-        let redactor = Redactor::new(true);
+        let redactor = with_addresses();
         let once = redactor.redact(&text).0.into_owned();
         prop_assert_eq!(redactor.redact(&once), (once.as_str().into(), 0), "{}", text);
     }

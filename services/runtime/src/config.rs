@@ -1,12 +1,12 @@
 //! Settings from, in rising order of precedence: defaults, a TOML file, environment variables, flags.
 //!
-//! The file has one section a service (`[graph]`, `[gateway]`, …) and `[telemetry]`. Variables are called
+//! The file has one section a service (`[graph]`, `[gateway]`, …) and, for all of them, `[telemetry]` and `[privacy]`. Variables are called
 //! `ATTAIN_<SECTION>__<KEY>`, flags `--set section.key=value`. Whatever no section knows is refused by name, before a port
 //! opens.
 
 use std::path::PathBuf;
 
-use attain_redaction::redact;
+use attain_redaction::Redactor;
 use figment::error::{Actual, Kind};
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::Error;
 
 /// Sections that a file or the environment may have.
-pub const SECTIONS: [&str; 6] = ["telemetry", "ingestion", "graph", "recommendation", "rag", "gateway"];
+pub const SECTIONS: [&str; 7] = ["telemetry", "privacy", "ingestion", "graph", "recommendation", "rag", "gateway"];
 
 const ENVIRONMENT_PREFIX: &str = "ATTAIN_";
 
@@ -82,8 +82,13 @@ fn what(kind: &Kind) -> String {
     match kind {
         Kind::InvalidType(Actual::Str(_), expected) => format!("invalid type: found a text, expected {expected}"),
         Kind::InvalidValue(Actual::Str(_), expected) => format!("invalid text, expected {expected}"),
-        kind => redact(&kind.to_string()).0.into_owned(),
+        kind => redacted(&kind.to_string()),
     }
+}
+
+/// Without secrets; addresses in settings are the operator's own, and what an error has to show.
+fn redacted(text: &str) -> String {
+    Redactor::default().redact(text).0.into_owned()
 }
 
 fn refuse_unknown_sections(figment: &Figment) -> Result<(), Error> {
@@ -97,7 +102,7 @@ fn refuse_unknown_sections(figment: &Figment) -> Result<(), Error> {
 fn parse_override(text: &str) -> Result<Flag, Error> {
     // The name only: what follows it may be a secret.
     let name = text.split('=').next().unwrap_or_default();
-    let malformed = || Error::Config(format!("`{}` is not of the form section.key=value", redact(name).0));
+    let malformed = || Error::Config(format!("`{}` is not of the form section.key=value", redacted(name)));
     let (key, value) = text.split_once('=').ok_or_else(malformed)?;
     if !key.contains('.') || key.split('.').any(str::is_empty) {
         return Err(malformed());

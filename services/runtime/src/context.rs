@@ -14,6 +14,7 @@ const CALLER: &str = "x-attain-caller";
 const ROLE: &str = "x-attain-role";
 const CALLER_LEN_MAX: usize = 200;
 const TIMEOUT: &str = "grpc-timeout";
+const TRACE_STATE: &str = "tracestate";
 
 /// What a caller may do; each role includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -191,7 +192,9 @@ pub struct MetadataExtractor<'a>(pub &'a MetadataMap);
 
 impl Extractor for MetadataExtractor<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).and_then(|value| value.to_str().ok())
+        let value = self.0.get(key).and_then(|value| value.to_str().ok())?;
+        // What a caller's tracing system writes there is free text, and would be exported with every span of the trace.
+        (key != TRACE_STATE || attain_redaction::redact(value).1 == 0).then_some(value)
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -246,6 +249,15 @@ mod tests {
         metadata.insert(ROLE, MetadataValue::from_static("Admin"));
         let status = CallContext::read(&metadata, Duration::from_secs(1)).expect_err("malformed");
         assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    }
+
+    #[test]
+    fn a_trace_state_with_a_secret_is_not_continued() {
+        let mut metadata = MetadataMap::new();
+        metadata.insert(TRACE_STATE, MetadataValue::from_static("ot=th:8,vendor=x1"));
+        assert_eq!(MetadataExtractor(&metadata).get(TRACE_STATE), Some("ot=th:8,vendor=x1"));
+        metadata.insert(TRACE_STATE, MetadataValue::from_static("vendor=jane.doe@mail.example"));
+        assert_eq!(MetadataExtractor(&metadata).get(TRACE_STATE), None);
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! shutdown token, so tests own them. Readiness is a list of named conditions ([`readiness`]); the standard health
 //! service says serving exactly while all required ones hold.
 //!
+//! What is taken out of everything that is stored or logged is chosen once a process ([`privacy`]); every line of the log and
+//! every span of the process is looked through once more as it leaves (`log_lines`, `exported`).
+//!
 //! Overload is answered at once: [`admission`] bounds the calls in flight by class and refuses the rest with
 //! RESOURCE_EXHAUSTED and a RetryInfo; its bounds give way where those let in take too long ([`gate`]). Deadlines travel with the call ([`context`]).
 //!
@@ -18,7 +21,10 @@ pub mod context;
 pub mod count;
 pub mod database;
 mod error;
+mod exported;
 pub mod gate;
+mod log_lines;
+pub mod privacy;
 pub mod readiness;
 pub mod serve;
 pub mod telemetry;

@@ -1,6 +1,8 @@
 //! Structured logs always; traces and metrics by OTLP when an endpoint is configured.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -13,6 +15,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use prost::Message as _;
 use serde::Deserialize;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
@@ -26,6 +29,8 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::Error;
 use crate::context::MetadataExtractor;
+use crate::exported::RedactedSpans;
+use crate::log_lines::RedactedLines;
 
 /// What a process tells of itself.
 #[derive(Debug, Clone, Deserialize)]
@@ -73,9 +78,10 @@ pub struct Telemetry {
 pub fn start(process: &str, config: &TelemetryConfig) -> Result<Telemetry, Error> {
     let filter = EnvFilter::try_new(&config.log_filter)
         .map_err(|error| Error::Telemetry(format!("telemetry.log_filter: {error}")))?;
+    let format = config.log_format;
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr);
+        .with_writer(move || RedactedLines::new(std::io::stderr(), format));
     let lines = match config.log_format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().boxed(),
@@ -94,7 +100,18 @@ pub fn start(process: &str, config: &TelemetryConfig) -> Result<Telemetry, Error
         .with(spans.with_filter(EnvFilter::new("info,h2=off,hyper=off,tonic=off,tower=off,sqlx=off")))
         .try_init()
         .map_err(|error| Error::Telemetry(error.to_string()))?;
+    std::panic::set_hook(Box::new(tell_panic));
     Ok(Telemetry { traces, metrics })
+}
+
+/// A panic as a line of the log: its message may repeat a text that came in, as that of a slice out of bounds does.
+fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("of no text");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let backtrace = std::backtrace::Backtrace::capture();
+    let frames = (backtrace.status() == std::backtrace::BacktraceStatus::Captured).then_some(backtrace);
+    let message = attain_redaction::redact(message).0;
+    tracing::error!(message = %message, place, backtrace = frames.map(tracing::field::display), "panicked");
 }
 
 fn exporters(process: &str, endpoint: &str) -> Result<(SdkTracerProvider, SdkMeterProvider), Error> {
@@ -105,7 +122,8 @@ fn exporters(process: &str, endpoint: &str) -> Result<(SdkTracerProvider, SdkMet
     let resource = Resource::builder().with_service_name(format!("attain-{process}")).build();
     let spans = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build().map_err(named)?;
     let points = MetricExporter::builder().with_tonic().with_endpoint(endpoint).build().map_err(named)?;
-    let traces = SdkTracerProvider::builder().with_batch_exporter(spans).with_resource(resource.clone()).build();
+    let traces =
+        SdkTracerProvider::builder().with_batch_exporter(RedactedSpans(spans)).with_resource(resource.clone()).build();
     let metrics = SdkMeterProvider::builder().with_periodic_exporter(points).with_resource(resource).build();
     global::set_tracer_provider(traces.clone());
     global::set_meter_provider(metrics.clone());
@@ -122,6 +140,32 @@ impl Drop for Telemetry {
             let _ = metrics.shutdown();
         }
     }
+}
+
+/// What stands for a method that nobody serves, so that strangers cannot make up names and series.
+const OTHER_METHOD: &str = "_OTHER";
+/// What members serve beside the contract.
+const OTHER_METHODS: [&str; 6] = [
+    "grpc.health.v1.Health/Check",
+    "grpc.health.v1.Health/Watch",
+    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    "opentelemetry.proto.collector.trace.v1.TraceService/Export",
+    "opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+];
+
+static METHODS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let contract = prost_types::FileDescriptorSet::decode(attain_proto::DESCRIPTORS).expect("the contract is valid");
+    let services = contract.file.iter().flat_map(|file| file.service.iter().map(move |service| (file, service)));
+    let methods = services.flat_map(|(file, service)| {
+        service.method.iter().map(move |method| format!("{}.{}/{}", file.package(), service.name(), method.name()))
+    });
+    methods.chain(OTHER_METHODS.map(str::to_owned)).collect()
+});
+
+/// The method that a path asks for, without its slash.
+fn known_method(path: &str) -> &'static str {
+    METHODS.get(path.strip_prefix('/').unwrap_or(path)).map_or(OTHER_METHOD, String::as_str)
 }
 
 /// Gives every call a span that continues the caller's trace, and counts its duration.
@@ -170,10 +214,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let method = request.uri().path().trim_start_matches('/').to_owned();
+        let method = known_method(request.uri().path());
         let span = tracing::info_span!(
             "rpc",
-            otel.name = %method,
+            otel.name = method,
             otel.kind = "server",
             rpc.system = "grpc",
             attain.service = self.layer.service,
@@ -206,5 +250,30 @@ where
             }
             .instrument(span),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_methods_that_are_served_are_named() {
+        for method in [
+            "attain.ingestion.v1.IngestionService/ListServices",
+            "attain.status.v1.StatusService/GetStatus",
+            "grpc.health.v1.Health/Check",
+        ] {
+            assert_eq!(known_method(&format!("/{method}")), method);
+        }
+        for path in [
+            "/jane@mail.example/x",
+            "/attain.ingestion.v1.IngestionService/jane",
+            "",
+            "/",
+            "//grpc.health.v1.Health/Check",
+        ] {
+            assert_eq!(known_method(path), OTHER_METHOD, "{path}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 const CORPUS: &str = include_str!("../../privacy/canaries.txt");
+const ADDRESSES: &str = include_str!("../../privacy/addresses.txt");
 
 /// A text with a secret in it.
 #[derive(Debug, Clone)]
@@ -15,7 +16,16 @@ pub(crate) struct Canary {
 
 /// The corpus.
 pub(crate) fn canaries() -> Vec<Canary> {
-    let lines = CORPUS.lines().filter(|line| !line.starts_with('#'));
+    read(CORPUS)
+}
+
+/// The corpus of addresses of machines.
+pub(crate) fn addresses() -> Vec<Canary> {
+    read(ADDRESSES)
+}
+
+fn read(corpus: &str) -> Vec<Canary> {
+    let lines = corpus.lines().filter(|line| !line.starts_with('#'));
     lines
         .map(|line| {
             let parts: Vec<String> = line.split('\t').map(|part| part.replace('¦', "")).collect();
@@ -86,10 +96,6 @@ fn start(bytes: &[u8]) -> usize {
 }
 
 fn spellings(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
-    let percent: String = secret
-        .bytes()
-        .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
-        .collect();
     let json = serde_json::to_string(secret).unwrap();
     let bent: String =
         secret.chars().map(|c| if c.is_ascii_alphanumeric() || "._:/@-".contains(c) { c } else { '-' }).collect();
@@ -98,7 +104,6 @@ fn spellings(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
     let mut spellings = vec![
         ("as it is", secret.as_bytes().to_vec()),
         ("in small letters", secret.to_lowercase().into_bytes()),
-        ("percent-encoded", percent.into_bytes()),
         ("escaped as JSON", json.trim_matches('"').as_bytes().to_vec()),
         ("bent into a name", bent.into_bytes()),
         ("in hex", hex.into_bytes()),
@@ -106,8 +111,33 @@ fn spellings(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("UTF-16LE", secret.encode_utf16().flat_map(u16::to_le_bytes).collect()),
         ("UTF-16BE", secret.encode_utf16().flat_map(u16::to_be_bytes).collect()),
     ];
+    spellings.extend(in_addresses(secret).into_iter().map(|written| ("percent-encoded", written.into_bytes())));
     spellings.extend((0..3).map(|offset| ("base64", base64_at(secret, offset).into_bytes())));
     spellings
+}
+
+/// How clients write a text into an address: with all but letters and digits encoded, with what RFC 3986 leaves unreserved as
+/// it is, as forms do, with whatever a path may hold as it is, and with every byte encoded; in capital and in small digits.
+pub(crate) fn in_addresses(text: &str) -> Vec<String> {
+    let encoded = |plain: &str| -> String {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || plain.as_bytes().contains(&byte);
+        text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    };
+    let every_byte: String = text.bytes().map(|b| format!("%{b:02X}")).collect();
+    let mut written = vec![encoded(""), encoded("-._~"), encoded("-._~!$'()*,;=:@"), every_byte];
+    written.push(encoded("-._~").replace("%20", "+"));
+    let small: Vec<String> = written.iter().map(|text| in_small_digits(text)).collect();
+    written.extend(small);
+    written.sort();
+    written.dedup();
+    written
+}
+
+/// `%2F` as `%2f`, and everything else as it is.
+fn in_small_digits(encoded: &str) -> String {
+    let mut parts = encoded.split('%');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + "%" + &part[..2].to_lowercase() + &part[2..])
 }
 
 /// What is certain of the base64 of a text that stands `offset` bytes behind a multiple of three.
@@ -125,8 +155,8 @@ fn base64_at(text: &str, offset: usize) -> String {
 
 #[test]
 fn every_spelling_is_found() {
-    let canaries = canaries();
-    assert!(canaries.len() > 30);
+    let canaries = [canaries(), addresses()].concat();
+    assert!(canaries.len() > 40);
     let search = Search::new(&canaries);
     assert!(search.found(b"nothing to see in here; password=[redacted:secret]").is_empty());
     for canary in &canaries {

@@ -1,6 +1,7 @@
-//! Secrets and personal data end nowhere: a mesh with debug logs is sent every canary by every way in, and then every file
-//! that it wrote, every line that it logged and every answer that it gave is searched, in every spelling.
+//! Secrets and personal data end nowhere: a mesh with debug logs is sent every canary by every way in, or finds it where it
+//! asks, and then every file that it wrote, every line that it logged and every answer that it gave is searched, in every spelling.
 
+mod asked;
 mod canaries;
 mod ways_in;
 
@@ -15,7 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
 use crate::harness::{attain, client, eventually, folder, provided};
-use canaries::{Canary, Search, canaries};
+use canaries::{Canary, Search, addresses, canaries, in_addresses};
 
 const WITHIN: Duration = Duration::from_secs(120);
 /// Requests at a time.
@@ -29,10 +30,15 @@ struct Watched {
 }
 
 impl Watched {
-    async fn start(dir: &Path, arguments: &[String]) -> Self {
+    async fn start(dir: &Path, more: &[String]) -> Self {
+        Self::start_at(dir, "127.0.0.1:0", more).await
+    }
+
+    /// The same with a gateway that others than this machine may reach.
+    async fn start_at(dir: &Path, listen: &str, more: &[String]) -> Self {
         let file = |name: &str| Stdio::from(std::fs::File::create(dir.join(name)).unwrap());
         let mut command = attain();
-        command.args(["up", "--format", "json", "--listen", "127.0.0.1:0", "--otlp-listen", "127.0.0.1:0"]);
+        command.args(["up", "--format", "json", "--listen", listen, "--otlp-listen", "127.0.0.1:0"]);
         command.args(["--otlp-http-listen", "127.0.0.1:0", "--data-dir"]).arg(dir.join("data"));
         let settings = [
             "telemetry.log_filter=debug",
@@ -43,7 +49,8 @@ impl Watched {
             "gateway.rates.writes_per_minute=1000000",
             "gateway.rates.writes_burst=1000000",
         ];
-        command.args(settings.iter().flat_map(|setting| ["--set", setting])).args(arguments);
+        let more = more.iter().map(String::as_str);
+        command.args(settings.into_iter().chain(more).flat_map(|setting| ["--set", setting]));
         let child = command.stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap();
         let printed = eventually("the mesh", WITHIN, async || {
             serde_json::from_str::<Value>(std::fs::read_to_string(dir.join("stdout")).unwrap().lines().next()?).ok()
@@ -136,7 +143,6 @@ fn rest_requests(gateway: &str, canaries: &[Canary]) -> Vec<(String, reqwest::Re
     let client = client();
     let mut requests = Vec::new();
     for canary in canaries {
-        let encoded: String = canary.text.bytes().map(|byte| format!("%{byte:02X}")).collect();
         for (_, path, body) in ways_in::bodies() {
             for body in variations(&body, &canary.text) {
                 let request =
@@ -144,8 +150,11 @@ fn rest_requests(gateway: &str, canaries: &[Canary]) -> Vec<(String, reqwest::Re
                 requests.push((format!("POST {path} with {}", canary.what), request));
             }
         }
-        for address in ways_in::ADDRESSES {
-            let url = format!("{gateway}{}", address.replace('@', &encoded));
+        for (address, written) in ways_in::ADDRESSES
+            .iter()
+            .flat_map(|address| in_addresses(&canary.text).into_iter().map(move |written| (address, written)))
+        {
+            let url = format!("{gateway}{}", address.replace('@', &written));
             requests.push((format!("GET {address} with {}", canary.what), client.get(url)));
         }
         for header in ways_in::HEADERS {
@@ -209,10 +218,12 @@ async fn read_back(gateway: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Runs a mesh, sends every canary by every way in, and returns where any was found.
-async fn found_after_everything(dir: &Path, arguments: &[String]) -> Vec<String> {
-    let canaries = canaries();
-    let search = Arc::new(Search::new(&canaries));
-    let mesh = Watched::start(dir, arguments).await;
+async fn found_after_everything(dir: &Path, settings: &[String], canaries: &[Canary]) -> Vec<String> {
+    let search = Arc::new(Search::new(canaries));
+    // Not in the folder that is searched: what is searched for may not be written there by the test.
+    let mappings = folder();
+    let sources = asked::start(canaries, &mappings.path().join("mappings.toml")).await;
+    let mesh = Watched::start(dir, &[settings, &sources].concat()).await;
     every_body_is_known(&mesh.gateway).await;
     // Something to find, so that the canaries reach past the question whether there is such a service.
     let known: Vec<_> = ways_in::bodies()
@@ -232,13 +243,19 @@ async fn found_after_everything(dir: &Path, arguments: &[String]) -> Vec<String>
             String::from_utf8_lossy(&answer)
         );
     }
-    let mut answers = send(otlp_requests(&mesh.otlp_http, &canaries)).await;
-    answers.extend(send(rest_requests(&mesh.gateway, &canaries)).await);
-    eventually("spans settled", WITHIN, async || {
-        get_text(&format!("{}/api/v1/services?query=canary-marker", mesh.gateway))
-            .await
-            .contains("\"id\":\"canary-marker\"")
-            .then_some(Value::Null)
+    let mut answers = send(otlp_requests(&mesh.otlp_http, canaries)).await;
+    answers.extend(send(rest_requests(&mesh.gateway, canaries)).await);
+    for marker in ["canary-marker", asked::PROMETHEUS_MARKER, asked::CATALOGUE_MARKER] {
+        eventually(marker, WITHIN, async || {
+            let found = get_text(&format!("{}/api/v1/services?query={marker}", mesh.gateway)).await;
+            found.contains(&format!("\"id\":\"{marker}\"")).then_some(Value::Null)
+        })
+        .await;
+    }
+    eventually("troubles with both sources in the log", WITHIN, async || {
+        let log = std::fs::read_to_string(dir.join("stderr")).unwrap();
+        let told = ["Prometheus cannot be read", "the catalogue was not taken over"];
+        told.iter().all(|told| log.contains(told)).then_some(Value::Null)
     })
     .await;
     answers.extend(read_back(&mesh.gateway).await);
@@ -263,7 +280,63 @@ fn nothing(found: Vec<String>) {
 #[tokio::test]
 async fn no_canary_survives_anywhere() {
     let dir = folder();
-    nothing(found_after_everything(dir.path(), &[]).await);
+    nothing(found_after_everything(dir.path(), &[], &canaries()).await);
+}
+
+#[tokio::test]
+async fn no_address_of_a_machine_survives_where_they_are_redacted() {
+    let dir = folder();
+    let canaries = [canaries(), addresses()].concat();
+    let settings = ["privacy.ip_addresses=redact".to_owned()];
+    nothing(found_after_everything(dir.path(), &settings, &canaries).await);
+    // Two machines are two still, each by its pseudonym, and so are two ports of one.
+    let key = std::fs::read_to_string(dir.path().join("data/privacy.key")).unwrap();
+    assert_eq!(key.trim().len(), 64);
+    let mesh = Watched::start(dir.path(), &settings).await;
+    let listed: Value =
+        serde_json::from_str(&get_text(&format!("{}/api/v1/services?query=ip-&page_size=500", mesh.gateway)).await)
+            .unwrap();
+    let ids: BTreeSet<String> = listed["services"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|service| service["id"].as_str().map(str::to_owned))
+        .filter(|id| {
+            id.strip_prefix("ip-")
+                .is_some_and(|rest| rest.len() >= 12 && rest.as_bytes()[..12].iter().all(u8::is_ascii_hexdigit))
+        })
+        .collect();
+    let machines: BTreeSet<&str> = ids.iter().map(|id| &id[..15]).collect();
+    assert!(machines.len() >= 5 && ids.iter().any(|id| id.ends_with(":8080")), "{ids:?}");
+    // A port behind an IPv6 address is not taken for a part of it.
+    assert!(ids.iter().any(|id| id.len() == 19 && id.ends_with(":443")), "{ids:?}");
+    mesh.stop().await;
+}
+
+/// Whoever is refused leaves the address it came from in the log only as a pseudonym.
+#[tokio::test]
+async fn refused_callers_are_logged_by_pseudonyms() {
+    // The machine's own address towards others; asking the system sends nothing.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let own = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()).map(|address| address.ip());
+    let Some(own) = own.ok().filter(|own| !own.is_loopback() && !own.is_unspecified()) else {
+        println!("SKIPPED: the machine has no address but loopback");
+        return;
+    };
+    let dir = folder();
+    let hash = "ab".repeat(32);
+    let settings = [
+        "privacy.ip_addresses=redact".to_owned(),
+        format!("gateway.keys=[{{sha256=\"{hash}\", tenant=\"acme\", caller=\"ci\", role=\"reader\"}}]"),
+        "gateway.auth=keys".to_owned(),
+    ];
+    let mesh = Watched::start_at(dir.path(), &format!("{own}:0"), &settings).await;
+    let answer = get_text(&format!("{}/api/v1/services", mesh.gateway)).await;
+    assert!(answer.contains("unauthenticated"), "{answer}");
+    mesh.stop().await;
+    let log = std::fs::read_to_string(dir.path().join("stderr")).unwrap();
+    let line = log.lines().find(|line| line.contains("/api/v1/services") && line.contains("401")).expect(&log);
+    assert!(line.contains("ip-") && !log.contains(&own.to_string()), "{log}");
 }
 
 #[tokio::test]
@@ -271,8 +344,7 @@ async fn no_canary_survives_in_postgresql() {
     let Some(server) = provided("ATTAIN_TEST_POSTGRES_URL") else { return };
     let (dir, database) = (folder(), crate::processes::fresh_database(&server).await);
     let members = ["ingestion", "recommendation", "rag"].map(|member| format!("{member}.database_url={database}"));
-    let arguments: Vec<String> = members.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect();
-    let mut found = found_after_everything(dir.path(), &arguments).await;
+    let mut found = found_after_everything(dir.path(), &members, &canaries()).await;
     let Ok(dump) = Command::new("pg_dump").args(["--inserts", &database]).output().await else {
         assert!(std::env::var_os("ATTAIN_TEST_REQUIRE").is_none(), "pg_dump is required and not in the path");
         println!("SKIPPED: pg_dump is not in the path");
@@ -324,4 +396,26 @@ async fn refused(mut command: Command, setting: &str, secret: &str) {
     let told = [output.stdout, output.stderr].concat();
     let told = String::from_utf8_lossy(&told);
     assert!(!told.is_empty() && !told.contains(secret), "{setting}: {told}");
+}
+
+/// Members that run apart give an address the same pseudonym only by the same key.
+#[tokio::test]
+async fn members_that_run_apart_need_a_key_for_pseudonyms() {
+    let dir = folder();
+    let key = dir.path().join("key");
+    std::fs::write(&key, "0123456789abcdef".repeat(4)).unwrap();
+    let named = format!("privacy.ip_key_file={}", key.display());
+    for (settings, accepted) in [
+        (vec!["privacy.ip_addresses=redact"], false),
+        (vec!["privacy.ip_addresses=redact", named.as_str()], true),
+        (vec!["privacy.ip_addresses=keep"], true),
+        (vec!["privacy.ip_adresses=redact"], false),
+    ] {
+        let mut command = attain();
+        command.args(["serve", "graph", "--check"]).args(settings.iter().flat_map(|setting| ["--set", setting]));
+        let output = command.output().await.unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), accepted, "{settings:?}: {told}");
+        assert!(accepted || told.contains("privacy."), "{settings:?}: {told}");
+    }
 }

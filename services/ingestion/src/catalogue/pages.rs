@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use attain_redaction::redact;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::client::{Authorization, Client, Fetched, Trouble};
+use super::problems::shown;
 use super::reference::{DEFAULT_NAMESPACE, Reference};
 use super::settings::CatalogueConfig;
 
@@ -214,10 +216,12 @@ pub(super) fn read_page(body: &[u8], marks: &BTreeSet<String>) -> Result<Page, S
 fn read_entity(item: &Value, marks: &BTreeSet<String>) -> Result<CatalogueEntity, String> {
     let text = |pointer: &str| item.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let kind = text("/kind").ok_or("an entity has no kind")?;
-    let name = text("/metadata/name").ok_or_else(|| format!("an entity of kind {kind:.50} has no name"))?;
+    let name = text("/metadata/name").ok_or_else(|| format!("an entity of kind {} has no name", shown(&kind, 50)))?;
     let namespace = text("/metadata/namespace").unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-    let reference = Reference::new(&kind, &namespace, &name)
-        .ok_or_else(|| format!("{kind:.50}:{namespace:.50}/{name:.50} is no name of the catalogue"))?;
+    let reference = Reference::new(&kind, &namespace, &name).ok_or_else(|| {
+        let parts = [&kind, &namespace, &name].map(|part| shown(part, 50));
+        format!("{}:{}/{} is no name of the catalogue", parts[0], parts[1], parts[2])
+    })?;
     let mut found = BTreeMap::new();
     for folder in ["labels", "annotations"] {
         let here = item.pointer(&format!("/metadata/{folder}")).and_then(Value::as_object);
@@ -232,7 +236,7 @@ fn read_entity(item: &Value, marks: &BTreeSet<String>) -> Result<CatalogueEntity
         reference,
         spelled: (namespace, name),
         // Every Backstage gives one; what imitates it may not.
-        etag: text("/metadata/etag").filter(|etag| !etag.is_empty()).unwrap_or_else(|| digest(item)),
+        etag: text("/metadata/etag").filter(|etag| is_plain(etag)).unwrap_or_else(|| digest(item)),
         title: text("/metadata/title"),
         marks: found,
         entity_type: text("/spec/type"),
@@ -242,6 +246,11 @@ fn read_entity(item: &Value, marks: &BTreeSet<String>) -> Result<CatalogueEntity
         relations: read.filter_map(|relation| word(relation, "type").zip(word(relation, "targetRef"))).collect(),
         relations_left_count: relations.len().saturating_sub(RELATIONS_MAX),
     })
+}
+
+/// Whether it is kept as it is: what is told apart by it may not be changed.
+fn is_plain(etag: &str) -> bool {
+    !etag.is_empty() && redact(etag).1 == 0
 }
 
 fn digest(item: &Value) -> String {

@@ -11,6 +11,11 @@ const EXAMPLES_MAX: usize = 5;
 /// Most characters of an example.
 const EXAMPLE_CHARS_MAX: usize = 300;
 
+/// What somebody wrote, as an example shows it: redacted, and only then cut, for half a secret would not be known for one.
+pub(super) fn shown(said: &str, chars_max: usize) -> String {
+    redact(said).0.chars().take(chars_max).collect()
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Problems(BTreeMap<&'static str, (u32, Vec<String>)>);
 
@@ -19,7 +24,7 @@ impl Problems {
         let (count, examples) = self.0.entry(code).or_default();
         *count = count.saturating_add(1);
         if examples.len() < EXAMPLES_MAX {
-            examples.push(redact(&example()).0.chars().take(EXAMPLE_CHARS_MAX).collect());
+            examples.push(shown(&example(), EXAMPLE_CHARS_MAX));
         }
     }
 

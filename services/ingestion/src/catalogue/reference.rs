@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use attain_redaction::redact_name;
 use serde::Deserialize;
 
 /// The namespace of whoever names none.
@@ -31,9 +32,11 @@ pub enum Naming {
 }
 
 impl Reference {
-    /// `None` for a part that is empty, too long or has characters of its own meaning.
+    /// `None` for a part that is empty, too long or has characters of its own meaning, also of one with a secret: a mark has
+    /// such. Addresses of machines become pseudonyms where they are kept out of names.
     pub(super) fn new(kind: &str, namespace: &str, name: &str) -> Option<Self> {
         let part = |part: &str| {
+            let part = redact_name(part);
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             let fine = !part.is_empty() && part.len() <= PART_CHARS_MAX && part.chars().all(plain);
             fine.then(|| part.to_ascii_lowercase())

@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use attain_redaction::redact;
-use attain_vocabulary::{DependencyMode, EntityId, EntityKind};
+use attain_redaction::{redact, redact_name, shown_address};
+use attain_vocabulary::{DependencyMode, EntityId, EntityKind, InvalidValue};
 use sha2::{Digest as _, Sha256};
 
 use super::kinds::{KINDS, hyphenated, read_tier};
 use super::pages::CatalogueEntity;
-use super::problems::Problems;
+use super::problems::{Problems, shown};
 use super::reference::{Naming, Reference};
 use super::settings::CatalogueConfig;
-use crate::domain::{CatalogueWords, DependencyKey, DependencyTerms, optional_text};
+use crate::domain::{CatalogueWords, DependencyKey, DependencyTerms, entity_name, optional_text};
 use crate::storage::{CatalogueEntry, CatalogueSnapshot};
 
 /// Counted up whenever the same entities come to mean something else.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const NAME_CHARS_MAX: usize = 200;
 const WORD_CHARS_MAX: usize = 64;
 
@@ -59,7 +59,9 @@ impl Rules {
             ignored_types: config.ignored_types.iter().map(|word| word.to_lowercase()).collect(),
             understanding: String::new(),
         };
-        let digest = Sha256::digest(format!("{VERSION} {rules:?}"));
+        // By another key, or none, addresses have other names.
+        let address = shown_address(std::net::Ipv4Addr::new(192, 0, 2, 1).into());
+        let digest = Sha256::digest(format!("{VERSION} {address} {rules:?}"));
         rules.understanding = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         rules
     }
@@ -136,7 +138,7 @@ impl Translator<'_> {
 
     /// The wanted name, or, where somebody has it, the catalogue's full one.
     fn name(&mut self, reference: &Reference, wanted: String, taken: &Words) -> Option<EntityId> {
-        let id = match EntityId::new("name", &wanted) {
+        let id = match graph_name(&wanted) {
             Ok(id) => id,
             Err(invalid) => {
                 self.problems.add("name_refused", || format!("{reference} as `{wanted}`: {}", invalid.reason));
@@ -168,7 +170,7 @@ impl Translator<'_> {
         let tier = first_mark(&self.rules.tier_marks).and_then(|said| {
             let tier = read_tier(&said);
             if tier.is_none() {
-                self.problems.add("tier_unknown", || format!("{reference}: `{said:.50}`"));
+                self.problems.add("tier_unknown", || format!("{reference}: `{}`", shown(&said, 50)));
             }
             tier
         });
@@ -191,7 +193,7 @@ impl Translator<'_> {
         }
         let kind = self.rules.resource_kind(said);
         if kind.is_none() {
-            self.problems.add("type_unknown", || format!("{reference} is of type `{said:.50}`"));
+            self.problems.add("type_unknown", || format!("{reference} is of type `{}`", shown(said, 50)));
         }
         kind
     }
@@ -204,7 +206,7 @@ impl Translator<'_> {
             (None, None) => Reference::new(usual_kind, &of.namespace, said),
         };
         if full.is_none() {
-            self.problems.add("reference_malformed", || format!("{of}: {field} `{said:.100}`"));
+            self.problems.add("reference_malformed", || format!("{of}: {field} `{}`", shown(said, 100)));
         }
         full.map(|full| full.short(usual_kind)).filter(|short| short.len() <= NAME_CHARS_MAX)
     }
@@ -265,7 +267,8 @@ impl Translator<'_> {
                 continue;
             }
             let Some(target) = Reference::parse(target) else {
-                self.problems.add("reference_malformed", || format!("{}: {kind} `{target:.100}`", entity.reference));
+                self.problems
+                    .add("reference_malformed", || format!("{}: {kind} `{}`", entity.reference, shown(target, 100)));
                 continue;
             };
             let this = entity.reference.clone();
@@ -365,6 +368,12 @@ fn together(earlier: Option<DependencyTerms>, later: DependencyTerms) -> Depende
     let Some(earlier) = earlier else { return later };
     let mode = if earlier.mode == later.mode { later.mode } else { None };
     DependencyTerms { mode, ..earlier.or(later) }
+}
+
+/// What an entity is called in the graph: addresses of machines by their pseudonyms, where they are kept out of names. A
+/// secret makes the name be refused, as in a request: a mark in its place would be the name of all that have one.
+fn graph_name(wanted: &str) -> Result<EntityId, InvalidValue> {
+    EntityId::new("name", &redact_name(wanted)).map_err(|invalid| entity_name("name", wanted).err().unwrap_or(invalid))
 }
 
 fn is_node(reference: &Reference) -> bool {

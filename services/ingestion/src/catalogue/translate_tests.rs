@@ -208,6 +208,29 @@ fn what_cannot_be_taken_over_is_counted_by_reason_and_the_rest_is_kept() {
 }
 
 #[test]
+fn a_name_with_a_secret_is_refused_and_told_without_it() {
+    // Put together here so that no scanner takes this file for a leak; longer than what an example shows of it.
+    let key = format!("{}_{}", "ghp", "0123456789abcdef".repeat(3));
+    let mut annotated = component("annotated", &[("dependsOn", &format!("component:default/{key}"))]);
+    annotated["metadata"]["annotations"] = json!({"attain.dev/service": "jane.doe@mail.example"});
+    let mut typed = entity("Resource", "typed", &format!("{}-{key}", "x".repeat(30)), &[]);
+    typed["metadata"]["etag"] = json!(key.clone());
+    let config = config(json!({"name_annotations": ["attain.dev/service"]}));
+    let marks = config.name_annotations.iter().cloned().collect();
+    let items = json!([annotated, typed, component(&key, &[])]);
+    let page = read_page(json!({ "items": items, "pageInfo": {} }).to_string().as_bytes(), &marks).expect("a page");
+    assert_eq!((page.entities.len(), page.malformed.len()), (2, 1));
+    let translation = translate(&Rules::new(&config), &page.entities, &page.malformed);
+    assert_eq!(
+        counts(&translation),
+        BTreeMap::from([("entity_malformed", 1), ("name_refused", 1), ("reference_malformed", 1), ("type_unknown", 1)])
+    );
+    let kept = format!("{:?}", translation.snapshot);
+    assert!(!kept.contains("jane") && !kept.contains("0123456789"), "{kept}");
+    assert!(kept.contains("looks like a secret"), "{kept}");
+}
+
+#[test]
 fn names_follow_rule_and_annotation_and_a_taken_name_is_reported() {
     let annotated = |name: &str, namespace: &str, telemetry: Option<&str>| {
         let mut item = component(name, &[]);

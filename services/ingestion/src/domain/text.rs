@@ -1,4 +1,4 @@
-use attain_redaction::redact;
+use attain_redaction::{redact, why_refused};
 use attain_vocabulary::{EntityId, InvalidValue};
 
 /// Checks a text that may be left out: `None` when empty or blank. What is returned is redacted.
@@ -40,10 +40,7 @@ pub fn entity_name(field: &str, value: &str) -> Result<EntityId, InvalidValue> {
 /// # Errors
 /// Names the field, and repeats nothing of the value.
 pub fn without_secrets(field: &str, value: &str) -> Result<(), InvalidValue> {
-    match redact(value).1 {
-        0 => Ok(()),
-        _ => Err(InvalidValue::new(field, "secret_in_name", "looks like a secret or personal data, which is not kept")),
-    }
+    why_refused(value).map_or(Ok(()), |why| Err(InvalidValue::new(field, "secret_in_name", why)))
 }
 
 #[cfg(test)]

@@ -279,7 +279,7 @@ fn events(
 
 /// A name of a service as a sender has it, secrets taken out, bent into a name.
 fn observed_name(text: &str) -> Option<EntityId> {
-    EntityId::from_observed(&attain_redaction::redact(text).0)
+    EntityId::from_observed(&attain_redaction::redact_name(text))
 }
 
 #[cfg(test)]

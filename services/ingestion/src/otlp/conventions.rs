@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use attain_redaction::{fold_machine, redact};
+use attain_redaction::{fold_machine, is_pseudonym, redact_name, shown_address};
 use attain_vocabulary::{EntityId, EntityKind};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
@@ -276,11 +276,12 @@ impl<'a> Facts<'a> {
         };
         let host = in_small_letters(host.trim_end_matches('.'));
         let port = said_port.or(port);
-        let name = match host.parse::<IpAddr>() {
-            Ok(IpAddr::V6(_)) => format!("ipv6/{host}"),
-            Ok(IpAddr::V4(_)) => host,
-            Err(_) if host == "localhost" => host,
-            Err(_) => return (!host.is_empty()).then_some(host),
+        let name = match (pseudonym(&host), host.parse::<IpAddr>()) {
+            (Some(pseudonym), _) => pseudonym,
+            (None, Ok(IpAddr::V6(_))) => format!("ipv6/{host}"),
+            (None, Ok(IpAddr::V4(_))) => host,
+            (None, Err(_)) if host == "localhost" => host,
+            (None, Err(_)) => return (!host.is_empty()).then_some(host),
         };
         Some(port.map_or_else(|| name.clone(), |port| format!("{name}:{port}")))
     }
@@ -288,11 +289,18 @@ impl<'a> Facts<'a> {
 
 /// A host in small letters, as hosts are compared. In them a key would not be known for one any more, so it goes first.
 pub(super) fn in_small_letters(host: &str) -> String {
-    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        redact(host).0.to_ascii_lowercase()
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) && host.parse::<IpAddr>().is_err() {
+        redact_name(host).to_ascii_lowercase()
     } else {
-        host.to_owned()
+        host.to_ascii_lowercase()
     }
+}
+
+/// What stands for a host that is an address, where addresses are kept out of names. Here, while the port stands apart: behind
+/// an IPv6 address it would be taken for a part of it.
+pub(super) fn pseudonym(host: &str) -> Option<String> {
+    let address = host.parse().ok()?;
+    Some(shown_address(address)).filter(|shown| is_pseudonym(shown))
 }
 
 impl RpcStatus {

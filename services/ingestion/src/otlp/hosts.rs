@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
+use attain_redaction::is_pseudonym;
 use attain_vocabulary::{DAY_MS, EntityId, TenantId};
 
 use super::hashing::NumberMap;
@@ -172,10 +173,11 @@ impl Hosts {
     }
 }
 
-/// An address is no name: another service may have it tomorrow.
+/// An address is no name, and what stands for one neither: another service may have it tomorrow.
 fn is_name(host: &str) -> bool {
     let name = host.split_once(':').map_or(host, |(name, _)| name);
-    name != "localhost" && !name.starts_with("ipv6/") && name.parse::<IpAddr>().is_err()
+    let is_address = name.starts_with("ipv6/") || name.parse::<IpAddr>().is_ok() || is_pseudonym(name);
+    name != "localhost" && !is_address
 }
 
 /// The host that a state is of.
@@ -325,6 +327,17 @@ mod tests {
                 host.service()
             };
             prop_assert_eq!(told(&mut (0..seen.len())), told(&mut order.into_iter()));
+        }
+    }
+
+    #[test]
+    fn no_address_is_a_name_nor_what_stands_for_one() {
+        for name in ["cart.shop", "cart.shop:8080", "ip-10-0-0-7.ec2.internal", "ip-lookup"] {
+            assert!(is_name(name), "{name}");
+        }
+        let addresses = ["10.0.0.7", "10.0.0.7:80", "ipv6/2001:db8::1:80", "localhost:80"];
+        for none in addresses.into_iter().chain(["ip-0123456789ab", "ip-0123456789ab:80"]) {
+            assert!(!is_name(none), "{none}");
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use attain_redaction::redact;
+use attain_redaction::redact_name;
 use attain_vocabulary::EntityId;
 
 use super::operation::RawName;
@@ -16,7 +16,7 @@ const NAMES_MAX: usize = 20_000;
 
 /// A name that was observed, redacted before it is bent into shape.
 pub(super) fn entity_name(observed: &str) -> Option<EntityId> {
-    EntityId::from_observed(&redact(observed).0)
+    EntityId::from_observed(&redact_name(observed))
 }
 
 /// Whoever does not name itself.
@@ -24,7 +24,7 @@ pub(super) fn unknown_service() -> EntityId {
     EntityId::new("service", UNKNOWN_SERVICE).expect("a valid name")
 }
 
-/// Names that were seen lately; shared by all exports.
+/// Names that were seen lately; shared by all exports, of all tenants: what a name becomes depends on nothing else.
 #[derive(Debug, Default)]
 pub(super) struct KnownNames {
     entities: Cache<String>,

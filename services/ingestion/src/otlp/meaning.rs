@@ -6,7 +6,7 @@
 use attain_vocabulary::{EntityId, EntityKind, Source};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 
-use super::conventions::{Facts, PeerName, in_small_letters, split_port, text};
+use super::conventions::{Facts, PeerName, in_small_letters, pseudonym, split_port, text};
 use super::known::entity_name;
 
 /// What a metric counts.
@@ -223,6 +223,7 @@ fn grpc_target(attributes: &[KeyValue]) -> Option<PeerName> {
     let host = in_small_letters(host);
     // An address, or this machine, is no name without its port.
     let is_name = host != "localhost" && host.parse::<std::net::IpAddr>().is_err();
+    let host = pseudonym(&host).unwrap_or(host);
     let name = match port.filter(|_| !is_name) {
         Some(port) => format!("{host}:{port}"),
         None => host,

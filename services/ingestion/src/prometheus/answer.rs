@@ -154,7 +154,10 @@ pub(super) fn read_answer(status: u16, body: &[u8], series_max: usize) -> Result
         Err(_) if (400..500).contains(&status) => {
             return Err(refusal(status, None, format!("HTTP {status}: {}", cut(&String::from_utf8_lossy(body)))));
         }
-        Err(error) => return Err(refusal(status, None, format!("HTTP {status} without a result: {error}"))),
+        Err(error) => {
+            let reason = cut(&error.to_string());
+            return Err(refusal(status, None, format!("HTTP {status} without a result: {reason}")));
+        }
     };
     match (envelope.status.as_str(), envelope.data) {
         ("success", Some(kind)) if kind.result_type == "matrix" => {
@@ -163,7 +166,7 @@ pub(super) fn read_answer(status: u16, body: &[u8], series_max: usize) -> Result
         }
         ("success", data) => {
             let kind = data.map_or(Cow::Borrowed("nothing"), |data| Cow::Owned(data.result_type));
-            Err(QueryError::Refused(format!("the answer is {kind}, not a matrix")))
+            Err(QueryError::Refused(format!("the answer is {}, not a matrix", cut(&kind))))
         }
         _ => {
             let reason = cut(&envelope.error.unwrap_or_else(|| format!("HTTP {status}")));
@@ -201,7 +204,9 @@ fn whole(warnings: &[String], is_partial: bool) -> Result<usize, QueryError> {
 }
 
 fn read_rows(body: &[u8], series_max: usize) -> Result<Vec<RangeSeries>, QueryError> {
-    let malformed = |error: serde_json::Error| QueryError::Unavailable(format!("the result is malformed: {error}"));
+    let malformed = |error: serde_json::Error| {
+        QueryError::Unavailable(format!("the result is malformed: {}", cut(&error.to_string())))
+    };
     let rows = serde_json::from_slice::<Matrix<'_>>(body).map_err(malformed)?.data.result;
     if rows.len() > series_max {
         return Err(QueryError::TooManySeries { count: rows.len(), max: series_max });
@@ -226,7 +231,7 @@ fn number(text: &str) -> f64 {
     text.parse().unwrap_or(f64::NAN)
 }
 
-/// The server's words, which end in our logs: without secrets, and not too many.
+/// The server's words, which end in our logs: without secrets, and not too many. Errors of reading repeat some of them.
 fn cut(text: &str) -> String {
     redact(text).0.chars().take(REASON_CHARS_MAX).collect()
 }
@@ -341,6 +346,23 @@ mod tests {
             (r#""warnings":null,"isPartial":null"#, 0),
         ] {
             assert_eq!(with(rest).map(|answer| answer.warning_count), Ok(count), "{rest}");
+        }
+    }
+
+    #[test]
+    fn its_words_are_told_without_secrets() {
+        let typed = |result: &str| format!(r#"{{"status":"success","data":{{"resultType":{result}}}}}"#);
+        for (status, body) in [
+            (422, r#"{"status":"error","error":"for jane@mail.example"}"#.to_owned()),
+            (200, r#"{"status":3,"data":"for jane@mail.example"}"#.to_owned()),
+            (200, r#"{"status":"success","data":"for jane@mail.example"}"#.to_owned()),
+            (200, typed(r#""for jane@mail.example","result":[]"#)),
+            (200, typed(r#""matrix","result":"for jane@mail.example""#)),
+            (200, typed(r#""matrix","result":[{"metric":"for jane@mail.example"}]"#)),
+            (400, r#"["for jane@mail.example"]"#.to_owned()),
+        ] {
+            let told = read_answer(status, body.as_bytes(), 9).expect_err(&body).to_string();
+            assert!(!told.contains("jane"), "{body}: {told}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use attain_redaction::redact;
+use attain_redaction::redact_name;
 use attain_vocabulary::{EntityId, UnixMillis};
 
 use super::answer::RangeSeries;
@@ -102,7 +102,7 @@ impl Naming {
                 let name = if *strip_namespace { value.rsplit('/').next().unwrap_or(value) } else { value };
                 // What meshes call a party that they do not know.
                 let unknown = ["unknown", "PassthroughCluster", "BlackHoleCluster"].contains(&name);
-                if unknown { None } else { EntityId::from_observed(&redact(name).0) }
+                if unknown { None } else { EntityId::from_observed(&redact_name(name)) }
             }
         }
     }

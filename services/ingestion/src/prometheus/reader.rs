@@ -255,7 +255,12 @@ mod tests {
         async fn new() -> Self {
             let folder = tempfile::tempdir().expect("a folder");
             let url = format!("sqlite:{}", folder.path().join("ingestion.db").display());
-            let capacity = Capacity { entities_max: 100, dependencies_max: 100, operations_per_service_max: 3, call_rate_days: 28 };
+            let capacity = Capacity {
+                entities_max: 100,
+                dependencies_max: 100,
+                operations_per_service_max: 3,
+                call_rate_days: 28,
+            };
             let store = Store::open(&url, capacity).await.expect("opened");
             let settings =
                 PrometheusConfig { url: "http://127.0.0.1:9".into(), backfill_days: 1, ..PrometheusConfig::default() };

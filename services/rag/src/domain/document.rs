@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use attain_redaction::redact;
+use attain_redaction::why_refused;
 use attain_vocabulary::{EntityId, InvalidValue, UnixMillis};
 use sha2::{Digest as _, Sha256};
 
@@ -205,10 +205,7 @@ fn services(names: &[String]) -> Result<BTreeSet<EntityId>, InvalidValue> {
 
 /// A name is what documents are found by, so one that holds a secret is refused rather than changed.
 fn without_secrets(field: &str, name: &str) -> Result<(), InvalidValue> {
-    match redact(name).1 {
-        0 => Ok(()),
-        _ => Err(InvalidValue::new(field, "secret_in_name", "looks like a secret or personal data, which is not kept")),
-    }
+    why_refused(name).map_or(Ok(()), |why| Err(InvalidValue::new(field, "secret_in_name", why)))
 }
 
 fn check_length(field: &str, text: &str, chars_max: usize) -> Result<(), InvalidValue> {

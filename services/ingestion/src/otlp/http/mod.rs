@@ -126,6 +126,6 @@ async fn converse(
     });
     let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
     if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(error = %error, client.address = %peer.ip(), "a connection broke off");
+        tracing::debug!(error = %error, client.address = attain_redaction::shown_address(peer.ip()), "a connection broke off");
     }
 }

@@ -184,7 +184,7 @@ impl IngestionService for Ingestion {
     async fn list_services(&self, request: Request<ListServicesRequest>) -> Answer<ListServicesResponse> {
         let tenant = tenant(&request)?;
         let mut seen = self.0.metadata.lock().unwrap();
-        for name in ["x-attain-tenant", "x-attain-caller", "grpc-timeout", "traceparent"] {
+        for name in ["x-attain-tenant", "x-attain-caller", "grpc-timeout", "traceparent", "x-attain-role"] {
             let value = request.metadata().get(name).map(|value| value.to_str().expect("text").to_owned());
             seen.insert(name.to_owned(), value.unwrap_or_default());
         }

@@ -83,15 +83,9 @@ fn transcode(criterion: &mut Criterion) {
     group.bench_function("request/5,000 services and 15,000 edges", |bencher| {
         bencher.iter(|| request("IngestDependencies", black_box(graph.as_bytes())).unwrap());
     });
-    group.bench_function("before request", |bencher| {
-        bencher.iter(|| attain_gateway::fuzzing::before_request(black_box(graph.as_bytes())));
-    });
     group.throughput(Throughput::Bytes(answer("GetDependencies", &hub).unwrap().len() as u64));
     group.bench_function("answer/1,000 services and 3,000 edges", |bencher| {
         bencher.iter(|| answer("GetDependencies", black_box(&hub)).unwrap());
-    });
-    group.bench_function("before answer", |bencher| {
-        bencher.iter(|| attain_gateway::fuzzing::before_answer(black_box(&hub)));
     });
     group.finish();
 }

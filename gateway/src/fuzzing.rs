@@ -64,34 +64,6 @@ pub fn answer(operation_id: &str, message: &[u8]) -> Option<Vec<u8>> {
     Some(write(endpoint(operation_id)?, message).ok()?.body)
 }
 
-/// Temporary.
-pub fn before_request(body: &[u8]) -> Vec<u8> {
-    use crate::json::before::decode;
-    use prost_reflect::Value;
-    use prost_reflect::prost::Message as _;
-    let json: serde_json::Value = serde_json::from_slice(body).expect("JSON");
-    let descriptor = endpoint("IngestDependencies").expect("there").rpc.input();
-    let mut message = DynamicMessage::new(descriptor.clone());
-    for (name, value) in json.as_object().expect("object") {
-        let field = descriptor.get_field_by_name(name).expect("there");
-        let prost_reflect::Kind::Message(element) = field.kind() else { panic!() };
-        let read = value
-            .as_array()
-            .expect("list")
-            .iter()
-            .map(|e| Value::Message(decode::message(&element, e, &decode::At::Top).expect("valid")));
-        message.set_field(&field, Value::List(read.collect()));
-    }
-    message.encode_to_vec()
-}
-
-/// Temporary.
-pub fn before_answer(message: &[u8]) -> Vec<u8> {
-    let message =
-        DynamicMessage::decode(endpoint("GetDependencies").expect("there").rpc.output(), message).expect("valid");
-    serde_json::to_vec(&crate::json::before::encode::Json(&message)).expect("JSON")
-}
-
 /// A template of an address, and an address that it may stand for.
 pub fn template(text: &str) {
     let (template, path) = text.split_once('\n').unwrap_or((text, "/a/b"));

@@ -27,14 +27,18 @@ proptest! {
     }
 
     #[test]
-    fn before(state in any::<u64>(), which in any::<prop::sample::Index>(), odd_percent in 0..12_u64) {
+    fn a_document_with_odd_values_is_read_or_refused_at_one_of_its_places(
+        state in any::<u64>(),
+        which in any::<prop::sample::Index>(),
+        odd_percent in 1..12_u64,
+    ) {
         let descriptor = which.get(&MESSAGES);
         let document = Draw { state, odd_percent }.message(descriptor, DEPTH_MAX);
-        let old = crate::json::before::decode::message(descriptor, &document, &crate::json::before::decode::At::Top);
-        match (old, read(descriptor.full_name(), &document.to_string())) {
-            (Ok(old), Ok(new)) => prop_assert_eq!(decoded(descriptor, &new), decoded(descriptor, &old.encode_to_vec()), "{}", document),
-            (Err(old), Err(new)) => prop_assert_eq!((old.pointer, old.code, old.reason), (new.pointer, new.code, new.reason), "{}", document),
-            (old, new) => prop_assert!(false, "{document}: {old:?} and {new:?}"),
+        match read(descriptor.full_name(), &document.to_string()) {
+            Ok(read) => drop(decoded(descriptor, &read)),
+            Err(violation) => {
+                prop_assert!(document.pointer(&violation.pointer).is_some(), "{}: {violation:?}", document);
+            }
         }
     }
 }

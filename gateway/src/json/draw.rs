@@ -104,7 +104,8 @@ impl Draw {
                 ])
                 .into(),
             Described::Message(described) if described.full_name() == DURATION => {
-                self.pick(&["3.5s", "-0.25s", "0s", "604800s"]).into()
+                // Of one sign: parts of two spans of either sign, joined, are none.
+                self.pick(&["3.5s", "0.000000001s", "0s", "604800s"]).into()
             }
             Described::Message(described) => self.message(described, depth),
         }

@@ -3,8 +3,6 @@
 //! [`encode`] writes the wire format as JSON. [`words`] spells enums, [`wire`] is the wire format, [`locate`] finds the place of a syntax error,
 //! [`echo`] repeats a caller's own words.
 
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod before;
 pub(crate) mod decode;
 pub(crate) mod document;
 #[cfg(test)]

@@ -26,6 +26,8 @@ const BUCKETS_WRITTEN: u64 = 250;
 const WRITES: u64 = 256;
 /// Marks the places of the trace id in an encoded export.
 const SEED: u64 = 0x5eed_0f7e_57ab_1e55;
+/// Marks the places of the requests in a written bucket; each write puts a number of its own there, as many digits long.
+const VALID_COUNT: u64 = 700_000_007;
 
 /// What a caller got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,11 +66,10 @@ pub(crate) struct Caller {
     gateway_url: String,
     rest: reqwest::Client,
     otlp: Vec<Channel>,
-    export: Vec<u8>,
-    /// Where the upper half of the trace id stands in the export.
-    places: Vec<usize>,
+    /// The two parts of some traces, as two services would send them.
+    exports: [Template; 2],
     /// Writes, made beforehand: making one takes longer than refusing it.
-    writes: Vec<Bytes>,
+    writes: Vec<Template>,
     next: AtomicU64,
 }
 
@@ -77,9 +78,8 @@ impl Caller {
     pub(crate) async fn prepare(mesh: &Mesh) -> anyhow::Result<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let traffic = Traffic { run: "overload".into(), seed: SEED, services: 50 };
-        let [export, _] = traffic.exports(0, TRACES_PER_EXPORT, now.as_millis() as i64);
-        let export = export.encode_to_vec();
-        let places = places(&export, &SEED.to_be_bytes());
+        let exports = traffic.exports(0, TRACES_PER_EXPORT, now.as_millis() as i64);
+        let exports = exports.map(|export| Template::new(export.encode_to_vec(), &SEED.to_be_bytes()));
         let mut otlp = Vec::new();
         for _ in 0..CONNECTIONS {
             otlp.push(Channel::from_shared(mesh.ingestion.otlp_address.clone())?.connect().await?);
@@ -87,18 +87,19 @@ impl Caller {
         let newest_bucket = now.as_secs() / BUCKET_SECONDS - 1;
         let write = |number: u64| {
             let service = format!("write-{}", number % 8);
-            Bytes::from(buckets(newest_bucket, &service, number / 8 * BUCKETS_WRITTEN, BUCKETS_WRITTEN).to_string())
+            let first = number / 8 * BUCKETS_WRITTEN;
+            let body = buckets(newest_bucket, &service, first, BUCKETS_WRITTEN, |_| VALID_COUNT).to_string();
+            Template::new(body.into_bytes(), VALID_COUNT.to_string().as_bytes())
         };
         let caller = Self {
             gateway_url: mesh.gateway_url.clone(),
             rest: rest_client(),
             otlp,
-            export,
-            places,
+            exports,
             writes: (0..WRITES).map(write).collect(),
             next: AtomicU64::new(1),
         };
-        let body = buckets(newest_bucket, "read-me", 0, BUCKETS_READ).to_string();
+        let body = buckets(newest_bucket, "read-me", 0, BUCKETS_READ, |before| 1000 + before % 90).to_string();
         let (status, answer) = post(&caller.rest, &caller.url("metrics"), body).await?;
         ensure!(status == 200, "{status}: {answer}");
         Ok(caller)
@@ -114,7 +115,9 @@ impl Caller {
                 answer_of(self.rest.get(self.url(&path))).await
             }
             Class::RestWrites => {
-                let body = self.writes[(number % WRITES) as usize].clone();
+                // No bucket of it is as it is stored.
+                let valid_count = (VALID_COUNT + number).to_string();
+                let body = self.writes[(number % WRITES) as usize].with(valid_count.as_bytes());
                 let request = self.rest.post(self.url("metrics")).header("content-type", "application/json");
                 answer_of(request.body(body)).await
             }
@@ -125,20 +128,17 @@ impl Caller {
         format!("{}/api/v1/{path}", self.gateway_url)
     }
 
-    /// The same spans with trace ids of their own.
+    /// The same spans with trace ids of their own: two calls after one another bring the two parts of the same traces.
     async fn export(&self, number: u64) -> Answer {
-        let mut export = self.export.clone();
-        let id = SEED.wrapping_add(number).to_be_bytes();
-        for place in &self.places {
-            export[*place..*place + id.len()].copy_from_slice(&id);
-        }
+        let id = SEED.wrapping_add(number / 2).to_be_bytes();
+        let export = self.exports[(number % 2) as usize].with(&id);
         let channel = self.otlp[number as usize % CONNECTIONS].clone();
         let mut client = Grpc::new(channel);
         if client.ready().await.is_err() {
             return Answer::Failed;
         }
         let path = tonic::codegen::http::uri::PathAndQuery::from_static(EXPORT_PATH);
-        match client.unary(tonic::Request::new(Bytes::from(export)), path, Raw).await {
+        match client.unary(tonic::Request::new(export), path, Raw).await {
             Ok(_) => Answer::Accepted,
             Err(status) if status.code() == tonic::Code::ResourceExhausted => {
                 if retry_delay(&status).is_some() {
@@ -168,15 +168,40 @@ async fn answer_of(request: reqwest::RequestBuilder) -> Answer {
     }
 }
 
+/// A body with places that each call fills in.
+#[derive(Debug)]
+struct Template {
+    body: Vec<u8>,
+    places: Vec<usize>,
+}
+
+impl Template {
+    /// Marked by `what` wherever it stands.
+    fn new(body: Vec<u8>, what: &[u8]) -> Self {
+        let places = places(&body, what);
+        Self { body, places }
+    }
+
+    /// The body with something as long in those places.
+    fn with(&self, filled: &[u8]) -> Bytes {
+        let mut body = self.body.clone();
+        for place in &self.places {
+            body[*place..*place + filled.len()].copy_from_slice(filled);
+        }
+        Bytes::from(body)
+    }
+}
+
 /// Every place at which `what` begins.
 fn places(bytes: &[u8], what: &[u8]) -> Vec<usize> {
     bytes.windows(what.len()).enumerate().filter(|(_, window)| *window == what).map(|(place, _)| place).collect()
 }
 
-fn buckets(newest_bucket: u64, service: &str, first: u64, count: u64) -> Value {
+fn buckets(newest_bucket: u64, service: &str, first: u64, count: u64, valid_count: fn(u64) -> u64) -> Value {
     let buckets = (first..first + count).map(|before| {
         let start = rfc3339((newest_bucket - before) * BUCKET_SECONDS);
-        json!({"service_id": service, "start_time": start, "valid_count": 1000 + before % 90, "bad_count": before % 7})
+        let valid_count = valid_count(before);
+        json!({"service_id": service, "start_time": start, "valid_count": valid_count, "bad_count": before % 7})
     });
     json!({"buckets": buckets.collect::<Vec<_>>()})
 }
@@ -228,10 +253,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_span_of_an_export_can_be_given_another_trace() {
+    fn every_span_of_both_parts_can_be_given_another_trace() {
         let traffic = Traffic { run: "overload".into(), seed: SEED, services: 50 };
-        let [export, _] = traffic.exports(0, 3, 1_793_000_000_000);
-        let spans: usize = export.resource_spans.iter().map(|of| of.scope_spans[0].spans.len()).sum();
-        assert_eq!(places(&export.encode_to_vec(), &SEED.to_be_bytes()).len(), spans);
+        let exports = traffic.exports(0, 3, 1_793_000_000_000);
+        let spans = exports.each_ref().map(|export| {
+            let spans: usize = export.resource_spans.iter().map(|of| of.scope_spans[0].spans.len()).sum();
+            assert_eq!(Template::new(export.encode_to_vec(), &SEED.to_be_bytes()).places.len(), spans);
+            spans as u64
+        });
+        assert_eq!(spans.iter().sum::<u64>(), 3 * crate::traffic::SPANS_PER_TRACE, "together whole traces");
+    }
+
+    #[test]
+    fn every_bucket_of_a_write_is_new() {
+        let body = buckets(5_976_000, "write-1", 250, BUCKETS_WRITTEN, |_| VALID_COUNT).to_string();
+        let template = Template::new(body.into_bytes(), VALID_COUNT.to_string().as_bytes());
+        let filled = template.with((VALID_COUNT + 5).to_string().as_bytes());
+        let filled: Value = serde_json::from_slice(&filled).expect("JSON");
+        let buckets = filled["buckets"].as_array().expect("a list");
+        assert_eq!(buckets.len() as u64, BUCKETS_WRITTEN);
+        assert!(buckets.iter().all(|bucket| bucket["valid_count"] == VALID_COUNT + 5));
     }
 }

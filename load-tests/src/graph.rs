@@ -1,10 +1,11 @@
 //! One dependency graph in one REST call, through gateway, ingestion and graph.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use attain_members::{Attain, IngestionOptions, Mesh, post, rest_client};
+use attain_members::{Attain, IngestionOptions, Mesh, get, post, rest_client};
 use clap::Args;
 use indicatif::ProgressBar;
 use rand::{RngExt as _, SeedableRng as _};
@@ -22,9 +23,9 @@ pub(crate) struct Options {
     /// The built command; the one beside this command when left out.
     #[arg(long, value_name = "FILE")]
     attain: Option<PathBuf>,
-    /// PostgreSQL in place of an embedded database; needs to be empty for each run.
-    #[arg(long, value_name = "URL")]
-    database_url: Option<String>,
+    /// PostgreSQL in place of an embedded database; one for each run, and each empty.
+    #[arg(long = "database-url", value_name = "URL")]
+    database_urls: Vec<String>,
     /// Services, 10 to 20,000.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(10..=20_000))]
     services: u32,
@@ -51,13 +52,23 @@ struct Call {
 /// Sends the graph to one fresh mesh after the other, and again to each.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
     let attain = Attain::find(options.attain.as_deref())?;
+    let (given, runs) = (options.database_urls.len(), options.runs as usize);
+    let different: BTreeSet<&String> = options.database_urls.iter().collect();
+    ensure!(
+        given == 0 || (given == runs && different.len() == runs),
+        "--database-url names an empty database for each of the {runs} runs: in the same one the graph would be there already"
+    );
     let body = graph(options).to_string();
     let progress = ProgressBar::new(options.runs.into()).with_message("meshes");
     let (mut first, mut again) = (Vec::new(), Vec::new());
-    for _ in 0..options.runs {
-        let started = IngestionOptions { database_url: options.database_url.clone(), ..IngestionOptions::default() };
+    for run in 0..runs {
+        let database_url = options.database_urls.get(run).cloned();
+        let started = IngestionOptions { database_url, ..IngestionOptions::default() };
         let mesh = Mesh::start(&attain, &started, &[]).await?;
         let client = rest_client();
+        let (status, there) = get(&client, &format!("{}/api/v1/services", mesh.gateway_url)).await?;
+        let services = there["services"].as_array().map_or(0, Vec::len);
+        ensure!(status == 200 && services == 0, "the database of run {run} is not empty: {there}");
         // Connections and prepared statements are not the graph's cost.
         let small = json!({"services": [{"id": "warm-up", "depends_on": ["warm-up-database"]}]}).to_string();
         let (status, answer) = post(&client, &format!("{}{ROUTE}", mesh.gateway_url), small).await?;
@@ -141,7 +152,7 @@ fn graph(options: &Options) -> Value {
             })
         })
         .collect();
-    let mut pairs = std::collections::BTreeSet::new();
+    let mut pairs = BTreeSet::new();
     while pairs.len() < options.edges as usize {
         let (a, b) = (random.random_range(0..options.services), random.random_range(0..options.services));
         let backwards = pairs.len() % 1_000 == 999;
@@ -170,7 +181,7 @@ mod tests {
     use super::*;
 
     fn options(seed: u64) -> Options {
-        Options { attain: None, database_url: None, services: 100, edges: 300, runs: 1, seed }
+        Options { attain: None, database_urls: Vec::new(), services: 100, edges: 300, runs: 1, seed }
     }
 
     #[test]
@@ -180,6 +191,17 @@ mod tests {
         assert_ne!(one, graph(&options(2)));
         assert_eq!(one["services"].as_array().expect("a list").len(), 100);
         assert_eq!(one["dependencies"].as_array().expect("a list").len(), 300);
+    }
+
+    #[tokio::test]
+    async fn a_graph_is_never_sent_to_a_database_that_has_it_already() {
+        let this = std::env::current_exe().expect("this program");
+        let url = |n: u32| format!("postgres://nowhere.invalid/{n}");
+        for database_urls in [vec![url(1)], vec![url(1), url(1), url(2)]] {
+            let refused = run(&Options { attain: Some(this.clone()), database_urls, runs: 3, ..options(1) }).await;
+            let refused = refused.expect_err("refused").to_string();
+            assert!(refused.contains("for each of the 3 runs"), "{refused}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -62,8 +62,18 @@ struct Borne {
     capacity_per_second: f64,
     wanted: u64,
     offered: u64,
+    /// How long after a call was due it was answered.
     answers: BTreeMap<Answer, LatencyHistogram>,
+    /// How long after it was due it was made.
+    made_late: Option<LatencyHistogram>,
     recovery_seconds: Option<f64>,
+}
+
+/// What the calls of an overload tell when they are answered.
+#[derive(Debug, Default)]
+struct Told {
+    answers: BTreeMap<Answer, LatencyHistogram>,
+    made_late: Option<LatencyHistogram>,
 }
 
 /// Loads one class after the other.
@@ -122,22 +132,25 @@ async fn capacity(caller: &Arc<Caller>, class: Class, options: &Options) -> anyh
 async fn overload(caller: &Arc<Caller>, class: Class, options: &Options, borne: &mut Borne) -> anyhow::Result<()> {
     let rate = borne.capacity_per_second * options.times;
     borne.wanted = (rate * options.seconds as f64) as u64;
-    let answers: Arc<Mutex<BTreeMap<Answer, LatencyHistogram>>> = Arc::default();
+    let told: Arc<Mutex<Told>> = Arc::default();
     let open = Arc::new(Semaphore::new(OPEN_MAX));
     let (began, mut due) = (Instant::now(), 0);
     while began.elapsed() < Duration::from_secs(options.seconds) {
         let until = ((rate * began.elapsed().as_secs_f64()) as u64).min(borne.wanted);
-        for _ in due..until {
+        for number in due..until {
             // Without a place the call is not made, and said not to be.
             let Ok(place) = Arc::clone(&open).try_acquire_owned() else { continue };
             borne.offered += 1;
-            let (caller, answers) = (Arc::clone(caller), Arc::clone(&answers));
+            let (caller, told) = (Arc::clone(caller), Arc::clone(&told));
+            let due_at = began + Duration::from_secs_f64(number as f64 / rate);
             tokio::spawn(async move {
-                let began = Instant::now();
+                // A call that waits in this process for its turn is late already, as it would be for its caller.
+                let late_ms = due_at.elapsed().as_secs_f64() * 1000.0;
                 let answer = caller.call(class).await;
-                let latency_ms = began.elapsed().as_secs_f64() * 1000.0;
-                let mut answers = answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                answers.entry(answer).or_insert_with(LatencyHistogram::empty).record(latency_ms);
+                let latency_ms = due_at.elapsed().as_secs_f64() * 1000.0;
+                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                told.made_late.get_or_insert_with(LatencyHistogram::empty).record(late_ms);
+                told.answers.entry(answer).or_insert_with(LatencyHistogram::empty).record(latency_ms);
                 drop(place);
             });
         }
@@ -146,7 +159,8 @@ async fn overload(caller: &Arc<Caller>, class: Class, options: &Options, borne: 
     }
     // Whoever is not answered by now is waited for: late answers count as late.
     let _all = open.acquire_many(OPEN_MAX as u32).await?;
-    borne.answers = std::mem::take(&mut answers.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let Told { answers, made_late } = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
+    (borne.answers, borne.made_late) = (answers, made_late);
     Ok(())
 }
 
@@ -210,6 +224,7 @@ impl Borne {
             "calls_wanted": self.wanted,
             "calls_offered": self.offered,
             "offered_share": self.offered_share(),
+            "made_late_ms_p99": self.made_late.as_ref().and_then(|late| late.quantile(0.99)),
             "accepted": of(Answer::Accepted),
             "refused": of(Answer::Refused),
             "refused_without_time": self.count(Answer::RefusedWithoutTime),

@@ -46,6 +46,9 @@ pub struct Config {
     pub services_per_question_max: usize,
     /// Most history streams at a time.
     pub history_streams_max: usize,
+    /// Most followers of changes at a time; each holds a connection's stream and a page of changes. The members of a mesh
+    /// need one or two each.
+    pub change_followers_max: usize,
     /// Most entities of one tenant.
     pub entities_per_tenant_max: usize,
     /// Most dependencies of one tenant, each counted once a source.
@@ -57,9 +60,10 @@ pub struct Config {
     /// How long SLI history is kept, in days; on PostgreSQL up to four weeks longer, since whole partitions go. A bucket
     /// that is older on arrival is refused.
     pub history_days: u32,
-    /// How long after its end a day is packed into a block, in hours.
+    /// How long after its end an hour is packed into the block of its day, in hours. What comes later is a row again until
+    /// the next round.
     pub pack_after_hours: u32,
-    /// How often closed days are packed and what is too old is deleted, in seconds.
+    /// How often closed hours are packed and what is too old is deleted, in seconds.
     pub upkeep_interval_seconds: u64,
     /// How often the change log is read for what other processes wrote, in milliseconds.
     pub change_poll_ms: u64,
@@ -293,12 +297,13 @@ impl Default for Config {
             incidents_per_request_max: 10_000,
             services_per_question_max: 10_000,
             history_streams_max: 64,
+            change_followers_max: 64,
             entities_per_tenant_max: 100_000,
             dependencies_per_tenant_max: 300_000,
             future_skew_seconds: 300,
             bucket_age_days_max: 400,
             history_days: 400,
-            pack_after_hours: 6,
+            pack_after_hours: 1,
             upkeep_interval_seconds: 300,
             change_poll_ms: 1_000,
             trace_idle_seconds: 10,
@@ -360,6 +365,7 @@ impl Config {
             ("incidents_per_request_max", self.incidents_per_request_max),
             ("services_per_question_max", self.services_per_question_max),
             ("history_streams_max", self.history_streams_max),
+            ("change_followers_max", self.change_followers_max),
             ("entities_per_tenant_max", self.entities_per_tenant_max),
             ("dependencies_per_tenant_max", self.dependencies_per_tenant_max),
             ("bucket_age_days_max", self.bucket_age_days_max as usize),
@@ -481,7 +487,7 @@ impl Config {
         i64::from(self.future_skew_seconds) * 1000
     }
 
-    /// Days that end before this are over.
+    /// Hours and days that end before this are over.
     pub(crate) fn closed_before_ms(&self, now_ms: i64) -> i64 {
         now_ms.saturating_sub(i64::from(self.pack_after_hours) * HOUR_MS)
     }
@@ -622,6 +628,7 @@ mod tests {
             (vec!["ingestion.history_days=0"], "ingestion.history_days"),
             (vec!["ingestion.call_rate_days=0"], "ingestion.call_rate_days"),
             (vec!["ingestion.call_rate_days=91"], "ingestion.call_rate_days"),
+            (vec!["ingestion.change_followers_max=0"], "ingestion.change_followers_max"),
             (vec!["ingestion.change_poll_ms=1"], "ingestion.change_poll_ms"),
             (vec!["ingestion.trace_idle_seconds=61"], "ingestion.trace_max_seconds"),
             (vec!["ingestion.otlp_message_bytes_max=100"], "ingestion.otlp_message_bytes_max"),

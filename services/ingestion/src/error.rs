@@ -61,6 +61,21 @@ pub enum Error {
         /// What there is.
         newest: u64,
     },
+    /// A follower knows of changes that this database never had under their numbers: it was put back from a copy, or is
+    /// another one.
+    #[error("change {after} was of another history of the database (epoch {epoch}): start again from 0")]
+    OtherEpoch {
+        /// What the follower knows of.
+        after: u64,
+        /// The epoch that it had.
+        epoch: String,
+    },
+    /// As many follow the changes as may.
+    #[error("{max} follow the changes already, and no more may (ingestion.change_followers_max); try again later")]
+    TooManyFollowers {
+        /// How many may.
+        max: usize,
+    },
     /// The process cannot start or go on.
     #[error(transparent)]
     Runtime(#[from] attain_runtime::Error),

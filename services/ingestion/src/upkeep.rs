@@ -1,4 +1,4 @@
-//! What is done to history in the background: days that are over are packed, what is too old goes, and on PostgreSQL the
+//! What is done to history in the background: hours that are over are packed, what is too old goes, and on PostgreSQL the
 //! partitions of the time to come are made.
 
 use std::sync::Arc;
@@ -27,16 +27,22 @@ struct Counts {
     failed: Count,
 }
 
+impl Counts {
+    fn new() -> Self {
+        let count = |what| Count::new("upkeep", what);
+        Self {
+            packed: count("packed_buckets"),
+            blocks: count("written_blocks"),
+            damaged: count("damaged_days"),
+            expired: count("expired"),
+            failed: count("failed_rounds"),
+        }
+    }
+}
+
 /// Keeps history in order until shutdown. A round that fails is tried again at the next.
 pub(crate) async fn run(store: Store, config: Arc<Config>, clock: Clock, shutdown: Shutdown) {
-    let count = |what| Count::new("upkeep", what);
-    let counts = Counts {
-        packed: count("packed_buckets"),
-        blocks: count("written_blocks"),
-        damaged: count("damaged_days"),
-        expired: count("expired"),
-        failed: count("failed_rounds"),
-    };
+    let counts = Counts::new();
     let rounds = async {
         let mut linked = false;
         loop {
@@ -92,5 +98,52 @@ async fn round(store: &Store, config: &Config, now_ms: UnixMillis, counts: &Coun
             return Ok(());
         }
         tokio::time::sleep(begun.elapsed()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use attain_vocabulary::{BUCKET_MS, UtilisationKind};
+
+    use super::*;
+    use crate::domain::UtilisationBucket;
+    use crate::storage::BucketSpan;
+    use crate::storage::testing::{bucket, id, on_both_databases, tenant};
+
+    on_both_databases!(a_round_packs_what_is_over_and_deletes_what_is_too_old);
+
+    const DAYS: i64 = 1_700;
+    const NOW_MS: i64 = DAYS * DAY_MS + 5 * DAY_MS / 24;
+    const ALL: BucketSpan = BucketSpan { start_ms: 0, end_ms: i64::MAX };
+
+    async fn a_round_packs_what_is_over_and_deletes_what_is_too_old(store: &Store) {
+        let config = Config { history_days: 30, ..Config::default() };
+        let counts = Counts::new();
+        let acme = tenant("acme");
+        let per_day = DAY_MS / BUCKET_MS;
+        let used = |n| UtilisationBucket::new(n * BUCKET_MS, UtilisationKind::Cpu, 0.5, 0.5, 1).expect("valid");
+        // More days than are deleted at a time.
+        let utilisation = (0..DAYS).map(|day| (id("checkout"), used(day * per_day + 7)));
+        store.replace_utilisation(&acme, utilisation.collect()).await.expect("kept");
+        let buckets = (0..5 * 12).map(|n| (id("checkout"), bucket(DAYS * per_day + n, 1, 0, None)));
+        store.replace_buckets(&acme, buckets.collect()).await.expect("kept");
+        store
+            .replace_buckets(&acme, vec![(id("checkout"), bucket(DAYS * per_day - 100 * per_day, 1, 0, None))])
+            .await
+            .expect("kept");
+        let before = store.data_summary(&acme, &id("checkout")).await.expect("read");
+
+        round(store, &config, NOW_MS, &counts).await.expect("kept in order");
+        let page = store.utilisation_page(&acme, &id("checkout"), ALL, 5_000).await.expect("read");
+        let starts: Vec<i64> = page.buckets.iter().map(|measured| measured.bucket.start_ms() / DAY_MS).collect();
+        assert_eq!(starts, (DAYS - 30..DAYS).collect::<Vec<_>>(), "every day of which something is kept");
+        let after = store.data_summary(&acme, &id("checkout")).await.expect("read");
+        assert_eq!(after.bucket_count + 1, before.bucket_count, "the old one is gone, whether row or block");
+        assert_eq!(after.bucket_count, 5 * 12);
+        assert_eq!(
+            store.history_size().await.expect("read").row_count,
+            12,
+            "of the day that goes on only the last hour is rows"
+        );
     }
 }

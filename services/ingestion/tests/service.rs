@@ -489,7 +489,7 @@ async fn histories_come_in_chunks_service_by_service() {
 #[tokio::test]
 async fn changes_are_followed_and_resumed_and_the_stream_ends_with_the_service() {
     let mut served = Served::start().await;
-    let request = wire::StreamChangesRequest { after_sequence: 0 };
+    let request = wire::StreamChangesRequest::default();
     let mut live = served.client.stream_changes(request).await.unwrap().into_inner();
     served.ingest(vec![bucket(1, 10.0, 1.0)]).await;
     let first = live.message().await.unwrap().unwrap();
@@ -498,7 +498,7 @@ async fn changes_are_followed_and_resumed_and_the_stream_ends_with_the_service()
     assert_eq!((second.kind, second.sequence), (2, first.sequence + 1));
 
     // Resumed after the first: the second again, then what is new.
-    let request = wire::StreamChangesRequest { after_sequence: first.sequence };
+    let request = wire::StreamChangesRequest { after_sequence: first.sequence, epoch: first.epoch.clone() };
     let mut resumed = served.client.stream_changes(request).await.unwrap().into_inner();
     assert_eq!(resumed.message().await.unwrap().unwrap(), second);
     served.ingest(vec![bucket(1, 11.0, 1.0)]).await;
@@ -517,6 +517,80 @@ async fn changes_are_followed_and_resumed_and_the_stream_ends_with_the_service()
     served.shutdown.cancel();
     assert_eq!(live.message().await.unwrap(), None);
     assert_eq!(resumed.message().await.unwrap(), None);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn so_many_follow_the_changes_and_the_next_one_is_told_when_to_come_again() {
+    let config = Config { change_followers_max: 2, ..Config::default() };
+    let mut served = Served::start_in(tempfile::tempdir().unwrap(), config).await;
+    let follow = |served: &Served| {
+        let mut client = served.client.clone();
+        async move { client.stream_changes(wire::StreamChangesRequest::default()).await.map(tonic::Response::into_inner) }
+    };
+    let first = follow(&served).await.unwrap();
+    let mut second = follow(&served).await.unwrap();
+    let refused = follow(&served).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.message().contains("ingestion.change_followers_max"), "{refused}");
+    let details = refused.get_error_details();
+    assert_eq!(details.error_info().unwrap().reason, "TOO_MANY_FOLLOWERS");
+    assert!(details.retry_info().unwrap().retry_delay.is_some());
+    // One that goes away makes room; whoever follows already notices nothing.
+    drop(first);
+    let began = Instant::now();
+    while let Err(refused) = follow(&served).await {
+        assert!(refused.code() == Code::ResourceExhausted && began.elapsed().as_secs() < 10, "{refused}");
+        tokio::task::yield_now().await;
+    }
+    served.ingest(vec![bucket(1, 10.0, 1.0)]).await;
+    assert_eq!(second.message().await.unwrap().unwrap().service_id, "checkout");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_follower_learns_that_the_database_was_put_back_though_it_has_grown_past_it() {
+    let mut served = Served::start().await;
+    served.ingest(vec![bucket(1, 10.0, 1.0)]).await;
+    let folder = served.stop().await;
+    let (file, copy) = (folder.path().join("ingestion.db"), folder.path().join("copy.db"));
+    std::fs::copy(&file, &copy).unwrap();
+
+    let mut served = Served::start_in(folder, Config::default()).await;
+    let ask = |served: &Served, after_sequence: u64, epoch: &str| {
+        let (mut client, epoch) = (served.client.clone(), epoch.to_owned());
+        async move {
+            let request = wire::StreamChangesRequest { after_sequence, epoch };
+            client.stream_changes(request).await.unwrap().into_inner()
+        }
+    };
+    let mut stream = ask(&served, 0, "").await;
+    for ago in 1..=4 {
+        served.ingest(vec![bucket(ago, 20.0, 1.0)]).await;
+    }
+    let mut seen = stream.message().await.unwrap().unwrap();
+    while seen.sequence < 6 {
+        seen = stream.message().await.unwrap().unwrap();
+    }
+    // Across a plain restart it goes on where it was.
+    let folder = served.stop().await;
+    let mut served = Served::start_in(folder, Config::default()).await;
+    let mut resumed = ask(&served, seen.sequence, &seen.epoch).await;
+    served.ingest(vec![bucket(1, 30.0, 1.0)]).await;
+    let next = resumed.message().await.unwrap().unwrap();
+    assert!(next.sequence > seen.sequence && next.epoch != seen.epoch);
+
+    let folder = served.stop().await;
+    std::fs::rename(&copy, &file).unwrap();
+    let mut served = Served::start_in(folder, Config::default()).await;
+    for ago in 1..=9 {
+        served.ingest(vec![bucket(ago, 40.0, 1.0)]).await;
+    }
+    for known in [&seen, &next] {
+        let refused = ask(&served, known.sequence, &known.epoch).await.message().await.unwrap_err();
+        assert_eq!(refused.code(), Code::OutOfRange);
+        assert_eq!(refused.get_details_error_info().unwrap().reason, "OTHER_EPOCH");
+    }
     served.stop().await;
 }
 

@@ -43,8 +43,9 @@ impl Database {
     /// Opens `sqlite:path` or `postgres://…` and brings the schema up to date. On PostgreSQL every service has the schema
     /// of its name, so that services can share a database.
     ///
-    /// An acknowledged write survives the end of the process at any moment, and on SQLite the loss of power
-    /// (write-ahead log, `synchronous=FULL`).
+    /// An acknowledged write survives the end of the process at any moment, and the loss of power: on SQLite by the
+    /// write-ahead log and `synchronous=FULL`, on PostgreSQL by `synchronous_commit`, which is turned on where the server
+    /// or the user has it off. Stronger and weaker waits for replicas stay as they are set.
     ///
     /// # Errors
     /// Names the service and the address without credentials.
@@ -152,6 +153,9 @@ async fn open_postgres(service: &'static str, url: &str) -> Result<AnyPool, sqlx
                     "SELECT pg_advisory_unlock(4736251)".to_owned(),
                     format!("SET search_path TO {service}"),
                     "SET client_min_messages TO warning".to_owned(),
+                    "SELECT set_config('synchronous_commit', 'on', false) \
+                     WHERE current_setting('synchronous_commit') = 'off'"
+                        .to_owned(),
                 ];
                 for statement in statements {
                     connection.execute(AssertSqlSafe(statement)).await?;

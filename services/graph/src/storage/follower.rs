@@ -52,6 +52,8 @@ pub(crate) struct Follower {
     count_interval: Duration,
     counts: Counts,
     after_sequence: u64,
+    /// The epoch that came with it: by it ingestion notices that its database was put back.
+    epoch: String,
     reopen_delay: Duration,
     /// Since when there is no stream.
     lost: Instant,
@@ -141,6 +143,7 @@ impl Follower {
             count_interval,
             counts: Counts::new(),
             after_sequence: 0,
+            epoch: String::new(),
             reopen_delay: Duration::ZERO,
             lost: Instant::now(),
             burst: Burst::default(),
@@ -194,7 +197,7 @@ impl Follower {
         loop {
             sleep(self.reopen_delay).await;
             self.reopen_delay = (self.reopen_delay * 2).clamp(REOPEN_DELAY, REOPEN_DELAY_MAX);
-            let opening = timeout(OPEN_TIMEOUT, source.changes(self.after_sequence)).await;
+            let opening = timeout(OPEN_TIMEOUT, source.changes(self.after_sequence, self.epoch.clone())).await;
             match opening.unwrap_or_else(|_| Err(Status::deadline_exceeded("the stream did not open in time"))) {
                 Ok(stream) => {
                     if self.after_sequence == 0 {
@@ -219,6 +222,7 @@ impl Follower {
     /// The sequence starts anew: another database than before.
     fn restart(&mut self) {
         self.after_sequence = 0;
+        self.epoch.clear();
         self.counts.restarted.add();
     }
 
@@ -276,6 +280,7 @@ impl Follower {
 
     fn take(&mut self, change: StreamChangesResponse) {
         self.after_sequence = change.sequence;
+        self.epoch.clone_from(&change.epoch);
         if change.kind != ChangeKind::Topology as i32 {
             return;
         }

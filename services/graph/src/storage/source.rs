@@ -41,10 +41,14 @@ impl Source {
         })
     }
 
-    /// Every tenant's changes after a sequence number, for as long as both ends last.
-    pub(crate) async fn changes(&self, after_sequence: u64) -> Result<Streaming<StreamChangesResponse>, Status> {
+    /// Every tenant's changes after a sequence number of an epoch, for as long as both ends last.
+    pub(crate) async fn changes(
+        &self,
+        after_sequence: u64,
+        epoch: String,
+    ) -> Result<Streaming<StreamChangesResponse>, Status> {
         let context = CallContext::new(TenantId::default(), CALLER, Duration::ZERO);
-        let request = context.lasting_request(StreamChangesRequest { after_sequence });
+        let request = context.lasting_request(StreamChangesRequest { after_sequence, epoch });
         self.client.clone().stream_changes(request).await.map(tonic::Response::into_inner)
     }
 }

@@ -5,6 +5,6 @@ mod changes;
 mod history;
 mod utilisation;
 
-pub(crate) use changes::follow_changes;
+pub(crate) use changes::{FollowFrom, follow_changes};
 pub(crate) use history::{HistoryChunk, HistoryQuestion, stream_history};
 pub(crate) use utilisation::utilisation_summaries;

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use attain_vocabulary::{DAY_MS, EntityId, SliBucket, Source, UnixMillis};
+use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, SliBucket, Source, UnixMillis};
 
-use super::block::{Packed, day_start, unpack, unpack_each};
+use super::block::{Packed, day_start, marked, unpack, unpack_each};
 use super::record::{entity_id, source, source_number};
 use super::rows::{column, insert_many, select_in};
 use super::write::Write;
@@ -135,7 +135,11 @@ impl Write {
                 .bind(packed.latency.clone())
         })
         .await?;
-        let until_ms = blocks.iter().map(|(day, _)| day.end_ms()).max();
+        // Not the day's end: what is written of the day that goes on need not be looked for in its block.
+        let end_ms = |(day, packed): &(SeriesDay, Packed)| {
+            marked(&packed.slots).next_back().map(|place| day.day_ms + (place as i64 + 1) * BUCKET_MS)
+        };
+        let until_ms = blocks.iter().filter_map(end_ms).max();
         if let Some(until_ms) = until_ms.filter(|until_ms| *until_ms > self.packed_until_ms) {
             sqlx::query("UPDATE tenants SET packed_until_ms = $1 WHERE tenant_id = $2")
                 .bind(until_ms)

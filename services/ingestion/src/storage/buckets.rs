@@ -179,7 +179,7 @@ impl Write {
             let mut after = before.clone();
             after.append(&mut by_start(buckets));
             if damaged || after != before {
-                self.forget_rows(&day).await?;
+                self.forget_rows(&day, day.end_ms()).await?;
                 self.changed(ChangeKind::Sli, &day.service);
                 put.push((day, pack(&after.into_values().collect::<Vec<_>>())));
             }
@@ -229,13 +229,14 @@ impl Write {
         rows.iter().map(|row| read_measurement(row, true).map(|(_, bucket)| (bucket.start_ms, bucket))).collect()
     }
 
-    pub(super) async fn forget_rows(&mut self, day: &SeriesDay) -> Result<(), Error> {
+    /// Forgets the rows of a day that start before `to_ms`.
+    pub(super) async fn forget_rows(&mut self, day: &SeriesDay, to_ms: UnixMillis) -> Result<(), Error> {
         sqlx::query(FORGET_DAY)
             .bind(self.tenant.clone())
             .bind(day.service.to_string())
             .bind(source_number(day.source))
             .bind(day.day_ms)
-            .bind(day.end_ms())
+            .bind(to_ms.min(day.end_ms()))
             .execute(&mut *self.transaction)
             .await?;
         Ok(())

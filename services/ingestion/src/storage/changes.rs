@@ -8,8 +8,9 @@ use super::Store;
 use super::rows::{column, count, insert_many, select_in, stored};
 use crate::Error;
 
-pub(super) const AFTER: &str =
-    "SELECT sequence, tenant_id, service_id, kind FROM changes WHERE sequence > $1 ORDER BY sequence LIMIT $2";
+pub(super) const AFTER: &str = "SELECT sequence, tenant_id, service_id, kind, (SELECT epoch FROM change_epochs \
+     WHERE first_sequence <= sequence ORDER BY first_sequence DESC LIMIT 1) AS epoch \
+     FROM changes WHERE sequence > $1 ORDER BY sequence LIMIT $2";
 pub(super) const HEADS: &str = "SELECT service_id, kind, sequence FROM changes WHERE tenant_id = $1 AND service_id IN";
 
 /// What changed. Topology sorts first, so that of one write the newest sequence of it is known from its count.
@@ -30,6 +31,8 @@ pub enum ChangeKind {
 pub struct Change {
     /// Position in the order of all changes.
     pub sequence: u64,
+    /// The history of the database that the position belongs to; empty where it is no longer remembered.
+    pub epoch: String,
     /// Whose.
     pub tenant: TenantId,
     /// What changed.
@@ -131,6 +134,7 @@ impl Store {
         let read = |row: &sqlx::any::AnyRow| {
             Ok(Change {
                 sequence: count(row, "sequence")?,
+                epoch: column::<Option<String>>(row, "epoch")?.unwrap_or_default(),
                 tenant: super::record::tenant(&column::<String>(row, "tenant_id")?)?,
                 kind: ChangeKind::from_number(column(row, "kind")?)?,
                 service: super::record::entity_id(&column::<String>(row, "service_id")?)?,

@@ -51,14 +51,14 @@ fn snapshot(components: &[(&str, &str)], edges: &[(&str, &str)]) -> CatalogueSna
     }
 }
 
-fn three() -> CatalogueSnapshot {
+pub(super) fn three() -> CatalogueSnapshot {
     let mut three = snapshot(&[("a", "1"), ("b", "1"), ("c", "1")], &[("a", "b"), ("b", "c"), ("a", "c")]);
     let system = CatalogueEntry { etag: "1".into(), service: None };
     three.entries.insert("system:default/parcels".into(), system);
     three
 }
 
-async fn apply(store: &Store, tenant_name: &str, snapshot: &CatalogueSnapshot) -> CatalogueOutcome {
+pub(super) async fn apply(store: &Store, tenant_name: &str, snapshot: &CatalogueSnapshot) -> CatalogueOutcome {
     store.apply_catalogue(&tenant(tenant_name), snapshot, 0.5, NOW_MS).await.expect("applied")
 }
 

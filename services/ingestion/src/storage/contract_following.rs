@@ -11,7 +11,7 @@ use futures::{Stream, StreamExt as _};
 use super::testing::{CAPACITY, FreshDatabase, bucket, id, tenant};
 use super::{Change, Store};
 use crate::Error;
-use crate::reading::follow_changes;
+use crate::reading::{FollowFrom, follow_changes};
 
 /// Longer than any test: what this process commits wakes the follower without it.
 const POLL: Duration = Duration::from_secs(3_600);
@@ -44,15 +44,17 @@ async fn take(changes: impl Stream<Item = Result<Change, Error>>, until: u64, se
     }
 }
 
+/// After what was seen, as a follower remembers it.
+fn from(seen: &[Change]) -> FollowFrom {
+    seen.last().map_or_else(FollowFrom::default, |last| FollowFrom { after: last.sequence, epoch: last.epoch.clone() })
+}
+
 async fn follows_across_restarts(url: &str) {
     let mut seen: Vec<Change> = Vec::new();
     for round in 0..4u64 {
         let store = Store::open(url, CAPACITY).await.expect("opened");
         let shutdown = Shutdown::new();
-        let follow = |seen: &[Change]| {
-            let after = seen.last().map_or(0, |change| change.sequence);
-            follow_changes(store.clone(), after, POLL, shutdown.clone())
-        };
+        let follow = |seen: &[Change]| follow_changes(store.clone(), from(seen), POLL, shutdown.clone(), None);
         let begun = store.newest_sequence().await.expect("read");
         let writer = {
             let store = store.clone();
@@ -82,9 +84,10 @@ async fn follows_across_restarts(url: &str) {
     }
     let store = Store::open(url, CAPACITY).await.expect("opened");
     let newest = store.newest_sequence().await.expect("read");
-    let after = seen.last().expect("some").sequence;
-    take(follow_changes(store.clone(), after, POLL, Shutdown::new()), newest, &mut seen).await;
+    let rest = follow_changes(store.clone(), from(&seen), POLL, Shutdown::new(), None);
+    take(rest, newest, &mut seen).await;
     assert!(seen.is_sorted_by(|a, b| a.sequence < b.sequence), "each once, in order");
+    assert!(seen.iter().all(|change| !change.epoch.is_empty()));
     let of = |changes: &[Change]| {
         let newest = changes.iter().map(|change| ((change.service.clone(), change.kind), change.sequence));
         newest.collect::<BTreeMap<_, _>>()
@@ -95,10 +98,11 @@ async fn follows_across_restarts(url: &str) {
 
     // One that fell far behind reads what is left of the log: bounded by the services, not by the writes.
     let mut slow = Vec::new();
-    take(follow_changes(store.clone(), 0, POLL, Shutdown::new()), newest, &mut slow).await;
+    take(follow_changes(store.clone(), from(&[]), POLL, Shutdown::new(), None), newest, &mut slow).await;
     assert_eq!(slow, log);
     // One that followed another database is told so.
-    let ahead = follow_changes(store.clone(), newest + 1, POLL, Shutdown::new());
+    let ahead = FollowFrom { after: newest + 1, ..from(&seen) };
+    let ahead = follow_changes(store.clone(), ahead, POLL, Shutdown::new(), None);
     let told = pin!(ahead).next().await.expect("an answer");
     assert!(matches!(told, Err(Error::SequenceAhead { after, newest: last }) if after == newest + 1 && last == newest));
     store.close().await;

@@ -16,6 +16,7 @@ use crate::domain::{BucketMode, MergedBucket, ObservationBatch, ObservedBucket, 
 on_both_databases!(
     history_reads_the_same_whatever_is_packed_when,
     packing_changes_no_answer_and_appends_no_change,
+    the_day_that_goes_on_is_packed_by_the_hour,
     a_whole_day_is_packed_at_once_and_again_changes_nothing,
     a_damaged_block_is_named_and_hurts_nothing_else,
     packing_that_ends_half_way_loses_nothing,
@@ -33,7 +34,7 @@ type Model = BTreeMap<(i64, Source), SliBucket>;
 #[derive(Debug, Clone)]
 enum Step {
     Write { source: Source, mode: BucketMode, first: i64, count: i64, stride: i64, valid: u64 },
-    Pack { days: i64 },
+    Pack { hours: i64 },
     Close { days: i64 },
 }
 
@@ -48,7 +49,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         });
     prop_oneof![
         4 => write,
-        2 => (0..=DAYS).prop_map(|days| Step::Pack { days }),
+        2 => (0..=DAYS * 24).prop_map(|hours| Step::Pack { hours }),
         1 => (0..=DAYS).prop_map(|days| Step::Close { days }),
     ]
 }
@@ -114,11 +115,8 @@ async fn sequence(store: &Store, tenant: &TenantId, service: &str) -> u64 {
 
 /// Rows and blocks of all tenants.
 async fn kept(store: &Store) -> (u64, u64) {
-    let sql =
-        "SELECT (SELECT COUNT(*) FROM sli_buckets) AS bucket_rows, (SELECT COUNT(*) FROM sli_blocks) AS block_rows";
-    let row = sqlx::query(sql).fetch_one(store.database.pool()).await.expect("read");
-    let count = |name| super::rows::count(&row, name).expect("a count");
-    (count("bucket_rows"), count("block_rows"))
+    let size = store.history_size().await.expect("read");
+    (size.row_count, size.block_count)
 }
 
 async fn history_reads_the_same_whatever_is_packed_when(store: &Store) {
@@ -133,8 +131,8 @@ async fn history_reads_the_same_whatever_is_packed_when(store: &Store) {
             let at = format!("case {case}, step {i} of {steps:?}");
             let (before, told) = (model.clone(), sequence(store, &acme, "checkout").await);
             match step {
-                Step::Pack { days } => {
-                    pack_all(store, days * DAY_MS).await;
+                Step::Pack { hours } => {
+                    pack_all(store, hours * DAY_MS / 24).await;
                 }
                 Step::Close { days } => store.close_days_before(days * DAY_MS),
                 Step::Write { .. } => {
@@ -199,6 +197,47 @@ async fn packing_changes_no_answer_and_appends_no_change(store: &Store) {
     assert_eq!(pack_all(store, 2 * DAY_MS).await.row_count, 2);
     assert_eq!(read(store, &acme, ALL, 2).await, page);
     assert_eq!(store.data_summary(&acme, &id("checkout")).await.expect("read"), late);
+}
+
+/// Two days of several series as they come, with the upkeep of a service beside them: at no time are there more rows than
+/// of two hours and what goes on, and each block is written once an hour.
+async fn the_day_that_goes_on_is_packed_by_the_hour(store: &Store) {
+    const SERIES: u64 = 5;
+    const PER_HOUR: i64 = 12;
+    let acme = tenant("acme");
+    let of = |n: i64| (0..SERIES).map(move |i| (id(&format!("service-{i}")), bucket(n, n as u64 % 7 + i, 0, None)));
+    let (mut rows_max, mut blocks_written, mut rows_packed) = (0, 0, 0);
+    for n in 0..2 * PER_DAY {
+        store.replace_buckets(&acme, of(n).collect()).await.expect("kept");
+        if n % 3 == 0 {
+            // An hour after its end, looked at every 15 minutes.
+            let step = pack_all(store, (n + 1 - PER_HOUR) * BUCKET_MS).await;
+            (blocks_written, rows_packed) = (blocks_written + step.block_count, rows_packed + step.row_count);
+        }
+        rows_max = rows_max.max(kept(store).await.0);
+    }
+    assert!(rows_max <= SERIES * (2 * PER_HOUR as u64 + 3), "{rows_max} rows");
+    // All hours but the last two.
+    let hours = 2 * 24 - 2;
+    assert_eq!((blocks_written, rows_packed), (hours * SERIES as usize, hours * SERIES as usize * PER_HOUR as usize));
+    assert_eq!(kept(store).await, (2 * PER_HOUR as u64 * SERIES, 2 * SERIES));
+    let buckets = |i: u64| (0..2 * PER_DAY).map(move |n| bucket(n, n as u64 % 7 + i, 0, None)).collect::<Vec<_>>();
+    for i in 0..SERIES {
+        let page = store.sli_page(&acme, &id(&format!("service-{i}")), ALL, 1_000, true).await.expect("read");
+        assert!(page.buckets.into_iter().map(|merged| merged.bucket).eq(buckets(i)));
+    }
+
+    // Of an hour that is packed the block tells what stands; what is late wins over it and is packed in, and no other row
+    // of the day goes with it.
+    let told = sequence(store, &acme, "service-0").await;
+    store.replace_buckets(&acme, of(PER_DAY + 5).collect()).await.expect("kept");
+    assert_eq!(sequence(store, &acme, "service-0").await, told, "it stands already");
+    store.replace_buckets(&acme, vec![(id("service-0"), bucket(PER_DAY + 5, 99, 0, None))]).await.expect("kept");
+    assert_eq!(pack_all(store, (PER_DAY + PER_HOUR) * BUCKET_MS).await.row_count, 1);
+    assert_eq!(kept(store).await, (2 * PER_HOUR as u64 * SERIES, 2 * SERIES));
+    let span = BucketSpan { start_ms: (PER_DAY + 5) * BUCKET_MS, end_ms: i64::MAX };
+    let page = store.sli_page(&acme, &id("service-0"), span, 1_000, true).await.expect("read");
+    assert_eq!((page.buckets.len() as i64, page.buckets[0].bucket.counts.valid()), (PER_DAY - 5, 99));
 }
 
 async fn a_whole_day_is_packed_at_once_and_again_changes_nothing(store: &Store) {

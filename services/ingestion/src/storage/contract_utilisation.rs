@@ -127,8 +127,11 @@ async fn old_days_are_forgotten_and_others_stay(store: &Store) {
     let rows = |day: i64| (id("cart"), used(day * 288 + 5, UtilisationKind::Cpu, 0.5));
     store.replace_utilisation(&tenant("acme"), (0..10).map(rows).collect()).await.expect("kept");
     store.replace_utilisation(&tenant("other"), vec![rows(2)]).await.expect("kept");
-    assert_eq!(store.forget_utilisation(4 * DAY_MS - 1).await.expect("forgotten"), 4);
-    assert_eq!(store.forget_utilisation(4 * DAY_MS).await.expect("forgotten"), 1);
+    // A day goes when it is over, and so many rows at a time.
+    assert_eq!(store.expire(4 * DAY_MS - 1, 3).await.expect("forgotten"), 3);
+    assert_eq!(store.expire(4 * DAY_MS - 1, 3).await.expect("forgotten"), 1);
+    assert_eq!(store.expire(4 * DAY_MS - 1, 3).await.expect("forgotten"), 0);
+    assert_eq!(store.expire(4 * DAY_MS, 3).await.expect("forgotten"), 1);
     assert_eq!(read(store, ALL).await.len(), 6);
 }
 

@@ -1,5 +1,5 @@
-//! Databases of earlier versions: whatever version one was made by, and however many steps it takes, what was written at
-//! the first version reads the same afterwards.
+//! Databases of earlier versions: whatever version one was made by, and however many steps it takes, what each version
+//! wrote reads the same afterwards.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -8,6 +8,7 @@ use attain_runtime::database::{Database, Migrations};
 use attain_vocabulary::{BUCKET_MS, DAY_MS, SliBucket, Source};
 use sqlx::migrate::Migrator;
 
+use super::forward_seeds::{reads, run, seed, settles};
 use super::record::{encode_entity, encode_histogram, encode_shares, encode_terms, source_number};
 use super::rows::stored;
 use super::testing::{CAPACITY, FreshDatabase, bucket, id, tenant};
@@ -51,22 +52,26 @@ fn until(version: i64) -> Migrations {
     Migrations { sqlite: cut(sqlite), postgres: cut(postgres) }
 }
 
-/// Data of version 1, a step at a time to `version`, and from there at once to the newest.
+/// Data of each version, a step at a time to `version`, and from there at once to the newest.
 async fn migrates_from(url: &str, version: i64) {
     for step in versions().into_iter().filter(|step| *step <= version) {
         let database = Database::open("ingestion", url, &until(step)).await.expect("migrated");
         if step == 1 {
             write_version_1(&database).await;
         }
+        seed(&database, step).await;
         database.close().await;
     }
     let store = Store::open(url, CAPACITY).await.expect("migrated");
     reads_what_was_written(&store).await;
+    reads(&store, version).await;
     let mut cursor = Some(PackCursor::default());
     while let Some(from) = cursor {
         cursor = store.pack(from, 80 * DAY_MS).await.expect("packed").next;
     }
     reads_what_was_written(&store).await;
+    reads(&store, version).await;
+    settles(&store).await;
     store.close().await;
     Store::open(url, CAPACITY).await.expect("opened again").close().await;
 }
@@ -82,9 +87,6 @@ fn buckets() -> Vec<(Source, SliBucket)> {
 
 async fn write_version_1(database: &Database) {
     let mut transaction = database.begin_write().await.expect("begun");
-    let run = async |transaction: &mut sqlx::Transaction<'static, sqlx::Any>, query: super::rows::Bound<'_>| {
-        query.execute(&mut **transaction).await.expect("written");
-    };
     run(&mut transaction, sqlx::query("INSERT INTO tenants (tenant_id, topology_version) VALUES ('acme', 2)")).await;
     run(&mut transaction, sqlx::query("UPDATE counters SET last = 3 WHERE name = 'changes'")).await;
     for (sequence, service, kind) in [(1i64, "checkout", 1i64), (2, "payment", 1), (3, "checkout", 2)] {

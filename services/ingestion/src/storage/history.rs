@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 use std::vec;
 
+use attain_runtime::database::Dialect;
 use attain_vocabulary::{BUCKET_MS, EntityId, SliBucket, Source, TenantId, UnixMillis};
 use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Transaction};
@@ -14,7 +15,7 @@ use super::blocks::{SeriesDay, StoredBlock};
 use super::buckets::read_measurement;
 use super::lines::{Value, all_lines, read_lines};
 use super::record::source;
-use super::rows::{column, stored};
+use super::rows::{column, count, stored};
 use crate::Error;
 use crate::domain::{MergedBucket, SourceSet, merge_sources};
 
@@ -24,10 +25,10 @@ pub(super) const ROWS: &str = "SELECT start_ms, source, valid_count, bad_count, 
 pub(super) const ROWS_WITHOUT_LATENCY: &str = "SELECT start_ms, source, valid_count, bad_count, inherited_bad_count, shares \
      FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2 AND start_ms >= $3 AND start_ms < $4 \
      ORDER BY start_ms, source LIMIT $5";
-pub(super) const BLOCKS: &str = "SELECT day_ms, source, counts, latency \
+const BLOCKS: &str = "SELECT day_ms, source, counts, latency \
      FROM sli_blocks WHERE tenant_id = $1 AND service_id = $2 AND day_ms >= $3 AND day_ms < $4 \
      ORDER BY day_ms, source LIMIT $5";
-pub(super) const BLOCKS_WITHOUT_LATENCY: &str = "SELECT day_ms, source, counts \
+const BLOCKS_WITHOUT_LATENCY: &str = "SELECT day_ms, source, counts \
      FROM sli_blocks WHERE tenant_id = $1 AND service_id = $2 AND day_ms >= $3 AND day_ms < $4 \
      ORDER BY day_ms, source LIMIT $5";
 /// What is read of blocks, latency last.
@@ -56,6 +57,15 @@ pub struct SliPage {
     pub buckets: Vec<MergedBucket>,
     /// Where to go on; `None` at the end.
     pub next_start_ms: Option<UnixMillis>,
+}
+
+/// How much history there is, of all tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistorySize {
+    /// Buckets that are rows.
+    pub row_count: u64,
+    /// Blocks.
+    pub block_count: u64,
 }
 
 /// What is stored of a service in a span, as far as it was read: blocks stay packed until somebody asks for their days.
@@ -101,6 +111,18 @@ impl Store {
         }
     }
 
+    /// How much history there is. It reads an index of each table whole.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn history_size(&self) -> Result<HistorySize, Error> {
+        let row = sqlx::query(
+            "SELECT (SELECT COUNT(*) FROM sli_buckets) AS row_count, (SELECT COUNT(*) FROM sli_blocks) AS block_count",
+        );
+        let row = row.fetch_one(self.database.pool()).await?;
+        Ok(HistorySize { row_count: count(&row, "row_count")?, block_count: count(&row, "block_count")? })
+    }
+
     /// Reads buckets of one service, oldest first, some more than `limit` where there are, to be unpacked day by day.
     ///
     /// # Errors
@@ -113,15 +135,13 @@ impl Store {
         limit: usize,
         with_latency: bool,
     ) -> Result<FoundHistory, Error> {
-        let (rows_sql, blocks_sql) =
-            if with_latency { (ROWS, BLOCKS) } else { (ROWS_WITHOUT_LATENCY, BLOCKS_WITHOUT_LATENCY) };
-        let values = if with_latency { &BLOCK_VALUES[..] } else { &BLOCK_VALUES[..3] };
+        let rows_sql = if with_latency { ROWS } else { ROWS_WITHOUT_LATENCY };
         let (rows_max, blocks_max) = (limit.max(SOURCES_MAX) + 1, limit / SLOTS + 2 + SOURCES_MAX);
         let mut transaction = self.begin_read().await?;
         let of = (tenant, service);
         let rows = select(&mut transaction, rows_sql.to_owned(), of, (span.start_ms, span.end_ms), rows_max).await?;
         let days = (day_start(span.start_ms), span.end_ms);
-        let blocks_sql = format!("SELECT {} FROM ({blocks_sql}) AS found", all_lines(self.database.dialect(), values));
+        let blocks_sql = blocks_as_lines(self.database.dialect(), with_latency);
         let blocks = select(&mut transaction, blocks_sql, of, days, blocks_max).await?;
         transaction.commit().await?;
 
@@ -139,6 +159,13 @@ impl Store {
         let until_ms = [rows_until, blocks_until].into_iter().flatten().fold(span.end_ms, i64::min);
         Ok(FoundHistory { span, rows: rows.into_iter().peekable(), blocks: blocks.into_iter().peekable(), until_ms })
     }
+}
+
+/// The statement that reads blocks as one text.
+pub(super) fn blocks_as_lines(dialect: Dialect, with_latency: bool) -> String {
+    let (sql, values) =
+        if with_latency { (BLOCKS, &BLOCK_VALUES[..]) } else { (BLOCKS_WITHOUT_LATENCY, &BLOCK_VALUES[..3]) };
+    format!("SELECT {} FROM ({sql}) AS found", all_lines(dialect, values))
 }
 
 async fn select(

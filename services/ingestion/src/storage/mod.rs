@@ -27,11 +27,12 @@
 //!
 //! **The change log.** Every write appends to it in its own transaction. Sequence numbers are handed out under a lock that
 //! lasts until the commit, so they become visible in their order and a follower skips none. The log is compacted: of each
-//! (tenant, service, kind) the newest change stays, so it is never longer than four rows a service. Writing what is
-//! stored already changes nothing and appends nothing.
+//! (tenant, service, kind) the newest change stays, so it is never longer than four rows a service; also those of services
+//! that the catalogue took away stay, and say that something changed. Writing what is stored already changes nothing and
+//! appends nothing. A number belongs to an epoch, by which a follower notices that the database was put back (`epochs`).
 //!
-//! **History** is rows while a day is open and for some hours after it, then one block a series and day (`block` says the
-//! format). What is written late stands in rows again, which win over the block, until it is packed in too. A batch that
+//! **History** is rows while an hour is open and for a while after it, then part of one block a series and day (`block`
+//! says the format). What is written late stands in rows again, which win over the block, until it is packed in too. A batch that
 //! brings the whole of a day, or much of one that is over, writes the block at once. Nobody who reads or writes can tell
 //! the difference: packing changes no answer and appends no change. [`Store::pack`] packs, in short transactions of its
 //! own; PostgreSQL keeps history in partitions by time (`partitions`). What is kept how long is the list in
@@ -46,6 +47,7 @@ mod catalogue;
 mod changes;
 mod dependencies;
 mod entities;
+mod epochs;
 mod exemplars;
 mod forgetting;
 #[cfg(feature = "fuzzing")]
@@ -80,6 +82,8 @@ mod contract_history;
 #[cfg(test)]
 mod contract_incidents;
 #[cfg(test)]
+mod contract_members;
+#[cfg(test)]
 mod contract_observations;
 #[cfg(test)]
 mod contract_traces;
@@ -88,9 +92,13 @@ mod contract_utilisation;
 #[cfg(test)]
 mod forward;
 #[cfg(test)]
+mod forward_seeds;
+#[cfg(test)]
 mod plans;
 #[cfg(test)]
-mod testing;
+mod recorded;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -106,7 +114,7 @@ pub use dependencies::{DeclaredEdge, Topology};
 pub use entities::DataSummary;
 pub use exemplars::ExemplarPosition;
 pub(crate) use history::FoundHistory;
-pub use history::{BucketSpan, SliPage};
+pub use history::{BucketSpan, HistorySize, SliPage};
 pub use incidents::{IncidentNews, IncidentPosition};
 pub use left_out::{FullTenant, LeftOut};
 pub use observations::{CounterStates, Observed};
@@ -156,6 +164,7 @@ impl Store {
     /// Where the database cannot be opened or migrated.
     pub async fn open(url: &str, capacity: Capacity) -> Result<Self, Error> {
         let database = Database::open("ingestion", url, &migrations()).await?;
+        epochs::begin(&database).await?;
         Ok(Self {
             database,
             capacity,

@@ -1,4 +1,7 @@
-//! Packs rows of days that are over into blocks, a short transaction at a time.
+//! Packs rows of hours that are over into the blocks of their days, a short transaction at a time.
+//!
+//! The block of the day that goes on is written again with each hour: 24 times in all, half full on average, so that a
+//! series has rows of an hour or two instead of a day's.
 //!
 //! What is to be packed is what stands in the table of rows, so nothing is lost or done twice whenever the process ends:
 //! a block and the end of its rows are one transaction. Where it was is remembered only to do the rest first.
@@ -17,7 +20,7 @@ use super::rows::{column, stored};
 use super::write::Write;
 use crate::Error;
 
-/// Services after a name, each with its oldest row of a day that is over: one look-up in the index each.
+/// Services after a name, each with its oldest row of an hour that is over: one look-up in the index each.
 pub(super) const CANDIDATES: &str = "SELECT id, (SELECT MIN(start_ms) FROM sli_buckets \
      WHERE sli_buckets.tenant_id = entities.tenant_id AND sli_buckets.service_id = entities.id \
      AND sli_buckets.start_ms < $3) AS oldest \
@@ -32,8 +35,12 @@ const TRY_LOCK: &str = "SELECT CASE WHEN pg_try_advisory_xact_lock(4736253) THEN
 const CANDIDATES_MAX: u64 = 250;
 /// Rows after which a transaction ends: some 20 ms of the only writer that SQLite has.
 const ROWS_A_STEP_MAX: usize = 2_000;
+/// Blocks after which it ends: of the day that goes on each holds few of the rows.
+const BLOCKS_A_STEP_MAX: usize = 100;
 /// Days read at a time: of one source about as many rows as a step packs.
 const DAYS_AT_ONCE: i64 = 4;
+/// What is packed at a time of the day that goes on. Shorter spans write the block more often, longer ones leave more rows.
+const HOUR_MS: i64 = DAY_MS / 24;
 
 /// Where packing goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -59,13 +66,13 @@ pub struct PackStep {
 }
 
 impl Store {
-    /// Packs some rows of days that end at `closed_before_ms` or earlier, in at most one transaction. Nothing that is read
-    /// changes, and no change is appended.
+    /// Packs some rows of hours that end at `closed_before_ms` or earlier, in at most one transaction. Nothing that is
+    /// read changes, and no change is appended.
     ///
     /// # Errors
     /// Where storage does not answer; what earlier steps packed stays packed.
     pub async fn pack(&self, cursor: PackCursor, closed_before_ms: UnixMillis) -> Result<PackStep, Error> {
-        let closed_before_ms = day_start(closed_before_ms);
+        let closed_before_ms = closed_before_ms.div_euclid(HOUR_MS) * HOUR_MS;
         let Some(tenant) = cursor.tenant.clone() else {
             let next = self.next_tenant("").await?.map(|tenant| PackCursor { tenant: Some(tenant), ..cursor });
             return Ok(PackStep { next, ..PackStep::default() });
@@ -144,7 +151,7 @@ impl Write {
         Ok(column::<i32>(&row, "locked")? == 1)
     }
 
-    /// Packs a service's closed days from the one of `oldest_ms` on; where to go on when the step is full.
+    /// Packs a service's closed hours from the day of `oldest_ms` on; where to go on when the step is full.
     async fn pack_service(
         &mut self,
         service: &EntityId,
@@ -154,7 +161,7 @@ impl Write {
     ) -> Result<Option<UnixMillis>, Error> {
         let mut from_ms = day_start(oldest_ms);
         while from_ms < closed_before_ms {
-            if step.row_count >= ROWS_A_STEP_MAX {
+            if step.row_count >= ROWS_A_STEP_MAX || step.block_count >= BLOCKS_A_STEP_MAX {
                 return Ok(Some(from_ms));
             }
             let to_ms = (from_ms + DAYS_AT_ONCE * DAY_MS).min(closed_before_ms);
@@ -167,6 +174,7 @@ impl Write {
         Ok(None)
     }
 
+    /// Packs what starts in `[from_ms, to_ms)`; the first is the start of a day, the second that of an hour.
     pub(super) async fn pack_days(
         &mut self,
         service: &EntityId,
@@ -200,7 +208,7 @@ impl Write {
             step.row_count += rows.len();
             let mut all = or_nothing(block);
             all.append(&mut rows);
-            self.forget_rows(&day).await?;
+            self.forget_rows(&day, to_ms).await?;
             put.push((day, pack(&all.into_values().collect::<Vec<SliBucket>>())));
         }
         step.block_count += put.len();

@@ -5,6 +5,10 @@
 //! created in place: that takes a lock which neither reads nor writes wait for. Whoever makes some holds one advisory
 //! lock until its transaction ends, so that two never make the same.
 //!
+//! To drop one that is attached would take the lock on its table that every reader waits for. So it is detached first,
+//! concurrently, which waits for those who read the table now and holds up nobody who comes after, and dropped when it
+//! stands alone. That cannot be one transaction: what ended in between is finished in the next round.
+//!
 //! SQLite has no partitions; there [`super::retention`] deletes row by row.
 
 use std::collections::BTreeSet;
@@ -12,7 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use attain_runtime::database::Dialect;
 use attain_vocabulary::{DAY_MS, UnixMillis};
-use sqlx::{Any, AssertSqlSafe, Transaction};
+use sqlx::any::AnyRow;
+use sqlx::{Any, AnyConnection, AssertSqlSafe, Connection as _, Executor as _, Transaction};
 
 use super::Store;
 use super::rows::column;
@@ -29,6 +34,19 @@ const NAMES: &str = "SELECT CAST(child.relname AS TEXT) AS name FROM pg_inherits
      JOIN pg_class AS parent ON parent.oid = pg_inherits.inhparent \
      JOIN pg_namespace AS space ON space.oid = parent.relnamespace \
      WHERE space.nspname = current_schema() AND parent.relname = 'sli_blocks' AND parent.relkind = 'p'";
+
+/// Tables of ours that are partitions, or were before they were detached. Of a table one at a time may be leaving; buckets
+/// come before blocks, by which it is known which partitions there are.
+const STANDING: &str = "SELECT CAST(child.relname AS TEXT) AS name, \
+     CASE WHEN inhrelid IS NULL THEN 'alone' WHEN inhdetachpending THEN 'leaving' ELSE 'attached' END AS standing \
+     FROM pg_class AS child LEFT JOIN pg_inherits ON inhrelid = child.oid \
+     JOIN pg_namespace AS space ON space.oid = child.relnamespace \
+     WHERE space.nspname = current_schema() AND child.relkind = 'r' AND child.relname ~ '^sli_(blocks|buckets)_p-?[0-9]+$' \
+     ORDER BY COALESCE(inhdetachpending, FALSE) DESC, child.relname DESC";
+/// Whoever does not get it leaves the work to whoever has it.
+const TRY_DROP_LOCK: &str = "SELECT CASE WHEN pg_try_advisory_lock(4736254) THEN 1 ELSE 0 END AS locked";
+/// PostgreSQL's code for a lock that was not had in time.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// Numbers of partitions that are known to be there.
 #[derive(Debug, Clone, Default)]
@@ -73,12 +91,51 @@ pub(super) async fn make(transaction: &mut Transaction<'static, Any>, numbers: &
 
 async fn present(transaction: &mut Transaction<'static, Any>) -> Result<BTreeSet<i64>, Error> {
     let rows = sqlx::query(NAMES).fetch_all(&mut **transaction).await?;
-    let number = |name: &str| name.rsplit_once("_p").and_then(|(_, number)| number.parse().ok());
-    let names = rows.iter().map(|row| column::<String>(row, "name")).collect::<Result<Vec<_>, Error>>()?;
-    names
-        .iter()
-        .map(|name| number(name).ok_or_else(|| Error::Corrupt(format!("{name} is no partition of ours"))))
-        .collect()
+    rows.iter().map(|row| numbered(&column::<String>(row, "name")?)).collect()
+}
+
+fn numbered(name: &str) -> Result<i64, Error> {
+    let number = name.rsplit_once("_p").and_then(|(_, number)| number.parse().ok());
+    number.ok_or_else(|| Error::Corrupt(format!("{name} is no partition of ours")))
+}
+
+/// A table that is a partition, or was one.
+struct Standing {
+    name: String,
+    number: i64,
+    standing: String,
+}
+
+/// Those of which nothing is kept.
+fn too_old(rows: &[AnyRow], keep_from_ms: UnixMillis) -> Result<Vec<Standing>, Error> {
+    let mut old = Vec::new();
+    for row in rows {
+        let name: String = column(row, "name")?;
+        let number = numbered(&name)?;
+        if (number + 1) * WIDTH_MS <= keep_from_ms {
+            old.push(Standing { name, number, standing: column(row, "standing")? });
+        }
+    }
+    Ok(old)
+}
+
+impl Standing {
+    /// Detaches it as far as it is not yet, and drops it.
+    async fn drop(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        let name = &self.name;
+        let table = name.rsplit_once("_p").map_or(name.as_str(), |(table, _)| table);
+        let how = match self.standing.as_str() {
+            "attached" => Some("CONCURRENTLY"),
+            "leaving" => Some("FINALIZE"),
+            _ => None,
+        };
+        if let Some(how) = how {
+            let detach = format!("ALTER TABLE {table} DETACH PARTITION \"{name}\" {how}");
+            connection.execute(AssertSqlSafe(detach)).await?;
+        }
+        connection.execute(AssertSqlSafe(format!("DROP TABLE \"{name}\""))).await?;
+        Ok(())
+    }
 }
 
 impl Store {
@@ -98,27 +155,35 @@ impl Store {
         Ok(())
     }
 
-    /// Drops the partitions that hold nothing from `keep_from_ms` on. How many rows they are believed to have held is not
-    /// known; the number of tables dropped.
+    /// Drops the partitions that hold nothing from `keep_from_ms` on, and says how many tables; fewer where somebody reads
+    /// one for longer than a second, or another process is at it. The rest goes in a later round.
     ///
     /// # Errors
-    /// Where storage does not answer, also because somebody held a lock for longer than a second: try again later.
+    /// Where storage does not answer.
     pub(super) async fn drop_partitions(&self, keep_from_ms: UnixMillis) -> Result<u64, Error> {
-        let mut transaction = self.database.begin_write().await?;
-        sqlx::query(LOCK).execute(&mut *transaction).await?;
-        // Dropping waits for every reader, and everybody would wait behind it.
-        sqlx::query("SET LOCAL lock_timeout = '1s'").execute(&mut *transaction).await?;
-        let old = present(&mut transaction).await?.into_iter().filter(|number| (number + 1) * WIDTH_MS <= keep_from_ms);
+        if too_old(&sqlx::query(STANDING).fetch_all(self.database.pool()).await?, keep_from_ms)?.is_empty() {
+            return Ok(0);
+        }
+        // Out of the pool: with this value its locks and settings end, wherever this is cut off.
+        let mut connection = self.database.pool().acquire().await?.detach();
+        let row = sqlx::query(TRY_DROP_LOCK).fetch_one(&mut connection).await?;
         let mut dropped = 0;
-        for number in old {
-            self.partitions.remove(number);
-            for table in TABLES {
-                let drop = format!("DROP TABLE IF EXISTS \"{table}_p{number}\"");
-                sqlx::query(AssertSqlSafe(drop)).execute(&mut *transaction).await?;
-                dropped += 1;
+        if column::<i32>(&row, "locked")? == 1 {
+            connection.execute("SET lock_timeout = '1s'").await?;
+            let standing = sqlx::query(STANDING).fetch_all(&mut connection).await?;
+            for partition in too_old(&standing, keep_from_ms)? {
+                self.partitions.remove(partition.number);
+                match partition.drop(&mut connection).await {
+                    Ok(()) => dropped += 1,
+                    Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(LOCK_NOT_AVAILABLE) => {
+                        tracing::info!(partition = partition.name, "somebody reads what is too old; it goes later");
+                        break;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
-        transaction.commit().await?;
+        connection.close().await?;
         Ok(dropped)
     }
 

@@ -1,17 +1,61 @@
-//! The hot queries use the index that they are meant to, on both databases, and read no table whole.
+//! Queries use the index that they are meant to, on both databases, and none reads a table whole that grows.
+//!
+//! On PostgreSQL the tables are filled and analysed, and the plan is the planner's own choice; SQLite is never analysed by a
+//! service, so the plan without statistics is the one that counts.
+
+use std::collections::BTreeSet;
 
 use attain_runtime::database::Dialect;
-use attain_vocabulary::DAY_MS;
-use sqlx::{AssertSqlSafe, Row as _};
+use attain_vocabulary::{BUCKET_MS, DAY_MS, LatencyHistogram, Source, UtilisationKind};
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AssertSqlSafe, Executor as _, Row as _};
 
+use super::contract_catalogue::{apply, three};
+use super::recorded::recorded;
 use super::testing::{bucket, edge, id, on_both_databases, tenant};
 use super::{
-    DeclaredEdge, PackCursor, Store, blocks, buckets, changes, entities, exemplars, forgetting, history, incidents,
-    observations, operations, packing, partitions, retention, spans,
+    BucketSpan, DaySpan, DeclaredEdge, PackCursor, ReceivedSpans, SpanMemory, Store, blocks, buckets, changes,
+    entities, epochs, exemplars, forgetting, history, incidents, observations, operations, packing, partitions,
+    retention, spans, utilisation,
 };
-use crate::domain::DependencyTerms;
+use crate::domain::{
+    BucketMode, DependencyTerms, Exemplar, IncidentDraft, ObservationBatch, ObservedBucket, ObservedEdge,
+    ObservedOperation, ObservedUtilisation, OperationCounts, OperationKey, SettledFingerprints, SettledSpans,
+    Sightings, UtilisationBucket,
+};
 
-on_both_databases!(hot_queries_use_their_indexes);
+on_both_databases!(queries_use_their_indexes_and_read_no_table_whole);
+
+/// Tables that grow with services, traffic or time.
+const LARGE: [&str; 16] = [
+    "sli_buckets",
+    "sli_blocks",
+    "changes",
+    "entities",
+    "dependencies",
+    "incidents",
+    "incident_services",
+    "incident_names",
+    "counter_states",
+    "span_log",
+    "span_progress",
+    "span_receipts",
+    "settled_spans",
+    "operations",
+    "exemplars",
+    "utilisation_days",
+];
+
+/// What may read a table whole.
+const WHOLE: [&str; 4] = [
+    // Once at the start of the receiver.
+    "SELECT COUNT(*) AS kept, CAST(COALESCE(SUM(LENGTH(payload)), 0) AS BIGINT) AS bytes FROM span_log",
+    // A row a settlement of the last hour.
+    "SELECT MIN(settlement) AS settlement FROM settled_spans",
+    "SELECT settlement FROM (SELECT settlement, LENGTH(fingerprints) AS own",
+    // So many of the index as receipts may stay.
+    "SELECT received_ms FROM span_receipts ORDER BY received_ms DESC LIMIT 1 OFFSET",
+];
 
 /// A query with values for its parameters, and the columns that the index is searched by.
 struct Hot {
@@ -38,19 +82,18 @@ fn hot_queries(dialect: Dialect) -> Vec<Hot> {
     let mut all = vec![
         hot(history::ROWS, &[acme, checkout, from, to, "2001"], series_and_time),
         hot(history::ROWS_WITHOUT_LATENCY, &[acme, checkout, from, to, "2001"], series_and_time),
-        hot(history::BLOCKS, &[acme, checkout, from, to, "16"], series_and_day),
-        hot(history::BLOCKS_WITHOUT_LATENCY, &[acme, checkout, from, to, "16"], series_and_day),
+        hot(&history::blocks_as_lines(dialect, true), &[acme, checkout, from, to, "16"], series_and_day),
+        hot(&history::blocks_as_lines(dialect, false), &[acme, checkout, from, to, "16"], series_and_day),
         hot(history::ROW_TIMES, &[acme, checkout], of_series),
         hot(history::BLOCK_TIMES, &[acme, checkout], of_series),
         // PostgreSQL may filter a short list instead of searching by it.
         hot(&listed(buckets::STORED), &[acme, checkout, "1", from, to], of_series),
-        hot(buckets::OF_A_DAY, &[acme, checkout, "1", from, to], series_and_time),
-        hot(buckets::FORGET_DAY, &[acme, checkout, "1", from, to], series_and_time),
+        hot(buckets::OF_A_DAY, &[acme, checkout, "1", from, "172800000"], series_and_time),
+        hot(buckets::FORGET_DAY, &[acme, checkout, "1", from, "172800000"], series_and_time),
         hot(buckets::OLDEST, &[acme, checkout, from, to], series_and_time),
-        hot(&format!("{} ($3, $4)", blocks::OF_A_DAY), &[acme, from, checkout, "'payment'"], series_and_day),
+        hot(&format!("{} ($3, $4)", blocks::OF_A_DAY), &[acme, from, checkout, "'payment'"], &["tenant_id", "day_ms"]),
         hot(&format!("{} ($3, $4)", blocks::OF_A_SERVICE), &[acme, checkout, from, to], of_series),
         hot(packing::ROWS, &[acme, checkout, from, to], series_and_time),
-        hot(packing::NEXT_TENANT, &[acme], &["tenant_id"]),
         hot(packing::CANDIDATES, &[acme, checkout, to, "250"], &["tenant_id", "id"]),
         hot(changes::AFTER, &["7", "1000"], &["sequence"]),
         hot(&format!("{} ($2, $3)", changes::HEADS), &[acme, checkout, "'payment'"], of_series),
@@ -65,17 +108,117 @@ fn hot_queries(dialect: Dialect) -> Vec<Hot> {
         hot(observations::FORGET_STATES, &[acme, checkout, "'d'"], &["tenant_id", "key"]),
         hot(&format!("{} ($2, $3)", incidents::NAMED), &[acme, checkout, "'payment'"], &["tenant_id"]),
         hot(incidents::NAMED_ANYWHERE, &[checkout], &["name"]),
+        hot(&entities::entity_lines(dialect), &[acme], &["tenant_id"]),
+        hot(utilisation::PAGE, &[acme, checkout, from, to, "100"], series_and_day),
+        hot(&listed(utilisation::OF_A_DAY), &[acme, from, "1", checkout, "'payment'"], series_and_day),
     ];
-    // On PostgreSQL partitions go instead.
+    all.extend(retention::statements(dialect).iter().map(|sql| hot(sql, &[from, "500"], &["day_ms"])));
     if dialect == Dialect::Sqlite {
-        all.extend(retention::statements().iter().map(|sql| hot(sql, &[from, "500"], &["day_ms"])));
+        // Small tables, which PostgreSQL rightly reads whole.
+        all.push(hot(packing::NEXT_TENANT, &[acme], &["tenant_id"]));
+        all.push(hot(epochs::OF, &["7"], &["first_sequence"]));
     }
     all
 }
 
-async fn hot_queries_use_their_indexes(store: &Store) {
+async fn queries_use_their_indexes_and_read_no_table_whole(store: &Store) {
+    let dialect = store.database.dialect();
+    let statements = recorded(everything(store)).await;
+    assert!(statements.len() > 60, "{} statements: {statements:#?}", statements.len());
+    let untouched: Vec<_> = LARGE.iter().filter(|table| !statements.iter().any(|sql| sql.contains(*table))).collect();
+    assert!(untouched.is_empty(), "nothing is done to {untouched:?}");
+    let mut connection = store.database.pool().acquire().await.expect("a connection");
+    if dialect == Dialect::Postgres {
+        for statement in [OTHER_TENANTS, "ANALYZE", "SET plan_cache_mode = force_custom_plan"] {
+            connection.execute(statement).await.expect("executed");
+        }
+    }
+    let mut wrong = Vec::new();
+    for Hot { sql, searched_by } in hot_queries(dialect) {
+        let lines = explained(&mut connection, dialect, &sql).await;
+        let by_all =
+            |line: &&String| is_search(line, dialect) && searched_by.iter().all(|column| line.contains(column));
+        if lines.iter().any(|line| reads_all(line)) || lines.iter().find(by_all).is_none() {
+            wrong.push(format!("{sql} should be searched by {searched_by:?}: {lines:#?}"));
+        }
+    }
+    for sql in statements.iter().filter(|sql| has_a_plan(sql) && !WHOLE.iter().any(|whole| sql.starts_with(whole))) {
+        let lines = match dialect {
+            Dialect::Sqlite => explained(&mut connection, dialect, sql).await,
+            Dialect::Postgres => explained_prepared(&mut connection, sql).await,
+        };
+        if lines.iter().any(|line| reads_all(line)) {
+            wrong.push(format!("{sql} reads a table whole: {lines:#?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(partitions::TABLES, ["sli_blocks", "sli_buckets"], "a new partitioned table has hot queries too");
+}
+
+/// The rows of the tenant for many others.
+const OTHER_TENANTS: &str = "DO $$
+    DECLARE of RECORD;
+    BEGIN
+        FOR of IN
+            SELECT relname, string_agg(quote_ident(attname), ', ') FILTER (WHERE attname <> 'tenant_id') AS rest
+            FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
+            WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+            GROUP BY relname HAVING bool_or(attname = 'tenant_id')
+        LOOP
+            EXECUTE format('INSERT INTO %1$I (tenant_id, %2$s) SELECT ''other-'' || n, %2$s FROM %1$I, generate_series(1, 50) AS n
+                WHERE tenant_id = ''acme''', of.relname, of.rest);
+        END LOOP;
+    END $$";
+
+async fn explained(connection: &mut PoolConnection<Any>, dialect: Dialect, sql: &str) -> Vec<String> {
+    let explain = if dialect == Dialect::Sqlite { "EXPLAIN QUERY PLAN" } else { "EXPLAIN" };
+    let rows = sqlx::query(AssertSqlSafe(format!("{explain} {sql}"))).fetch_all(&mut **connection).await;
+    let rows = rows.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let line = |row: &sqlx::any::AnyRow| if dialect == Dialect::Sqlite { row.get("detail") } else { row.get(0) };
+    rows.iter().map(line).collect()
+}
+
+/// With values of which there are few.
+async fn explained_prepared(connection: &mut PoolConnection<Any>, sql: &str) -> Vec<String> {
+    let prepared = connection.execute(AssertSqlSafe(format!("PREPARE explained AS {sql}"))).await;
+    prepared.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let types =
+        "SELECT array_to_string(parameter_types, ',') AS types FROM pg_prepared_statements WHERE name = 'explained'";
+    let types: String = sqlx::query(types).fetch_one(&mut **connection).await.expect("read").get("types");
+    let value = |of: &str| match of {
+        "text" => "'acme'",
+        "bytea" => "'\\x00'",
+        _ => "1",
+    };
+    let values: Vec<&str> = types.split(',').filter(|of| !of.is_empty()).map(value).collect();
+    let execute = if values.is_empty() { String::new() } else { format!("({})", values.join(", ")) };
+    let lines = explained(connection, Dialect::Postgres, &format!("EXECUTE explained{execute}")).await;
+    connection.execute("DEALLOCATE explained").await.expect("executed");
+    lines
+}
+
+fn has_a_plan(sql: &str) -> bool {
+    ["SELECT", "INSERT", "UPDATE", "DELETE"].iter().any(|word| sql.starts_with(word)) && !sql.contains("pg_")
+}
+
+fn is_search(line: &str, dialect: Dialect) -> bool {
+    match dialect {
+        Dialect::Sqlite => line.contains("SEARCH"),
+        Dialect::Postgres => line.contains("Index Cond"),
+    }
+}
+
+/// "SCAN CONSTANT ROW" and scans of subqueries are of no table; partitions are named after theirs.
+fn reads_all(line: &str) -> bool {
+    let scanned = line.strip_prefix("SCAN ").or_else(|| line.split_once("Seq Scan on ").map(|(_, table)| table));
+    let table = scanned.and_then(|scanned| scanned.split([' ', '(']).next()).unwrap_or_default();
+    let table = table.rsplit_once("_p").filter(|(_, n)| n.parse::<i64>().is_ok()).map_or(table, |(table, _)| table);
+    LARGE.contains(&table)
+}
+
+/// Some of everything that a store does, over several partitions.
+async fn everything(store: &Store) {
     let acme = tenant("acme");
-    // Some of everything, over several partitions, and statistics of it.
     for service in ["checkout", "payment"] {
         let buckets = (0..70 * 288).step_by(5).map(|n| (id(service), bucket(n, 5, 1, None)));
         store.replace_buckets(&acme, buckets.collect()).await.expect("kept");
@@ -86,67 +229,164 @@ async fn hot_queries_use_their_indexes(store: &Store) {
         listed: true,
     };
     store.declare(&acme, Vec::new(), (0..1_500).map(listed).collect()).await.expect("declared");
+    apply(store, "acme", &three()).await;
+    store.applied_sweep(&acme).await.expect("read");
+    observe(store).await;
+    tell_incidents(store).await;
     let mut cursor = Some(PackCursor::default());
     while let Some(from) = cursor {
         cursor = store.pack(from, 60 * DAY_MS).await.expect("packed").next;
     }
-    let dialect = store.database.dialect();
-    let mut connection = store.database.pool().acquire().await.expect("a connection");
-    let (explain, before): (_, &[&'static str]) = match dialect {
-        // A service never has it analysed: the plan without statistics is the one that counts.
-        Dialect::Sqlite => ("EXPLAIN QUERY PLAN", &[]),
-        // The tables are small: without this it would rather read them whole, and rightly so.
-        Dialect::Postgres => ("EXPLAIN", &["ANALYZE", "SET enable_seqscan = off", "SET enable_bitmapscan = off"]),
+    // Late, and much of a day that is over.
+    store.close_days_before(60 * DAY_MS);
+    store.replace_buckets(&acme, vec![(id("checkout"), bucket(7, 5, 1, None))]).await.expect("kept");
+    let day = (288..576).map(|n| (id("payment"), bucket(n, 9, 1, None)));
+    store.replace_buckets(&acme, day.collect()).await.expect("kept");
+    read(store).await;
+    store.expire(DAY_MS, 500).await.expect("deleted");
+}
+
+async fn observe(store: &Store) {
+    let acme = tenant("acme");
+    let export = |n: u32| ReceivedSpans {
+        tenant: acme.clone(),
+        digest: u128::from(n).to_be_bytes(),
+        payload: n.to_be_bytes().to_vec(),
     };
-    for statement in before.iter().copied() {
-        sqlx::query(statement).execute(&mut *connection).await.expect("executed");
+    let received = store.append_spans(5, &(0..400).map(export).collect::<Vec<_>>()).await.expect("kept");
+    let row =
+        |sequence: &Option<i64>, remaining| SettledSpans { sequence: sequence.expect("new"), revision: 0, remaining };
+    let begun = received.iter().take(200).map(|sequence| row(sequence, Some(vec![1])));
+    let done = received[200..210].iter().map(|sequence| row(sequence, None));
+    let services = || (0..100_i64).map(|i| (i, id(&format!("service-{i}"))));
+    let used = |i: i64| UtilisationBucket::new(i * DAY_MS, UtilisationKind::Cpu, 0.5, 0.5, 1).expect("valid");
+    let latency = LatencyHistogram::from_explicit(&[10.0], &[1, 0]).expect("valid");
+    let batch = ObservationBatch {
+        edges: services()
+            .map(|(_, service)| ObservedEdge {
+                key: edge("checkout", service.as_str()),
+                source: Source::Traces,
+                asynchronous: None,
+                protocol: None,
+                sightings: Sightings { call_count: 1, ..Sightings::default() },
+            })
+            .collect(),
+        buckets: (0..20)
+            .map(|n| ObservedBucket {
+                service: id("checkout"),
+                source: Source::Traces,
+                mode: BucketMode::Add,
+                bucket: bucket(65 * 288 + n, 1, 0, None),
+            })
+            .collect(),
+        utilisation: services()
+            .map(|(i, service)| ObservedUtilisation {
+                service,
+                source: Source::Prometheus,
+                mode: BucketMode::Add,
+                bucket: used(i),
+            })
+            .collect(),
+        exemplars: services()
+            .map(|(i, service)| Exemplar {
+                service,
+                trace_id: i as u128 + 1,
+                span_id: 1,
+                time_ms: i * DAY_MS,
+                latency_us: 1,
+                failed: i % 2 == 0,
+            })
+            .collect(),
+        operations: services()
+            .map(|(day, service)| ObservedOperation {
+                key: OperationKey { service, callee: None, name: "GET /".into(), day },
+                seen: OperationCounts { request_count: 1, bad_count: 0, latency: latency.clone() },
+            })
+            .collect(),
+        counter_states: services().map(|(_, service)| (service.to_string(), Some(vec![1]))).collect(),
+        settled_spans: begun.chain(done).collect(),
+        settled_fingerprints: Some(SettledFingerprints { settled_ms: 5, fingerprints: vec![1] }),
+        ..ObservationBatch::default()
+    };
+    store.observe(&acme, &["service-1".to_owned()], |_| batch).await.expect("applied");
+    let forgotten = ObservationBatch {
+        counter_states: [("service-2".to_owned(), None)].into(),
+        // More of an hour than are kept.
+        exemplars: (0..9)
+            .map(|i| Exemplar {
+                service: id("service-1"),
+                trace_id: 100 + i,
+                span_id: 1,
+                time_ms: DAY_MS + i as i64,
+                latency_us: 9,
+                failed: false,
+            })
+            .collect(),
+        ..ObservationBatch::default()
+    };
+    store.observe(&acme, &[], |_| forgotten).await.expect("applied");
+    for n in 0..20 {
+        let fingerprints = (n * 50..(n + 1) * 50).collect();
+        let settled_fingerprints = Some(SettledFingerprints { settled_ms: 5, fingerprints });
+        let batch = ObservationBatch { settled_fingerprints, ..ObservationBatch::default() };
+        store.observe(&acme, &[], |_| batch).await.expect("applied");
     }
-    let mut wrong = Vec::new();
-    for Hot { sql, searched_by } in hot_queries(dialect) {
-        let rows = sqlx::query(AssertSqlSafe(format!("{explain} {sql}"))).fetch_all(&mut *connection).await;
-        let rows = rows.unwrap_or_else(|error| panic!("{sql}: {error}"));
-        let lines: Vec<String> = rows.iter().map(|row| line(row, dialect)).collect();
-        let searches: Vec<&String> = lines.iter().filter(|line| is_search(line, dialect)).collect();
-        let by_all = |line: &&&String| searched_by.iter().all(|column| line.contains(column));
-        if lines.iter().any(|line| reads_all(line)) || searches.iter().find(by_all).is_none() {
-            wrong.push(format!("{sql} should be searched by {searched_by:?}: {lines:#?}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(partitions::TABLES, ["sli_blocks", "sli_buckets"], "a new partitioned table has hot queries too");
+    store.forget_counter_states("service-3", "service-30").await.expect("forgotten");
+    store.counter_keys(&acme, ("service-1", "service-2"), 10).await.expect("read");
+    store.forget_operations(2, 10).await.expect("forgotten");
+    store.forget_exemplars(DAY_MS, 10).await.expect("forgotten");
+    let memory = SpanMemory { before_ms: 1, receipts_max: 1_000, settled_max: 1_000_000 };
+    let forgettable = store.forgettable_spans(memory).await.expect("read");
+    store.forget_spans(forgettable, 10).await.expect("forgotten");
 }
 
-fn line(row: &sqlx::any::AnyRow, dialect: Dialect) -> String {
-    match dialect {
-        Dialect::Sqlite => row.get("detail"),
-        Dialect::Postgres => row.get(0),
-    }
+async fn tell_incidents(store: &Store) {
+    let acme = tenant("acme");
+    let incident = |n: i64| {
+        let draft = IncidentDraft {
+            id: format!("INC-{n}"),
+            title: "Down".into(),
+            service_ids: vec![format!("service-{}", n % 100)],
+            start_ms: n * BUCKET_MS,
+            ..IncidentDraft::default()
+        };
+        draft.check(i64::MAX).expect("valid")
+    };
+    store.put_incidents(&acme, (0..300).map(incident).collect()).await.expect("kept");
+    store
+        .change_incident(&acme, "INC-1", |incident| {
+            incident.title = "Up".into();
+            Ok(())
+        })
+        .await
+        .expect("changed");
+    assert!(store.remove_incident(&acme, "INC-2", |_| true).await.expect("removed"));
+    store.link_named("shop", &id("checkout")).await.expect("linked");
 }
 
-fn is_search(line: &str, dialect: Dialect) -> bool {
-    match dialect {
-        Dialect::Sqlite => line.contains("SEARCH"),
-        Dialect::Postgres => line.contains("Index Cond"),
+async fn read(store: &Store) {
+    let (acme, checkout) = (tenant("acme"), id("checkout"));
+    let all = BucketSpan { start_ms: 0, end_ms: i64::MAX };
+    let names = BTreeSet::from([id("checkout"), id("payment")]);
+    for with_latency in [true, false] {
+        store.sli_page(&acme, &checkout, all, 2_000, with_latency).await.expect("read");
     }
-}
-
-/// Beginnings of the names of tables that grow.
-const TABLES: &[&str] = &[
-    "sli_",
-    "changes",
-    "entities",
-    "dependencies",
-    "tenants",
-    "exemplars",
-    "operations",
-    "span_receipts",
-    "settled_spans",
-    "counter_states",
-    "incident",
-];
-
-fn reads_all(line: &str) -> bool {
-    // "SCAN CONSTANT ROW" and scans of subqueries are of no table.
-    let sqlite = line.starts_with("SCAN ") && TABLES.iter().any(|table| line[5..].starts_with(table));
-    sqlite || line.contains("Seq Scan")
+    store.data_summary(&acme, &checkout).await.expect("read");
+    store.topology(&acme).await.expect("read");
+    store.entity(&acme, &checkout).await.expect("read");
+    store.entities(&acme, "check", None, 10).await.expect("read");
+    store.known_services(&acme, &names).await.expect("read");
+    store.change_heads(&acme, &names).await.expect("read");
+    store.changes_after(3, 10).await.expect("read");
+    store.newest_sequence().await.expect("read");
+    store.change_epoch(3).await.expect("read");
+    store.incidents(&acme, None, None, 10).await.expect("read");
+    store.incidents(&acme, Some(&checkout), None, 10).await.expect("read");
+    store.utilisation_page(&acme, &checkout, all, 10).await.expect("read");
+    store.operations(&acme, &checkout, DaySpan { first_day: 0, end_day: 9 }, None, 10).await.expect("read");
+    store.exemplars(&acme, &checkout, all, None, 10).await.expect("read");
+    store.pending_spans(0, 10).await.expect("read");
+    store.newest_spans().await.expect("read");
+    store.span_log_size().await.expect("read");
+    store.settled_fingerprints(10).await.expect("read");
 }

@@ -9,8 +9,8 @@ use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Executor as _};
 use super::Capacity;
 use crate::domain::DependencyKey;
 
-pub(super) const POSTGRES_URL: &str = "ATTAIN_TEST_POSTGRES_URL";
-pub(super) const CAPACITY: Capacity =
+pub(crate) const POSTGRES_URL: &str = "ATTAIN_TEST_POSTGRES_URL";
+pub(crate) const CAPACITY: Capacity =
     Capacity { entities_max: 2_000, dependencies_max: 2_000, operations_per_service_max: 3, call_rate_days: 28 };
 
 /// Runs each promise of a suite on both databases.
@@ -38,18 +38,18 @@ macro_rules! on_both_databases {
         }
     };
 }
-pub(super) use on_both_databases;
+pub(crate) use on_both_databases;
 
 /// A PostgreSQL database of a test's own.
-pub(super) struct FreshDatabase {
-    pub(super) url: String,
+pub(crate) struct FreshDatabase {
+    pub(crate) url: String,
     server: String,
     name: String,
 }
 
 impl FreshDatabase {
     /// `None`, and a line that says so, where no server is named.
-    pub(super) async fn create() -> Option<Self> {
+    pub(crate) async fn create() -> Option<Self> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let Ok(server) = std::env::var(POSTGRES_URL) else {
             eprintln!("SKIPPED: {POSTGRES_URL} is not set");
@@ -62,7 +62,7 @@ impl FreshDatabase {
         Some(Self { url: format!("{base}/{name}"), server, name })
     }
 
-    pub(super) async fn remove(self) {
+    pub(crate) async fn remove(self) {
         execute(&self.server, &format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
     }
 }
@@ -74,20 +74,20 @@ async fn execute(server: &str, sql: &str) {
     connection.close().await.expect("closed");
 }
 
-pub(super) fn tenant(name: &str) -> TenantId {
+pub(crate) fn tenant(name: &str) -> TenantId {
     TenantId::new("tenant", name).expect("valid")
 }
 
-pub(super) fn id(name: &str) -> EntityId {
+pub(crate) fn id(name: &str) -> EntityId {
     EntityId::new("id", name).expect("valid")
 }
 
-pub(super) fn edge(caller: &str, callee: &str) -> DependencyKey {
+pub(crate) fn edge(caller: &str, callee: &str) -> DependencyKey {
     DependencyKey::new(id(caller), id(callee)).expect("two nodes")
 }
 
 /// The `n`-th bucket of history, with latency.
-pub(super) fn bucket(n: i64, valid: u64, bad: u64, inherited: Option<u64>) -> SliBucket {
+pub(crate) fn bucket(n: i64, valid: u64, bad: u64, inherited: Option<u64>) -> SliBucket {
     let counts = BucketCounts::new(valid, bad, inherited).expect("nested");
     let latency = LatencyHistogram::from_explicit(&[10.0, 100.0], &[valid, 0, 0]).expect("valid");
     SliBucket::new(n * BUCKET_MS, counts, Default::default(), Some(latency)).expect("valid")

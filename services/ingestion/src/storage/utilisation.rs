@@ -16,6 +16,11 @@ use crate::domain::{
     merge_utilisation, millionths,
 };
 
+pub(super) const PAGE: &str = "SELECT day_ms, source, record FROM utilisation_days \
+     WHERE tenant_id = $1 AND service_id = $2 AND day_ms >= $3 AND day_ms < $4 ORDER BY day_ms, source LIMIT $5";
+pub(super) const OF_A_DAY: &str = "SELECT service_id, day_ms, record FROM utilisation_days \
+     WHERE tenant_id = $1 AND day_ms = $2 AND source = $3 AND service_id IN";
+
 /// Most rows that a day of one service can have: one a source.
 const SOURCES_MAX: usize = 8;
 
@@ -105,17 +110,14 @@ impl Store {
         let per_day = (DAY_MS / BUCKET_MS) as usize;
         // A whole day more than may be needed: the last one may be cut off.
         let rows_max = (limit / per_day + 2) * SOURCES_MAX + 1;
-        let rows = sqlx::query(
-            "SELECT day_ms, source, record FROM utilisation_days \
-             WHERE tenant_id = $1 AND service_id = $2 AND day_ms >= $3 AND day_ms < $4 ORDER BY day_ms, source LIMIT $5",
-        )
-        .bind(tenant.as_str())
-        .bind(service.as_str())
-        .bind(day_of(span.start_ms))
-        .bind(span.end_ms)
-        .bind(stored(rows_max as u64))
-        .fetch_all(self.database.pool())
-        .await?;
+        let rows = sqlx::query(PAGE)
+            .bind(tenant.as_str())
+            .bind(service.as_str())
+            .bind(day_of(span.start_ms))
+            .bind(span.end_ms)
+            .bind(stored(rows_max as u64))
+            .fetch_all(self.database.pool())
+            .await?;
         let days: Vec<UnixMillis> = rows.iter().map(|row| column(row, "day_ms")).collect::<Result<_, Error>>()?;
         let cut_off = if rows.len() == rows_max { days.last().copied() } else { None };
         let mut measured = Vec::new();
@@ -126,21 +128,6 @@ impl Store {
             measured.extend(buckets.map(|bucket| MeasuredUtilisation { source, bucket }));
         }
         Ok(page(merge_utilisation(measured), cut_off, limit))
-    }
-
-    /// Forgets the days of all tenants that end at `before_ms` or earlier; how many rows there were.
-    ///
-    /// # Errors
-    /// Where storage does not answer.
-    pub async fn forget_utilisation(&self, before_ms: UnixMillis) -> Result<u64, Error> {
-        let _turn = self.write_turn().await;
-        let mut transaction = self.database.begin_write().await?;
-        let result = sqlx::query("DELETE FROM utilisation_days WHERE day_ms <= $1")
-            .bind(before_ms.saturating_sub(DAY_MS))
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(result.rows_affected())
     }
 }
 
@@ -181,11 +168,9 @@ impl Write {
         let tenant = self.tenant.clone();
         let mut days = BTreeMap::new();
         for ((day_ms, source), services) in services {
-            let head = "SELECT service_id, day_ms, record FROM utilisation_days \
-                        WHERE tenant_id = $1 AND day_ms = $2 AND source = $3 AND service_id IN";
             let rows = select_in(
                 &mut self.transaction,
-                (head, 3),
+                (OF_A_DAY, 3),
                 &services,
                 |query| query.bind(tenant.clone()).bind(day_ms).bind(source_number(source)),
                 |query, service| query.bind(service.to_owned()),

@@ -17,7 +17,7 @@ pub(super) struct Write {
     pub(super) dialect: Dialect,
     pub(super) tenant: String,
     pub(super) capacity: Capacity,
-    /// The tenant has no block of this time or later.
+    /// No block of the tenant holds a bucket of this time or later; one that holds earlier buckets of its day may be there.
     pub(super) packed_until_ms: UnixMillis,
     /// Partitions that this transaction made.
     partitions_made: BTreeSet<i64>,

@@ -227,6 +227,7 @@ pub(super) fn change(change: Change) -> wire::StreamChangesResponse {
         tenant_id: change.tenant.into(),
         kind: kind.into(),
         service_id: change.service.into(),
+        epoch: change.epoch,
     }
 }
 

@@ -33,7 +33,9 @@ use crate::catalogue::CatalogueStatus;
 use crate::domain::{Bounds, ExclusionDecision, ServiceLink, optional_text};
 use crate::imports::Importer;
 use crate::intake::{self, keep_buckets, keep_dependencies, keep_incidents, keep_utilisation};
-use crate::reading::{HistoryChunk, HistoryQuestion, follow_changes, stream_history, utilisation_summaries};
+use crate::reading::{
+    FollowFrom, HistoryChunk, HistoryQuestion, follow_changes, stream_history, utilisation_summaries,
+};
 use crate::storage::{BucketSpan, IncidentPosition, OperationPosition, Store};
 use crate::{Config, Error};
 
@@ -69,6 +71,7 @@ pub(crate) struct Transport {
     clock: Clock,
     shutdown: Shutdown,
     histories: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
     importer: Importer,
 }
 
@@ -81,7 +84,8 @@ impl Transport {
         shutdown: Shutdown,
     ) -> IngestionServiceServer<Self> {
         let histories = Arc::new(Semaphore::new(config.history_streams_max));
-        IngestionServiceServer::new(Self { store, config, catalogue, importer, clock, shutdown, histories })
+        let followers = Arc::new(Semaphore::new(config.change_followers_max));
+        IngestionServiceServer::new(Self { store, config, catalogue, importer, clock, shutdown, histories, followers })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
             .accept_compressed(CompressionEncoding::Gzip)
@@ -454,8 +458,11 @@ impl IngestionService for Transport {
         request: Request<wire::StreamChangesRequest>,
     ) -> Result<Response<Self::StreamChangesStream>, Status> {
         let poll = Duration::from_millis(self.config.change_poll_ms);
-        let after = request.get_ref().after_sequence;
-        let changes = follow_changes(self.store.clone(), after, poll, self.shutdown.clone());
+        let max = self.config.change_followers_max;
+        let place = Arc::clone(&self.followers).try_acquire_owned().map_err(|_| Error::TooManyFollowers { max })?;
+        let request = request.into_inner();
+        let from = FollowFrom { after: request.after_sequence, epoch: request.epoch };
+        let changes = follow_changes(self.store.clone(), from, poll, self.shutdown.clone(), Some(place));
         Ok(Response::new(Box::pin(changes.map(|change| change.map(encode::change).map_err(Status::from)))))
     }
 }

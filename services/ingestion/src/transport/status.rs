@@ -13,6 +13,8 @@ use crate::domain::NEEDS_APPROVER;
 const DOMAIN: &str = "attain";
 /// When a caller should try again after storage did not answer.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// When a follower of changes should come again where there are too many: others seldom leave.
+const FOLLOWER_RETRY_DELAY: Duration = Duration::from_secs(10);
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
@@ -32,6 +34,8 @@ impl From<Error> for Status {
             Error::Corrupt(_) => (Code::Internal, "STORAGE_CORRUPT"),
             Error::DamagedBlock { .. } => (Code::DataLoss, "DAMAGED_BLOCK"),
             Error::SequenceAhead { .. } => (Code::OutOfRange, "SEQUENCE_AHEAD"),
+            Error::OtherEpoch { .. } => (Code::OutOfRange, "OTHER_EPOCH"),
+            Error::TooManyFollowers { .. } => (Code::ResourceExhausted, "TOO_MANY_FOLLOWERS"),
             Error::Runtime(_) => (Code::Internal, "INTERNAL"),
         };
         let mut details = ErrorDetails::new();
@@ -47,6 +51,9 @@ impl From<Error> for Status {
                 details.set_retry_info(Some(RETRY_DELAY));
                 tracing::error!(error = %error, cause = error.source().map(tracing::field::display), "storage failed");
             }
+            Error::TooManyFollowers { .. } => {
+                details.set_retry_info(Some(FOLLOWER_RETRY_DELAY));
+            }
             Error::Corrupt(_) | Error::DamagedBlock { .. } | Error::Runtime(_) => {
                 tracing::error!(error = %error, "a call failed");
             }
@@ -56,7 +63,8 @@ impl From<Error> for Status {
             | Error::SignatureRefused(_)
             | Error::TenantFull { .. }
             | Error::AlreadySettled { .. }
-            | Error::SequenceAhead { .. } => {}
+            | Error::SequenceAhead { .. }
+            | Error::OtherEpoch { .. } => {}
         }
         Self::with_error_details(code, error.to_string(), details)
     }

@@ -37,6 +37,8 @@ pub(crate) struct Follower {
     turn: Duration,
     counts: Counts,
     reopen_delay: Duration,
+    /// The epoch that came with the last change: by it ingestion notices that its database was put back.
+    epoch: String,
     /// How far the log went when ingestion was asked, and when that was; until the mirror has come so far.
     awaited: Option<(Instant, u64)>,
     /// Whether the present stream was ever confirmed.
@@ -75,7 +77,17 @@ impl Follower {
     /// `turn` is the time between two questions how far the log goes.
     pub(crate) fn new(changes: Arc<Changes>, ingestion: Ingestion, condition: Condition, turn: Duration) -> Self {
         let (counts, reopen_delay) = (Counts::new(), Duration::ZERO);
-        Self { changes, ingestion, condition, turn, counts, reopen_delay, awaited: None, current: false }
+        Self {
+            changes,
+            ingestion,
+            condition,
+            turn,
+            counts,
+            reopen_delay,
+            epoch: String::new(),
+            awaited: None,
+            current: false,
+        }
     }
 
     pub(crate) async fn run(mut self, shutdown: Shutdown) {
@@ -115,7 +127,7 @@ impl Follower {
 
     /// One that goes on where another ended must be of the same log: a change of another would pass for the next one.
     async fn attempt(&self, after: u64) -> Result<Streaming<StreamChangesResponse>, Status> {
-        let stream = self.ingestion.changes(after).await?;
+        let stream = self.ingestion.changes(after, self.epoch.clone()).await?;
         if after > 0 {
             match self.ask().await {
                 (_, Ok(LogEnd::At(_))) => {}
@@ -130,6 +142,7 @@ impl Follower {
         self.condition.unmet(format!("ingestion does not stream its changes: {}", status.message()));
         if status.code() == Code::OutOfRange {
             // Another database than before: its log is read from its beginning.
+            self.epoch.clear();
             self.changes.forget();
             self.counts.restarted.add();
         }
@@ -164,6 +177,7 @@ impl Follower {
     }
 
     fn take(&mut self, change: StreamChangesResponse) -> Result<(), Status> {
+        self.epoch.clone_from(&change.epoch);
         let sequence = change.sequence;
         match self.changes.take(sequence, read(change)) {
             Taken::Held | Taken::LeftOut => Ok(()),
@@ -271,6 +285,7 @@ mod tests {
             tenant_id: tenant.into(),
             kind,
             service_id: "a".into(),
+            ..StreamChangesResponse::default()
         };
         let part = |kind: i32| read(change(kind, "default")).map(|change| change.part);
         assert_eq!((part(1), part(2), part(3)), (Some(Part::Topology), Some(Part::Sli), Some(Part::Incident)));

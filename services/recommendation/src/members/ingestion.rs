@@ -85,10 +85,14 @@ impl Ingestion {
         Ok(Heads { services, newest: response.newest_sequence })
     }
 
-    /// Every tenant's changes after a sequence number, for as long as both ends last.
-    pub(crate) async fn changes(&self, after_sequence: u64) -> Result<Streaming<wire::StreamChangesResponse>, Status> {
+    /// Every tenant's changes after a sequence number of an epoch, for as long as both ends last.
+    pub(crate) async fn changes(
+        &self,
+        after_sequence: u64,
+        epoch: String,
+    ) -> Result<Streaming<wire::StreamChangesResponse>, Status> {
         let context = CallContext::new(TenantId::default(), CALLER, Duration::ZERO);
-        let request = context.lasting_request(wire::StreamChangesRequest { after_sequence });
+        let request = context.lasting_request(wire::StreamChangesRequest { after_sequence, epoch });
         self.0.clone().stream_changes(request).await.map(tonic::Response::into_inner)
     }
 

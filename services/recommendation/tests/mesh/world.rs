@@ -192,6 +192,7 @@ impl World {
                 tenant_id: tenant.clone(),
                 kind: part as i32 + 1,
                 service_id: service.clone(),
+                ..Default::default()
             };
             head.iter().enumerate().map(change).collect::<Vec<_>>()
         };

@@ -31,6 +31,9 @@ pub(crate) const TOPOLOGY: usize = 0;
 pub(crate) const SLI: usize = 1;
 pub(crate) const INCIDENT: usize = 2;
 
+/// Something that happens in the middle of a call.
+pub(crate) type Deed = Box<dyn FnOnce(&World) + Send>;
+
 #[derive(Default)]
 pub(crate) struct World {
     pub(crate) entities: Mutex<BTreeMap<String, Entity>>,
@@ -50,7 +53,7 @@ pub(crate) struct World {
     /// Services whose changes were asked for together, more than one at a time: what a computation or a read asks.
     pub(crate) heads_asked: Mutex<Vec<Vec<String>>>,
     /// Done before the next such question is answered.
-    pub(crate) before_heads: Mutex<Option<Box<dyn FnOnce(&World) + Send>>>,
+    pub(crate) before_heads: Mutex<Option<Deed>>,
     /// What the graph holds while it does not follow.
     frozen: Mutex<Option<(u64, Vec<Dependency>)>>,
     /// Whether it follows again as soon as it is waited for.

@@ -47,7 +47,8 @@ fn adding(service: &str, n: i64, valid: u64) -> ObservedBucket {
 }
 
 async fn valid_counts(store: &Store, service: &str) -> BTreeMap<i64, u64> {
-    let page = store.sli_page(&tenant("acme"), &id(service), ALL, 10_000, true).await.expect("read");
+    // More than there are: a page has the days of so many buckets, however few each day has.
+    let page = store.sli_page(&tenant("acme"), &id(service), ALL, 30_000, true).await.expect("read");
     assert_eq!(page.next_start_ms, None);
     page.buckets.iter().map(|merged| (merged.bucket.start_ms / BUCKET_MS, merged.bucket.counts.valid())).collect()
 }

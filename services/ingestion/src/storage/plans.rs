@@ -211,6 +211,8 @@ fn is_search(line: &str, dialect: Dialect) -> bool {
 /// "SCAN CONSTANT ROW" and scans of subqueries are of no table; partitions are named after theirs.
 fn reads_all(line: &str) -> bool {
     let scanned = line.strip_prefix("SCAN ").or_else(|| line.split_once("Seq Scan on ").map(|(_, table)| table));
+    // A partition in which there is nothing is read whole for nothing.
+    let scanned = scanned.filter(|scanned| !scanned.contains("(cost=0.00..0.00 "));
     let table = scanned.and_then(|scanned| scanned.split([' ', '(']).next()).unwrap_or_default();
     let table = table.rsplit_once("_p").filter(|(_, n)| n.parse::<i64>().is_ok()).map_or(table, |(table, _)| table);
     LARGE.contains(&table)

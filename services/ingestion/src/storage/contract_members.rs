@@ -11,7 +11,9 @@ use futures::StreamExt as _;
 use super::testing::{CAPACITY, FreshDatabase, bucket, edge, id, tenant};
 use super::{BucketSpan, Change, ChangeKind, PackCursor, ReceivedSpans, Store};
 use crate::Error;
-use crate::domain::{BucketMode, ObservationBatch, ObservedBucket, ObservedEdge, SettledSpans, Sightings};
+use crate::domain::{
+    BucketMode, MergedBucket, ObservationBatch, ObservedBucket, ObservedEdge, SettledSpans, Sightings,
+};
 use crate::reading::{FollowFrom, follow_changes};
 
 const ALL: BucketSpan = BucketSpan { start_ms: 0, end_ms: i64::MAX };
@@ -47,10 +49,14 @@ fn adding(service: &str, n: i64, valid: u64) -> ObservedBucket {
 }
 
 async fn valid_counts(store: &Store, service: &str) -> BTreeMap<i64, u64> {
-    // More than there are: a page has the days of so many buckets, however few each day has.
-    let page = store.sli_page(&tenant("acme"), &id(service), ALL, 30_000, true).await.expect("read");
-    assert_eq!(page.next_start_ms, None);
-    page.buckets.iter().map(|merged| (merged.bucket.start_ms / BUCKET_MS, merged.bucket.counts.valid())).collect()
+    let (mut counts, mut span) = (BTreeMap::new(), ALL);
+    loop {
+        let page = store.sli_page(&tenant("acme"), &id(service), span, 10_000, true).await.expect("read");
+        let count = |merged: &MergedBucket| (merged.bucket.start_ms / BUCKET_MS, merged.bucket.counts.valid());
+        counts.extend(page.buckets.iter().map(count));
+        let Some(next_start_ms) = page.next_start_ms else { return counts };
+        span.start_ms = next_start_ms;
+    }
 }
 
 /// What the other member commits wakes nobody here: it is found by looking.

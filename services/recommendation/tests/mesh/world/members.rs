@@ -1,0 +1,403 @@
+//! The members of the mesh as that world has them, over gRPC.
+
+use super::*;
+
+/// The members, each over the same world.
+#[derive(Clone)]
+pub(crate) struct Members(pub(crate) Arc<World>);
+
+fn check(down: &AtomicBool) -> Result<(), Status> {
+    if down.load(Ordering::SeqCst) { Err(Status::unavailable("switched off by the test")) } else { Ok(()) }
+}
+
+fn not_asked<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("the recommendation service never asks this"))
+}
+
+#[tonic::async_trait]
+impl IngestionService for Members {
+    type StreamSliHistoryStream = BoxStream<'static, Result<ingestion::StreamSliHistoryResponse, Status>>;
+    type StreamChangesStream = BoxStream<'static, Result<ingestion::StreamChangesResponse, Status>>;
+
+    async fn get_service(
+        &self,
+        request: Request<ingestion::GetServiceRequest>,
+    ) -> Result<Response<ingestion::GetServiceResponse>, Status> {
+        check(&self.0.ingestion_down)?;
+        let id = request.into_inner().service_id;
+        let service = self.0.entities.lock().unwrap().get(&id).cloned();
+        let service = service.ok_or_else(|| Status::not_found(format!("there is no service `{id}`")))?;
+        Ok(Response::new(ingestion::GetServiceResponse { service: Some(service), data: None }))
+    }
+
+    async fn get_change_heads(
+        &self,
+        request: Request<ingestion::GetChangeHeadsRequest>,
+    ) -> Result<Response<ingestion::GetChangeHeadsResponse>, Status> {
+        check(&self.0.ingestion_down)?;
+        let tenant = CallContext::read(request.metadata(), PATIENCE)?.tenant;
+        let service_ids = request.into_inner().service_ids;
+        if service_ids.len() > 1 {
+            let before = self.0.before_heads.lock().unwrap().take();
+            if let Some(before) = before {
+                before(&self.0);
+            }
+            self.0.heads_asked.lock().unwrap().push(service_ids.clone());
+        }
+        let known = self.0.heads.lock().unwrap();
+        let heads = service_ids.into_iter().filter_map(|service_id| {
+            let [topology_sequence, sli_sequence, incident_sequence] =
+                *known.get(&(tenant.to_string(), service_id.clone()))?;
+            Some(ingestion::ChangeHead { service_id, topology_sequence, sli_sequence, incident_sequence })
+        });
+        let newest_sequence = *self.0.sequence.borrow();
+        Ok(Response::new(ingestion::GetChangeHeadsResponse { heads: heads.collect(), newest_sequence }))
+    }
+
+    async fn stream_sli_history(
+        &self,
+        request: Request<ingestion::StreamSliHistoryRequest>,
+    ) -> Result<Response<Self::StreamSliHistoryStream>, Status> {
+        check(&self.0.ingestion_down)?;
+        let request = request.into_inner();
+        if !request.without_latency {
+            self.0.computations.fetch_add(1, Ordering::SeqCst);
+        }
+        let range = request.range.unwrap();
+        let (start, end) = (unix_millis(&range.start_time.unwrap()), unix_millis(&range.end_time.unwrap()));
+        let histories = self.0.histories.lock().unwrap();
+        let mut chunks = Vec::new();
+        for service_id in request.service_ids {
+            let Some(buckets) = histories.get(&service_id) else { continue };
+            let inside = |bucket: &&SliBucket| (start..end).contains(&unix_millis(bucket.start_time.as_ref().unwrap()));
+            let bucket = |bucket: &SliBucket| SliBucket {
+                latency: bucket.latency.clone().filter(|_| !request.without_latency),
+                ..bucket.clone()
+            };
+            let buckets: Vec<SliBucket> = buckets.iter().filter(inside).map(bucket).collect();
+            let buckets: Vec<attain_vocabulary::SliBucket> =
+                buckets.iter().map(|bucket| bucket.try_into().unwrap()).collect();
+            chunks.extend(buckets.chunks(2_000).map(|buckets| {
+                Ok(ingestion::StreamSliHistoryResponse {
+                    service_id: service_id.clone(),
+                    buckets: Some(attain_proto::columns::columns(buckets.iter())),
+                    sources: vec![Source::Traces as i32],
+                })
+            }));
+        }
+        Ok(Response::new(stream::iter(chunks).boxed()))
+    }
+
+    async fn list_exemplars(
+        &self,
+        _: Request<ingestion::ListExemplarsRequest>,
+    ) -> Result<Response<ingestion::ListExemplarsResponse>, Status> {
+        not_asked()
+    }
+
+    async fn ingest_utilisation(
+        &self,
+        _: Request<ingestion::IngestUtilisationRequest>,
+    ) -> Result<Response<ingestion::IngestUtilisationResponse>, Status> {
+        not_asked()
+    }
+
+    async fn list_utilisation(
+        &self,
+        _: Request<ingestion::ListUtilisationRequest>,
+    ) -> Result<Response<ingestion::ListUtilisationResponse>, Status> {
+        not_asked()
+    }
+
+    async fn import_document(
+        &self,
+        _: Request<ingestion::ImportDocumentRequest>,
+    ) -> Result<Response<ingestion::ImportDocumentResponse>, Status> {
+        not_asked()
+    }
+
+    async fn decide_incident_exclusion(
+        &self,
+        _: Request<ingestion::DecideIncidentExclusionRequest>,
+    ) -> Result<Response<ingestion::DecideIncidentExclusionResponse>, Status> {
+        not_asked()
+    }
+
+    async fn put_incident_services(
+        &self,
+        _: Request<ingestion::PutIncidentServicesRequest>,
+    ) -> Result<Response<ingestion::PutIncidentServicesResponse>, Status> {
+        not_asked()
+    }
+
+    async fn put_maintenance_window(
+        &self,
+        _: Request<ingestion::PutMaintenanceWindowRequest>,
+    ) -> Result<Response<ingestion::PutMaintenanceWindowResponse>, Status> {
+        not_asked()
+    }
+
+    async fn end_maintenance_window(
+        &self,
+        _: Request<ingestion::EndMaintenanceWindowRequest>,
+    ) -> Result<Response<ingestion::EndMaintenanceWindowResponse>, Status> {
+        not_asked()
+    }
+
+    async fn delete_maintenance_window(
+        &self,
+        _: Request<ingestion::DeleteMaintenanceWindowRequest>,
+    ) -> Result<Response<ingestion::DeleteMaintenanceWindowResponse>, Status> {
+        not_asked()
+    }
+
+    async fn get_catalogue_status(
+        &self,
+        _: Request<ingestion::GetCatalogueStatusRequest>,
+    ) -> Result<Response<ingestion::GetCatalogueStatusResponse>, Status> {
+        not_asked()
+    }
+
+    async fn list_operations(
+        &self,
+        _: Request<ingestion::ListOperationsRequest>,
+    ) -> Result<Response<ingestion::ListOperationsResponse>, Status> {
+        not_asked()
+    }
+
+    async fn list_incidents(
+        &self,
+        request: Request<ingestion::ListIncidentsRequest>,
+    ) -> Result<Response<ingestion::ListIncidentsResponse>, Status> {
+        check(&self.0.ingestion_down)?;
+        let id = request.into_inner().service_id;
+        let all = self.0.incidents.lock().unwrap();
+        let incidents =
+            all.iter().filter(|i| i.service_ids.contains(&id) || i.cause_service_id == id).cloned().collect();
+        Ok(Response::new(ingestion::ListIncidentsResponse { incidents, next_page_token: String::new() }))
+    }
+
+    async fn ingest_dependencies(
+        &self,
+        _: Request<ingestion::IngestDependenciesRequest>,
+    ) -> Result<Response<ingestion::IngestDependenciesResponse>, Status> {
+        not_asked()
+    }
+
+    async fn ingest_sli_buckets(
+        &self,
+        _: Request<ingestion::IngestSliBucketsRequest>,
+    ) -> Result<Response<ingestion::IngestSliBucketsResponse>, Status> {
+        not_asked()
+    }
+
+    async fn ingest_incidents(
+        &self,
+        _: Request<ingestion::IngestIncidentsRequest>,
+    ) -> Result<Response<ingestion::IngestIncidentsResponse>, Status> {
+        not_asked()
+    }
+
+    async fn list_services(
+        &self,
+        _: Request<ingestion::ListServicesRequest>,
+    ) -> Result<Response<ingestion::ListServicesResponse>, Status> {
+        not_asked()
+    }
+
+    async fn list_sli_buckets(
+        &self,
+        _: Request<ingestion::ListSliBucketsRequest>,
+    ) -> Result<Response<ingestion::ListSliBucketsResponse>, Status> {
+        not_asked()
+    }
+
+    async fn get_topology(
+        &self,
+        _: Request<ingestion::GetTopologyRequest>,
+    ) -> Result<Response<ingestion::GetTopologyResponse>, Status> {
+        not_asked()
+    }
+
+    async fn stream_changes(
+        &self,
+        request: Request<ingestion::StreamChangesRequest>,
+    ) -> Result<Response<Self::StreamChangesStream>, Status> {
+        check(&self.0.ingestion_down)?;
+        if !self.0.streaming.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("no changes are streamed in this test"));
+        }
+        let after = request.into_inner().after_sequence;
+        self.0.streams.lock().unwrap().push(after);
+        Ok(Response::new(follow(Arc::clone(&self.0), after).boxed()))
+    }
+}
+
+/// The log after a number and then what comes, until the streams are cut.
+fn follow(
+    world: Arc<World>,
+    after: u64,
+) -> impl stream::Stream<Item = Result<ingestion::StreamChangesResponse, Status>> + Send {
+    let (mut newest, mut cuts) = (world.sequence.subscribe(), world.cuts.subscribe());
+    cuts.borrow_and_update();
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::spawn(async move {
+        let mut after = after;
+        loop {
+            if after > *newest.borrow_and_update() {
+                let ahead = Status::out_of_range("another database than before");
+                let _ = sender.send(Err(ahead)).await;
+                return;
+            }
+            for change in world.log(after) {
+                after = change.sequence;
+                if sender.send(Ok(change)).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                _ = newest.changed() => {}
+                _ = cuts.changed() => return,
+                () = sender.closed() => return,
+            }
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+#[tonic::async_trait]
+impl GraphService for Members {
+    async fn get_dependencies(
+        &self,
+        request: Request<graph::GetDependenciesRequest>,
+    ) -> Result<Response<graph::GetDependenciesResponse>, Status> {
+        check(&self.0.graph_down)?;
+        let request = request.into_inner();
+        let entities = self.0.entities.lock().unwrap();
+        if !entities.contains_key(&request.service_id) {
+            return Err(Status::not_found("unknown"));
+        }
+        let direction = request.direction();
+        let (version, dependencies) = self.0.held();
+        let distances = self.0.walk(&dependencies, &request.service_id, direction == graph::Direction::Upstream);
+        let mut reached: Vec<(u32, &String)> = distances.iter().map(|(id, distance)| (*distance, id)).collect();
+        reached.sort();
+        let entities = reached.iter().map(|(distance, id)| graph::ReachedEntity {
+            entity: entities.get(*id).cloned(),
+            distance: *distance,
+            direction: direction as i32,
+        });
+        let between =
+            |edge: &&Dependency| distances.contains_key(&edge.caller_id) && distances.contains_key(&edge.callee_id);
+        Ok(Response::new(graph::GetDependenciesResponse {
+            entities: entities.collect(),
+            dependencies: dependencies.iter().filter(between).cloned().collect(),
+            snapshot: Some(snapshot(version)),
+            truncated: false,
+        }))
+    }
+
+    async fn evaluate_availability(
+        &self,
+        request: Request<graph::EvaluateAvailabilityRequest>,
+    ) -> Result<Response<graph::EvaluateAvailabilityResponse>, Status> {
+        check(&self.0.graph_down)?;
+        let request = request.into_inner();
+        let (version, dependencies) = self.0.held();
+        let before = State::new(&dependencies, &request.rates);
+        let (after, touched) = before.after(&request.changes);
+        let mut assumed = BTreeSet::new();
+        let services = request.service_ids.iter().map(|service_id| {
+            assumed.extend(before.reached(service_id).into_iter().filter(|id| !before.rated(id) && !after.rated(id)));
+            graph::ServiceAvailability {
+                service_id: service_id.clone(),
+                before: Some(before.availability(service_id)),
+                after: (!request.changes.is_empty()).then(|| after.availability(service_id)),
+                path: before.path(service_id, &touched),
+            }
+        });
+        let services = services.collect();
+        Ok(Response::new(graph::EvaluateAvailabilityResponse {
+            services,
+            assumed_perfect_ids: assumed.into_iter().collect(),
+            snapshot: Some(snapshot(version)),
+        }))
+    }
+
+    async fn analyze_service(
+        &self,
+        _: Request<graph::AnalyzeServiceRequest>,
+    ) -> Result<Response<graph::AnalyzeServiceResponse>, Status> {
+        not_asked()
+    }
+
+    async fn get_snapshot(
+        &self,
+        request: Request<graph::GetSnapshotRequest>,
+    ) -> Result<Response<graph::GetSnapshotResponse>, Status> {
+        check(&self.0.graph_down)?;
+        self.0.waits.lock().unwrap().push(request.into_inner().version_min);
+        if self.0.thaws.load(Ordering::SeqCst) {
+            self.0.thaw_graph();
+        }
+        Ok(Response::new(graph::GetSnapshotResponse { snapshot: Some(snapshot(self.0.held().0)), cycles: Vec::new() }))
+    }
+}
+
+fn snapshot(version: u64) -> graph::SnapshotInfo {
+    let age = Some(attain_proto::convert::duration(1_234));
+    graph::SnapshotInfo { version, age, entity_count: 11, dependency_count: 8 }
+}
+
+#[tonic::async_trait]
+impl KnowledgeService for Members {
+    async fn search_knowledge(
+        &self,
+        request: Request<rag::SearchKnowledgeRequest>,
+    ) -> Result<Response<rag::SearchKnowledgeResponse>, Status> {
+        check(&self.0.knowledge_down)?;
+        let request = request.into_inner();
+        assert!((1..=2000).contains(&request.query.chars().count()));
+        let words: BTreeSet<&str> = request.query.split(|c: char| !c.is_alphanumeric()).collect();
+        let about = |passage: &&rag::Citation| passage.title.to_lowercase().split(' ').any(|word| words.contains(word));
+        let citations: Vec<rag::Citation> = self.0.passages.lock().unwrap().iter().filter(about).cloned().collect();
+        self.0.questions.lock().unwrap().push(request.query.clone());
+        Ok(Response::new(rag::SearchKnowledgeResponse {
+            abstained: citations.is_empty(),
+            citations,
+            confidence: 0.8,
+            threshold: 0.5,
+            nearest_titles: Vec::new(),
+            mode: rag::RetrievalMode::Hybrid as i32,
+            embedding_model: "words".into(),
+        }))
+    }
+
+    async fn put_documents(
+        &self,
+        _: Request<rag::PutDocumentsRequest>,
+    ) -> Result<Response<rag::PutDocumentsResponse>, Status> {
+        not_asked()
+    }
+
+    async fn list_documents(
+        &self,
+        _: Request<rag::ListDocumentsRequest>,
+    ) -> Result<Response<rag::ListDocumentsResponse>, Status> {
+        not_asked()
+    }
+
+    async fn get_document(
+        &self,
+        _: Request<rag::GetDocumentRequest>,
+    ) -> Result<Response<rag::GetDocumentResponse>, Status> {
+        not_asked()
+    }
+
+    async fn delete_document(
+        &self,
+        _: Request<rag::DeleteDocumentRequest>,
+    ) -> Result<Response<rag::DeleteDocumentResponse>, Status> {
+        not_asked()
+    }
+}

@@ -43,6 +43,7 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("{quote}", r#"(?:\\*["'`]|%2[27]|\\u002[27])?"#),
     ("{gap}", r"(?:\s|\\[nrt])"),
     ("{blank}", r"(?:\s|%20|\+)+"),
+    ("{space}", r"(?:[ +]|%20)"),
     ("{digits}", r"(?:(?:[ \u{a0}+-]|%20)?[0-9])"),
 ];
 
@@ -102,7 +103,7 @@ fn written() -> Vec<Written> {
         shape(
             "-BEGIN|---- BEGIN|PuTTY-User",
             "private-key",
-            r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\z)|---- BEGIN SSH2 [A-Z ]*PRIVATE KEY ----.*?(?:---- END [A-Z0-9 ]*PRIVATE KEY ----|\z)|PuTTY-User-Key-File-.*?(?:Private-MAC: *[0-9a-f]+|\z)",
+            r"(?s)-----BEGIN{space}(?:[A-Z0-9]|{space})*PRIVATE{space}KEY(?:{space}BLOCK)?-----.*?(?:-----END{space}(?:[A-Z0-9]|{space})*PRIVATE{space}KEY(?:{space}BLOCK)?-----|\z)|---- BEGIN SSH2 [A-Z ]*PRIVATE KEY ----.*?(?:---- END [A-Z0-9 ]*PRIVATE KEY ----|\z)|PuTTY-User-Key-File-.*?(?:Private-MAC: *[0-9a-f]+|\z)",
         ),
         // scheme://user:password@host.
         shape(
@@ -213,7 +214,7 @@ fn written() -> Vec<Written> {
         shape(
             r"(?:\+|%2[bB])[1-9]",
             "phone",
-            r"(?P<lead>^|[^\w+]|%[0-9A-Fa-f]{2}|\\[nrt])(?:\+|%2[bB])[1-9](?:(?:[ ().\u{a0}-]{0,2}|%20)[0-9]){7,14}(?-u:\b)",
+            r"(?P<lead>^|\W|%[0-9A-Fa-f]{2}|\\[nrt])(?:\+|%2[bB])[1-9](?:(?:[ ().\u{a0}-]{0,2}|%20)[0-9]){7,14}(?-u:\b)",
         ),
     ]
 }

@@ -40,6 +40,7 @@ fn credentials() -> Vec<(String, &'static str, &'static str)> {
         ("sqlplus scott/hunter2@//db:1521/x".into(), "hunter2", "sqlplus [redacted:credentials]@//db:1521/x"),
         ("curl -u app:hunter2 http://x".into(), "hunter2", "curl -u [redacted:secret] http://x"),
         (format!("-----BEGIN RSA {}-----\nMIIE\n-----END RSA {0}----- after", "PRIVATE KEY"), "MIIE", "after"),
+        (format!("-----BEGIN+RSA+{}-----MIIE-----END+RSA+{0}-----+after", "PRIVATE+KEY"), "MIIE", "]+after"),
         (format!("-----BEGIN {}-----\nMIIE cut", "PRIVATE KEY"), "MIIE", "[redacted:private-key]"),
         (format!("-----BEGIN OPENSSH {}-----\\nb3Bl\\n", "PRIVATE KEY"), "b3Bl", "[redacted:private-key]"),
     ]
@@ -125,6 +126,7 @@ fn personal() -> Vec<(String, &'static str, &'static str)> {
         own("?n=4111%201111%201111%201111&x", "4111", "?n=[redacted:card]&x"),
         own("to GB82 WEST 1234 5698 7654 32 today", "WEST", "to [redacted:iban] today"),
         own("call +49 (0)30 1234-5678 now", "1234", "call [redacted:phone] now"),
+        own("?say=call+%2B4930123456789", "30123", "call+[redacted:phone]"),
         own("tel:+14155552671", "4155552671", "tel:[redacted:phone]"),
     ]
 }

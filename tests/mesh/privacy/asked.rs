@@ -42,16 +42,12 @@ pub(crate) async fn start(canaries: &[Canary], mapping_file: &std::path::Path) -
     ]
 }
 
-/// Buckets, utilisation and edges from answers that are read; and for each canary one that is refused, and two that are
-/// malformed, with it in their words.
+/// Buckets, utilisation and edges from answers that are read; and for each canary one that is not, with it in its words.
 fn mappings(count: usize) -> String {
     let mut text = "[[mapping]]\npreset = \"service-graph\"\n".to_owned();
     text += "[[mapping]]\nname = \"kept\"\nlabel = \"service\"\nvalid = \"kept\"\nbad = \"kept\"\n";
     text += "[[mapping]]\nname = \"used\"\nlabel = \"service\"\nutilisation = \"queue_depth\"\naverage = \"used\"\n";
-    for (kind, n) in
-        ["refused", "mistyped", "misnamed", "unreadable"].iter().flat_map(|kind| (0..count).map(move |n| (kind, n)))
-    {
-        let query = format!("{kind}_{n}");
+    for query in (0..count).map(|n| format!("wrong_{n}")) {
         text +=
             &format!("[[mapping]]\nname = \"{query}\"\nlabel = \"service\"\nvalid = \"{query}\"\nbad = \"{query}\"\n");
     }
@@ -96,15 +92,9 @@ async fn read(socket: &mut TcpStream) -> std::io::Result<(String, String)> {
 fn queried(form: &str, texts: &[String]) -> (u16, Value) {
     let address = reqwest::Url::parse(&format!("http://form/?{form}")).unwrap();
     let said = |name: &str| address.query_pairs().find(|(key, _)| key == name).unwrap().1.into_owned();
-    let query = said("query");
-    let canary = query.rsplit_once('_').and_then(|(_, number)| Some(texts[number.parse::<usize>().ok()?].as_str()));
-    if let (Some(text), Some((kind, _))) = (canary, query.rsplit_once('_')) {
-        return match kind {
-            "refused" => (422, json!({"status": "error", "errorType": text, "error": text, "warnings": [text]})),
-            "mistyped" => (200, json!({"status": "success", "data": {"resultType": "matrix", "result": text}})),
-            "misnamed" => (200, json!({"status": "success", "data": {"resultType": text, "result": []}})),
-            _ => (400, json!([text])),
-        };
+    if let Some(number) = said("query").strip_prefix("wrong_") {
+        let number: usize = number.parse().unwrap();
+        return wrong(number, &texts[number]);
     }
     let time = |name: &str| said(name).parse::<f64>().unwrap() as i64;
     let newest = time("end");
@@ -120,10 +110,24 @@ fn queried(form: &str, texts: &[String]) -> (u16, Value) {
     let called =
         texts.iter().map(|text| json!({"metric": {"client": PROMETHEUS_MARKER, "server": text}, "values": values}));
     let result: Vec<Value> = series.chain(called).collect();
+    // Of others an answer is taken for a part of one.
+    let warnings: Vec<String> = texts.iter().map(|text| format!("PromQL warning: {text}")).collect();
     (
         200,
-        json!({"status": "success", "warnings": texts, "infos": texts, "data": {"resultType": "matrix", "result": result}}),
+        json!({"status": "success", "warnings": warnings, "infos": texts, "data": {"resultType": "matrix", "result": result}}),
     )
+}
+
+/// An answer that is not read: a refusal, or one that is malformed or partial, in turn.
+fn wrong(number: usize, text: &str) -> (u16, Value) {
+    let matrix = |result: Value| json!({"status": "success", "data": {"resultType": "matrix", "result": result}});
+    match number % 5 {
+        0 => (422, json!({"status": "error", "errorType": text, "error": text, "warnings": [text]})),
+        1 => (200, matrix(json!(text))),
+        2 => (200, json!({"status": "success", "data": {"resultType": text, "result": []}})),
+        3 => (200, json!({"status": "success", "warnings": [text], "data": {"resultType": "matrix", "result": []}})),
+        _ => (400, json!([text])),
+    }
 }
 
 /// As Backstage answers: one sweep, and errors ever after.

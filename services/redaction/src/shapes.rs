@@ -16,10 +16,12 @@ pub(crate) struct Shape {
     pub(crate) pattern: Regex,
     pub(crate) mark: &'static str,
     pub(crate) is_one: Option<Check>,
-    pub(crate) run: Option<(&'static str, fn(&str) -> bool)>,
+    pub(crate) run: Option<Run>,
 }
 
 type Check = fn(&Captures<'_>) -> bool;
+/// A name of a group, and whether what it holds is one.
+type Run = (&'static str, fn(&str) -> bool);
 
 /// A shape as it is written down.
 struct Written {
@@ -235,7 +237,7 @@ const CHECKS: &[(&str, Check)] = &[
 ];
 
 /// Groups of bounded runs, and what they must pass, as a whole or up to one of their separators.
-const RUNS: &[(&str, fn(&str) -> bool)] = &[("iban", checks::is_iban), ("card", checks::is_card)];
+const RUNS: &[Run] = &[("iban", checks::is_iban), ("card", checks::is_card)];
 
 /// The shapes, in order.
 pub(crate) static SHAPES: LazyLock<Vec<Shape>> = LazyLock::new(|| {

@@ -48,7 +48,7 @@ pub(super) struct Outcome {
 
 /// What the answers to a piece say.
 enum Learned {
-    Batch(ObservationBatch),
+    Batch(Box<ObservationBatch>),
     /// What of it is new is known only beside the marks that are stored.
     Calls(Calls),
 }
@@ -195,7 +195,7 @@ impl Reader {
                     return ObservationBatch::default();
                 }
                 let mut batch = match learned {
-                    Learned::Batch(batch) => batch,
+                    Learned::Batch(batch) => *batch,
                     Learned::Calls(calls) => {
                         let seen = edges::uncounted(calls, states, &followed.identities, &mut tally);
                         let (edges, entities, counter_states) = (seen.edges, seen.entities, seen.marks);
@@ -229,7 +229,7 @@ fn learn(reading: &Reading, answers: Vec<Vec<RangeSeries>>) -> (Learned, Tally) 
             (batch.utilisation, batch.entities) = (used.utilisation, used.entities);
         }
     }
-    (Learned::Batch(batch), tally)
+    (Learned::Batch(Box::new(batch)), tally)
 }
 
 fn cursor_in(states: &CounterStates, key: &str) -> Option<UnixMillis> {

@@ -9,7 +9,7 @@ use attain_runtime::clock::Clock;
 use attain_vocabulary::{DAY_MS, UnixMillis};
 use tokio::time::Instant;
 
-use crate::count::Count;
+use crate::count::{Count, observed};
 use crate::imports::ServiceNames;
 use crate::storage::{PackCursor, Store};
 use crate::{Config, Error};
@@ -29,7 +29,7 @@ struct Counts {
 
 impl Counts {
     fn new() -> Self {
-        let count = |what| Count::new("upkeep", what);
+        let count = |what| observed("upkeep", what);
         Self {
             packed: count("packed_buckets"),
             blocks: count("written_blocks"),

@@ -162,7 +162,7 @@ impl Follower {
                 self.begin();
                 let end = self.follow(stream).await;
                 self.snapshots.stream_lost();
-                self.counts.lost.add();
+                self.counts.lost.add(1);
                 self.lost = Instant::now();
                 tracing::warn!(reason = %end, "the stream of changes ended; it is opened again");
             }
@@ -201,9 +201,9 @@ impl Follower {
             match opening.unwrap_or_else(|_| Err(Status::deadline_exceeded("the stream did not open in time"))) {
                 Ok(stream) => {
                     if self.after_sequence == 0 {
-                        self.counts.begun.add()
+                        self.counts.begun.add(1)
                     } else {
-                        self.counts.resumed.add()
+                        self.counts.resumed.add(1)
                     }
                     return stream;
                 }
@@ -223,7 +223,7 @@ impl Follower {
     fn restart(&mut self) {
         self.after_sequence = 0;
         self.epoch.clear();
-        self.counts.restarted.add();
+        self.counts.restarted.add(1);
     }
 
     fn begin(&mut self) {

@@ -13,7 +13,7 @@ use super::settings::CatalogueConfig;
 use super::status::CatalogueStatus;
 use super::translate::{Rules, translate};
 use crate::Error;
-use crate::count::Count;
+use crate::count::{Count, observed};
 use crate::storage::{CatalogueOutcome, Store};
 
 /// First and longest pause after a failure.
@@ -40,7 +40,7 @@ pub(super) struct Counts(BTreeMap<&'static str, Count>);
 
 impl Counts {
     fn add(&mut self, what: &'static str, count: usize) {
-        self.0.entry(what).or_insert_with(|| Count::new("catalogue", what)).add(count);
+        self.0.entry(what).or_insert_with(|| observed("catalogue", what)).add(count);
     }
 }
 

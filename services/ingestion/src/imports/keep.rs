@@ -12,7 +12,7 @@ use tonic::Status;
 use super::counted::{WINDOW_PREFIX, Window, WindowRecord, news, window};
 use super::signature::Headers;
 use super::{Complaint, Contents, CountedEdge, Format, Reading, ServiceNames, Signatures, read};
-use crate::count::Count;
+use crate::count::{Count, observed};
 use crate::domain::{Incident, IncidentSender, ObservationBatch};
 use crate::intake::moving_exclusions;
 use crate::otlp::TraceDoor;
@@ -72,7 +72,7 @@ impl Importer {
     /// # Errors
     /// Names the setting that cannot be right.
     pub(crate) fn new(store: Store, config: Arc<Config>, traces: TraceDoor) -> Result<Self, Error> {
-        let count = |what| Count::new("imports", what);
+        let count = |what| observed("imports", what);
         Ok(Self {
             names: ServiceNames::new(&config.incidents.services)?,
             signatures: Signatures::read(&config.webhooks)?,

@@ -1,6 +1,6 @@
 //! What the receiver took, refused, dropped or cut, each by name.
 
-use crate::count::Count;
+use crate::count::{Count, observed};
 
 /// The counts of the OTLP receiver.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ pub(crate) struct Counts {
 
 impl Default for Counts {
     fn default() -> Self {
-        let count = |what| Count::new("otlp", what);
+        let count = |what| observed("otlp", what);
         Self {
             spans_accepted: count("spans_accepted"),
             spans_rejected: count("spans_rejected"),

@@ -14,7 +14,7 @@ use super::mapping::Reading;
 use super::pace::{Piece, Place};
 use super::progress::{Followed, PassedOver};
 use super::{edges, sli, utilisation};
-use crate::count::Count;
+use crate::count::{Count, observed};
 use crate::domain::ObservationBatch;
 use crate::storage::{CounterStates, Store};
 use crate::{Error, PrometheusConfig};
@@ -55,7 +55,7 @@ enum Learned {
 
 impl Reader {
     pub(super) fn new(store: Store, client: Client, settings: PrometheusConfig) -> Self {
-        let counts = NAMES.into_iter().map(|name| (name, Count::new("prometheus", name))).collect();
+        let counts = NAMES.into_iter().map(|name| (name, observed("prometheus", name))).collect();
         Self { store, client, settings, counts }
     }
 

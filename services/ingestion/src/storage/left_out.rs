@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use attain_vocabulary::{EntityId, Source, TenantId};
 use tokio::sync::watch;
 
-use crate::count::Count;
+use crate::count::{Count, observed};
 use crate::domain::DependencyKey;
 
 /// Most tenants that the log names as full; more would fill it.
@@ -73,7 +73,7 @@ struct Shared {
 
 impl Default for OverCapacity {
     fn default() -> Self {
-        let count = |what| Count::new("storage", what);
+        let count = |what| observed("storage", what);
         Self(Arc::new(Shared {
             entities: count("entities_over_capacity"),
             edges: count("edges_over_capacity"),

@@ -124,7 +124,7 @@ pub use spans::{ForgettableSpans, PendingSpans, ReceivedSpans, SpanLogSize, Span
 pub use utilisation::UtilisationPage;
 
 use crate::Error;
-use crate::count::Count;
+use crate::count::{Count, observed};
 
 /// How much a tenant may have, and how much of it is kept in detail.
 #[derive(Debug, Clone, Copy)]
@@ -173,7 +173,7 @@ impl Store {
             closed_before_ms: Arc::new(AtomicI64::new(i64::MIN)),
             partitions: partitions::Known::default(),
             over_capacity: left_out::OverCapacity::default(),
-            other_operations: Arc::new(Count::new("otlp", "operations_over_max")),
+            other_operations: Arc::new(observed("otlp", "operations_over_max")),
         })
     }
 

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `sli_blocks`, `sli_buckets` | as long as the setting `history_days` says; on PostgreSQL up to a partition (four weeks) longer |
 //! | `utilisation_days` | as long as `history_days` says |
-//! | `operations` | `operation_days`; the settler forgets them |
-//! | `exemplars` | `exemplar_days`; the receiver forgets them |
+//! | `operations` | `operation_days`; `otlp::forgetting` has them deleted |
+//! | `exemplars` | `exemplar_days`; `otlp::forgetting` too |
 //! | `changes` | the newest of each service and kind; those of a service that the catalogue took away stay |
 //! | `change_epochs` | one for each of the last [`super::epochs::KEPT_MAX`] starts |
 //! | `counter_states` | until its observer forgets it |
@@ -18,42 +18,28 @@
 
 use attain_runtime::database::Dialect;
 use attain_vocabulary::UnixMillis;
-use sqlx::AssertSqlSafe;
 
 use super::Store;
 use super::block::day_start;
-use super::rows::stored;
+use super::forgetting::Forgotten;
 use crate::Error;
 
 /// A table whose rows go when they are old.
 struct Expiring {
-    table: &'static str,
-    /// Columns of its primary key.
-    key: &'static str,
-    /// Start of the day that the row is of; an index begins with it.
-    time: &'static str,
+    rows: Forgotten,
     /// Whether it goes with its partitions on PostgreSQL ([`super::partitions::TABLES`]).
     partitioned: bool,
 }
 
 /// Rows that stay in `sli_buckets` on SQLite are packed before they are old, and go as blocks.
 const EXPIRING: &[Expiring] = &[
-    Expiring { table: "sli_blocks", key: "tenant_id, service_id, day_ms, source", time: "day_ms", partitioned: true },
-    Expiring {
-        table: "utilisation_days",
-        key: "tenant_id, service_id, day_ms, source",
-        time: "day_ms",
-        partitioned: false,
-    },
+    Expiring { rows: days_of("sli_blocks"), partitioned: true },
+    Expiring { rows: days_of("utilisation_days"), partitioned: false },
 ];
 
-impl Expiring {
-    fn sql(&self) -> String {
-        let Self { table, key, time, .. } = self;
-        format!(
-            "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {time} < $1 ORDER BY {time} LIMIT $2)"
-        )
-    }
+/// A row a day and series.
+const fn days_of(table: &'static str) -> Forgotten {
+    Forgotten { table, key: "tenant_id, service_id, day_ms, source", order: "day_ms" }
 }
 
 impl Store {
@@ -70,15 +56,7 @@ impl Store {
             gone += self.drop_partitions(keep_from_ms).await?;
         }
         for expiring in expiring(dialect) {
-            let _turn = self.write_turn().await;
-            let mut transaction = self.database.begin_write().await?;
-            let deleted = sqlx::query(AssertSqlSafe(expiring.sql()))
-                .bind(day_start(keep_from_ms))
-                .bind(stored(rows_max as u64))
-                .execute(&mut *transaction)
-                .await?;
-            transaction.commit().await?;
-            gone += deleted.rows_affected();
+            gone += self.forget_step(expiring.rows, day_start(keep_from_ms), rows_max).await?;
         }
         Ok(gone)
     }
@@ -91,5 +69,5 @@ fn expiring(dialect: Dialect) -> impl Iterator<Item = &'static Expiring> {
 
 #[cfg(test)]
 pub(super) fn statements(dialect: Dialect) -> Vec<String> {
-    expiring(dialect).map(Expiring::sql).collect()
+    expiring(dialect).map(|expiring| expiring.rows.sql()).collect()
 }

@@ -114,9 +114,9 @@ impl Follower {
             match opening.unwrap_or_else(|_| Err(Status::deadline_exceeded("the stream did not open in time"))) {
                 Ok(stream) => {
                     if after == 0 {
-                        self.counts.begun.add()
+                        self.counts.begun.add(1)
                     } else {
-                        self.counts.resumed.add()
+                        self.counts.resumed.add(1)
                     }
                     return stream;
                 }
@@ -144,7 +144,7 @@ impl Follower {
             // Another database than before: its log is read from its beginning.
             self.epoch.clear();
             self.changes.forget();
-            self.counts.restarted.add();
+            self.counts.restarted.add(1);
         }
     }
 
@@ -182,7 +182,7 @@ impl Follower {
         match self.changes.take(sequence, read(change)) {
             Taken::Held | Taken::LeftOut => Ok(()),
             Taken::GivenUp => {
-                self.counts.left_out.add();
+                self.counts.left_out.add(1);
                 tracing::warn!(
                     sequence,
                     "recommendation.mirrored_services_max is reached: ingestion is asked about a tenant's changes at each read"
@@ -228,7 +228,7 @@ impl Follower {
     fn lost(&mut self, end: &Status) {
         self.changes.lose();
         (self.awaited, self.current) = (None, false);
-        self.counts.lost.add();
+        self.counts.lost.add(1);
         self.refused(end);
         tracing::warn!(reason = %end, "the stream of changes ended; it is opened again");
     }

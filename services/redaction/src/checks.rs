@@ -18,6 +18,23 @@ pub(crate) fn is_reference(value: &str) -> bool {
     REFERENCE.is_match(value.trim().trim_matches(['"', '\'', '\\']))
 }
 
+/// Domains of databases and of clusters' services, where nobody has a mailbox.
+const ENDPOINT_DOMAINS: &[&str] = &[
+    ".cache.amazonaws.com",
+    ".cluster.local",
+    ".database.azure.com",
+    ".database.windows.net",
+    ".docdb.amazonaws.com",
+    ".rds.amazonaws.com",
+    ".redshift.amazonaws.com",
+];
+
+/// Whether what follows an at sign is where a database or a service listens: tracers call a database `orders@host`.
+pub(crate) fn is_endpoint(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    ENDPOINT_DOMAINS.iter().any(|domain| host.ends_with(domain))
+}
+
 /// Whether what follows the colon of an address begins with a port rather than a password.
 pub(crate) fn begins_with_a_port(rest: &str) -> bool {
     let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());

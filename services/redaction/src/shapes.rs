@@ -203,7 +203,7 @@ fn written() -> Vec<Written> {
         shape(
             "{at}",
             "email",
-            r"(?P<lead>(?:\\[nrt])?)[\p{L}\p{N}._%+-]+{at}[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)*\.\p{L}{2,}",
+            r"(?P<lead>(?:\\[nrt])?)[\p{L}\p{N}._%+-]+{at}(?P<host>[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)*\.\p{L}{2,})",
         ),
         // Bank accounts and payment cards. First digits as issuers have them, so that times in milliseconds are let be.
         shape(
@@ -233,6 +233,7 @@ const CHECKS: &[(&str, Check)] = &[
             (digits || found.name("value").is_some()) && !checks::is_reference(value.as_str())
         })
     }),
+    ("host", |found| !checks::is_endpoint(&found["host"])),
     ("value", |found| found.name("value").is_none_or(|value| !checks::is_reference(value.as_str()))),
 ];
 

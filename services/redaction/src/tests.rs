@@ -118,6 +118,7 @@ fn personal() -> Vec<(String, &'static str, &'static str)> {
     vec![
         own("paged jane.doe+oncall@mail.example.com twice", "jane.doe", "[redacted:email] twice"),
         own("/users/jane.doe%40mail.example.com/x", "jane.doe", "/users/[redacted:email]/x"),
+        own("paged jane.doe@rds.amazonaws.com.example.com twice", "jane.doe", "[redacted:email] twice"),
         own("paged jürgen@exämple.de twice", "rgen", "[redacted:email] twice"),
         own("card 4111 1111 1111 1111 declined", "4111", "[redacted:card] declined"),
         own("card 4111 1111 1111 1111 12/27", "4111", "card [redacted:card] 12/27"),
@@ -160,6 +161,7 @@ fn plain_prose_is_let_be() {
         "trace 0af7651916cd43dd8448eb211c80319c span b7ad6b7169203331 at 1793000000123456789 ns",
         "x + 1793000000 and +1250 ms, @@ -1,5 +1,7 @@, lodash@4.17.21, @opentelemetry/api@1.9.0",
         "GET /orders/{id}/items, SELECT * FROM users WHERE id = ?, kafka/orders.v1",
+        "orders@shop.c1x.us-west-2.rds.amazonaws.com_Database::SQL, orders@db.shop.svc.cluster.local",
         "component:default/payment-service, sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
     ] {
         assert_eq!(redact(text), (text.into(), 0));

@@ -1,5 +1,7 @@
 //! Rows of the wire as values of the domain.
 
+use std::collections::HashMap;
+
 use attain_proto::convert::word;
 use attain_proto::vocabulary::v1 as wire;
 use attain_vocabulary::{DependencyMode, EntityId, EntityKind, InvalidValue, Ratio, Source};
@@ -21,13 +23,17 @@ pub(crate) fn node(entity: &wire::Entity) -> Result<Node, InvalidValue> {
     })
 }
 
-/// An edge. Unspecified modes are hard.
+/// An edge between nodes of which some have their ids. Unspecified modes are hard.
 ///
 /// # Errors
 /// Names the field that cannot be right.
-pub(crate) fn dependency(row: &wire::Dependency) -> Result<Dependency, InvalidValue> {
-    let caller = EntityId::new("caller_id", &row.caller_id)?;
-    let callee = EntityId::new("callee_id", &row.callee_id)?;
+pub(crate) fn dependency(
+    row: &wire::Dependency,
+    ids: &HashMap<&str, &EntityId>,
+) -> Result<Dependency, InvalidValue> {
+    let id = |field: &str, name: &str| ids.get(name).map_or_else(|| EntityId::new(field, name), |id| Ok((*id).clone()));
+    let caller = id("caller_id", &row.caller_id)?;
+    let callee = id("callee_id", &row.callee_id)?;
     if caller == callee {
         let reason = format!("`{caller}` cannot depend on itself");
         return Err(InvalidValue::new("callee_id", "self_dependency", reason));
@@ -100,7 +106,7 @@ mod tests {
 
     #[test]
     fn what_is_not_said_is_read_as_the_contract_says() {
-        let dependency = dependency(&row()).expect("valid");
+        let dependency = dependency(&row(), &HashMap::new()).expect("valid");
         assert_eq!(dependency.terms, Terms::of_mode(DependencyMode::Hard));
         let entity = wire::Entity { id: "a".into(), ..Default::default() };
         assert_eq!(node(&entity).map(|node| node.kind), Ok(EntityKind::Service));
@@ -122,7 +128,7 @@ mod tests {
         for (field, spoil) in cases {
             let mut row = row();
             spoil(&mut row);
-            assert_eq!(dependency(&row).map_err(|invalid| invalid.field), Err(field.to_owned()));
+            assert_eq!(dependency(&row, &HashMap::new()).map_err(|invalid| invalid.field), Err(field.to_owned()));
         }
     }
 }

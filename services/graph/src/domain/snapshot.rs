@@ -1,6 +1,7 @@
 //! The graph of one tenant at one version, immutable.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 
 use attain_vocabulary::{DependencyMode, EntityId, EntityKind};
 
@@ -194,26 +195,43 @@ impl Snapshot {
     }
 }
 
-fn intern(nodes: Vec<Node>, dependencies: &[Dependency]) -> Vec<Node> {
-    let mut by_id: BTreeMap<EntityId, Node> = nodes.into_iter().map(|node| (node.id.clone(), node)).collect();
-    for end in dependencies.iter().flat_map(|dependency| [&dependency.caller, &dependency.callee]) {
-        if !by_id.contains_key(end) {
-            let node =
-                Node { id: end.clone(), kind: EntityKind::Service, published_availability_ratio: None, traced: false };
-            by_id.insert(end.clone(), node);
-        }
-    }
-    by_id.into_values().collect()
+fn intern(mut nodes: Vec<Node>, dependencies: &[Dependency]) -> Vec<Node> {
+    let known: HashSet<EntityId> = nodes.iter().map(|node| node.id.clone()).collect();
+    let ends = dependencies.iter().flat_map(|dependency| [&dependency.caller, &dependency.callee]);
+    let missing: HashSet<&EntityId> = ends.filter(|end| !known.contains(*end)).collect();
+    nodes.extend(missing.into_iter().map(|id| Node {
+        id: id.clone(),
+        kind: EntityKind::Service,
+        published_availability_ratio: None,
+        traced: false,
+    }));
+    sort_keeping_last(&mut nodes, |a, b| a.id.cmp(&b.id));
+    nodes
 }
 
 fn connect(nodes: &[Node], dependencies: Vec<Dependency>) -> Vec<Edge> {
-    let position = |id: &EntityId| find(nodes, id.as_str()).expect("both ends were interned");
-    let by_ends: BTreeMap<(NodeIndex, NodeIndex), Terms> = dependencies
-        .into_iter()
-        .filter(|dependency| dependency.caller != dependency.callee)
-        .map(|dependency| ((position(&dependency.caller), position(&dependency.callee)), dependency.terms))
-        .collect();
-    by_ends.into_iter().map(|((caller, callee), terms)| Edge { caller, callee, terms }).collect()
+    let positions: HashMap<&EntityId, NodeIndex> = nodes.iter().map(|node| &node.id).zip(0..).collect();
+    let edge = |Dependency { caller, callee, terms }| Edge {
+        caller: positions[&caller],
+        callee: positions[&callee],
+        terms,
+    };
+    let others = dependencies.into_iter().filter(|dependency| dependency.caller != dependency.callee);
+    let mut edges: Vec<Edge> = others.map(edge).collect();
+    sort_keeping_last(&mut edges, |a, b| (a.caller, a.callee).cmp(&(b.caller, b.callee)));
+    edges
+}
+
+/// Sorts rows; of several that are equal the last stays. Quick where they are in order.
+pub(crate) fn sort_keeping_last<Row>(rows: &mut Vec<Row>, compare: impl Fn(&Row, &Row) -> Ordering) {
+    rows.sort_by(&compare);
+    rows.dedup_by(|later, earlier| {
+        let same = compare(later, earlier).is_eq();
+        if same {
+            std::mem::swap(later, earlier);
+        }
+        same
+    });
 }
 
 fn find(nodes: &[Node], id: &str) -> Option<NodeIndex> {

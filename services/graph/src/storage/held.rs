@@ -1,13 +1,13 @@
 //! One tenant's graph as it is held: the snapshot for questions, the rows of the wire for answers.
 
-use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use attain_proto::ingestion::v1::GetTopologyResponse;
 use attain_proto::vocabulary::v1 as wire;
-use attain_vocabulary::{InvalidValue, UnixMillis};
+use attain_vocabulary::{EntityId, InvalidValue, UnixMillis};
 
-use crate::domain::snapshot::Snapshot;
+use crate::domain::snapshot::{Snapshot, sort_keeping_last};
 use crate::error::Error;
 use crate::topology;
 
@@ -43,13 +43,14 @@ impl Held {
     /// Reads a topology. A row that the contract forbids refuses the whole: a graph with a hole would answer wrongly
     /// without a sign of it.
     pub(crate) fn read(topology: GetTopologyResponse, size: Size, asked: Asked) -> Result<Self, Error> {
-        let GetTopologyResponse { version, entities, dependencies } = topology;
+        let GetTopologyResponse { version, entities, mut dependencies } = topology;
         within("entities", entities.len(), size.entities_max)?;
         within("dependencies", dependencies.len(), size.dependencies_max)?;
-        let dependencies = sorted(dependencies, |row| (row.caller_id.clone(), row.callee_id.clone()));
+        sort_keeping_last(&mut dependencies, |a, b| (&a.caller_id, &a.callee_id).cmp(&(&b.caller_id, &b.callee_id)));
         let entities = with_every_end(entities, &dependencies);
         let nodes = rows("entities", &entities, topology::node)?;
-        let edges = rows("dependencies", &dependencies, topology::dependency)?;
+        let ids: HashMap<&str, &EntityId> = nodes.iter().map(|node| (node.id.as_str(), &node.id)).collect();
+        let edges = rows("dependencies", &dependencies, |row| topology::dependency(row, &ids))?;
         let snapshot = Snapshot::build(nodes, edges);
         Ok(Self { snapshot, version, entities, dependencies, asked })
     }
@@ -90,27 +91,15 @@ fn rows<Row, Value>(
     read.collect::<Result<_, _>>().map_err(Error::Topology)
 }
 
-/// The same order and the same choice among duplicates as the snapshot's own.
-fn sorted<Row, Key: Ord>(mut rows: Vec<Row>, key: impl Fn(&Row) -> Key) -> Vec<Row> {
-    rows.sort_by_cached_key(&key);
-    rows.dedup_by(|later, earlier| {
-        let same = key(later) == key(earlier);
-        if same {
-            std::mem::swap(later, earlier);
-        }
-        same
-    });
-    rows
-}
-
 fn with_every_end(mut entities: Vec<wire::Entity>, dependencies: &[wire::Dependency]) -> Vec<wire::Entity> {
-    let known: BTreeSet<&str> = entities.iter().map(|entity| entity.id.as_str()).collect();
+    let known: HashSet<&str> = entities.iter().map(|entity| entity.id.as_str()).collect();
     let ends = dependencies.iter().flat_map(|row| [row.caller_id.as_str(), row.callee_id.as_str()]);
-    let missing: BTreeSet<&str> = ends.filter(|end| !known.contains(end)).collect();
+    let missing: HashSet<&str> = ends.filter(|end| !known.contains(end)).collect();
     let missing: Vec<wire::Entity> =
         missing.into_iter().map(|id| wire::Entity { id: id.to_owned(), ..Default::default() }).collect();
     entities.extend(missing);
-    sorted(entities, |entity| entity.id.clone())
+    sort_keeping_last(&mut entities, |a, b| a.id.cmp(&b.id));
+    entities
 }
 
 #[cfg(test)]

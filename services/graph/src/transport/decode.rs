@@ -1,5 +1,6 @@
 //! Requests as values of the domain.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use attain_proto::graph::v1::scenario_change::Change as WireChange;
@@ -64,7 +65,7 @@ fn change(change: &ScenarioChange) -> Result<Change, InvalidValue> {
             Ok(Change::Attained { entity_id: attained.entity_id.clone(), availability_ratio })
         }
         Some(WireChange::SetDependency(row)) => {
-            let dependency = topology::dependency(row).map_err(|invalid| invalid.within("set_dependency"))?;
+            let dependency = topology::dependency(row, &HashMap::new()).map_err(|invalid| invalid.within("set_dependency"))?;
             Ok(Change::Set(Box::new(dependency)))
         }
         Some(WireChange::RemoveDependency(ends)) => {

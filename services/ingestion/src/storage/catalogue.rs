@@ -2,14 +2,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use attain_vocabulary::{EntityId, Source, TenantId, UnixMillis};
 use prost::Message;
-use sqlx::{Any, AssertSqlSafe, Transaction};
+use sqlx::{Any, Transaction};
 
 use super::Store;
 use super::changes::ChangeKind;
 use super::entities::WhenFull;
-use super::lines::{Value, all_lines, read_lines};
-use super::record::{entity_id, invalid, source_number};
+use super::record::entity_id;
 use super::rows::{column, insert_many, select_in};
+use super::said::Said;
 use super::write::Write;
 use crate::Error;
 use crate::domain::{CatalogueWords, DependencyKey, DependencyTerms};
@@ -184,47 +184,10 @@ impl Write {
             }
         })
         .await?;
-        self.replace_catalogue_edges(&snapshot.edges).await?;
+        self.replace_all_said(Source::Catalogue, by_caller(&snapshot.edges)).await?;
         self.forget_catalogued(&gone).await?;
         self.remember(&before.entries, snapshot, now_ms).await?;
         Ok(CatalogueOutcome::Applied { added_count, gone_count: gone.len() })
-    }
-
-    async fn replace_catalogue_edges(&mut self, edges: &BTreeMap<DependencyKey, DependencyTerms>) -> Result<(), Error> {
-        let source = Source::Catalogue;
-        let tenant = self.tenant.clone();
-        let keys = all_lines(self.dialect, &[Value::Plain("caller_id"), Value::Plain("callee_id")]);
-        let rows =
-            sqlx::query(AssertSqlSafe(format!("SELECT {keys} FROM dependencies WHERE tenant_id = $1 AND source = $2")))
-                .bind(tenant.clone())
-                .bind(source_number(source))
-                .fetch_all(&mut *self.transaction)
-                .await?;
-        let stored = read_lines(&rows, |line| {
-            DependencyKey::new(entity_id(line.text()?)?, entity_id(line.text()?)?).map_err(invalid)
-        })?;
-        let gone = stored.into_iter().filter(|key| !edges.contains_key(key));
-        let callers_of_gone: BTreeSet<EntityId> = gone.map(|key| key.caller().clone()).collect();
-        // All edges of those callers go, and those that stay are written again below: a statement sees only one sort of
-        // key, and what the catalogue says has no counters to lose.
-        let callers: Vec<&str> = callers_of_gone.iter().map(EntityId::as_str).collect();
-        select_in(
-            &mut self.transaction,
-            ("DELETE FROM dependencies WHERE tenant_id = $1 AND source = $2 AND caller_id IN", 2),
-            &callers,
-            |query| query.bind(tenant.clone()).bind(source_number(source)),
-            |query, caller| query.bind(caller.to_owned()),
-        )
-        .await?;
-        callers_of_gone.iter().for_each(|caller| self.changed(ChangeKind::Topology, caller));
-        let keys = edges.keys().cloned().collect();
-        self.update_statements(&keys, source, WhenFull::Refuse, |statement| {
-            if let Some(terms) = edges.get(&statement.key) {
-                statement.terms = terms.clone();
-            }
-        })
-        .await?;
-        Ok(())
     }
 
     /// Takes the catalogue's words from nodes, and the nodes away that nobody else knows.
@@ -288,6 +251,14 @@ impl Write {
         .await?;
         Ok(())
     }
+}
+
+fn by_caller(edges: &BTreeMap<DependencyKey, DependencyTerms>) -> BTreeMap<EntityId, Said> {
+    let mut by_caller: BTreeMap<EntityId, Said> = BTreeMap::new();
+    for (key, terms) in edges {
+        by_caller.entry(key.caller().clone()).or_default().push((key.callee().clone(), terms.clone()));
+    }
+    by_caller
 }
 
 /// The outcome, where it is known without a write.

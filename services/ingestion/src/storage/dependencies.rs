@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use attain_runtime::database::Dialect;
 use attain_vocabulary::{EntityId, Source, TenantId};
@@ -12,7 +12,8 @@ use super::record::{
     decode_call_days, decode_histogram, decode_terms, encode_call_days, encode_histogram, encode_terms, entity_id,
     invalid, source, source_number,
 };
-use super::rows::{Row, count, insert_many, select_in, stored};
+use super::rows::{count, insert_many, select_in, stored};
+use super::said::{Said, read_statements, said_lines};
 use super::write::Write;
 use crate::Error;
 use crate::domain::{
@@ -73,17 +74,17 @@ impl Store {
         edges: Vec<DeclaredEdge>,
     ) -> Result<u64, Error> {
         let mut write = self.begin_write(tenant).await?;
-        let mut said: BTreeMap<EntityId, Vec<EntityDeclaration>> = BTreeMap::new();
-        for declaration in entities {
-            said.entry(declaration.id.clone()).or_default().push(declaration);
-        }
         let ends = edges.iter().flat_map(|edge| [edge.key.caller(), edge.key.callee()]);
         // Most are named several times, and to compare names is what sorting costs.
-        let ids: HashSet<&EntityId> = said.keys().chain(ends).collect();
+        let ids: HashSet<&EntityId> = entities.iter().map(|declaration| &declaration.id).chain(ends).collect();
         let ids: BTreeSet<EntityId> = ids.into_iter().cloned().collect();
+        let mut of_entities: HashMap<EntityId, Vec<EntityDeclaration>> = HashMap::with_capacity(entities.len());
+        for declaration in entities {
+            of_entities.entry(declaration.id.clone()).or_default().push(declaration);
+        }
         write
             .update_entities(&ids, WhenFull::Refuse, |entity| {
-                for declaration in said.get(&entity.id).into_iter().flatten() {
+                for declaration in of_entities.get(&entity.id).into_iter().flatten() {
                     entity.declare(declaration.clone());
                 }
                 if entity.known_from_catalogue_at_most() {
@@ -91,15 +92,19 @@ impl Store {
                 }
             })
             .await?;
-        let terms = one_for_each_key(edges);
-        let keys = terms.keys().cloned().collect();
-        write
-            .update_statements(&keys, Source::Declared, WhenFull::Refuse, |statement| {
-                let Some((said, listed)) = terms.get(&statement.key) else { return };
-                let shorthand = if *listed { DependencyTerms::hard() } else { DependencyTerms::default() };
-                statement.terms = said.clone().or(std::mem::take(&mut statement.terms)).or(shorthand);
-            })
-            .await?;
+        let mut of_callers: HashMap<EntityId, Vec<DeclaredEdge>> = HashMap::with_capacity(ids.len());
+        for edge in edges {
+            of_callers.entry(edge.key.caller().clone()).or_default().push(edge);
+        }
+        // Stable: what is said of one edge stays in its order.
+        of_callers.values_mut().for_each(|edges| edges.sort_by(|a, b| a.key.callee().cmp(b.key.callee())));
+        let callers = ids.into_iter().filter(|id| of_callers.contains_key(id)).collect();
+        let declare = |caller: &EntityId, said: &mut Said| {
+            for of_one in of_callers[caller].chunk_by(|a, b| a.key == b.key) {
+                declare_edge(said, of_one);
+            }
+        };
+        write.update_said(Source::Declared, &callers, declare).await?;
         write.commit().await
     }
 
@@ -118,48 +123,39 @@ impl Store {
             .bind(tenant.as_str())
             .fetch_all(&mut *transaction)
             .await?;
-        let statements = sqlx::query(AssertSqlSafe(statement_lines(dialect)))
+        let seen = sqlx::query(AssertSqlSafe(statement_lines(dialect)))
+            .bind(tenant.as_str())
+            .fetch_all(&mut *transaction)
+            .await?;
+        let said = sqlx::query(AssertSqlSafe(said_lines(dialect)))
             .bind(tenant.as_str())
             .fetch_all(&mut *transaction)
             .await?;
         transaction.commit().await?;
         let mut entities = read_lines(&entities, read_entity_line)?;
         entities.sort_by(|a, b| a.id.cmp(&b.id));
-        let window_days = self.capacity.call_rate_days;
-        let dependencies = merged(&entities, read_lines(&statements, read_statement)?, window_days);
+        let known: HashMap<&str, &EntityId> = entities.iter().map(|entity| (entity.id.as_str(), &entity.id)).collect();
+        let named = |name: &str| known.get(name).map_or_else(|| entity_id(name), |id| Ok((*id).clone()));
+        let mut statements = read_statements(&said, named)?;
+        statements.extend(read_lines(&seen, |line| read_statement(line, named))?);
+        let dependencies = merged(&entities, statements, self.capacity.call_rate_days);
         let version = version.map_or(Ok(0), |row| count(&row, "topology_version"))?;
         Ok(Topology { version, entities, dependencies })
     }
 }
 
 impl Write {
-    /// Reads what `source` says of edges, new ones empty, lets `update` change each, and writes those that differ. The edges
-    /// left out because the tenant is full.
-    pub(super) async fn update_statements(
-        &mut self,
-        keys: &BTreeSet<DependencyKey>,
-        source: Source,
-        when_full: WhenFull,
-        update: impl Fn(&mut DependencyStatement) + Send,
-    ) -> Result<BTreeSet<DependencyKey>, Error> {
-        let known = self.statements(keys, source).await?;
-        self.change_statements(&known, keys, source, when_full, update).await
-    }
-
-    /// The same where what is known was read already.
+    /// Lets `update` change what `source` saw of edges, of which some are known and new ones are empty, and writes those that
+    /// differ. The edges left out because the tenant is full.
     pub(super) async fn change_statements(
         &mut self,
         known: &Statements,
         keys: &BTreeSet<DependencyKey>,
         source: Source,
-        when_full: WhenFull,
         update: impl Fn(&mut DependencyStatement) + Send,
     ) -> Result<BTreeSet<DependencyKey>, Error> {
         let new = keys.iter().filter(|key| !known.contains_key(key)).count();
-        let mut room = if new == 0 { 0 } else { self.statement_room().await? };
-        if new > room && when_full == WhenFull::Refuse {
-            return Err(Error::TenantFull { what: "dependencies", max: self.capacity.dependencies_max });
-        }
+        let mut room = if new == 0 { 0 } else { self.edge_room().await? };
         let (mut changed, mut ignored) = (Vec::new(), BTreeSet::new());
         for key in keys {
             let before = known.get(key);
@@ -196,54 +192,27 @@ impl Write {
             |query, caller| query.bind(caller.to_owned()),
         )
         .await?;
-        let mut statements = read_lines(&rows, read_statement)?;
+        let mut statements = read_lines(&rows, |line| read_statement(line, entity_id))?;
         statements.retain(|statement| keys.contains(&statement.key));
         // A map is built from sorted rows at once.
         statements.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(statements.into_iter().map(|statement| (statement.key.clone(), statement)).collect())
     }
 
-    async fn statement_room(&mut self) -> Result<usize, Error> {
-        let row = sqlx::query("SELECT COUNT(*) AS kept FROM dependencies WHERE tenant_id = $1")
-            .bind(self.tenant.clone())
-            .fetch_one(&mut *self.transaction)
-            .await?;
+    /// How many more edges the tenant may have, each counted once a source.
+    pub(super) async fn edge_room(&mut self) -> Result<usize, Error> {
+        let row = sqlx::query(
+            "SELECT (SELECT COUNT(*) FROM dependencies WHERE tenant_id = $1) + \
+             (SELECT CAST(COALESCE(SUM(edge_count), 0) AS BIGINT) FROM said_edges WHERE tenant_id = $1) AS kept",
+        )
+        .bind(self.tenant.clone())
+        .fetch_one(&mut *self.transaction)
+        .await?;
         let kept = usize::try_from(count(&row, "kept")?).unwrap_or(usize::MAX);
         Ok(self.capacity.dependencies_max.saturating_sub(kept))
     }
 
     async fn write_statements(&mut self, statements: &[DependencyStatement]) -> Result<(), Error> {
-        let (unseen, seen): (Vec<_>, Vec<_>) =
-            statements.iter().partition(|statement| statement.sightings == Sightings::default());
-        self.write_unseen(&unseen).await?;
-        self.write_seen(&seen).await?;
-        let of_callers = statements.chunk_by(|a, b| a.key.caller() == b.key.caller());
-        of_callers.for_each(|of_one| self.changed(ChangeKind::Topology, of_one[0].key.caller()));
-        Ok(())
-    }
-
-    /// What nobody saw has only terms to write, also where it is stored: sightings never become less. A whole catalogue of
-    /// such edges comes in one call, and every value that is bound costs.
-    async fn write_unseen(&mut self, statements: &[&DependencyStatement]) -> Result<(), Error> {
-        let tenant = self.tenant.clone();
-        let sql = (
-            "INSERT INTO dependencies (call_count, calling_request_count, tenant_id, caller_id, callee_id, source, terms)",
-            Row::after("0, 0", 5),
-            "ON CONFLICT (tenant_id, caller_id, callee_id, source) DO UPDATE SET terms = excluded.terms",
-        );
-        insert_many(&mut self.transaction, self.dialect, sql, statements, |query, statement| {
-            query
-                .bind(tenant.clone())
-                .bind(statement.key.caller().as_str().to_owned())
-                .bind(statement.key.callee().as_str().to_owned())
-                .bind(source_number(statement.source))
-                .bind(encode_terms(&statement.terms))
-        })
-        .await?;
-        Ok(())
-    }
-
-    async fn write_seen(&mut self, statements: &[&DependencyStatement]) -> Result<(), Error> {
         let tenant = self.tenant.clone();
         let sql = (
             "INSERT INTO dependencies (tenant_id, caller_id, callee_id, source, terms, first_seen_ms, last_seen_ms, \
@@ -274,25 +243,27 @@ impl Write {
                 .bind(encode_call_days(seen))
         })
         .await?;
+        let of_callers = statements.chunk_by(|a, b| a.key.caller() == b.key.caller());
+        of_callers.for_each(|of_one| self.changed(ChangeKind::Topology, of_one[0].key.caller()));
         Ok(())
     }
 }
 
-/// Of an edge that is declared several times, what a later row says stands over what an earlier one does.
-fn one_for_each_key(mut edges: Vec<DeclaredEdge>) -> BTreeMap<DependencyKey, (DependencyTerms, bool)> {
-    // Stable: rows of one edge stay in their order. A map is built from sorted rows at once.
-    edges.sort_by(|a, b| a.key.cmp(&b.key));
-    let mut kept: Vec<(DependencyKey, (DependencyTerms, bool))> = Vec::with_capacity(edges.len());
-    for edge in edges {
-        match kept.last_mut() {
-            Some((key, (earlier, listed))) if *key == edge.key => {
-                *earlier = edge.said.or(std::mem::take(earlier));
-                *listed |= edge.listed;
-            }
-            _ => kept.push((edge.key, (edge.said, edge.listed))),
+/// Notes what is declared of one edge: what a later row says stands over what an earlier one does, and that over what is
+/// stored.
+fn declare_edge(said: &mut Said, rows: &[DeclaredEdge]) {
+    let Some(first) = rows.first() else { return };
+    let listed = rows.iter().any(|row| row.listed);
+    let shorthand = if listed { DependencyTerms::hard() } else { DependencyTerms::default() };
+    let declared = rows.iter().fold(DependencyTerms::default(), |earlier, row| row.said.clone().or(earlier));
+    let callee = first.key.callee();
+    match said.binary_search_by(|(known, _)| known.cmp(callee)) {
+        Ok(place) => {
+            let stored = std::mem::take(&mut said[place].1);
+            said[place].1 = declared.or(stored).or(shorthand);
         }
+        Err(place) => said.insert(place, (callee.clone(), declared.or(shorthand))),
     }
-    kept.into_iter().collect()
 }
 
 fn empty(key: DependencyKey, source: Source) -> DependencyStatement {
@@ -305,22 +276,32 @@ fn statement_lines(dialect: Dialect) -> String {
 
 /// What the sources say of each edge together, in lexical order of caller and callee.
 fn merged(entities: &[Entity], mut statements: Vec<DependencyStatement>, window_days: u32) -> Vec<Dependency> {
-    let requests: BTreeMap<&EntityId, &RequestDays> =
+    let requests: HashMap<&EntityId, &RequestDays> =
         entities.iter().map(|entity| (&entity.id, &entity.request_days)).collect();
     let none = RequestDays::new();
     statements.sort_by(|a, b| (&a.key, source_number(a.source)).cmp(&(&b.key, source_number(b.source))));
-    let groups = statements.chunk_by(|a, b| a.key == b.key);
-    let merge = |group: &[DependencyStatement]| {
-        let days = group.first().and_then(|first| requests.get(first.key.caller())).copied().unwrap_or(&none);
-        merge_statements(group.to_vec(), CallerRequests { days, window_days })
+    let mut left = statements.into_iter().peekable();
+    let groups = std::iter::from_fn(|| {
+        let mut group = vec![left.next()?];
+        while let Some(next) = left.next_if(|next| next.key == group[0].key) {
+            group.push(next);
+        }
+        Some(group)
+    });
+    let merge = |group: Vec<DependencyStatement>| {
+        let days = requests.get(group[0].key.caller()).copied().unwrap_or(&none);
+        merge_statements(group, CallerRequests { days, window_days })
     };
     groups.filter_map(merge).collect()
 }
 
-fn read_statement(line: &mut Line<'_>) -> Result<DependencyStatement, Error> {
-    let key = DependencyKey::new(entity_id(line.text()?)?, entity_id(line.text()?)?).map_err(invalid)?;
+fn read_statement(
+    line: &mut Line<'_>,
+    named: impl Fn(&str) -> Result<EntityId, Error>,
+) -> Result<DependencyStatement, Error> {
+    let key = DependencyKey::new(named(line.text()?)?, named(line.text()?)?).map_err(invalid)?;
     let source = source(line.number()?)?;
-    let terms = decode_terms(&line.bytes()?)?;
+    let terms = decode_terms(line.bytes()?)?;
     let mut sightings = Sightings {
         first_seen_ms: line.optional_number()?,
         last_seen_ms: line.optional_number()?,
@@ -329,9 +310,9 @@ fn read_statement(line: &mut Line<'_>) -> Result<DependencyStatement, Error> {
         failure_count: line.optional_count()?,
         rescued_count: line.optional_count()?,
         retry_count: line.optional_count()?,
-        latency: line.optional_bytes()?.as_deref().map(decode_histogram).transpose()?,
+        latency: line.optional_bytes()?.map(decode_histogram).transpose()?,
         ..Sightings::default()
     };
-    (sightings.days, sightings.first_day) = decode_call_days(line.optional_bytes()?.as_deref())?;
+    (sightings.days, sightings.first_day) = decode_call_days(line.optional_bytes()?)?;
     Ok(DependencyStatement { key, source, terms, sightings })
 }

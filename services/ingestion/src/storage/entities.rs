@@ -11,6 +11,7 @@ use super::history::Times;
 use super::lines::{Line, Value, all_lines, read_lines};
 use super::record::{decode_entity, decode_request_days, encode_entity, encode_request_days};
 use super::rows::{column, count, insert_many, select_in, stored};
+use super::said::neighbours;
 use super::write::Write;
 use crate::Error;
 use crate::domain::{Entity, RequestDays};
@@ -39,10 +40,8 @@ pub struct DataSummary {
     pub dependent_count: u64,
 }
 
-pub(super) const CALLEES: &str =
-    "SELECT COUNT(DISTINCT callee_id) AS kept FROM dependencies WHERE tenant_id = $1 AND caller_id = $2";
-pub(super) const CALLERS: &str =
-    "SELECT COUNT(DISTINCT caller_id) AS kept FROM dependencies WHERE tenant_id = $1 AND callee_id = $2";
+pub(super) const CALLEES: &str = "SELECT callee_id AS name FROM dependencies WHERE tenant_id = $1 AND caller_id = $2";
+pub(super) const CALLERS: &str = "SELECT caller_id AS name FROM dependencies WHERE tenant_id = $1 AND callee_id = $2";
 pub(super) const PAGE: &str = "SELECT id, record, request_count FROM entities \
      WHERE tenant_id = $1 AND id > $2 AND search LIKE $3 ESCAPE '\\' ORDER BY id LIMIT $4";
 /// As [`read_entity_line`] reads them.
@@ -172,25 +171,28 @@ impl Store {
     pub async fn data_summary(&self, tenant: &TenantId, service: &EntityId) -> Result<DataSummary, Error> {
         let mut transaction = self.begin_read().await?;
         let times = Times::read(&mut transaction, tenant, service).await?;
-        let dependencies = one(&mut transaction, CALLEES, (tenant, service)).await?;
-        let dependents = one(&mut transaction, CALLERS, (tenant, service)).await?;
+        let dialect = self.database.dialect();
+        let (mut callees, mut callers) = neighbours(&mut transaction, dialect, (tenant, service)).await?;
+        callees.extend(names(&mut transaction, CALLEES, (tenant, service)).await?);
+        callers.extend(names(&mut transaction, CALLERS, (tenant, service)).await?);
         transaction.commit().await?;
         Ok(DataSummary {
             first_and_last_ms: times.first_and_last_ms(),
             bucket_count: times.count(),
             sources: times.sources,
-            dependency_count: count(&dependencies, "kept")?,
-            dependent_count: count(&dependents, "kept")?,
+            dependency_count: callees.len() as u64,
+            dependent_count: callers.len() as u64,
         })
     }
 }
 
-async fn one(
+async fn names(
     transaction: &mut Transaction<'static, Any>,
     sql: &'static str,
     (tenant, service): (&TenantId, &EntityId),
-) -> Result<AnyRow, Error> {
-    Ok(sqlx::query(sql).bind(tenant.as_str()).bind(service.as_str()).fetch_one(&mut **transaction).await?)
+) -> Result<Vec<String>, Error> {
+    let rows = sqlx::query(sql).bind(tenant.as_str()).bind(service.as_str()).fetch_all(&mut **transaction).await?;
+    rows.iter().map(|row| column(row, "name")).collect()
 }
 
 /// Without its requests by day: only rates need them, and those read whole topologies.
@@ -206,7 +208,7 @@ pub(super) fn entity_lines(dialect: Dialect) -> String {
 
 pub(super) fn read_entity_line(line: &mut Line<'_>) -> Result<Entity, Error> {
     let (id, record, request_count) = (line.text()?, line.bytes()?, line.count()?);
-    decode_entity(id, &record, request_count, decode_request_days(line.optional_bytes()?.as_deref())?)
+    decode_entity(id, record, request_count, decode_request_days(line.optional_bytes()?)?)
 }
 
 /// Text that `LIKE … ESCAPE '\'` takes as it stands.

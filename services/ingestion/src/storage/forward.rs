@@ -99,9 +99,12 @@ async fn write_version_1(database: &Database) {
         run(&mut transaction, sqlx::query(sql).bind(name).bind(entity.search_text()).bind(encode_entity(&entity)))
             .await;
     }
-    let sql = "INSERT INTO dependencies (tenant_id, caller_id, callee_id, source, terms, call_count, \
-               calling_request_count, failure_count, rescued_count) VALUES ('acme', 'checkout', 'payment', 1, $1, 4, 4, 1, 0)";
-    run(&mut transaction, sqlx::query(sql).bind(encode_terms(&DependencyTerms::hard()))).await;
+    for (source, terms, call_count) in [(1i64, DependencyTerms::hard(), 0i64), (2, DependencyTerms::default(), 4)] {
+        let sql = "INSERT INTO dependencies (tenant_id, caller_id, callee_id, source, terms, call_count, \
+                   calling_request_count, failure_count, rescued_count) \
+                   VALUES ('acme', 'checkout', 'payment', $1, $2, $3, $3, 0, 0)";
+        run(&mut transaction, sqlx::query(sql).bind(source).bind(encode_terms(&terms)).bind(call_count)).await;
+    }
     for (source, bucket) in buckets() {
         let sql = "INSERT INTO sli_buckets (tenant_id, service_id, start_ms, source, valid_count, bad_count, \
                    inherited_bad_count, shares, latency) VALUES ('acme', 'checkout', $1, $2, $3, $4, $5, $6, $7)";

@@ -27,6 +27,7 @@ pub fn stored_records(bytes: &[u8]) {
     let _ = super::record::decode_request_days(Some(bytes));
     let _ = decode_entity("a", bytes, 1, crate::domain::RequestDays::new());
     let _ = decode_terms(bytes);
+    let _ = super::said::decode(bytes, super::record::entity_id);
     let _ = decode_histogram(bytes);
     let _ = decode_shares(Some(bytes));
     let _ = decode_incident("a", bytes);

@@ -149,7 +149,8 @@ impl Store {
         let mut blocks = read_lines(&blocks, |line| {
             let (day_ms, source) = (line.number()?, source(line.number()?)?);
             let day = SeriesDay { service: service.clone(), day_ms, source };
-            let (counts, latency) = (line.bytes()?, if with_latency { line.optional_bytes()? } else { None });
+            let counts = line.bytes()?.to_vec();
+            let latency = if with_latency { line.optional_bytes()?.map(<[u8]>::to_vec) } else { None };
             Ok(StoredBlock { day, counts, latency })
         })?;
         blocks.sort_by_key(|block| block.day.day_ms);

@@ -15,6 +15,7 @@ use crate::domain::{Incident, IncidentEvent};
 
 /// Incidents that name services which nobody knew, by one of those names.
 pub(super) const NAMED: &str = "SELECT incident_id FROM incident_names WHERE tenant_id = $1 AND name IN";
+const ANY_NAMED: &str = "SELECT incident_id FROM incident_names WHERE tenant_id = $1 LIMIT 1";
 pub(super) const NAMED_ANYWHERE: &str = "SELECT tenant_id, incident_id FROM incident_names WHERE name = $1";
 
 /// Where a list of incidents, newest first, goes on: after this one.
@@ -232,8 +233,12 @@ impl Store {
 impl Write {
     /// Links incidents that name services which nobody knew to those that appeared now.
     pub(super) async fn link_appeared(&mut self, appeared: &BTreeSet<EntityId>) -> Result<(), Error> {
-        let keys: Vec<&str> = appeared.iter().map(EntityId::as_str).collect();
         let tenant = self.tenant.clone();
+        // Mostly there are none, and a whole topology may appear at once.
+        if sqlx::query(ANY_NAMED).bind(tenant.clone()).fetch_optional(&mut *self.transaction).await?.is_none() {
+            return Ok(());
+        }
+        let keys: Vec<&str> = appeared.iter().map(EntityId::as_str).collect();
         let rows = select_in(
             &mut self.transaction,
             (NAMED, 1),

@@ -1,7 +1,7 @@
-//! Many rows as one text: a line each, values between tabs, bytes in hexadecimal. On SQLite every row that comes by itself is
-//! handed over between two threads, which takes longer than to read it; a whole topology has tens of thousands.
-//!
-//! Texts that are read this way are names, which hold neither tabs nor line ends.
+//! Many rows as one run of bytes: each value after its length and a colon, null as a hyphen. On SQLite every row that comes by
+//! itself is handed over between two threads, which takes longer than to read it; a whole topology has tens of thousands.
+
+use std::fmt::Write as _;
 
 use attain_runtime::database::Dialect;
 use sqlx::any::AnyRow;
@@ -12,7 +12,7 @@ use crate::Error;
 /// What is read of each row, in this order.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Value {
-    /// A name or a number.
+    /// A text or a number.
     Plain(&'static str),
     Bytes(&'static str),
     /// A number, or null.
@@ -21,80 +21,139 @@ pub(super) enum Value {
     OptionalBytes(&'static str),
 }
 
-/// The expression that is selected for all rows together, named `lines`.
+/// The expression that is selected for all rows together, named `run`.
 pub(super) fn all_lines(dialect: Dialect, values: &[Value]) -> String {
-    let hex = |name: &str| match dialect {
-        Dialect::Sqlite => format!("hex({name})"),
-        Dialect::Postgres => format!("encode({name}, 'hex')"),
-    };
-    let expression = |value: &Value| match value {
-        Value::Plain(name) => (*name).to_owned(),
-        Value::Bytes(name) => hex(name),
-        Value::OptionalNumber(name) => format!("COALESCE(CAST({name} AS TEXT), '')"),
-        // A mark in front, for there may be no bytes.
-        Value::OptionalBytes(name) => format!("CASE WHEN {name} IS NULL THEN '' ELSE 'x' || {} END", hex(name)),
-    };
-    let expressions: Vec<String> = values.iter().map(expression).collect();
-    format!("STRING_AGG(CONCAT_WS('\t', {}), '\n') AS lines", expressions.join(", "))
+    let expressions: Vec<String> = values.iter().map(|value| value.expression(dialect)).collect();
+    let row = expressions.join(" || ");
+    match dialect {
+        // A text holds whatever bytes it is cast from, and is cast back as it stands.
+        Dialect::Sqlite => format!("CAST(STRING_AGG({row}, '') AS BLOB) AS run"),
+        Dialect::Postgres => format!("STRING_AGG({row}, ''::bytea) AS run"),
+    }
 }
 
-/// What every line of the rows reads as.
+impl Value {
+    fn expression(self, dialect: Dialect) -> String {
+        let (Self::Plain(name) | Self::Bytes(name) | Self::OptionalNumber(name) | Self::OptionalBytes(name)) = self;
+        let text = match self {
+            Self::Plain(_) | Self::OptionalNumber(_) => format!("CAST({name} AS TEXT)"),
+            Self::Bytes(_) | Self::OptionalBytes(_) => name.to_owned(),
+        };
+        let given = match (dialect, self) {
+            (Dialect::Sqlite, _) => format!("OCTET_LENGTH({name}) || ':' || CAST({name} AS TEXT)"),
+            (Dialect::Postgres, Self::Plain(_) | Self::OptionalNumber(_)) => {
+                format!("CONVERT_TO(OCTET_LENGTH({text}) || ':' || {text}, 'UTF8')")
+            }
+            (Dialect::Postgres, _) => format!("CONVERT_TO(OCTET_LENGTH({text}) || ':', 'UTF8') || {text}"),
+        };
+        match (self, dialect) {
+            (Self::Plain(_) | Self::Bytes(_), _) => given,
+            (_, Dialect::Sqlite) => format!("COALESCE({given}, '-')"),
+            (_, Dialect::Postgres) => format!("COALESCE({given}, '-'::bytea)"),
+        }
+    }
+}
+
+/// What every row of the runs reads as.
 pub(super) fn read_lines<T>(
     rows: &[AnyRow],
     mut read: impl FnMut(&mut Line<'_>) -> Result<T, Error>,
 ) -> Result<Vec<T>, Error> {
     let mut all = Vec::new();
     for row in rows {
-        // Without a row there is no text.
-        let Some(lines) = column::<Option<&str>>(row, "lines")? else { continue };
-        for line in lines.split('\n') {
-            all.push(read(&mut Line(line.split('\t')))?);
+        // Without a row there is no run.
+        let Some(run) = column::<Option<&[u8]>>(row, "run")? else { continue };
+        let mut line = Line(run);
+        while !line.is_empty() {
+            all.push(read(&mut line)?);
         }
     }
     Ok(all)
 }
 
-/// Values of one row that are left to read.
-pub(super) struct Line<'a>(std::str::Split<'a, char>);
+/// Appends a value to a run.
+pub(super) fn append(run: &mut Vec<u8>, value: &[u8]) {
+    let mut length = String::new();
+    let _ = write!(length, "{}:", value.len());
+    run.extend_from_slice(length.as_bytes());
+    run.extend_from_slice(value);
+}
+
+/// Values of a run that are left to read.
+pub(super) struct Line<'a>(&'a [u8]);
 
 impl<'a> Line<'a> {
+    pub(super) fn new(run: &'a [u8]) -> Self {
+        Self(run)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn value(&mut self) -> Result<Option<&'a [u8]>, Error> {
+        let corrupt = || Error::Corrupt("a row has too few values".to_owned());
+        if let Some(rest) = self.0.strip_prefix(b"-") {
+            self.0 = rest;
+            return Ok(None);
+        }
+        let (mut length, mut read) = (0_usize, 0);
+        for digit in self.0 {
+            read += 1;
+            match digit {
+                b'0'..=b'9' => length = length.saturating_mul(10).saturating_add(usize::from(digit - b'0')),
+                b':' if read > 1 => {
+                    let rest = &self.0[read..];
+                    let (value, rest) = rest.split_at_checked(length).ok_or_else(corrupt)?;
+                    self.0 = rest;
+                    return Ok(Some(value));
+                }
+                _ => break,
+            }
+        }
+        Err(corrupt())
+    }
+
+    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Error> {
+        self.value()?.ok_or_else(|| Error::Corrupt("a value is null".to_owned()))
+    }
+
     pub(super) fn text(&mut self) -> Result<&'a str, Error> {
-        self.0.next().ok_or_else(|| Error::Corrupt("a row has too few values".to_owned()))
+        text(self.bytes()?)
     }
 
     pub(super) fn number(&mut self) -> Result<i64, Error> {
-        number(self.text()?)
+        number(self.bytes()?)
     }
 
     pub(super) fn count(&mut self) -> Result<u64, Error> {
-        let number = self.number()?;
-        u64::try_from(number).map_err(|_| Error::Corrupt(format!("a count is {number}")))
-    }
-
-    pub(super) fn bytes(&mut self) -> Result<Vec<u8>, Error> {
-        bytes(self.text()?)
+        counted(self.number()?)
     }
 
     pub(super) fn optional_number(&mut self) -> Result<Option<i64>, Error> {
-        Some(self.text()?).filter(|text| !text.is_empty()).map(number).transpose()
+        self.value()?.map(number).transpose()
     }
 
     pub(super) fn optional_count(&mut self) -> Result<Option<u64>, Error> {
-        let count = |number| u64::try_from(number).map_err(|_| Error::Corrupt(format!("a count is {number}")));
-        self.optional_number()?.map(count).transpose()
+        self.optional_number()?.map(counted).transpose()
     }
 
-    pub(super) fn optional_bytes(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        self.text()?.strip_prefix('x').map(bytes).transpose()
+    pub(super) fn optional_bytes(&mut self) -> Result<Option<&'a [u8]>, Error> {
+        self.value()
     }
 }
 
-fn number(text: &str) -> Result<i64, Error> {
+fn text(bytes: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(bytes).map_err(|_| Error::Corrupt("a text is no UTF-8".to_owned()))
+}
+
+fn number(bytes: &[u8]) -> Result<i64, Error> {
+    let text = text(bytes)?;
     text.parse().map_err(|_| Error::Corrupt(format!("`{text}` is no number")))
 }
 
-fn bytes(text: &str) -> Result<Vec<u8>, Error> {
-    hex::decode(text).map_err(|_| Error::Corrupt("bytes are not hexadecimal".to_owned()))
+fn counted(number: i64) -> Result<u64, Error> {
+    u64::try_from(number).map_err(|_| Error::Corrupt(format!("a count is {number}")))
 }
 
 #[cfg(test)]
@@ -126,7 +185,8 @@ mod tests {
                 .await
                 .expect("read");
             let one = |line: &mut Line<'_>| {
-                Ok((line.number()?, line.bytes()?, line.optional_number()?, line.optional_bytes()?))
+                let (number, bytes) = (line.number()?, line.bytes()?.to_vec());
+                Ok((number, bytes, line.optional_number()?, line.optional_bytes()?.map(<[u8]>::to_vec)))
             };
             let mut read = read_lines(&rows, one).expect("lines");
             read.sort();
@@ -141,11 +201,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_is_corrupt() {
-        let line = |text: &'static str| Line(text.split('\t'));
-        assert!(line("a").number().is_err() && line("-1").count().is_err());
-        assert!(line("0g").bytes().is_err() && line("x0").optional_bytes().is_err());
-        let mut short = line("a");
-        assert!(short.text().is_ok() && short.text().is_err());
+    fn what_was_appended_is_read_back() {
+        let mut run = Vec::new();
+        [&b"checkout"[..], b"", b"1:2-\0\xff"].iter().for_each(|value| append(&mut run, value));
+        let mut line = Line::new(&run);
+        assert_eq!((line.text().expect("a text"), line.bytes().expect("none")), ("checkout", &b""[..]));
+        assert_eq!((line.bytes().expect("bytes"), line.is_empty()), (&b"1:2-\0\xff"[..], true));
+    }
+
+    #[test]
+    fn what_is_no_run_is_corrupt() {
+        for run in ["", "3", ":", "3:ab", "x", "99999999999999999999:a", "-1:a"] {
+            assert!(Line::new(run.as_bytes()).bytes().is_err(), "{run}");
+        }
+        let line = |run: &'static str| Line::new(run.as_bytes());
+        assert!(line("1:a").number().is_err() && line("2:-1").count().is_err() && line("-").text().is_err());
+        assert!(Line::new(b"1:\xff").text().is_err());
+        assert_eq!(line("-").optional_number().expect("null"), None);
     }
 }

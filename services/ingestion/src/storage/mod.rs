@@ -64,6 +64,7 @@ mod partitions;
 mod record;
 mod retention;
 mod rows;
+mod said;
 mod spans;
 mod tenants;
 mod utilisation;

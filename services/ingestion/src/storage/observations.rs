@@ -212,7 +212,7 @@ impl Write {
                 statement.sightings.add(sightings);
                 keep_newest(&mut statement.sightings.days, window_days);
             };
-            let ignored = self.change_statements(&known, &keys, source, WhenFull::Ignore, update).await?;
+            let ignored = self.change_statements(&known, &keys, source, update).await?;
             left_out.extend(ignored.into_iter().map(|key| (key, source)));
         }
         Ok(left_out)

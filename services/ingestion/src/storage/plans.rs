@@ -16,7 +16,7 @@ use super::testing::{bucket, edge, id, on_both_databases, tenant};
 use super::{
     BucketSpan, DaySpan, DeclaredEdge, PackCursor, ReceivedSpans, SpanMemory, Store, blocks, buckets, changes,
     entities, epochs, exemplars, forgetting, history, incidents, observations, operations, packing, partitions,
-    retention, spans, utilisation,
+    retention, said, spans, utilisation,
 };
 use crate::domain::{
     BucketMode, DependencyTerms, Exemplar, IncidentDraft, ObservationBatch, ObservedBucket, ObservedEdge,
@@ -27,12 +27,13 @@ use crate::domain::{
 on_both_databases!(queries_use_their_indexes_and_read_no_table_whole);
 
 /// Tables that grow with services, traffic or time.
-const LARGE: [&str; 15] = [
+const LARGE: [&str; 16] = [
     "sli_buckets",
     "sli_blocks",
     "changes",
     "entities",
     "dependencies",
+    "said_edges",
     "incidents",
     "incident_services",
     "counter_states",
@@ -99,6 +100,7 @@ fn hot_queries(dialect: Dialect) -> Vec<Hot> {
         hot(entities::PAGE, &[acme, checkout, "'%'", "100"], &["tenant_id", "id"]),
         hot(entities::CALLEES, &[acme, checkout], &["tenant_id", "caller_id"]),
         hot(entities::CALLERS, &[acme, checkout], &["tenant_id", "callee_id"]),
+        hot(said::CALLEES, &[acme, checkout], &["tenant_id", "caller_id"]),
         hot(forgetting::KEYS, &[acme, "'otlp-host/'", "'otlp-host0'", "500"], &["tenant_id", "key"]),
         hot(observations::FORGET_STATES, &[acme, checkout, "'d'"], &["tenant_id", "key"]),
         hot(&entities::entity_lines(dialect), &[acme], &["tenant_id"]),

@@ -12,40 +12,17 @@ pub(super) type Bound<'q> = Query<'q, Any, AnyArguments>;
 /// Rows a statement, from large to small: few different statements, so that each is prepared once a connection.
 const CHUNKS: [usize; 4] = [250, 50, 10, 1];
 
-/// What stands in the parentheses of one row.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Row {
-    /// The same in every row, before what is bound.
-    fixed: &'static str,
-    bound: usize,
-}
-
-impl From<usize> for Row {
-    /// As many bound values.
-    fn from(bound: usize) -> Self {
-        Self { fixed: "", bound }
-    }
-}
-
-impl Row {
-    /// Values that are the same in every row, as SQL, and after them the bound ones.
-    pub(super) fn after(fixed: &'static str, bound: usize) -> Self {
-        Self { fixed, bound }
-    }
-}
-
 /// Runs `head VALUES (…), … tail` for all rows; the rows that `RETURNING` gave, or none.
 pub(super) async fn insert_many<R>(
     transaction: &mut Transaction<'static, Any>,
     dialect: Dialect,
-    (head, row, tail): (&str, impl Into<Row>, &str),
+    (head, columns, tail): (&str, usize, &str),
     rows: &[R],
     bind: impl for<'q> Fn(Bound<'q>, &R) -> Bound<'q>,
 ) -> Result<Vec<AnyRow>, Error> {
-    let row = row.into();
     let mut returned = Vec::new();
     for chunk in chunks(rows) {
-        let sql = format!("{head} VALUES {} {tail}", placeholders(dialect, chunk.len(), row));
+        let sql = format!("{head} VALUES {} {tail}", placeholders(dialect, chunk.len(), columns));
         let query = chunk.iter().fold(sqlx::query(AssertSqlSafe(sql)), &bind);
         returned.extend(query.fetch_all(&mut **transaction).await?);
     }
@@ -80,14 +57,13 @@ fn chunks<R>(mut rows: &[R]) -> impl Iterator<Item = &[R]> {
 }
 
 /// SQLite looks numbered parameters up one by one, in time quadratic in their number; unnumbered ones it counts.
-fn placeholders(dialect: Dialect, rows: usize, row: Row) -> String {
-    let mut sql = String::with_capacity(rows * (row.fixed.len() + 6 * row.bound + 4));
+fn placeholders(dialect: Dialect, rows: usize, columns: usize) -> String {
+    let mut sql = String::with_capacity(rows * (6 * columns + 4));
     let mut number = 0;
     for place in 0..rows {
         sql.push_str(if place == 0 { "(" } else { ", (" });
-        sql.push_str(row.fixed);
-        for value in 0..row.bound {
-            if value > 0 || !row.fixed.is_empty() {
+        for value in 0..columns {
+            if value > 0 {
                 sql.push_str(", ");
             }
             number += 1;
@@ -125,10 +101,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn placeholders_count_through_bound_values_alone() {
-        assert_eq!(placeholders(Dialect::Postgres, 2, 2.into()), "($1, $2), ($3, $4)");
-        assert_eq!(placeholders(Dialect::Sqlite, 2, 2.into()), "(?, ?), (?, ?)");
-        assert_eq!(placeholders(Dialect::Postgres, 2, Row::after("0, 0", 1)), "(0, 0, $1), (0, 0, $2)");
+    fn placeholders_count_through() {
+        assert_eq!(placeholders(Dialect::Postgres, 2, 2), "($1, $2), ($3, $4)");
+        assert_eq!(placeholders(Dialect::Sqlite, 2, 2), "(?, ?), (?, ?)");
     }
 
     #[test]

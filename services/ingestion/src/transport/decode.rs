@@ -28,49 +28,62 @@ const GROUP_CHARS_MAX: usize = 128;
 
 /// A graph, row by row.
 pub(super) fn dependency_rows(request: &wire::IngestDependenciesRequest) -> DependencyRows {
-    let mut names = CheckedNames::default();
+    let mut checked = Checked::default();
     DependencyRows {
         listed_count: request.services.iter().map(|row| row.depends_on.len()).sum(),
-        services: request.services.iter().map(|row| service_row(row, &mut names)).collect(),
-        dependencies: request.dependencies.iter().map(|row| declared_edge(row, &mut names)).collect(),
+        services: request.services.iter().map(|row| service_row(row, &mut checked)).collect(),
+        dependencies: request.dependencies.iter().map(|row| declared_edge(row, &mut checked)).collect(),
     }
 }
 
-/// Names of one request that were checked: a graph names each service several times.
+/// Names and texts of one request that were checked: a graph names each service several times, and owners, regions and
+/// protocols are few.
 #[derive(Debug, Default)]
-struct CheckedNames<'a>(HashMap<&'a str, EntityId>);
+struct Checked<'a> {
+    names: HashMap<&'a str, EntityId>,
+    texts: HashMap<(&'a str, usize), Option<String>>,
+}
 
-impl<'a> CheckedNames<'a> {
-    fn get(&mut self, field: &str, value: &'a str) -> Result<EntityId, InvalidValue> {
-        if let Some(checked) = self.0.get(value) {
+impl<'a> Checked<'a> {
+    fn name(&mut self, field: &str, value: &'a str) -> Result<EntityId, InvalidValue> {
+        if let Some(checked) = self.names.get(value) {
             return Ok(checked.clone());
         }
         let checked = entity_name(field, value)?;
-        self.0.insert(value, checked.clone());
+        self.names.insert(value, checked.clone());
+        Ok(checked)
+    }
+
+    fn text(&mut self, field: &str, value: &'a str, chars_max: usize) -> Result<Option<String>, InvalidValue> {
+        if let Some(checked) = self.texts.get(&(value, chars_max)) {
+            return Ok(checked.clone());
+        }
+        let checked = optional_text(field, value, chars_max)?;
+        self.texts.insert((value, chars_max), checked.clone());
         Ok(checked)
     }
 }
 
 fn service_row<'a>(
     row: &'a wire::ServiceDeclaration,
-    names: &mut CheckedNames<'a>,
+    checked: &mut Checked<'a>,
 ) -> Result<ServiceRow, InvalidValue> {
     let declaration = EntityDeclaration {
-        id: names.get("id", &row.id)?,
+        id: checked.name("id", &row.id)?,
         display_name: optional_text("display_name", &row.display_name, NAME_CHARS_MAX)?,
         kind: word::<words::EntityKind, _>("kind", row.kind)?,
         tier: word::<words::Tier, _>("tier", row.tier)?,
-        owner: optional_text("owner", &row.owner, NAME_CHARS_MAX)?,
-        region: optional_text("region", &row.region, NAME_CHARS_MAX)?,
+        owner: checked.text("owner", &row.owner, NAME_CHARS_MAX)?,
+        region: checked.text("region", &row.region, NAME_CHARS_MAX)?,
         published_availability: None,
     };
     let declaration = declaration.publish(row.published_availability_ratio)?;
     Ok(ServiceRow { declaration, depends_on: row.depends_on.clone() })
 }
 
-fn declared_edge<'a>(row: &'a words::Dependency, names: &mut CheckedNames<'a>) -> Result<DeclaredEdge, InvalidValue> {
-    let caller = names.get("caller_id", &row.caller_id)?;
-    let callee = names.get("callee_id", &row.callee_id)?;
+fn declared_edge<'a>(row: &'a words::Dependency, checked: &mut Checked<'a>) -> Result<DeclaredEdge, InvalidValue> {
+    let caller = checked.name("caller_id", &row.caller_id)?;
+    let callee = checked.name("callee_id", &row.callee_id)?;
     let ratio = |field: &str, value: Option<f64>| value.map(|value| Ratio::new(field, value)).transpose();
     let terms = DependencyTerms {
         mode: word::<words::DependencyMode, _>("mode", row.mode)?,
@@ -79,8 +92,8 @@ fn declared_edge<'a>(row: &'a words::Dependency, names: &mut CheckedNames<'a>) -
         fallback_success: ratio("fallback_success_ratio", row.fallback_success_ratio)?,
         retry_count: row.retry_count,
         timeout_ms: row.timeout_ms,
-        protocol: optional_text("protocol", &row.protocol, WORD_CHARS_MAX)?,
-        redundancy_group: optional_text("redundancy_group", &row.redundancy_group, GROUP_CHARS_MAX)?,
+        protocol: checked.text("protocol", &row.protocol, WORD_CHARS_MAX)?,
+        redundancy_group: checked.text("redundancy_group", &row.redundancy_group, GROUP_CHARS_MAX)?,
         redundancy_required_count: row.redundancy_required_count,
     };
     Ok(DeclaredEdge { key: DependencyKey::new(caller, callee)?, said: terms.checked()?, listed: false })

@@ -34,8 +34,8 @@ pub(super) fn entity(entity: Entity) -> words::Entity {
 pub(super) fn dependency(dependency: Dependency) -> words::Dependency {
     let (terms, seen) = (dependency.terms, dependency.sightings);
     words::Dependency {
-        caller_id: dependency.key.caller().to_string(),
-        callee_id: dependency.key.callee().to_string(),
+        caller_id: dependency.key.caller().as_str().to_owned(),
+        callee_id: dependency.key.callee().as_str().to_owned(),
         mode: terms.mode.map_or(words::DependencyMode::Unspecified, Into::into).into(),
         call_rate: terms.call_rate,
         call_fraction: terms.call_fraction.map(Ratio::get),

@@ -12,6 +12,7 @@ mod calls;
 mod counted;
 mod crash;
 mod drive;
+mod exporting;
 mod graph;
 mod ingest;
 mod memory;
@@ -20,6 +21,7 @@ mod read;
 mod sending;
 mod spans;
 mod subject;
+mod template;
 mod traffic;
 
 use std::process::ExitCode;

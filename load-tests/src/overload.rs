@@ -42,6 +42,9 @@ pub(crate) struct Options {
     /// A setting of gateway, graph or ingestion, `section.key=value`; may be repeated.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     settings: Vec<String>,
+    /// The only class to load; each of them when left out.
+    #[arg(long, value_enum)]
+    class: Option<Class>,
     /// Load over capacity, 2 to 100.
     #[arg(long, default_value_t = 10.0)]
     times: f64,
@@ -86,11 +89,12 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
     settings.extend(options.settings.iter().cloned());
     let of_ingestion = settings.iter().filter(|setting| setting.starts_with("ingestion.")).cloned().collect();
     let started = IngestionOptions { settings: of_ingestion, ..IngestionOptions::default() };
-    let progress = ProgressBar::new(Class::ALL.len() as u64).with_message("classes");
+    let loaded = options.class.map_or(Class::ALL.to_vec(), |class| vec![class]);
+    let progress = ProgressBar::new(loaded.len() as u64).with_message("classes");
     let mut classes = Vec::new();
-    for class in Class::ALL {
+    for class in loaded {
         let mesh = Mesh::start(&attain, &started, &settings).await?;
-        let caller = Arc::new(Caller::prepare(&mesh).await?);
+        let caller = Arc::new(Caller::prepare(&mesh, class).await?);
         let mut borne = Borne { capacity_per_second: capacity(&caller, class, options).await?, ..Borne::default() };
         overload(&caller, class, options, &mut borne).await?;
         borne.recovery_seconds = recovery(&caller, class).await;

@@ -41,7 +41,7 @@ use attain_runtime::Shutdown;
 use attain_runtime::channel::{self, MESSAGE_BYTES_MAX};
 use attain_runtime::clock::Clock;
 use attain_runtime::readiness::Readiness;
-use attain_runtime::serve::Member;
+use attain_runtime::serve::{Member, Windows};
 use tokio::net::TcpListener;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
@@ -90,6 +90,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
         limits: config.limits,
         classify: transport::classify,
         drain: Duration::from_secs(config.drain_seconds),
+        windows: Windows::default(),
     };
     let served = member.serve(Routes::new(service), shutdown).await;
     following.abort();

@@ -4,7 +4,7 @@ use std::time::Duration;
 use attain_runtime::Shutdown;
 use attain_runtime::clock::Clock;
 use attain_runtime::readiness::{Condition, Readiness};
-use attain_runtime::serve::Member;
+use attain_runtime::serve::{Member, Windows};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -73,6 +73,7 @@ pub async fn serve(config: Config, listeners: Listeners, clock: Clock, shutdown:
         limits: config.limits,
         classify,
         drain: config.drain(),
+        windows: Windows::default(),
     };
     // One that fails by itself ends both.
     let serving = async { member.serve(Routes::new(service), shutdown).await.map_err(Error::from) };

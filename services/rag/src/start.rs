@@ -7,7 +7,7 @@ use attain_embedded_qdrant::{EmbeddedQdrant, Options, random_api_key};
 use attain_runtime::Shutdown;
 use attain_runtime::clock::Clock;
 use attain_runtime::readiness::{Condition, Readiness};
-use attain_runtime::serve::Member;
+use attain_runtime::serve::{Member, Windows};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
@@ -49,6 +49,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
         limits: config.limits,
         classify: transport::classify,
         drain: Duration::from_secs(config.drain_seconds),
+        windows: Windows::default(),
     };
     let routes = Routes::new(transport::server(Arc::clone(&knowledge)));
     let served = member.serve(routes, shutdown).await;

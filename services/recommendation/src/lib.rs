@@ -53,7 +53,7 @@ use attain_runtime::Shutdown;
 use attain_runtime::channel::{self, MESSAGE_BYTES_MAX};
 use attain_runtime::clock::Clock;
 use attain_runtime::readiness::Readiness;
-use attain_runtime::serve::Member;
+use attain_runtime::serve::{Member, Windows};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::codec::CompressionEncoding;
@@ -94,7 +94,15 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip);
-    let member = Member { readiness, service_names: SERVICE_NAMES, listener, limits, classify, drain };
+    let member = Member {
+        readiness,
+        service_names: SERVICE_NAMES,
+        listener,
+        limits,
+        classify,
+        drain,
+        windows: Windows::default(),
+    };
     let served = member.serve(Routes::new(service), shutdown).await;
     looks.abort_all();
     following.abort();

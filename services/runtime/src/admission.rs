@@ -21,13 +21,17 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Fewest calls of a class in flight that a bound gives way to: enough to keep the processors busy while storage waits.
 const PLACES_MIN: usize = 6;
 
+/// Fewest ingests in flight that a bound gives way to: one is worked on while storage makes another durable.
+const INGESTS_PER_CORE_MIN: usize = 2;
+
 /// Ingests in flight to begin with: they come by themselves and in masses, and are answered quickly or not at all.
 const INGESTS_FIRST: usize = 16;
 
 /// The bound on ingests in flight, for ways in beside gRPC.
 #[must_use]
 pub fn ingests_gate(calls_max: usize) -> Gate {
-    Gate::new(PLACES_MIN, INGESTS_FIRST, calls_max)
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Gate::new(INGESTS_PER_CORE_MIN * cores, INGESTS_FIRST, calls_max)
 }
 
 /// The bound on calls in flight that somebody waits for: masses of them meet the gateway's bound first, and some take long by

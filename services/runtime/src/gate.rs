@@ -5,7 +5,12 @@
 //! in time: what keeps them is each other (Little's law). Who finds no place waits for a moment; no more may wait than may be
 //! inside, and whoever comes on top is refused at once. While there is a place for everyone, the bound goes back, one at a time,
 //! to where it began: calls that are slow by nature were perhaps cut for nothing.
+//!
+//! Who has to do something before it can come in, as to read what was sent, knocks first: where it would be refused afterwards
+//! it is refused before. Whoever knocked counts among those who wait, but only for a moment: one who is slow keeps nobody out.
+//! Its time counts from the knock, so that no more are on their way than are answered in time.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const INSIDE_TARGET: Duration = Duration::from_millis(12);
 /// How long a call may wait for a place before it is refused.
 const WAIT_MAX: Duration = Duration::from_millis(10);
+/// How long one who knocked counts among those who wait: bodies of a common size have come by then.
+const COMING_MAX: Duration = Duration::from_millis(25);
 /// How often the bound is reconsidered.
 const WINDOW: Duration = Duration::from_millis(50);
 
@@ -38,7 +45,17 @@ pub struct Place {
     since: Instant,
 }
 
+/// Leave to come to the door.
+#[derive(Debug)]
+pub struct Knock<'g> {
+    gate: &'g Gate,
+    waiter: Option<Waiter<'g>>,
+    /// Since when it is on its way; `None` for one who kept nobody waiting but itself.
+    since: Option<Instant>,
+}
+
 /// One who waits at the door.
+#[derive(Debug)]
 struct Waiter<'g>(&'g AtomicUsize);
 
 /// The bound, and what tells how it should move.
@@ -67,20 +84,49 @@ impl Gate {
         Self(Arc::new(Shared { places, waiting: AtomicUsize::new(0), pace: Mutex::new(pace) }))
     }
 
-    /// A place that is free now or becomes free in a moment; `None` where the call is to be refused.
-    pub async fn enter(&self) -> Option<Place> {
-        if let Ok(permit) = Arc::clone(&self.0.places).try_acquire_owned() {
-            return Some(self.place(permit));
-        }
-        let _waiter = self.0.wait()?;
-        match tokio::time::timeout(WAIT_MAX, Arc::clone(&self.0.places).acquire_owned()).await {
-            Ok(Ok(permit)) => Some(self.place(permit)),
-            Ok(Err(_)) | Err(_) => None,
-        }
+    /// Asks before the work of coming in; `None` where so many are on their way already that there would be neither a place nor
+    /// room to wait for one. It takes no place.
+    #[must_use]
+    pub fn knock(&self) -> Option<Knock<'_>> {
+        let free = self.0.places.available_permits();
+        let waiter = if free > 0 { self.0.queue(free) } else { self.0.wait() }?;
+        Some(Knock { gate: self, waiter: Some(waiter), since: Some(Instant::now()) })
     }
 
-    fn place(&self, permit: OwnedSemaphorePermit) -> Place {
-        Place { gate: Arc::clone(&self.0), permit: Some(permit), since: Instant::now() }
+    /// A place that is free now or becomes free in a moment; `None` where the call is to be refused.
+    pub async fn enter(&self) -> Option<Place> {
+        Knock { gate: self, waiter: None, since: None }.enter().await
+    }
+
+    fn place(&self, permit: OwnedSemaphorePermit, since: Option<Instant>) -> Place {
+        Place { gate: Arc::clone(&self.0), permit: Some(permit), since: since.unwrap_or_else(Instant::now) }
+    }
+}
+
+impl Knock<'_> {
+    /// Does what has to be done before coming in. Who is not ready in a moment loses its place in the queue, not its turn
+    /// to ask for another.
+    pub async fn prepare<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        if let Ok(done) = tokio::time::timeout(COMING_MAX, work.as_mut()).await {
+            return done;
+        }
+        (self.waiter, self.since) = (None, None);
+        work.await
+    }
+
+    /// See [`Gate::enter`].
+    pub async fn enter(self) -> Option<Place> {
+        let Self { gate, waiter, since } = self;
+        let shared = &gate.0;
+        if let Ok(permit) = Arc::clone(&shared.places).try_acquire_owned() {
+            return Some(gate.place(permit, since));
+        }
+        let _waiter = waiter.or_else(|| shared.wait())?;
+        match tokio::time::timeout(WAIT_MAX, Arc::clone(&shared.places).acquire_owned()).await {
+            Ok(Ok(permit)) => Some(gate.place(permit, since)),
+            Ok(Err(_)) | Err(_) => None,
+        }
     }
 }
 
@@ -89,13 +135,15 @@ impl Shared {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place in the queue, where there is one.
+    /// A place in the queue of one who found no place inside.
     fn wait(&self) -> Option<Waiter<'_>> {
-        let most = {
-            let mut pace = self.pace();
-            pace.sought = true;
-            pace.bound
-        };
+        self.pace().sought = true;
+        self.queue(0)
+    }
+
+    /// A place in the queue, where there is one; those who are to take the free places may queue on top.
+    fn queue(&self, free: usize) -> Option<Waiter<'_>> {
+        let most = self.pace().bound + free;
         // Counted first: two who come at once must not both take the last one.
         let waiter = Waiter(&self.waiting);
         (self.waiting.fetch_add(1, Ordering::Relaxed) < most).then_some(waiter)
@@ -244,6 +292,46 @@ mod tests {
         let waited = tokio::task::JoinSet::from_iter(callers).join_all().await;
         assert_eq!(waited.into_iter().filter(|waited| *waited).count(), 2);
         assert_eq!(gate.0.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn who_knocks_is_refused_where_it_would_find_no_place() {
+        let gate = Gate::new(1, 2, 2);
+        let inside = (gate.enter().await.expect("free"), gate.enter().await.expect("free"));
+        let coming = (gate.knock().expect("room to wait"), gate.knock().expect("room to wait"));
+        assert!(gate.knock().is_none());
+        drop(inside);
+        let third = gate.knock().expect("a place is free");
+        let fourth = gate.knock().expect("a place is free");
+        assert!(gate.knock().is_none(), "as many are on their way as there would be room for");
+        drop(fourth);
+        assert!(third.enter().await.is_some(), "who is ready first comes in first");
+        assert!(coming.0.enter().await.is_some());
+        assert_eq!(gate.0.waiting.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_slow_to_come_keeps_nobody_out() {
+        let gate = Gate::new(1, 1, 1);
+        let inside = gate.enter().await.expect("free");
+        let mut slow = gate.knock().expect("room to wait");
+        let mut preparing = pin!(slow.prepare(std::future::pending::<()>()));
+        assert!(tokio::time::timeout(COMING_MAX / 2, preparing.as_mut()).await.is_err());
+        assert!(gate.knock().is_none(), "it may be here any moment");
+        assert!(tokio::time::timeout(COMING_MAX, preparing.as_mut()).await.is_err());
+        assert!(gate.knock().is_some(), "it is slow");
+        drop(inside);
+    }
+
+    #[tokio::test]
+    async fn time_counts_from_the_knock_of_all_but_the_slow() {
+        let gate = Gate::new(1, 1, 1);
+        let mut quick = gate.knock().expect("free");
+        quick.prepare(tokio::time::sleep(COMING_MAX / 5)).await;
+        assert!(quick.enter().await.is_some_and(|place| place.since.elapsed() >= COMING_MAX / 5));
+        let mut slow = gate.knock().expect("free");
+        slow.prepare(tokio::time::sleep(COMING_MAX * 2)).await;
+        assert!(slow.enter().await.is_some_and(|place| place.since.elapsed() < COMING_MAX));
     }
 
     #[tokio::test]

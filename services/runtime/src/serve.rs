@@ -23,6 +23,22 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
 /// Longest that any unary call may take; callers set shorter deadlines.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Most bytes that callers may send before they are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Windows {
+    /// On one call.
+    pub call_bytes: u32,
+    /// On all calls of one connection.
+    pub connection_bytes: u32,
+}
+
+impl Default for Windows {
+    /// Large messages come in few round trips.
+    fn default() -> Self {
+        Self { call_bytes: 1024 * 1024, connection_bytes: 1024 * 1024 }
+    }
+}
+
 /// How one member serves.
 #[derive(Debug)]
 pub struct Member {
@@ -38,6 +54,8 @@ pub struct Member {
     pub classify: fn(&str) -> Class,
     /// How long calls in flight may take to end after the stop.
     pub drain: Duration,
+    /// Most bytes that callers may send before they are read.
+    pub windows: Windows,
 }
 
 impl Member {
@@ -57,7 +75,7 @@ impl Member {
         let stop = shutdown.clone();
         // An answer in several parts must not wait until the caller has acknowledged the first.
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
-        let serving = server(CALL_TIMEOUT)
+        let serving = server(CALL_TIMEOUT, self.windows)
             .layer(CallLayer::new(service))
             .layer(AdmissionLayer::new(self.limits, self.classify))
             .add_routes(routes)
@@ -69,8 +87,10 @@ impl Member {
 }
 
 /// A server whose calls end in time, answered or not: one whose body never comes must not keep its place for ever.
-fn server(call_timeout: Duration) -> Server {
+fn server(call_timeout: Duration, windows: Windows) -> Server {
     Server::builder()
+        .initial_stream_window_size(windows.call_bytes)
+        .initial_connection_window_size(windows.connection_bytes)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .timeout(call_timeout)
@@ -178,7 +198,7 @@ mod tests {
     async fn a_call_without_a_deadline_of_its_own_ends_in_time() {
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let serving = server(Duration::from_millis(50))
+        let serving = server(Duration::from_millis(50), Windows::default())
             .add_service(StatusServiceServer::new(Never))
             .serve_with_incoming(TcpIncoming::from(listener));
         let serving = tokio::spawn(serving);

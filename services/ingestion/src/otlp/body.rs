@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes that one place of the budget stands for.
@@ -163,7 +163,10 @@ impl Share {
 
 /// Reads what is left of a body that nobody wanted, within bounds: a sender that is still writing would otherwise see its
 /// connection reset before it reads the answer.
-pub(super) fn throw_away(mut body: Incoming) {
+pub(super) fn throw_away<B>(mut body: B)
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
     if body.is_end_stream() {
         return;
     }

@@ -24,7 +24,7 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 
-use super::body::{Coding, Held};
+use super::body::{Coding, Held, throw_away};
 use super::counts::Counts;
 use super::receivers::{MetricsReceiver, TraceReceiver};
 use super::refusal::named;
@@ -124,20 +124,27 @@ impl<R: Receiver> Service<Request<Body>> for Server<R> {
                 server.counts.exports_refused_path.add(1);
                 return Ok(Status::unimplemented("the service has no such method").into_http());
             }
-            Ok(server.export(request).await.map_or_else(Status::into_http, |answer| answered(&answer)))
+            let (parts, mut body) = request.into_parts();
+            Ok(match server.export(parts.headers, &mut body).await {
+                Ok(answer) => answered(&answer),
+                Err(status) => {
+                    throw_away(body);
+                    status.into_http()
+                }
+            })
         })
     }
 }
 
 impl<R: Receiver> Server<R> {
-    async fn export(&self, request: Request<Body>) -> Result<R::Answer, Status> {
-        let (parts, mut body) = request.into_parts();
-        let coding = coding(&parts.headers).inspect_err(|_| self.counts.exports_refused_media_type.add(1))?;
-        let context = self.way_in.context(&MetadataMap::from_headers(parts.headers))?;
-        let framed = self.way_in.read(&mut body, PREFIX_BYTES).await?;
+    async fn export(&self, headers: HeaderMap, body: &mut Body) -> Result<R::Answer, Status> {
+        let coding = coding(&headers).inspect_err(|_| self.counts.exports_refused_media_type.add(1))?;
+        let context = self.way_in.context(&MetadataMap::from_headers(headers))?;
+        let mut knock = self.way_in.knock()?;
+        let framed = self.way_in.read(&mut knock, body, PREFIX_BYTES).await?;
         let (held, coding) = unframed(framed, coding).map_err(|reason| self.way_in.malformed(reason))?;
         // Only now: whoever sends slowly keeps nobody out.
-        let _place = self.way_in.place().await?;
+        let _place = self.way_in.place(knock).await?;
         let decode = |message: Bytes| R::Sent::decode(message).map_err(|error| error.to_string());
         let (sent, bytes) = self.way_in.decoded(held, Written { coding, is_json: false }, decode).await?;
         self.way_in.answered(self.receiver.take(context, sent, bytes).await)
@@ -196,6 +203,47 @@ mod tests {
 
     use super::super::body::Budget;
     use super::*;
+    use attain_runtime::admission::Limits;
+    use futures::poll;
+    use tonic_types::StatusExt as _;
+
+    /// Takes exports and never answers.
+    struct Never;
+
+    impl Receiver for Never {
+        const SERVICE: &'static str = "never";
+        const EXPORT: &'static str = "/never/Export";
+        type Sent = ();
+        type Answer = ();
+
+        async fn take(&self, _: CallContext, (): (), _: usize) -> Result<(), Status> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_there_is_no_place_an_export_is_refused_before_its_body_comes() {
+        let limits = Limits { ingests_max: 1, ..Limits::default() };
+        let counts = Arc::new(Counts::default());
+        let way_in = Arc::new(WayIn::new(&Config { limits, ..Config::default() }, Arc::clone(&counts)));
+        let mut server = Server::new(Arc::new(Never), (way_in, Arc::clone(&counts)));
+        let mut call = |body: Body| server.call(Request::post(Never::EXPORT).body(body).expect("a request"));
+        let nothing = || Body::new(StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Infallible>>()));
+
+        let mut inside = call(Body::new(http_body_util::Full::new(Bytes::from_static(&[0; PREFIX_BYTES]))));
+        assert!(poll!(&mut inside).is_pending());
+        let mut coming = call(nothing());
+        assert!(poll!(&mut coming).is_pending(), "there is room for one to wait");
+        let Poll::Ready(Ok(refused)) = poll!(call(nothing())) else { panic!("its body is waited for") };
+        let status = Status::from_header_map(refused.headers()).expect("a status");
+        assert_eq!((status.code(), counts.exports_refused_busy.value()), (Code::ResourceExhausted, 1));
+        assert!(status.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some()));
+
+        // Who does not come is not waited for by others.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(poll!(&mut coming).is_pending());
+        assert!(poll!(call(nothing())).is_pending());
+    }
 
     async fn read(bytes: &[u8]) -> Held {
         let budget = Budget::new(1 << 20, 1, Duration::from_secs(30));

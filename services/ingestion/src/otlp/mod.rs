@@ -13,7 +13,8 @@
 //! buckets are applied with the new states of the series and the receipt of the export (`receipts`) in one transaction, before
 //! the export is acknowledged. Other metrics are accepted, counted and dropped.
 //!
-//! **Both** come in one way (`way_in`): read whole within bounds (`body`), then admitted, then decompressed and decoded.
+//! **Both** come in one way (`way_in`): refused by their head where there would be no place, read whole within bounds (`body`), then
+//! admitted, then decompressed and decoded.
 //!
 //! **What is remembered** of exports, spans, hosts, operations and exemplars goes in the background when it is old
 //! (`forgetting`).
@@ -86,7 +87,7 @@ use attain_runtime::Shutdown;
 use attain_runtime::admission::Class;
 use attain_runtime::clock::Clock;
 use attain_runtime::readiness::Readiness;
-use attain_runtime::serve::Member;
+use attain_runtime::serve::{Member, Windows};
 use tokio::net::TcpListener;
 
 use crate::storage::Store;
@@ -109,6 +110,10 @@ use tenants::Tenants;
 
 /// Most spans settled in one transaction, those of one trace or part more: it takes well under a second, and others wait for it.
 const SPANS_PER_SETTLEMENT_MAX: usize = 20_000;
+
+/// What of an export, and of all exports of a connection, may come before it is read: little is sent in vain of one that its head
+/// refuses.
+const WINDOWS: Windows = Windows { call_bytes: 64 * 1024, connection_bytes: 1024 * 1024 };
 
 /// The services that the health of the receiver is reported for.
 const SERVICE_NAMES: &[&str] =
@@ -159,6 +164,7 @@ pub(crate) async fn serve(
         // They are admitted on their way in, once they are there as a whole.
         classify: |_| Class::Vital,
         drain: config.drain(),
+        windows: WINDOWS,
     };
     let over_grpc = member.serve(routes, shutdown);
     tokio::pin!(over_http, over_grpc);

@@ -1,11 +1,12 @@
-//! What the exports of a port share on their way in, whichever transport brings them: a body is read whole within bounds, then
-//! there is a place for it or not (whoever sends slowly keeps nobody out), and only then it is decompressed and decoded.
+//! What the exports of a port share on their way in, whichever transport brings them: where there would be no place for an export
+//! it is refused before its body is read; a body is read whole within bounds, then there is a place for it or not (whoever
+//! sends slowly keeps nobody out), and only then it is decompressed and decoded.
 
 use std::sync::Arc;
 
-use attain_runtime::admission::{self, overloaded};
+use attain_runtime::admission::{ingests_gate, overloaded};
 use attain_runtime::context::CallContext;
-use attain_runtime::gate::{Gate, Place};
+use attain_runtime::gate::{Gate, Knock, Place};
 use attain_runtime::serve::call_timeout;
 use bytes::Bytes;
 use hyper::body::Body;
@@ -55,7 +56,7 @@ impl WayIn {
         let message_bytes_max = config.otlp_message_bytes_max;
         Self {
             counts,
-            gate: admission::ingests_gate(config.limits.ingests_max),
+            gate: ingests_gate(config.limits.ingests_max),
             budget: Budget::new(message_bytes_max, LARGEST_MESSAGES, config.otlp_body_patience()),
             message_bytes_max,
         }
@@ -68,16 +69,21 @@ impl WayIn {
             .inspect_err(|_| self.counts.exports_refused_tenant.add(1))
     }
 
+    /// Whether an export may come in, as far as its head tells.
+    pub(super) fn knock(&self) -> Result<Knock<'_>, Status> {
+        self.gate.knock().ok_or_else(|| self.refusal(NoBody::Busy))
+    }
+
     /// Reads a body whole: one message, and so many bytes of its transport around it.
-    pub(super) async fn read<B>(&self, body: &mut B, frame_bytes: usize) -> Result<Held, Status>
+    pub(super) async fn read<B>(&self, knock: &mut Knock<'_>, body: &mut B, frame_bytes: usize) -> Result<Held, Status>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        self.budget.read(body, frame_bytes).await.map_err(|why| self.refusal(why))
+        knock.prepare(self.budget.read(body, frame_bytes)).await.map_err(|why| self.refusal(why))
     }
 
-    pub(super) async fn place(&self) -> Result<Place, Status> {
-        admission::enter(&self.gate).await.inspect_err(|_| self.counts.exports_refused_busy.add(1))
+    pub(super) async fn place(&self, knock: Knock<'_>) -> Result<Place, Status> {
+        knock.enter().await.ok_or_else(|| self.refusal(NoBody::Busy))
     }
 
     /// The message of a body, and how many bytes it has. A large one is decompressed and decoded on a thread for work that

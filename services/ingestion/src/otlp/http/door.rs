@@ -144,9 +144,10 @@ impl Door {
     ) -> Result<Reply, Status> {
         let coding = coding(headers).inspect_err(|_| self.counts.exports_refused_media_type.add(1))?;
         let context = self.way_in.context(&MetadataMap::from_headers(headers.clone()))?;
-        let held = self.way_in.read(body, 0).await?;
+        let mut knock = self.way_in.knock()?;
+        let held = self.way_in.read(&mut knock, body, 0).await?;
         // Only now: whoever sends slowly keeps nobody out.
-        let _place = self.way_in.place().await?;
+        let _place = self.way_in.place(knock).await?;
         let written = Written { coding, is_json: encoding == Encoding::Json };
         match signal {
             Signal::Traces => {

@@ -26,6 +26,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::WINDOWS;
 use super::counts::Counts;
 use super::receivers::{MetricsReceiver, TraceReceiver};
 use crate::Config;
@@ -73,6 +74,8 @@ impl Server {
             .keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .initial_stream_window_size(WINDOWS.call_bytes)
+            .initial_connection_window_size(WINDOWS.connection_bytes)
             .max_header_list_size(HEADER_BYTES_MAX as u32);
         let connections = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
         Self { door, http: Arc::new(http), connections, graceful: GracefulShutdown::new() }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::ensure;
 use attain_proto::columns;
 use attain_proto::convert::timestamp;
+use attain_proto::day;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
 use attain_proto::ingestion::v1::{IngestSliBucketsRequest, SliBucketDeclaration, StreamSliHistoryRequest};
 use attain_vocabulary::{BUCKET_MS, DAY_MS, LatencyHistogram, SliBucket, bucket_start};
@@ -318,11 +319,15 @@ fn different(sent: impl Iterator<Item = SliBucketDeclaration>, read: Vec<SliBuck
 }
 
 async fn stream(client: &mut IngestionServiceClient<Channel>, service: String) -> anyhow::Result<Vec<SliBucket>> {
-    let question = StreamSliHistoryRequest { service_ids: vec![service], range: None, without_latency: false };
+    let question = StreamSliHistoryRequest {
+        service_ids: vec![service],
+        day_version_max: day::VERSION,
+        ..StreamSliHistoryRequest::default()
+    };
     let mut chunks = client.stream_sli_history(question).await?.into_inner();
     let mut buckets = Vec::new();
     while let Some(chunk) = chunks.message().await? {
-        buckets.extend(columns::buckets(&chunk.buckets.unwrap_or_default())?);
+        columns::append(&chunk, &mut buckets)?;
     }
     Ok(buckets)
 }

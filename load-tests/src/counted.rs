@@ -34,7 +34,7 @@ pub(crate) async fn counted(client: &mut IngestionServiceClient<Channel>, run: &
     let service_ids: Vec<String> = services.collect();
     let mut requests = 0;
     if !service_ids.is_empty() {
-        let question = StreamSliHistoryRequest { service_ids, range: None, without_latency: true };
+        let question = StreamSliHistoryRequest { service_ids, without_latency: true, ..Default::default() };
         let mut chunks = client.stream_sli_history(question).await?.into_inner();
         while let Some(chunk) = chunks.message().await? {
             requests += chunk.buckets.unwrap_or_default().valid_counts.iter().sum::<u64>();

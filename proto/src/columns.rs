@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use attain_vocabulary::{BUCKET_MS, BucketCounts, EntityId, InvalidValue, LatencyHistogram, SliBucket};
 
+use crate::day;
+use crate::ingestion::v1::StreamSliHistoryResponse;
 use crate::vocabulary::v1::{InheritedShare, SliColumns};
 
 /// Buckets in columns, in their order.
@@ -36,6 +38,17 @@ pub fn columns<'a>(buckets: impl ExactSizeIterator<Item = &'a SliBucket>) -> Sli
         }
     }
     columns
+}
+
+/// The buckets of a part of a history, columns or packed days, appended in their order, each checked.
+///
+/// # Errors
+/// Names the first column that does not fit the others, the first field of a bucket that cannot be right, or `days`.
+pub fn append(part: &StreamSliHistoryResponse, out: &mut Vec<SliBucket>) -> Result<(), InvalidValue> {
+    if let Some(columns) = &part.buckets {
+        out.append(&mut buckets(columns)?);
+    }
+    day::append(&part.days, out)
 }
 
 /// The buckets that stand in columns, in their order, each checked.

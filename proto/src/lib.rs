@@ -4,11 +4,12 @@
 //! committed. [`DESCRIPTORS`] carries the same contract as bytes, HTTP annotations and comments included: reflection,
 //! the gateway's routes and its OpenAPI document are all read from there.
 //!
-//! [`convert`] translates between wire messages and the validated words of `attain-vocabulary`, [`columns`] long histories. This crate knows
-//! nothing of transport settings, storage or statistics.
+//! [`convert`] translates between wire messages and the validated words of `attain-vocabulary`, [`columns`] and
+//! [`day`] long histories. This crate knows nothing of transport settings, storage or statistics.
 
 pub mod columns;
 pub mod convert;
+pub mod day;
 pub mod google;
 
 /// The encoded `FileDescriptorSet` of every package, with HTTP annotations and source comments.

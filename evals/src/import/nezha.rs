@@ -256,7 +256,7 @@ async fn settled_requests(client: &mut IngestionServiceClient<Channel>, expected
         if service_ids.is_empty() {
             continue;
         }
-        let question = StreamSliHistoryRequest { service_ids, range: None, without_latency: true };
+        let question = StreamSliHistoryRequest { service_ids, without_latency: true, ..Default::default() };
         let mut chunks = client.stream_sli_history(question).await?.into_inner();
         let mut requests = 0;
         while let Some(chunk) = chunks.message().await? {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use attain_ingestion::{Config, Listeners};
 use attain_proto::columns;
 use attain_proto::convert::timestamp;
+use attain_proto::day;
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
 use attain_proto::status::v1::GetStatusRequest;
@@ -147,11 +148,14 @@ impl Member {
 
     async fn history(&self, services: &[String]) -> BTreeMap<String, BTreeMap<i64, SliBucket>> {
         let service_ids = services.to_vec();
-        let question = wire::StreamSliHistoryRequest { service_ids, range: None, without_latency: false };
+        let question =
+            wire::StreamSliHistoryRequest { service_ids, day_version_max: day::VERSION, ..Default::default() };
         let mut chunks = self.client().stream_sli_history(question).await.unwrap().into_inner();
         let mut all: BTreeMap<String, BTreeMap<i64, SliBucket>> = BTreeMap::new();
         while let Some(chunk) = chunks.message().await.unwrap() {
-            for bucket in columns::buckets(&chunk.buckets.unwrap_or_default()).unwrap() {
+            let mut buckets = Vec::new();
+            columns::append(&chunk, &mut buckets).unwrap();
+            for bucket in buckets {
                 let twice = all.entry(chunk.service_id.clone()).or_default().insert(bucket.start_ms, bucket);
                 assert_eq!(twice, None, "each time once");
             }

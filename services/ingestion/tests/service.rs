@@ -466,6 +466,7 @@ async fn histories_come_in_chunks_service_by_service() {
         service_ids: ["checkout", "nobody", "auth", "auth"].map(String::from).to_vec(),
         range: Some(words::TimeRange { start_time: Some(timestamp(0)), end_time: Some(timestamp(NOW_MS)) }),
         without_latency: true,
+        day_version_max: 0,
     };
     let mut stream = served.client.stream_sli_history(request).await.unwrap().into_inner();
     let mut chunks: Vec<(String, usize)> = Vec::new();
@@ -483,6 +484,39 @@ async fn histories_come_in_chunks_service_by_service() {
     // Whole days, so many that there are a week's buckets.
     assert!((2_016..2_016 + 288).contains(week) && week + rest == 2_500, "{chunks:?}");
     assert!(starts.is_sorted_by(|a, b| a < b));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_reads_packed_days_gets_the_same_history_as_whoever_does_not() {
+    let mut served = Served::start().await;
+    let latency = words::LatencyHistogram { scale: 3, zero_count: 1, offset: 30, bucket_counts: vec![2, 0, 3] };
+    let one = |ago: i64| wire::SliBucketDeclaration {
+        latency: (ago % 3 == 0).then(|| latency.clone()),
+        inherited_bad_count: (ago % 2 == 0).then_some(1.0),
+        inherited_by_dependency: if ago % 4 == 0 { [("db".to_owned(), 1)].into() } else { [].into() },
+        ..bucket(ago, 10.0, 2.0)
+    };
+    served.ingest((1..=2_500).map(one).collect()).await;
+    let mut read = async |day_version_max, start_time| {
+        let range = Some(words::TimeRange { start_time: Some(timestamp(start_time)), end_time: None });
+        let service_ids = vec!["checkout".into()];
+        let request = wire::StreamSliHistoryRequest { service_ids, range, day_version_max, ..Default::default() };
+        let mut stream = served.client.stream_sli_history(request).await.unwrap().into_inner();
+        let (mut buckets, mut days) = (Vec::new(), 0);
+        while let Some(chunk) = stream.message().await.unwrap() {
+            assert!(chunk.days.is_empty() != chunk.buckets.is_none() && chunk.sources == [1]);
+            days += chunk.days.len();
+            columns::append(&chunk, &mut buckets).unwrap();
+        }
+        (buckets, days)
+    };
+    for (start_ms, count) in [(0, 2_500), (NOW_MS - 2_000 * 300_000, 1_999)] {
+        let (columns, none) = read(0, start_ms).await;
+        let (buckets, days) = read(7, start_ms).await;
+        assert!(none == 0 && days >= 6, "{days} days came packed");
+        assert!((count..=count + 1).contains(&columns.len()) && buckets == columns);
+    }
     served.stop().await;
 }
 

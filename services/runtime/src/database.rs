@@ -127,6 +127,8 @@ async fn open_sqlite(url: &str) -> Result<AnyPool, sqlx::Error> {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(None)
         .max_lifetime(None)
+        // A file does not hang up.
+        .test_before_acquire(false)
         .after_connect(|connection, _| {
             Box::pin(async move {
                 // busy_timeout first: the others may have to wait for a lock.

@@ -26,6 +26,7 @@ impl BucketCounts {
     ///
     /// # Errors
     /// Refuses more failures than requests and more inherited failures than failures.
+    #[inline]
     pub fn new(valid: u64, bad: u64, inherited_bad: Option<u64>) -> Result<Self, InvalidValue> {
         if bad > valid {
             let reason = format!("{bad} bad requests among {valid} valid ones");
@@ -75,6 +76,7 @@ impl SliBucket {
     ///
     /// # Errors
     /// Refuses an unaligned start, and shares that sum to more than the inherited count.
+    #[inline]
     pub fn new(
         start_ms: UnixMillis,
         counts: BucketCounts,

@@ -5,8 +5,8 @@ use futures::stream::{self, Stream};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Error;
-use crate::domain::{MergedBucket, SourceSet};
-use crate::storage::{BucketSpan, FoundHistory, Store};
+use crate::domain::SourceSet;
+use crate::storage::{BucketSpan, FoundHistory, Handing, NextDays, Store};
 
 /// Buckets a chunk, less than a day more or less: seven days, well under a megabyte with histograms.
 const CHUNK_BUCKETS: usize = 7 * 288;
@@ -21,14 +21,15 @@ pub(crate) struct HistoryQuestion {
     pub(crate) services: VecDeque<EntityId>,
     pub(crate) span: BucketSpan,
     pub(crate) with_latency: bool,
+    pub(crate) handing: Handing,
 }
 
-/// Consecutive buckets of one service; at least one.
+/// Consecutive days of one service; at least one.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct HistoryChunk {
     pub(crate) service: EntityId,
     pub(crate) sources: SourceSet,
-    pub(crate) buckets: Vec<MergedBucket>,
+    pub(crate) days: NextDays,
 }
 
 struct Reader {
@@ -62,10 +63,10 @@ pub(crate) fn stream_history(
 impl Reader {
     async fn next_chunk(&mut self) -> Result<Option<HistoryChunk>, Error> {
         while let Some(service) = self.question.services.front().cloned() {
-            let buckets = self.found.as_mut().map_or(Ok(Vec::new()), |found| found.next_days(CHUNK_BUCKETS))?;
-            if !buckets.is_empty() {
-                let sources = buckets.iter().fold(SourceSet::default(), |all, merged| all.union(merged.sources));
-                return Ok(Some(HistoryChunk { service, sources, buckets }));
+            let handing = self.question.handing;
+            let days = self.found.as_mut().map_or(Ok(None), |found| found.next_days(CHUNK_BUCKETS, handing))?;
+            if let Some(days) = days {
+                return Ok(Some(HistoryChunk { service, sources: sources(&days), days }));
             }
             self.found = match self.next_start_ms {
                 Some(start_ms) => Some(self.read(&service, start_ms).await?),
@@ -85,5 +86,18 @@ impl Reader {
         let found = self.store.find_history(tenant, service, span, READ_BUCKETS_MAX, *with_latency).await?;
         self.next_start_ms = found.next_start_ms();
         Ok(found)
+    }
+}
+
+fn sources(days: &NextDays) -> SourceSet {
+    match days {
+        NextDays::Kept(days) => {
+            let mut sources = SourceSet::default();
+            days.iter().for_each(|day| sources.insert(day.source));
+            sources
+        }
+        NextDays::Unpacked(buckets) => {
+            buckets.iter().fold(SourceSet::default(), |all, merged| all.union(merged.sources))
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, SliBucket, Source, UnixMillis};
 
-use super::block::{Packed, day_start, marked, unpack, unpack_each};
+use super::block::{Opened, Packed, day_start, marked, unpack, unpack_each, unseal};
 use super::record::{entity_id, source, source_number};
 use super::rows::{column, insert_many, select_in};
 use super::write::Write;
@@ -65,6 +65,11 @@ impl StoredBlock {
     /// Hands out what it holds, ascending.
     pub(super) fn each(&self, take: impl FnMut(SliBucket)) -> Result<(), Error> {
         unpack_each(self.day.day_ms, &self.counts, self.latency.as_deref(), take).map_err(|what| self.day.damaged(what))
+    }
+
+    /// Its sections.
+    pub(super) fn open(&self) -> Result<Opened, Error> {
+        unseal(self.day.day_ms, &self.counts, self.latency.as_deref()).map_err(|what| self.day.damaged(what))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use attain_proto::day;
 use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, SliBucket, Source, TenantId};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -9,7 +10,7 @@ use proptest::test_runner::TestRunner;
 
 use super::block::SLOTS;
 use super::testing::{bucket, id, on_both_databases, tenant};
-use super::{BucketSpan, PackCursor, PackStep, Store};
+use super::{BucketSpan, Handing, NextDays, PackCursor, PackStep, Store};
 use crate::Error;
 use crate::domain::{BucketMode, MergedBucket, ObservationBatch, ObservedBucket, add_buckets, merge_sources};
 
@@ -96,6 +97,30 @@ async fn read(store: &Store, tenant: &TenantId, mut span: BucketSpan, limit: usi
     }
 }
 
+/// The same history day by day, as members read it, and how many days came as they are kept.
+async fn handed(store: &Store, tenant: &TenantId, mut span: BucketSpan) -> Result<(Vec<SliBucket>, usize), Error> {
+    const WANTED: usize = 2 * SLOTS;
+    let (mut all, mut kept_days) = (Vec::new(), 0);
+    loop {
+        let mut found = store.find_history(tenant, &id("checkout"), span, 2_000, true).await?;
+        let next_start_ms = found.next_start_ms();
+        while let Some(days) = found.next_days(WANTED, Handing::Kept)? {
+            match days {
+                NextDays::Unpacked(buckets) => all.extend(buckets.into_iter().map(|merged| merged.bucket)),
+                NextDays::Kept(days) => {
+                    kept_days += days.len();
+                    for kept in days {
+                        let each = day::each(&kept.counts, kept.latency.as_deref(), |bucket| all.push(bucket));
+                        each.expect("whole");
+                    }
+                }
+            }
+        }
+        let Some(next) = next_start_ms else { return Ok((all, kept_days)) };
+        span.start_ms = next;
+    }
+}
+
 async fn pack_all(store: &Store, closed_before_ms: i64) -> PackStep {
     let mut all = PackStep { next: Some(PackCursor::default()), ..PackStep::default() };
     while let Some(cursor) = all.next.take() {
@@ -148,6 +173,10 @@ async fn history_reads_the_same_whatever_is_packed_when(store: &Store) {
                 BucketSpan { start_ms: (i as i64 * 97 + 5) * BUCKET_MS, end_ms: (i as i64 * 97 + 400) * BUCKET_MS };
             for (span, limit) in [(ALL, 2_000), (ALL, 50), (cut, 100), (cut, 1_000)] {
                 assert!(read(store, &acme, span, limit).await == expected(&model, span), "{span:?} by {limit}: {at}");
+            }
+            for span in [ALL, cut] {
+                let buckets: Vec<SliBucket> = expected(&model, span).into_iter().map(|merged| merged.bucket).collect();
+                assert!(handed(store, &acme, span).await.expect("read").0 == buckets, "{span:?} by days: {at}");
             }
             let summary = store.data_summary(&acme, &id("checkout")).await.expect("read");
             let starts: BTreeSet<i64> = model.keys().map(|(start_ms, _)| *start_ms).collect();
@@ -290,6 +319,9 @@ async fn a_damaged_block_is_named_and_hurts_nothing_else(store: &Store) {
         assert_eq!(page("checkout", span(day)).await.expect("read").buckets.len(), SLOTS);
     }
     assert_eq!(page("payment", ALL).await.expect("read").buckets.len(), 3 * SLOTS);
+    assert!(matches!(handed(store, &acme, ALL).await, Err(Error::DamagedBlock { day_ms: DAY_MS, .. })));
+    let (buckets, kept_days) = handed(store, &acme, span(2)).await.expect("read");
+    assert_eq!((buckets.len(), kept_days), (SLOTS, 1));
 
     // Late data is kept, waits as rows, and holds up nobody.
     let late = |service: &str, day: i64| (id(service), bucket(day * PER_DAY + 7, 9, 1, None));

@@ -1,16 +1,16 @@
 //! History read: rows and blocks as one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::iter::Peekable;
 use std::vec;
 
 use attain_runtime::database::Dialect;
-use attain_vocabulary::{BUCKET_MS, EntityId, SliBucket, Source, TenantId, UnixMillis};
+use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, SliBucket, Source, TenantId, UnixMillis};
 use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use super::Store;
-use super::block::{SLOTS, Slots, day_start, mark, marked, slot};
+use super::block::{Opened, SLOTS, Slots, day_start, mark, marked, slot};
 use super::blocks::{SeriesDay, StoredBlock};
 use super::buckets::read_measurement;
 use super::lines::{Value, all_lines, read_lines};
@@ -74,9 +74,34 @@ pub(crate) struct FoundHistory {
     span: BucketSpan,
     rows: Peekable<vec::IntoIter<(Source, SliBucket)>>,
     /// In order of day.
-    blocks: Peekable<vec::IntoIter<StoredBlock>>,
+    blocks: VecDeque<StoredBlock>,
     /// Everything before this time was read.
     until_ms: UnixMillis,
+}
+
+/// A day that one source alone tells, in the sections of [`attain_proto::day`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeptDay {
+    pub(crate) source: Source,
+    pub(crate) counts: Vec<u8>,
+    /// `None` where there is none, or none is wanted.
+    pub(crate) latency: Option<Vec<u8>>,
+}
+
+/// How days are handed out that one block alone tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handing {
+    /// As they are kept.
+    Kept,
+    /// Bucket by bucket, as all others.
+    Unpacked,
+}
+
+/// Days of a service, in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum NextDays {
+    Kept(Vec<KeptDay>),
+    Unpacked(Vec<MergedBucket>),
 }
 
 /// What is known of the times of one service's buckets.
@@ -158,7 +183,7 @@ impl Store {
         let rows_until = (rows.len() == rows_max).then(|| rows.last().map(|(_, bucket)| bucket.start_ms)).flatten();
         let blocks_until = (blocks.len() == blocks_max).then(|| blocks.last().map(|block| block.day.day_ms)).flatten();
         let until_ms = [rows_until, blocks_until].into_iter().flatten().fold(span.end_ms, i64::min);
-        Ok(FoundHistory { span, rows: rows.into_iter().peekable(), blocks: blocks.into_iter().peekable(), until_ms })
+        Ok(FoundHistory { span, rows: rows.into_iter().peekable(), blocks: blocks.into(), until_ms })
     }
 }
 
@@ -184,7 +209,7 @@ async fn select(
 impl FoundHistory {
     /// The first buckets of what was found; blocks are unpacked only as far as the page goes.
     fn page(mut self, limit: usize) -> Result<SliPage, Error> {
-        let mut buckets = self.next_days(limit + 1)?;
+        let mut buckets = self.next_unpacked(limit + 1, Handing::Unpacked)?;
         let mut next_start_ms = self.next_start_ms();
         if let Some(first_left) = buckets.get(limit) {
             next_start_ms = Some(first_left.bucket.start_ms);
@@ -198,27 +223,62 @@ impl FoundHistory {
         (self.until_ms < self.span.end_ms).then_some(self.until_ms)
     }
 
-    /// The buckets of the next days, ascending: of so many days that there are `wanted` of them or more, or of all that are
-    /// left. Empty where none is.
+    /// The next days, those handed out alike: so many that they have `wanted` buckets or about so many, or all that are left.
+    /// `None` where none is.
     ///
     /// # Errors
     /// [`Error::DamagedBlock`] where a day has one.
-    pub(crate) fn next_days(&mut self, wanted: usize) -> Result<Vec<MergedBucket>, Error> {
+    pub(crate) fn next_days(&mut self, wanted: usize, handing: Handing) -> Result<Option<NextDays>, Error> {
+        let kept = if handing == Handing::Kept { self.next_kept(wanted / SLOTS)? } else { Vec::new() };
+        if !kept.is_empty() {
+            return Ok(Some(NextDays::Kept(kept)));
+        }
+        let buckets = self.next_unpacked(wanted, handing)?;
+        Ok((!buckets.is_empty()).then_some(NextDays::Unpacked(buckets)))
+    }
+
+    fn next_kept(&mut self, days_max: usize) -> Result<Vec<KeptDay>, Error> {
+        let mut days = Vec::with_capacity(days_max.min(self.blocks.len()));
+        while days.len() < days_max && self.is_next_kept() {
+            let Some(block) = self.blocks.pop_front() else { break };
+            let Opened { counts, latency } = block.open()?;
+            days.push(KeptDay { source: block.day.source, counts, latency });
+        }
+        Ok(days)
+    }
+
+    /// Whether the next day is in one block alone, and whole in what is read.
+    fn is_next_kept(&mut self) -> bool {
+        let next_row = self.rows.peek().map(|(_, bucket)| day_start(bucket.start_ms));
+        let mut blocks = self.blocks.iter().map(|block| block.day.day_ms);
+        blocks.next().is_some_and(|day_ms| {
+            let alone = blocks.next() != Some(day_ms) && next_row.is_none_or(|row_ms| day_ms < row_ms);
+            alone && self.span.start_ms <= day_ms && day_ms.saturating_add(DAY_MS) <= self.until_ms
+        })
+    }
+
+    fn next_unpacked(&mut self, wanted: usize, handing: Handing) -> Result<Vec<MergedBucket>, Error> {
         let there = self.rows.len() + self.blocks.len() * SLOTS;
         let mut buckets = Vec::with_capacity(there.min(wanted + SLOTS));
-        while buckets.len() < wanted && self.next_day(&mut buckets)? {}
+        while buckets.len() < wanted {
+            // Only behind a bucket: nothing handed out means nothing left.
+            let ends = handing == Handing::Kept && !buckets.is_empty() && self.is_next_kept();
+            if ends || !self.next_day(&mut buckets)? {
+                break;
+            }
+        }
         Ok(buckets)
     }
 
     /// Whether there was another day; its buckets.
     fn next_day(&mut self, out: &mut Vec<MergedBucket>) -> Result<bool, Error> {
         let next_row = self.rows.peek().map(|(_, bucket)| day_start(bucket.start_ms));
-        let next_block = self.blocks.peek().map(|block| block.day.day_ms);
+        let next_block = self.blocks.front().map(|block| block.day.day_ms);
         let next = next_row.into_iter().chain(next_block).min();
         let Some(day_ms) = next.filter(|day_ms| *day_ms < self.until_ms) else { return Ok(false) };
         let (start_ms, until_ms) = (self.span.start_ms, self.until_ms);
         let within = |bucket: &SliBucket| (start_ms..until_ms).contains(&bucket.start_ms);
-        let of_day = std::iter::from_fn(|| self.blocks.next_if(|block| block.day.day_ms == day_ms));
+        let of_day = std::iter::from_fn(|| self.blocks.pop_front_if(|block| block.day.day_ms == day_ms));
         let series: Vec<StoredBlock> = of_day.collect();
         if let [block] = &series[..]
             && next_row != Some(day_ms)

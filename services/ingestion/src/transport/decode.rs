@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use attain_proto::convert::{required_time, shares, unix_millis, word};
+use attain_proto::day;
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::vocabulary::v1 as words;
 use attain_runtime::context::{CallContext, Role};
@@ -18,13 +19,18 @@ use crate::domain::{
 };
 use crate::imports::{Format, Import};
 use crate::intake::{DependencyRows, ServiceRow};
-use crate::storage::{BucketSpan, DaySpan, DeclaredEdge};
+use crate::storage::{BucketSpan, DaySpan, DeclaredEdge, Handing};
 
 /// How the names of headers begin that senders of documents prove themselves by.
 const SIGNATURE_HEADERS: [&str; 4] = ["x-pagerduty-signature", "webhook-", "svix-", "x-opsgenie-"];
 const NAME_CHARS_MAX: usize = 200;
 const WORD_CHARS_MAX: usize = 64;
 const GROUP_CHARS_MAX: usize = 128;
+
+/// How days are handed to whoever reads packed ones up to a version.
+pub(super) fn handing(day_version_max: u32) -> Handing {
+    if day_version_max >= day::VERSION { Handing::Kept } else { Handing::Unpacked }
+}
 
 /// A graph, row by row.
 pub(super) fn dependency_rows(request: &wire::IngestDependenciesRequest) -> DependencyRows {

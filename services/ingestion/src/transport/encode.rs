@@ -1,6 +1,8 @@
 //! From checked values to the wire; cannot fail.
 
+use attain_proto::columns::columns;
 use attain_proto::convert::{rejection, timestamp};
+use attain_proto::day;
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::vocabulary::v1 as words;
 use attain_vocabulary::{BUCKET_MS, DAY_MS, Ratio, Source};
@@ -12,7 +14,8 @@ use crate::domain::{
 };
 use crate::imports::{Complaint, Imported};
 use crate::intake::Refused;
-use crate::storage::{AppliedSweep, CatalogueProblem, Change, ChangeHead, ChangeKind, DataSummary};
+use crate::reading::HistoryChunk;
+use crate::storage::{AppliedSweep, CatalogueProblem, Change, ChangeHead, ChangeKind, DataSummary, KeptDay, NextDays};
 
 pub(super) fn entity(entity: Entity) -> words::Entity {
     let catalogue = entity.catalogue.clone().unwrap_or_default();
@@ -132,6 +135,19 @@ pub(super) fn exemplar(exemplar: &Exemplar) -> wire::Exemplar {
 
 pub(super) fn buckets(merged: Vec<MergedBucket>) -> Vec<words::SliBucket> {
     merged.iter().map(|merged| (&merged.bucket).into()).collect()
+}
+
+pub(super) fn history_chunk(chunk: HistoryChunk) -> wire::StreamSliHistoryResponse {
+    let (buckets, days) = match chunk.days {
+        NextDays::Unpacked(buckets) => (Some(columns(buckets.iter().map(|merged| &merged.bucket))), Vec::new()),
+        NextDays::Kept(days) => (None, days.into_iter().map(kept_day).collect()),
+    };
+    let sources = sources(chunk.sources.iter());
+    wire::StreamSliHistoryResponse { service_id: chunk.service.into(), buckets, sources, days }
+}
+
+fn kept_day(day: KeptDay) -> words::SliDay {
+    words::SliDay { version: day::VERSION, counts: day.counts, latency: day.latency.unwrap_or_default() }
 }
 
 pub(super) fn sources(sources: impl IntoIterator<Item = Source>) -> Vec<i32> {

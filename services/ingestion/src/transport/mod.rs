@@ -12,7 +12,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use attain_proto::columns::columns;
 use attain_proto::convert::{unix_millis, word};
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::ingestion::v1::ingestion_service_server::{IngestionService, IngestionServiceServer};
@@ -33,9 +32,7 @@ use crate::catalogue::CatalogueStatus;
 use crate::domain::{Bounds, ExclusionDecision, ServiceLink, optional_text};
 use crate::imports::Importer;
 use crate::intake::{self, keep_buckets, keep_dependencies, keep_incidents, keep_utilisation};
-use crate::reading::{
-    FollowFrom, HistoryChunk, HistoryQuestion, follow_changes, stream_history, utilisation_summaries,
-};
+use crate::reading::{FollowFrom, HistoryQuestion, follow_changes, stream_history, utilisation_summaries};
 use crate::storage::{BucketSpan, IncidentPosition, OperationPosition, Store};
 use crate::{Config, Error};
 
@@ -416,15 +413,15 @@ impl IngestionService for Transport {
         let open_end_ms = self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1);
         let span = decode::span(range.start_time.as_ref(), range.end_time.as_ref(), open_end_ms)?;
         let place = Arc::clone(&self.histories).try_acquire_owned().map_err(|_| overloaded())?;
-        let question =
-            HistoryQuestion { tenant, services: services.into(), span, with_latency: !request.without_latency };
-        let encode = |chunk: HistoryChunk| wire::StreamSliHistoryResponse {
-            buckets: Some(columns(chunk.buckets.iter().map(|merged| &merged.bucket))),
-            sources: encode::sources(chunk.sources.iter()),
-            service_id: chunk.service.into(),
+        let question = HistoryQuestion {
+            tenant,
+            services: services.into(),
+            span,
+            with_latency: !request.without_latency,
+            handing: decode::handing(request.day_version_max),
         };
         let chunks = stream_history(self.store.clone(), question, place);
-        Ok(Response::new(Box::pin(chunks.map(move |chunk| chunk.map(encode).map_err(Status::from)))))
+        Ok(Response::new(Box::pin(chunks.map(|chunk| chunk.map(encode::history_chunk).map_err(Status::from)))))
     }
 
     async fn get_topology(

@@ -4,7 +4,7 @@ use std::time::Duration;
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
 use attain_proto::vocabulary::v1 as vocabulary;
-use attain_proto::{columns, convert};
+use attain_proto::{columns, convert, day};
 use attain_runtime::channel::MESSAGE_BYTES_MAX;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{EntityId, SliBucket, Source, TenantId, TimeRange};
@@ -139,6 +139,7 @@ impl Ingestion {
             service_ids: ids.iter().map(ToString::to_string).collect(),
             range: Some(range.into()),
             without_latency,
+            day_version_max: day::VERSION,
         };
         let refused = |status: tonic::Status| Refusal::from_status(&status);
         let mut stream =
@@ -146,10 +147,9 @@ impl Ingestion {
         while let Some(chunk) = stream.message().await.map_err(refused)? {
             let known = EntityId::new("service_id", &chunk.service_id).ok().and_then(|id| histories.get_mut(&id));
             let Some(history) = known else { continue };
-            let buckets = columns::buckets(&chunk.buckets.unwrap_or_default()).map_err(|invalid| {
+            columns::append(&chunk, &mut history.buckets).map_err(|invalid| {
                 Refusal::Refused(format!("a bucket of {} cannot be right: {invalid}", chunk.service_id))
             })?;
-            history.buckets.extend(buckets);
             let sources = chunk
                 .sources
                 .iter()

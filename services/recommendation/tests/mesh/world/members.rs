@@ -82,6 +82,7 @@ impl IngestionService for Members {
                     service_id: service_id.clone(),
                     buckets: Some(attain_proto::columns::columns(buckets.iter())),
                     sources: vec![Source::Traces as i32],
+                    days: Vec::new(),
                 })
             }));
         }

@@ -221,7 +221,7 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn where_there_is_no_place_an_export_is_refused_before_its_body_comes() {
         let limits = Limits { ingests_max: 1, ..Limits::default() };
         let counts = Arc::new(Counts::default());

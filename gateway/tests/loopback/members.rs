@@ -20,7 +20,7 @@ use attain_runtime::Shutdown;
 use attain_runtime::admission::{Class, Limits};
 use attain_runtime::context::CallContext;
 use attain_runtime::readiness::{Condition, Readiness};
-use attain_runtime::serve::Member;
+use attain_runtime::serve::{Member, Windows};
 use attain_vocabulary::{EntityId, InvalidValue};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -78,6 +78,7 @@ async fn start(name: &'static str, routes: Routes) -> Running {
         limits: Limits::default(),
         classify: |_| Class::Read,
         drain: Duration::from_secs(1),
+        windows: Windows::default(),
     };
     tokio::spawn(member.serve(routes, shutdown.clone()));
     Running { address, storage, _stop: tokio_util_guard::Guard(shutdown) }

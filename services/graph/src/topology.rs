@@ -27,10 +27,7 @@ pub(crate) fn node(entity: &wire::Entity) -> Result<Node, InvalidValue> {
 ///
 /// # Errors
 /// Names the field that cannot be right.
-pub(crate) fn dependency(
-    row: &wire::Dependency,
-    ids: &HashMap<&str, &EntityId>,
-) -> Result<Dependency, InvalidValue> {
+pub(crate) fn dependency(row: &wire::Dependency, ids: &HashMap<&str, &EntityId>) -> Result<Dependency, InvalidValue> {
     let id = |field: &str, name: &str| ids.get(name).map_or_else(|| EntityId::new(field, name), |id| Ok((*id).clone()));
     let caller = id("caller_id", &row.caller_id)?;
     let callee = id("callee_id", &row.callee_id)?;

@@ -211,11 +211,8 @@ fn intern(mut nodes: Vec<Node>, dependencies: &[Dependency]) -> Vec<Node> {
 
 fn connect(nodes: &[Node], dependencies: Vec<Dependency>) -> Vec<Edge> {
     let positions: HashMap<&EntityId, NodeIndex> = nodes.iter().map(|node| &node.id).zip(0..).collect();
-    let edge = |Dependency { caller, callee, terms }| Edge {
-        caller: positions[&caller],
-        callee: positions[&callee],
-        terms,
-    };
+    let edge =
+        |Dependency { caller, callee, terms }| Edge { caller: positions[&caller], callee: positions[&callee], terms };
     let others = dependencies.into_iter().filter(|dependency| dependency.caller != dependency.callee);
     let mut edges: Vec<Edge> = others.map(edge).collect();
     sort_keeping_last(&mut edges, |a, b| (a.caller, a.callee).cmp(&(b.caller, b.callee)));

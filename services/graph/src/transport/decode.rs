@@ -65,7 +65,8 @@ fn change(change: &ScenarioChange) -> Result<Change, InvalidValue> {
             Ok(Change::Attained { entity_id: attained.entity_id.clone(), availability_ratio })
         }
         Some(WireChange::SetDependency(row)) => {
-            let dependency = topology::dependency(row, &HashMap::new()).map_err(|invalid| invalid.within("set_dependency"))?;
+            let dependency =
+                topology::dependency(row, &HashMap::new()).map_err(|invalid| invalid.within("set_dependency"))?;
             Ok(Change::Set(Box::new(dependency)))
         }
         Some(WireChange::RemoveDependency(ends)) => {

@@ -127,10 +127,8 @@ impl Store {
             .bind(tenant.as_str())
             .fetch_all(&mut *transaction)
             .await?;
-        let said = sqlx::query(AssertSqlSafe(said_lines(dialect)))
-            .bind(tenant.as_str())
-            .fetch_all(&mut *transaction)
-            .await?;
+        let said =
+            sqlx::query(AssertSqlSafe(said_lines(dialect))).bind(tenant.as_str()).fetch_all(&mut *transaction).await?;
         transaction.commit().await?;
         let mut entities = read_lines(&entities, read_entity_line)?;
         entities.sort_by(|a, b| a.id.cmp(&b.id));

@@ -1,8 +1,6 @@
 //! Many rows as one run of bytes: each value after its length and a colon, null as a hyphen. On SQLite every row that comes by
 //! itself is handed over between two threads, which takes longer than to read it; a whole topology has tens of thousands.
 
-use std::fmt::Write as _;
-
 use attain_runtime::database::Dialect;
 use sqlx::any::AnyRow;
 
@@ -35,16 +33,14 @@ pub(super) fn all_lines(dialect: Dialect, values: &[Value]) -> String {
 impl Value {
     fn expression(self, dialect: Dialect) -> String {
         let (Self::Plain(name) | Self::Bytes(name) | Self::OptionalNumber(name) | Self::OptionalBytes(name)) = self;
-        let text = match self {
-            Self::Plain(_) | Self::OptionalNumber(_) => format!("CAST({name} AS TEXT)"),
-            Self::Bytes(_) | Self::OptionalBytes(_) => name.to_owned(),
-        };
         let given = match (dialect, self) {
             (Dialect::Sqlite, _) => format!("OCTET_LENGTH({name}) || ':' || CAST({name} AS TEXT)"),
             (Dialect::Postgres, Self::Plain(_) | Self::OptionalNumber(_)) => {
-                format!("CONVERT_TO(OCTET_LENGTH({text}) || ':' || {text}, 'UTF8')")
+                format!("CONVERT_TO(OCTET_LENGTH(CAST({name} AS TEXT)) || ':' || {name}, 'UTF8')")
             }
-            (Dialect::Postgres, _) => format!("CONVERT_TO(OCTET_LENGTH({text}) || ':', 'UTF8') || {text}"),
+            (Dialect::Postgres, Self::Bytes(_) | Self::OptionalBytes(_)) => {
+                format!("CONVERT_TO(OCTET_LENGTH({name}) || ':', 'UTF8') || {name}")
+            }
         };
         match (self, dialect) {
             (Self::Plain(_) | Self::Bytes(_), _) => given,
@@ -73,9 +69,8 @@ pub(super) fn read_lines<T>(
 
 /// Appends a value to a run.
 pub(super) fn append(run: &mut Vec<u8>, value: &[u8]) {
-    let mut length = String::new();
-    let _ = write!(length, "{}:", value.len());
-    run.extend_from_slice(length.as_bytes());
+    run.extend_from_slice(itoa::Buffer::new().format(value.len()).as_bytes());
+    run.push(b':');
     run.extend_from_slice(value);
 }
 

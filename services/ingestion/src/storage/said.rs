@@ -58,8 +58,7 @@ pub(super) async fn neighbours(
     dialect: Dialect,
     (tenant, service): (&TenantId, &EntityId),
 ) -> Result<(BTreeSet<String>, BTreeSet<String>), Error> {
-    let rows =
-        sqlx::query(CALLEES).bind(tenant.as_str()).bind(service.as_str()).fetch_all(&mut **transaction).await?;
+    let rows = sqlx::query(CALLEES).bind(tenant.as_str()).bind(service.as_str()).fetch_all(&mut **transaction).await?;
     let mut callees = BTreeSet::new();
     for row in &rows {
         callees.extend(decode(column(row, "edges")?, entity_id)?.into_iter().map(|(callee, _)| callee.to_string()));
@@ -114,11 +113,7 @@ impl Write {
         self.replace_said(source, &known, wanted.into_iter().collect()).await
     }
 
-    async fn said(
-        &mut self,
-        source: Source,
-        callers: &BTreeSet<EntityId>,
-    ) -> Result<BTreeMap<EntityId, Said>, Error> {
+    async fn said(&mut self, source: Source, callers: &BTreeSet<EntityId>) -> Result<BTreeMap<EntityId, Said>, Error> {
         let keys: Vec<&str> = callers.iter().map(EntityId::as_str).collect();
         let tenant = self.tenant.clone();
         let rows = select_in(

@@ -70,10 +70,7 @@ impl<'a> Checked<'a> {
     }
 }
 
-fn service_row<'a>(
-    row: &'a wire::ServiceDeclaration,
-    checked: &mut Checked<'a>,
-) -> Result<ServiceRow, InvalidValue> {
+fn service_row<'a>(row: &'a wire::ServiceDeclaration, checked: &mut Checked<'a>) -> Result<ServiceRow, InvalidValue> {
     let declaration = EntityDeclaration {
         id: checked.name("id", &row.id)?,
         display_name: optional_text("display_name", &row.display_name, NAME_CHARS_MAX)?,

@@ -19,9 +19,9 @@ use super::{
     retention, said, spans, utilisation,
 };
 use crate::domain::{
-    BucketMode, DependencyTerms, Exemplar, IncidentDraft, ObservationBatch, ObservedBucket, ObservedEdge,
-    ObservedOperation, ObservedUtilisation, OperationCounts, OperationKey, SettledFingerprints, SettledSpans,
-    Sightings, UtilisationBucket,
+    BucketMode, DependencyKey, DependencyTerms, Exemplar, IncidentDraft, ObservationBatch, ObservedBucket,
+    ObservedEdge, ObservedOperation, ObservedUtilisation, OperationCounts, OperationKey, SettledFingerprints,
+    SettledSpans, Sightings, UtilisationBucket,
 };
 
 on_both_databases!(queries_use_their_indexes_and_read_no_table_whole);
@@ -239,6 +239,11 @@ fn reads_all(line: &str) -> bool {
     LARGE.contains(&table)
 }
 
+/// The edges of a mesh of services.
+fn between(i: u32) -> DependencyKey {
+    edge(&format!("service-{}", i % 60), &format!("service-{}", i % 59 + 60))
+}
+
 /// Some of everything that a store does, over several partitions.
 async fn everything(store: &Store) {
     let acme = tenant("acme");
@@ -246,11 +251,7 @@ async fn everything(store: &Store) {
         let buckets = (0..70 * 288).step_by(5).map(|n| (id(service), bucket(n, 5, 1, None)));
         store.replace_buckets(&acme, buckets.collect()).await.expect("kept");
     }
-    let listed = |i: u32| DeclaredEdge {
-        key: edge(&format!("service-{}", i % 60), &format!("service-{}", i % 59 + 60)),
-        said: DependencyTerms::default(),
-        listed: true,
-    };
+    let listed = |i: u32| DeclaredEdge { key: between(i), said: DependencyTerms::default(), listed: true };
     store.declare(&acme, Vec::new(), (0..1_500).map(listed).collect()).await.expect("declared");
     apply(store, "acme", &three()).await;
     store.applied_sweep(&acme).await.expect("read");
@@ -284,10 +285,13 @@ async fn observe(store: &Store) {
     let services = || (0..100_i64).map(|i| (i, id(&format!("service-{i}"))));
     let used = |i: i64| UtilisationBucket::new(i * DAY_MS, UtilisationKind::Cpu, 0.5, 0.5, 1).expect("valid");
     let latency = LatencyHistogram::from_explicit(&[10.0], &[1, 0]).expect("valid");
+    let of_checkout = services().take(10).map(|(_, service)| edge("checkout", service.as_str()));
     let batch = ObservationBatch {
-        edges: services()
-            .map(|(_, service)| ObservedEdge {
-                key: edge("checkout", service.as_str()),
+        edges: (0..1_500)
+            .map(between)
+            .chain(of_checkout)
+            .map(|key| ObservedEdge {
+                key,
                 source: Source::Traces,
                 asynchronous: None,
                 protocol: None,

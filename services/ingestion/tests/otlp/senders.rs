@@ -66,7 +66,7 @@ async fn until(served: &Served, code: Code) {
 /// come over one connection.
 #[tokio::test]
 async fn senders_who_hesitate_keep_nobody_out() {
-    let limits = Limits { ingests_max: 4, ..Limits::default() };
+    let limits = Limits { ingests_max: 7, ..Limits::default() };
     let served = Served::start(Config { limits, otlp_message_bytes_max: 64 * 1024, ..Config::default() }).await;
     let whole = framed(0, &one_span(2).encode_to_vec());
     let hesitant: Vec<JoinHandle<Status>> = (0..8)

@@ -194,7 +194,7 @@ async fn overload_is_refused_at_once_and_ends() {
 /// Places are for work: whoever is slow to send takes none, so that a few of them keep nobody out.
 #[tokio::test]
 async fn senders_who_hesitate_keep_nobody_out() {
-    let limits = Limits { ingests_max: 4, ..Limits::default() };
+    let limits = Limits { ingests_max: 7, ..Limits::default() };
     let served = Served::start(Config { limits, ..little_room() }).await;
     let body = export("shop", vec![span(1)]).encode_to_vec();
     let mut hesitant = hesitate(&served, &body).await;

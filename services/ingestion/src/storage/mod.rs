@@ -22,7 +22,7 @@
 //! the whole batch with [`Error::AlreadySettled`]: read the pending rows again.
 //!
 //! **The catalogue** is taken over by [`Store::apply_catalogue`], whole sweeps only. Its words stand in the entities beside
-//! what was declared, its edges are rows of their own source, and the versions of its entities are remembered, so that a
+//! what was declared, its edges beside those declared (`said`), and the versions of its entities are remembered, so that a
 //! sweep that brings nothing new writes nothing. It alone takes away again what it brought.
 //!
 //! **The change log.** Every write appends to it in its own transaction. Sequence numbers are handed out under a lock that

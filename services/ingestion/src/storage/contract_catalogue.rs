@@ -17,6 +17,7 @@ on_both_databases!(
     a_sweep_that_lost_too_much_is_not_applied,
     the_same_entities_understood_otherwise_are_taken_over_again,
     a_full_tenant_takes_nothing_of_a_sweep,
+    in_a_full_tenant_a_sweep_may_move_an_edge,
     a_catalogue_is_of_one_tenant,
     a_large_catalogue_is_kept_whole,
 );
@@ -234,6 +235,25 @@ async fn a_full_tenant_takes_nothing_of_a_sweep(store: &Store) {
     assert!(matches!(refused, Err(Error::TenantFull { what: "entities", max: 2_000 })));
     assert_eq!(store.topology(&acme).await.expect("read"), before);
     assert_eq!(store.applied_sweep(&acme).await.expect("read"), None);
+}
+
+async fn in_a_full_tenant_a_sweep_may_move_an_edge(store: &Store) {
+    let acme = tenant("acme");
+    let listed = |i: usize| DeclaredEdge {
+        key: edge(&format!("s{}", i / 50), &format!("s{}", 50 + i % 50)),
+        said: DependencyTerms::default(),
+        listed: true,
+    };
+    store.declare(&acme, Vec::new(), (0..1_999).map(listed).collect()).await.expect("room for one more");
+    let sweep = |etag, edges: &[(&str, &str)]| snapshot(&[("a", etag), ("b", etag)], edges);
+    apply(store, "acme", &sweep("1", &[("a", "b")])).await;
+    let moved = apply(store, "acme", &sweep("2", &[("b", "a")])).await;
+    assert_eq!(moved, CatalogueOutcome::Applied { added_count: 0, gone_count: 0 });
+    let (_, edges) = names_and_edges(store, "acme").await;
+    assert_eq!(edges.len(), 2_000);
+    assert!(edges.contains(&("b".to_owned(), "a".to_owned())) && !edges.contains(&("a".to_owned(), "b".to_owned())));
+    let both = store.apply_catalogue(&acme, &sweep("3", &[("a", "b"), ("b", "a")]), 0.5, NOW_MS).await;
+    assert!(matches!(both, Err(Error::TenantFull { what: "dependencies", max: 2_000 })));
 }
 
 async fn a_catalogue_is_of_one_tenant(store: &Store) {

@@ -146,8 +146,10 @@ impl Write {
         let before = |caller: &EntityId| known.get(caller).unwrap_or(&none);
         let changed: Vec<(EntityId, Said)> =
             after.into_iter().filter(|(caller, said)| said != before(caller)).collect();
-        let more: usize = changed.iter().map(|(caller, said)| said.len().saturating_sub(before(caller).len())).sum();
-        if more > 0 && more > self.edge_room().await? {
+        // An edge that goes makes room for one that comes.
+        let gone: usize = changed.iter().map(|(caller, _)| before(caller).len()).sum();
+        let come: usize = changed.iter().map(|(_, said)| said.len()).sum();
+        if come > gone && come - gone > self.edge_room().await? {
             return Err(Error::TenantFull { what: "dependencies", max: self.capacity.dependencies_max });
         }
         changed.iter().for_each(|(caller, _)| self.changed(ChangeKind::Topology, caller));

@@ -19,6 +19,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(out_dir.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()
         .compile_well_known_types(false)
+        .codec_path("crate::codec::WholeCodec")
+        // Most edges have none, and whole graphs of edges are read and moved.
+        .boxed("attain.vocabulary.v1.Dependency.observed_latency")
         // Generated paths are relative to the packages of the house.
         .extern_path(".google.api.HttpBody", "crate::google::HttpBody")
         .compile_fds(descriptors)?;

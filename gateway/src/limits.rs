@@ -2,6 +2,7 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
+use attain_runtime::admission::ASKED_INSIDE;
 use attain_runtime::gate::{Gate, Place};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
@@ -58,7 +59,10 @@ impl Limits {
         Self {
             reads: Rate::new("reads", rates.reads_per_minute, rates.reads_burst, rates.callers_max),
             writes: Rate::new("writes", rates.writes_per_minute, rates.writes_burst, rates.callers_max),
-            in_flight: Gate::new(IN_FLIGHT_MIN_PER_CORE * cores, IN_FLIGHT_FIRST, config.requests_in_flight_max),
+            in_flight: Gate::new(
+                ASKED_INSIDE,
+                (IN_FLIGHT_MIN_PER_CORE * cores, IN_FLIGHT_FIRST, config.requests_in_flight_max),
+            ),
         }
     }
 

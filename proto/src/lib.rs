@@ -4,9 +4,10 @@
 //! committed. [`DESCRIPTORS`] carries the same contract as bytes, HTTP annotations and comments included: reflection,
 //! the gateway's routes and its OpenAPI document are all read from there.
 //!
-//! [`convert`] translates between wire messages and the validated words of `attain-vocabulary`, [`columns`] and
+//! [`codec`] writes and reads messages. [`convert`] translates between wire messages and the validated words of `attain-vocabulary`, [`columns`] and
 //! [`day`] long histories. This crate knows nothing of transport settings, storage or statistics.
 
+pub mod codec;
 pub mod columns;
 pub mod convert;
 pub mod day;

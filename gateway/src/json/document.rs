@@ -26,7 +26,10 @@ enum Node<'t> {
 
 /// A JSON text that was read.
 #[derive(Debug)]
-pub(crate) struct Document<'t>(Vec<Node<'t>>);
+pub(crate) struct Document<'t> {
+    nodes: Vec<Node<'t>>,
+    text_bytes: usize,
+}
 
 /// One value of a document.
 #[derive(Debug, Clone, Copy)]
@@ -64,17 +67,22 @@ impl<'t> Document<'t> {
         let mut reader = serde_json::Deserializer::from_str(text);
         Append(&mut nodes).deserialize(&mut reader)?;
         reader.end()?;
-        Ok(Self(nodes))
+        Ok(Self { nodes, text_bytes: text.len() })
     }
 
     /// A document of one text.
     pub(crate) fn of_text(text: &'t str) -> Self {
-        Self(vec![Node::Text(Cow::Borrowed(text))])
+        Self { nodes: vec![Node::Text(Cow::Borrowed(text))], text_bytes: text.len() }
     }
 
     /// The outermost value.
     pub(crate) fn top(&self) -> Item<'_> {
-        Item(&self.0)
+        Item(&self.nodes)
+    }
+
+    /// Bytes of the text that it was read from.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.text_bytes
     }
 }
 

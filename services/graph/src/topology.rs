@@ -1,10 +1,9 @@
 //! Rows of the wire as values of the domain.
 
-use std::collections::HashMap;
-
 use attain_proto::convert::word;
 use attain_proto::vocabulary::v1 as wire;
 use attain_vocabulary::{DependencyMode, EntityId, EntityKind, InvalidValue, Ratio, Source};
+use foldhash::HashMap;
 
 use crate::domain::snapshot::{Dependency, Node, Terms};
 
@@ -103,7 +102,7 @@ mod tests {
 
     #[test]
     fn what_is_not_said_is_read_as_the_contract_says() {
-        let dependency = dependency(&row(), &HashMap::new()).expect("valid");
+        let dependency = dependency(&row(), &HashMap::default()).expect("valid");
         assert_eq!(dependency.terms, Terms::of_mode(DependencyMode::Hard));
         let entity = wire::Entity { id: "a".into(), ..Default::default() };
         assert_eq!(node(&entity).map(|node| node.kind), Ok(EntityKind::Service));
@@ -125,7 +124,7 @@ mod tests {
         for (field, spoil) in cases {
             let mut row = row();
             spoil(&mut row);
-            assert_eq!(dependency(&row, &HashMap::new()).map_err(|invalid| invalid.field), Err(field.to_owned()));
+            assert_eq!(dependency(&row, &HashMap::default()).map_err(|invalid| invalid.field), Err(field.to_owned()));
         }
     }
 }

@@ -272,6 +272,21 @@ async fn a_burst_of_changes_is_followed_with_few_fetches() {
     assert_eq!(mesh.age_ms().await, 0);
 }
 
+#[tokio::test]
+async fn what_somebody_who_waits_fetches_is_not_fetched_again_for_the_stream() {
+    let mut mesh = Mesh::up().await;
+    let before = mesh.ingestion.fetch_count();
+    // Longer than a burst is waited for.
+    mesh.ingestion.delay_fetches(300);
+    let version = mesh.ingestion.declare("default", &[("payment-service", "fraud-service")]);
+    assert_eq!(mesh.snapshot(version, 2_000).await.snapshot.unwrap().version, version);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(mesh.ingestion.fetch_count() - before, 1);
+    // The stream brings the next one nevertheless.
+    let version = mesh.ingestion.declare("default", &[("payment-service", "bank")]);
+    mesh.reach(version).await;
+}
+
 /// An edge on which calls were counted.
 fn counted(count: u64) -> Vec<Dependency> {
     vec![Dependency { observed_call_count: count, ..hard("api-gateway", "auth-service") }]

@@ -17,8 +17,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long a call may take inside, on average, while others wait: with the wait at the door 99 of 100 answers within 50 ms.
-const INSIDE_TARGET: Duration = Duration::from_millis(12);
 /// How long a call may wait for a place before it is refused.
 const WAIT_MAX: Duration = Duration::from_millis(10);
 /// How long one who knocked counts among those who wait: bodies of a common size have come by then.
@@ -61,6 +59,8 @@ struct Waiter<'g>(&'g AtomicUsize);
 /// The bound, and what tells how it should move.
 #[derive(Debug, Clone, PartialEq)]
 struct Pace {
+    /// How long a call may take inside, on average, while others wait.
+    target: Duration,
     least: usize,
     first: usize,
     most: usize,
@@ -76,10 +76,11 @@ struct Pace {
 
 impl Gate {
     /// At most `most` calls in flight, `first` of them to begin with, under overload never fewer than `least`. Whatever is
-    /// out of that order gives way to `most`, then to `least`; one call is always let in.
+    /// out of that order gives way to `most`, then to `least`; one call is always let in. While others wait, a call may take
+    /// `target` inside, on average.
     #[must_use]
-    pub fn new(least: usize, first: usize, most: usize) -> Self {
-        let pace = Pace::new(least, first, most, Instant::now());
+    pub fn new(target: Duration, (least, first, most): (usize, usize, usize)) -> Self {
+        let pace = Pace::new(target, (least, first, most), Instant::now());
         let places = Arc::new(Semaphore::new(pace.bound));
         Self(Arc::new(Shared { places, waiting: AtomicUsize::new(0), pace: Mutex::new(pace) }))
     }
@@ -170,11 +171,12 @@ impl Drop for Place {
 }
 
 impl Pace {
-    fn new(least: usize, first: usize, most: usize, now: Instant) -> Self {
+    fn new(target: Duration, (least, first, most): (usize, usize, usize), now: Instant) -> Self {
         let most = most.max(1);
         let least = least.clamp(1, most);
         let first = first.clamp(least, most);
         Self {
+            target,
             least,
             first,
             most,
@@ -191,11 +193,11 @@ impl Pace {
     fn left(&mut self, now: Instant, inside: Duration) -> usize {
         self.answered += 1;
         self.inside += inside;
-        let mut wanted = self.bound + usize::from(self.sought && inside < INSIDE_TARGET / 2);
+        let mut wanted = self.bound + usize::from(self.sought && inside < self.target / 2);
         if now.duration_since(self.window) >= WINDOW {
             let mean = self.inside / self.answered;
-            if self.sought && mean > INSIDE_TARGET {
-                wanted = (self.bound as f64 * INSIDE_TARGET.as_secs_f64() / mean.as_secs_f64()) as usize;
+            if self.sought && mean > self.target {
+                wanted = (self.bound as f64 * self.target.as_secs_f64() / mean.as_secs_f64()) as usize;
             } else if !self.sought && self.bound < self.first {
                 wanted = self.bound + 1;
             }
@@ -220,6 +222,8 @@ mod tests {
     use super::*;
     use std::task::Poll;
 
+    const TARGET: Duration = Duration::from_millis(12);
+
     /// One window of ten calls that took `inside_ms` each; places that came back.
     fn window(pace: &mut Pace, sought: bool, inside_ms: u64) -> usize {
         pace.sought = sought;
@@ -230,7 +234,7 @@ mod tests {
 
     #[test]
     fn while_nobody_waits_nothing_moves() {
-        let mut pace = Pace::new(4, 16, 64, Instant::now());
+        let mut pace = Pace::new(TARGET, (4, 16, 64), Instant::now());
         for inside_ms in [5_000, 1].repeat(20) {
             assert_eq!(window(&mut pace, false, inside_ms), 0);
         }
@@ -239,7 +243,7 @@ mod tests {
 
     #[test]
     fn when_the_rush_is_over_the_bound_goes_back_to_where_it_began() {
-        let mut pace = Pace::new(4, 16, 64, Instant::now());
+        let mut pace = Pace::new(TARGET, (4, 16, 64), Instant::now());
         window(&mut pace, true, 1_000);
         assert_eq!((pace.bound, pace.owed), (4, 12));
         pace.owed = 0;
@@ -249,7 +253,7 @@ mod tests {
 
     #[test]
     fn slow_calls_let_as_few_in_as_are_answered_in_time_and_quick_ones_more() {
-        let mut pace = Pace::new(4, 64, 64, Instant::now());
+        let mut pace = Pace::new(TARGET, (4, 64, 64), Instant::now());
         window(&mut pace, true, 36);
         assert_eq!((pace.bound, pace.owed), (21, 43), "a third of the time is wanted, so a third of the calls");
         window(&mut pace, true, 1_000);
@@ -263,13 +267,13 @@ mod tests {
 
     #[test]
     fn the_bound_begins_within_what_is_configured() {
-        let bound = |least, first, most| Gate::new(least, first, most).0.pace().bound;
+        let bound = |least, first, most| Gate::new(TARGET, (least, first, most)).0.pace().bound;
         assert_eq!([bound(1, 16, 64), bound(32, 16, 64), bound(1, 16, 2), bound(9, 16, 0)], [16, 32, 2, 1]);
     }
 
     #[tokio::test]
     async fn places_are_given_out_and_come_back() {
-        let gate = Gate::new(1, 2, 2);
+        let gate = Gate::new(TARGET, (1, 2, 2));
         let (first, second) = (gate.enter().await.expect("free"), gate.enter().await.expect("free"));
         assert!(gate.enter().await.is_none());
         drop(first);
@@ -280,7 +284,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_wait_than_may_be_inside() {
-        let gate = Gate::new(1, 2, 2);
+        let gate = Gate::new(TARGET, (1, 2, 2));
         let _inside = (gate.enter().await.expect("free"), gate.enter().await.expect("free"));
         let callers = (0..10).map(|_| {
             let gate = gate.clone();
@@ -297,7 +301,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_knocks_is_refused_where_it_would_find_no_place() {
-        let gate = Gate::new(1, 2, 2);
+        let gate = Gate::new(TARGET, (1, 2, 2));
         let inside = (gate.enter().await.expect("free"), gate.enter().await.expect("free"));
         let coming = (gate.knock().expect("room to wait"), gate.knock().expect("room to wait"));
         assert!(gate.knock().is_none());
@@ -313,7 +317,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_slow_to_come_keeps_nobody_out() {
-        let gate = Gate::new(1, 1, 1);
+        let gate = Gate::new(TARGET, (1, 1, 1));
         let _inside = gate.enter().await.expect("free");
         let mut slow = gate.knock().expect("room to wait");
         let mut preparing = pin!(slow.prepare(std::future::pending::<()>()));
@@ -328,7 +332,7 @@ mod tests {
 
     #[tokio::test]
     async fn time_counts_from_the_knock_of_all_but_the_slow() {
-        let gate = Gate::new(1, 1, 1);
+        let gate = Gate::new(TARGET, (1, 1, 1));
         let mut quick = gate.knock().expect("free");
         quick.prepare(tokio::time::sleep(COMING_MAX / 5)).await;
         assert!(quick.enter().await.is_some_and(|place| place.since.elapsed() >= COMING_MAX / 5));
@@ -339,7 +343,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_owed_is_taken_from_those_who_leave() {
-        let gate = Gate::new(1, 4, 4);
+        let gate = Gate::new(TARGET, (1, 4, 4));
         let mut inside = Vec::new();
         for _ in 0..4 {
             inside.push(gate.enter().await.expect("free"));

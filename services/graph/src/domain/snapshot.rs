@@ -1,9 +1,9 @@
 //! The graph of one tenant at one version, immutable.
 
 use std::cmp::Ordering;
-use std::collections::{HashMap, HashSet};
 
 use attain_vocabulary::{DependencyMode, EntityId, EntityKind};
+use foldhash::{HashMap, HashSet};
 
 use super::chain::Chains;
 use super::cycles::{Cycle, cycles, strongly_connected};

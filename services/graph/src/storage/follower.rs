@@ -316,9 +316,10 @@ impl Follower {
             }
             self.in_flight.insert(tenant.clone());
             let snapshots = Arc::clone(&self.snapshots);
-            let asked = std::time::Instant::now();
+            let deadline = std::time::Instant::now() + REFRESH_TIMEOUT;
             self.fetching.spawn(async move {
-                let fetched = snapshots.refresh(&tenant, Freshness::Since(asked), asked + REFRESH_TIMEOUT).await;
+                // Somebody who waits for a version may be fetching it already.
+                let fetched = snapshots.refresh(&tenant, Freshness::Newest, deadline).await;
                 (tenant, fetched)
             });
         }

@@ -1,11 +1,11 @@
 //! One tenant's graph as it is held: the snapshot for questions, the rows of the wire for answers.
 
-use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use attain_proto::ingestion::v1::GetTopologyResponse;
 use attain_proto::vocabulary::v1 as wire;
 use attain_vocabulary::{EntityId, InvalidValue, UnixMillis};
+use foldhash::{HashMap, HashSet};
 
 use crate::domain::snapshot::{Snapshot, sort_keeping_last};
 use crate::error::Error;
@@ -86,9 +86,11 @@ fn rows<Row, Value>(
     rows: &[Row],
     read: impl Fn(&Row) -> Result<Value, InvalidValue>,
 ) -> Result<Vec<Value>, Error> {
-    let rows = rows.iter().enumerate();
-    let read = rows.map(|(index, row)| read(row).map_err(|invalid| invalid.within(&format!("{list}/{index}"))));
-    read.collect::<Result<_, _>>().map_err(Error::Topology)
+    let mut values = Vec::with_capacity(rows.len());
+    for (index, row) in rows.iter().enumerate() {
+        values.push(read(row).map_err(|invalid| Error::Topology(invalid.within(&format!("{list}/{index}"))))?);
+    }
+    Ok(values)
 }
 
 fn with_every_end(mut entities: Vec<wire::Entity>, dependencies: &[wire::Dependency]) -> Vec<wire::Entity> {

@@ -75,16 +75,8 @@ pub(crate) enum Freshness {
     Version(u64),
     /// Asked for no earlier.
     Since(Instant),
-}
-
-impl Freshness {
-    fn is_met_by(self, held: &Held) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Version(version) => held.version >= version,
-            Self::Since(at) => held.asked.at >= at,
-        }
-    }
+    /// The newest that is known of, whoever fetched it.
+    Newest,
 }
 
 impl Snapshots {
@@ -111,7 +103,7 @@ impl Snapshots {
         deadline: Instant,
     ) -> Result<Arc<Held>, Error> {
         let tenant = self.tenant(id)?;
-        let good_enough = || tenant.current().filter(|held| freshness.is_met_by(held));
+        let good_enough = || tenant.current().filter(|held| tenant.meets(freshness, held));
         if let Some(held) = good_enough() {
             return Ok(held);
         }
@@ -285,6 +277,15 @@ impl Default for Tenant {
 impl Tenant {
     fn current(&self) -> Option<Arc<Held>> {
         self.held.borrow().clone()
+    }
+
+    fn meets(&self, freshness: Freshness, held: &Held) -> bool {
+        match freshness {
+            Freshness::Any => true,
+            Freshness::Version(version) => held.version >= version,
+            Freshness::Since(at) => held.asked.at >= at,
+            Freshness::Newest => self.doubt().behind.is_none(),
+        }
     }
 
     /// Swaps the snapshot in; returns the one before.

@@ -1,11 +1,11 @@
 //! Requests as values of the domain.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use attain_proto::graph::v1::scenario_change::Change as WireChange;
 use attain_proto::graph::v1::{ComponentRate, Direction, EvaluateAvailabilityRequest, ScenarioChange};
 use attain_vocabulary::{InvalidValue, Ratio};
+use foldhash::HashMap;
 
 use crate::domain::scenario::{Change, NamedRate};
 use crate::domain::structure::Rate;
@@ -66,7 +66,7 @@ fn change(change: &ScenarioChange) -> Result<Change, InvalidValue> {
         }
         Some(WireChange::SetDependency(row)) => {
             let dependency =
-                topology::dependency(row, &HashMap::new()).map_err(|invalid| invalid.within("set_dependency"))?;
+                topology::dependency(row, &HashMap::default()).map_err(|invalid| invalid.within("set_dependency"))?;
             Ok(Change::Set(Box::new(dependency)))
         }
         Some(WireChange::RemoveDependency(ends)) => {

@@ -197,7 +197,7 @@ impl Sightings {
     }
 }
 
-/// Merges what several sources say of one edge; `None` for no statement.
+/// Merges what several sources say of one edge, and takes their terms; `None` for no statement.
 ///
 /// Terms: each field as the first source says it in the order declared, catalogue, traces, OTLP metrics, service graph,
 /// Prometheus, Istio, Linkerd, Jaeger; call rate and fraction, where nobody says them, as traces show them among the requests
@@ -208,17 +208,17 @@ impl Sightings {
 /// switched off gives way. Of the others only when the edge was first and last seen.
 #[must_use]
 pub fn merge_statements(
-    mut statements: Vec<DependencyStatement>,
+    statements: &mut [DependencyStatement],
     caller_requests: CallerRequests<'_>,
 ) -> Option<Dependency> {
     statements.sort_by_key(|statement| precedence(statement.source));
     let key = statements.first()?.key.clone();
     let traced = statements.iter().find(|statement| statement.source == Source::Traces);
     let seen_rates = traced.map(|statement| rates(&statement.sightings, caller_requests));
-    let sightings = standing(&statements, caller_requests.window_days);
+    let sightings = standing(statements, caller_requests.window_days);
     let mut merged = Dependency { key, terms: DependencyTerms::default(), sightings, sources: BTreeSet::new() };
     for statement in statements {
-        merged.terms = std::mem::take(&mut merged.terms).or(statement.terms);
+        merged.terms = std::mem::take(&mut merged.terms).or(std::mem::take(&mut statement.terms));
         merged.sources.insert(statement.source);
     }
     merged.terms = std::mem::take(&mut merged.terms).or(seen_rates.unwrap_or_default());
@@ -285,9 +285,9 @@ mod tests {
     }
 
     /// Among so many requests of the caller on the day of the edge.
-    fn merged(statements: Vec<DependencyStatement>, requests: u64) -> Option<Dependency> {
+    fn merged(mut statements: Vec<DependencyStatement>, requests: u64) -> Option<Dependency> {
         let days = RequestDays::from([(DAY, requests)]);
-        merge_statements(statements, CallerRequests { days: &days, window_days: 28 })
+        merge_statements(&mut statements, CallerRequests { days: &days, window_days: 28 })
     }
 
     #[test]

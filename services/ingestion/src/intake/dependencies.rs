@@ -1,8 +1,7 @@
-use std::collections::HashSet;
-
 use attain_vocabulary::{EntityId, InvalidValue, TenantId};
+use foldhash::HashSet;
 
-use super::{Refused, bounded, sorted};
+use super::{Refused, bounded, kept, sorted};
 use crate::domain::{DependencyKey, DependencyTerms, EntityDeclaration, entity_name};
 use crate::storage::{DeclaredEdge, Store};
 use crate::{Config, Error};
@@ -59,7 +58,12 @@ pub(crate) async fn keep_dependencies(
         declarations.push(service.declaration);
     }
     refused.sort_by_key(|refused| refused.index);
-    edges.extend(sorted("dependencies", rows.dependencies, &mut refused).into_iter().map(|(_, edge)| edge));
+    let mut explicit = kept("dependencies", rows.dependencies, &mut refused);
+    if edges.is_empty() {
+        edges = explicit;
+    } else {
+        edges.append(&mut explicit);
+    }
 
     let services: HashSet<&EntityId> = declarations.iter().map(|declaration| &declaration.id).collect();
     let keys: HashSet<&DependencyKey> = edges.iter().map(|edge| &edge.key).collect();

@@ -49,6 +49,15 @@ fn sorted<T>(list: &'static str, rows: Vec<Result<T, InvalidValue>>, refused: &m
     kept
 }
 
+/// The rows that were decoded, where their places do not matter; in the memory that they came in.
+fn kept<T>(list: &'static str, rows: Vec<Result<T, InvalidValue>>, refused: &mut Vec<Refused>) -> Vec<T> {
+    let kept = rows
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, row)| row.map_err(|invalid| refused.push(Refused { list, index, invalid })).ok());
+    kept.collect()
+}
+
 /// Refuses a request of too many rows as a whole.
 fn bounded(list: &'static str, length: usize, max: usize) -> Result<(), Error> {
     if length > max {

@@ -2,15 +2,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use attain_runtime::database::Dialect;
 use attain_vocabulary::{EntityId, TenantId};
-use sqlx::{Any, Transaction};
+use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use super::Store;
+use super::lines::{Line, Value, all_lines, read_lines};
 use super::rows::{column, count, insert_many, select_in, stored};
 use crate::Error;
 
-pub(super) const AFTER: &str = "SELECT sequence, tenant_id, service_id, kind, (SELECT epoch FROM change_epochs \
-     WHERE first_sequence <= sequence ORDER BY first_sequence DESC LIMIT 1) AS epoch \
-     FROM changes WHERE sequence > $1 ORDER BY sequence LIMIT $2";
+/// As [`read_change`] reads them.
+const VALUES: [Value; 4] =
+    [Value::Plain("sequence"), Value::Plain("tenant_id"), Value::Plain("kind"), Value::Plain("service_id")];
+/// Epochs of the numbers from $1 to $2, from the oldest on.
+pub(super) const EPOCHS: &str = "SELECT first_sequence, epoch FROM change_epochs WHERE first_sequence <= $2 \
+     AND first_sequence >= COALESCE((SELECT MAX(first_sequence) FROM change_epochs WHERE first_sequence <= $1), 0) \
+     ORDER BY first_sequence";
 pub(super) const HEADS: &str = "SELECT service_id, kind, sequence FROM changes WHERE tenant_id = $1 AND service_id IN";
 
 /// What changed. Topology sorts first, so that of one write the newest sequence of it is known from its count.
@@ -54,6 +59,23 @@ pub struct ChangeHead {
     pub incident_sequence: u64,
 }
 
+/// The changes after a number, the next ones first.
+pub(super) fn after(dialect: Dialect) -> String {
+    let next =
+        "SELECT sequence, tenant_id, kind, service_id FROM changes WHERE sequence > $1 ORDER BY sequence LIMIT $2";
+    format!("SELECT {} FROM ({next}) AS next", all_lines(dialect, &VALUES))
+}
+
+fn read_change(line: &mut Line<'_>) -> Result<Change, Error> {
+    Ok(Change {
+        sequence: line.count()?,
+        epoch: String::new(),
+        tenant: super::record::tenant(line.text()?)?,
+        kind: ChangeKind::from_number(line.number()?)?,
+        service: super::record::entity_id(line.text()?)?,
+    })
+}
+
 pub(super) struct Appended {
     pub(super) newest: u64,
     pub(super) topology: Option<u64>,
@@ -80,12 +102,12 @@ impl ChangeKind {
     }
 }
 
-/// Hands out numbers and writes the changes. The counter's row stays locked until the transaction ends.
+/// Hands out numbers and writes the changes, of which none is there twice. The counter's row stays locked until the transaction ends.
 pub(super) async fn append_changes(
     transaction: &mut Transaction<'static, Any>,
     dialect: Dialect,
     tenant: &str,
-    changed: &BTreeSet<(ChangeKind, EntityId)>,
+    changed: &[(ChangeKind, EntityId)],
 ) -> Result<Appended, Error> {
     let newest = allocate(transaction, "changes", changed.len()).await?;
     let first = newest - changed.len() as u64 + 1;
@@ -126,21 +148,27 @@ impl Store {
     /// # Errors
     /// Where storage does not answer.
     pub async fn changes_after(&self, sequence: u64, limit: usize) -> Result<Vec<Change>, Error> {
-        let rows = sqlx::query(AFTER)
+        let mut transaction = self.begin_read().await?;
+        let rows = sqlx::query(AssertSqlSafe(after(self.database.dialect())))
             .bind(stored(sequence))
             .bind(stored(limit as u64))
-            .fetch_all(self.database.pool())
+            .fetch_all(&mut *transaction)
             .await?;
-        let read = |row: &sqlx::any::AnyRow| {
-            Ok(Change {
-                sequence: count(row, "sequence")?,
-                epoch: column::<Option<String>>(row, "epoch")?.unwrap_or_default(),
-                tenant: super::record::tenant(&column::<String>(row, "tenant_id")?)?,
-                kind: ChangeKind::from_number(column(row, "kind")?)?,
-                service: super::record::entity_id(&column::<String>(row, "service_id")?)?,
-            })
-        };
-        rows.iter().map(read).collect()
+        let mut changes = read_lines(&rows, read_change)?;
+        changes.sort_by_key(|change| change.sequence);
+        let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return Ok(changes) };
+        let epochs = sqlx::query(EPOCHS)
+            .bind(stored(first.sequence))
+            .bind(stored(last.sequence))
+            .fetch_all(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        for row in &epochs {
+            let (first, epoch) = (count(row, "first_sequence")?, column::<String>(row, "epoch")?);
+            let of_epoch = changes.partition_point(|change| change.sequence < first);
+            changes[of_epoch..].iter_mut().for_each(|change| change.epoch.clone_from(&epoch));
+        }
+        Ok(changes)
     }
 
     /// Sequence number of the newest change; 0 before the first.

@@ -17,6 +17,7 @@ on_both_databases!(
     services_are_searched_and_paged_in_byte_order,
     buckets_are_replaced_and_replacing_them_by_themselves_changes_nothing,
     more_rows_than_a_statement_holds_are_all_kept,
+    a_large_part_of_a_tenant_is_changed_like_a_small_one,
     incidents_are_replaced_and_listed_newest_first,
     changes_come_in_order_and_of_each_kind_the_newest_stays,
     a_follower_skips_nothing_while_many_write,
@@ -26,6 +27,27 @@ const ALL: BucketSpan = BucketSpan { start_ms: 0, end_ms: i64::MAX };
 
 fn listed(caller: &str, callee: &str) -> DeclaredEdge {
     DeclaredEdge { key: edge(caller, callee), said: DependencyTerms::default(), listed: true }
+}
+
+async fn a_large_part_of_a_tenant_is_changed_like_a_small_one(store: &Store) {
+    let acme = tenant("acme");
+    let name = |number: usize| format!("service-{number:04}");
+    let edges = (1..2_500).map(|number| listed(&name(number), &name(number - 1))).collect();
+    store.declare(&acme, Vec::new(), edges).await.expect("declared");
+    // Some are named one by one; for most all are read.
+    for part in [600, 1_500] {
+        let owned =
+            |number| EntityDeclaration { owner: Some("team".into()), ..EntityDeclaration::named(id(&name(number))) };
+        let before = store.topology(&acme).await.expect("read");
+        let own: Vec<EntityDeclaration> = (0..part).map(owned).collect();
+        let twice = vec![listed(&name(part), &name(0)), listed(&name(part), &name(part - 1))];
+        let version = store.declare(&acme, own.clone(), twice.clone()).await.expect("declared");
+        assert_eq!(store.declare(&acme, own, twice).await.expect("declared"), version, "it changed nothing");
+        let after = store.topology(&acme).await.expect("read");
+        assert_eq!(after.dependencies.len(), before.dependencies.len() + 1);
+        assert_eq!(after.entities.len(), 2_500);
+        assert_eq!(after.entities.iter().filter(|entity| entity.owner() == Some("team")).count(), part);
+    }
 }
 
 async fn what_is_declared_is_read_back_and_declaring_it_again_changes_nothing(store: &Store) {

@@ -1,7 +1,8 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use attain_runtime::database::Dialect;
 use attain_vocabulary::{EntityId, Source, TenantId};
+use foldhash::{HashMap, HashSet};
 use sqlx::AssertSqlSafe;
 
 use super::Store;
@@ -13,7 +14,7 @@ use super::record::{
     invalid, source, source_number,
 };
 use super::rows::{count, insert_many, select_in, stored};
-use super::said::{Said, read_statements, said_lines};
+use super::said::{Said, SaidRow, read_said, said_lines};
 use super::write::Write;
 use crate::Error;
 use crate::domain::{
@@ -78,13 +79,11 @@ impl Store {
         // Most are named several times, and to compare names is what sorting costs.
         let ids: HashSet<&EntityId> = entities.iter().map(|declaration| &declaration.id).chain(ends).collect();
         let ids: BTreeSet<EntityId> = ids.into_iter().cloned().collect();
-        let mut of_entities: HashMap<EntityId, Vec<EntityDeclaration>> = HashMap::with_capacity(entities.len());
-        for declaration in entities {
-            of_entities.entry(declaration.id.clone()).or_default().push(declaration);
-        }
+        let ranks: HashMap<&EntityId, usize> = ids.iter().zip(0..).collect();
+        let entities = Grouped::new(&ranks, entities, |declaration| [&declaration.id]);
         write
             .update_entities(&ids, WhenFull::Refuse, |entity| {
-                for declaration in of_entities.get(&entity.id).into_iter().flatten() {
+                for declaration in entities.of(&entity.id) {
                     entity.declare(declaration.clone());
                 }
                 if entity.known_from_catalogue_at_most() {
@@ -92,15 +91,11 @@ impl Store {
                 }
             })
             .await?;
-        let mut of_callers: HashMap<EntityId, Vec<DeclaredEdge>> = HashMap::with_capacity(ids.len());
-        for edge in edges {
-            of_callers.entry(edge.key.caller().clone()).or_default().push(edge);
-        }
-        // Stable: what is said of one edge stays in its order.
-        of_callers.values_mut().for_each(|edges| edges.sort_by(|a, b| a.key.callee().cmp(b.key.callee())));
-        let callers = ids.into_iter().filter(|id| of_callers.contains_key(id)).collect();
+        let edges = Grouped::new(&ranks, edges, |edge| [edge.key.caller(), edge.key.callee()]);
+        let callers = ids.iter().filter(|id| edges.of(id).next().is_some()).cloned().collect();
         let declare = |caller: &EntityId, said: &mut Said| {
-            for of_one in of_callers[caller].chunk_by(|a, b| a.key == b.key) {
+            let of_caller: Vec<&DeclaredEdge> = edges.of(caller).collect();
+            for of_one in of_caller.chunk_by(|a, b| a.key == b.key) {
                 declare_edge(said, of_one);
             }
         };
@@ -134,9 +129,9 @@ impl Store {
         entities.sort_by(|a, b| a.id.cmp(&b.id));
         let known: HashMap<&str, &EntityId> = entities.iter().map(|entity| (entity.id.as_str(), &entity.id)).collect();
         let named = |name: &str| known.get(name).map_or_else(|| entity_id(name), |id| Ok((*id).clone()));
-        let mut statements = read_statements(&said, named)?;
-        statements.extend(read_lines(&seen, |line| read_statement(line, named))?);
-        let dependencies = merged(&entities, statements, self.capacity.call_rate_days);
+        let mut seen = read_lines(&seen, |line| read_statement(line, named))?;
+        seen.sort_by(|a, b| a.key.caller().cmp(b.key.caller()));
+        let dependencies = merged((&read_said(&said)?, seen), &entities, named, self.capacity.call_rate_days)?;
         let version = version.map_or(Ok(0), |row| count(&row, "topology_version"))?;
         Ok(Topology { version, entities, dependencies })
     }
@@ -247,13 +242,47 @@ impl Write {
     }
 }
 
+/// Rows by the first of the ids that they are sorted by; those that are sorted alike stay in their order. Ids are compared by
+/// their ranks among all of them, since to compare names is what sorting costs.
+struct Grouped<'i, Row> {
+    rows: Vec<Row>,
+    ranks: &'i HashMap<&'i EntityId, usize>,
+    /// Places of the rows, sorted.
+    order: Vec<usize>,
+    /// By rank, where the rows of an id begin in `order`, and where the last ones end.
+    starts: Vec<usize>,
+}
+
+impl<'i, Row> Grouped<'i, Row> {
+    /// `ranks` has every id that `sorted_by` names, from 0 on.
+    fn new<const N: usize>(
+        ranks: &'i HashMap<&'i EntityId, usize>,
+        rows: Vec<Row>,
+        sorted_by: impl Fn(&Row) -> [&EntityId; N],
+    ) -> Self {
+        let keys = rows.iter().map(|row| sorted_by(row).map(|id| ranks[id]));
+        let mut order: Vec<([usize; N], usize)> = keys.zip(0..).collect();
+        order.sort_unstable();
+        let mut starts = vec![0; ranks.len() + 1];
+        order.iter().for_each(|(key, _)| starts[key[0] + 1] += 1);
+        (1..starts.len()).for_each(|rank| starts[rank] += starts[rank - 1]);
+        Self { rows, ranks, order: order.into_iter().map(|(_, place)| place).collect(), starts }
+    }
+
+    fn of(&self, id: &EntityId) -> impl Iterator<Item = &Row> + use<'_, Row> {
+        let places = self.ranks.get(id).map_or(0..0, |rank| self.starts[*rank]..self.starts[rank + 1]);
+        self.order[places].iter().map(|place| &self.rows[*place])
+    }
+}
+
 /// Notes what is declared of one edge: what a later row says stands over what an earlier one does, and that over what is
 /// stored.
-fn declare_edge(said: &mut Said, rows: &[DeclaredEdge]) {
+fn declare_edge(said: &mut Said, rows: &[&DeclaredEdge]) {
     let Some(first) = rows.first() else { return };
     let listed = rows.iter().any(|row| row.listed);
     let shorthand = if listed { DependencyTerms::hard() } else { DependencyTerms::default() };
-    let declared = rows.iter().fold(DependencyTerms::default(), |earlier, row| row.said.clone().or(earlier));
+    let said_by = |row: &&DeclaredEdge| row.said.clone();
+    let declared = rows.iter().rev().map(said_by).reduce(DependencyTerms::or).unwrap_or_default();
     let callee = first.key.callee();
     match said.binary_search_by(|(known, _)| known.cmp(callee)) {
         Ok(place) => {
@@ -272,25 +301,40 @@ fn statement_lines(dialect: Dialect) -> String {
     format!("SELECT {} FROM dependencies WHERE tenant_id = $1", all_lines(dialect, &VALUES))
 }
 
-/// What the sources say of each edge together, in lexical order of caller and callee.
-fn merged(entities: &[Entity], mut statements: Vec<DependencyStatement>, window_days: u32) -> Vec<Dependency> {
-    let requests: HashMap<&EntityId, &RequestDays> =
-        entities.iter().map(|entity| (&entity.id, &entity.request_days)).collect();
+/// What the sources say of each edge together, in lexical order of caller and callee. What is said and what was seen comes in the
+/// order of callers: those of one caller at a time are in memory as statements.
+fn merged(
+    (mut said, seen): (&[SaidRow<'_>], Vec<DependencyStatement>),
+    entities: &[Entity],
+    named: impl Fn(&str) -> Result<EntityId, Error>,
+    window_days: u32,
+) -> Result<Vec<Dependency>, Error> {
+    let requests: HashMap<&str, &RequestDays> =
+        entities.iter().map(|entity| (entity.id.as_str(), &entity.request_days)).collect();
     let none = RequestDays::new();
-    statements.sort_by(|a, b| (&a.key, source_number(a.source)).cmp(&(&b.key, source_number(b.source))));
-    let mut left = statements.into_iter().peekable();
-    let groups = std::iter::from_fn(|| {
-        let mut group = vec![left.next()?];
-        while let Some(next) = left.next_if(|next| next.key == group[0].key) {
-            group.push(next);
+    let edges_max = said.iter().map(SaidRow::edge_count).sum::<usize>() + seen.len();
+    let (mut merged, mut of_caller) = (Vec::with_capacity(edges_max), Vec::new());
+    let mut seen = seen.into_iter().peekable();
+    loop {
+        let heads = (said.first().map(|row| row.caller), seen.peek().map(|statement| statement.key.caller()));
+        let caller = match heads {
+            (None, None) => return Ok(merged),
+            (Some(caller), None) => caller.to_owned(),
+            (None, Some(caller)) => caller.to_string(),
+            (Some(said), Some(seen)) => said.min(seen.as_str()).to_owned(),
+        };
+        let (of_this, rest) = said.split_at(said.iter().take_while(|row| row.caller == caller).count());
+        said = rest;
+        for row in of_this {
+            row.statements(&named, |statement| of_caller.push(statement))?;
         }
-        Some(group)
-    });
-    let merge = |group: Vec<DependencyStatement>| {
-        let days = requests.get(group[0].key.caller()).copied().unwrap_or(&none);
-        merge_statements(group, CallerRequests { days, window_days })
-    };
-    groups.filter_map(merge).collect()
+        of_caller.extend(std::iter::from_fn(|| seen.next_if(|next| next.key.caller().as_str() == caller)));
+        of_caller.sort_by(|a, b| a.key.callee().cmp(b.key.callee()));
+        let days = requests.get(caller.as_str()).copied().unwrap_or(&none);
+        let of_edges = of_caller.chunk_by_mut(|a, b| a.key.callee() == b.key.callee());
+        merged.extend(of_edges.filter_map(|of_edge| merge_statements(of_edge, CallerRequests { days, window_days })));
+        of_caller.clear();
+    }
 }
 
 fn read_statement(

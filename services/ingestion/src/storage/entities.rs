@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use attain_runtime::database::Dialect;
 use attain_vocabulary::{EntityId, Source, TenantId, UnixMillis};
 use sqlx::any::AnyRow;
-use sqlx::{Any, Transaction};
+use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use super::Store;
 use super::changes::ChangeKind;
@@ -44,6 +44,8 @@ pub(super) const CALLEES: &str = "SELECT callee_id AS name FROM dependencies WHE
 pub(super) const CALLERS: &str = "SELECT caller_id AS name FROM dependencies WHERE tenant_id = $1 AND callee_id = $2";
 pub(super) const PAGE: &str = "SELECT id, record, request_count FROM entities \
      WHERE tenant_id = $1 AND id > $2 AND search LIKE $3 ESCAPE '\\' ORDER BY id LIMIT $4";
+/// Up to how many entities are always named one by one where some of a tenant's are read.
+const NAMED_MAX: usize = 1_000;
 /// As [`read_entity_line`] reads them.
 const VALUES: [Value; 4] =
     [Value::Plain("id"), Value::Bytes("record"), Value::Plain("request_count"), Value::OptionalBytes("request_days")];
@@ -82,27 +84,40 @@ impl Write {
     }
 
     pub(super) async fn entities(&mut self, ids: &BTreeSet<EntityId>) -> Result<BTreeMap<EntityId, Entity>, Error> {
-        let keys: Vec<&str> = ids.iter().map(EntityId::as_str).collect();
         let tenant = self.tenant.clone();
-        let rows = select_in(
-            &mut self.transaction,
-            (&format!("{} AND id IN", entity_lines(self.dialect)), 1),
-            &keys,
-            |query| query.bind(tenant.clone()),
-            |query, key| query.bind(key.to_owned()),
-        )
-        .await?;
-        let entities = read_lines(&rows, read_entity_line)?;
-        Ok(entities.into_iter().map(|entity| (entity.id.clone(), entity)).collect())
+        let rows = if self.are_most(ids.len()).await? {
+            let all = sqlx::query(AssertSqlSafe(entity_lines(self.dialect))).bind(tenant);
+            all.fetch_all(&mut *self.transaction).await?
+        } else {
+            let keys: Vec<&str> = ids.iter().map(EntityId::as_str).collect();
+            select_in(
+                &mut self.transaction,
+                (&format!("{} AND id IN", entity_lines(self.dialect)), 1),
+                &keys,
+                |query| query.bind(tenant.clone()),
+                |query, key| query.bind(key.to_owned()),
+            )
+            .await?
+        };
+        let entities = read_lines(&rows, read_entity_line)?.into_iter().filter(|entity| ids.contains(&entity.id));
+        Ok(entities.map(|entity| (entity.id.clone(), entity)).collect())
+    }
+
+    /// Whether so many entities are so large a part of the tenant's that reading all is less work than naming each.
+    pub(super) async fn are_most(&mut self, asked_count: usize) -> Result<bool, Error> {
+        Ok(asked_count >= NAMED_MAX && asked_count >= self.entity_count().await? / 2)
     }
 
     async fn entity_room(&mut self) -> Result<usize, Error> {
+        Ok(self.capacity.entities_max.saturating_sub(self.entity_count().await?))
+    }
+
+    async fn entity_count(&mut self) -> Result<usize, Error> {
         let row = sqlx::query("SELECT COUNT(*) AS kept FROM entities WHERE tenant_id = $1")
             .bind(self.tenant.clone())
             .fetch_one(&mut *self.transaction)
             .await?;
-        let kept = usize::try_from(count(&row, "kept")?).unwrap_or(usize::MAX);
-        Ok(self.capacity.entities_max.saturating_sub(kept))
+        Ok(usize::try_from(count(&row, "kept")?).unwrap_or(usize::MAX))
     }
 
     async fn write_entities(&mut self, entities: &[Entity]) -> Result<(), Error> {

@@ -51,9 +51,9 @@ impl Value {
 }
 
 /// What every row of the runs reads as.
-pub(super) fn read_lines<T>(
-    rows: &[AnyRow],
-    mut read: impl FnMut(&mut Line<'_>) -> Result<T, Error>,
+pub(super) fn read_lines<'r, T>(
+    rows: &'r [AnyRow],
+    mut read: impl FnMut(&mut Line<'r>) -> Result<T, Error>,
 ) -> Result<Vec<T>, Error> {
     let mut all = Vec::new();
     for row in rows {
@@ -61,7 +61,12 @@ pub(super) fn read_lines<T>(
         let Some(run) = column::<Option<&[u8]>>(row, "run")? else { continue };
         let mut line = Line(run);
         while !line.is_empty() {
+            let before = line.0.len();
             all.push(read(&mut line)?);
+            if all.len() == 1 {
+                // As many as there are where all are about as long as the first.
+                all.reserve(line.0.len() / (before - line.0.len()).max(1));
+            }
         }
     }
     Ok(all)
@@ -69,9 +74,14 @@ pub(super) fn read_lines<T>(
 
 /// Appends a value to a run.
 pub(super) fn append(run: &mut Vec<u8>, value: &[u8]) {
-    run.extend_from_slice(itoa::Buffer::new().format(value.len()).as_bytes());
-    run.push(b':');
+    append_length(run, value.len());
     run.extend_from_slice(value);
+}
+
+/// Appends the beginning of a value of so many bytes, which are to follow.
+pub(super) fn append_length(run: &mut Vec<u8>, bytes: usize) {
+    run.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
+    run.push(b':');
 }
 
 /// Values of a run that are left to read.
@@ -84,6 +94,12 @@ impl<'a> Line<'a> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// How many values are left to read, up to the first that is corrupt.
+    pub(super) fn value_count(&self) -> usize {
+        let mut rest = Self(self.0);
+        std::iter::from_fn(|| (!rest.is_empty()).then(|| rest.value().ok())?).count()
     }
 
     fn value(&mut self) -> Result<Option<&'a [u8]>, Error> {

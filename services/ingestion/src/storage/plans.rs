@@ -95,7 +95,7 @@ fn hot_queries(dialect: Dialect) -> Vec<Hot> {
         hot(&format!("{} ($3, $4)", blocks::OF_A_SERVICE), &[acme, checkout, from, to], of_series),
         hot(packing::ROWS, &[acme, checkout, from, to], series_and_time),
         hot(packing::CANDIDATES, &[acme, checkout, to, "250"], &["tenant_id", "id"]),
-        hot(changes::AFTER, &["7", "1000"], &["sequence"]),
+        hot(&changes::after(dialect), &["7", "1000"], &["sequence"]),
         hot(&format!("{} ($2, $3)", changes::HEADS), &[acme, checkout, "'payment'"], of_series),
         hot(entities::PAGE, &[acme, checkout, "'%'", "100"], &["tenant_id", "id"]),
         hot(entities::CALLEES, &[acme, checkout], &["tenant_id", "caller_id"]),
@@ -112,6 +112,7 @@ fn hot_queries(dialect: Dialect) -> Vec<Hot> {
         // Small tables, which PostgreSQL rightly reads whole.
         all.push(hot(packing::NEXT_TENANT, &[acme], &["tenant_id"]));
         all.push(hot(epochs::OF, &["7"], &["first_sequence"]));
+        all.push(hot(changes::EPOCHS, &["7", "1000"], &["first_sequence"]));
     }
     all
 }

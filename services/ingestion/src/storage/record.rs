@@ -9,6 +9,7 @@ use attain_vocabulary::{
 };
 use prost::Message;
 
+use super::lines::append_length;
 use crate::Error;
 use crate::domain::{CallDays, CatalogueWords, DayCalls, DependencyTerms, Entity, FirstDay, RequestDays, Sightings};
 
@@ -180,7 +181,18 @@ fn catalogue_words(record: CatalogueWordsRecord) -> Result<CatalogueWords, Error
 }
 
 pub(super) fn encode_terms(terms: &DependencyTerms) -> Vec<u8> {
-    let record = TermsRecord {
+    terms_record(terms).encode_to_vec()
+}
+
+/// Appends terms to a run of values.
+pub(super) fn append_terms(run: &mut Vec<u8>, terms: &DependencyTerms) {
+    let record = terms_record(terms);
+    append_length(run, record.encoded_len());
+    record.encode_raw(run);
+}
+
+fn terms_record(terms: &DependencyTerms) -> TermsRecord {
+    TermsRecord {
         mode: terms.mode.map(mode_number),
         call_rate: terms.call_rate,
         call_fraction: terms.call_fraction.map(Ratio::get),
@@ -190,8 +202,7 @@ pub(super) fn encode_terms(terms: &DependencyTerms) -> Vec<u8> {
         protocol: terms.protocol.clone(),
         redundancy_group: terms.redundancy_group.clone(),
         redundancy_required_count: terms.redundancy_required_count,
-    };
-    record.encode_to_vec()
+    }
 }
 
 pub(super) fn decode_terms(bytes: &[u8]) -> Result<DependencyTerms, Error> {

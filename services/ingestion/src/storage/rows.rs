@@ -29,7 +29,8 @@ pub(super) async fn insert_many<R>(
     Ok(returned)
 }
 
-/// Runs `head ($1, $2, …)` for keys in chunks: `bind` adds what the head needs, which takes `$1` to `$fixed`.
+/// Runs `head ($1, $2, …)` for keys in chunks: `start` adds what the head needs, which takes `$1` to `$fixed`, each once and in
+/// this order.
 pub(super) async fn select_in<'k, K: Copy>(
     transaction: &mut Transaction<'static, Any>,
     (head, fixed): (&str, usize),
@@ -37,10 +38,20 @@ pub(super) async fn select_in<'k, K: Copy>(
     start: impl for<'q> Fn(Bound<'q>) -> Bound<'q>,
     bind: impl for<'q> Fn(Bound<'q>, K) -> Bound<'q>,
 ) -> Result<Vec<AnyRow>, Error> {
+    let dialect = dialect(transaction);
+    let head = match dialect {
+        Dialect::Sqlite => unnumbered(head, fixed),
+        Dialect::Postgres => head.to_owned(),
+    };
     let mut found = Vec::new();
     for chunk in chunks(keys) {
-        let list: Vec<String> = (1..=chunk.len()).map(|i| format!("${}", fixed + i)).collect();
-        let query = sqlx::query(AssertSqlSafe(format!("{head} ({})", list.join(", "))));
+        let mut sql = format!("{head} (");
+        for place in 0..chunk.len() {
+            sql.push_str(if place == 0 { "" } else { ", " });
+            push_placeholder(&mut sql, dialect, fixed + place + 1);
+        }
+        sql.push(')');
+        let query = sqlx::query(AssertSqlSafe(sql));
         let query = chunk.iter().fold(start(query), |query, key| bind(query, *key));
         found.extend(query.fetch_all(&mut **transaction).await?);
     }
@@ -56,7 +67,22 @@ fn chunks<R>(mut rows: &[R]) -> impl Iterator<Item = &[R]> {
     })
 }
 
+fn dialect(transaction: &Transaction<'static, Any>) -> Dialect {
+    if transaction.backend_name() == "SQLite" { Dialect::Sqlite } else { Dialect::Postgres }
+}
+
 /// SQLite looks numbered parameters up one by one, in time quadratic in their number; unnumbered ones it counts.
+fn push_placeholder(sql: &mut String, dialect: Dialect, number: usize) {
+    match dialect {
+        Dialect::Postgres => sql.push_str(&format!("${number}")),
+        Dialect::Sqlite => sql.push('?'),
+    }
+}
+
+fn unnumbered(head: &str, fixed: usize) -> String {
+    (1..=fixed).fold(head.to_owned(), |head, number| head.replacen(&format!("${number}"), "?", 1))
+}
+
 fn placeholders(dialect: Dialect, rows: usize, columns: usize) -> String {
     let mut sql = String::with_capacity(rows * (6 * columns + 4));
     let mut number = 0;
@@ -67,10 +93,7 @@ fn placeholders(dialect: Dialect, rows: usize, columns: usize) -> String {
                 sql.push_str(", ");
             }
             number += 1;
-            match dialect {
-                Dialect::Postgres => sql.push_str(&format!("${number}")),
-                Dialect::Sqlite => sql.push('?'),
-            }
+            push_placeholder(&mut sql, dialect, number);
         }
         sql.push(')');
     }
@@ -104,6 +127,11 @@ mod tests {
     fn placeholders_count_through() {
         assert_eq!(placeholders(Dialect::Postgres, 2, 2), "($1, $2), ($3, $4)");
         assert_eq!(placeholders(Dialect::Sqlite, 2, 2), "(?, ?), (?, ?)");
+    }
+
+    #[test]
+    fn what_is_numbered_in_order_is_counted_instead() {
+        assert_eq!(unnumbered("WHERE a = $1 AND b = $2 AND c IN", 2), "WHERE a = ? AND b = ? AND c IN");
     }
 
     #[test]

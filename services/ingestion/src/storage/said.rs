@@ -9,7 +9,7 @@ use sqlx::{Any, AssertSqlSafe, Transaction};
 
 use super::changes::ChangeKind;
 use super::lines::{Line, Value, all_lines, append, read_lines};
-use super::record::{decode_terms, encode_terms, entity_id, invalid, source, source_number};
+use super::record::{append_terms, decode_terms, entity_id, invalid, source, source_number};
 use super::rows::{column, insert_many, select_in, stored};
 use super::write::Write;
 use crate::Error;
@@ -18,7 +18,17 @@ use crate::domain::{DependencyKey, DependencyStatement, DependencyTerms, Sightin
 /// What one source says of the dependencies of one caller: callees in lexical order.
 pub(super) type Said = Vec<(EntityId, DependencyTerms)>;
 
-/// As [`read_statements`] reads them.
+/// What a source says from now on of one caller.
+struct Changed {
+    caller: EntityId,
+    edge_count: usize,
+    /// As [`encode`] writes them.
+    edges: Vec<u8>,
+}
+
+/// What [`encode`] writes of each edge: callee and terms.
+const VALUES_PER_EDGE: usize = 2;
+/// As [`read_said`] reads them.
 const VALUES: [Value; 3] = [Value::Plain("caller_id"), Value::Plain("source"), Value::Bytes("edges")];
 pub(super) const CALLEES: &str = "SELECT edges FROM said_edges WHERE tenant_id = $1 AND caller_id = $2";
 /// Callers among whose edges such bytes are.
@@ -36,20 +46,44 @@ pub(super) fn said_lines(dialect: Dialect) -> String {
     format!("SELECT {} FROM said_edges WHERE tenant_id = $1", all_lines(dialect, &VALUES))
 }
 
-/// What [`said_lines`] selected; `named` makes ids of names.
-pub(super) fn read_statements(
-    rows: &[sqlx::any::AnyRow],
-    named: impl Fn(&str) -> Result<EntityId, Error>,
-) -> Result<Vec<DependencyStatement>, Error> {
-    let of_callers = read_lines(rows, |line| {
-        let (caller, source) = (named(line.text()?)?, source(line.number()?)?);
-        let statement = |(callee, terms)| {
+/// What one source says of one caller's dependencies, as it is stored.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SaidRow<'r> {
+    pub(super) caller: &'r str,
+    pub(super) source: Source,
+    edges: &'r [u8],
+}
+
+impl SaidRow<'_> {
+    /// How many edges it has, unless it is corrupt.
+    pub(super) fn edge_count(&self) -> usize {
+        Line::new(self.edges).value_count() / VALUES_PER_EDGE
+    }
+
+    /// Its edges as statements; `named` makes ids of names.
+    pub(super) fn statements(
+        &self,
+        named: impl Fn(&str) -> Result<EntityId, Error>,
+        mut take: impl FnMut(DependencyStatement),
+    ) -> Result<(), Error> {
+        let caller = named(self.caller)?;
+        let mut line = Line::new(self.edges);
+        while !line.is_empty() {
+            let (callee, terms) = decode_edge(&mut line, &named)?;
             let key = DependencyKey::new(caller.clone(), callee).map_err(invalid)?;
-            Ok(DependencyStatement { key, source, terms, sightings: Sightings::default() })
-        };
-        decode(line.bytes()?, &named)?.into_iter().map(statement).collect::<Result<Vec<_>, Error>>()
+            take(DependencyStatement { key, source: self.source, terms, sightings: Sightings::default() });
+        }
+        Ok(())
+    }
+}
+
+/// What [`said_lines`] selected, in lexical order of callers.
+pub(super) fn read_said(rows: &[sqlx::any::AnyRow]) -> Result<Vec<SaidRow<'_>>, Error> {
+    let mut said = read_lines(rows, |line| {
+        Ok(SaidRow { caller: line.text()?, source: source(line.number()?)?, edges: line.bytes()? })
     })?;
-    Ok(of_callers.into_iter().flatten().collect())
+    said.sort_by_key(|row| row.caller);
+    Ok(said)
 }
 
 /// Callees and callers of a service, as anybody says.
@@ -85,7 +119,7 @@ impl Write {
         &mut self,
         source: Source,
         callers: &BTreeSet<EntityId>,
-        update: impl Fn(&EntityId, &mut Said) + Send,
+        update: impl Fn(&EntityId, &mut Said) + Send + Sync,
     ) -> Result<(), Error> {
         let known = self.said(source, callers).await?;
         let after = callers.iter().map(|caller| {
@@ -93,7 +127,6 @@ impl Write {
             update(caller, &mut said);
             (caller.clone(), said)
         });
-        let after = after.collect();
         self.replace_said(source, &known, after).await
     }
 
@@ -110,10 +143,15 @@ impl Write {
         for caller in known.keys() {
             wanted.entry(caller.clone()).or_default();
         }
-        self.replace_said(source, &known, wanted.into_iter().collect()).await
+        self.replace_said(source, &known, wanted.into_iter()).await
     }
 
     async fn said(&mut self, source: Source, callers: &BTreeSet<EntityId>) -> Result<BTreeMap<EntityId, Said>, Error> {
+        if self.are_most(callers.len()).await? {
+            let mut said = self.all_said(source).await?;
+            said.retain(|caller, _| callers.contains(caller));
+            return Ok(said);
+        }
         let keys: Vec<&str> = callers.iter().map(EntityId::as_str).collect();
         let tenant = self.tenant.clone();
         let rows = select_in(
@@ -140,22 +178,25 @@ impl Write {
         &mut self,
         source: Source,
         known: &BTreeMap<EntityId, Said>,
-        after: Vec<(EntityId, Said)>,
+        after: impl Iterator<Item = (EntityId, Said)> + Send,
     ) -> Result<(), Error> {
         let none = Said::new();
-        let before = |caller: &EntityId| known.get(caller).unwrap_or(&none);
-        let changed: Vec<(EntityId, Said)> =
-            after.into_iter().filter(|(caller, said)| said != before(caller)).collect();
+        let (mut changed, mut gone, mut come) = (Vec::new(), 0, 0);
+        for (caller, said) in after {
+            let before = known.get(&caller).unwrap_or(&none);
+            if said != *before {
+                (gone, come) = (gone + before.len(), come + said.len());
+                changed.push(Changed { caller, edge_count: said.len(), edges: encode(&said) });
+            }
+        }
         // An edge that goes makes room for one that comes.
-        let gone: usize = changed.iter().map(|(caller, _)| before(caller).len()).sum();
-        let come: usize = changed.iter().map(|(_, said)| said.len()).sum();
         if come > gone && come - gone > self.edge_room().await? {
             return Err(Error::TenantFull { what: "dependencies", max: self.capacity.dependencies_max });
         }
-        changed.iter().for_each(|(caller, _)| self.changed(ChangeKind::Topology, caller));
-        let (silent, saying): (Vec<_>, Vec<_>) = changed.into_iter().partition(|(_, said)| said.is_empty());
+        changed.iter().for_each(|changed| self.changed(ChangeKind::Topology, &changed.caller));
+        let (silent, saying): (Vec<_>, Vec<_>) = changed.into_iter().partition(|changed| changed.edge_count == 0);
         let tenant = self.tenant.clone();
-        let silent: Vec<&str> = silent.iter().map(|(caller, _)| caller.as_str()).collect();
+        let silent: Vec<&str> = silent.iter().map(|changed| changed.caller.as_str()).collect();
         select_in(
             &mut self.transaction,
             ("DELETE FROM said_edges WHERE tenant_id = $1 AND source = $2 AND caller_id IN", 2),
@@ -170,13 +211,13 @@ impl Write {
             "ON CONFLICT (tenant_id, caller_id, source) DO UPDATE SET edge_count = excluded.edge_count, \
              edges = excluded.edges",
         );
-        insert_many(&mut self.transaction, self.dialect, sql, &saying, |query, (caller, said)| {
+        insert_many(&mut self.transaction, self.dialect, sql, &saying, |query, changed| {
             query
                 .bind(tenant.clone())
-                .bind(caller.as_str().to_owned())
+                .bind(changed.caller.as_str().to_owned())
                 .bind(source_number(source))
-                .bind(stored(said.len() as u64))
-                .bind(encode(said))
+                .bind(stored(changed.edge_count as u64))
+                .bind(changed.edges.clone())
         })
         .await?;
         Ok(())
@@ -194,10 +235,11 @@ fn by_caller(rows: &[sqlx::any::AnyRow]) -> Result<BTreeMap<EntityId, Said>, Err
 
 /// Each callee and what is said of the edge to it.
 fn encode(said: &Said) -> Vec<u8> {
-    let mut edges = Vec::new();
+    // What most edges take.
+    let mut edges = Vec::with_capacity(64 * said.len());
     for (callee, terms) in said {
         append(&mut edges, callee.as_str().as_bytes());
-        append(&mut edges, &encode_terms(terms));
+        append_terms(&mut edges, terms);
     }
     edges
 }
@@ -205,7 +247,14 @@ fn encode(said: &Said) -> Vec<u8> {
 pub(super) fn decode(edges: &[u8], named: impl Fn(&str) -> Result<EntityId, Error>) -> Result<Said, Error> {
     let (mut line, mut said) = (Line::new(edges), Said::new());
     while !line.is_empty() {
-        said.push((named(line.text()?)?, decode_terms(line.bytes()?)?));
+        said.push(decode_edge(&mut line, &named)?);
     }
     Ok(said)
+}
+
+fn decode_edge(
+    line: &mut Line<'_>,
+    named: impl Fn(&str) -> Result<EntityId, Error>,
+) -> Result<(EntityId, DependencyTerms), Error> {
+    Ok((named(line.text()?)?, decode_terms(line.bytes()?)?))
 }

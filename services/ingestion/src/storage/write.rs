@@ -21,7 +21,8 @@ pub(super) struct Write {
     pub(super) packed_until_ms: UnixMillis,
     /// Partitions that this transaction made.
     partitions_made: BTreeSet<i64>,
-    changed: BTreeSet<(ChangeKind, EntityId)>,
+    /// As noted: in any order, some more than once.
+    changed: Vec<(ChangeKind, EntityId)>,
     topology_version: u64,
     pub(super) store: Store,
     /// Held until the transaction ends.
@@ -49,7 +50,7 @@ impl Write {
             dialect,
             tenant: tenant.as_str().to_owned(),
             capacity: store.capacity,
-            changed: BTreeSet::new(),
+            changed: Vec::new(),
             store: store.clone(),
             _turn: turn,
         })
@@ -57,7 +58,7 @@ impl Write {
 
     /// Notes what changed; commit appends it to the log.
     pub(super) fn changed(&mut self, kind: ChangeKind, service: &EntityId) {
-        self.changed.insert((kind, service.clone()));
+        self.changed.push((kind, service.clone()));
     }
 
     /// Makes the partitions that rows of these times need; nothing on SQLite. Comes before the transaction touches the
@@ -87,6 +88,8 @@ impl Write {
             self.store.partitions.add(&self.partitions_made);
             return Ok(self.topology_version);
         }
+        self.changed.sort();
+        self.changed.dedup();
         let appended = append_changes(&mut self.transaction, self.dialect, &self.tenant, &self.changed).await?;
         if let Some(version) = appended.topology {
             self.topology_version = version;

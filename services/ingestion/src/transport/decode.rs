@@ -1,6 +1,6 @@
 //! From the wire to checked values: each row by itself, each complaint with the field as the sender wrote it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use attain_proto::convert::{required_time, shares, unix_millis, word};
 use attain_proto::day;
@@ -9,6 +9,7 @@ use attain_proto::vocabulary::v1 as words;
 use attain_runtime::context::{CallContext, Role};
 use attain_runtime::serve::call_timeout;
 use attain_vocabulary::{DAY_MS, EntityId, InvalidValue, Ratio, UnixMillis};
+use foldhash::HashMap;
 use tonic::metadata::KeyAndValueRef;
 use tonic::{Request, Status};
 

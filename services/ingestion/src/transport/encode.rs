@@ -55,7 +55,7 @@ pub(super) fn dependency(dependency: Dependency) -> words::Dependency {
         observed_failure_count: seen.failure_count,
         observed_rescued_count: seen.rescued_count,
         observed_retry_count: seen.retry_count,
-        observed_latency: seen.latency.as_ref().map(Into::into),
+        observed_latency: seen.latency.as_ref().map(|latency| Box::new(latency.into())),
     }
 }
 

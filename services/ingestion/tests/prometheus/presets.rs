@@ -406,7 +406,7 @@ async fn each_preset_reads_what_its_exporter_writes() {
     assert!((share("front", "ambient") - 0.1).abs() < 0.01);
     assert_eq!(edges.len(), 6, "{:?}", edges.keys());
     let external = &edges[&("cart".to_owned(), "psp.example".to_owned())];
-    let latency = LatencyHistogram::try_from(external.observed_latency.as_ref().unwrap()).unwrap();
+    let latency = LatencyHistogram::try_from(external.observed_latency.as_deref().unwrap()).unwrap();
     assert!((95.0..=410.0).contains(&latency.quantile(0.5).unwrap()), "as the caller saw it: {latency:?}");
     utilisation_is_read(&served).await;
     served.stop().await;

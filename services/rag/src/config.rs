@@ -51,7 +51,7 @@ impl Default for Config {
             embedding_threads: 2,
             drain_seconds: 10,
             // A write embeds, and writes wait for one another: more of them would only wait longer.
-            limits: Limits { reads_max: 64, writes_max: 8, ingests_max: 8 },
+            limits: Limits { reads_max: 64, writes_max: 8, ingests_max: 8, ..Limits::default() },
         }
     }
 }

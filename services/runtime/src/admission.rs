@@ -69,7 +69,7 @@ pub enum Class {
     Ingest,
 }
 
-/// Most calls in flight, by class.
+/// Most calls in flight, by class, and most connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -79,12 +79,14 @@ pub struct Limits {
     pub writes_max: usize,
     /// Ingests.
     pub ingests_max: usize,
+    /// Connections of a port; those on top wait in the system's queue.
+    pub connections_max: usize,
 }
 
 impl Default for Limits {
     /// Enough to keep two cores busy while storage waits, few enough that nobody waits long.
     fn default() -> Self {
-        Self { reads_max: 128, writes_max: 64, ingests_max: 64 }
+        Self { reads_max: 128, writes_max: 64, ingests_max: 64, connections_max: 2_048 }
     }
 }
 

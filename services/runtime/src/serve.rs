@@ -8,12 +8,12 @@ use attain_proto::status::v1::{GetStatusRequest, GetStatusResponse};
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::admission::{AdmissionLayer, Class, Limits};
+use crate::connections;
 use crate::readiness::Readiness;
 use crate::telemetry::CallLayer;
 use crate::{Error, Shutdown};
@@ -48,7 +48,7 @@ pub struct Member {
     pub service_names: &'static [&'static str],
     /// Where it listens.
     pub listener: TcpListener,
-    /// Most calls in flight.
+    /// Most calls in flight, and connections.
     pub limits: Limits,
     /// What a path costs.
     pub classify: fn(&str) -> Class,
@@ -73,8 +73,7 @@ impl Member {
         let routes = with_reflection(routes);
 
         let stop = shutdown.clone();
-        // An answer in several parts must not wait until the caller has acknowledged the first.
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let incoming = connections::accept(self.listener, self.limits.connections_max);
         let serving = server(CALL_TIMEOUT, self.windows)
             .layer(CallLayer::new(service))
             .layer(AdmissionLayer::new(self.limits, self.classify))
@@ -184,6 +183,7 @@ mod tests {
     use attain_proto::status::v1::status_service_client::StatusServiceClient;
     use tonic::Code;
     use tonic::transport::Channel;
+    use tonic::transport::server::TcpIncoming;
 
     struct Never;
 

@@ -102,7 +102,8 @@ impl ChangeKind {
     }
 }
 
-/// Hands out numbers and writes the changes, of which none is there twice. The counter's row stays locked until the transaction ends.
+/// Hands out numbers and writes the changes, of which none is there twice. The counter's row stays locked until the
+/// transaction ends.
 pub(super) async fn append_changes(
     transaction: &mut Transaction<'static, Any>,
     dialect: Dialect,

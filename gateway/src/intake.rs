@@ -59,10 +59,6 @@ impl Intake {
         while let Some(chunk) = chunks.next().await {
             let chunk =
                 chunk.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", "the body broke off"))?;
-            if taken.bytes.is_empty() {
-                // At most `bytes_max`, and memory only where it is filled.
-                taken.bytes.reserve(announced.unwrap_or_default() as usize);
-            }
             if let Err(problem) = self.add(&mut taken, &chunk) {
                 // What is left goes back to be drained, so that the answer can be read.
                 *body =

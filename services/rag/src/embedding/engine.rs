@@ -59,7 +59,8 @@ struct Batch {
 }
 
 impl Embedder {
-    /// Loads the model from a folder and starts its thread, which ends with the last handle.
+    /// Loads the model from a folder and starts its thread, which ends with the last handle. The runtime waits for that
+    /// thread when it ends: a process that exits while the library still works is torn down under it, and crashes.
     ///
     /// # Errors
     /// Says what is wrong with the files or the library.
@@ -78,10 +79,7 @@ impl Embedder {
             // Nobody waits any more: nothing to tell.
             Err(reason) => drop(ready.send(Err(reason))),
         };
-        std::thread::Builder::new()
-            .name("embedding".to_owned())
-            .spawn(run)
-            .map_err(|error| format!("no thread for the model: {error}"))?;
+        tokio::task::spawn_blocking(run);
         // A library that breaks off takes its thread with it, and only that.
         loaded.await.map_err(|_| "the ONNX Runtime library broke off while loading".to_owned())??;
         Ok(Self { questions, batches, name: format!("{MODEL_NAME}@{}", &WEIGHTS_SHA256[..12]) })
@@ -188,6 +186,29 @@ mod tests {
     fn rare_words_are_specific() {
         assert_eq!((specificity(Some(5)), specificity(None)), (0.0, 1.0));
         assert!(specificity(Some(2000)) < specificity(Some(20_000)));
+    }
+
+    #[test]
+    #[allow(clippy::print_stdout)]
+    fn the_library_is_not_left_at_work_when_the_runtime_ends() {
+        let folder = match files::locate(None) {
+            Ok(folder) => folder,
+            Err(reason) => {
+                println!("SKIPPED: {reason}");
+                return;
+            }
+        };
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                loaded = Embedder::load(&folder, 1) => panic!("loaded at once: {loaded:?}"),
+                () = tokio::task::yield_now() => {}
+            }
+        });
+        drop(runtime);
+        // Set by the loading itself: were it still to come, the library would be used from now on.
+        assert!(ENVIRONMENT.lock().expect("not poisoned").is_some());
     }
 
     /// Computed with numpy in double precision straight from the published weights, without ONNX.

@@ -188,16 +188,15 @@ mod tests {
         assert!(specificity(Some(2000)) < specificity(Some(20_000)));
     }
 
-    #[test]
+    /// Where the model is; `None`, said aloud, where there is none.
     #[allow(clippy::print_stdout)]
+    fn model_folder() -> Option<std::path::PathBuf> {
+        files::locate(None).inspect_err(|reason| println!("SKIPPED: {reason}")).ok()
+    }
+
+    #[test]
     fn the_library_is_not_left_at_work_when_the_runtime_ends() {
-        let folder = match files::locate(None) {
-            Ok(folder) => folder,
-            Err(reason) => {
-                println!("SKIPPED: {reason}");
-                return;
-            }
-        };
+        let Some(folder) = model_folder() else { return };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
             tokio::select! {
@@ -225,15 +224,8 @@ mod tests {
     const COSINES: (f32, f32) = (0.449_978, 0.325_113);
 
     #[tokio::test]
-    #[allow(clippy::print_stdout)]
     async fn embeddings_are_those_of_the_published_model() {
-        let folder = match files::locate(None) {
-            Ok(folder) => folder,
-            Err(reason) => {
-                println!("SKIPPED: {reason}");
-                return;
-            }
-        };
+        let Some(folder) = model_folder() else { return };
         let embedder = Embedder::load(&folder, 1).await.expect("a model");
         // A longer neighbour in the batch pads the others: that must change nothing.
         let texts: Vec<String> = SENTENCES.iter().map(ToString::to_string).chain(["word ".repeat(400)]).collect();

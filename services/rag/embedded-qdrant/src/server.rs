@@ -52,11 +52,13 @@ impl EmbeddedQdrant {
         let Self { store, api_key } = self;
         let (tidy, collections_to_tidy) = mpsc::channel(1);
         let tidying = tokio::spawn(tidy_on_request(Arc::clone(&store), collections_to_tidy));
-        let served = route(Api::new(Arc::clone(&store), tidy), &store, api_key)
+        let api = Api::new(Arc::clone(&store), tidy);
+        let served = route(api.clone(), &store, api_key)
             .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown)
             .await
             .map_err(Error::Transport);
-        // The router is gone and with it the channel's sender, so this ends once the tidying under way does.
+        api.finished().await;
+        // The router is gone and with it the channel's last sender, so this ends once the tidying under way does.
         let tidied = tidying.await.map_err(|_| Error::Interrupted);
         let closed = tokio::task::spawn_blocking(move || drop(store)).await.map_err(|_| Error::Interrupted);
         served.and(tidied).and(closed)

@@ -59,6 +59,7 @@ impl Api {
         let store = Arc::clone(&self.store);
         let task = tokio::task::spawn_blocking(move || {
             let outcome = work(&store);
+            drop(store);
             drop(place);
             outcome
         });
@@ -71,6 +72,13 @@ impl Api {
         };
         let value = joined.unwrap_or(Err(Error::Interrupted))?;
         Ok(Timed { value, seconds: started.elapsed().as_secs_f64() })
+    }
+
+    /// Returns once no work is under way: it goes on when its caller has gone or waits no longer.
+    pub(crate) async fn finished(self) {
+        let all = u32::try_from(self.store.bounds.in_flight_max).unwrap_or(u32::MAX);
+        // Fails only where it is closed, and nobody closes it.
+        let _ = self.in_flight.acquire_many(all).await;
     }
 
     fn after_write(&self, collection: String, after: AfterWrite) {

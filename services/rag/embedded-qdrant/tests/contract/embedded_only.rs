@@ -191,6 +191,33 @@ async fn more_calls_than_allowed_are_turned_away_and_the_rest_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_caller_has_gone_is_done_before_the_folder_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = || {
+        let mut options = Options::new(folder.path(), random_api_key()).unwrap();
+        options.bounds.in_flight_max = 1;
+        options
+    };
+    let server = Embedded::start_with(options()).await;
+    server.client.create_collection(hybrid("c")).await.unwrap();
+    let write = || {
+        let points = (0..1_000).map(|id| point(id, "north", [1.0, id as f32, 0.0, 0.0], &[(1, 1.0)]));
+        let (client, points) = (server.client.clone(), points.collect::<Vec<_>>());
+        tokio::spawn(async move { client.upsert_points(UpsertPointsBuilder::new("c", points)).await })
+    };
+    let mut writing = write();
+    // Turned away: the write has the only place.
+    while server.client.list_collections().await.is_ok() {
+        if writing.is_finished() {
+            writing = write();
+        }
+    }
+    writing.abort();
+    server.stop().await;
+    EmbeddedQdrant::open(options()).await.map(drop).expect("the folder is free");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_readers_and_tidying_do_not_disturb_each_other() {
     let folder = tempfile::tempdir().unwrap();
     let mut options = Options::new(folder.path(), random_api_key()).unwrap();

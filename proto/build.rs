@@ -24,6 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .boxed("attain.vocabulary.v1.Dependency.observed_latency")
         // Generated paths are relative to the packages of the house.
         .extern_path(".google.api.HttpBody", "crate::google::HttpBody")
+        .extern_path(".attain.ingestion.v1.IngestDependenciesRequest", "crate::rows::IngestDependenciesRequest")
+        .extern_path(".attain.ingestion.v1.GetTopologyResponse", "crate::rows::GetTopologyResponse")
         .compile_fds(descriptors)?;
     Ok(())
 }

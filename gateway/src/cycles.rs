@@ -110,8 +110,10 @@ mod tests {
             ..ServiceDeclaration::default()
         };
         let edge = Dependency { caller_id: "a".into(), callee_id: "b".into(), ..Dependency::default() };
-        let request =
-            IngestDependenciesRequest { services: (0..services).map(service).collect(), dependencies: vec![edge] };
+        let request = IngestDependenciesRequest {
+            services: (0..services).map(service).collect(),
+            dependencies: vec![edge].into(),
+        };
         let pool = DescriptorPool::decode(attain_proto::DESCRIPTORS).expect("valid");
         let plans = Plans::compile(&pool);
         let message = plans.find("attain.ingestion.v1.IngestDependenciesRequest").expect("there");

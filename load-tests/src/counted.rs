@@ -28,9 +28,10 @@ impl Counted {
 pub(crate) async fn counted(client: &mut IngestionServiceClient<Channel>, run: &str) -> anyhow::Result<Counted> {
     let prefix = format!("{run}-");
     let topology = client.get_topology(GetTopologyRequest {}).await?.into_inner();
-    let edges = topology.dependencies.iter().filter(|edge| edge.caller_id.starts_with(&prefix));
+    let (entities, edges) = (topology.entities.to_vec()?, topology.dependencies.to_vec()?);
+    let edges = edges.iter().filter(|edge| edge.caller_id.starts_with(&prefix));
     let calls = edges.map(|edge| edge.observed_call_count).sum();
-    let services = topology.entities.into_iter().map(|entity| entity.id).filter(|id| id.starts_with(&prefix));
+    let services = entities.into_iter().map(|entity| entity.id).filter(|id| id.starts_with(&prefix));
     let service_ids: Vec<String> = services.collect();
     let mut requests = 0;
     if !service_ids.is_empty() {

@@ -161,12 +161,14 @@ where
         .map_err(|_| InvalidValue::new(field, "unknown_value", format!("{number} is no value that this version knows")))
 }
 
-/// A refused row of a batch as the wire reports it. `list` is the field that holds the batch.
+/// A refused row of a batch as the wire reports it. `list` is the field that holds the batch; without a field the complaint is
+/// about the row as a whole.
 #[must_use]
 pub fn rejection(list: &str, index: usize, invalid: &InvalidValue) -> wire::Rejection {
+    let field = if invalid.field.is_empty() { String::new() } else { format!("/{}", invalid.field) };
     wire::Rejection {
         index: u32::try_from(index).unwrap_or(u32::MAX),
-        pointer: format!("/{list}/{index}/{}", invalid.field),
+        pointer: format!("/{list}/{index}{field}"),
         code: invalid.code.to_owned(),
         reason: invalid.reason.clone(),
     }

@@ -4,26 +4,29 @@
 //! committed. [`DESCRIPTORS`] carries the same contract as bytes, HTTP annotations and comments included: reflection,
 //! the gateway's routes and its OpenAPI document are all read from there.
 //!
-//! [`codec`] writes and reads messages. [`convert`] translates between wire messages and the validated words of `attain-vocabulary`, [`columns`] and
-//! [`day`] long histories. This crate knows nothing of transport settings, storage or statistics.
+//! [`codec`] writes and reads messages, [`rows`] keeps the lists of whole graphs as bytes. [`convert`] translates between wire
+//! messages and the validated words of `attain-vocabulary`, [`columns`] and [`day`] long histories. This crate knows nothing of
+//! transport settings, storage or statistics.
 
 pub mod codec;
 pub mod columns;
 pub mod convert;
 pub mod day;
 pub mod google;
+pub mod rows;
 
 /// The encoded `FileDescriptorSet` of every package, with HTTP annotations and source comments.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 macro_rules! package {
-    ($(#[$doc:meta])* $name:ident, $package:literal) => {
+    ($(#[$doc:meta])* $name:ident, $package:literal $(, $elsewhere:path)*) => {
         $(#[$doc])*
         #[allow(missing_docs, clippy::all, unreachable_pub)]
         pub mod $name {
             #[allow(missing_docs)]
             pub mod v1 {
                 tonic::include_proto!($package);
+                $(pub use $elsewhere;)*
             }
         }
     };
@@ -39,7 +42,7 @@ package!(
 );
 package!(
     /// Telemetry, dependencies and incidents in; history and topology out.
-    ingestion, "attain.ingestion.v1"
+    ingestion, "attain.ingestion.v1", crate::rows::IngestDependenciesRequest, crate::rows::GetTopologyResponse
 );
 package!(
     /// Structure of the dependency graph.

@@ -67,5 +67,9 @@ fn files(folder: &Path, ending: &str) -> anyhow::Result<Vec<PathBuf>> {
 /// Every edge that the member knows.
 async fn known_edges(client: &mut IngestionServiceClient<Channel>) -> anyhow::Result<Edges> {
     let topology = client.get_topology(GetTopologyRequest {}).await?.into_inner();
-    Ok(topology.dependencies.into_iter().map(|edge| (edge.caller_id, edge.callee_id)).collect())
+    topology
+        .dependencies
+        .iter()
+        .map(|edge| edge.map(|edge| (edge.caller_id, edge.callee_id)).map_err(Into::into))
+        .collect()
 }

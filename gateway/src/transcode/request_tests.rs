@@ -297,7 +297,8 @@ fn mixed_batch() -> JsonValue {
 fn elements_that_cannot_be_read_are_set_aside() {
     let assembled = post("IngestDependencies", &[], mixed_batch()).expect("some can be read");
     let request: IngestDependenciesRequest = typed(&assembled);
-    let ids: Vec<_> = request.services.iter().map(|service| service.id.as_str()).collect();
+    let services = request.services.to_vec().expect("of the contract");
+    let ids: Vec<_> = services.iter().map(|service| service.id.as_str()).collect();
     assert_eq!((ids, request.dependencies.len()), (vec!["a", "c"], 1));
 
     let refused =

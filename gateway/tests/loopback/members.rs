@@ -147,12 +147,13 @@ impl IngestionService for Ingestion {
         let mut rejected: Vec<Rejection> = Vec::new();
         let mut answer = IngestDependenciesResponse::default();
         for (index, service) in request.services.iter().enumerate() {
-            match self.add(&tenant, service) {
+            match self.add(&tenant, &service.expect("of the contract")) {
                 Ok(()) => answer.accepted_service_count += 1,
                 Err(invalid) => rejected.push(convert::rejection("services", index, &invalid)),
             }
         }
         for (index, edge) in request.dependencies.iter().enumerate() {
+            let edge = edge.expect("of the contract");
             match self.connect(&edge.caller_id, &edge.callee_id) {
                 Ok(()) => answer.accepted_dependency_count += 1,
                 Err(invalid) => rejected.push(convert::rejection("dependencies", index, &invalid)),

@@ -184,7 +184,7 @@ async fn cover(engine: &Engine, context: &CallContext, affected: &[EntityId], un
     for edge in union.edges.values().filter(|edge| edge.caller != edge.callee) {
         called.insert(edge.callee.clone());
     }
-    let mut roots: Vec<EntityId> = affected.iter().filter(|id| !called.contains(id)).cloned().collect();
+    let mut roots: Vec<EntityId> = affected.iter().filter(|id| !called.contains(*id)).cloned().collect();
     let mut reached: BTreeSet<EntityId> = BTreeSet::new();
     loop {
         for answer in walk(engine, context, roots.clone(), Direction::Downstream).await {

@@ -1,3 +1,4 @@
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -53,6 +54,13 @@ impl EntityId {
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Compares and hashes as its text does.
+impl Borrow<str> for EntityId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

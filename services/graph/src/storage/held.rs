@@ -43,9 +43,11 @@ impl Held {
     /// Reads a topology. A row that the contract forbids refuses the whole: a graph with a hole would answer wrongly
     /// without a sign of it.
     pub(crate) fn read(topology: GetTopologyResponse, size: Size, asked: Asked) -> Result<Self, Error> {
-        let GetTopologyResponse { version, entities, mut dependencies } = topology;
+        let GetTopologyResponse { version, entities, dependencies } = topology;
         within("entities", entities.len(), size.entities_max)?;
         within("dependencies", dependencies.len(), size.dependencies_max)?;
+        let entities = entities.to_vec().map_err(|error| unreadable("entities", &error))?;
+        let mut dependencies = dependencies.to_vec().map_err(|error| unreadable("dependencies", &error))?;
         sort_keeping_last(&mut dependencies, |a, b| (&a.caller_id, &a.callee_id).cmp(&(&b.caller_id, &b.callee_id)));
         let entities = with_every_end(entities, &dependencies);
         let nodes = rows("entities", &entities, topology::node)?;
@@ -79,6 +81,10 @@ fn same_edge(new: &wire::Dependency, old: &wire::Dependency) -> bool {
 
 fn within(what: &'static str, count: usize, limit: usize) -> Result<(), Error> {
     if count <= limit { Ok(()) } else { Err(Error::TooLarge { what, count, limit }) }
+}
+
+fn unreadable(list: &str, error: &dyn std::error::Error) -> Error {
+    Error::Topology(InvalidValue::new(list, "unreadable", error.to_string()))
 }
 
 fn rows<Row, Value>(
@@ -127,8 +133,8 @@ mod tests {
     fn rows_stand_at_the_positions_of_the_snapshot() {
         let topology = GetTopologyResponse {
             version: 7,
-            entities: vec![wire::Entity { id: "b".into(), owner: "team".into(), ..Default::default() }],
-            dependencies: vec![edge("b", "c", "grpc"), edge("b", "a", "old"), edge("b", "a", "new")],
+            entities: vec![wire::Entity { id: "b".into(), owner: "team".into(), ..Default::default() }].into(),
+            dependencies: vec![edge("b", "c", "grpc"), edge("b", "a", "old"), edge("b", "a", "new")].into(),
         };
         let held = Held::read(topology, SIZE, asked()).expect("valid");
         let names: Vec<&str> = held.entities.iter().map(|entity| entity.id.as_str()).collect();
@@ -145,11 +151,10 @@ mod tests {
     fn a_graph_with_a_hole_or_past_the_bound_is_refused() {
         let mut bad = edge("a", "b", "");
         bad.call_fraction = Some(2.0);
-        let topology = GetTopologyResponse { version: 1, entities: Vec::new(), dependencies: vec![bad] };
+        let topology = GetTopologyResponse { version: 1, dependencies: vec![bad].into(), ..Default::default() };
         let error = Held::read(topology, SIZE, asked()).expect_err("no fraction").to_string();
         assert!(error.contains("dependencies/0/call_fraction"), "{error}");
-        let topology =
-            GetTopologyResponse { version: 1, entities: vec![wire::Entity::default(); 4], dependencies: Vec::new() };
+        let topology = GetTopologyResponse { entities: vec![wire::Entity::default(); 4].into(), ..Default::default() };
         let error = Held::read(topology, SIZE, asked()).expect_err("too many");
         assert!(matches!(error, Error::TooLarge { what: "entities", count: 4, limit: 3 }));
     }
@@ -163,6 +168,7 @@ mod tests {
         };
         let read = |dependencies: Vec<wire::Dependency>, owner: &str| {
             let entities = vec![wire::Entity { id: "a".into(), owner: owner.into(), ..Default::default() }];
+            let (entities, dependencies) = (entities.into(), dependencies.into());
             Held::read(GetTopologyResponse { version: 1, entities, dependencies }, SIZE, asked()).expect("valid")
         };
         let before = read(vec![counted(2), edge("a", "c", "")], "team");

@@ -1,9 +1,7 @@
-use std::collections::BTreeSet;
-
 use attain_vocabulary::{DAY_MS, DependencyMode, EntityId, InvalidValue, LatencyHistogram, Ratio, Source, UnixMillis};
 
 use super::call_days::{add_calls, rates};
-use super::{CallDays, CallerRequests, FirstDay};
+use super::{CallDays, CallerRequests, FirstDay, SourceSet};
 
 /// Most further attempts that anybody can mean.
 const RETRIES_MAX: u32 = 10;
@@ -93,7 +91,7 @@ pub struct Dependency {
     /// What was seen.
     pub sightings: Sightings,
     /// Who knows the edge.
-    pub sources: BTreeSet<Source>,
+    pub sources: SourceSet,
 }
 
 impl DependencyKey {
@@ -216,7 +214,7 @@ pub fn merge_statements(
     let traced = statements.iter().find(|statement| statement.source == Source::Traces);
     let seen_rates = traced.map(|statement| rates(&statement.sightings, caller_requests));
     let sightings = standing(statements, caller_requests.window_days);
-    let mut merged = Dependency { key, terms: DependencyTerms::default(), sightings, sources: BTreeSet::new() };
+    let mut merged = Dependency { key, terms: DependencyTerms::default(), sightings, sources: SourceSet::default() };
     for statement in statements {
         merged.terms = std::mem::take(&mut merged.terms).or(std::mem::take(&mut statement.terms));
         merged.sources.insert(statement.source);
@@ -334,7 +332,7 @@ mod tests {
             let statements = observers[at..].iter().rev().map(|(source, calls)| seen(*source, *calls, *calls / 2));
             let edge = merged(statements.collect(), 20).expect("an edge");
             assert_eq!(edge.sightings.call_count, calls, "{source:?} stands alone, the others are the same calls");
-            assert_eq!(edge.sources.len(), observers.len() - at);
+            assert_eq!(edge.sources.iter().count(), observers.len() - at);
             let traced = source == Source::Traces;
             assert_eq!(edge.terms.call_rate, traced.then_some(1.5), "{source:?} counts no requests of the caller");
             assert_eq!(edge.sightings.rescued_count, traced.then_some(1), "{source:?}");
@@ -389,7 +387,7 @@ mod tests {
         assert_eq!(seen.retry_count, Some(3));
         assert_eq!((seen.first_seen_ms, seen.last_seen_ms), (Some(DAY * DAY_MS + 5), Some(DAY * DAY_MS + 11)));
         assert_eq!(seen.latency.map(|latency| latency.count()), Some(30));
-        assert_eq!(merged.sources.len(), 3);
+        assert_eq!(merged.sources.iter().count(), 3);
     }
 
     #[test]

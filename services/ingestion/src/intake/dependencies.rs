@@ -41,12 +41,11 @@ pub(crate) async fn keep_dependencies(
     tenant: &TenantId,
     rows: DependencyRows,
 ) -> Result<DependencyIntake, Error> {
-    bounded("services", rows.services.len(), config.services_per_request_max)?;
     let edge_count = rows.dependencies.len() + rows.listed_count;
     bounded("dependencies", edge_count, config.dependencies_per_request_max)?;
 
     let mut refused = Vec::new();
-    let mut declarations = Vec::new();
+    let mut declarations = Vec::with_capacity(rows.services.len());
     let mut edges = Vec::new();
     for (index, service) in sorted("services", rows.services, &mut refused) {
         for edge in listed_edges(&service) {

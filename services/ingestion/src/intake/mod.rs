@@ -59,7 +59,7 @@ fn kept<T>(list: &'static str, rows: Vec<Result<T, InvalidValue>>, refused: &mut
 }
 
 /// Refuses a request of too many rows as a whole.
-fn bounded(list: &'static str, length: usize, max: usize) -> Result<(), Error> {
+pub(crate) fn bounded(list: &'static str, length: usize, max: usize) -> Result<(), Error> {
     if length > max {
         return Err(Error::invalid(list, "too_many", format!("{length} rows; at most {max} a request")));
     }

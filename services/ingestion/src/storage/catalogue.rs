@@ -174,7 +174,7 @@ impl Write {
         }
         let known: BTreeSet<&EntityId> = before.entries.values().filter_map(|entry| entry.service.as_ref()).collect();
         let gone: BTreeSet<EntityId> =
-            known.iter().filter(|id| !snapshot.words.contains_key(*id)).map(|id| (*id).clone()).collect();
+            known.iter().filter(|id| !snapshot.words.contains_key(**id)).map(|id| (*id).clone()).collect();
         let added_count = snapshot.words.keys().filter(|id| !known.contains(id)).count();
 
         let ids = snapshot.words.keys().cloned().collect();

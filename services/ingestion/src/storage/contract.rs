@@ -84,7 +84,7 @@ async fn what_is_declared_is_read_back_and_declaring_it_again_changes_nothing(st
     assert_eq!(topology.entities[1].kind(), EntityKind::Service);
     assert_eq!(topology.entities[2].published_availability.map(Ratio::get), Some(0.995));
     assert_eq!(topology.dependencies[0].terms, said);
-    assert_eq!(topology.dependencies[0].sources, BTreeSet::from([Source::Declared]));
+    assert_eq!(topology.dependencies[0].sources, SourceSet::from([Source::Declared]));
     assert_eq!(topology.dependencies[1].terms, DependencyTerms::hard());
 
     let before = store.changes_after(0, 100).await.expect("read");

@@ -7,7 +7,9 @@ use attain_vocabulary::{DependencyMode, EntityKind, Source, Tier};
 use super::testing::{bucket, edge, id, on_both_databases, tenant};
 use super::{CatalogueEntry, CatalogueOutcome, CatalogueProblem, CatalogueSnapshot, DeclaredEdge, Store};
 use crate::Error;
-use crate::domain::{CatalogueWords, DependencyTerms, EntityDeclaration, ObservationBatch, ObservedEdge, Sightings};
+use crate::domain::{
+    CatalogueWords, DependencyTerms, EntityDeclaration, ObservationBatch, ObservedEdge, Sightings, SourceSet,
+};
 
 on_both_databases!(
     a_sweep_is_taken_over_and_the_same_sweep_changes_nothing,
@@ -134,7 +136,7 @@ async fn what_the_catalogue_says_stands_behind_what_people_declare(store: &Store
     assert_eq!((read.tier(), read.kind(), read.owner()), (Some(Tier::One), EntityKind::External, Some("Crew")));
     let edges = store.topology(&acme).await.expect("read").dependencies;
     assert_eq!((edges[0].terms.mode, edges[0].terms.protocol.as_deref()), (Some(DependencyMode::Soft), Some("grpc")));
-    assert_eq!(edges[0].sources, BTreeSet::from([Source::Declared, Source::Catalogue]));
+    assert_eq!(edges[0].sources, SourceSet::from([Source::Declared, Source::Catalogue]));
 }
 
 async fn what_the_catalogue_holds_no_more_is_taken_back(store: &Store) {
@@ -192,7 +194,7 @@ async fn what_others_know_survives_the_catalogue(store: &Store) {
     assert!(topology.entities.iter().all(|entity| entity.catalogue.is_none() && entity.owner().is_none()));
     let kept: Vec<&str> = topology.dependencies.iter().map(|edge| edge.key.caller().as_str()).collect();
     assert_eq!(kept, ["caller", "declared"]);
-    assert!(topology.dependencies.iter().all(|edge| !edge.sources.contains(&Source::Catalogue)));
+    assert!(topology.dependencies.iter().all(|edge| edge.sources.iter().all(|source| source != Source::Catalogue)));
 }
 
 async fn a_sweep_that_lost_too_much_is_not_applied(store: &Store) {

@@ -8,7 +8,7 @@ use super::testing::{bucket, edge, id, on_both_databases, tenant};
 use super::{BucketSpan, DeclaredEdge, Store};
 use crate::domain::{
     BucketMode, DayCalls, Dependency, DependencyTerms, EntityDeclaration, ObservationBatch, ObservedBucket,
-    ObservedEdge, ObservedEntity, RequestDays, Sightings,
+    ObservedEdge, ObservedEntity, RequestDays, Sightings, SourceSet,
 };
 
 on_both_databases!(
@@ -88,7 +88,7 @@ async fn sightings_add_up_beside_what_is_declared(store: &Store) {
     let merged = store.topology(&acme).await.expect("read").dependencies.remove(0);
     assert_eq!(merged.terms.mode, Some(DependencyMode::Hard));
     assert_eq!(merged.sightings.call_count, 40);
-    assert_eq!(merged.sources, BTreeSet::from([Source::Declared, Source::Traces]));
+    assert_eq!(merged.sources, SourceSet::from([Source::Declared, Source::Traces]));
     // An empty batch is no change.
     let version = store.topology(&acme).await.expect("read").version;
     assert_eq!(store.observe(&acme, &[], |_| ObservationBatch::default()).await.expect("applied"), version);
@@ -175,7 +175,7 @@ async fn what_an_observer_does_not_know_stays_unknown_and_observers_are_not_adde
         assert_eq!(counted().await, (stands, Some(20), None, None), "{source:?}");
     }
     let edge = only_edge(store).await;
-    assert_eq!(edge.sources, BTreeSet::from([Source::Prometheus, Source::Istio, Source::Linkerd, Source::Jaeger]));
+    assert_eq!(edge.sources, SourceSet::from([Source::Prometheus, Source::Istio, Source::Linkerd, Source::Jaeger]));
     assert_eq!((edge.terms.call_rate, edge.terms.call_fraction), (None, None));
 }
 

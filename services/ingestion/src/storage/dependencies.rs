@@ -108,6 +108,23 @@ impl Store {
     /// # Errors
     /// Where storage does not answer.
     pub async fn topology(&self, tenant: &TenantId) -> Result<Topology, Error> {
+        let (mut entities, mut dependencies) = (Vec::new(), Vec::new());
+        let (node, edge) = (|entity| entities.push(entity), |dependency| dependencies.push(dependency));
+        let version = self.visit_topology(tenant, node, edge).await?;
+        Ok(Topology { version, entities, dependencies })
+    }
+
+    /// Hands out the tenant's topology, edges and nodes in lexical order, without all edges ever being in memory as structures.
+    /// The sequence number of the newest topology change in it; 0 for none.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn visit_topology(
+        &self,
+        tenant: &TenantId,
+        node: impl FnMut(Entity) + Send,
+        edge: impl FnMut(Dependency) + Send,
+    ) -> Result<u64, Error> {
         let mut transaction = self.begin_read().await?;
         let version = sqlx::query("SELECT topology_version FROM tenants WHERE tenant_id = $1")
             .bind(tenant.as_str())
@@ -131,9 +148,9 @@ impl Store {
         let named = |name: &str| known.get(name).map_or_else(|| entity_id(name), |id| Ok((*id).clone()));
         let mut seen = read_lines(&seen, |line| read_statement(line, named))?;
         seen.sort_by(|a, b| a.key.caller().cmp(b.key.caller()));
-        let dependencies = merged((&read_said(&said)?, seen), &entities, named, self.capacity.call_rate_days)?;
-        let version = version.map_or(Ok(0), |row| count(&row, "topology_version"))?;
-        Ok(Topology { version, entities, dependencies })
+        merge((&read_said(&said)?, seen), &entities, named, self.capacity.call_rate_days, edge)?;
+        entities.into_iter().for_each(node);
+        version.map_or(Ok(0), |row| count(&row, "topology_version"))
     }
 }
 
@@ -301,24 +318,24 @@ fn statement_lines(dialect: Dialect) -> String {
     format!("SELECT {} FROM dependencies WHERE tenant_id = $1", all_lines(dialect, &VALUES))
 }
 
-/// What the sources say of each edge together, in lexical order of caller and callee. What is said and what was seen comes in the
-/// order of callers: those of one caller at a time are in memory as statements.
-fn merged(
+/// Hands out what the sources say of each edge together, in lexical order of caller and callee. What is said and what was seen
+/// comes in the order of callers: those of one caller at a time are in memory as statements.
+fn merge(
     (mut said, seen): (&[SaidRow<'_>], Vec<DependencyStatement>),
     entities: &[Entity],
     named: impl Fn(&str) -> Result<EntityId, Error>,
     window_days: u32,
-) -> Result<Vec<Dependency>, Error> {
+    mut edge: impl FnMut(Dependency),
+) -> Result<(), Error> {
     let requests: HashMap<&str, &RequestDays> =
         entities.iter().map(|entity| (entity.id.as_str(), &entity.request_days)).collect();
     let none = RequestDays::new();
-    let edges_max = said.iter().map(SaidRow::edge_count).sum::<usize>() + seen.len();
-    let (mut merged, mut of_caller) = (Vec::with_capacity(edges_max), Vec::new());
+    let mut of_caller = Vec::new();
     let mut seen = seen.into_iter().peekable();
     loop {
         let heads = (said.first().map(|row| row.caller), seen.peek().map(|statement| statement.key.caller()));
         let caller = match heads {
-            (None, None) => return Ok(merged),
+            (None, None) => return Ok(()),
             (Some(caller), None) => caller.to_owned(),
             (None, Some(caller)) => caller.to_string(),
             (Some(said), Some(seen)) => said.min(seen.as_str()).to_owned(),
@@ -332,7 +349,9 @@ fn merged(
         of_caller.sort_by(|a, b| a.key.callee().cmp(b.key.callee()));
         let days = requests.get(caller.as_str()).copied().unwrap_or(&none);
         let of_edges = of_caller.chunk_by_mut(|a, b| a.key.callee() == b.key.callee());
-        merged.extend(of_edges.filter_map(|of_edge| merge_statements(of_edge, CallerRequests { days, window_days })));
+        of_edges
+            .filter_map(|of_edge| merge_statements(of_edge, CallerRequests { days, window_days }))
+            .for_each(&mut edge);
         of_caller.clear();
     }
 }

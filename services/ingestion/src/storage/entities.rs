@@ -60,14 +60,14 @@ impl Write {
         update: impl Fn(&mut Entity) + Send,
     ) -> Result<BTreeSet<EntityId>, Error> {
         let known = self.entities(ids).await?;
-        let new: BTreeSet<&EntityId> = ids.iter().filter(|id| !known.contains_key(id)).collect();
+        let new: BTreeSet<&EntityId> = ids.iter().filter(|id| !known.contains_key(*id)).collect();
         let room = if new.is_empty() { 0 } else { self.entity_room().await? };
         if new.len() > room && when_full == WhenFull::Refuse {
             return Err(Error::TenantFull { what: "entities", max: self.capacity.entities_max });
         }
         let appeared: BTreeSet<EntityId> = new.iter().take(room).map(|id| (*id).clone()).collect();
         let ignored: BTreeSet<EntityId> = new.into_iter().skip(room).cloned().collect();
-        let mut changed = Vec::new();
+        let mut changed = Vec::with_capacity(ids.len());
         for id in ids.difference(&ignored) {
             let before = known.get(id);
             let mut after = before.cloned().unwrap_or_else(|| Entity::named(id.clone()));

@@ -254,7 +254,7 @@ impl Write {
         let before = self.incidents(&ids).await?;
         let mut after = before.clone();
         for incident in after.values_mut() {
-            incident.resolve(|unknown| unknown.candidates.iter().find(|id| appeared.contains(id)).cloned());
+            incident.resolve(|unknown| unknown.candidates.iter().find(|id| appeared.contains(*id)).cloned());
         }
         self.replace_incidents(&before, after).await
     }

@@ -96,12 +96,6 @@ impl<'a> Line<'a> {
         self.0.is_empty()
     }
 
-    /// How many values are left to read, up to the first that is corrupt.
-    pub(super) fn value_count(&self) -> usize {
-        let mut rest = Self(self.0);
-        std::iter::from_fn(|| (!rest.is_empty()).then(|| rest.value().ok())?).count()
-    }
-
     fn value(&mut self) -> Result<Option<&'a [u8]>, Error> {
         let corrupt = || Error::Corrupt("a row has too few values".to_owned());
         if let Some(rest) = self.0.strip_prefix(b"-") {

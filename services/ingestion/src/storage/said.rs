@@ -26,8 +26,6 @@ struct Changed {
     edges: Vec<u8>,
 }
 
-/// What [`encode`] writes of each edge: callee and terms.
-const VALUES_PER_EDGE: usize = 2;
 /// As [`read_said`] reads them.
 const VALUES: [Value; 3] = [Value::Plain("caller_id"), Value::Plain("source"), Value::Bytes("edges")];
 pub(super) const CALLEES: &str = "SELECT edges FROM said_edges WHERE tenant_id = $1 AND caller_id = $2";
@@ -55,11 +53,6 @@ pub(super) struct SaidRow<'r> {
 }
 
 impl SaidRow<'_> {
-    /// How many edges it has, unless it is corrupt.
-    pub(super) fn edge_count(&self) -> usize {
-        Line::new(self.edges).value_count() / VALUES_PER_EDGE
-    }
-
     /// Its edges as statements; `named` makes ids of names.
     pub(super) fn statements(
         &self,
@@ -181,7 +174,7 @@ impl Write {
         after: impl Iterator<Item = (EntityId, Said)> + Send,
     ) -> Result<(), Error> {
         let none = Said::new();
-        let (mut changed, mut gone, mut come) = (Vec::new(), 0, 0);
+        let (mut changed, mut gone, mut come) = (Vec::with_capacity(after.size_hint().0), 0, 0);
         for (caller, said) in after {
             let before = known.get(&caller).unwrap_or(&none);
             if said != *before {
@@ -194,9 +187,9 @@ impl Write {
             return Err(Error::TenantFull { what: "dependencies", max: self.capacity.dependencies_max });
         }
         changed.iter().for_each(|changed| self.changed(ChangeKind::Topology, &changed.caller));
-        let (silent, saying): (Vec<_>, Vec<_>) = changed.into_iter().partition(|changed| changed.edge_count == 0);
         let tenant = self.tenant.clone();
-        let silent: Vec<&str> = silent.iter().map(|changed| changed.caller.as_str()).collect();
+        let is_silent = |changed: &&Changed| changed.edge_count == 0;
+        let silent: Vec<&str> = changed.iter().filter(is_silent).map(|changed| changed.caller.as_str()).collect();
         select_in(
             &mut self.transaction,
             ("DELETE FROM said_edges WHERE tenant_id = $1 AND source = $2 AND caller_id IN", 2),
@@ -205,13 +198,14 @@ impl Write {
             |query, caller| query.bind(caller.to_owned()),
         )
         .await?;
+        changed.retain(|changed| changed.edge_count > 0);
         let sql = (
             "INSERT INTO said_edges (tenant_id, caller_id, source, edge_count, edges)",
             5,
             "ON CONFLICT (tenant_id, caller_id, source) DO UPDATE SET edge_count = excluded.edge_count, \
              edges = excluded.edges",
         );
-        insert_many(&mut self.transaction, self.dialect, sql, &saying, |query, changed| {
+        insert_many(&mut self.transaction, self.dialect, sql, &changed, |query, changed| {
             query
                 .bind(tenant.clone())
                 .bind(changed.caller.as_str().to_owned())

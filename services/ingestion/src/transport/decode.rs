@@ -9,18 +9,19 @@ use attain_proto::vocabulary::v1 as words;
 use attain_runtime::context::{CallContext, Role};
 use attain_runtime::serve::call_timeout;
 use attain_vocabulary::{DAY_MS, EntityId, InvalidValue, Ratio, UnixMillis};
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
+use prost::DecodeError;
 use tonic::metadata::KeyAndValueRef;
 use tonic::{Request, Status};
 
-use crate::Error;
 use crate::domain::{
     BucketDraft, DependencyKey, DependencyTerms, EntityDeclaration, IncidentDraft, IncidentKind, IncidentSender,
     Latency, MaintenanceDraft, UtilisationDraft, entity_name, optional_text, without_secrets,
 };
 use crate::imports::{Format, Import};
-use crate::intake::{DependencyRows, ServiceRow};
+use crate::intake::{DependencyRows, ServiceRow, bounded};
 use crate::storage::{BucketSpan, DaySpan, DeclaredEdge, Handing};
+use crate::{Config, Error};
 
 /// How the names of headers begin that senders of documents prove themselves by.
 const SIGNATURE_HEADERS: [&str; 4] = ["x-pagerduty-signature", "webhook-", "svix-", "x-opsgenie-"];
@@ -33,45 +34,60 @@ pub(super) fn handing(day_version_max: u32) -> Handing {
     if day_version_max >= day::VERSION { Handing::Kept } else { Handing::Unpacked }
 }
 
-/// A graph, row by row.
-pub(super) fn dependency_rows(request: &wire::IngestDependenciesRequest) -> DependencyRows {
+/// A graph, row by row. A request of too many is refused before any is read.
+pub(super) fn dependency_rows(
+    request: &wire::IngestDependenciesRequest,
+    config: &Config,
+) -> Result<DependencyRows, Error> {
+    bounded("services", request.services.len(), config.services_per_request_max)?;
+    bounded("dependencies", request.dependencies.len(), config.dependencies_per_request_max)?;
     let mut checked = Checked::default();
-    DependencyRows {
-        listed_count: request.services.iter().map(|row| row.depends_on.len()).sum(),
-        services: request.services.iter().map(|row| service_row(row, &mut checked)).collect(),
-        dependencies: request.dependencies.iter().map(|row| declared_edge(row, &mut checked)).collect(),
-    }
+    let mut listed_count = 0;
+    let services = request.services.map(|row| {
+        let row = readable(row)?;
+        listed_count += row.depends_on.len();
+        service_row(row, &mut checked)
+    });
+    let services = services.collect();
+    let dependencies = request.dependencies.map(|row| declared_edge(readable(row)?, &mut checked)).collect();
+    Ok(DependencyRows { services, dependencies, listed_count })
+}
+
+fn readable<Row>(row: Result<Row, DecodeError>) -> Result<Row, InvalidValue> {
+    row.map_err(|error| InvalidValue::new("", "unreadable", format!("the row is not of the contract: {error}")))
 }
 
 /// Names and texts of one request that were checked: a graph names each service several times, and owners, regions and
 /// protocols are few.
 #[derive(Debug, Default)]
-struct Checked<'a> {
-    names: HashMap<&'a str, EntityId>,
-    texts: HashMap<(&'a str, usize), Option<String>>,
+struct Checked {
+    names: HashSet<EntityId>,
+    /// By the length that is allowed.
+    texts: HashMap<usize, HashMap<String, Option<String>>>,
 }
 
-impl<'a> Checked<'a> {
-    fn name(&mut self, field: &str, value: &'a str) -> Result<EntityId, InvalidValue> {
+impl Checked {
+    fn name(&mut self, field: &str, value: &str) -> Result<EntityId, InvalidValue> {
         if let Some(checked) = self.names.get(value) {
             return Ok(checked.clone());
         }
         let checked = entity_name(field, value)?;
-        self.names.insert(value, checked.clone());
+        self.names.insert(checked.clone());
         Ok(checked)
     }
 
-    fn text(&mut self, field: &str, value: &'a str, chars_max: usize) -> Result<Option<String>, InvalidValue> {
-        if let Some(checked) = self.texts.get(&(value, chars_max)) {
+    fn text(&mut self, field: &str, value: &str, chars_max: usize) -> Result<Option<String>, InvalidValue> {
+        let known = self.texts.entry(chars_max).or_default();
+        if let Some(checked) = known.get(value) {
             return Ok(checked.clone());
         }
         let checked = optional_text(field, value, chars_max)?;
-        self.texts.insert((value, chars_max), checked.clone());
+        known.insert(value.to_owned(), checked.clone());
         Ok(checked)
     }
 }
 
-fn service_row<'a>(row: &'a wire::ServiceDeclaration, checked: &mut Checked<'a>) -> Result<ServiceRow, InvalidValue> {
+fn service_row(row: &mut wire::ServiceDeclaration, checked: &mut Checked) -> Result<ServiceRow, InvalidValue> {
     let declaration = EntityDeclaration {
         id: checked.name("id", &row.id)?,
         display_name: optional_text("display_name", &row.display_name, NAME_CHARS_MAX)?,
@@ -82,10 +98,10 @@ fn service_row<'a>(row: &'a wire::ServiceDeclaration, checked: &mut Checked<'a>)
         published_availability: None,
     };
     let declaration = declaration.publish(row.published_availability_ratio)?;
-    Ok(ServiceRow { declaration, depends_on: row.depends_on.clone() })
+    Ok(ServiceRow { declaration, depends_on: std::mem::take(&mut row.depends_on) })
 }
 
-fn declared_edge<'a>(row: &'a words::Dependency, checked: &mut Checked<'a>) -> Result<DeclaredEdge, InvalidValue> {
+fn declared_edge(row: &mut words::Dependency, checked: &mut Checked) -> Result<DeclaredEdge, InvalidValue> {
     let caller = checked.name("caller_id", &row.caller_id)?;
     let callee = checked.name("callee_id", &row.callee_id)?;
     let ratio = |field: &str, value: Option<f64>| value.map(|value| Ratio::new(field, value)).transpose();
@@ -262,4 +278,54 @@ pub(super) fn services(names: &[String], max: usize) -> Result<Vec<EntityId>, Er
         }
     }
     Ok(services)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message as _;
+
+    fn edge(caller: &str) -> words::Dependency {
+        words::Dependency { caller_id: caller.into(), callee_id: "database".into(), ..Default::default() }
+    }
+
+    #[test]
+    fn a_row_that_is_no_message_is_refused_alone() {
+        let mut sent = wire::IngestDependenciesRequest {
+            services: vec![wire::ServiceDeclaration { id: "a".into(), ..Default::default() }].into(),
+            dependencies: vec![edge("a"), edge("b")].into(),
+        }
+        .encode_to_vec();
+        // An edge whose caller is said to be longer than the edge.
+        sent.extend([0x12, 0x03, 0x0a, 0x09, b'c']);
+        sent.extend(
+            wire::IngestDependenciesRequest { dependencies: vec![edge("d")].into(), ..Default::default() }
+                .encode_to_vec(),
+        );
+        let request = wire::IngestDependenciesRequest::decode(&sent[..]).expect("a list of rows");
+        let rows = dependency_rows(&request, &Config::default()).expect("few enough");
+        assert!(rows.services.iter().all(Result::is_ok) && rows.services.len() == 1);
+        let callers: Vec<_> = rows
+            .dependencies
+            .iter()
+            .map(|row| row.as_ref().map(|edge| edge.key.caller().as_str()).map_err(|invalid| invalid.code))
+            .collect();
+        assert_eq!(callers, [Ok("a"), Ok("b"), Err("unreadable"), Ok("d")]);
+    }
+
+    #[test]
+    fn of_too_many_rows_none_is_read() {
+        let config = Config { dependencies_per_request_max: 2, services_per_request_max: 1, ..Config::default() };
+        let unread = |tag: u8, count: usize| {
+            let bytes = [tag, 0x01, 0xff].repeat(count);
+            wire::IngestDependenciesRequest::decode(&bytes[..]).expect("a list of rows")
+        };
+        for (tag, field, max) in [(0x0a, "services", 1), (0x12, "dependencies", 2)] {
+            assert!(dependency_rows(&unread(tag, max), &config).is_ok(), "rows that cannot be read are refused alone");
+            let Err(Error::Invalid(invalid)) = dependency_rows(&unread(tag, max + 1), &config) else {
+                panic!("too many {field}")
+            };
+            assert_eq!((invalid[0].field.as_str(), invalid[0].code), (field, "too_many"));
+        }
+    }
 }

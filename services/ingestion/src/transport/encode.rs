@@ -48,7 +48,7 @@ pub(super) fn dependency(dependency: Dependency) -> words::Dependency {
         protocol: terms.protocol.unwrap_or_default(),
         redundancy_group: terms.redundancy_group.unwrap_or_default(),
         redundancy_required_count: terms.redundancy_required_count,
-        sources: sources(dependency.sources.iter().copied()),
+        sources: sources(dependency.sources.iter()),
         first_seen_time: seen.first_seen_ms.map(timestamp),
         last_seen_time: seen.last_seen_ms.map(timestamp),
         observed_call_count: seen.call_count,

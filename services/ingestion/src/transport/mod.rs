@@ -29,7 +29,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
 use crate::catalogue::CatalogueStatus;
-use crate::domain::{Bounds, ExclusionDecision, ServiceLink, optional_text};
+use crate::domain::{Bounds, Dependency, Entity, ExclusionDecision, ServiceLink, optional_text};
 use crate::imports::Importer;
 use crate::intake::{self, keep_buckets, keep_dependencies, keep_incidents, keep_utilisation};
 use crate::reading::{FollowFrom, HistoryQuestion, follow_changes, stream_history, utilisation_summaries};
@@ -116,7 +116,7 @@ impl IngestionService for Transport {
         request: Request<wire::IngestDependenciesRequest>,
     ) -> Result<Response<wire::IngestDependenciesResponse>, Status> {
         let tenant = tenant(&request)?;
-        let rows = decode::dependency_rows(&request.into_inner());
+        let rows = decode::dependency_rows(&request.into_inner(), &self.config)?;
         let intake = keep_dependencies(&self.store, &self.config, &tenant, rows).await?;
         Ok(Response::new(wire::IngestDependenciesResponse {
             accepted_service_count: encode::row_count(intake.service_count),
@@ -428,10 +428,11 @@ impl IngestionService for Transport {
         &self,
         request: Request<wire::GetTopologyRequest>,
     ) -> Result<Response<wire::GetTopologyResponse>, Status> {
-        let topology = self.store.topology(&tenant(&request)?).await?;
-        let entities: Vec<words::Entity> = topology.entities.into_iter().map(encode::entity).collect();
-        let dependencies = topology.dependencies.into_iter().map(encode::dependency).collect();
-        Ok(Response::new(wire::GetTopologyResponse { version: topology.version, entities, dependencies }))
+        let mut answer = wire::GetTopologyResponse::default();
+        let node = |entity: Entity| answer.entities.push(&encode::entity(entity));
+        let edge = |dependency: Dependency| answer.dependencies.push(&encode::dependency(dependency));
+        answer.version = self.store.visit_topology(&tenant(&request)?, node, edge).await?;
+        Ok(Response::new(answer))
     }
 
     async fn get_change_heads(

@@ -111,7 +111,8 @@ impl Served {
 
 /// `caller>callee` of every edge.
 pub(crate) fn edges(topology: &wire::GetTopologyResponse) -> BTreeSet<String> {
-    topology.dependencies.iter().map(|edge| format!("{}>{}", edge.caller_id, edge.callee_id)).collect()
+    let edges = topology.dependencies.to_vec().unwrap();
+    edges.iter().map(|edge| format!("{}>{}", edge.caller_id, edge.callee_id)).collect()
 }
 
 fn told(edges: &[&str]) -> BTreeSet<String> {

@@ -175,8 +175,9 @@ async fn services_that_export_apart_meet_in_the_graph() {
     assert_eq!((shop.bad_count, shop.inherited_bad_count), (1, Some(1)));
     assert_eq!(shop.inherited_by_dependency.into_iter().collect::<Vec<_>>(), [("cart".to_owned(), 1)]);
     let topology = served.ingestion.clone().get_topology(words::GetTopologyRequest {}).await.unwrap().into_inner();
-    assert_eq!(topology.dependencies.len(), 1);
-    let edge = &topology.dependencies[0];
+    let edges = topology.dependencies.to_vec().unwrap();
+    assert_eq!(edges.len(), 1);
+    let edge = &edges[0];
     assert_eq!((edge.caller_id.as_str(), edge.callee_id.as_str()), ("shop", "cart"));
     assert_eq!(
         (edge.observed_call_count, edge.observed_failure_count, edge.observed_rescued_count),
@@ -387,11 +388,12 @@ async fn a_genuine_sdk_is_understood() {
     let began = Instant::now();
     let edges = loop {
         let topology = served.ingestion.clone().get_topology(words::GetTopologyRequest {}).await.unwrap().into_inner();
-        let call_count: u64 = topology.dependencies.iter().map(|edge| edge.observed_call_count).sum();
+        let edges = topology.dependencies.to_vec().unwrap();
+        let call_count: u64 = edges.iter().map(|edge| edge.observed_call_count).sum();
         if call_count >= 600 {
-            break topology.dependencies;
+            break edges;
         }
-        assert!(began.elapsed() < WITHIN, "{:?}", topology.dependencies);
+        assert!(began.elapsed() < WITHIN, "{edges:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     let told = edges.iter().map(|edge| {

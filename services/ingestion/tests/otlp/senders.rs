@@ -153,7 +153,7 @@ async fn there_are_so_many_tenants_and_no_more() {
     metrics.export(of_tenant("a", requests())).await.unwrap();
     // They are known to the next process too, settled or not; who comes another way is nobody's to refuse.
     let declare = words::IngestDependenciesRequest {
-        services: vec![words::ServiceDeclaration { id: "cart".into(), ..Default::default() }],
+        services: vec![words::ServiceDeclaration { id: "cart".into(), ..Default::default() }].into(),
         ..Default::default()
     };
     served.ingestion.clone().ingest_dependencies(of_tenant("d", declare)).await.unwrap();

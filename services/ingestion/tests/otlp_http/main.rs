@@ -106,7 +106,7 @@ impl Served {
 
     async fn edges(&self) -> Vec<Dependency> {
         let request = words::GetTopologyRequest {};
-        self.ingestion.clone().get_topology(request).await.unwrap().into_inner().dependencies
+        self.ingestion.clone().get_topology(request).await.unwrap().into_inner().dependencies.to_vec().unwrap()
     }
 }
 

@@ -126,8 +126,16 @@ async fn clients_tell_whom_they_call() {
     let users = served.buckets("postgresql/users").await;
     assert_eq!((users[0].valid_count, users[0].bad_count), (42, 2));
     assert_eq!(served.buckets("cart").await, []);
-    let kinds =
-        served.ingestion.clone().get_topology(words::GetTopologyRequest {}).await.unwrap().into_inner().entities;
+    let kinds = served
+        .ingestion
+        .clone()
+        .get_topology(words::GetTopologyRequest {})
+        .await
+        .unwrap()
+        .into_inner()
+        .entities
+        .to_vec()
+        .unwrap();
     let kind = |id: &str| kinds.iter().find(|entity| entity.id == id).unwrap().kind();
     assert_eq!(kind("postgresql/users"), EntityKind::Datastore);
     assert_eq!((kind("kafka/orders"), kind("cart")), (EntityKind::Queue, EntityKind::External));

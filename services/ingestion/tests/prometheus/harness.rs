@@ -204,7 +204,8 @@ pub(crate) async fn buckets_of(channel: &Channel, service: &str, now_ms: i64) ->
 pub(crate) async fn edges_of(channel: &Channel) -> BTreeMap<(String, String), Dependency> {
     let request = words::GetTopologyRequest {};
     let topology = IngestionServiceClient::new(channel.clone()).get_topology(request).await.unwrap().into_inner();
-    topology.dependencies.into_iter().map(|edge| ((edge.caller_id.clone(), edge.callee_id.clone()), edge)).collect()
+    let edges = topology.dependencies.to_vec().unwrap();
+    edges.into_iter().map(|edge| ((edge.caller_id.clone(), edge.callee_id.clone()), edge)).collect()
 }
 
 /// The program of a genuine server; `None`, and a line that says so, where none is named.

@@ -1,0 +1,260 @@
+//! Lists of a whole graph, row by row: each row stays the bytes that it travels as until somebody asks for it. Twenty thousand
+//! rows as structures are several megabytes that are written once and read once; as bytes they share the memory that they came
+//! in, and a request of too many is told from their number before any is read.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::encoding::{DecodeContext, WireType, bytes as field, skip_field, uint64};
+use prost::{DecodeError, Message};
+
+use crate::ingestion::v1::ServiceDeclaration;
+use crate::vocabulary::v1::{Dependency, Entity};
+
+/// Rows that are pushed share pieces of memory of this size.
+const ROOM_BYTES: usize = 64 * 1024;
+
+/// A repeated field of messages `M`, each as its bytes.
+pub struct Rows<M> {
+    rows: Vec<Bytes>,
+    /// Where the next rows that are pushed go.
+    room: BytesMut,
+    of: PhantomData<fn() -> M>,
+}
+
+impl<M: Message + Default> Rows<M> {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Appends a row.
+    pub fn push(&mut self, row: &M) {
+        let length = row.encoded_len();
+        if self.room.capacity() < length {
+            self.room = BytesMut::with_capacity(ROOM_BYTES.max(length));
+        }
+        row.encode_raw(&mut self.room);
+        self.rows.push(self.room.split().freeze());
+    }
+
+    /// Reads one row after the other.
+    pub fn iter(&self) -> impl Iterator<Item = Result<M, DecodeError>> + '_ {
+        self.rows.iter().map(|row| M::decode(&row[..]))
+    }
+
+    /// Reads all rows.
+    ///
+    /// # Errors
+    /// Where one is no `M`.
+    pub fn to_vec(&self) -> Result<Vec<M>, DecodeError> {
+        let mut rows = Vec::with_capacity(self.len());
+        for row in self.iter() {
+            rows.push(row?);
+        }
+        Ok(rows)
+    }
+
+    /// Makes a value of each row, or of why it is no `M`. All are read into the same memory, one after the other.
+    pub fn map<T>(&self, mut value: impl FnMut(Result<&mut M, DecodeError>) -> T) -> impl Iterator<Item = T> {
+        let mut message = M::default();
+        self.rows.iter().map(move |row| {
+            message.clear();
+            let read = message.merge(&row[..]);
+            value(read.map(|()| &mut message))
+        })
+    }
+}
+
+impl<M: Message + Default> FromIterator<M> for Rows<M> {
+    fn from_iter<I: IntoIterator<Item = M>>(messages: I) -> Self {
+        let mut rows = Self::default();
+        messages.into_iter().for_each(|message| rows.push(&message));
+        rows
+    }
+}
+
+impl<M: Message + Default> From<Vec<M>> for Rows<M> {
+    fn from(messages: Vec<M>) -> Self {
+        messages.into_iter().collect()
+    }
+}
+
+impl<M> Default for Rows<M> {
+    fn default() -> Self {
+        Self { rows: Vec::new(), room: BytesMut::new(), of: PhantomData }
+    }
+}
+
+impl<M> Clone for Rows<M> {
+    fn clone(&self) -> Self {
+        Self { rows: self.rows.clone(), ..Self::default() }
+    }
+}
+
+impl<M> PartialEq for Rows<M> {
+    fn eq(&self, other: &Self) -> bool {
+        self.rows == other.rows
+    }
+}
+
+impl<M: Message + Default + fmt::Debug> fmt::Debug for Rows<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// A message whose fields are lists of rows and, where it has a version, the sequence number that they are of.
+macro_rules! message_of_rows {
+    (
+        $(#[$doc:meta])* $name:ident {
+            $($version:ident = $version_tag:literal,)?
+            $(#[$row_doc:meta] $rows:ident: $row:ty = $tag:literal,)+
+        }
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Default)]
+        pub struct $name {
+            $(
+                /// Sequence number of the newest change that it holds.
+                pub $version: u64,
+            )?
+            $(#[$row_doc] pub $rows: Rows<$row>,)+
+        }
+
+        impl Message for $name {
+            fn encode_raw(&self, buffer: &mut impl BufMut) {
+                $(if self.$version != 0 {
+                    uint64::encode($version_tag, &self.$version, buffer);
+                })?
+                $(field::encode_repeated($tag, &self.$rows.rows, buffer);)+
+            }
+
+            fn merge_field(
+                &mut self,
+                tag: u32,
+                wire_type: WireType,
+                buffer: &mut impl Buf,
+                context: DecodeContext,
+            ) -> Result<(), DecodeError> {
+                match tag {
+                    $($version_tag => uint64::merge(wire_type, &mut self.$version, buffer, context),)?
+                    $($tag => field::merge_repeated(wire_type, &mut self.$rows.rows, buffer, context),)+
+                    _ => skip_field(wire_type, tag, buffer, context),
+                }
+            }
+
+            fn encoded_len(&self) -> usize {
+                let length = 0;
+                $(let length = length
+                    + if self.$version == 0 { 0 } else { uint64::encoded_len($version_tag, &self.$version) };)?
+                $(let length = length + field::encoded_len_repeated($tag, &self.$rows.rows);)+
+                length
+            }
+
+            fn clear(&mut self) {
+                *self = Self::default();
+            }
+        }
+    };
+}
+
+message_of_rows!(
+    /// A graph as it is declared.
+    IngestDependenciesRequest {
+        /// Services with their own dependency lists.
+        services: ServiceDeclaration = 1,
+        /// Edges with details.
+        dependencies: Dependency = 2,
+    }
+);
+
+message_of_rows!(
+    /// The topology of the tenant.
+    GetTopologyResponse {
+        version = 1,
+        /// Every node, in lexical order.
+        entities: Entity = 2,
+        /// Every edge, in lexical order of caller and callee.
+        dependencies: Dependency = 3,
+    }
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost_types::field_descriptor_proto::Label;
+    use prost_types::{FileDescriptorSet, field_descriptor_proto::Type};
+
+    fn dependency(number: usize) -> Dependency {
+        Dependency { caller_id: format!("caller-{number}"), callee_id: "callee".to_owned(), ..Dependency::default() }
+    }
+
+    #[test]
+    fn a_graph_is_read_as_it_was_written() {
+        let edges: Vec<Dependency> = (0..1_000).map(dependency).collect();
+        let request = IngestDependenciesRequest {
+            services: vec![ServiceDeclaration { id: "a".to_owned(), ..ServiceDeclaration::default() }; 3].into(),
+            dependencies: edges.iter().cloned().collect(),
+        };
+        let bytes = request.encode_to_vec();
+        assert_eq!(bytes.len(), request.encoded_len());
+        let read = IngestDependenciesRequest::decode(&bytes[..]).expect("valid");
+        assert_eq!((&read, read.services.len()), (&request, 3));
+        assert_eq!(read.dependencies.to_vec().expect("valid"), edges);
+        let answer = GetTopologyResponse {
+            version: 7,
+            entities: vec![Entity::default(); 2].into(),
+            dependencies: Rows::default(),
+        };
+        let read = GetTopologyResponse::decode(Bytes::from(answer.encode_to_vec())).expect("valid");
+        assert_eq!((read.version, read.entities.len(), read.dependencies.is_empty()), (7, 2, true));
+        assert_eq!(GetTopologyResponse::decode(&b""[..]).expect("empty"), GetTopologyResponse::default());
+    }
+
+    #[test]
+    fn a_row_that_is_no_message_is_told_and_leaves_nothing_behind() {
+        let mut rows: Rows<Dependency> = (0..3).map(dependency).collect();
+        rows.rows[1] = Bytes::from_static(&[0x0a, 0x04, b'n', b'a']);
+        let callers = rows.map(|row| row.map(|row| std::mem::take(&mut row.caller_id)).ok());
+        let (first, last) = (Some("caller-0".to_owned()), Some("caller-2".to_owned()));
+        assert_eq!(callers.collect::<Vec<_>>(), [first, None, last]);
+        assert!(rows.to_vec().is_err());
+    }
+
+    #[test]
+    fn the_fields_are_those_of_the_contract() {
+        let set = FileDescriptorSet::decode(crate::DESCRIPTORS).expect("valid");
+        let file = set.file.iter().find(|file| file.package() == "attain.ingestion.v1").expect("there");
+        let fields = |name: &str| {
+            let message = file.message_type.iter().find(|message| message.name() == name).expect("there");
+            let fields = message.field.iter().map(|field| {
+                let (number, repeated) = (field.number(), field.label() == Label::Repeated);
+                (field.name().to_owned(), number, repeated, field.type_name().to_owned(), field.r#type())
+            });
+            fields.collect::<Vec<_>>()
+        };
+        let rows = |name: &str, number: i32, of: &str| (name.to_owned(), number, true, of.to_owned(), Type::Message);
+        let dependency = ".attain.vocabulary.v1.Dependency";
+        assert_eq!(
+            fields("IngestDependenciesRequest"),
+            [rows("services", 1, ".attain.ingestion.v1.ServiceDeclaration"), rows("dependencies", 2, dependency)]
+        );
+        assert_eq!(
+            fields("GetTopologyResponse"),
+            [
+                ("version".to_owned(), 1, false, String::new(), Type::Uint64),
+                rows("entities", 2, ".attain.vocabulary.v1.Entity"),
+                rows("dependencies", 3, dependency)
+            ]
+        );
+    }
+}

@@ -46,6 +46,12 @@ impl<M: Message + Default> Rows<M> {
         self.rows.push(self.room.split().freeze());
     }
 
+    /// Reads the row at a position.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<Result<M, DecodeError>> {
+        self.rows.get(index).map(|row| M::decode(&row[..]))
+    }
+
     /// Reads one row after the other.
     pub fn iter(&self) -> impl Iterator<Item = Result<M, DecodeError>> + '_ {
         self.rows.iter().map(|row| M::decode(&row[..]))
@@ -227,7 +233,9 @@ mod tests {
         let callers = rows.map(|row| row.map(|row| std::mem::take(&mut row.caller_id)).ok());
         let (first, last) = (Some("caller-0".to_owned()), Some("caller-2".to_owned()));
         assert_eq!(callers.collect::<Vec<_>>(), [first, None, last]);
-        assert!(rows.to_vec().is_err());
+        assert!(rows.to_vec().is_err() && rows.get(1).is_some_and(|row| row.is_err()));
+        assert_eq!(rows.get(2), Some(Ok(dependency(2))));
+        assert_eq!(rows.get(3), None);
     }
 
     #[test]

@@ -3,11 +3,13 @@
 use std::time::Instant;
 
 use attain_proto::ingestion::v1::GetTopologyResponse;
+use attain_proto::rows::Rows;
 use attain_proto::vocabulary::v1 as wire;
 use attain_vocabulary::{EntityId, InvalidValue, UnixMillis};
-use foldhash::{HashMap, HashSet};
+use foldhash::HashMap;
 
-use crate::domain::snapshot::{Snapshot, sort_keeping_last};
+use crate::domain::links::EdgeIndex;
+use crate::domain::snapshot::{Dependency, Node, Snapshot, sort_keeping_last};
 use crate::error::Error;
 use crate::topology;
 
@@ -19,8 +21,8 @@ pub(crate) struct Held {
     pub(crate) version: u64,
     /// By node.
     pub(crate) entities: Vec<wire::Entity>,
-    /// By edge.
-    pub(crate) dependencies: Vec<wire::Dependency>,
+    /// By edge, as they came: few of them are ever part of an answer.
+    pub(crate) dependencies: Rows<wire::Dependency>,
     /// When it was asked for: it holds everything that was acknowledged before.
     pub(crate) asked: Asked,
 }
@@ -43,18 +45,26 @@ impl Held {
     /// Reads a topology. A row that the contract forbids refuses the whole: a graph with a hole would answer wrongly
     /// without a sign of it.
     pub(crate) fn read(topology: GetTopologyResponse, size: Size, asked: Asked) -> Result<Self, Error> {
-        let GetTopologyResponse { version, entities, dependencies } = topology;
+        let GetTopologyResponse { version, entities, mut dependencies } = topology;
         within("entities", entities.len(), size.entities_max)?;
         within("dependencies", dependencies.len(), size.dependencies_max)?;
-        let entities = entities.to_vec().map_err(|error| unreadable("entities", &error))?;
-        let mut dependencies = dependencies.to_vec().map_err(|error| unreadable("dependencies", &error))?;
-        sort_keeping_last(&mut dependencies, |a, b| (&a.caller_id, &a.callee_id).cmp(&(&b.caller_id, &b.callee_id)));
-        let entities = with_every_end(entities, &dependencies);
-        let nodes = rows("entities", &entities, topology::node)?;
-        let ids: HashMap<&str, &EntityId> = nodes.iter().map(|node| (node.id.as_str(), &node.id)).collect();
-        let edges = rows("dependencies", &dependencies, |row| topology::dependency(row, &ids))?;
+        let mut entities = entities.to_vec().map_err(|error| unreadable("entities", &error))?;
+        sort_keeping_last(&mut entities, |a, b| a.id.cmp(&b.id));
+        let nodes = nodes(&entities)?;
+        let mut edges = edges(&dependencies, &nodes)?;
+        if !edges.is_sorted_by(|a, b| (&a.caller, &a.callee) < (&b.caller, &b.callee)) {
+            dependencies = in_order(&dependencies)?;
+            edges = self::edges(&dependencies, &nodes)?;
+        }
         let snapshot = Snapshot::build(nodes, edges);
+        let entities = with_every_node(entities, snapshot.nodes());
         Ok(Self { snapshot, version, entities, dependencies, asked })
+    }
+
+    /// The row of an edge.
+    pub(crate) fn dependency(&self, edge: EdgeIndex) -> wire::Dependency {
+        // All of them were read when this was made.
+        self.dependencies.get(edge as usize).and_then(Result::ok).unwrap_or_default()
     }
 
     /// Whether all that is new since `before` is what was counted on edges that were known: the same nodes, the same edges.
@@ -62,8 +72,8 @@ impl Held {
         let (new, old) = (&self.dependencies, &before.dependencies);
         self.entities == before.entities
             && new.len() == old.len()
-            && new.iter().zip(old).all(|(new, old)| same_edge(new, old))
             && new != old
+            && new.iter().zip(old.iter()).all(|rows| matches!(rows, (Ok(new), Ok(old)) if same_edge(&new, &old)))
     }
 }
 
@@ -87,27 +97,40 @@ fn unreadable(list: &str, error: &dyn std::error::Error) -> Error {
     Error::Topology(InvalidValue::new(list, "unreadable", error.to_string()))
 }
 
-fn rows<Row, Value>(
-    list: &str,
-    rows: &[Row],
-    read: impl Fn(&Row) -> Result<Value, InvalidValue>,
-) -> Result<Vec<Value>, Error> {
-    let mut values = Vec::with_capacity(rows.len());
-    for (index, row) in rows.iter().enumerate() {
-        values.push(read(row).map_err(|invalid| Error::Topology(invalid.within(&format!("{list}/{index}"))))?);
-    }
-    Ok(values)
+fn nodes(entities: &[wire::Entity]) -> Result<Vec<Node>, Error> {
+    let node = |(index, entity)| topology::node(entity).map_err(|invalid| refused("entities", index, invalid));
+    entities.iter().enumerate().map(node).collect()
 }
 
-fn with_every_end(mut entities: Vec<wire::Entity>, dependencies: &[wire::Dependency]) -> Vec<wire::Entity> {
-    let known: HashSet<&str> = entities.iter().map(|entity| entity.id.as_str()).collect();
-    let ends = dependencies.iter().flat_map(|row| [row.caller_id.as_str(), row.callee_id.as_str()]);
-    let missing: HashSet<&str> = ends.filter(|end| !known.contains(end)).collect();
-    let missing: Vec<wire::Entity> =
-        missing.into_iter().map(|id| wire::Entity { id: id.to_owned(), ..Default::default() }).collect();
-    entities.extend(missing);
-    sort_keeping_last(&mut entities, |a, b| a.id.cmp(&b.id));
-    entities
+fn edges(rows: &Rows<wire::Dependency>, nodes: &[Node]) -> Result<Vec<Dependency>, Error> {
+    let ids: HashMap<&str, &EntityId> = nodes.iter().map(|node| (node.id.as_str(), &node.id)).collect();
+    let mut edges = Vec::with_capacity(rows.len());
+    for (index, edge) in rows.map(|row| row.map(|row| topology::dependency(row, &ids))).enumerate() {
+        let edge = edge.map_err(|error| unreadable("dependencies", &error))?;
+        edges.push(edge.map_err(|invalid| refused("dependencies", index, invalid))?);
+    }
+    Ok(edges)
+}
+
+fn refused(list: &str, index: usize, invalid: InvalidValue) -> Error {
+    Error::Topology(invalid.within(&format!("{list}/{index}")))
+}
+
+/// Rows in the order of edges, which ingestion promises; of several for the same edge the last.
+fn in_order(rows: &Rows<wire::Dependency>) -> Result<Rows<wire::Dependency>, Error> {
+    let mut rows = rows.to_vec().map_err(|error| unreadable("dependencies", &error))?;
+    sort_keeping_last(&mut rows, |a, b| (&a.caller_id, &a.callee_id).cmp(&(&b.caller_id, &b.callee_id)));
+    Ok(rows.into())
+}
+
+/// An entity for each node: the told ones, in the order of nodes, and of the others the names.
+fn with_every_node(told: Vec<wire::Entity>, nodes: &[Node]) -> Vec<wire::Entity> {
+    let mut told = told.into_iter().peekable();
+    let entity = |node: &Node| {
+        let entity = told.next_if(|entity| entity.id == node.id.as_str());
+        entity.unwrap_or_else(|| wire::Entity { id: node.id.to_string(), ..Default::default() })
+    };
+    nodes.iter().map(entity).collect()
 }
 
 #[cfg(test)]
@@ -143,8 +166,8 @@ mod tests {
         for (node, entity) in held.snapshot.nodes().iter().zip(&held.entities) {
             assert_eq!(node.id.as_str(), entity.id);
         }
-        let protocols: Vec<&str> = held.dependencies.iter().map(|row| row.protocol.as_str()).collect();
-        assert_eq!((protocols, held.snapshot.edges().len()), (vec!["new", "grpc"], 2));
+        let protocols = [0, 1].map(|edge| held.dependency(edge).protocol);
+        assert_eq!((protocols, held.snapshot.edges().len()), (["new", "grpc"].map(str::to_owned), 2));
     }
 
     #[test]

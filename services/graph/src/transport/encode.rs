@@ -31,7 +31,7 @@ pub(crate) fn neighbourhood(held: &Held, found: &Neighbourhood) -> wire::GetDepe
     });
     wire::GetDependenciesResponse {
         entities: reached.collect(),
-        dependencies: found.edges.iter().map(|&edge| held.dependencies[edge as usize].clone()).collect(),
+        dependencies: found.edges.iter().map(|&edge| held.dependency(edge)).collect(),
         snapshot: None,
         truncated: found.truncated,
     }

@@ -33,6 +33,14 @@ fn benches(criterion: &mut Criterion) {
     let cases = [
         ("layered 54/288 hard", layered(EdgeEffect::hard())),
         ("layered 54/288 partial", layered(EdgeEffect::partial(0.3))),
+        (
+            "layered 54/288 partial, retried",
+            layered(EdgeEffect { retry_count: 2, persistent_share: 0.8, ..EdgeEffect::partial(0.3) }),
+        ),
+        (
+            "tree 5000 partial, retried",
+            tree(EdgeEffect { retry_count: 2, persistent_share: 0.8, ..EdgeEffect::partial(0.3) }),
+        ),
         ("tree 5000 hard", tree(EdgeEffect::hard())),
         ("tree 5000 partial", tree(EdgeEffect::partial(0.3))),
     ];

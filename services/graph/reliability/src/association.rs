@@ -1,4 +1,4 @@
-//! A bound from above on every component's failure ratio, and with it what retries leave of each edge's impact.
+//! A bound from above on every component's failure ratio.
 //!
 //! Component states and fallbacks are independent and every `W` increases in them, so the `W`s are associated and a
 //! conjunction is at least as probable as the product of its parts (Esary, Proschan and Walkup 1967). The recursive
@@ -12,9 +12,9 @@ use crate::structure::{Component, Group, Structure};
 
 /// Bounds for everything that a root reaches.
 pub(crate) struct Association {
-    /// By component index; 0 where not reached.
+    /// By component index.
     failure_ratio_max: Vec<f64>,
-    /// Which cycle a component is of, by component index; meaningful once it has been reached.
+    /// Which cycle a component is of, by component index.
     cycle_of: Vec<usize>,
 }
 
@@ -46,8 +46,13 @@ impl Association {
         self.failure_ratio_max[component.index()]
     }
 
-    /// The edge's impact with its retries taken into account.
-    pub(crate) fn impact_ratio(&self, structure: &Structure, edge: usize) -> f64 {
+    /// Whether two components need each other.
+    pub(crate) fn in_one_cycle(&self, one: Component, other: Component) -> bool {
+        self.cycle_of[one.index()] == self.cycle_of[other.index()]
+    }
+
+    /// At least the edge's impact with its retries taken into account.
+    fn impact_ratio(&self, structure: &Structure, edge: usize) -> f64 {
         let edge = structure.edge(edge);
         let attempt = self.failure_ratio_max(edge.callee);
         let effect = edge.effect;

@@ -80,31 +80,26 @@ impl Diagram {
         (node.variable != TERMINAL).then_some(node)
     }
 
-    /// Nodes of the function that are not constants, children before parents.
-    pub(crate) fn nodes_below(&self, root: Function) -> Vec<Function> {
-        let mut needed = vec![false; root as usize + 1];
-        needed[root as usize] = true;
-        for function in (2..=root).rev() {
-            if needed[function as usize] {
-                let node = self.nodes[function as usize];
-                needed[node.low as usize] = true;
-                needed[node.high as usize] = true;
-            }
-        }
-        (2..=root).filter(|&f| needed[f as usize]).collect()
-    }
-
     /// Probabilities of every node up to `root`, each variable down with its failure ratio.
     pub(crate) fn measure(&self, root: Function, failure_ratio: impl Fn(u32) -> f64) -> Measures {
-        let mut up = vec![0.0, 1.0];
-        let mut down = vec![1.0, 0.0];
-        for node in self.nodes.iter().take(root as usize + 1).skip(2) {
+        let mut measures = Measures::default();
+        self.measure_on(&mut measures, root as usize + 1, failure_ratio);
+        measures
+    }
+
+    /// Goes on to the first `node_count` nodes.
+    pub(crate) fn measure_on(&self, to: &mut Measures, node_count: usize, failure_ratio: impl Fn(u32) -> f64) {
+        for node in self.nodes.iter().take(node_count).skip(to.up.len()) {
             let q = failure_ratio(node.variable);
             let weigh = |of: &[f64]| (1.0 - q) * of[node.high as usize] + q * of[node.low as usize];
-            up.push(weigh(&up));
-            down.push(weigh(&down));
+            to.up.push(weigh(&to.up));
+            to.down.push(weigh(&to.down));
         }
-        Measures { up, down }
+    }
+
+    /// Nodes so far, constants included.
+    pub(crate) fn node_count(&self) -> usize {
+        self.nodes.len()
     }
 
     /// `P(f | variable up) − P(f | variable down)` for all variables in one pass from the root to the leaves: a node's
@@ -214,7 +209,20 @@ impl Node {
     }
 }
 
+impl Default for Measures {
+    /// Of the constants.
+    fn default() -> Self {
+        Self { up: vec![0.0, 1.0], down: vec![1.0, 0.0] }
+    }
+}
+
 impl Measures {
+    /// Forgets all but the first nodes.
+    pub(crate) fn truncate(&mut self, node_count: usize) {
+        self.up.truncate(node_count);
+        self.down.truncate(node_count);
+    }
+
     /// Difference between a node's children, from whichever side has the smaller numbers.
     fn gain(&self, node: Node) -> f64 {
         let (low, high) = (node.low as usize, node.high as usize);

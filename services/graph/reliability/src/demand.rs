@@ -49,6 +49,13 @@ struct State {
     seen: Vec<u32>,
 }
 
+/// Functions made so far, by what remains: several roots share them.
+pub(crate) struct Expansion<'a> {
+    demand: &'a Demand,
+    known: HashMap<State, Function>,
+    words_left: usize,
+}
+
 /// Nothing is left to do for a request that has failed.
 type Remaining = Option<State>;
 
@@ -57,14 +64,56 @@ enum Task {
     Join(u32, State),
 }
 
+impl Expansion<'_> {
+    /// Whether a node works, as a function; each of the variables occurs at most once on a way down.
+    pub(crate) fn function_of(&mut self, root: usize, diagram: &mut Diagram) -> Result<Function, LimitExceeded> {
+        let mut tasks = vec![Task::Visit(Some(self.demand.start(root)))];
+        let mut results: Vec<Function> = Vec::new();
+        while let Some(task) = tasks.pop() {
+            match task {
+                Task::Visit(None) => results.push(FALSE),
+                Task::Visit(Some(state)) => {
+                    if let Some(&function) = self.known.get(&state) {
+                        results.push(function);
+                        continue;
+                    }
+                    let Some((variable, low, high)) = self.demand.branches(&state) else {
+                        results.push(TRUE);
+                        continue;
+                    };
+                    let words = state.open.len() + state.seen.len() + 1;
+                    self.words_left = self.words_left.checked_sub(words).ok_or(LimitExceeded)?;
+                    tasks.push(Task::Join(variable, state));
+                    tasks.push(Task::Visit(low));
+                    tasks.push(Task::Visit(Some(high)));
+                }
+                Task::Join(variable, state) => {
+                    // The high branch was pushed last, hence done first and lies below.
+                    let (low, high) = (results.pop(), results.pop());
+                    let (Some(low), Some(high)) = (low, high) else {
+                        unreachable!("both branches are done before they are joined");
+                    };
+                    let function = diagram.make(Node { variable, low, high })?;
+                    self.known.insert(state, function);
+                    results.push(function);
+                }
+            }
+        }
+        Ok(results.pop().expect("every task leaves one result"))
+    }
+}
+
 impl Demand {
     /// The system's steady state as steps; nothing where it has groups.
     ///
     /// Cycles are those before anything was factored out: only between those is every variable of a caller sure to come
     /// before its callees'.
     pub(crate) fn of(system: &System) -> Option<Self> {
-        let equations = &system.steady;
-        let schedule = Schedule::of(&system.cold, [0]);
+        Self::new(&system.steady, &Schedule::of(&system.cold, [0]))
+    }
+
+    /// The same for equations of which nothing was factored out, with their cycles.
+    pub(crate) fn new(equations: &[Equation], schedule: &Schedule) -> Option<Self> {
         let mut demand = Self {
             steps: Vec::new(),
             starts: Vec::with_capacity(equations.len()),
@@ -86,48 +135,14 @@ impl Demand {
         Some(demand)
     }
 
-    /// Whether node 0 works, as a function; each of the variables occurs at most once on a way down.
-    pub(crate) fn compile(&self, diagram: &mut Diagram, states_max: usize) -> Result<Function, LimitExceeded> {
-        let mut known: HashMap<State, Function> = HashMap::new();
-        let mut words_left = states_max.saturating_mul(WORDS_PER_NODE);
-        let mut tasks = vec![Task::Visit(Some(self.start()))];
-        let mut results: Vec<Function> = Vec::new();
-        while let Some(task) = tasks.pop() {
-            match task {
-                Task::Visit(None) => results.push(FALSE),
-                Task::Visit(Some(state)) => {
-                    if let Some(&function) = known.get(&state) {
-                        results.push(function);
-                        continue;
-                    }
-                    let Some((variable, low, high)) = self.branches(&state) else {
-                        results.push(TRUE);
-                        continue;
-                    };
-                    let words = state.open.len() + state.seen.len() + 1;
-                    words_left = words_left.checked_sub(words).ok_or(LimitExceeded)?;
-                    tasks.push(Task::Join(variable, state));
-                    tasks.push(Task::Visit(low));
-                    tasks.push(Task::Visit(Some(high)));
-                }
-                Task::Join(variable, state) => {
-                    // The high branch was pushed last, hence done first and lies below.
-                    let (low, high) = (results.pop(), results.pop());
-                    let (Some(low), Some(high)) = (low, high) else {
-                        unreachable!("both branches are done before they are joined");
-                    };
-                    let function = diagram.make(Node { variable, low, high })?;
-                    known.insert(state, function);
-                    results.push(function);
-                }
-            }
-        }
-        Ok(results.pop().expect("every task leaves one result"))
+    pub(crate) fn expand(&self, states_max: usize) -> Expansion<'_> {
+        let words_left = states_max.saturating_mul(WORDS_PER_NODE);
+        Expansion { demand: self, known: HashMap::new(), words_left }
     }
 
-    fn start(&self) -> State {
+    fn start(&self, root: usize) -> State {
         let mut state = State::default();
-        self.demand(0, &mut state);
+        self.demand(root, &mut state);
         self.tidy(&mut state);
         state
     }
@@ -229,11 +244,15 @@ fn steps_of(equation: &Equation) -> Option<Vec<Step>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::association::Association;
-    use crate::equations::Order;
+    use crate::equations::{Impact, Order};
     use crate::fixed_point::{Start, solve};
-    use crate::structure::{Component, EdgeEffect, StructureBuilder};
+    use crate::structure::{Component, EdgeEffect, Structure, StructureBuilder};
     use proptest::prelude::*;
+
+    fn plain(structure: &Structure, edge: usize) -> Impact {
+        let ratio = structure.edge(edge).effect.impact_ratio;
+        Impact::of(ratio, ratio)
+    }
 
     proptest! {
         #[test]
@@ -250,12 +269,12 @@ mod tests {
             }
             let structure = builder.build();
             let root = Component(0);
-            let association = Association::below(&structure, root);
-            let system = System::compile(&structure, root, &association, Order::CallersFirst);
+            let impact = |edge| plain(&structure, edge);
+            let system = System::compile(&structure, root, &impact, Order::CallersFirst);
             let ratio = |v: u32| system.variables[v as usize].failure_ratio;
 
             let mut down = Diagram::new(100_000);
-            let from_root = Demand::of(&system).unwrap().compile(&mut down, 100_000).unwrap();
+            let from_root = Demand::of(&system).unwrap().expand(100_000).function_of(0, &mut down).unwrap();
             let mut up = Diagram::new(100_000);
             let schedule = Schedule::of(&system.steady, [0]);
             let conjoined = solve(&system.steady, &schedule, Start::AllUp, &mut up).unwrap()[0];
@@ -279,8 +298,7 @@ mod tests {
         let [root, one, two] = [0.1; 3].map(|q| builder.add_component(q, false).unwrap());
         builder.add_group(root, &[one, two], 1, None).unwrap();
         let structure = builder.build();
-        let association = Association::below(&structure, root);
-        let system = System::compile(&structure, root, &association, Order::CallersFirst);
+        let system = System::compile(&structure, root, &|edge| plain(&structure, edge), Order::CallersFirst);
         assert!(Demand::of(&system).is_none());
     }
 }

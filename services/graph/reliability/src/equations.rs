@@ -1,6 +1,5 @@
 //! The part of a structure that a root reaches, as monotone equations over independent variables.
 
-use crate::association::Association;
 use crate::fixed_point::strongly_connected;
 use crate::structure::{Component, Structure};
 use std::collections::BTreeMap;
@@ -19,7 +18,21 @@ pub(crate) enum Order {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Variable {
     pub(crate) failure_ratio: f64,
+    /// The same from a cold start, at least as great.
+    pub(crate) cold_failure_ratio: f64,
     pub(crate) source: Source,
+}
+
+/// What a failed callee does to the request over one edge, its retries counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Impact {
+    Nothing,
+    Certain,
+    /// Fails it with these probabilities: in the steady state, and from a cold start.
+    Partial {
+        steady: f64,
+        cold: f64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +72,19 @@ pub(crate) struct System {
     pub(crate) cold: Vec<Equation>,
 }
 
+impl Impact {
+    /// `cold` is at least `steady`.
+    pub(crate) fn of(steady: f64, cold: f64) -> Self {
+        if cold <= 0.0 {
+            Self::Nothing
+        } else if steady >= 1.0 {
+            Self::Certain
+        } else {
+            Self::Partial { steady, cold }
+        }
+    }
+}
+
 impl Clause {
     pub(crate) fn nodes(&self) -> &[usize] {
         match self {
@@ -69,13 +95,15 @@ impl Clause {
 }
 
 impl System {
-    pub(crate) fn compile(structure: &Structure, root: Component, association: &Association, order: Order) -> Self {
-        let impact = |edge| association.impact_ratio(structure, edge);
-        let mut numbering = Numbering::new(structure, &impact);
-        match order {
-            Order::DepthFirst => numbering.depth_first(root),
-            Order::CallersFirst => numbering.callers_first(root),
-        }
+    /// `impact` is asked by the edge's index.
+    pub(crate) fn compile(
+        structure: &Structure,
+        root: Component,
+        impact: &dyn Fn(usize) -> Impact,
+        order: Order,
+    ) -> Self {
+        let mut numbering = Numbering::new(structure, impact);
+        numbering.reach(root, order);
         let full = numbering.equations();
         factor(order, numbering.variables, &full)
     }
@@ -152,7 +180,7 @@ fn given(clause: &Clause, up: &[bool]) -> Option<Clause> {
 /// Gives reached components their node and everything random its variable, in order of first use.
 pub(crate) struct Numbering<'a> {
     structure: &'a Structure,
-    impact: &'a dyn Fn(usize) -> f64,
+    impact: &'a dyn Fn(usize) -> Impact,
     node_of: Vec<Option<usize>>,
     components: Vec<Component>,
     own: Vec<u32>,
@@ -169,8 +197,8 @@ enum Step {
 }
 
 impl<'a> Numbering<'a> {
-    /// `impact` gives the impact ratio of an edge by its index.
-    pub(crate) fn new(structure: &'a Structure, impact: &'a dyn Fn(usize) -> f64) -> Self {
+    /// `impact` is asked by the edge's index.
+    pub(crate) fn new(structure: &'a Structure, impact: &'a dyn Fn(usize) -> Impact) -> Self {
         Self {
             structure,
             impact,
@@ -186,6 +214,18 @@ impl<'a> Numbering<'a> {
     /// The node of a component that was reached.
     pub(crate) fn node_of(&self, component: Component) -> Option<usize> {
         self.node_of[component.index()]
+    }
+
+    /// The variable of an edge that may leave the request unharmed.
+    pub(crate) fn guard_of(&self, edge: usize) -> Option<u32> {
+        self.guards.get(&edge).copied()
+    }
+
+    pub(crate) fn reach(&mut self, root: Component, order: Order) {
+        match order {
+            Order::DepthFirst => self.depth_first(root),
+            Order::CallersFirst => self.callers_first(root),
+        }
     }
 
     pub(crate) fn depth_first(&mut self, root: Component) {
@@ -208,7 +248,7 @@ impl<'a> Numbering<'a> {
         }
     }
 
-    pub(crate) fn callers_first(&mut self, root: Component) {
+    fn callers_first(&mut self, root: Component) {
         let count = self.structure.component_count();
         let callees_first = strongly_connected(count, [root.index()], |node| {
             let steps = self.steps(Component(node as u32));
@@ -236,7 +276,8 @@ impl<'a> Numbering<'a> {
         let structure = self.structure;
         self.node_of[component.index()] = Some(self.components.len());
         self.components.push(component);
-        let own = self.variable(structure.own(component).failure_ratio, Source::Own(component));
+        let failure_ratio = structure.own(component).failure_ratio;
+        let own = self.variable(failure_ratio, failure_ratio, Source::Own(component));
         self.own.push(own);
         self.steps(component).into_iter()
     }
@@ -256,7 +297,7 @@ impl<'a> Numbering<'a> {
         match *step {
             Step::Edge(edge) => {
                 let callee = self.structure.edge(edge).callee;
-                ((self.impact)(edge) > 0.0).then_some(callee)
+                ((self.impact)(edge) != Impact::Nothing).then_some(callee)
             }
             Step::Cause(_) => None,
             Step::Member(member) => Some(member),
@@ -267,23 +308,22 @@ impl<'a> Numbering<'a> {
     fn number(&mut self, step: &Step) {
         match *step {
             Step::Edge(edge) => {
-                let impact = (self.impact)(edge);
-                if impact > 0.0 && impact < 1.0 {
-                    let guard = self.variable(impact, Source::Fallback);
+                if let Impact::Partial { steady, cold } = (self.impact)(edge) {
+                    let guard = self.variable(steady, cold, Source::Fallback);
                     self.guards.insert(edge, guard);
                 }
             }
             Step::Cause(cause) if !self.causes.contains_key(&cause) => {
                 let failure_ratio = self.structure.cause(cause).failure_ratio;
-                let variable = self.variable(failure_ratio, Source::CommonCause(cause));
+                let variable = self.variable(failure_ratio, failure_ratio, Source::CommonCause(cause));
                 self.causes.insert(cause, variable);
             }
             Step::Cause(_) | Step::Member(_) => {}
         }
     }
 
-    fn variable(&mut self, failure_ratio: f64, source: Source) -> u32 {
-        self.variables.push(Variable { failure_ratio, source });
+    fn variable(&mut self, failure_ratio: f64, cold_failure_ratio: f64, source: Source) -> u32 {
+        self.variables.push(Variable { failure_ratio, cold_failure_ratio, source });
         (self.variables.len() - 1) as u32
     }
 
@@ -297,7 +337,7 @@ impl<'a> Numbering<'a> {
         let mut equation = Equation { own: vec![self.own[node]], clauses: Vec::new() };
         for edge in self.structure.edges_of(component) {
             if let Some(node) = self.node_of(self.structure.edge(edge).callee)
-                && (self.impact)(edge) > 0.0
+                && (self.impact)(edge) != Impact::Nothing
             {
                 let unless = self.guards.get(&edge).copied();
                 equation.clauses.push(Clause::Needs { node, unless });

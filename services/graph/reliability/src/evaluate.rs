@@ -4,17 +4,18 @@ use crate::association::Association;
 use crate::bdd::{Diagram, Function, LimitExceeded};
 use crate::bounds::{self, BoundsMethod};
 use crate::demand::Demand;
-use crate::equations::{Equation, Order, System};
+use crate::equations::{Equation, Order, System, Variable};
 use crate::fixed_point::{Schedule, Start, solve};
 use crate::importance::{self, CommonCauseImportance, Importance, Ranking};
 use crate::monte_carlo::{self, Sampling};
-use crate::structure::{Component, Structure};
+use crate::retries::{Attempts, RetryMethod};
+use crate::structure::{Component, Part, Structure};
 use std::cell::LazyCell;
 
 /// How much work an evaluation may take, and its seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EvaluationLimits {
-    /// Nodes of one decision diagram, intermediate ones included; about 200 bytes each at worst. Up to four diagrams are
+    /// Nodes of one decision diagram, intermediate ones included; about 200 bytes each at worst. Up to six diagrams are
     /// tried, one after the other.
     pub bdd_nodes_max: usize,
     /// States sampled where no diagram fits; rounded up to a multiple of 64, fewer for systems of tens of thousands of
@@ -48,6 +49,9 @@ pub struct Evaluation {
     pub unavailability_ratio: f64,
     /// How both were computed.
     pub method: EvaluationMethod,
+    /// Where the failure ratios of retried attempts come from. When [`RetryMethod::Bounded`], the availability is not
+    /// overstated, and the interval and the bounds reach up to what retries could save at best.
+    pub retries: RetryMethod,
     /// 95 % interval (Wilson) of a Monte Carlo estimate, cut to the bounds; the value itself, twice, when exact.
     pub interval: (f64, f64),
     /// Bounds on the exact availability.
@@ -75,8 +79,23 @@ pub struct Evaluation {
 /// When `root` is not a component of the structure.
 #[must_use]
 pub fn evaluate(structure: &Structure, root: Component, limits: &EvaluationLimits) -> Evaluation {
+    let Part { structure, root, origins } = structure.reached_from(root);
+    let mut evaluation = evaluate_part(&structure, root, limits);
+    let origin = |component: Component| origins[component.index()];
+    for importance in &mut evaluation.importances {
+        importance.component = origin(importance.component);
+    }
+    for member in evaluation.common_causes.iter_mut().flat_map(|cause| &mut cause.members) {
+        *member = origin(*member);
+    }
+    evaluation
+}
+
+fn evaluate_part(structure: &Structure, root: Component, limits: &EvaluationLimits) -> Evaluation {
     let association = Association::below(structure, root);
-    let compile = |order| System::compile(structure, root, &association, order);
+    let attempts = Attempts::of(structure, root, &association, limits.bdd_nodes_max);
+    let impact = |edge| attempts.impact(structure, &association, edge);
+    let compile = |order| System::compile(structure, root, &impact, order);
     let depth_first = compile(Order::DepthFirst);
     let callers_first = LazyCell::new(|| compile(Order::CallersFirst));
 
@@ -89,7 +108,26 @@ pub fn evaluate(structure: &Structure, root: Component, limits: &EvaluationLimit
             .unwrap_or_else(|_| cold_sampled(&depth_first, limits))
     });
     let bracket = bounds::bracket(&depth_first, root, &association);
-    assemble(&Series::of(&depth_first), steady, cold, bracket)
+    let evaluation = assemble(&Series::of(&depth_first), steady, cold, bracket);
+    match attempts.method {
+        RetryMethod::Exact => evaluation,
+        RetryMethod::Bounded => confess(evaluation, structure, root, &association),
+    }
+}
+
+/// The value stands on retries that help too little: above, only what they could save at best is a bound.
+fn confess(conservative: Evaluation, structure: &Structure, root: Component, association: &Association) -> Evaluation {
+    let at_best = Attempts::at_best(structure);
+    let impact = |edge| at_best.impact(structure, association, edge);
+    let system = System::compile(structure, root, &impact, Order::DepthFirst);
+    let high = bounds::bracket(&system, root, association).1.max(conservative.availability_ratio);
+    Evaluation {
+        retries: RetryMethod::Bounded,
+        interval: (conservative.interval.0, high),
+        bounds: (conservative.bounds.0, high),
+        bounds_method: BoundsMethod::Bracket,
+        ..conservative
+    }
 }
 
 /// The steady state, given that everything in series is up.
@@ -148,13 +186,15 @@ fn steady_sampled(structure: &Structure, system: &System, limits: &EvaluationLim
 
 fn cold_exactly(system: &System, limits: &EvaluationLimits) -> Result<(f64, EvaluationMethod), LimitExceeded> {
     let (diagram, root) = function_of(&system.cold, Start::AllDown, limits)?;
-    let measures = diagram.measure(root, |v| system.variables[v as usize].failure_ratio);
+    let measures = diagram.measure(root, |v| system.variables[v as usize].cold_failure_ratio);
     Ok((measures.up[root as usize], EvaluationMethod::Exact))
 }
 
 fn cold_sampled(system: &System, limits: &EvaluationLimits) -> (f64, EvaluationMethod) {
     let sampling = sampling(limits, false);
-    let estimate = monte_carlo::estimate(&system.variables, &system.cold, Start::AllDown, sampling);
+    let from_cold = |variable: &Variable| Variable { failure_ratio: variable.cold_failure_ratio, ..*variable };
+    let variables: Vec<Variable> = system.variables.iter().map(from_cold).collect();
+    let estimate = monte_carlo::estimate(&variables, &system.cold, Start::AllDown, sampling);
     (estimate.up, EvaluationMethod::MonteCarlo)
 }
 
@@ -164,7 +204,7 @@ fn steady_function(system: &System, limits: &EvaluationLimits) -> Result<(Diagra
         && let Some(demand) = Demand::of(system)
     {
         let mut diagram = Diagram::new(limits.bdd_nodes_max);
-        let root = demand.compile(&mut diagram, limits.bdd_nodes_max)?;
+        let root = demand.expand(limits.bdd_nodes_max).function_of(0, &mut diagram)?;
         return Ok((diagram, root));
     }
     function_of(&system.steady, Start::AllUp, limits)
@@ -211,6 +251,7 @@ fn assemble(series: &Series, steady: Steady, cold: Option<(f64, EvaluationMethod
         availability_ratio,
         unavailability_ratio,
         method: steady.method,
+        retries: RetryMethod::Exact,
         interval,
         bounds,
         bounds_method,

@@ -65,21 +65,31 @@ pub(crate) fn solve<A: Algebra>(
     algebra: &mut A,
 ) -> Result<Vec<A::Value>, A::Error> {
     let mut values = vec![algebra.constant(start == Start::AllUp); equations.len()];
-    let mut operands = Vec::new();
     for members in &schedule.0 {
-        loop {
-            let mut changed = false;
-            for &node in members {
-                let value = value_of(&equations[node], &values, &mut operands, algebra)?;
-                changed |= value != values[node];
-                values[node] = value;
-            }
-            if members.len() == 1 || !changed {
-                break;
-            }
-        }
+        solve_component(equations, members, &mut values, algebra)?;
     }
     Ok(values)
+}
+
+/// One strongly connected component, those below it solved and its own values at the start.
+pub(crate) fn solve_component<A: Algebra>(
+    equations: &[Equation],
+    members: &[usize],
+    values: &mut [A::Value],
+    algebra: &mut A,
+) -> Result<(), A::Error> {
+    let mut operands = Vec::new();
+    loop {
+        let mut changed = false;
+        for &node in members {
+            let value = value_of(&equations[node], values, &mut operands, algebra)?;
+            changed |= value != values[node];
+            values[node] = value;
+        }
+        if members.len() == 1 || !changed {
+            return Ok(());
+        }
+    }
 }
 
 fn value_of<A: Algebra>(

@@ -19,9 +19,9 @@ pub fn retry_failure(attempt_failure_ratio: f64, retry_count: u32, persistent_ra
 /// probability that one further attempt fails; `retry_count` k. It is [`retry_failure`] with c = s·f, divided by f, where
 /// s·f is small beside 1.
 ///
-/// An edge's impact is multiplied by it. Inside the structure function f is a bound from above on the callee's failure
-/// ratio, everything below it included: an attempt fails whoever is to blame. So the result never understates what is
-/// left, and it grows with the failure ratio of every component. Degenerate: k = 0, s = 1 or f = 1 → 1 (no relief).
+/// An edge's impact is multiplied by it. Inside the structure function f is the callee's failure ratio, everything below it
+/// included: an attempt fails whoever is to blame. So what is left grows with the failure ratio of every component below.
+/// Degenerate: k = 0, s = 1 or f = 1 → 1 (no relief).
 #[must_use]
 pub fn retry_remainder(attempt_failure_ratio: f64, retry_count: u32, persistent_share: f64) -> f64 {
     let all_fail = attempt_failure_ratio.powf(f64::from(retry_count));

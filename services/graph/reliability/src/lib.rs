@@ -13,13 +13,15 @@
 //! |---|---|
 //! | [`structure`] | components, edges and groups, refused at construction when out of range |
 //! | [`formulas`] | retries and common cause in closed form |
-//! | `association` | bounds from below for every component, and what retries leave of each edge's impact |
+//! | `association` | a bound from below for every component |
+//! | `retries` | what retries leave of each edge's impact |
 //! | `equations` | the part of the structure that a root reaches, as monotone equations over independent variables; what the root cannot do without is factored out |
 //! | `fixed_point` | greatest and least solution of those equations over any algebra of truth values |
 //! | `bdd` | that algebra as reduced ordered binary decision diagrams: exact |
 //! | `demand` | the same diagram from the root down, where shared layers make that cheaper |
 //! | `monte_carlo` | that algebra as 64 sampled states a word: where the diagram grows past its limit |
 //! | `bounds` | Esary–Proschan from minimal paths and cuts, or a cheaper bracket |
+//! | `modules`, `minimal_sets` | the diagram in independent pieces, and the minimal paths and cuts of each |
 //! | `importance` | Birnbaum importances, ranked |
 //! | [`evaluate`](mod@evaluate) | the order of all this, and the answer |
 //! | [`propagation`] | impact of one component that is down on everybody above it |
@@ -44,11 +46,15 @@ mod equations;
 mod error;
 mod fixed_point;
 mod importance;
+mod minimal_sets;
+mod modules;
 mod monte_carlo;
+mod retries;
 
 pub use bounds::BoundsMethod;
 pub use error::Error;
 pub use evaluate::{Evaluation, EvaluationLimits, EvaluationMethod, evaluate};
 pub use importance::{CommonCauseImportance, Importance};
 pub use propagation::{Propagation, PropagationMethod, propagate};
+pub use retries::RetryMethod;
 pub use structure::{Component, EdgeEffect, Structure, StructureBuilder};

@@ -1,7 +1,7 @@
 //! Impact of one component that is fully down on everybody above it.
 
 use crate::bdd::{Diagram, LimitExceeded};
-use crate::equations::{Clause, Equation, Numbering, Source, Variable};
+use crate::equations::{Clause, Equation, Impact, Numbering, Source, Variable};
 use crate::fixed_point::{Schedule, Start, solve, strongly_connected};
 use crate::structure::{Component, Group, Structure};
 use std::cmp::Ordering;
@@ -100,7 +100,8 @@ fn exactly(structure: &Structure, reach: &Reach, bdd_nodes_max: usize) -> Result
     let impact = |edge| {
         let edge = structure.edge(edge);
         let open = reach.reached[edge.callee.index()] && edge.caller != reach.down;
-        if open { edge.effect.impact_ratio } else { 0.0 }
+        let ratio = if open { edge.effect.impact_ratio } else { 0.0 };
+        Impact::of(ratio, ratio)
     };
     let mut numbering = Numbering::new(structure, &impact);
     for component in reach.components() {

@@ -41,6 +41,11 @@ impl EdgeEffect {
     pub fn partial(impact_ratio: f64) -> Self {
         Self { impact_ratio, retry_count: 0, persistent_share: 1.0 }
     }
+
+    /// Whether further attempts can save anything.
+    pub(crate) fn is_retried(self) -> bool {
+        self.impact_ratio > 0.0 && self.retry_count > 0 && self.persistent_share < 1.0
+    }
 }
 
 /// Collects components, edges and groups.
@@ -84,6 +89,15 @@ pub(crate) struct Group {
     common_cause_share: f64,
     /// Index into [`Structure::causes`].
     pub(crate) cause: Option<usize>,
+}
+
+/// What one component reaches, renumbered in the same order: what is asked of it costs what is reached, however large the
+/// rest.
+pub(crate) struct Part {
+    pub(crate) structure: Structure,
+    pub(crate) root: Component,
+    /// By component of the part: which one it is of the whole.
+    pub(crate) origins: Vec<Component>,
 }
 
 /// One shock that takes all members of a group at once, whoever calls the group.
@@ -263,6 +277,58 @@ impl Structure {
 
     pub(crate) fn components(&self) -> impl Iterator<Item = Component> + use<> {
         (0..self.components.len() as u32).map(Component)
+    }
+
+    /// The part that the root reaches.
+    pub(crate) fn reached_from(&self, root: Component) -> Part {
+        let origins = self.reached(root);
+        let position = |component: Component| {
+            let found = origins.binary_search(&component);
+            Component(found.expect("whatever a reached component calls is reached") as u32)
+        };
+        let edges = origins.iter().flat_map(|&caller| self.edges_of(caller)).map(|index| {
+            let Edge { caller, callee, effect } = self.edges[index];
+            Edge { caller: position(caller), callee: position(callee), effect }
+        });
+        let edges: Vec<Edge> = edges.collect();
+        let whole = origins.iter().flat_map(|&caller| self.groups_of(caller));
+        let mut cause_indices: Vec<usize> = whole.clone().filter_map(|group| group.cause).collect();
+        cause_indices.sort_unstable();
+        cause_indices.dedup();
+        let positions = |members: &[Component]| members.iter().map(|&member| position(member)).collect();
+        let groups: Vec<Group> = whole
+            .map(|group| Group {
+                caller: position(group.caller),
+                members: positions(&group.members),
+                cause: group.cause.and_then(|cause| cause_indices.binary_search(&cause).ok()),
+                ..*group
+            })
+            .collect();
+        let causes = cause_indices.iter().map(|&cause| CommonCause {
+            members: positions(&self.causes[cause].members),
+            failure_ratio: self.causes[cause].failure_ratio,
+        });
+        let structure = Structure {
+            edge_starts: starts(origins.len(), edges.iter().map(|edge| edge.caller)),
+            group_starts: starts(origins.len(), groups.iter().map(|group| group.caller)),
+            components: origins.iter().map(|&component| self.own(component)).collect(),
+            causes: causes.collect(),
+            edges,
+            groups,
+        };
+        Part { root: position(root), structure, origins }
+    }
+
+    /// Whom a request of the root may come to, the root included, sorted.
+    fn reached(&self, root: Component) -> Vec<Component> {
+        let mut seen = std::collections::HashSet::from([root]);
+        let mut open = vec![root];
+        while let Some(component) = open.pop() {
+            open.extend(self.callees(component).into_iter().filter(|&callee| seen.insert(callee)));
+        }
+        let mut reached: Vec<Component> = seen.into_iter().collect();
+        reached.sort_unstable();
+        reached
     }
 
     /// Everything that a request of the caller may call, in order, with repetitions.

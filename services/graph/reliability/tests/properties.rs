@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use attain_reliability::{
-    BoundsMethod, Component, EdgeEffect, Evaluation, EvaluationLimits, EvaluationMethod, Structure, StructureBuilder,
-    evaluate, propagate, propagation,
+    BoundsMethod, Component, EdgeEffect, Evaluation, EvaluationLimits, EvaluationMethod, RetryMethod, Structure,
+    StructureBuilder, evaluate, propagate, propagation,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -276,7 +276,8 @@ proptest! {
         let structure = case.build();
         let found = exact(&structure);
         let value = found.availability_ratio;
-        prop_assert_eq!(found.bounds_method, BoundsMethod::EsaryProschan);
+        let listed = found.bounds_method == BoundsMethod::EsaryProschan;
+        prop_assert_eq!(listed, found.retries == RetryMethod::Exact);
         prop_assert!(found.bounds.0 <= value && value <= found.bounds.1, "{:?}", found);
         let cheap = sampled(&structure, 1);
         let bounds = cheap.bounds;

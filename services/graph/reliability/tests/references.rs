@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use attain_reliability::{
-    Component, EdgeEffect, Evaluation, EvaluationLimits, EvaluationMethod, Structure, StructureBuilder, evaluate,
+    BoundsMethod, Component, EdgeEffect, Evaluation, EvaluationLimits, EvaluationMethod, RetryMethod, Structure,
+    StructureBuilder, evaluate,
 };
 
 fn close(found: f64, expected: f64) {
@@ -98,6 +99,61 @@ fn retries_leave_the_persistent_share() {
     retried.add_edge(Component(0), Component(1), effect).unwrap();
     let found = check(&retried.build());
     close(found.unavailability_ratio, 0.1 * (0.2 + 0.8 * 0.1));
+}
+
+fn retried(retry_count: u32, persistent_share: f64) -> EdgeEffect {
+    EdgeEffect { impact_ratio: 1.0, retry_count, persistent_share }
+}
+
+#[test]
+fn an_attempt_fails_by_everything_below_the_callee_each_part_once() {
+    // 0 ⇢ 1 → {2, 3} → 4, ⇢ retried: 4 is shared, so the recursive product would overstate the failed attempt.
+    let q = [0.0, 0.01, 0.02, 0.03, 0.1];
+    let mut diamond = hard(&q, &[(1, 2), (1, 3), (2, 4), (3, 4)]);
+    diamond.add_edge(Component(0), Component(1), retried(2, 0.25)).unwrap();
+    let found = check(&diamond.build());
+    let f = 1.0 - 0.99 * 0.98 * 0.97 * 0.9;
+    assert_eq!(found.retries, RetryMethod::Exact);
+    close(found.unavailability_ratio, f * (0.25 + 0.75 * f * f));
+}
+
+#[test]
+fn retries_on_the_way_down_are_nested() {
+    let mut chain = builder(&[0.01, 0.1, 0.2]);
+    chain.add_edge(Component(0), Component(1), retried(1, 0.2)).unwrap();
+    chain.add_edge(Component(1), Component(2), retried(3, 0.5)).unwrap();
+    let found = check(&chain.build());
+    let lost_below = 0.2 * (0.5 + 0.5 * 0.2_f64.powi(3));
+    let f = 1.0 - 0.9 * (1.0 - lost_below);
+    close(found.availability_ratio, 0.99 * (1.0 - f * (0.2 + 0.8 * f)));
+}
+
+#[test]
+fn round_a_cycle_an_attempt_fails_by_the_least_solution() {
+    // f = 1 − (1 − q)(1 − q f) for two alike that retry each other once.
+    let q = 0.2;
+    let mut pair = builder(&[q, q]);
+    pair.add_edge(Component(0), Component(1), retried(1, 0.0)).unwrap();
+    pair.add_edge(Component(1), Component(0), retried(1, 0.0)).unwrap();
+    let found = check(&pair.build());
+    let f = q / (1.0 - (1.0 - q) * q);
+    close(found.unavailability_ratio, f);
+    // What has never come up fails every attempt.
+    assert_eq!(found.cold_start_ratio, 0.0);
+}
+
+#[test]
+fn past_the_limit_retries_are_bounded_and_the_answer_says_so() {
+    let structure = layered(EdgeEffect { retry_count: 2, persistent_share: 0.5, ..EdgeEffect::partial(0.3) });
+    let exact = check(&structure);
+    assert_eq!(exact.retries, RetryMethod::Exact);
+    let limits = EvaluationLimits { bdd_nodes_max: 500, samples: 50_000, seed: 1 };
+    let found = evaluate(&structure, Component(0), &limits);
+    assert_eq!(found.retries, RetryMethod::Bounded);
+    assert_eq!(found.bounds_method, BoundsMethod::Bracket);
+    assert!(found.bounds.0 <= exact.availability_ratio && exact.availability_ratio <= found.bounds.1);
+    assert!(found.interval.0 <= exact.availability_ratio && exact.availability_ratio <= found.interval.1);
+    assert!(found.interval.1 > found.availability_ratio);
 }
 
 #[test]
@@ -239,4 +295,68 @@ fn past_the_limit_a_seeded_estimate_covers_the_exact_value() {
         let width = found.interval.1 - found.interval.0;
         assert!(width > 0.0 && width < four_sigma, "{:?}", found.interval);
     }
+}
+
+/// Every component of a tree with fallbacks is a module of its own.
+#[test]
+fn a_wide_tree_has_esary_proschan_bounds_that_meet() {
+    let count = 2_000_u32;
+    let mut tree = builder(&vec![1e-3; count as usize]);
+    for node in 1..count {
+        tree.add_edge(Component((node - 1) / 3), Component(node), EdgeEffect::partial(0.3)).unwrap();
+    }
+    let found = check(&tree.build());
+    assert_eq!(found.bounds_method, BoundsMethod::EsaryProschan);
+    close(found.bounds.0, found.availability_ratio);
+    close(found.bounds.1, found.availability_ratio);
+}
+
+#[test]
+fn two_of_three_chains_of_forty_five_have_bounds_in_closed_form() {
+    let (length, q) = (45_u32, 0.001_f64);
+    let mut chains = builder(&vec![q; 1 + 3 * length as usize]);
+    let heads = [0, 1, 2].map(|chain| Component(1 + chain * length));
+    for head in heads {
+        for step in 1..length {
+            let (caller, callee) = (Component(head.0 + step - 1), Component(head.0 + step));
+            chains.add_edge(caller, callee, EdgeEffect::hard()).unwrap();
+        }
+    }
+    chains.add_group(Component(0), &heads, 2, None).unwrap();
+    let found = check(&chains.build());
+    assert_eq!(found.bounds_method, BoundsMethod::EsaryProschan);
+    // Minimal cuts: one component in each of two chains. Minimal paths: all of two chains.
+    let cuts = 3 * length * length;
+    close(found.bounds.0, (1.0 - q) * (1.0 - q * q).powi(cuts as i32));
+    close(found.bounds.1, (1.0 - q) * (1.0 - (1.0 - (1.0 - q).powi(2 * length as i32)).powi(3)));
+    let chain = (1.0 - q).powi(length as i32);
+    close(found.availability_ratio, (1.0 - q) * (3.0 * chain * chain - 2.0 * chain.powi(3)));
+}
+
+#[test]
+fn two_hundred_diamonds_in_a_row_are_bracketed_by_esary_proschan() {
+    // Each top calls two that share a store, by calls that are sometimes saved: 1,600 variables, none of it a tree.
+    let count = 200_u32;
+    let mut row = builder(&vec![0.01; 4 * count as usize]);
+    for top in (0..count).map(|diamond| 4 * diamond) {
+        for (caller, callee) in [(top, top + 1), (top, top + 2), (top + 1, top + 3), (top + 2, top + 3)] {
+            row.add_edge(Component(caller), Component(callee), EdgeEffect::partial(0.4)).unwrap();
+        }
+        if top + 4 < 4 * count {
+            row.add_edge(Component(top), Component(top + 4), EdgeEffect::partial(0.9)).unwrap();
+        }
+    }
+    let structure = row.build();
+    let found = check(&structure);
+    assert_eq!(found.bounds_method, BoundsMethod::EsaryProschan);
+    assert!(found.bounds.0 < found.availability_ratio && found.availability_ratio < found.bounds.1, "{found:?}");
+    let sampled = evaluate(&structure, Component(0), &EvaluationLimits { bdd_nodes_max: 2, samples: 64, seed: 1 });
+    assert_eq!(sampled.bounds_method, BoundsMethod::Bracket);
+    assert!(sampled.bounds.0 < found.bounds.0 && found.bounds.1 <= sampled.bounds.1, "{:?}", sampled.bounds);
+}
+
+#[test]
+fn too_many_minimal_sets_leave_the_bracket_and_its_label() {
+    let found = check(&layered(EdgeEffect::partial(0.05)));
+    assert_eq!(found.bounds_method, BoundsMethod::Bracket);
 }

@@ -1,11 +1,14 @@
-//! The domain at stated sizes: 5,000 services with 15,000 dependencies, and a layered graph of 54 services with 288.
+//! The domain at stated sizes: 54 services in layers with 288 dependencies, 5,000 services with 15,000 and hubs among them,
+//! and 100,000 with 500,000.
 
 #![allow(missing_docs)]
 
+use std::collections::HashSet;
 use std::hint::black_box;
 
 use attain_graph::domain::availability::evaluate;
 use attain_graph::domain::blast::{self, blast};
+use attain_graph::domain::cycles::strongly_connected;
 use attain_graph::domain::findings::findings;
 use attain_graph::domain::links::NodeIndex;
 use attain_graph::domain::scenario::{Change, NamedRate, Scenario};
@@ -36,23 +39,24 @@ fn rows(count: usize, edges: &[(usize, usize)]) -> (Vec<Node>, Vec<Dependency>) 
     ((0..count).map(node).collect(), edges.iter().enumerate().map(edge).collect())
 }
 
-/// Callees are drawn from lower quarters more often, so that some become hubs; no two runs differ.
-fn fleet() -> (Vec<Node>, Vec<Dependency>) {
+/// Edges lead to greater numbers and callees are drawn towards the end, so that some become hubs; no two runs differ.
+fn drawn(count: usize, edge_count: usize) -> (Vec<Node>, Vec<Dependency>) {
     let mut state = 20_u64;
     let mut draw = |below: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below.max(1)
     };
+    let mut seen = HashSet::new();
     let mut edges = Vec::new();
-    while edges.len() < 15_000 {
-        let caller = draw(5_000);
-        let bound = 5_000 - caller;
+    while edges.len() < edge_count {
+        let caller = draw(count);
+        let bound = count - caller;
         let callee = caller + draw(bound).max(draw(bound)).max(draw(bound));
-        if callee > caller && !edges.contains(&(caller, callee)) {
+        if callee > caller && seen.insert((caller, callee)) {
             edges.push((caller, callee));
         }
     }
-    rows(5_000, &edges)
+    rows(count, &edges)
 }
 
 /// Nine layers of six; every service needs all of the next layer: 8 · 36 = 288 edges.
@@ -62,14 +66,23 @@ fn layered() -> (Vec<Node>, Vec<Dependency>) {
     rows(54, &(0..8).flat_map(below).collect::<Vec<_>>())
 }
 
-fn at_fleet_size(criterion: &mut Criterion) {
-    let (nodes, edges) = fleet();
-    let snapshot = Snapshot::build(nodes.clone(), edges.clone());
+const WALKS: Bounds = Bounds { nodes_max: 5_000, edges_max: 50_000 };
+const BLASTS: blast::Bounds = blast::Bounds { hits_max: 5_000, path_nodes_max: 200_000, bdd_nodes_max: 200_000 };
+
+fn hub(snapshot: &Snapshot) -> NodeIndex {
     let everyone = 0..snapshot.nodes().len() as NodeIndex;
-    let hub = everyone.clone().max_by_key(|&node| snapshot.all().callers(node).len()).expect("not empty");
-    let top = everyone.max_by_key(|&node| snapshot.chains().depth(node)).expect("not empty");
-    let walks = Bounds { nodes_max: 5_000, edges_max: 50_000 };
-    let blasts = blast::Bounds { hits_max: 5_000, path_nodes_max: 200_000, bdd_nodes_max: 200_000 };
+    everyone.max_by_key(|&node| snapshot.all().callers(node).len()).expect("not empty")
+}
+
+fn deepest(snapshot: &Snapshot) -> NodeIndex {
+    let everyone = 0..snapshot.nodes().len() as NodeIndex;
+    everyone.max_by_key(|&node| snapshot.chains().depth(node)).expect("not empty")
+}
+
+fn at_fleet_size(criterion: &mut Criterion) {
+    let (nodes, edges) = drawn(5_000, 15_000);
+    let snapshot = Snapshot::build(nodes.clone(), edges.clone());
+    let (hub, top) = (hub(&snapshot), deepest(&snapshot));
 
     let mut group = criterion.benchmark_group("5000 services, 15000 dependencies");
     group.sample_size(10);
@@ -77,16 +90,31 @@ fn at_fleet_size(criterion: &mut Criterion) {
         bencher.iter_with_setup(|| (nodes.clone(), edges.clone()), |(nodes, edges)| Snapshot::build(nodes, edges));
     });
     group.bench_function("walk to depth 3", |bencher| {
-        bencher.iter(|| walk(&snapshot, black_box(top), Heading::Both, Some(3), walks));
+        bencher.iter(|| walk(&snapshot, black_box(top), Heading::Both, Some(3), WALKS));
     });
     group.bench_function("blast of the biggest hub", |bencher| {
-        bencher.iter(|| blast(&snapshot, black_box(hub), blasts));
+        bencher.iter(|| blast(&snapshot, black_box(hub), BLASTS));
     });
     group.bench_function("single points of the deepest", |bencher| {
         bencher.iter(|| single_points(snapshot.needs(), black_box(top), 20_000_000));
     });
     group.bench_function("findings of the deepest", |bencher| {
         bencher.iter(|| findings(&snapshot, black_box(top), 200));
+    });
+    group.finish();
+}
+
+fn at_a_hundred_thousand(criterion: &mut Criterion) {
+    let (nodes, edges) = drawn(100_000, 500_000);
+    let snapshot = Snapshot::build(nodes, edges);
+    let hub = hub(&snapshot);
+    let mut group = criterion.benchmark_group("100000 services, 500000 dependencies");
+    group.sample_size(10);
+    group.bench_function("strongly connected components", |bencher| {
+        bencher.iter(|| strongly_connected(black_box(snapshot.all())));
+    });
+    group.bench_function("blast of the biggest hub", |bencher| {
+        bencher.iter(|| blast(&snapshot, black_box(hub), BLASTS));
     });
     group.finish();
 }
@@ -102,6 +130,19 @@ fn layers(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("54 services in 9 layers, 288 dependencies");
     group.sample_size(10);
+    let bottom = snapshot.nodes().len() as NodeIndex - 1;
+    group.bench_function("walk to depth 8", |bencher| {
+        bencher.iter(|| walk(&snapshot, black_box(0), Heading::Both, Some(8), WALKS));
+    });
+    group.bench_function("blast from the bottom", |bencher| {
+        bencher.iter(|| blast(&snapshot, black_box(bottom), BLASTS));
+    });
+    group.bench_function("single points of the top", |bencher| {
+        bencher.iter(|| single_points(snapshot.needs(), black_box(0), 20_000_000));
+    });
+    group.bench_function("findings of the top", |bencher| {
+        bencher.iter(|| findings(&snapshot, black_box(0), 200));
+    });
     for (name, changes) in [("one service", vec![]), ("one service before and after", vec![change])] {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
@@ -113,5 +154,5 @@ fn layers(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, at_fleet_size, layers);
+criterion_group!(benches, layers, at_fleet_size, at_a_hundred_thousand);
 criterion_main!(benches);

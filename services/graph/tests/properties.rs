@@ -4,6 +4,8 @@
 
 mod fixture;
 
+use std::sync::Arc;
+
 use attain_graph::domain::availability::evaluate;
 use attain_graph::domain::blast::{self, blast};
 use attain_graph::domain::cycles::strongly_connected;
@@ -87,7 +89,9 @@ fn without(snapshot: &Snapshot, down: NodeIndex, root: NodeIndex) -> Evaluation 
     attain_reliability::evaluate(&model.structure, Component(root), &EvaluationLimits::default())
 }
 
-fn everybody(snapshot: &Snapshot, changes: &[Change]) -> Vec<(Evaluation, Option<Evaluation>, bool)> {
+type Answer = (Arc<Evaluation>, Option<Arc<Evaluation>>, bool);
+
+fn everybody(snapshot: &Snapshot, changes: &[Change]) -> Vec<Answer> {
     let rates: Vec<NamedRate> = (0..)
         .zip(snapshot.nodes())
         .map(|(number, node)| NamedRate {
@@ -210,6 +214,28 @@ proptest! {
             .filter(|&node| without(&snapshot, node, 0).availability_ratio == 0.0)
             .collect();
         prop_assert_eq!((found.nodes, found.complete), (expected, true));
+    }
+
+    /// Everybody healthy, and what is outside the cycle needs nothing.
+    #[test]
+    fn a_bootstrap_hazard_is_a_cold_start_that_cannot_happen(snapshot in graphs(7, false)) {
+        for cycle in snapshot.cycles() {
+            let of_members = snapshot.edges().iter().filter(|edge| cycle.members.contains(&edge.caller));
+            let retried = |edge: &attain_graph::domain::snapshot::Edge| Dependency {
+                caller: snapshot.id(edge.caller).clone(),
+                callee: snapshot.id(edge.callee).clone(),
+                terms: Terms { retry_count: 2, ..edge.terms.clone() },
+            };
+            let alone = Snapshot::build(snapshot.nodes().to_vec(), of_members.map(retried).collect());
+            let model = Model::new(alone.needs(), &vec![Rate::default(); alone.nodes().len()]).unwrap();
+            let evaluate = |&member: &NodeIndex| {
+                attain_reliability::evaluate(&model.structure, Component(member), &EvaluationLimits::default())
+            };
+            let evaluations: Vec<Evaluation> = cycle.members.iter().map(evaluate).collect();
+            prop_assert!(evaluations.iter().all(|found| found.availability_ratio == 1.0));
+            let stuck = evaluations.iter().any(|found| found.cold_start_ratio == 0.0);
+            prop_assert_eq!(cycle.bootstrap_hazard, stuck, "{:?}", cycle);
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ fn cycles(edges: impl IntoIterator<Item = Dependency>) -> Vec<(Vec<String>, bool
 }
 
 #[test]
-fn a_cycle_is_a_hazard_only_where_hard_calls_close_it() {
+fn a_cycle_is_a_hazard_where_a_member_has_nothing_to_start_from() {
     let ab = |hazard| vec![(vec!["a".to_owned(), "b".to_owned()], hazard)];
     assert_eq!(cycles([hard("b", "a"), hard("a", "b"), hard("a", "c")]), ab(true));
     assert_eq!(cycles([hard("b", "a"), soft("a", "b", 0.9)]), ab(false));
@@ -76,6 +76,12 @@ fn a_cycle_is_a_hazard_only_where_hard_calls_close_it() {
     // b works with c alone.
     let spare = cycles([hard("a", "b"), in_group("b", "a", 1), in_group("b", "c", 1)]);
     assert_eq!(spare, ab(false));
+    // Whichever spare is tried first waits for a.
+    let spares = cycles([in_group("a", "b", 1), in_group("a", "c", 1), hard("b", "a"), hard("c", "a")]);
+    assert_eq!(spares, vec![(vec!["a".to_owned(), "b".to_owned(), "c".to_owned()], true)]);
+    // Half of the requests do not make the call.
+    let seldom = Terms { call_fraction: Some(0.5), ..Terms::of_mode(DependencyMode::Hard) };
+    assert_eq!(cycles([hard("b", "a"), edge("a", "b", seldom)]), ab(false));
     // A soft edge elsewhere in the component does not defuse the hard ring inside it.
     let inner = cycles([hard("a", "b"), hard("b", "a"), soft("b", "c", 0.5), hard("c", "a")]);
     assert_eq!(inner, vec![(vec!["a".to_owned(), "b".to_owned(), "c".to_owned()], true)]);

@@ -1,6 +1,7 @@
 //! What the structure allows each of several services to attain, before and after changes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use attain_reliability::{Component, Evaluation, EvaluationLimits, evaluate as evaluate_root};
 
@@ -14,9 +15,9 @@ pub struct Availability {
     /// The service.
     pub node: NodeIndex,
     /// Present state.
-    pub before: Evaluation,
-    /// After the changes; none without changes.
-    pub after: Option<Evaluation>,
+    pub before: Arc<Evaluation>,
+    /// After the changes; none without changes, the present state's where they do not reach the service.
+    pub after: Option<Arc<Evaluation>>,
     /// The shortest walk from the service to a changed component, of several the lexically first; empty where changes do
     /// not reach it.
     pub path: Vec<NodeIndex>,
@@ -64,11 +65,10 @@ pub fn evaluate(
         if give_up() {
             return Err(Interruption::GivenUp);
         }
-        let present = evaluate_root(&before.structure, Component(node), limits);
+        let evaluate = |model: &Model| Arc::new(evaluate_root(&model.structure, Component(node), limits));
+        let present = evaluate(&before);
         let path = routes.path(&before, node);
-        let changed = after.as_ref().map(|after| {
-            if path.is_empty() { present.clone() } else { evaluate_root(&after.structure, Component(node), limits) }
-        });
+        let changed = after.as_ref().map(|after| if path.is_empty() { Arc::clone(&present) } else { evaluate(after) });
         known.insert(node, Availability { node, before: present, after: changed, path });
     }
     let states = [(Some(&scenario.before), Some(&before)), (scenario.after.as_ref(), after.as_ref())];

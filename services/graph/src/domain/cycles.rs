@@ -8,7 +8,9 @@ use super::needs::Needs;
 pub struct Cycle {
     /// Members in lexical order.
     pub members: Vec<NodeIndex>,
-    /// Whether hard edges alone close a cycle among the members: then nothing in it starts from cold by itself.
+    /// Whether some member cannot come up after a full stop, with everything outside the cycle up and every member healthy:
+    /// from all down it stays down, where from all up it stays up. Certain requirements alone count, redundancy groups
+    /// included; a call that is not always made, or that a fallback may save, lets its caller start.
     pub bootstrap_hazard: bool,
 }
 
@@ -30,12 +32,40 @@ pub fn cycles(all: &Links, needs: &Needs) -> Vec<Cycle> {
     cycles
 }
 
+/// The least fixed point of the members' certain requirements, all of whose greatest one is up.
 fn is_hazard(members: &[NodeIndex], needs: &Needs) -> bool {
-    let local = |node: NodeIndex| members.binary_search(&node).ok().map(|position| position as NodeIndex);
-    let hard: Vec<Vec<NodeIndex>> =
-        members.iter().map(|&member| needs.hard_callees(member).filter_map(local).collect()).collect();
-    let components = tarjan(members.len(), |node| &hard[node as usize]);
-    components.iter().any(|component| component.len() > 1)
+    let inside = |node: &NodeIndex| members.binary_search(node).ok();
+    let mut waiting = Vec::new();
+    let mut waits_for: Vec<Vec<usize>> = vec![Vec::new(); members.len()];
+    let mut unmet = vec![0_usize; members.len()];
+    for (caller, &member) in members.iter().enumerate() {
+        for need in needs.of_caller(member).iter().filter(|need| need.is_certain()) {
+            let starting: Vec<usize> = need.members.iter().filter_map(inside).collect();
+            let up_already = need.members.len() - starting.len();
+            let missing = (need.required_count as usize).saturating_sub(up_already);
+            if missing > 0 {
+                unmet[caller] += 1;
+                starting.iter().for_each(|&callee| waits_for[callee].push(waiting.len()));
+                waiting.push((caller, missing));
+            }
+        }
+    }
+    let mut up: Vec<usize> = (0..members.len()).filter(|&member| unmet[member] == 0).collect();
+    let mut started_count = 0;
+    while let Some(started) = up.pop() {
+        started_count += 1;
+        for &requirement in &waits_for[started] {
+            let (caller, missing) = &mut waiting[requirement];
+            *missing = missing.saturating_sub(1);
+            if *missing == 0 {
+                unmet[*caller] -= 1;
+                if unmet[*caller] == 0 {
+                    up.push(*caller);
+                }
+            }
+        }
+    }
+    started_count < members.len()
 }
 
 const UNSEEN: u32 = u32::MAX;

@@ -30,12 +30,16 @@ pub fn findings(snapshot: &Snapshot, service: NodeIndex, findings_max: usize) ->
     let mut findings = cycles(snapshot, &closure);
     for &node in &closure {
         findings.extend(of_node(snapshot, node));
+        let caller = Caller::of(snapshot, node);
         for &edge in snapshot.all().out_edges(node) {
-            findings.extend(of_edge(snapshot, edge));
+            findings.extend(of_edge(snapshot, edge, caller));
         }
         findings.extend(groups(snapshot, node));
         if node == service {
-            findings.extend(snapshot.all().in_edges(node).iter().flat_map(|&edge| of_edge(snapshot, edge)));
+            let edges = snapshot.all().in_edges(node).iter();
+            findings.extend(
+                edges.flat_map(|&edge| of_edge(snapshot, edge, Caller::of(snapshot, snapshot.edge(edge).caller))),
+            );
         }
         if findings.len() > findings_max {
             break;
@@ -81,8 +85,8 @@ fn cycles(snapshot: &Snapshot, closure: &[NodeIndex]) -> Vec<Finding> {
     near.map(|cycle| {
         let count = cycle.members.len();
         let (code, detail) = if cycle.bootstrap_hazard {
-            let advice = "after a full stop none of them can start first; make one of the calls soft";
-            ("bootstrap_hazard", format!("{count} services need one another by hard calls alone: {advice}"))
+            let advice = "after a full stop some of them cannot start; make one of the calls soft";
+            ("bootstrap_hazard", format!("{count} services need one another with nothing to start from: {advice}"))
         } else {
             ("dependency_cycle", format!("{count} services need one another; a failure of one can come back to it"))
         };
@@ -107,10 +111,27 @@ fn of_node(snapshot: &Snapshot, node: NodeIndex) -> Option<Finding> {
     })
 }
 
-fn of_edge(snapshot: &Snapshot, edge: EdgeIndex) -> Vec<Finding> {
+/// What is known of a caller as a whole.
+#[derive(Clone, Copy)]
+struct Caller {
+    traced: bool,
+    described: bool,
+}
+
+impl Caller {
+    fn of(snapshot: &Snapshot, caller: NodeIndex) -> Self {
+        let edges = || snapshot.all().out_edges(caller).iter().map(|&edge| &snapshot.edge(edge).terms);
+        Self {
+            traced: snapshot.nodes()[caller as usize].traced || edges().any(|terms| terms.traced),
+            described: edges().any(|terms| terms.declared),
+        }
+    }
+}
+
+fn of_edge(snapshot: &Snapshot, edge: EdgeIndex, told: Caller) -> Vec<Finding> {
     let Edge { caller, callee, terms } = snapshot.edge(edge);
     let names = Names { caller: snapshot.id(*caller).as_str(), callee: snapshot.id(*callee).as_str() };
-    let found = [provenance(snapshot, *caller, terms, &names), fallback(terms, &names), call_fraction(terms, &names)];
+    let found = [provenance(told, terms, &names), fallback(terms, &names), call_fraction(terms, &names)];
     let found = found.into_iter().flatten();
     found.map(|(code, detail)| Finding { code, nodes: vec![*caller, *callee], detail }).collect()
 }
@@ -124,21 +145,14 @@ type Doubt = Option<(&'static str, String)>;
 
 /// Declared and observed are compared only where both could be: a caller that sends traces, a caller that somebody
 /// described.
-fn provenance(
-    snapshot: &Snapshot,
-    caller: NodeIndex,
-    terms: &Terms,
-    Names { caller: from, callee: to }: &Names,
-) -> Doubt {
-    let siblings = || snapshot.all().out_edges(caller).iter().map(|&edge| &snapshot.edge(edge).terms);
-    let caller_traced = snapshot.nodes()[caller as usize].traced || siblings().any(|terms| terms.traced);
-    if terms.declared && !terms.traced && caller_traced {
+fn provenance(told: Caller, terms: &Terms, Names { caller: from, callee: to }: &Names) -> Doubt {
+    if terms.declared && !terms.traced && told.traced {
         let detail = format!(
             "`{from}` declares that it needs `{to}`, but its traces never showed a call; remove the declaration or look for missing instrumentation"
         );
         return Some(("declared_never_observed", detail));
     }
-    if terms.traced && !terms.declared && siblings().any(|terms| terms.declared) {
+    if terms.traced && !terms.declared && told.described {
         let detail =
             format!("traces show `{from}` calling `{to}`, which its declaration leaves out; declare it with its mode");
         return Some(("observed_never_declared", detail));

@@ -2,6 +2,7 @@
 //! failure are read.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use attain_reliability::EdgeEffect;
 use attain_vocabulary::DependencyMode;
@@ -26,8 +27,6 @@ pub struct Need {
     pub members: Vec<NodeIndex>,
     /// How many must work; below the number of members where there is more than one.
     pub required_count: u32,
-    /// Whether a request that meets the failure fails, as far as the mode says.
-    pub hard: bool,
     /// What the failure does to a request.
     pub effect: EdgeEffect,
 }
@@ -46,32 +45,26 @@ impl Need {
     }
 }
 
-/// The requirements of every caller on the request path; asynchronous edges are none.
+/// The requirements of every caller on the request path; asynchronous edges are none. Copies share what is equal.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Needs(Vec<Vec<Need>>);
+pub struct Needs(Vec<Arc<[Need]>>);
 
 impl Needs {
-    /// Reads edges. A group that needs all its members is as many single requirements, each with its own effect; one
-    /// with members to spare takes the greatest impact and the fewest retries of its edges.
+    /// Reads edges, sorted by caller. A group that needs all its members is as many single requirements, each with its own
+    /// effect; one with members to spare takes the greatest impact and the fewest retries of its edges.
     #[must_use]
     pub fn of(node_count: usize, edges: &[Edge]) -> Self {
-        let mut needs = vec![Vec::new(); node_count];
-        let mut groups: BTreeMap<(NodeIndex, &str), Vec<&Edge>> = BTreeMap::new();
-        for edge in edges.iter().filter(|edge| edge.terms.on_request_path()) {
-            match &edge.terms.group {
-                Some(group) => groups.entry((edge.caller, group)).or_default().push(edge),
-                None => needs[edge.caller as usize].push(single(edge)),
-            }
-        }
-        for ((caller, _), members) in groups {
-            let required_count = required_count(members.iter().map(|edge| &edge.terms)).clamp(1, members.len() as u32);
-            if required_count == members.len() as u32 {
-                needs[caller as usize].extend(members.into_iter().map(single));
-            } else {
-                needs[caller as usize].push(redundant(&members, required_count));
-            }
+        let nothing: Arc<[Need]> = Arc::new([]);
+        let mut needs = vec![nothing; node_count];
+        for edges in edges.chunk_by(|a, b| a.caller == b.caller) {
+            needs[edges[0].caller as usize] = of_edges(edges);
         }
         Self(needs)
+    }
+
+    /// The same but for what one caller needs, read from all of its edges.
+    pub(crate) fn replace(&mut self, caller: NodeIndex, edges: &[Edge]) {
+        self.0[caller as usize] = of_edges(edges);
     }
 
     /// What one caller needs.
@@ -80,17 +73,32 @@ impl Needs {
         &self.0[caller as usize]
     }
 
-    /// Callees whose failure, by mode, fails the request that meets it, with nothing to back them up.
-    pub fn hard_callees(&self, caller: NodeIndex) -> impl Iterator<Item = NodeIndex> + '_ {
-        let hard = self.of_caller(caller).iter().filter(|need| need.hard && need.members.len() == 1);
-        hard.map(|need| need.members[0])
-    }
-
     /// Number of callers, whether they need anything or not.
     #[must_use]
     pub fn node_count(&self) -> usize {
         self.0.len()
     }
+}
+
+/// What a caller of these edges needs.
+fn of_edges(edges: &[Edge]) -> Arc<[Need]> {
+    let mut needs = Vec::new();
+    let mut groups: BTreeMap<&str, Vec<&Edge>> = BTreeMap::new();
+    for edge in edges.iter().filter(|edge| edge.terms.on_request_path()) {
+        match &edge.terms.group {
+            Some(group) => groups.entry(group).or_default().push(edge),
+            None => needs.push(single(edge)),
+        }
+    }
+    for members in groups.into_values() {
+        let required_count = required_count(members.iter().map(|edge| &edge.terms)).clamp(1, members.len() as u32);
+        if required_count == members.len() as u32 {
+            needs.extend(members.into_iter().map(single));
+        } else {
+            needs.push(redundant(&members, required_count));
+        }
+    }
+    needs.into()
 }
 
 /// How many members of a group must work, as its edges say: the most that any of them asks for, 1 where none does.
@@ -128,7 +136,6 @@ fn single(edge: &Edge) -> Need {
     Need {
         members: vec![edge.callee],
         required_count: 1,
-        hard: terms.mode == DependencyMode::Hard,
         effect: EdgeEffect {
             impact_ratio: call_fraction(terms) * escaping,
             retry_count: terms.retry_count,
@@ -144,7 +151,6 @@ fn redundant(edges: &[&Edge], required_count: u32) -> Need {
     Need {
         members: edges.iter().map(|edge| edge.callee).collect(),
         required_count,
-        hard: singles.iter().any(|need| need.hard),
         effect: EdgeEffect {
             impact_ratio: impact,
             retry_count: retries.unwrap_or_default(),

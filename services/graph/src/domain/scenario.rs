@@ -1,7 +1,8 @@
-//! A question about availability with every name resolved: rates of the present state, and the state after changes, on
-//! a copy.
+//! A question about availability with every name resolved: rates of the present state, and the state after changes, which
+//! shares with it what did not change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use attain_vocabulary::InvalidValue;
 
@@ -44,7 +45,7 @@ pub enum Change {
 #[derive(Debug, Clone)]
 pub struct State {
     /// What each caller needs.
-    pub needs: Needs,
+    pub needs: Arc<Needs>,
     /// By node.
     pub rates: Vec<Rate>,
     /// Whether a rate was given, by node; the others are taken as never failing.
@@ -112,7 +113,7 @@ fn present(snapshot: &Snapshot, named: &[NamedRate], complaints: &mut Complaints
             Ok(node) => rates[node as usize] = *rate,
         }
     }
-    State { needs: snapshot.needs().clone(), rates, rated }
+    State { needs: Arc::clone(snapshot.needs()), rates, rated }
 }
 
 fn known(snapshot: &Snapshot, field: &str, id: &str) -> Result<NodeIndex, InvalidValue> {
@@ -124,8 +125,8 @@ fn known(snapshot: &Snapshot, field: &str, id: &str) -> Result<NodeIndex, Invali
 /// The state while changes are applied.
 struct Draft<'a> {
     snapshot: &'a Snapshot,
-    /// Filled at the first change of an edge: most scenarios change none.
-    edges: Option<BTreeMap<(NodeIndex, NodeIndex), Terms>>,
+    /// Edges of the callers of which one changed, by callee.
+    edges: BTreeMap<NodeIndex, BTreeMap<NodeIndex, Terms>>,
     rates: Vec<Rate>,
     rated: Vec<bool>,
     changed: BTreeSet<NodeIndex>,
@@ -134,7 +135,7 @@ struct Draft<'a> {
 impl<'a> Draft<'a> {
     fn of(snapshot: &'a Snapshot, before: &State) -> Self {
         let (rates, rated) = (before.rates.clone(), before.rated.clone());
-        Self { snapshot, edges: None, rates, rated, changed: BTreeSet::new() }
+        Self { snapshot, edges: BTreeMap::new(), rates, rated, changed: BTreeSet::new() }
     }
 
     fn apply(&mut self, change: &Change) -> Result<(), InvalidValue> {
@@ -149,13 +150,13 @@ impl<'a> Draft<'a> {
             Change::Set(dependency) => {
                 let caller = known(self.snapshot, "set_dependency/caller_id", dependency.caller.as_str())?;
                 let callee = known(self.snapshot, "set_dependency/callee_id", dependency.callee.as_str())?;
-                self.edges().insert((caller, callee), dependency.terms.clone());
+                self.edges_of(caller).insert(callee, dependency.terms.clone());
                 self.touch(caller);
             }
             Change::Remove { caller_id, callee_id } => {
                 let caller = known(self.snapshot, "remove_dependency/caller_id", caller_id)?;
                 let callee = known(self.snapshot, "remove_dependency/callee_id", callee_id)?;
-                if self.edges().remove(&(caller, callee)).is_none() {
+                if self.edges_of(caller).remove(&callee).is_none() {
                     let reason = format!("the graph holds no dependency of `{caller_id}` on `{callee_id}`");
                     return Err(InvalidValue::new("remove_dependency/callee_id", "unknown_dependency", reason));
                 }
@@ -165,10 +166,10 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn edges(&mut self) -> &mut BTreeMap<(NodeIndex, NodeIndex), Terms> {
-        let edges = self.snapshot.edges();
-        self.edges
-            .get_or_insert_with(|| edges.iter().map(|edge| ((edge.caller, edge.callee), edge.terms.clone())).collect())
+    fn edges_of(&mut self, caller: NodeIndex) -> &mut BTreeMap<NodeIndex, Terms> {
+        let snapshot = self.snapshot;
+        let present = || snapshot.all().out_edges(caller).iter().map(|&edge| snapshot.edge(edge));
+        self.edges.entry(caller).or_insert_with(|| present().map(|edge| (edge.callee, edge.terms.clone())).collect())
     }
 
     /// Marks a caller whose edges changed. A black box stays what it is, whatever it calls.
@@ -179,14 +180,12 @@ impl<'a> Draft<'a> {
     }
 
     fn finish(self) -> State {
-        let needs = match self.edges {
-            None => self.snapshot.needs().clone(),
-            Some(edges) => {
-                let edges: Vec<Edge> =
-                    edges.into_iter().map(|((caller, callee), terms)| Edge { caller, callee, terms }).collect();
-                Needs::of(self.rates.len(), &edges)
-            }
-        };
+        let mut needs = Arc::clone(self.snapshot.needs());
+        for (caller, edges) in self.edges {
+            let edge = |(callee, terms)| Edge { caller, callee, terms };
+            let edges: Vec<Edge> = edges.into_iter().map(edge).collect();
+            Arc::make_mut(&mut needs).replace(caller, &edges);
+        }
         State { needs, rates: self.rates, rated: self.rated }
     }
 }

@@ -1,6 +1,7 @@
 //! The graph of one tenant at one version, immutable.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use attain_vocabulary::{DependencyMode, EntityId, EntityKind};
 use foldhash::{HashMap, HashSet};
@@ -110,7 +111,7 @@ pub struct Snapshot {
     request_path: Links,
     cycles: Vec<Cycle>,
     chains: Chains,
-    needs: Needs,
+    needs: Arc<Needs>,
 }
 
 impl Snapshot {
@@ -122,7 +123,7 @@ impl Snapshot {
         let edges = connect(&nodes, dependencies);
         let all = links(nodes.len(), &edges, |_| true);
         let request_path = links(nodes.len(), &edges, Terms::on_request_path);
-        let needs = Needs::of(nodes.len(), &edges);
+        let needs = Arc::new(Needs::of(nodes.len(), &edges));
         let cycles = cycles(&all, &needs);
         let chains = Chains::of(&request_path, &strongly_connected(&request_path));
         Self { nodes, edges, all, request_path, cycles, chains, needs }
@@ -190,7 +191,7 @@ impl Snapshot {
 
     /// What each caller needs to work.
     #[must_use]
-    pub fn needs(&self) -> &Needs {
+    pub fn needs(&self) -> &Arc<Needs> {
         &self.needs
     }
 }

@@ -319,8 +319,9 @@ proptest! {
         prop_assert_eq!(sampled(&case.build(), 3), sampled(&other.build(), 3));
     }
 
+    /// Without retries: where no diagram fits, these are bounded, so that the values are not meant to agree.
     #[test]
-    fn sampling_agrees_with_the_diagram(case in case(true), seed in 0..1_000_u64) {
+    fn sampling_agrees_with_the_diagram(case in case(false), seed in 0..1_000_u64) {
         let structure = case.build();
         let (exact, sampled) = (exact(&structure), sampled(&structure, seed));
         let samples = 20_032.0;

@@ -335,7 +335,7 @@ fn two_of_three_chains_of_forty_five_have_bounds_in_closed_form() {
 
 #[test]
 fn two_hundred_diamonds_in_a_row_are_bracketed_by_esary_proschan() {
-    // Each top calls two that share a store, by calls that are sometimes saved: 1,600 variables, none of it a tree.
+    // Each top calls two that share a store, by calls that are sometimes saved: 1,799 variables, and no tree.
     let count = 200_u32;
     let mut row = builder(&vec![0.01; 4 * count as usize]);
     for top in (0..count).map(|diamond| 4 * diamond) {
@@ -346,13 +346,9 @@ fn two_hundred_diamonds_in_a_row_are_bracketed_by_esary_proschan() {
             row.add_edge(Component(top), Component(top + 4), EdgeEffect::partial(0.9)).unwrap();
         }
     }
-    let structure = row.build();
-    let found = check(&structure);
+    let found = check(&row.build());
     assert_eq!(found.bounds_method, BoundsMethod::EsaryProschan);
     assert!(found.bounds.0 < found.availability_ratio && found.availability_ratio < found.bounds.1, "{found:?}");
-    let sampled = evaluate(&structure, Component(0), &EvaluationLimits { bdd_nodes_max: 2, samples: 64, seed: 1 });
-    assert_eq!(sampled.bounds_method, BoundsMethod::Bracket);
-    assert!(sampled.bounds.0 < found.bounds.0 && found.bounds.1 <= sampled.bounds.1, "{:?}", sampled.bounds);
 }
 
 #[test]

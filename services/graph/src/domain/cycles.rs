@@ -56,8 +56,9 @@ fn is_hazard(members: &[NodeIndex], needs: &Needs) -> bool {
         started_count += 1;
         for &requirement in &waits_for[started] {
             let (caller, missing) = &mut waiting[requirement];
+            let last = *missing == 1;
             *missing = missing.saturating_sub(1);
-            if *missing == 0 {
+            if last {
                 unmet[*caller] -= 1;
                 if unmet[*caller] == 0 {
                     up.push(*caller);

@@ -120,7 +120,8 @@ impl Case {
 pub fn case(size: Size) -> impl Strategy<Value = Case> {
     let (least, most) = size.components;
     (least..=most).prop_flat_map(move |count| {
-        let members = prop::sample::subsequence((1..count).collect::<Vec<u32>>(), 1..=GROUP_MEMBERS_MAX);
+        let members =
+            prop::sample::subsequence((1..count).collect::<Vec<u32>>(), 1..=GROUP_MEMBERS_MAX.min(count as usize - 1));
         let beta = prop_oneof![Just(0.0), 0.0..1.0_f64];
         (
             prop::collection::vec((ratio(), prop::bool::weighted(0.05)), count as usize),

@@ -147,7 +147,7 @@ fn fixed_cases(size: Size, count: usize) -> Vec<Case> {
 fn sampling_stays_within_its_interval() {
     let mut sampled_count = 0;
     let mut missed_count = 0;
-    for (seed, case) in (1..).zip(fixed_cases(WIDE, 250)) {
+    for (seed, case) in (1..).zip(fixed_cases(WIDE, 400)) {
         let structure = case.build();
         let expected = exact(&structure).availability_ratio;
         let found = sampled(&structure, seed);

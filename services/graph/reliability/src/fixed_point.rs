@@ -65,24 +65,25 @@ pub(crate) fn solve<A: Algebra>(
     algebra: &mut A,
 ) -> Result<Vec<A::Value>, A::Error> {
     let mut values = vec![algebra.constant(start == Start::AllUp); equations.len()];
+    let mut operands = Vec::new();
     for members in &schedule.0 {
-        solve_component(equations, members, &mut values, algebra)?;
+        solve_component(equations, members, &mut values, &mut operands, algebra)?;
     }
     Ok(values)
 }
 
-/// One strongly connected component, those below it solved and its own values at the start.
+/// One strongly connected component, those below it solved and its own values at the start; `operands` is room to work in.
 pub(crate) fn solve_component<A: Algebra>(
     equations: &[Equation],
     members: &[usize],
     values: &mut [A::Value],
+    operands: &mut Vec<A::Value>,
     algebra: &mut A,
 ) -> Result<(), A::Error> {
-    let mut operands = Vec::new();
     loop {
         let mut changed = false;
         for &node in members {
-            let value = value_of(&equations[node], values, &mut operands, algebra)?;
+            let value = value_of(&equations[node], values, operands, algebra)?;
             changed |= value != values[node];
             values[node] = value;
         }

@@ -167,8 +167,9 @@ fn stages(
         });
     }
     let mut values = vec![TRUE; equations.len()];
+    let mut operands = Vec::new();
     stages_of(&schedule, &callee_of, |members| {
-        solve_component(&equations, members.all, &mut values, diagram)?;
+        solve_component(&equations, members.all, &mut values, &mut operands, diagram)?;
         Ok((members.retried.iter().map(|&(node, _)| values[node]).collect(), diagram.node_count()))
     })
 }

@@ -460,6 +460,12 @@ async fn a_lowered_dependency_changes_everybody_above_it() {
         (after.availability_ratio, after.availability_ratio)
     );
     assert!(after.bound_low_ratio <= after.availability_ratio && after.availability_ratio <= after.bound_high_ratio);
+    assert_eq!(
+        (after.retry_method(), after.bounds_method()),
+        (wire::RetryMethod::Exact, wire::BoundsMethod::EsaryProschan)
+    );
+    assert_eq!((after.cold_start_method(), after.importances_truncated), (wire::EvaluationMethod::Exact, false));
+    assert!((after.unavailability_ratio + after.availability_ratio - 1.0).abs() < 1e-15);
     assert_eq!(after.importances[0].entity_id, "d");
     assert_eq!(a.path, ["a", "b", "d"]);
     assert!(db.path.is_empty());

@@ -2,7 +2,7 @@
 
 use attain_proto::graph::v1 as wire;
 use attain_proto::vocabulary::v1::Cycle as WireCycle;
-use attain_reliability::{Evaluation, EvaluationMethod};
+use attain_reliability::{BoundsMethod, Evaluation, EvaluationMethod, RetryMethod};
 
 use crate::domain::availability::{Availabilities, Availability};
 use crate::domain::blast::Hit;
@@ -95,16 +95,25 @@ fn availability(snapshot: &Snapshot, found: &Evaluation) -> wire::Availability {
     let of_nodes = found.importances.iter().filter(|importance| importance.component.index() < snapshot.nodes().len());
     wire::Availability {
         availability_ratio: found.availability_ratio,
-        method: match found.method {
-            EvaluationMethod::Exact => wire::EvaluationMethod::Exact,
-            EvaluationMethod::MonteCarlo => wire::EvaluationMethod::MonteCarlo,
+        unavailability_ratio: found.unavailability_ratio,
+        method: method(found.method).into(),
+        retry_method: match found.retries {
+            RetryMethod::Exact => wire::RetryMethod::Exact,
+            RetryMethod::Bounded => wire::RetryMethod::Bounded,
         }
         .into(),
         interval_low_ratio: found.interval.0,
         interval_high_ratio: found.interval.1,
         bound_low_ratio: found.bounds.0,
         bound_high_ratio: found.bounds.1,
+        bounds_method: match found.bounds_method {
+            BoundsMethod::EsaryProschan => wire::BoundsMethod::EsaryProschan,
+            BoundsMethod::Bracket => wire::BoundsMethod::Bracket,
+        }
+        .into(),
         cold_start_ratio: found.cold_start_ratio,
+        cold_start_method: method(found.cold_start_method).into(),
+        importances_truncated: !found.importances_complete || of_nodes.clone().nth(IMPORTANCES_MAX).is_some(),
         importances: of_nodes
             .take(IMPORTANCES_MAX)
             .map(|importance| wire::Importance {
@@ -113,6 +122,13 @@ fn availability(snapshot: &Snapshot, found: &Evaluation) -> wire::Availability {
                 contribution_ratio: importance.contribution,
             })
             .collect(),
+    }
+}
+
+fn method(method: EvaluationMethod) -> wire::EvaluationMethod {
+    match method {
+        EvaluationMethod::Exact => wire::EvaluationMethod::Exact,
+        EvaluationMethod::MonteCarlo => wire::EvaluationMethod::MonteCarlo,
     }
 }
 

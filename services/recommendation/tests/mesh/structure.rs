@@ -109,6 +109,7 @@ impl State {
             bound_high_ratio: ratio,
             cold_start_ratio: ratio,
             importances,
+            ..graph::Availability::default()
         }
     }
 

@@ -11,6 +11,7 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
     ("services/redaction", "attain-redaction", &[]),
     ("proto", "attain-proto", &["attain-vocabulary"]),
     ("services/runtime", "attain-runtime", &["attain-proto", "attain-redaction", "attain-vocabulary"]),
+    ("services/graph/consistency", "attain-consistency", &["attain-vocabulary"]),
     ("services/graph/reliability", "attain-reliability", &["attain-vocabulary"]),
     ("services/recommendation/attainment", "attain-attainment", &["attain-vocabulary"]),
     ("services/rag/embedded-qdrant", "attain-embedded-qdrant", &[]),
@@ -35,7 +36,15 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
     (
         "evals",
         "evals",
-        &["attain-attainment", "attain-members", "attain-proto", "attain-simulator", "attain-vocabulary"],
+        &[
+            "attain-attainment",
+            "attain-consistency",
+            "attain-members",
+            "attain-proto",
+            "attain-reliability",
+            "attain-simulator",
+            "attain-vocabulary",
+        ],
     ),
     ("load-tests", "load-tests", &["attain-members", "attain-proto", "attain-vocabulary"]),
     ("load-tests/members", "attain-members", &["attain-proto"]),
@@ -44,6 +53,7 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
 /// Outside crates that only the named crates may use: one place knows each outside system.
 const RESERVED: &[(&str, &[&str])] = &[
     ("axum", &["attain-gateway"]),
+    ("clarabel", &["attain-consistency"]),
     ("fastembed", &["attain-rag"]),
     ("opentelemetry-proto", &["attain-ingestion", "evals", "load-tests"]),
     ("petgraph", &["attain-graph"]),
@@ -61,6 +71,7 @@ const IMPURE: &[&str] =
 const PURE_CRATES: &[&str] = &[
     "services/vocabulary",
     "services/redaction",
+    "services/graph/consistency",
     "services/graph/reliability",
     "services/recommendation/attainment",
     "evals/simulator",

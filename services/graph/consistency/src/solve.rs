@@ -1,0 +1,299 @@
+//! The order of it all, and the answer.
+
+use attain_vocabulary::{EntityId, Tier};
+
+use crate::closure::Closure;
+use crate::contradictions::{self, Contradiction};
+use crate::demands::{Demands, SLACK};
+use crate::program::{self, Row, Rule};
+use crate::{Error, Fleet, Menu};
+
+/// Budgets this near to what is in force, relatively, have not moved: what an interior point leaves.
+const UNMOVED: f64 = 1e-5;
+/// By how much, relatively, a tightened budget is tightened further, so that nobody above has to give way to rounding.
+const MARGIN: f64 = 1e-7;
+const PRICE_MIN: f64 = 1e-6;
+
+/// What moving a target costs, per tier-weighted relative change of its error budget.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weights {
+    /// Loosening: 1 where the budget doubles.
+    pub loosen: f64,
+    /// Tightening: 1 where the budget shrinks to 1/e.
+    pub tighten: f64,
+    /// Per caller, what a missing extra nine of its callees costs at most: far below the others, so that it only chooses among equals.
+    pub extra_nine: f64,
+    /// A fallback on one edge, as much as loosening that many targets of tier four to double their budget.
+    pub fallback: f64,
+    /// A second instance of one service, likewise.
+    pub second_instance: f64,
+    /// Of tiers one to four.
+    pub tiers: [f64; 4],
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self {
+            loosen: 1.0,
+            tighten: 1.0,
+            extra_nine: 1e-3,
+            fallback: 4.0,
+            second_instance: 8.0,
+            tiers: [8.0, 4.0, 2.0, 1.0],
+        }
+    }
+}
+
+impl Weights {
+    pub(crate) fn of(&self, tier: Option<Tier>) -> f64 {
+        match tier {
+            Some(Tier::One) => self.tiers[0],
+            Some(Tier::Two) => self.tiers[1],
+            Some(Tier::Three) | None => self.tiers[2],
+            Some(Tier::Four) => self.tiers[3],
+        }
+    }
+}
+
+/// Bounds of the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries of all closures together; 8 bytes each.
+    pub closure_entries_max: usize,
+    /// Variables in one closure row of the program; the others of a longer row stand at their value of the round before.
+    pub row_terms_max: usize,
+    /// Variables in all closure rows together.
+    pub terms_max: usize,
+    /// Rounds in which long rows and cuts of the exact evaluation are brought up to date.
+    pub rounds_max: usize,
+    /// Services up to which the program is solved; a larger fleet gets the least loosening.
+    pub program_services_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            closure_entries_max: 30_000_000,
+            row_terms_max: 64,
+            terms_max: 20_000,
+            rounds_max: 3,
+            program_services_max: 10_000,
+        }
+    }
+}
+
+/// Availability in `[0, 1]` of the service at this position when these own budgets are used up; `None` where it is not known.
+pub type ExactAvailability<'a> = &'a dyn Fn(usize, &[f64]) -> Option<f64>;
+
+/// What found the targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Nothing contradicted anything.
+    AsTheyAre,
+    /// The linear program, every closure in full.
+    Program,
+    /// The linear program with small terms of long closures held: feasible all the same, perhaps not the least movement.
+    ProgramOfLargestTerms,
+    /// The least loosening, where the program is too large, gave up, or was no cheaper: no target is tightened.
+    Loosening,
+}
+
+/// A rule that keeps a target where it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Binding {
+    /// Whose target is kept from being tighter.
+    pub service: EntityId,
+    /// The callee whose promise binds; `None` where the whole closure does.
+    pub callee: Option<EntityId>,
+    /// Services from this one to the component that uses most of its budget.
+    pub chain: Vec<EntityId>,
+    /// The dual: how much cheaper the solution is for one more budget in force of room, ≥ 0.
+    pub price: f64,
+    /// What is left before the rule binds, in budgets in force; next to nothing.
+    pub slack: f64,
+}
+
+/// Targets that hold together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Error budget of every service, in the order of [`Fleet::services`].
+    pub budgets: Vec<f64>,
+    /// How much of it each service may use up by itself. Whoever keeps these keeps all targets.
+    pub own_budgets: Vec<f64>,
+    /// Contradictions among the targets in force.
+    pub contradictions: Vec<Contradiction>,
+    /// Contradictions that stay because a target cannot be moved.
+    pub unresolved: Vec<Contradiction>,
+    /// What found the targets.
+    pub method: Method,
+    /// Rules with a price, dearest first; empty unless the program found the targets.
+    pub bindings: Vec<Binding>,
+    /// Tier-weighted movement, as [`Weights`] counts it.
+    pub cost: f64,
+}
+
+/// Targets for every service that hold together and are moved least.
+///
+/// The menu, where there is one, is applied to targets that move and to those that are new. `exact` is asked about every
+/// service that rests on a group, and what it finds beyond the linear bound is added as a cut.
+///
+/// # Errors
+/// When closures are larger than the limit, a service fails always by itself or by what it rests on, or cuts do not settle.
+pub fn solve(
+    fleet: &Fleet,
+    weights: &Weights,
+    limits: &Limits,
+    menu: Option<&Menu>,
+    exact: Option<ExactAvailability<'_>>,
+) -> Result<Plan, Error> {
+    let closure = Closure::of(fleet, limits.closure_entries_max)?;
+    let mut demands = Demands::of(fleet, &closure);
+    let start = demands.completed()?;
+    let contradictions = contradictions::found(&demands, &start);
+    let contradictions: Vec<Contradiction> = contradictions.into_iter().map(|found| found.contradiction).collect();
+    let mut rounds = 0;
+    loop {
+        let mut plan = round(&demands, &start, weights, limits, menu)?;
+        let cuts = exact.map_or_else(Vec::new, |exact| cuts(&demands, &plan, exact));
+        let Some((service, failure_ratio)) = cuts.first().copied() else {
+            plan.contradictions = contradictions;
+            return Ok(plan);
+        };
+        rounds += 1;
+        if rounds > limits.rounds_max {
+            let (service, budget) = (fleet.services()[service].id.clone(), plan.budgets[service]);
+            return Err(Error::NotSettled { service, rounds, failure_ratio, budget });
+        }
+        cuts.into_iter().for_each(|(service, failure_ratio)| demands.cut[service] = failure_ratio);
+    }
+}
+
+/// Services whose exact failure ratio is over their budget.
+fn cuts(demands: &Demands<'_>, plan: &Plan, exact: ExactAvailability<'_>) -> Vec<(usize, f64)> {
+    let movable = (0..plan.budgets.len()).filter(|service| !demands.is_fixed(*service));
+    let failing = movable.filter_map(|service| Some((service, 1.0 - exact(service, &plan.own_budgets)?)));
+    failing.filter(|(service, failure_ratio)| *failure_ratio > plan.budgets[*service] * (1.0 + 1e-9)).collect()
+}
+
+fn round(
+    demands: &Demands<'_>,
+    start: &[f64],
+    weights: &Weights,
+    limits: &Limits,
+    menu: Option<&Menu>,
+) -> Result<Plan, Error> {
+    let uncut = demands.cut.iter().zip(start).all(|(cut, budget)| cut <= budget);
+    let consistent = uncut && contradictions::found(demands, start).is_empty();
+    let mut best = (Method::AsTheyAre, start.to_vec(), Vec::new());
+    if !consistent {
+        best = (Method::Loosening, demands.settled(demands.lifted(start.to_vec(), None)?), Vec::new());
+    }
+    if !consistent && start.len() <= limits.program_services_max {
+        let mut held = start.to_vec();
+        for _ in 0..limits.rounds_max.max(1) {
+            let Some(solved) = program::solve(demands, start, &held, weights, limits) else { break };
+            let budgets = demands.lifted(cleaned(demands, start, &solved.budgets), None)?;
+            let budgets = demands.settled(budgets);
+            let method = if solved.dropped_terms { Method::ProgramOfLargestTerms } else { Method::Program };
+            let cheaper = cost(demands, start, &budgets, weights) < cost(demands, start, &best.1, weights);
+            let unresolved = contradictions::found(demands, &budgets).len();
+            let solves_more = unresolved < contradictions::found(demands, &best.1).len();
+            let solves_less = unresolved > contradictions::found(demands, &best.1).len();
+            held.clone_from(&budgets);
+            if solves_more || (cheaper && !solves_less) {
+                best = (method, budgets, solved.rows);
+            }
+            if !solved.dropped_terms {
+                break;
+            }
+        }
+    }
+    let (method, mut budgets, rows) = best;
+    if let Some(menu) = menu {
+        budgets = on_menu(demands, start, budgets, menu)?;
+    }
+    let unresolved = contradictions::found(demands, &budgets).into_iter().map(|found| found.contradiction).collect();
+    Ok(Plan {
+        own_budgets: demands.own(&budgets),
+        unresolved,
+        bindings: bindings(demands, &rows),
+        cost: cost(demands, start, &budgets, weights),
+        contradictions: Vec::new(),
+        method,
+        budgets,
+    })
+}
+
+/// The program's budgets without what an interior point leaves.
+fn cleaned(demands: &Demands<'_>, start: &[f64], found: &[f64]) -> Vec<f64> {
+    let one = |service: usize| {
+        let (before, after) = (start[service], found[service]);
+        if demands.in_force[service].is_none() {
+            return 0.0;
+        }
+        if (after - before).abs() <= before * UNMOVED {
+            return before;
+        }
+        if after < before { after.max(demands.floor(service)) * (1.0 - MARGIN) } else { after }
+    };
+    (0..start.len()).map(one).collect()
+}
+
+/// Moved targets go to the menu. New ones too, unless that would move a target in force.
+fn on_menu(demands: &Demands<'_>, start: &[f64], budgets: Vec<f64>, menu: &Menu) -> Result<Vec<f64>, Error> {
+    let mut stepped = budgets;
+    for service in (0..start.len()).filter(|service| !demands.is_fixed(*service)) {
+        let before = start[service];
+        if demands.in_force[service].is_none() {
+            continue;
+        } else if stepped[service] > before * (1.0 + SLACK) {
+            stepped[service] = menu.at_least(stepped[service]);
+        } else if stepped[service] < before {
+            stepped[service] = menu.at_most(stepped[service]);
+        }
+    }
+    let moved = demands.lifted(stepped, Some(menu))?;
+    let new = (0..start.len()).map(|service| match demands.in_force[service] {
+        Some(_) => moved[service],
+        None => menu.at_least(moved[service]),
+    });
+    let all = demands.lifted(new.collect(), Some(menu))?;
+    let in_force = |budgets: &[f64]| -> Vec<f64> {
+        budgets.iter().zip(&demands.in_force).filter_map(|(budget, target)| target.and(Some(*budget))).collect()
+    };
+    let disturbs = in_force(&all) != in_force(&moved)
+        || contradictions::found(demands, &all).len() > contradictions::found(demands, &moved).len();
+    Ok(if disturbs { moved } else { all })
+}
+
+/// Tier-weighted movement of the targets in force.
+fn cost(demands: &Demands<'_>, start: &[f64], budgets: &[f64], weights: &Weights) -> f64 {
+    let moved = (0..start.len()).filter(|service| demands.in_force[*service].is_some());
+    let one = |service: usize| {
+        let ratio = budgets[service] / start[service];
+        let movement = if ratio >= 1.0 { weights.loosen * (ratio - 1.0) } else { -weights.tighten * ratio.ln() };
+        weights.of(demands.fleet.services()[service].tier) * movement
+    };
+    moved.map(one).sum()
+}
+
+fn bindings(demands: &Demands<'_>, rows: &[Row]) -> Vec<Binding> {
+    let id = |service: usize| demands.fleet.services()[service].id.clone();
+    let mut priced: Vec<&Row> = rows.iter().filter(|row| row.price > PRICE_MIN).collect();
+    priced.sort_by(|a, b| b.price.total_cmp(&a.price).then(a.rule.cmp(&b.rule)));
+    let binding = |row: &Row| {
+        let (service, callee, chain) = match row.rule {
+            Rule::Promise { caller, callee } => (caller, Some(id(callee)), vec![caller, callee]),
+            Rule::Ceiling { service } => {
+                let below = demands.closure.rows[service].iter();
+                let load = |j: u32, c: f32| f64::from(c) * demands.share[j as usize].max(demands.floor(j as usize));
+                let heaviest = below.max_by(|a, b| load(a.0, a.1).total_cmp(&load(b.0, b.1)).then(b.0.cmp(&a.0)));
+                let component = heaviest.map_or(service, |(j, _)| *j as usize);
+                (service, None, contradictions::chain(demands, service, component))
+            }
+        };
+        let chain = chain.into_iter().map(id).collect();
+        Binding { service: id(service), callee, chain, price: row.price, slack: row.slack }
+    };
+    priced.into_iter().map(binding).collect()
+}

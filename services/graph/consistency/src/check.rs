@@ -7,8 +7,6 @@ use crate::Fleet;
 
 /// Relative slack: budgets are differences from 1, and sums of thousands of terms.
 const TOLERANCE: f64 = 1e-8;
-const ROUNDS_MAX: usize = 100_000;
-const CHANGE_MIN: f64 = 1e-15;
 
 /// A rule that a set of targets breaks.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,9 +66,10 @@ pub fn violations(fleet: &Fleet, budgets: &[f64], own_budgets: &[f64]) -> Vec<Vi
     }
     let mut used = vec![0.0; services.len()];
     let mut below_count = vec![0_usize; services.len()];
-    for component in 0..services.len() {
-        for (service, impact) in fails_with(fleet, component).into_iter().enumerate() {
-            used[service] += impact * own_budgets[component];
+    let rests = Rests::of(fleet);
+    for (component, own_budget) in own_budgets.iter().enumerate() {
+        for (service, impact) in fails_with(&rests, component).into_iter().enumerate() {
+            used[service] += impact * own_budget;
             below_count[service] += usize::from(impact > 0.0 && service != component);
         }
     }
@@ -94,30 +93,109 @@ pub fn violations(fleet: &Fleet, budgets: &[f64], own_budgets: &[f64]) -> Vec<Vi
     found
 }
 
-/// How far each service fails when one component does: the least solution of the equations, approached from nothing.
-fn fails_with(fleet: &Fleet, component: usize) -> Vec<f64> {
-    let mut fails = vec![0.0; fleet.services().len()];
-    fails[component] = 1.0;
-    for _ in 0..ROUNDS_MAX {
-        let mut holds: Vec<f64> = vec![1.0; fails.len()];
-        for (caller, callee, impact) in fleet.edges() {
-            holds[*caller] *= 1.0 - impact * fails[*callee];
+/// One way in which a service can fail by others: fails with `impact` once `broken_at` of the callees have.
+struct Reason {
+    callees: Vec<usize>,
+    broken_at: f64,
+    impact: f64,
+}
+
+/// Who rests on whom, and for which reasons: inside one's own cycle, and on what is below it.
+struct Rests {
+    /// Whether the first reaches the second.
+    reaches: Vec<Vec<bool>>,
+    inner: Vec<Vec<(usize, f64)>>,
+    outer: Vec<Vec<Reason>>,
+}
+
+impl Rests {
+    fn of(fleet: &Fleet) -> Self {
+        let count = fleet.services().len();
+        let mut steps = vec![Vec::new(); count];
+        let edges = fleet.edges().iter().filter(|(_, _, impact)| *impact > 0.0);
+        edges.clone().for_each(|(caller, callee, _)| steps[*caller].push(*callee));
+        fleet.groups.iter().for_each(|group| steps[group.caller].extend(&group.members));
+        let reaches: Vec<Vec<bool>> = (0..count).map(|from| reached(&steps, from)).collect();
+        let mut rests = Self { reaches, inner: vec![Vec::new(); count], outer: Vec::new() };
+        rests.outer.resize_with(count, Vec::new);
+        for (caller, callee, impact) in edges {
+            rests.add(*caller, vec![*callee], 1.0, *impact);
         }
         for group in &fleet.groups {
-            let failed: f64 = group.members.iter().map(|member| fails[*member]).sum();
             let spare = group.members.len() - group.required_count;
-            holds[group.caller] *= (1.0 - failed / (spare + 1) as f64).max(0.0);
+            rests.add(group.caller, group.members.clone(), (spare + 1) as f64, 1.0);
         }
-        let mut change = 0.0_f64;
-        for (service, holds) in holds.iter().enumerate().filter(|(service, _)| *service != component) {
-            change = change.max((1.0 - holds - fails[service]).abs());
-            fails[service] = 1.0 - holds;
+        rests
+    }
+
+    fn together(&self, a: usize, b: usize) -> bool {
+        a == b || (self.reaches[a][b] && self.reaches[b][a])
+    }
+
+    fn add(&mut self, caller: usize, callees: Vec<usize>, broken_at: f64, impact: f64) {
+        if !callees.iter().any(|callee| self.together(caller, *callee)) {
+            return self.outer[caller].push(Reason { callees, broken_at, impact });
         }
-        if change < CHANGE_MIN {
-            break;
+        // Whatever rests on its own cycle counts as hard on each, as no less strict.
+        for callee in callees.into_iter().filter(|callee| *callee != caller) {
+            if self.together(caller, callee) {
+                self.inner[caller].push((callee, impact));
+            } else {
+                self.outer[caller].push(Reason { callees: vec![callee], broken_at: 1.0, impact });
+            }
         }
     }
-    fails
+}
+
+fn reached(steps: &[Vec<usize>], from: usize) -> Vec<bool> {
+    let mut reached = vec![false; steps.len()];
+    let mut open = vec![from];
+    while let Some(at) = open.pop() {
+        for next in &steps[at] {
+            if !std::mem::replace(&mut reached[*next], true) {
+                open.push(*next);
+            }
+        }
+    }
+    reached
+}
+
+/// How far each service fails when one component does, from nothing upwards until nothing changes.
+fn fails_with(rests: &Rests, component: usize) -> Vec<f64> {
+    let count = rests.inner.len();
+    let holds_inner = |service: usize| rests.inner[service].iter().map(|(_, impact)| 1.0 - impact).product::<f64>();
+    let entering = (0..count).flat_map(|service| &rests.inner[service]).filter(|(callee, _)| *callee == component);
+    let holds_entered = entering.map(|(_, impact)| 1.0 - impact).product::<f64>();
+    let above: Vec<usize> =
+        (0..count).filter(|service| *service != component && rests.reaches[*service][component]).collect();
+    let mut fails = vec![0.0; count];
+    fails[component] = 1.0;
+    for service in &above {
+        if rests.together(*service, component) {
+            fails[*service] = (1.0 - holds_inner(*service)).min(1.0 - holds_entered);
+        }
+    }
+    loop {
+        let mut changed = false;
+        for service in above.iter().copied().filter(|service| !rests.together(*service, component)) {
+            let holds = |reasons: &[Reason]| -> f64 {
+                let one = |reason: &Reason| {
+                    let failed: f64 = reason.callees.iter().map(|callee| fails[*callee]).sum();
+                    1.0 - reason.impact * (failed / reason.broken_at).min(1.0)
+                };
+                reasons.iter().map(one).product()
+            };
+            let beside = above.iter().filter(|other| rests.together(service, **other));
+            let holds_any: f64 = beside.map(|other| holds(&rests.outer[*other])).product();
+            let around = (1.0 - holds_inner(service)) * (1.0 - holds_any);
+            let now = 1.0 - holds(&rests.outer[service]) * (1.0 - around);
+            changed |= now != fails[service];
+            fails[service] = now;
+        }
+        if !changed {
+            return fails;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -130,8 +208,8 @@ mod tests {
         let services =
             vec![service("a", None, 0.0), service("b", None, 0.0), service("c", None, 0.0), service("d", None, 0.1)];
         let fleet = fleet(services, &[edge("b", "d", 1.0), edge("c", "d", 1.0)], &[group("a", &["b", "c"], 1)]);
-        assert_eq!(fails_with(&fleet, 3), [1.0; 4]);
-        assert_eq!(fails_with(&fleet, 1), [0.5, 1.0, 0.0, 0.0]);
+        assert_eq!(fails_with(&Rests::of(&fleet), 3), [1.0; 4]);
+        assert_eq!(fails_with(&Rests::of(&fleet), 1), [0.5, 1.0, 0.0, 0.0]);
     }
 
     #[test]

@@ -30,16 +30,16 @@ fn objective(budget: f64) -> Objective {
 
 fn service(number: usize, fixed_share: f64) -> impl Strategy<Value = Service> {
     let tier = prop_oneof![Just(Tier::One), Just(Tier::Two), Just(Tier::Three), Just(Tier::Four)];
-    (proptest::option::of(tier), proptest::option::weighted(0.8, -4.5..-1.5_f64), -7.0..-4.0_f64, any::<f64>())
-        .prop_flat_map(move |(tier, target, floor, _)| {
-            proptest::bool::weighted(fixed_share).prop_map(move |fixed| Service {
-                id: id(number),
-                tier,
-                target: target.map(|exponent| objective(10_f64.powf(exponent))),
-                fixed,
-                own_floor: 10_f64.powf(floor),
-            })
-        })
+    let target = proptest::option::weighted(0.8, -4.5..-1.5_f64);
+    (proptest::option::of(tier), target, -7.0..-4.0_f64, proptest::bool::weighted(fixed_share)).prop_map(
+        move |(tier, target, floor, fixed)| Service {
+            id: id(number),
+            tier,
+            target: target.map(|exponent| objective(10_f64.powf(exponent))),
+            fixed,
+            own_floor: 10_f64.powf(floor),
+        },
+    )
 }
 
 fn fleets(services_max: usize, edges_max: usize, fixed_share: f64) -> impl Strategy<Value = Stated> {

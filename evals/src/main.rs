@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout)]
 
 mod calibration;
+mod consistency;
 mod import;
 mod retrieval;
 mod scores;
@@ -42,6 +43,9 @@ enum Evaluation {
         after_help = "Example:\n  cargo run --release -p evals -- calibration --incidents DIR --history-days 180 --window-days 30"
     )]
     Calibration(calibration::Options),
+    /// Whether the targets of public systems hold together: contradictions before, none after, how far targets move.
+    #[command(after_help = "Example:\n  cargo run --release -p evals -- consistency --graphs DIR --format json")]
+    Consistency(consistency::Options),
     /// How well passages answer labelled questions, asked over gRPC.
     #[command(
         after_help = "Example:\n  cargo run --release -p evals -- retrieval --corpus src/demo/knowledge --queries evals/queries/demo.jsonl --attain target/debug/attain"
@@ -56,6 +60,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.evaluation {
         Evaluation::Calibration(options) => calibration::run(&options),
+        Evaluation::Consistency(options) => consistency::run(&options),
         Evaluation::Retrieval(options) => retrieval::run(&options).await,
         Evaluation::Import(options) => import::run(&options).await,
     };

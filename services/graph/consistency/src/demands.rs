@@ -88,9 +88,23 @@ impl<'a> Demands<'a> {
 
     fn raised(
         &self,
+        budgets: Vec<f64>,
+        menu: Option<&Menu>,
+        may_move: &dyn Fn(usize) -> bool,
+    ) -> Result<Vec<f64>, Error> {
+        match self.stepped_up(budgets.clone(), menu, may_move, PASSES_A_JUMP) {
+            // A jump may have gone too far: only steps tell that there is no such target.
+            Err(Error::NoTargetAttainable { .. }) => self.stepped_up(budgets, menu, may_move, usize::MAX),
+            raised => raised,
+        }
+    }
+
+    fn stepped_up(
+        &self,
         mut budgets: Vec<f64>,
         menu: Option<&Menu>,
         may_move: &dyn Fn(usize) -> bool,
+        passes_a_jump: usize,
     ) -> Result<Vec<f64>, Error> {
         let mut own = self.own(&budgets);
         let mut last_rise = vec![0.0; budgets.len()];
@@ -107,7 +121,7 @@ impl<'a> Demands<'a> {
                     let service = self.fleet.services()[service].id.clone();
                     return Err(Error::NoTargetAttainable { service, budget: need });
                 }
-                let jump = if pass % PASSES_A_JUMP == 0 { remaining(rise, last_rise[service]) } else { 0.0 };
+                let jump = if pass % passes_a_jump == 0 { remaining(rise, last_rise[service]) } else { 0.0 };
                 let raised = if need + jump < 1.0 { need + jump } else { need };
                 budgets[service] = menu.map_or(raised, |menu| menu.at_least(need));
                 own[service] = self.own_of(service, budgets[service]);

@@ -14,6 +14,8 @@ use crate::solve::{Limits, Weights};
 const TANGENTS: u32 = 5;
 /// Cost of a unit by which a target that cannot move falls short: above any other.
 const SHORT_COST: f64 = 1e4;
+/// How far the solution may cost more than the least; at the solver's own, duals of rules that do not bind are not yet small.
+const GAP: f64 = 1e-11;
 /// Cost of a unit of budget where nothing is in force: only enough to prefer the tightest.
 const LOOSE_COST: f64 = 1e-4;
 
@@ -244,7 +246,14 @@ fn optimum(costs: &[f64], mut rows: Rows) -> Option<(Vec<f64>, Vec<f64>, Vec<f64
     let places = rows.entries.iter().map(|(_, row, _)| *row).collect();
     let constraints = CscMatrix::new(row_count, column_count, starts, places, values);
     let quadratic = CscMatrix::zeros((column_count, column_count));
-    let settings = DefaultSettingsBuilder::default().verbose(false).max_iter(200).max_threads(1).build().ok()?;
+    let settings = DefaultSettingsBuilder::default()
+        .verbose(false)
+        .max_iter(200)
+        .max_threads(1)
+        .tol_gap_abs(GAP)
+        .tol_gap_rel(GAP)
+        .build()
+        .ok()?;
     let cones = [NonnegativeConeT(row_count)];
     let mut solver = DefaultSolver::new(&quadratic, costs, &constraints, &rows.bounds, &cones, settings).ok()?;
     solver.solve();

@@ -279,7 +279,9 @@ fn cost(demands: &Demands<'_>, start: &[f64], budgets: &[f64], weights: &Weights
 
 fn bindings(demands: &Demands<'_>, rows: &[Row]) -> Vec<Binding> {
     let id = |service: usize| demands.fleet.services()[service].id.clone();
-    let mut priced: Vec<&Row> = rows.iter().filter(|row| row.price > PRICE_MIN).collect();
+    // Of price and slack one is zero at the optimum; near it, where an interior point ends, the smaller one stands for zero.
+    let binds = |row: &&Row| row.price > PRICE_MIN.max(row.slack);
+    let mut priced: Vec<&Row> = rows.iter().filter(binds).collect();
     priced.sort_by(|a, b| b.price.total_cmp(&a.price).then(a.rule.cmp(&b.rule)));
     let binding = |row: &Row| {
         let (service, callee, chain) = match row.rule {

@@ -172,7 +172,7 @@ proptest! {
         for binding in solved(&stated.fleet(), None).bindings {
             prop_assert!(binding.price > 0.0);
             prop_assert!(binding.slack >= 0.0);
-            prop_assert!(binding.price.min(1.0) * binding.slack < 1e-5, "{:?}", binding);
+            prop_assert!(binding.slack < 1e-2, "{:?}", binding);
         }
     }
 

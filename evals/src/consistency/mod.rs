@@ -136,6 +136,7 @@ fn method(method: Method) -> &'static str {
         Method::Program => "program",
         Method::ProgramOfLargestTerms => "program_of_largest_terms",
         Method::Loosening => "loosening",
+        Method::TightenedAlike => "tightened_alike",
     }
 }
 

@@ -75,8 +75,10 @@ pub fn violations(fleet: &Fleet, budgets: &[f64], own_budgets: &[f64]) -> Vec<Vi
     }
     for (index, service) in services.iter().enumerate() {
         let id = || service.id.clone();
-        if over(used[index], budgets[index]) {
-            found.push(Violation::Ceiling { service: id(), budget: budgets[index], needed: used[index] });
+        // Without a target nobody is promised that the service ever works.
+        let needed = if service.target.is_some() { used[index] } else { used[index].min(1.0) };
+        if over(needed, budgets[index]) {
+            found.push(Violation::Ceiling { service: id(), budget: budgets[index], needed });
         }
         let share = service.target.map_or(0.0, |_| budgets[index] / (1.0 + below_count[index] as f64));
         let needed = service.own_floor.max(share);

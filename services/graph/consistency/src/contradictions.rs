@@ -57,7 +57,8 @@ pub(crate) fn found(demands: &Demands<'_>, budgets: &[f64]) -> Vec<Found> {
             }
         }
         let needed = demands.ceiling(service, &own);
-        if over(needed) {
+        // A budget of everything keeps no target.
+        if over(needed) || budget >= 1.0 {
             let below = demands.closure.rows[service].iter().map(|(j, c)| (*j as usize, f64::from(*c)));
             let load = |(component, c): &(usize, f64)| c * own[*component];
             let heaviest = below.max_by(|a, b| load(a).total_cmp(&load(b)).then(b.0.cmp(&a.0)));

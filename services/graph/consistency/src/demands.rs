@@ -75,13 +75,14 @@ impl<'a> Demands<'a> {
         self.ceiling(service, own).max(self.promises(service, budgets)).max(self.cut[service])
     }
 
-    /// Budgets in force, and for services without one the least that the others allow.
+    /// Budgets in force, and for services without one the least that the others allow; 1 where they allow no target.
     pub(crate) fn completed(&self) -> Result<Vec<f64>, Error> {
         let known: Vec<f64> = self.in_force.iter().map(|budget| budget.unwrap_or(0.0)).collect();
         self.raised(known, None, &|service| self.in_force[service].is_none())
     }
 
     /// The least budgets at or above these that give every service that may move what it needs; on the menu where there is one.
+    /// 1 where no target is loose enough: that contradiction stays.
     pub(crate) fn lifted(&self, budgets: Vec<f64>, menu: Option<&Menu>) -> Result<Vec<f64>, Error> {
         self.raised(budgets, menu, &|service| !self.is_fixed(service))
     }
@@ -92,11 +93,10 @@ impl<'a> Demands<'a> {
         menu: Option<&Menu>,
         may_move: &dyn Fn(usize) -> bool,
     ) -> Result<Vec<f64>, Error> {
-        match self.stepped_up(budgets.clone(), menu, may_move, PASSES_A_JUMP) {
-            // A jump may have gone too far: only steps tell that there is no such target.
-            Err(Error::NoTargetAttainable { .. }) => self.stepped_up(budgets, menu, may_move, usize::MAX),
-            raised => raised,
-        }
+        let jumped = self.stepped_up(budgets.clone(), menu, may_move, PASSES_A_JUMP)?;
+        // A jump may have gone too far: only steps tell that there is no such target.
+        let hopeless = jumped.iter().any(|budget| *budget >= 1.0);
+        if hopeless { self.stepped_up(budgets, menu, may_move, usize::MAX).or(Ok(jumped)) } else { Ok(jumped) }
     }
 
     fn stepped_up(
@@ -111,15 +111,12 @@ impl<'a> Demands<'a> {
         for pass in 1..=PASSES_MAX {
             let mut moved = false;
             for service in self.closure.order.iter().copied().filter(|service| may_move(*service)) {
-                let need = self.need(service, &budgets, &own);
+                // Who fails always has the budget of a target of nothing.
+                let need = self.need(service, &budgets, &own).min(1.0);
                 let rise = need - budgets[service];
                 if rise <= budgets[service] * SLACK {
                     last_rise[service] = 0.0;
                     continue;
-                }
-                if need >= 1.0 {
-                    let service = self.fleet.services()[service].id.clone();
-                    return Err(Error::NoTargetAttainable { service, budget: need });
                 }
                 let jump = if pass % passes_a_jump == 0 { remaining(rise, last_rise[service]) } else { 0.0 };
                 let raised = if need + jump < 1.0 { need + jump } else { need };

@@ -45,16 +45,6 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
-    /// Even the loosest target that means anything is too tight.
-    #[error(
-        "{service} would need an error budget of {budget}, and no target leaves 1 or more; lower the own failures it rests on, or soften an edge"
-    )]
-    NoTargetAttainable {
-        /// The service.
-        service: EntityId,
-        /// Error budget that it would need.
-        budget: f64,
-    },
     /// A cycle keeps asking for a little more.
     #[error("budgets around a cycle still grew after {passes} passes; soften an edge of the cycle")]
     CycleNotSettled {

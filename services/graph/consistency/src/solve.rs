@@ -13,6 +13,8 @@ const UNMOVED: f64 = 1e-5;
 /// By how much, relatively, a tightened budget is tightened further, so that nobody above has to give way to rounding.
 const MARGIN: f64 = 1e-7;
 const PRICE_MIN: f64 = 1e-6;
+/// By what all budgets are multiplied, one after the other, where loosening is not enough.
+const TIGHTENED_ALIKE: [f64; 4] = [0.5, 0.1, 0.01, 0.001];
 
 /// What moving a target costs, per tier-weighted relative change of its error budget.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -96,6 +98,9 @@ pub enum Method {
     ProgramOfLargestTerms,
     /// The least loosening, where the program is too large, gave up, or was no cheaper: no target is tightened.
     Loosening,
+    /// Where loosening alone leaves contradictions, and the program did not help: all targets tightened alike, then loosened
+    /// where needed.
+    TightenedAlike,
 }
 
 /// A rule that keeps a target where it is.
@@ -116,13 +121,13 @@ pub struct Binding {
 /// Targets that hold together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Error budget of every service, in the order of [`Fleet::services`].
+    /// Error budget of every service, in the order of [`Fleet::services`]; 1 where no target is attainable.
     pub budgets: Vec<f64>,
     /// How much of it each service may use up by itself. Whoever keeps these keeps all targets.
     pub own_budgets: Vec<f64>,
     /// Contradictions among the targets in force.
     pub contradictions: Vec<Contradiction>,
-    /// Contradictions that stay because a target cannot be moved.
+    /// Contradictions that stay: a target cannot be moved, or a service fails too often for any.
     pub unresolved: Vec<Contradiction>,
     /// What found the targets.
     pub method: Method,
@@ -138,7 +143,7 @@ pub struct Plan {
 /// service that rests on a group, and what it finds beyond the linear bound is added as a cut.
 ///
 /// # Errors
-/// When closures are larger than the limit, a service fails always by itself or by what it rests on, or cuts do not settle.
+/// When closures are larger than the limit, or cycles or cuts do not settle.
 pub fn solve(
     fleet: &Fleet,
     weights: &Weights,
@@ -184,6 +189,9 @@ fn round(
 ) -> Result<Plan, Error> {
     let uncut = demands.cut.iter().zip(start).all(|(cut, budget)| cut <= budget);
     let consistent = uncut && contradictions::found(demands, start).is_empty();
+    // First what contradicts itself least, then what moves least.
+    let rank =
+        |budgets: &[f64]| (contradictions::found(demands, budgets).len(), cost(demands, start, budgets, weights));
     let mut best = (Method::AsTheyAre, start.to_vec(), Vec::new());
     if !consistent {
         best = (Method::Loosening, demands.settled(demands.lifted(start.to_vec(), None)?), Vec::new());
@@ -195,16 +203,20 @@ fn round(
             let budgets = demands.lifted(cleaned(demands, start, &solved.budgets), None)?;
             let budgets = demands.settled(budgets);
             let method = if solved.dropped_terms { Method::ProgramOfLargestTerms } else { Method::Program };
-            let cheaper = cost(demands, start, &budgets, weights) < cost(demands, start, &best.1, weights);
-            let unresolved = contradictions::found(demands, &budgets).len();
-            let solves_more = unresolved < contradictions::found(demands, &best.1).len();
-            let solves_less = unresolved > contradictions::found(demands, &best.1).len();
             held.clone_from(&budgets);
-            if solves_more || (cheaper && !solves_less) {
+            if rank(&budgets) < rank(&best.1) {
                 best = (method, budgets, solved.rows);
             }
             if !solved.dropped_terms {
                 break;
+            }
+        }
+    }
+    if rank(&best.1).0 > 0 {
+        for factor in TIGHTENED_ALIKE {
+            let budgets = demands.settled(demands.lifted(tightened_alike(demands, start, factor), None)?);
+            if rank(&budgets) < rank(&best.1) {
+                best = (Method::TightenedAlike, budgets, Vec::new());
             }
         }
     }
@@ -222,6 +234,15 @@ fn round(
         method,
         budgets,
     })
+}
+
+fn tightened_alike(demands: &Demands<'_>, start: &[f64], factor: f64) -> Vec<f64> {
+    let one = |service: usize| match demands.in_force[service] {
+        None => 0.0,
+        Some(budget) if demands.is_fixed(service) => budget,
+        Some(_) => start[service] * factor,
+    };
+    (0..start.len()).map(one).collect()
 }
 
 /// The program's budgets without what an interior point leaves.

@@ -102,14 +102,39 @@ fn every_refusal_names_the_field_and_the_reason() {
 }
 
 #[test]
-fn work_that_is_too_large_or_hopeless_is_refused_with_the_reason() {
+fn work_that_is_too_large_is_refused_with_the_reason() {
     let services = vec![service("a", Tier::One, None), service("b", Tier::One, None)];
     let fleet = Fleet::new(services.clone(), &[hard("a", "b")], &[]).unwrap();
     let limits = Limits { closure_entries_max: 0, ..Limits::default() };
     let refused = solve(&fleet, &Weights::default(), &limits, None, None);
     assert!(matches!(refused, Err(Error::ClosureTooLarge { service_count: 2, limit: 0 })));
-    let down = services.into_iter().map(|service| Service { own_floor: 1.0, ..service }).collect();
-    let fleet = Fleet::new(down, &[hard("a", "b")], &[]).unwrap();
-    let refused = solve(&fleet, &Weights::default(), &Limits::default(), None, None);
-    assert!(matches!(refused, Err(Error::NoTargetAttainable { .. })));
+}
+
+#[test]
+fn who_fails_always_has_no_target_and_the_others_keep_theirs() {
+    let services = vec![
+        Service { own_floor: 1.0, ..service("down", Tier::One, Some(0.99)) },
+        service("elsewhere", Tier::One, Some(0.99)),
+        service("upon-it", Tier::One, None),
+    ];
+    let fleet = Fleet::new(services, &[hard("upon-it", "down")], &[]).unwrap();
+    let plan = solve(&fleet, &Weights::default(), &Limits::default(), None, None).unwrap();
+    assert_eq!((plan.budgets[0], plan.budgets[2]), (1.0, 1.0));
+    assert!((plan.budgets[1] - 0.01).abs() < 1e-12);
+    let [Contradiction::Ceiling { service, .. }] = &plan.unresolved[..] else { panic!("{:?}", plan.unresolved) };
+    assert_eq!(*service, id("down"));
+}
+
+#[test]
+fn a_chain_too_long_for_its_promises_is_tightened_instead_of_given_up() {
+    let names: Vec<String> = (0..200).map(|number| format!("s{number:03}")).collect();
+    let services: Vec<Service> = names.iter().map(|name| service(name, Tier::Four, Some(0.99))).collect();
+    let edges: Vec<Edge> = names.windows(2).map(|pair| hard(&pair[0], &pair[1])).collect();
+    let fleet = Fleet::new(services, &edges, &[]).unwrap();
+    for program_services_max in [0, 1_000] {
+        let limits = Limits { program_services_max, ..Limits::default() };
+        let plan = solve(&fleet, &Weights::default(), &limits, None, None).unwrap();
+        assert_eq!(violations(&fleet, &plan.budgets, &plan.own_budgets), vec![], "{:?}", plan.method);
+        assert!(plan.budgets.iter().all(|budget| *budget < 1.0));
+    }
 }

@@ -18,8 +18,9 @@ fn sequence(bound: usize) -> impl FnMut() -> usize {
     }
 }
 
-/// Callees stand at most `reach` places further down, so that closures are deep but not everybody's.
-fn fleet(count: usize, edge_count: usize, reach: usize) -> Fleet {
+/// Callees stand at most `reach` places further down, so that closures are deep but not everybody's; every second edge goes
+/// to one of the hubs, which stand last.
+fn fleet(count: usize, edge_count: usize, reach: usize, hubs: usize) -> Fleet {
     let id = |number: usize| EntityId::new("service_id", &format!("s{number}")).unwrap();
     let mut draw = sequence(1 << 20);
     let service = |number: usize| {
@@ -31,7 +32,10 @@ fn fleet(count: usize, edge_count: usize, reach: usize) -> Fleet {
     let edges: Vec<Edge> = (0..edge_count)
         .map(|number| {
             let caller = draw() % count;
-            let callee = (caller + 1 + draw() % reach).min(count - 1);
+            let callee = match number % 2 {
+                1 if hubs > 0 => count - 1 - draw() % hubs,
+                _ => (caller + 1 + draw() % reach).min(count - 1),
+            };
             let impact = if number % 3 == 0 { 0.2 } else { 1.0 };
             let (caller, callee) = if number % 1_000 == 0 { (callee, caller) } else { (caller, callee) };
             Edge { caller: id(caller), callee: id(callee), impact }
@@ -43,9 +47,10 @@ fn fleet(count: usize, edge_count: usize, reach: usize) -> Fleet {
 fn benches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("solve");
     group.sample_size(10);
-    for (services, edges, reach) in [(100, 300, 20), (1_000, 3_000, 50), (5_000, 15_000, 50)] {
-        let fleet = fleet(services, edges, reach);
-        group.bench_function(format!("{services} services, {edges} edges"), |bencher| {
+    let sizes = [(100, 300, 20, 0), (1_000, 3_000, 50, 0), (5_000, 15_000, 50, 0), (5_000, 15_000, 500, 20)];
+    for (services, edges, reach, hubs) in sizes {
+        let fleet = fleet(services, edges, reach, hubs);
+        group.bench_function(format!("{services} services, {edges} edges, {hubs} hubs"), |bencher| {
             bencher.iter(|| solve(black_box(&fleet), &Weights::default(), &Limits::default(), None, None).unwrap());
         });
     }

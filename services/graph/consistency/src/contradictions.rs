@@ -40,36 +40,58 @@ pub(crate) struct Found {
     pub(crate) chain: Vec<usize>,
 }
 
+/// A service whose budget is less than it needs: of one callee, or of everything below it.
+struct Broken {
+    service: usize,
+    callee: Option<usize>,
+    needed: f64,
+}
+
 /// All contradictions among these budgets. Services without a target promise nothing and contradict nothing.
 pub(crate) fn found(demands: &Demands<'_>, budgets: &[f64]) -> Vec<Found> {
-    let id = |service: usize| demands.fleet.services()[service].id.clone();
     let own = demands.own(budgets);
-    let mut all = Vec::new();
-    for service in (0..budgets.len()).filter(|service| demands.in_force[*service].is_some()) {
-        let budget = budgets[service];
-        let over = |needed: f64| needed > budget * (1.0 + SLACK);
-        for (callee, impact) in &demands.edges_of[service] {
-            let needed = impact * budgets[*callee];
-            if over(needed) {
-                let contradiction = Contradiction::Promise { caller: id(service), callee: id(*callee), budget, needed };
-                let chain = vec![service, *callee];
-                all.push(Found { contradiction, service, heaviest: *callee, needed, chain });
-            }
-        }
-        let needed = demands.ceiling(service, &own);
+    broken(demands, budgets, &own).map(|broken| explained(demands, budgets, &own, &broken)).collect()
+}
+
+/// How many contradictions there are.
+pub(crate) fn count(demands: &Demands<'_>, budgets: &[f64]) -> usize {
+    broken(demands, budgets, &demands.own(budgets)).count()
+}
+
+fn broken<'a>(demands: &'a Demands<'_>, budgets: &'a [f64], own: &'a [f64]) -> impl Iterator<Item = Broken> + 'a {
+    let over = |service: usize, needed: f64| needed > budgets[service] * (1.0 + SLACK);
+    let promising = (0..budgets.len()).filter(|service| demands.in_force[*service].is_some());
+    promising.flat_map(move |service| {
+        let callees = demands.edges_of[service].iter();
+        let promises = callees.map(move |(callee, impact)| Broken {
+            service,
+            callee: Some(*callee),
+            needed: impact * budgets[*callee],
+        });
+        let promises = promises.filter(move |broken| over(service, broken.needed));
+        let needed = demands.ceiling(service, own);
         // A budget of everything keeps no target.
-        if over(needed) || budget >= 1.0 {
-            let below = demands.closure.rows[service].iter().map(|(j, c)| (*j as usize, f64::from(*c)));
-            let load = |(component, c): &(usize, f64)| c * own[*component];
-            let heaviest = below.max_by(|a, b| load(a).total_cmp(&load(b)).then(b.0.cmp(&a.0)));
-            let heaviest = heaviest.map_or(service, |(component, _)| component);
-            let chain = chain(demands, service, heaviest);
-            let names = chain.iter().map(|service| id(*service)).collect();
-            let contradiction = Contradiction::Ceiling { service: id(service), budget, needed, chain: names };
-            all.push(Found { contradiction, service, heaviest, needed, chain });
-        }
+        let ceiling = over(service, needed) || budgets[service] >= 1.0;
+        promises.chain(ceiling.then_some(Broken { service, callee: None, needed }))
+    })
+}
+
+fn explained(demands: &Demands<'_>, budgets: &[f64], own: &[f64], broken: &Broken) -> Found {
+    let id = |service: usize| demands.fleet.services()[service].id.clone();
+    let &Broken { service, callee, needed } = broken;
+    let budget = budgets[service];
+    if let Some(callee) = callee {
+        let contradiction = Contradiction::Promise { caller: id(service), callee: id(callee), budget, needed };
+        return Found { contradiction, service, heaviest: callee, needed, chain: vec![service, callee] };
     }
-    all
+    let below = demands.closure.rows[service].iter().map(|(j, c)| (*j as usize, f64::from(*c)));
+    let load = |(component, c): &(usize, f64)| c * own[*component];
+    let heaviest = below.max_by(|a, b| load(a).total_cmp(&load(b)).then(b.0.cmp(&a.0)));
+    let heaviest = heaviest.map_or(service, |(component, _)| component);
+    let chain = chain(demands, service, heaviest);
+    let names = chain.iter().map(|service| id(*service)).collect();
+    let contradiction = Contradiction::Ceiling { service: id(service), budget, needed, chain: names };
+    Found { contradiction, service, heaviest, needed, chain }
 }
 
 /// From the service down to the component, each time over the callee that passes on most of its failures.

@@ -13,8 +13,14 @@ const UNMOVED: f64 = 1e-5;
 /// By how much, relatively, a tightened budget is tightened further, so that nobody above has to give way to rounding.
 const MARGIN: f64 = 1e-7;
 const PRICE_MIN: f64 = 1e-6;
-/// By what all budgets are multiplied, one after the other, where loosening is not enough.
-const TIGHTENED_ALIKE: [f64; 4] = [0.5, 0.1, 0.01, 0.001];
+/// By what all budgets are multiplied, one after the other, to find where the program may start.
+const TIGHTENED_ALIKE: [f64; 9] = [0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 5e-3, 2e-3, 1e-3];
+/// By how much, relatively, costs may differ and count as the same.
+const AS_GOOD: f64 = 1e-4;
+/// Parts of the way to what the program found, by factors, where it knows only the largest terms.
+const PARTS_OF_A_STEP: [f64; 5] = [1.0, 0.5, 0.25, 0.1, 0.03];
+/// Part of the cost that a round has to leave at most for another one to follow.
+const WORTH_A_ROUND: f64 = 0.7;
 
 /// What moving a target costs, per tier-weighted relative change of its error budget.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -98,8 +104,7 @@ pub enum Method {
     ProgramOfLargestTerms,
     /// The least loosening, where the program is too large, gave up, or was no cheaper: no target is tightened.
     Loosening,
-    /// Where loosening alone leaves contradictions, and the program did not help: all targets tightened alike, then loosened
-    /// where needed.
+    /// All targets tightened alike, then loosened where needed: where that was cheaper than loosening, and the program no help.
     TightenedAlike,
 }
 
@@ -187,40 +192,16 @@ fn round(
     limits: &Limits,
     menu: Option<&Menu>,
 ) -> Result<Plan, Error> {
+    let search = Search { demands, start, weights, limits };
     let uncut = demands.cut.iter().zip(start).all(|(cut, budget)| cut <= budget);
-    let consistent = uncut && contradictions::found(demands, start).is_empty();
-    // First what contradicts itself least, then what moves least.
-    let rank =
-        |budgets: &[f64]| (contradictions::found(demands, budgets).len(), cost(demands, start, budgets, weights));
-    let mut best = (Method::AsTheyAre, start.to_vec(), Vec::new());
-    if !consistent {
-        best = (Method::Loosening, demands.settled(demands.lifted(start.to_vec(), None)?), Vec::new());
-    }
-    if !consistent && start.len() <= limits.program_services_max {
-        let mut held = start.to_vec();
-        for _ in 0..limits.rounds_max.max(1) {
-            let Some(solved) = program::solve(demands, start, &held, weights, limits) else { break };
-            let budgets = demands.lifted(cleaned(demands, start, &solved.budgets), None)?;
-            let budgets = demands.settled(budgets);
-            let method = if solved.dropped_terms { Method::ProgramOfLargestTerms } else { Method::Program };
-            held.clone_from(&budgets);
-            if rank(&budgets) < rank(&best.1) {
-                best = (method, budgets, solved.rows);
-            }
-            if !solved.dropped_terms {
-                break;
-            }
+    let mut best = search.candidate(Method::AsTheyAre, start.to_vec(), &[]);
+    if !uncut || best.rank.0 > 0 {
+        best = search.without_program()?;
+        if start.len() <= limits.program_services_max {
+            best = search.by_program(best)?;
         }
     }
-    if rank(&best.1).0 > 0 {
-        for factor in TIGHTENED_ALIKE {
-            let budgets = demands.settled(demands.lifted(tightened_alike(demands, start, factor), None)?);
-            if rank(&budgets) < rank(&best.1) {
-                best = (Method::TightenedAlike, budgets, Vec::new());
-            }
-        }
-    }
-    let (method, mut budgets, rows) = best;
+    let Candidate { method, mut budgets, rows, .. } = best;
     if let Some(menu) = menu {
         budgets = on_menu(demands, start, budgets, menu)?;
     }
@@ -234,6 +215,80 @@ fn round(
         method,
         budgets,
     })
+}
+
+/// Targets that may be the answer.
+struct Candidate {
+    method: Method,
+    budgets: Vec<f64>,
+    rows: Vec<Row>,
+    /// First what contradicts itself least, then what moves least.
+    rank: (usize, f64),
+}
+
+impl Candidate {
+    /// The better one; the other where it is as good, since it is found by more and explains more.
+    fn or(self, other: Self) -> Self {
+        let as_good = (self.rank.0, self.rank.1 * (1.0 + AS_GOOD));
+        if other.rank < as_good { other } else { self }
+    }
+}
+
+/// What is looked for: targets without contradictions that move the ones in force least.
+struct Search<'a> {
+    demands: &'a Demands<'a>,
+    start: &'a [f64],
+    weights: &'a Weights,
+    limits: &'a Limits,
+}
+
+impl Search<'_> {
+    fn candidate(&self, method: Method, budgets: Vec<f64>, rows: &[Row]) -> Candidate {
+        let moved = cost(self.demands, self.start, &budgets, self.weights);
+        let rank = (contradictions::count(self.demands, &budgets), moved);
+        Candidate { method, budgets, rows: rows.to_vec(), rank }
+    }
+
+    /// The least feasible budgets above these.
+    fn lifted(&self, method: Method, budgets: Vec<f64>, rows: &[Row]) -> Result<Candidate, Error> {
+        let budgets = self.demands.settled(self.demands.lifted(budgets, None)?);
+        Ok(self.candidate(method, budgets, rows))
+    }
+
+    fn without_program(&self) -> Result<Candidate, Error> {
+        let mut best = self.lifted(Method::Loosening, self.start.to_vec(), &[])?;
+        for factor in TIGHTENED_ALIKE {
+            let tightened = tightened_alike(self.demands, self.start, factor);
+            best = best.or(self.lifted(Method::TightenedAlike, tightened, &[])?);
+        }
+        Ok(best)
+    }
+
+    /// The program's terms that are no variables stand at the best budgets so far; where there are such terms, all of its step
+    /// may be too far.
+    fn by_program(&self, mut best: Candidate) -> Result<Candidate, Error> {
+        for _ in 0..self.limits.rounds_max.max(1) {
+            let from = (best.budgets.clone(), best.rank);
+            let Some(solved) = program::solve(self.demands, self.start, &from.0, self.weights, self.limits) else {
+                break;
+            };
+            let (method, parts) = if solved.dropped_terms {
+                (Method::ProgramOfLargestTerms, &PARTS_OF_A_STEP[..])
+            } else {
+                (Method::Program, &[1.0][..])
+            };
+            for part in parts {
+                let ends = from.0.iter().zip(&solved.budgets);
+                let stepped: Vec<f64> = ends.map(|(from, to)| from.powf(1.0 - part) * to.powf(*part)).collect();
+                best = best.or(self.lifted(method, cleaned(self.demands, self.start, &stepped), &solved.rows)?);
+            }
+            let worth_it = best.rank.0 < from.1.0 || best.rank.1 < from.1.1 * WORTH_A_ROUND;
+            if !solved.dropped_terms || !worth_it {
+                break;
+            }
+        }
+        Ok(best)
+    }
 }
 
 fn tightened_alike(demands: &Demands<'_>, start: &[f64], factor: f64) -> Vec<f64> {
@@ -283,7 +338,7 @@ fn on_menu(demands: &Demands<'_>, start: &[f64], budgets: Vec<f64>, menu: &Menu)
         budgets.iter().zip(&demands.in_force).filter_map(|(budget, target)| target.and(Some(*budget))).collect()
     };
     let disturbs = in_force(&all) != in_force(&moved)
-        || contradictions::found(demands, &all).len() > contradictions::found(demands, &moved).len();
+        || contradictions::count(demands, &all) > contradictions::count(demands, &moved);
     Ok(if disturbs { moved } else { all })
 }
 

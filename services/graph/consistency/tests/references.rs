@@ -39,7 +39,7 @@ fn the_dear_target_stays_and_the_cheap_one_moves() {
         let services = vec![service("a", caller, Some(0.999)), service("b", callee, Some(0.998))];
         let fleet = Fleet::new(services, &[hard("a", "b")], &[]).unwrap();
         let plan = solve(&fleet, &Weights::default(), &Limits::default(), None, None).unwrap();
-        assert_eq!(plan.method, if moves == 1 { Method::Program } else { Method::Loosening });
+        assert_eq!(plan.method, Method::Program);
         let in_force = fleet.budgets_in_force();
         assert_eq!(in_force[1 - moves], Some(plan.budgets[1 - moves]));
         assert_ne!(in_force[moves], Some(plan.budgets[moves]));

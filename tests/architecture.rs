@@ -20,7 +20,11 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
         "attain-ingestion",
         &["attain-proto", "attain-redaction", "attain-runtime", "attain-vocabulary"],
     ),
-    ("services/graph", "attain-graph", &["attain-proto", "attain-reliability", "attain-runtime", "attain-vocabulary"]),
+    (
+        "services/graph",
+        "attain-graph",
+        &["attain-consistency", "attain-proto", "attain-reliability", "attain-runtime", "attain-vocabulary"],
+    ),
     (
         "services/recommendation",
         "attain-recommendation",

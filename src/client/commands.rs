@@ -289,6 +289,13 @@ pub(crate) enum Command {
         #[arg(long)]
         call_fraction: Option<f64>,
     },
+    /// Tells whether the availability SLOs in force hold together, and the cheapest changes that would settle contradictions.
+    #[command(after_help = "Example:\n  attain consistency --repairs-max 12")]
+    Consistency {
+        /// Most changes that are solved for, 1 to 50.
+        #[arg(long)]
+        repairs_max: Option<u32>,
+    },
     /// Finds passages in runbooks, SLO templates and incident reports.
     #[command(after_help = "Example:\n  attain search \"payment provider answers 503\"")]
     Search {
@@ -468,6 +475,9 @@ impl Command {
             Self::Impact { proposals } => Request::post("/api/v1/slos/impact-analysis", &proposed(&proposals)?),
             Self::WhatIf { caller_id, callee_id, fallback, call_fraction } => {
                 Request::post("/api/v1/slos/what-if", &with_fallback(&caller_id, &callee_id, fallback, call_fraction))
+            }
+            Self::Consistency { repairs_max } => {
+                Request::get("/api/v1/fleet/consistency").with("repairs_max", repairs_max)
             }
             Self::Search { query, limit } => {
                 Request::get("/api/v1/knowledge/search").with("query", Some(query)).with("limit", limit)

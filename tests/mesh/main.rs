@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod compose;
+mod consistency;
 mod contract;
 mod demo;
 mod harness;

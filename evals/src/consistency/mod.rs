@@ -90,7 +90,7 @@ fn report(system: &System, seed: u64) -> anyhow::Result<Value> {
     let began = Instant::now();
     let plan = solve(&fleet, &weights, &limits, None, None)?;
     let milliseconds = began.elapsed().as_secs_f64() * 1e3;
-    let repairs = repairs(&fleet, &weights, &limits, CANDIDATES_MAX)?;
+    let repairs = repairs(&fleet, &weights, &limits, CANDIDATES_MAX, &|| false)?;
     let shown = repairs.ranked.iter().take(REPAIRS_SHOWN);
     let shown = shown.map(|repair| {
         json!({

@@ -341,6 +341,10 @@ impl GraphService for Graph {
     ) -> Answer<EvaluateAvailabilityResponse> {
         Err(Status::unimplemented("not kept here"))
     }
+
+    async fn solve_targets(&self, _: Request<SolveTargetsRequest>) -> Answer<SolveTargetsResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
 }
 
 struct Recommender(Arc<Memory>);
@@ -365,6 +369,10 @@ impl RecommendationService for Recommender {
             ..Recommendation::default()
         };
         Ok(Response::new(GetRecommendationResponse { recommendation: Some(recommendation) }))
+    }
+
+    async fn check_consistency(&self, _: Request<CheckConsistencyRequest>) -> Answer<CheckConsistencyResponse> {
+        Err(Status::unimplemented("not kept here"))
     }
 
     async fn decide_slo(&self, request: Request<DecideSloRequest>) -> Answer<DecideSloResponse> {

@@ -25,8 +25,13 @@ fn id(number: usize) -> EntityId {
 }
 
 fn rows(count: usize, edges: &[(usize, usize)]) -> (Vec<Node>, Vec<Dependency>) {
-    let node =
-        |number| Node { id: id(number), kind: EntityKind::Service, published_availability_ratio: None, traced: true };
+    let node = |number| Node {
+        id: id(number),
+        kind: EntityKind::Service,
+        tier: None,
+        published_availability_ratio: None,
+        traced: true,
+    };
     let terms = |number: usize| {
         let mode = if number.is_multiple_of(5) { DependencyMode::Soft } else { DependencyMode::Hard };
         Terms { call_fraction: Some(0.1 + 0.1 * (number % 10) as f64), declared: true, ..Terms::of_mode(mode) }

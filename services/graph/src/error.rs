@@ -44,6 +44,9 @@ pub enum Error {
     /// The structure function cannot be built.
     #[error("the structure function cannot be built")]
     Structure(#[from] attain_reliability::Error),
+    /// Targets cannot be solved for.
+    #[error("targets that hold together were not found: {0}")]
+    Targets(#[from] attain_consistency::Error),
     /// A computation broke off.
     #[error("a computation broke off")]
     Broken(#[source] tokio::task::JoinError),
@@ -74,7 +77,10 @@ impl Error {
             Self::UnknownService(_) => (Code::NotFound, "UNKNOWN_SERVICE"),
             Self::Ingestion(_) => (Code::Unavailable, "MEMBER_UNREACHABLE"),
             // Lasts until somebody raises the setting: to ask again is of no use, which RESOURCE_EXHAUSTED would say.
-            Self::TooLarge { .. } => (Code::FailedPrecondition, "GRAPH_TOO_LARGE"),
+            Self::TooLarge { .. } | Self::Targets(attain_consistency::Error::ClosureTooLarge { .. }) => {
+                (Code::FailedPrecondition, "GRAPH_TOO_LARGE")
+            }
+            Self::Targets(_) => (Code::FailedPrecondition, "TARGETS_NOT_SOLVED"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             Self::Topology(_) | Self::Structure(_) | Self::Broken(_) | Self::Runtime(_) => (Code::Internal, "INTERNAL"),
         }
@@ -89,6 +95,7 @@ impl Error {
             | Self::Topology(_)
             | Self::Deadline
             | Self::Structure(_)
+            | Self::Targets(_)
             | Self::Broken(_)
             | Self::Runtime(_) => Vec::new(),
         };

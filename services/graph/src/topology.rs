@@ -2,7 +2,7 @@
 
 use attain_proto::convert::word;
 use attain_proto::vocabulary::v1 as wire;
-use attain_vocabulary::{DependencyMode, EntityId, EntityKind, InvalidValue, Ratio, Source};
+use attain_vocabulary::{DependencyMode, EntityId, EntityKind, InvalidValue, Ratio, Source, Tier};
 use foldhash::HashMap;
 
 use crate::domain::snapshot::{Dependency, Node, Terms};
@@ -17,6 +17,7 @@ pub(crate) fn node(entity: &wire::Entity) -> Result<Node, InvalidValue> {
     Ok(Node {
         id: EntityId::new("id", &entity.id)?,
         kind: word::<wire::EntityKind, EntityKind>("kind", entity.kind)?.unwrap_or(EntityKind::Service),
+        tier: word::<wire::Tier, Tier>("tier", entity.tier)?,
         published_availability_ratio: ratio("published_availability_ratio", entity.published_availability_ratio)?,
         traced: sources(&entity.sources)?.contains(&Source::Traces),
     })

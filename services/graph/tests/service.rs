@@ -173,19 +173,38 @@ impl Mesh {
         rates: &[(&str, f64)],
         changes: Vec<Change>,
     ) -> Result<wire::EvaluateAvailabilityResponse, Status> {
-        let rate = |&(entity_id, own_failure_ratio): &(&str, f64)| wire::ComponentRate {
-            entity_id: entity_id.into(),
-            own_failure_ratio,
-            includes_dependencies: false,
-        };
         let request = wire::EvaluateAvailabilityRequest {
             service_ids: service_ids.iter().map(ToString::to_string).collect(),
-            rates: rates.iter().map(rate).collect(),
+            rates: rates.iter().map(own).collect(),
             changes: changes.into_iter().map(|change| wire::ScenarioChange { change: Some(change) }).collect(),
             seed: 1,
         };
         self.graph.evaluate_availability(request).await.map(tonic::Response::into_inner)
     }
+
+    async fn solve(
+        &mut self,
+        targets: &[(&str, f64)],
+        rates: &[(&str, f64)],
+        repairs_max: u32,
+    ) -> Result<wire::SolveTargetsResponse, Status> {
+        let target = |&(service_id, target_ratio): &(&str, f64)| wire::TargetInForce {
+            service_id: service_id.into(),
+            target_ratio,
+            fixed: false,
+        };
+        let request = wire::SolveTargetsRequest {
+            targets: targets.iter().map(target).collect(),
+            rates: rates.iter().map(own).collect(),
+            menu_ratios: Vec::new(),
+            repairs_max,
+        };
+        self.graph.solve_targets(request).await.map(tonic::Response::into_inner)
+    }
+}
+
+fn own(&(entity_id, own_failure_ratio): &(&str, f64)) -> wire::ComponentRate {
+    wire::ComponentRate { entity_id: entity_id.into(), own_failure_ratio, includes_dependencies: false }
 }
 
 fn attained(entity_id: &str, availability_ratio: f64) -> Change {
@@ -472,6 +491,53 @@ async fn a_lowered_dependency_changes_everybody_above_it() {
     assert_eq!(db.before, db.after);
     assert_eq!(answer.assumed_perfect_ids, ["user-db"]);
     assert_eq!(mesh.evaluate(&["a"], &rates, Vec::new()).await.unwrap().services[0].after, None);
+}
+
+#[tokio::test]
+async fn targets_that_contradict_each_other_are_settled_with_reasons() {
+    let mut mesh = Mesh::up().await;
+    let targets = [("api-gateway", 0.9995), ("auth-service", 0.999), ("payment-service", 0.99)];
+    let answer = mesh.solve(&targets, &[("user-db", 0.0001)], 4).await.unwrap();
+    let broken: Vec<(&str, &str)> =
+        answer.contradictions.iter().map(|broken| (broken.service_id.as_str(), broken.callee_id.as_str())).collect();
+    assert_eq!(broken, [("api-gateway", "auth-service"), ("api-gateway", "")]);
+    assert_eq!(answer.contradictions[1].chain, ["api-gateway", "checkout-service", "payment-service"]);
+    assert!(answer.unresolved.is_empty(), "{:?}", answer.unresolved);
+    assert_eq!(answer.method(), wire::SolveMethod::Program);
+    assert_eq!(answer.targets.len(), 8);
+    let of = |id: &str| answer.targets.iter().find(|target| target.service_id == id).unwrap();
+    let gateway = of("api-gateway");
+    assert_eq!(gateway.in_force_ratio, Some(0.9995));
+    assert!(gateway.target_ratio <= of("auth-service").target_ratio);
+    assert!(gateway.target_ratio <= of("payment-service").target_ratio);
+    assert!(of("user-db").own_budget_ratio >= 0.0001 && of("user-db").in_force_ratio.is_none());
+    assert!(!answer.bindings.is_empty() && answer.bindings.iter().all(|binding| binding.price > 0.0));
+    assert!(!answer.repairs.is_empty() && answer.repairs_solved_count <= 4);
+    assert!(answer.repairs.iter().all(|repair| repair.contradictions_left_count < 2));
+    assert!(answer.assumed_perfect_ids.contains(&"external-payment-api".to_owned()));
+    assert!(!answer.assumed_perfect_ids.contains(&"user-db".to_owned()));
+    let settled: Vec<(&str, f64)> =
+        answer.targets.iter().map(|target| (target.service_id.as_str(), target.target_ratio)).collect();
+    let again = mesh.solve(&settled, &[("user-db", 0.0001)], 4).await.unwrap();
+    assert_eq!((again.contradictions.len(), again.method()), (0, wire::SolveMethod::AsTheyAre));
+}
+
+#[tokio::test]
+async fn targets_that_cannot_be_right_are_named_by_their_place() {
+    let mut mesh = Mesh::up().await;
+    for (targets, repairs_max, field, code) in [
+        (vec![("user-db", 1.0)], 0, "targets/0/target_ratio", "out_of_range"),
+        (vec![("nobody", 0.9)], 0, "targets/0/service_id", "unknown_entity"),
+        (vec![("user-db", 0.9), ("user-db", 0.99)], 0, "targets/1/service_id", "duplicate"),
+        (vec![("user-db", 0.9)], 51, "repairs_max", "out_of_range"),
+    ] {
+        let refused = mesh.solve(&targets, &[], repairs_max).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{field}");
+        let details = refused.get_error_details();
+        let violation = &details.bad_request().unwrap().field_violations[0];
+        assert_eq!(violation.field, field);
+        assert!(violation.description.starts_with(&format!("{code}: ")), "{}", violation.description);
+    }
 }
 
 #[tokio::test]

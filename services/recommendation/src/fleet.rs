@@ -8,6 +8,7 @@ use attain_proto::graph::v1 as graph;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, InvalidValue, SliBucket, TimeRange, TimeWindow, bucket_start};
 use futures::StreamExt as _;
+use tokio::sync::SemaphorePermit;
 
 use crate::Error;
 use crate::domain::components::{Facts, components, rates};
@@ -54,13 +55,55 @@ pub(crate) async fn gather(
     needed: &[Named],
     window: Option<TimeWindow>,
 ) -> Result<Fleet, Error> {
-    let _place = tokio::time::timeout(context.remaining(), engine.places.acquire())
+    let _place = place(engine, context).await?;
+    let (affected, union) = surroundings(engine, context, changed, needed).await?;
+    let missing = union.missing();
+    let slos = engine.store.availability_slos(&context.tenant).await?;
+    assemble(engine, context, Known { affected, union, slos, missing }, window).await
+}
+
+/// Gathers all services that have an availability SLO in force, and everything that the tenant has beside them.
+pub(crate) async fn promised(engine: &Arc<Engine>, context: &CallContext) -> Result<Fleet, Error> {
+    let _place = place(engine, context).await?;
+    let mut slos = engine.store.availability_slos(&context.tenant).await?;
+    let topology = engine.ingestion.topology(context).await.map_err(|refusal| refusal.fatal("ingestion"))?;
+    let mut union = Union { facts: topology.facts, ..Union::default() };
+    for edge in topology.edges {
+        union.edges.insert((edge.caller.clone(), edge.callee.clone()), edge);
+    }
+    let before = slos.len();
+    slos.retain(|id, _| union.facts.contains_key(id));
+    let mut missing = Vec::new();
+    if slos.len() < before {
+        let detail = format!("{} SLOs in force are of services that nobody knows any more", before - slos.len());
+        missing.push(MissingInput { name: "slo_of_unknown_service".to_owned(), detail });
+    }
+    let affected = slos.keys().cloned().collect();
+    assemble(engine, context, Known { affected, union, slos, missing }, None).await
+}
+
+async fn place<'e>(engine: &'e Engine, context: &CallContext) -> Result<SemaphorePermit<'e>, Error> {
+    tokio::time::timeout(context.remaining(), engine.places.acquire())
         .await
         .map_err(|_| Error::Deadline)?
-        .map_err(|error| Error::Broken(error.to_string()))?;
-    let (affected, union) = surroundings(engine, context, changed, needed).await?;
-    let mut missing = union.missing();
-    let slos = engine.store.availability_slos(&context.tenant).await?;
+        .map_err(|error| Error::Broken(error.to_string()))
+}
+
+/// What is known before any history is read.
+struct Known {
+    affected: Vec<EntityId>,
+    union: Union,
+    slos: BTreeMap<EntityId, Slo>,
+    missing: Vec<MissingInput>,
+}
+
+async fn assemble(
+    engine: &Engine,
+    context: &CallContext,
+    known: Known,
+    window: Option<TimeWindow>,
+) -> Result<Fleet, Error> {
+    let Known { affected, union, slos, mut missing } = known;
     let now_ms = bucket_start(engine.clock.now_ms()) + BUCKET_MS;
     let range = TimeRange::new("range", now_ms - i64::from(engine.config.history_days) * DAY_MS, now_ms)?;
     let histories = histories(engine, context, &affected, &union, range, &mut missing).await;

@@ -29,6 +29,7 @@
 
 mod changes;
 mod config;
+mod consistency;
 mod decide;
 mod decisions;
 mod domain;

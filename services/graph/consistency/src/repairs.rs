@@ -85,11 +85,18 @@ struct Candidate {
     key: (u8, usize, usize),
 }
 
-/// Up to `candidates_max` single changes, taken from the contradictions that are broken widest, each solved again.
+/// Up to `candidates_max` single changes, taken from the contradictions that are broken widest, each solved again until
+/// `enough` says to stop.
 ///
 /// # Errors
 /// As [`solve()`] does for the fleet as it is. A change that cannot be solved is left out.
-pub fn repairs(fleet: &Fleet, weights: &Weights, limits: &Limits, candidates_max: usize) -> Result<Repairs, Error> {
+pub fn repairs(
+    fleet: &Fleet,
+    weights: &Weights,
+    limits: &Limits,
+    candidates_max: usize,
+    enough: &dyn Fn() -> bool,
+) -> Result<Repairs, Error> {
     let closure = Closure::of(fleet, limits.closure_entries_max)?;
     let demands = Demands::of(fleet, &closure);
     let budgets = demands.completed()?;
@@ -104,9 +111,13 @@ pub fn repairs(fleet: &Fleet, weights: &Weights, limits: &Limits, candidates_max
     }
     let suggested_count = candidates.len();
     candidates.truncate(candidates_max);
-    let considered_count = candidates.len();
-    let mut ranked: Vec<Repair> =
-        candidates.into_iter().filter_map(|candidate| solved_again(candidate, weights, limits)).collect();
+    let solved: Vec<Option<Repair>> = candidates
+        .into_iter()
+        .take_while(|_| !enough())
+        .map(|candidate| solved_again(candidate, weights, limits))
+        .collect();
+    let considered_count = solved.len();
+    let mut ranked: Vec<Repair> = solved.into_iter().flatten().collect();
     ranked.retain(|repair| repair.contradictions_left < broken.len());
     ranked.sort_by(|a, b| a.cost.total_cmp(&b.cost).then(a.contradictions_left.cmp(&b.contradictions_left)));
     Ok(Repairs { ranked, considered_count, suggested_count })

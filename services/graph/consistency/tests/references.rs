@@ -59,7 +59,7 @@ fn a_contradiction_names_the_chain_that_carries_it_and_what_would_settle_it() {
         _ => None,
     });
     assert_eq!(chain, Some(vec![id("web"), id("api"), id("store")]));
-    let repairs = repairs(&fleet, &Weights::default(), &Limits::default(), 10).unwrap();
+    let repairs = repairs(&fleet, &Weights::default(), &Limits::default(), 10, &|| false).unwrap();
     let changes = repairs.ranked.iter().map(|repair| &repair.change);
     let stricter = changes
         .clone()

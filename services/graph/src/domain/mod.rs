@@ -8,6 +8,7 @@ pub mod blast;
 pub mod chain;
 pub mod cycles;
 pub mod findings;
+pub mod fleet;
 pub mod links;
 pub mod needs;
 pub mod scenario;

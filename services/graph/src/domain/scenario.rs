@@ -80,9 +80,7 @@ impl Scenario {
                 complaints.add(invalid.within(&format!("changes/{index}")));
             }
         }
-        if !complaints.0.is_empty() {
-            return Err(complaints.0);
-        }
+        complaints.none_or(())?;
         let changed = draft.changed.iter().copied().collect();
         let after = (!changes.is_empty()).then(|| draft.finish());
         Ok(Self { before, after, changed })
@@ -90,13 +88,17 @@ impl Scenario {
 }
 
 #[derive(Default)]
-struct Complaints(Vec<InvalidValue>);
+pub(crate) struct Complaints(Vec<InvalidValue>);
 
 impl Complaints {
-    fn add(&mut self, invalid: InvalidValue) {
+    pub(crate) fn add(&mut self, invalid: InvalidValue) {
         if self.0.len() < COMPLAINTS_MAX {
             self.0.push(invalid);
         }
+    }
+
+    pub(crate) fn none_or<T>(self, value: T) -> Result<T, Vec<InvalidValue>> {
+        if self.0.is_empty() { Ok(value) } else { Err(self.0) }
     }
 }
 
@@ -116,7 +118,7 @@ fn present(snapshot: &Snapshot, named: &[NamedRate], complaints: &mut Complaints
     State { needs: Arc::clone(snapshot.needs()), rates, rated }
 }
 
-fn known(snapshot: &Snapshot, field: &str, id: &str) -> Result<NodeIndex, InvalidValue> {
+pub(crate) fn known(snapshot: &Snapshot, field: &str, id: &str) -> Result<NodeIndex, InvalidValue> {
     snapshot
         .find(id)
         .ok_or_else(|| InvalidValue::new(field, "unknown_entity", format!("the graph holds nothing called `{id}`")))

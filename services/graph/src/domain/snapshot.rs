@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use attain_vocabulary::{DependencyMode, EntityId, EntityKind};
+use attain_vocabulary::{DependencyMode, EntityId, EntityKind, Tier};
 use foldhash::{HashMap, HashSet};
 
 use super::chain::Chains;
@@ -18,6 +18,8 @@ pub struct Node {
     pub id: EntityId,
     /// What it is.
     pub kind: EntityKind,
+    /// How critical it is; `None` where nobody says.
+    pub tier: Option<Tier>,
     /// Availability that a contract promises, in (0, 1].
     pub published_availability_ratio: Option<f64>,
     /// Whether it reports traces itself.
@@ -203,6 +205,7 @@ fn intern(mut nodes: Vec<Node>, dependencies: &[Dependency]) -> Vec<Node> {
     nodes.extend(missing.into_iter().map(|id| Node {
         id: id.clone(),
         kind: EntityKind::Service,
+        tier: None,
         published_availability_ratio: None,
         traced: false,
     }));

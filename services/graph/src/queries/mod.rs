@@ -5,6 +5,7 @@ mod analysis;
 mod availability;
 mod neighbourhood;
 mod snapshot;
+mod targets;
 mod workers;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::storage::snapshots::Snapshots;
 
 pub(crate) use analysis::Analysis;
 pub(crate) use availability::Question;
+pub(crate) use targets::{SolvedTargets, TargetsQuestion};
 pub(crate) use workers::Workers;
 
 /// How large answers may be and how much work they may take.

@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use attain_proto::graph::v1::scenario_change::Change as WireChange;
-use attain_proto::graph::v1::{ComponentRate, Direction, EvaluateAvailabilityRequest, ScenarioChange};
-use attain_vocabulary::{InvalidValue, Ratio};
+use attain_proto::graph::v1::{
+    ComponentRate, Direction, EvaluateAvailabilityRequest, ScenarioChange, SolveTargetsRequest, TargetInForce,
+};
+use attain_vocabulary::{InvalidValue, Objective, Ratio};
 use foldhash::HashMap;
 
+use crate::domain::fleet::{NamedPromise, Promise};
 use crate::domain::scenario::{Change, NamedRate};
 use crate::domain::structure::Rate;
 use crate::domain::walk::Heading;
 use crate::error::Error;
-use crate::queries::Question;
+use crate::queries::{Question, TargetsQuestion};
 use crate::topology;
 
 pub(crate) fn heading(direction: i32) -> Result<Heading, Error> {
@@ -36,6 +39,20 @@ pub(crate) fn question(request: EvaluateAvailabilityRequest) -> Result<Question,
     let rates = each("rates", &request.rates, rate)?;
     let changes = each("changes", &request.changes, change)?;
     Ok(Question { service_ids: request.service_ids, rates, changes, seed: request.seed })
+}
+
+pub(crate) fn targets(request: &SolveTargetsRequest) -> Result<TargetsQuestion, Error> {
+    Ok(TargetsQuestion {
+        promises: each("targets", &request.targets, promise)?,
+        rates: each("rates", &request.rates, rate)?,
+        menu: each("menu_ratios", &request.menu_ratios, |ratio| Objective::new("", *ratio))?,
+        repairs_max: request.repairs_max as usize,
+    })
+}
+
+fn promise(target: &TargetInForce) -> Result<NamedPromise, InvalidValue> {
+    let promise = Promise { target: Objective::new("target_ratio", target.target_ratio)?, fixed: target.fixed };
+    Ok(NamedPromise { service_id: target.service_id.clone(), promise })
 }
 
 fn each<Row, Value>(

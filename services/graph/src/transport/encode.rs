@@ -132,6 +132,6 @@ fn method(method: EvaluationMethod) -> wire::EvaluationMethod {
     }
 }
 
-fn names(snapshot: &Snapshot, nodes: &[NodeIndex]) -> Vec<String> {
+pub(super) fn names(snapshot: &Snapshot, nodes: &[NodeIndex]) -> Vec<String> {
     nodes.iter().map(|&node| snapshot.id(node).to_string()).collect()
 }

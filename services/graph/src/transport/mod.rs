@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+mod solved;
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use attain_proto::graph::v1::graph_service_server::GraphService;
 use attain_proto::graph::v1::{
     AnalyzeServiceRequest, AnalyzeServiceResponse, EvaluateAvailabilityRequest, EvaluateAvailabilityResponse,
     GetDependenciesRequest, GetDependenciesResponse, GetSnapshotRequest, GetSnapshotResponse, SnapshotInfo,
+    SolveTargetsRequest, SolveTargetsResponse,
 };
 use attain_runtime::admission::Class;
 use attain_runtime::context::CallContext;
@@ -90,6 +92,18 @@ impl GraphService for Graph {
         let question = decode::question(request.into_inner())?;
         let (held, answer) = self.engine.availability(&context, question).await?;
         let mut answer = encode::availabilities(&held.snapshot, answer);
+        answer.snapshot = self.info(&context, &held);
+        Ok(Response::new(answer))
+    }
+
+    async fn solve_targets(
+        &self,
+        request: Request<SolveTargetsRequest>,
+    ) -> Result<Response<SolveTargetsResponse>, Status> {
+        let context = CallContext::read(request.metadata(), call_timeout())?;
+        let question = decode::targets(&request.into_inner())?;
+        let (held, solved) = self.engine.solve_targets(&context, question).await?;
+        let mut answer = solved::targets(&held.snapshot, solved);
         answer.snapshot = self.info(&context, &held);
         Ok(Response::new(answer))
     }

@@ -112,6 +112,16 @@ impl Graph {
         let response = self.0.clone().evaluate_availability(context.request(request)).await;
         Ok(response.map_err(|status| Refusal::from_status(&status))?.into_inner())
     }
+
+    /// Targets that hold together.
+    pub(crate) async fn solve(
+        &self,
+        context: &CallContext,
+        request: wire::SolveTargetsRequest,
+    ) -> Result<wire::SolveTargetsResponse, Refusal> {
+        let response = self.0.clone().solve_targets(context.request(request)).await;
+        Ok(response.map_err(|status| Refusal::from_status(&status))?.into_inner())
+    }
 }
 
 fn read(response: wire::GetDependenciesResponse) -> Result<Closure, Refusal> {

@@ -13,8 +13,11 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use super::Refusal;
+use crate::domain::components::Facts;
+use crate::domain::flow::Edge;
 use crate::domain::freshness::Head;
 use crate::domain::mirror::{Change, Part};
+use crate::message::topology;
 
 /// Most pages of incidents that are read for one service.
 const INCIDENT_PAGES_MAX: usize = 4;
@@ -39,6 +42,13 @@ pub(crate) enum LogEnd {
     At(u64),
     /// It is not the log that was followed.
     OfAnother,
+}
+
+/// A tenant's services and what they call.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Topology {
+    pub(crate) facts: BTreeMap<EntityId, Facts>,
+    pub(crate) edges: Vec<Edge>,
 }
 
 /// Buckets of one service, and where they came from.
@@ -67,6 +77,23 @@ impl Ingestion {
         let response = self.0.clone().get_service(context.request(request)).await;
         let response = response.map_err(|status| Refusal::from_status(&status))?.into_inner();
         response.service.ok_or_else(|| Refusal::Refused("the answer holds no service".to_owned()))
+    }
+
+    /// Reads every service and every edge of the tenant.
+    pub(crate) async fn topology(&self, context: &CallContext) -> Result<Topology, Refusal> {
+        let response = self.0.clone().get_topology(context.request(wire::GetTopologyRequest {})).await;
+        let response = response.map_err(|status| Refusal::from_status(&status))?.into_inner();
+        let malformed =
+            |error: &dyn std::error::Error| Refusal::Refused(format!("the topology cannot be read: {error}"));
+        let mut topology = Topology::default();
+        for entity in response.entities.map(|row| row.map(|row| topology::entity(row))) {
+            let (id, facts) = entity.map_err(|error| malformed(&error))?.map_err(|error| malformed(&error))?;
+            topology.facts.insert(id, facts);
+        }
+        for edge in response.dependencies.map(|row| row.map(|row| topology::edge(row))) {
+            topology.edges.push(edge.map_err(|error| malformed(&error))?.map_err(|error| malformed(&error))?);
+        }
+        Ok(topology)
     }
 
     /// Reads the newest changes of services; those without any are at 0.

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use crate::engine::Engine;
 use crate::message::slo;
-use crate::{Error, decisions, impact, recommendations, what_if};
+use crate::{Error, consistency, decisions, impact, recommendations, what_if};
 
 const PAGE_SIZE_DEFAULT: u32 = 100;
 const PAGE_SIZE_MAX: u32 = 500;
@@ -114,6 +114,14 @@ impl RecommendationService for Transport {
     ) -> Result<Response<wire::AnalyzeWhatIfResponse>, Status> {
         let context = context(&request)?;
         Ok(Response::new(what_if::analyze(&self.0, &context, &request.into_inner()).await?))
+    }
+
+    async fn check_consistency(
+        &self,
+        request: Request<wire::CheckConsistencyRequest>,
+    ) -> Result<Response<wire::CheckConsistencyResponse>, Status> {
+        let context = context(&request)?;
+        Ok(Response::new(consistency::check(&self.0, &context, request.into_inner()).await?))
     }
 
     async fn list_audit_records(

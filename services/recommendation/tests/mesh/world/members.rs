@@ -325,6 +325,13 @@ impl GraphService for Members {
         }))
     }
 
+    async fn solve_targets(
+        &self,
+        _: Request<graph::SolveTargetsRequest>,
+    ) -> Result<Response<graph::SolveTargetsResponse>, Status> {
+        not_asked()
+    }
+
     async fn analyze_service(
         &self,
         _: Request<graph::AnalyzeServiceRequest>,

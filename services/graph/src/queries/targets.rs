@@ -1,0 +1,73 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use attain_consistency::{Fleet, Limits, Menu, Plan, Repairs, Weights, repairs, solve};
+use attain_runtime::context::CallContext;
+use attain_vocabulary::{InvalidValue, Objective};
+
+use super::Engine;
+use crate::domain::fleet::{NamedPromise, assumed_perfect, fleet, promises};
+use crate::domain::links::NodeIndex;
+use crate::domain::scenario::{NamedRate, Scenario};
+use crate::error::Error;
+use crate::storage::held::Held;
+
+/// Most changes that are solved for as repairs.
+const REPAIRS_MAX: usize = 50;
+
+/// What is asked, by names.
+#[derive(Debug)]
+pub(crate) struct TargetsQuestion {
+    pub(crate) promises: Vec<NamedPromise>,
+    pub(crate) rates: Vec<NamedRate>,
+    pub(crate) menu: Vec<Objective>,
+    pub(crate) repairs_max: usize,
+}
+
+/// Targets that hold together.
+#[derive(Debug)]
+pub(crate) struct SolvedTargets {
+    pub(crate) fleet: Fleet,
+    pub(crate) plan: Plan,
+    pub(crate) repairs: Repairs,
+    pub(crate) assumed_perfect: Vec<NodeIndex>,
+}
+
+impl Engine {
+    /// Contradictions of targets in force, targets that hold together, and repairs as far as half of the time allows.
+    pub(crate) async fn solve_targets(
+        &self,
+        context: &CallContext,
+        question: TargetsQuestion,
+    ) -> Result<(Arc<Held>, SolvedTargets), Error> {
+        if question.repairs_max > REPAIRS_MAX {
+            let reason = format!("{} are too many for one call; ask for at most {REPAIRS_MAX}", question.repairs_max);
+            return Err(InvalidValue::new("repairs_max", "out_of_range", reason).into());
+        }
+        let known = |id: &str, held: &crate::domain::snapshot::Snapshot| held.find(id).is_some();
+        let held = self
+            .gather(context, |snapshot| {
+                question.promises.iter().all(|promise| known(&promise.service_id, snapshot))
+                    && question.rates.iter().all(|rate| known(&rate.entity_id, snapshot))
+            })
+            .await?;
+        let graph = Arc::clone(&held);
+        let half = Instant::now() + context.remaining() / 2;
+        let job = move |give_up: &dyn Fn() -> bool| {
+            let snapshot = &graph.snapshot;
+            let state = Scenario::resolve(snapshot, &question.rates, &[]).map_err(Error::Invalid)?.before;
+            let promises = promises(snapshot, &question.promises).map_err(Error::Invalid)?;
+            let fleet = fleet(snapshot, &state, &promises)?;
+            let (weights, limits) = (Weights::default(), Limits::default());
+            let menu = (!question.menu.is_empty()).then(|| Menu::new(&question.menu));
+            let plan = solve(&fleet, &weights, &limits, menu.as_ref(), None)?;
+            let enough = || give_up() || Instant::now() >= half;
+            let repairs_max = if plan.contradictions.is_empty() { 0 } else { question.repairs_max };
+            let repairs = repairs(&fleet, &weights, &limits, repairs_max, &enough)?;
+            let assumed_perfect = assumed_perfect(&state, &promises);
+            Ok(SolvedTargets { fleet, plan, repairs, assumed_perfect })
+        };
+        let answer = self.workers.run(context.deadline, job).await?;
+        Ok((held, answer))
+    }
+}

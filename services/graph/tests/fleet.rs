@@ -1,0 +1,73 @@
+//! The graph as a fleet whose targets have to hold together.
+
+#![allow(clippy::unwrap_used)]
+
+mod fixture;
+
+use attain_graph::domain::fleet::{NamedPromise, Promise, assumed_perfect, fleet, promises};
+use attain_graph::domain::scenario::{NamedRate, Scenario};
+use attain_graph::domain::snapshot::{Snapshot, Terms};
+use attain_graph::domain::structure::Rate;
+use attain_vocabulary::{DependencyMode, Objective};
+use fixture::{at, edge, graph, hard, in_background, in_group, soft};
+
+fn rate(entity_id: &str, failure_ratio: f64, includes_dependencies: bool) -> NamedRate {
+    NamedRate { entity_id: entity_id.into(), rate: Rate { failure_ratio, includes_dependencies } }
+}
+
+fn promised(service_id: &str, target: f64) -> NamedPromise {
+    let promise = Promise { target: Objective::new("target_ratio", target).unwrap(), fixed: false };
+    NamedPromise { service_id: service_id.into(), promise }
+}
+
+fn impact(snapshot: &Snapshot, rates: &[NamedRate], caller: &str, callee: &str) -> Option<f64> {
+    let state = Scenario::resolve(snapshot, rates, &[]).unwrap().before;
+    let fleet = fleet(snapshot, &state, &vec![None; snapshot.nodes().len()]).unwrap();
+    let ends = (at(snapshot, caller) as usize, at(snapshot, callee) as usize);
+    fleet.edges().iter().find(|(caller, callee, _)| (*caller, *callee) == ends).map(|(_, _, impact)| *impact)
+}
+
+#[test]
+fn what_a_failure_passes_on_is_what_the_edge_says() {
+    let retried = Terms { retry_count: 1, call_fraction: Some(0.5), ..Terms::of_mode(DependencyMode::Hard) };
+    let snapshot = graph([
+        hard("web", "api"),
+        soft("web", "cache", 0.75),
+        in_background("web", "queue"),
+        edge("api", "store", retried),
+        in_group("api", "left", 1),
+        in_group("api", "right", 1),
+    ]);
+    assert_eq!(impact(&snapshot, &[], "web", "api"), Some(1.0));
+    assert_eq!(impact(&snapshot, &[], "web", "cache"), Some(0.25));
+    assert_eq!(impact(&snapshot, &[], "web", "queue"), None);
+    // Half of the requests call; of failures four in five outlast the retry, and a tenth of the rest fails again.
+    let retried = impact(&snapshot, &[], "api", "store").unwrap();
+    assert!((retried - 0.5 * (0.8 + 0.2 * 0.1)).abs() < 1e-12, "{retried}");
+    assert_eq!(impact(&snapshot, &[], "api", "left"), None);
+    // Who is rated as a whole rests on nothing further.
+    assert_eq!(impact(&snapshot, &[rate("web", 0.01, true)], "web", "api"), None);
+}
+
+#[test]
+fn what_nobody_rated_is_told_where_a_promise_rests_on_it() {
+    let snapshot = graph([hard("web", "api"), hard("api", "store"), hard("vendor", "cloud"), hard("web", "vendor")]);
+    let state =
+        Scenario::resolve(&snapshot, &[rate("api", 0.01, false), rate("vendor", 0.1, true)], &[]).unwrap().before;
+    let names = |promised: &[NamedPromise]| -> Vec<String> {
+        let nodes = assumed_perfect(&state, &promises(&snapshot, promised).unwrap());
+        nodes.into_iter().map(|node| snapshot.id(node).to_string()).collect()
+    };
+    assert_eq!(names(&[promised("web", 0.99)]), ["store", "web"]);
+    assert_eq!(names(&[promised("cloud", 0.99)]), ["cloud"]);
+    assert!(names(&[]).is_empty());
+}
+
+#[test]
+fn promises_of_strangers_and_second_promises_are_named() {
+    let snapshot = graph([hard("web", "api")]);
+    let named = [promised("web", 0.9), promised("nobody", 0.9), promised("web", 0.99)];
+    let refused = promises(&snapshot, &named).unwrap_err();
+    let fields: Vec<(&str, &str)> = refused.iter().map(|one| (one.field.as_str(), one.code)).collect();
+    assert_eq!(fields, [("targets/1/service_id", "unknown_entity"), ("targets/2/service_id", "duplicate")]);
+}

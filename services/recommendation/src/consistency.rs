@@ -1,0 +1,90 @@
+//! Whether the availability SLOs in force hold together, and what would.
+
+use std::sync::Arc;
+
+use attain_attainment::TARGET_MENU;
+use attain_proto::graph::v1 as graph;
+use attain_proto::recommendation::v1 as wire;
+use attain_runtime::context::CallContext;
+use attain_vocabulary::{EntityId, InvalidValue};
+
+use crate::Error;
+use crate::engine::Engine;
+use crate::fleet::{self, Fleet};
+use crate::message::recommendation::missing_input;
+
+/// A window is bad where only a tenth of windows are worse: as much risk as a balanced offer takes.
+const BAD_WINDOW: f64 = 0.9;
+const REPAIRS_DEFAULT: u32 = 8;
+const REPAIRS_MAX: u32 = 50;
+
+/// Solves for all of them at once.
+pub(crate) async fn check(
+    engine: &Arc<Engine>,
+    context: &CallContext,
+    request: wire::CheckConsistencyRequest,
+) -> Result<wire::CheckConsistencyResponse, Error> {
+    let repairs_max = repairs_max(request.repairs_max)?;
+    let fleet = fleet::promised(engine, context).await?;
+    let target = |id: &EntityId| {
+        let target_ratio = fleet.slos.get(id)?.target.target_ratio();
+        Some(graph::TargetInForce { service_id: id.to_string(), target_ratio, fixed: false })
+    };
+    let question = graph::SolveTargetsRequest {
+        targets: fleet.affected.iter().filter_map(target).collect(),
+        rates: fleet.rates.iter().map(|rate| in_a_bad_window(&fleet, rate)).collect(),
+        menu_ratios: TARGET_MENU.to_vec(),
+        repairs_max,
+    };
+    let solved = engine.graph.solve(context, question).await.map_err(|refusal| refusal.fatal("graph"))?;
+    let moves = |target: &graph::SolvedTarget| target.in_force_ratio.is_some_and(|ratio| ratio != target.target_ratio);
+    Ok(wire::CheckConsistencyResponse {
+        consistent: solved.contradictions.is_empty(),
+        method: solved.method,
+        contradictions: solved.contradictions,
+        moves: solved.targets.into_iter().filter(moves).collect(),
+        unresolved: solved.unresolved,
+        bindings: solved.bindings,
+        repairs: solved.repairs,
+        repairs_suggested_count: solved.repairs_suggested_count,
+        repairs_solved_count: solved.repairs_solved_count,
+        slo_count: fleet.affected.len() as u32,
+        assumed_perfect_ids: solved.assumed_perfect_ids,
+        missing_inputs: fleet.missing.iter().map(missing_input).collect(),
+        snapshot: solved.snapshot,
+    })
+}
+
+fn repairs_max(asked: u32) -> Result<u32, Error> {
+    match asked {
+        0 => Ok(REPAIRS_DEFAULT),
+        1..=REPAIRS_MAX => Ok(asked),
+        _ => {
+            Err(InvalidValue::new("repairs_max", "out_of_range", format!("{asked} is outside 1 to {REPAIRS_MAX}"))
+                .into())
+        }
+    }
+}
+
+/// The rate scaled as all failures of the service are in a bad window, where that is forecast.
+fn in_a_bad_window(fleet: &Fleet, rate: &graph::ComponentRate) -> graph::ComponentRate {
+    let forecast = EntityId::new("entity_id", &rate.entity_id).ok().and_then(|id| fleet.forecasts.get(&id));
+    let worse = forecast.filter(|forecast| forecast.mean() > 0.0).map_or(1.0, |forecast| {
+        let worse = forecast.quantile(BAD_WINDOW) / forecast.mean();
+        worse.max(1.0)
+    });
+    graph::ComponentRate { own_failure_ratio: (rate.own_failure_ratio * worse).min(1.0), ..rate.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repairs_are_bounded() {
+        assert_eq!(repairs_max(0).expect("the default"), REPAIRS_DEFAULT);
+        assert_eq!(repairs_max(50).expect("the most"), 50);
+        let refused = repairs_max(51).expect_err("too many").to_string();
+        assert!(refused.contains("repairs_max"), "{refused}");
+    }
+}

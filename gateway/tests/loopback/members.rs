@@ -371,7 +371,7 @@ impl RecommendationService for Recommender {
         Ok(Response::new(GetRecommendationResponse { recommendation: Some(recommendation) }))
     }
 
-    async fn check_consistency(&self, _: Request<CheckConsistencyRequest>) -> Answer<CheckConsistencyResponse> {
+    async fn analyze_consistency(&self, _: Request<AnalyzeConsistencyRequest>) -> Answer<AnalyzeConsistencyResponse> {
         Err(Status::unimplemented("not kept here"))
     }
 

@@ -19,11 +19,11 @@ const REPAIRS_DEFAULT: u32 = 8;
 const REPAIRS_MAX: u32 = 50;
 
 /// Solves for all of them at once.
-pub(crate) async fn check(
+pub(crate) async fn analyze(
     engine: &Arc<Engine>,
     context: &CallContext,
-    request: wire::CheckConsistencyRequest,
-) -> Result<wire::CheckConsistencyResponse, Error> {
+    request: wire::AnalyzeConsistencyRequest,
+) -> Result<wire::AnalyzeConsistencyResponse, Error> {
     let repairs_max = repairs_max(request.repairs_max)?;
     let fleet = fleet::promised(engine, context).await?;
     let target = |id: &EntityId| {
@@ -38,7 +38,7 @@ pub(crate) async fn check(
     };
     let solved = engine.graph.solve(context, question).await.map_err(|refusal| refusal.fatal("graph"))?;
     let moves = |target: &graph::SolvedTarget| target.in_force_ratio.is_some_and(|ratio| ratio != target.target_ratio);
-    Ok(wire::CheckConsistencyResponse {
+    Ok(wire::AnalyzeConsistencyResponse {
         consistent: solved.contradictions.is_empty(),
         method: solved.method,
         contradictions: solved.contradictions,

@@ -116,12 +116,12 @@ impl RecommendationService for Transport {
         Ok(Response::new(what_if::analyze(&self.0, &context, &request.into_inner()).await?))
     }
 
-    async fn check_consistency(
+    async fn analyze_consistency(
         &self,
-        request: Request<wire::CheckConsistencyRequest>,
-    ) -> Result<Response<wire::CheckConsistencyResponse>, Status> {
+        request: Request<wire::AnalyzeConsistencyRequest>,
+    ) -> Result<Response<wire::AnalyzeConsistencyResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(consistency::check(&self.0, &context, request.into_inner()).await?))
+        Ok(Response::new(consistency::analyze(&self.0, &context, request.into_inner()).await?))
     }
 
     async fn list_audit_records(

@@ -12,6 +12,7 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
     ("proto", "attain-proto", &["attain-vocabulary"]),
     ("services/runtime", "attain-runtime", &["attain-proto", "attain-redaction", "attain-vocabulary"]),
     ("services/graph/consistency", "attain-consistency", &["attain-vocabulary"]),
+    ("services/graph/composition", "attain-composition", &["attain-vocabulary"]),
     ("services/graph/reliability", "attain-reliability", &["attain-vocabulary"]),
     ("services/recommendation/attainment", "attain-attainment", &["attain-vocabulary"]),
     ("services/rag/embedded-qdrant", "attain-embedded-qdrant", &[]),
@@ -46,6 +47,9 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
             "attain-members",
             "attain-proto",
             "attain-reliability",
+            "attain-composition",
+            "attain-members",
+            "attain-proto",
             "attain-simulator",
             "attain-vocabulary",
         ],
@@ -65,7 +69,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("qdrant-client", &["attain-embedded-qdrant", "attain-rag"]),
     ("qdrant-edge", &["attain-embedded-qdrant"]),
     ("sqlx", &["attain-ingestion", "attain-recommendation", "attain-rag", "attain-runtime"]),
-    ("statrs", &["attain-attainment"]),
+    ("statrs", &["attain-attainment", "attain-composition"]),
 ];
 
 /// What pure crates and every service's `domain` must not touch: transport, storage, tasks, environment, clock.
@@ -76,6 +80,7 @@ const PURE_CRATES: &[&str] = &[
     "services/vocabulary",
     "services/redaction",
     "services/graph/consistency",
+    "services/graph/composition",
     "services/graph/reliability",
     "services/recommendation/attainment",
     "evals/simulator",

@@ -6,9 +6,11 @@
 
 mod calibration;
 mod consistency;
+mod composition;
 mod import;
 mod retrieval;
 mod scores;
+mod spans;
 
 use std::process::ExitCode;
 
@@ -46,6 +48,11 @@ enum Evaluation {
     /// Whether the targets of public systems hold together: contradictions before, none after, how far targets move.
     #[command(after_help = "Example:\n  cargo run --release -p evals -- consistency --graphs DIR --format json")]
     Consistency(consistency::Options),
+    /// How well the latency of a root is composed from the self times below it, beside simple baselines.
+    #[command(
+        after_help = "Example:\n  cargo run --release -p evals -- composition --spans ../data/nezha --format json"
+    )]
+    Composition(composition::Options),
     /// How well passages answer labelled questions, asked over gRPC.
     #[command(
         after_help = "Example:\n  cargo run --release -p evals -- retrieval --corpus src/demo/knowledge --queries evals/queries/demo.jsonl --attain target/debug/attain"
@@ -61,6 +68,7 @@ async fn main() -> ExitCode {
     let result = match cli.evaluation {
         Evaluation::Calibration(options) => calibration::run(&options),
         Evaluation::Consistency(options) => consistency::run(&options),
+        Evaluation::Composition(options) => composition::run(&options),
         Evaluation::Retrieval(options) => retrieval::run(&options).await,
         Evaluation::Import(options) => import::run(&options).await,
     };

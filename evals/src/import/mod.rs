@@ -5,9 +5,8 @@ mod edges;
 mod nezha;
 mod petshop;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, ensure};
 use attain_proto::ingestion::v1::GetTopologyRequest;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
 use clap::{Args, Subcommand};
@@ -52,16 +51,6 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
         Data::Nezha(options) => nezha::run(options).await,
         Data::Petshop(options) => petshop::run(options).await,
     }
-}
-
-/// Files of a folder whose names end so, in lexical order.
-fn files(folder: &Path, ending: &str) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    let mut files: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<_>>()?;
-    files.retain(|path| path.to_string_lossy().ends_with(ending));
-    files.sort();
-    ensure!(!files.is_empty(), "{} has no file that ends with {ending}", folder.display());
-    Ok(files)
 }
 
 /// Every edge that the member knows.

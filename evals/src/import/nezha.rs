@@ -6,14 +6,12 @@
 //! some spans and is not read.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use attain_members::{Attain, Ingestion, IngestionOptions};
 use attain_proto::ingestion::v1::StreamSliHistoryRequest;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
-use flate2::read::GzDecoder;
 use indicatif::ProgressBar;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
@@ -22,14 +20,13 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::edges::{Comparison, Edges};
-use super::{AGE_SETTINGS, Place, files, known_edges};
+use super::{AGE_SETTINGS, Place, known_edges};
+use crate::spans::{NO_PARENT, Row, read_rows, service, text};
 
-const NO_PARENT: &str = "root";
 const SPANS_PER_EXPORT: usize = 2_000;
 /// Traces are whole in the files: short patience loses nothing.
 const IDLE_SETTING: &str = "ingestion.trace_idle_seconds=2";
@@ -43,25 +40,6 @@ pub(super) struct Options {
     /// The day to import: a folder with `trace` and `metric/dependency.csv.gz`.
     #[arg(long, default_value = "2022-08-22")]
     day: String,
-}
-
-/// One line of a file of spans.
-#[derive(Debug, Clone, Deserialize)]
-struct Row {
-    #[serde(rename = "TraceID")]
-    trace: String,
-    #[serde(rename = "SpanID")]
-    span: String,
-    #[serde(rename = "ParentID")]
-    parent: String,
-    #[serde(rename = "PodName")]
-    pod: String,
-    #[serde(rename = "OperationName")]
-    operation: String,
-    #[serde(rename = "StartTimeUnixNano")]
-    start_ns: u64,
-    #[serde(rename = "EndTimeUnixNano")]
-    end_ns: u64,
 }
 
 /// What dependency.csv says: calls between services, and other lines that are none.
@@ -155,11 +133,6 @@ impl Derived {
     }
 }
 
-/// `frontend` of the pod `frontend-579b9bff58-t2dbm`.
-fn service(pod: &str) -> &str {
-    pod.rsplitn(3, '-').nth(2).unwrap_or(pod)
-}
-
 impl Theirs {
     /// A target that is an address is the node that a pod runs on, and nobody traces the generator of the load.
     fn read(csv: &str) -> anyhow::Result<Self> {
@@ -176,22 +149,6 @@ impl Theirs {
         ensure!(!theirs.edges.is_empty(), "dependency.csv names no calls");
         Ok(theirs)
     }
-}
-
-fn read_rows(folder: &Path) -> anyhow::Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for path in files(folder, ".csv.gz")? {
-        let text = text(&path)?;
-        for row in csv::Reader::from_reader(text.as_bytes()).deserialize() {
-            rows.push(row.with_context(|| format!("{} cannot be read", path.display()))?);
-        }
-    }
-    Ok(rows)
-}
-
-fn text(path: &Path) -> anyhow::Result<String> {
-    let file = std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    std::io::read_to_string(GzDecoder::new(file)).with_context(|| format!("cannot unpack {}", path.display()))
 }
 
 /// Sends all spans; how many were rejected.

@@ -12,13 +12,12 @@ use crate::what_if::{Change, Changes};
 /// How the self times of one request are taken to move together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Together {
-    /// As they did in a training trace: the empirical copula of all its parts. Every trace is composed once, with the
-    /// ranks that its self times had among those of their part; nothing is drawn.
+    /// As they did in a training trace: the empirical copula of all its parts.
     AsMeasured,
-    /// By one Gaussian factor a request, with ρ of the request's signature, within pools that back off; parts that a
-    /// sibling covers share its rank.
+    /// By one Gaussian factor a request, with ρ of the request's kind, within pools that back off; parts that a sibling
+    /// covers share its rank.
     OneFactor,
-    /// Not at all: each self time is drawn from all of its part.
+    /// Not at all.
     Independent,
 }
 
@@ -39,23 +38,23 @@ impl Default for Draws {
 
 /// Latency of the root, with parts changed as `changes` say, for requests mixed as they were in training.
 ///
-/// With [`Together::AsMeasured`] and no change this is, by construction, the distribution of recomposed training traces.
-/// What composing adds is that it stays valid when a part changes: the ranks stay, the changed part's latencies are read
-/// at them, and stages decide anew who is waited for.
+/// With [`Together::AsMeasured`] every trace is composed once and nothing is drawn; without a change this is, by construction,
+/// the distribution of recomposed training traces. What composing adds is that it stays valid when a part changes: the ranks
+/// stay, the changed part's latencies are read at them, and stages decide anew who is waited for. With
+/// [`Together::Independent`] each self time is drawn from all of its part.
 #[must_use]
 pub fn predict(learned: &Learned, together: Together, changes: &Changes, draws: Draws) -> Distribution {
-    let mut composer = Composer { learned, changes: changes.by_part(learned), totals: Vec::new() };
+    let mut composer = Composer::new(learned, changes);
     let latencies_ms = match together {
         Together::AsMeasured => {
             learned.plans.iter().map(|plan| composer.compose(plan, |place| plan.steps[place].self_ns)).collect()
         }
         Together::OneFactor => draw(learned, draws, |plan, random| {
-            let ranks = one_factor_ranks(plan, learned.rho_of(plan.signature), random);
-            let pool = |place: usize| &learned.pools[plan.steps[place].pool];
-            composer.compose(plan, |place| interpolated(pool(place), ranks[place]))
+            let ranks = one_factor_ranks(plan, learned.rho_of(plan.cell.kind), random);
+            composer.compose(plan, |place| interpolated(learned.finest(&plan.steps[place]), ranks[place]))
         }),
         Together::Independent => draw(learned, draws, |plan, random| {
-            let pool = |place: usize| &learned.pools[plan.steps[place].part];
+            let pool = |place: usize| learned.pools.of_part(plan.steps[place].part);
             composer.compose(plan, |place| interpolated(pool(place), random.random()))
         }),
     };
@@ -66,13 +65,7 @@ pub fn predict(learned: &Learned, together: Together, changes: &Changes, draws: 
 /// It knows neither stages nor that parts are rarely slow at once.
 #[must_use]
 pub fn sum_of_quantiles(learned: &Learned, quantile: f64) -> f64 {
-    let mut calls = vec![0_u32; learned.parts.len()];
-    for step in learned.plans.iter().flat_map(|plan| &plan.steps) {
-        calls[step.part] += 1;
-    }
-    let parts = calls.into_iter().zip(&learned.pools);
-    let sum: f64 = parts.map(|(calls, pool)| f64::from(calls) * interpolated(pool, quantile)).sum();
-    sum / learned.plans.len() as f64 / NS_PER_MS
+    learned.pools.sum_of_quantiles(learned.trace_count(), quantile)
 }
 
 fn draw(learned: &Learned, draws: Draws, mut one: impl FnMut(&Plan, &mut ChaCha8Rng) -> f64) -> Vec<f64> {
@@ -86,7 +79,7 @@ fn draw(learned: &Learned, draws: Draws, mut one: impl FnMut(&Plan, &mut ChaCha8
 }
 
 /// `u = Φ(√ρ c + √(1 − ρ) ε)` for every step, `c` one a request.
-fn one_factor_ranks(plan: &Plan, rho: f64, random: &mut ChaCha8Rng) -> Vec<f64> {
+pub(crate) fn one_factor_ranks(plan: &Plan, rho: f64, random: &mut ChaCha8Rng) -> Vec<f64> {
     let mut normal = || score_of(random.random());
     let common = rho.sqrt() * normal();
     let own = (1.0 - rho).sqrt();
@@ -102,19 +95,24 @@ fn one_factor_ranks(plan: &Plan, rho: f64, random: &mut ChaCha8Rng) -> Vec<f64> 
 }
 
 /// Composes plans over one buffer.
-struct Composer<'a> {
+pub(crate) struct Composer<'a> {
     learned: &'a Learned,
     changes: Vec<Option<&'a Change>>,
     totals: Vec<f64>,
 }
 
-impl Composer<'_> {
+impl<'a> Composer<'a> {
+    pub(crate) fn new(learned: &'a Learned, changes: &'a Changes) -> Self {
+        Self { learned, changes: changes.by_part(learned), totals: Vec::new() }
+    }
+
     /// Milliseconds of the root of a plan whose self times, in nanoseconds, are given by place.
-    fn compose(&mut self, plan: &Plan, mut self_ns: impl FnMut(usize) -> f64) -> f64 {
+    pub(crate) fn compose(&mut self, plan: &Plan, mut self_ns: impl FnMut(usize) -> f64) -> f64 {
         self.totals.clear();
         for (place, step) in plan.steps.iter().enumerate() {
             let self_ns = self_ns(place);
-            let changed = self.changes[step.part].map(|change| change.apply(self_ns, &self.learned.pools[step.part]));
+            let changed =
+                self.changes[step.part].map(|change| change.apply(self_ns, self.learned.pools.of_part(step.part)));
             self.totals.push(changed.unwrap_or(self_ns));
         }
         for (place, step) in plan.steps.iter().enumerate().rev() {

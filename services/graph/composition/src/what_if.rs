@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::distribution::Distribution;
-use crate::learn::{Learned, middle_rank};
+use crate::learn::Learned;
+use crate::pools::middle_rank;
 use crate::{Error, NS_PER_MS};
 
 /// What becomes of the self times of one part.
@@ -42,7 +43,7 @@ impl Changes {
 
     /// The change of each part of a model, by its id.
     pub(crate) fn by_part(&self, learned: &Learned) -> Vec<Option<&Change>> {
-        learned.parts.iter().map(|part| self.0.get(part)).collect()
+        learned.parts().iter().map(|part| self.0.get(part)).collect()
     }
 }
 

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use attain_composition::{
-    Bounds, Change, Changes, Declared, Dependence, Distribution, Draws, Error, Learned, Oddities, Order, Span,
-    Together, Trace, critical_path_ns, predict, split_budget,
+    Bounds, Change, Changes, Declared, Dependence, Distribution, Draws, Error, Learned, Oddities, Order, Period, Span,
+    Together, Trace, critical_path_ns, predict, predict_in, split_budget,
 };
 use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -128,10 +128,16 @@ fn the_order_of_spans_and_traces_changes_nothing() {
         let learned = Learned::from_traces(traces).unwrap();
         predict(&learned, together, &Changes::default(), Draws { count: 500, seed: 1 })
     };
+    let other = any_traces(9, 60);
+    let within = |traces: &[Trace], other: &[Trace], together| {
+        let (learned, period) = (Learned::from_traces(traces).unwrap(), Period::from_traces(other).unwrap());
+        predict_in(&learned, &period, together, Draws { count: 500, seed: 1 })
+    };
     for together in [Together::AsMeasured, Together::OneFactor, Together::Independent] {
-        let before = predicted(&traces, together);
+        let before = (predicted(&traces, together), within(&traces, &other, together));
         traces.shuffle(&mut random);
-        assert_eq!(predicted(&traces, together), before);
+        let after = (predicted(&traces, together), within(&traces, &other, together));
+        assert_eq!(after, before);
     }
 }
 
@@ -190,6 +196,78 @@ fn parts_that_are_slow_together_have_a_rho_near_one_and_are_not_taken_for_indepe
     assert!((p99(Together::AsMeasured) / measured[395] - 1.0).abs() < 0.01);
     assert!((p99(Together::OneFactor) / measured[395] - 1.0).abs() < 0.05);
     assert!(p99(Together::Independent) < 0.95 * measured[395]);
+}
+
+/// A root that calls `a`, then ends, with the self times of both in microseconds.
+fn pair(at: u64, own_us: u64, a_us: u64) -> Trace {
+    let (start, own, a) = (at * 1_000_000_000, own_us * 1_000, a_us * 1_000);
+    build(&[span("r", None, "root", start, start + own + a), span("a", Some("r"), "a", start + own, start + own + a)])
+}
+
+fn pairs(seed: u64, together: bool) -> (Vec<u64>, Vec<u64>) {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let own: Vec<u64> = (0..300).map(|_| random.random_range(1..1_000u64).pow(2)).collect();
+    let a = own.iter().map(|own| if together { *own } else { random.random_range(1..1_000u64).pow(2) }).collect();
+    (own, a)
+}
+
+fn traces_of((own, a): &(Vec<u64>, Vec<u64>), slower: u64) -> Vec<Trace> {
+    own.iter().zip(a).enumerate().map(|(at, (own, a))| pair(at as u64, *own, slower * a)).collect()
+}
+
+#[test]
+fn a_period_says_nothing_of_which_self_times_belong_together() {
+    let learned = Learned::from_traces(&traces_of(&pairs(10, true), 1)).unwrap();
+    let composed = |pairs: &(Vec<u64>, Vec<u64>)| {
+        let period = Period::from_traces(&traces_of(pairs, 1)).unwrap();
+        predict_in(&learned, &period, Together::AsMeasured, Draws::default())
+    };
+    let mut measured = pairs(11, true);
+    let before = composed(&measured);
+    // Sixty requests a minute, one a second.
+    measured.1.chunks_mut(60).for_each(|minute| minute.reverse());
+    assert_eq!(composed(&measured), before);
+}
+
+#[test]
+fn a_period_is_composed_with_its_own_parts_and_the_dependence_of_training() {
+    for together in [true, false] {
+        let learned = Learned::from_traces(&traces_of(&pairs(12, together), 1)).unwrap();
+        let traces = traces_of(&pairs(13, together), 3);
+        let period = Period::from_traces(&traces).unwrap();
+        assert_eq!((period.request_count(), period.share_unseen(&learned)), (300, 0.0));
+        let composed = predict_in(&learned, &period, Together::AsMeasured, Draws::default());
+        let measured = traces.iter().map(|trace| trace.duration_ns() as f64 / 1e6).collect();
+        let measured = Distribution::from_samples(measured).unwrap();
+        let independent = predict_in(&learned, &period, Together::Independent, Draws::default());
+        let ratio = |of: &Distribution, quantile| of.quantile(quantile) / measured.quantile(quantile);
+        // Where parts do not move together the dependence found is that of a sample of 300.
+        let tolerance = if together { 0.02 } else { 0.1 };
+        for quantile in [0.5, 0.9, 0.95] {
+            let ratio = ratio(&composed, quantile);
+            assert!((ratio - 1.0).abs() < tolerance, "{together} {quantile}: {ratio}");
+        }
+        if together {
+            assert!(ratio(&independent, 0.5) > 1.08, "{}", ratio(&independent, 0.5));
+        }
+    }
+}
+
+#[test]
+fn a_kind_that_training_never_saw_has_the_plans_of_the_most_similar() {
+    let learned = Learned::from_traces(&traces_of(&pairs(14, true), 1)).unwrap();
+    let alone = build(&[span("r", None, "root", 0, 7_000_000)]);
+    let other = build(&[
+        span("r", None, "root", 0, 9_000_000),
+        span("a", Some("r"), "a", 0, 4_000_000),
+        span("b", Some("a"), "b", 0, 2_000_000),
+    ]);
+    let period = Period::from_traces(&[alone, other]).unwrap();
+    assert_eq!(period.share_unseen(&learned), 1.0);
+    let composed = predict_in(&learned, &period, Together::AsMeasured, Draws::default());
+    // Self times of `root` lie between 5 and 7 ms there, and `a` has 2 ms.
+    assert!(composed.quantile(0.0) >= 7.0 && composed.quantile(1.0) <= 9.0);
+    assert_eq!(Period::from_traces(&[]).map(|period| period.request_count()), None);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Self times by what they are asked under, from the finest pool to the coarsest.
 //!
-//! The finest is (minute, kind, part), then (minute, part), (kind, part) and the part alone. The kind of a request is the set
-//! of parts that its root waits for at any depth, its own included. A pool is asked only where at least eight requests left a
-//! self time in it: then none describes single requests, and its ranks mean something. A minute counts before a kind: what a
-//! busy or a faulty minute does to a part is mostly greater than what kinds of requests differ by. Minutes are those of the clock that
-//! measured the spans.
+//! The finest is (minute, kind, part), then (minute, part), (kind, part) and the part alone. The kind of a request is the
+//! set of parts that its root waits for at any depth, its own included. A pool is asked only where at least eight requests
+//! left a self time in it: then none describes single requests, and its ranks mean something. A minute counts before a
+//! kind: what a busy or a faulty minute does to a part is mostly more than what kinds of requests differ by. Minutes are
+//! those of the clock that measured the spans.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,8 +5,8 @@
 #![allow(clippy::print_stdout)]
 
 mod calibration;
-mod consistency;
 mod composition;
+mod consistency;
 mod import;
 mod retrieval;
 mod scores;

@@ -35,11 +35,14 @@ pub(crate) enum Command {
         #[arg(long)]
         depth: Option<u32>,
     },
-    /// Analyses the graph around a service: blast radius, cycles, single points of failure.
-    #[command(after_help = "Example:\n  attain analyse payment-service")]
+    /// Analyses the graph around a service: blast radius, cycles and what to cut, single points of failure.
+    #[command(after_help = "Example:\n  attain analyse payment-service --betweenness")]
     Analyse {
         /// The service.
         service_id: String,
+        /// Tell its betweenness as well; on thousands of services that takes longer than all the rest.
+        #[arg(long)]
+        betweenness: bool,
     },
     /// Sends a JSON file: dependencies, metrics, utilisation, incidents or documents, shaped as the REST route takes them.
     #[command(after_help = "Example:\n  attain push dependencies graph.json")]
@@ -407,7 +410,8 @@ impl Command {
             Self::Dependencies { service_id, direction, depth } => Request::get(service(&service_id, "/dependencies"))
                 .with("direction", word(direction))
                 .with("depth", depth),
-            Self::Analyse { service_id } => Request::get(service(&service_id, "/graph-analysis")),
+            Self::Analyse { service_id, betweenness } => Request::get(service(&service_id, "/graph-analysis"))
+                .with("with_betweenness", betweenness.then_some(true)),
             Self::Push { what, file } => Request::post_bytes(pushed_path(what), read(&file)?),
             Self::Metrics { service_id, start_time, page_size, page_token } => {
                 Request::get(service(&service_id, "/metrics"))

@@ -7,7 +7,9 @@ use std::collections::HashSet;
 use std::hint::black_box;
 
 use attain_graph::domain::availability::evaluate;
+use attain_graph::domain::betweenness::betweenness;
 use attain_graph::domain::blast::{self, blast};
+use attain_graph::domain::cuts::cut;
 use attain_graph::domain::cycles::strongly_connected;
 use attain_graph::domain::findings::findings;
 use attain_graph::domain::links::NodeIndex;
@@ -106,6 +108,11 @@ fn at_fleet_size(criterion: &mut Criterion) {
     group.bench_function("findings of the deepest", |bencher| {
         bencher.iter(|| findings(&snapshot, black_box(top), 200));
     });
+    group.bench_function("betweenness of all", |bencher| {
+        bencher.iter(|| betweenness(black_box(snapshot.request_path()), &|| false));
+    });
+    let everyone: Vec<NodeIndex> = (0..snapshot.nodes().len() as NodeIndex).collect();
+    group.bench_function("calls to cut among all", |bencher| bencher.iter(|| cut(&snapshot, black_box(&everyone))));
     group.finish();
 }
 

@@ -1,8 +1,8 @@
 //! The graph engine: what the structure of the dependencies means for availability.
 //!
-//! **What it does.** Walks neighbourhoods, finds cycles, longest call chains, blast radii, single points of failure and
-//! contradictions, and evaluates the structure function of many services with given failure ratios, before and after
-//! changes. Entry point: [`serve`].
+//! **What it does.** Walks neighbourhoods, finds cycles and what to cut, longest call chains, blast radii, single points of
+//! failure, betweenness and contradictions, evaluates the structure function of many services with given failure ratios, before
+//! and after changes, and finds targets of the whole tenant that hold together. Entry point: [`serve`].
 //!
 //! **How data flows.** The follower reads ingestion's stream of changes; when a tenant's burst of changes has paused, its topology
 //! is fetched whole (at most every few seconds while only counts change), built into an immutable [`domain::snapshot::Snapshot`] and swapped in. A question reads one

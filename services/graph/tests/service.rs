@@ -163,7 +163,7 @@ impl Mesh {
     }
 
     async fn analyse(&mut self, service_id: &str) -> wire::AnalyzeServiceResponse {
-        let request = wire::AnalyzeServiceRequest { service_id: service_id.into() };
+        let request = wire::AnalyzeServiceRequest { service_id: service_id.into(), with_betweenness: true };
         self.graph.analyze_service(request).await.unwrap().into_inner()
     }
 
@@ -421,7 +421,11 @@ async fn a_cycle_is_accepted_and_reported() {
     let [cycle] = &found.cycles[..] else { panic!("one cycle") };
     assert_eq!(cycle.service_ids, ["api-gateway", "auth-service", "user-db"]);
     assert!(cycle.bootstrap_hazard);
-    assert_eq!(mesh.analyse("auth-service").await.cycles, found.cycles);
+    let analysis = mesh.analyse("auth-service").await;
+    assert_eq!(analysis.cycles, found.cycles);
+    let [cut] = &analysis.cycle_cuts[..] else { panic!("one cut a cycle") };
+    assert_eq!((cut.edge_count, cut.edges.len(), cut.fewest), (1, 1, true));
+    assert!(analysis.betweenness_ratio.is_some_and(|ratio| ratio > 0.0) && !analysis.betweenness_sampled);
 
     let through = |service: &str| {
         let request = wire::GetSnapshotRequest { service_ids: vec![service.into()], ..Default::default() };
@@ -438,7 +442,8 @@ async fn an_unknown_service_is_looked_for_once_and_then_named() {
     let asking: Vec<_> = (0..20)
         .map(|_| {
             let mut graph = mesh.graph.clone();
-            let request = wire::AnalyzeServiceRequest { service_id: "nobody".into() };
+            let request =
+                wire::AnalyzeServiceRequest { service_id: "nobody".into(), ..wire::AnalyzeServiceRequest::default() };
             tokio::spawn(async move { graph.analyze_service(request).await.unwrap_err() })
         })
         .collect();
@@ -578,8 +583,9 @@ async fn tenants_do_not_see_one_another() {
     let mut mesh = Mesh::up().await;
     mesh.ingestion.declare("acme", &[("shop", "till")]);
     let acme = CallContext::new(TenantId::new("tenant", "acme").unwrap(), "test", PATIENCE);
-    let asked =
-        |service: &str| -> Request<_> { acme.request(wire::AnalyzeServiceRequest { service_id: service.into() }) };
+    let asked = |service: &str| -> Request<_> {
+        acme.request(wire::AnalyzeServiceRequest { service_id: service.into(), with_betweenness: false })
+    };
     assert_eq!(mesh.graph.analyze_service(asked("shop")).await.unwrap().into_inner().fan_out_count, 1);
     assert_eq!(mesh.graph.analyze_service(asked("user-db")).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(mesh.walk("shop", wire::Direction::Downstream, 0).await.unwrap_err().code(), Code::NotFound);

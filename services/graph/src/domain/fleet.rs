@@ -84,7 +84,9 @@ pub fn fleet(snapshot: &Snapshot, state: &State, promises: &[Option<Promise>]) -
     for (caller, _) in (0..).zip(&state.rates).filter(|(_, rate)| !rate.includes_dependencies) {
         for need in state.needs.of_caller(caller).iter().filter(|need| need.matters()) {
             match need.members[..] {
-                [callee] => edges.push(Edge { caller: id(caller), callee: id(callee), impact: passed_on(need) }),
+                [callee] => {
+                    edges.push(Edge { caller: id(caller), callee: id(callee), impact: impact_after_retries(need) })
+                }
                 _ => groups.push(Group {
                     caller: id(caller),
                     members: need.members.iter().map(|member| id(*member)).collect(),
@@ -97,7 +99,7 @@ pub fn fleet(snapshot: &Snapshot, state: &State, promises: &[Option<Promise>]) -
 }
 
 /// Probability that a failure of the callee fails a request: what outlasts every attempt, and what happens to hit all.
-fn passed_on(need: &Need) -> f64 {
+fn impact_after_retries(need: &Need) -> f64 {
     let effect = need.effect;
     let retries = i32::try_from(effect.retry_count).unwrap_or(i32::MAX);
     let by_chance = (1.0 - effect.persistent_share) * ATTEMPT_FAILURE_MAX.powi(retries);

@@ -4,8 +4,10 @@
 //! lexical order of their names, so that "lowest number first" and "lexical order" are the same thing.
 
 pub mod availability;
+pub mod betweenness;
 pub mod blast;
 pub mod chain;
+pub mod cuts;
 pub mod cycles;
 pub mod findings;
 pub mod fleet;

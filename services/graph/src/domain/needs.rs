@@ -126,18 +126,23 @@ fn call_fraction(terms: &Terms) -> f64 {
     terms.call_fraction.or(terms.call_rate).map_or(1.0, |fraction| fraction.clamp(0.0, 1.0))
 }
 
-fn single(edge: &Edge) -> Need {
-    let terms = &edge.terms;
+/// Probability that a failure of the callee fails a request of the caller, without any retry.
+pub(crate) fn passes_on(terms: &Terms) -> f64 {
     let escaping = match terms.mode {
         DependencyMode::Soft => 1.0 - fallback_success_ratio(terms),
         DependencyMode::Hard => 1.0,
         DependencyMode::Async => 0.0,
     };
+    call_fraction(terms) * escaping
+}
+
+fn single(edge: &Edge) -> Need {
+    let terms = &edge.terms;
     Need {
         members: vec![edge.callee],
         required_count: 1,
         effect: EdgeEffect {
-            impact_ratio: call_fraction(terms) * escaping,
+            impact_ratio: passes_on(terms),
             retry_count: terms.retry_count,
             persistent_share: PERSISTENT_SHARE_PRIOR,
         },

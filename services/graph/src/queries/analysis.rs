@@ -3,7 +3,9 @@ use std::sync::Arc;
 use attain_runtime::context::CallContext;
 
 use super::{Bounds, Engine};
+use crate::domain::betweenness::betweenness;
 use crate::domain::blast::{self, Blast, blast};
+use crate::domain::cuts::{Cut, cut};
 use crate::domain::cycles::Cycle;
 use crate::domain::findings::{Finding, findings};
 use crate::domain::links::{Links, NodeIndex};
@@ -28,21 +30,33 @@ pub(crate) struct Analysis {
     pub(crate) depth: u32,
     pub(crate) longest_chain: Vec<NodeIndex>,
     pub(crate) blast: Blast,
-    pub(crate) cycles: Vec<Cycle>,
+    /// Each with what to give up so that it is none.
+    pub(crate) cycles: Vec<(Cycle, Cut)>,
     pub(crate) single_points: SinglePoints,
     pub(crate) findings: Vec<Finding>,
+    /// Ratio, and whether it is an estimate.
+    pub(crate) betweenness: Option<(f64, bool)>,
 }
 
 impl Engine {
-    /// Fan-in and fan-out, depth, cycles, blast radius, single points of failure and findings.
+    /// Fan-in and fan-out, depth, cycles, blast radius, single points of failure, findings and, where it is asked for, betweenness.
     pub(crate) async fn analyse(
         &self,
         context: &CallContext,
         service_id: &str,
+        with_betweenness: bool,
     ) -> Result<(Arc<Held>, Analysis), Error> {
         let (held, node) = self.gather_service(context, service_id).await?;
         let (graph, bounds) = (Arc::clone(&held), self.bounds);
-        let analysis = self.workers.run(context.deadline, move |_| analyse(&graph.snapshot, node, bounds)).await?;
+        let job = move |give_up: &dyn Fn() -> bool| {
+            let mut analysis = analyse(&graph.snapshot, node, bounds)?;
+            if with_betweenness {
+                let of_all = betweenness(graph.snapshot.request_path(), give_up).ok_or(Error::Deadline)?;
+                analysis.betweenness = Some((of_all.ratios[node as usize], of_all.sampled));
+            }
+            Ok(analysis)
+        };
+        let analysis = self.workers.run(context.deadline, job).await?;
         Ok((held, analysis))
     }
 }
@@ -61,9 +75,10 @@ fn analyse(snapshot: &Snapshot, node: NodeIndex, bounds: Bounds) -> Result<Analy
         depth: snapshot.chains().depth(node),
         longest_chain: snapshot.chains().longest(node),
         blast: blast(snapshot, node, bounds)?,
-        cycles: near(snapshot, node),
+        cycles: near(snapshot, node).map(|cycle| (cycle.clone(), cut(snapshot, &cycle.members))).collect(),
         single_points: single_points(snapshot.needs(), node, SINGLE_POINT_STEPS_MAX),
         findings: findings(snapshot, node, FINDINGS_MAX),
+        betweenness: None,
     };
     analysis.confess(node);
     Ok(analysis)
@@ -90,11 +105,12 @@ impl Analysis {
 }
 
 /// Cycles with a member that the service reaches, or that reaches it.
-fn near(snapshot: &Snapshot, node: NodeIndex) -> Vec<Cycle> {
+fn near(snapshot: &Snapshot, node: NodeIndex) -> impl Iterator<Item = &Cycle> {
     let down = reached(snapshot.all(), node, Links::callees);
     let up = reached(snapshot.all(), node, Links::callers);
-    let is_near = |cycle: &&Cycle| cycle.members.iter().any(|&member| down[member as usize] || up[member as usize]);
-    snapshot.cycles().iter().filter(is_near).cloned().collect()
+    let is_near =
+        move |cycle: &&Cycle| cycle.members.iter().any(|&member| down[member as usize] || up[member as usize]);
+    snapshot.cycles().iter().filter(is_near)
 }
 
 fn reached(links: &Links, start: NodeIndex, neighbours: impl Fn(&Links, NodeIndex) -> &[NodeIndex]) -> Vec<bool> {

@@ -6,6 +6,7 @@ use attain_reliability::{BoundsMethod, Evaluation, EvaluationMethod, RetryMethod
 
 use crate::domain::availability::{Availabilities, Availability};
 use crate::domain::blast::Hit;
+use crate::domain::cuts::Cut;
 use crate::domain::cycles::Cycle;
 use crate::domain::findings::Finding;
 use crate::domain::links::NodeIndex;
@@ -14,6 +15,8 @@ use crate::domain::walk::{Heading, Neighbourhood};
 use crate::queries::Analysis;
 use crate::storage::held::Held;
 
+/// Most calls to cut of one cycle.
+const CUT_EDGES_MAX: usize = 100;
 /// Most importances of one service and state.
 const IMPORTANCES_MAX: usize = 50;
 
@@ -45,9 +48,12 @@ pub(crate) fn analysis(snapshot: &Snapshot, analysis: Analysis) -> wire::Analyze
         depth: analysis.depth,
         longest_chain: names(snapshot, &analysis.longest_chain),
         blast_radius: analysis.blast.hits.iter().map(|hit| hurt(snapshot, hit)).collect(),
-        cycles: analysis.cycles.iter().map(|found| cycle(snapshot, found)).collect(),
+        cycles: analysis.cycles.iter().map(|(found, _)| cycle(snapshot, found)).collect(),
+        cycle_cuts: analysis.cycles.iter().map(|(_, found)| cycle_cut(snapshot, found)).collect(),
         single_points_of_failure: names(snapshot, &analysis.single_points.nodes),
         findings: analysis.findings.into_iter().map(|found| finding(snapshot, found)).collect(),
+        betweenness_ratio: analysis.betweenness.map(|(ratio, _)| ratio),
+        betweenness_sampled: analysis.betweenness.is_some_and(|(_, sampled)| sampled),
         snapshot: None,
     }
 }
@@ -63,6 +69,18 @@ fn hurt(snapshot: &Snapshot, hit: &Hit) -> wire::BlastRadiusEntry {
 
 pub(crate) fn cycle(snapshot: &Snapshot, cycle: &Cycle) -> WireCycle {
     WireCycle { service_ids: names(snapshot, &cycle.members), bootstrap_hazard: cycle.bootstrap_hazard }
+}
+
+fn cycle_cut(snapshot: &Snapshot, cut: &Cut) -> wire::CycleCut {
+    let name = |&(caller, callee): &(NodeIndex, NodeIndex)| wire::DependencyRef {
+        caller_id: snapshot.id(caller).to_string(),
+        callee_id: snapshot.id(callee).to_string(),
+    };
+    wire::CycleCut {
+        edges: cut.edges.iter().take(CUT_EDGES_MAX).map(name).collect(),
+        edge_count: cut.edges.len() as u32,
+        fewest: cut.fewest,
+    }
 }
 
 fn finding(snapshot: &Snapshot, finding: Finding) -> wire::Finding {

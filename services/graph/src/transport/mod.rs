@@ -65,7 +65,8 @@ impl GraphService for Graph {
         request: Request<AnalyzeServiceRequest>,
     ) -> Result<Response<AnalyzeServiceResponse>, Status> {
         let context = CallContext::read(request.metadata(), call_timeout())?;
-        let (held, analysis) = self.engine.analyse(&context, &request.into_inner().service_id).await?;
+        let request = request.into_inner();
+        let (held, analysis) = self.engine.analyse(&context, &request.service_id, request.with_betweenness).await?;
         let mut answer = encode::analysis(&held.snapshot, analysis);
         answer.snapshot = self.info(&context, &held);
         Ok(Response::new(answer))

@@ -19,13 +19,13 @@ fn sequence(bound: usize) -> impl FnMut() -> usize {
 }
 
 /// Callees stand at most `reach` places further down, so that closures are deep but not everybody's; every second edge goes
-/// to one of the hubs, which stand last.
-fn fleet(count: usize, edge_count: usize, reach: usize, hubs: usize) -> Fleet {
+/// to one of the hubs, which stand last; one in `promising` services has a target.
+fn fleet(count: usize, edge_count: usize, reach: usize, hubs: usize, promising: usize) -> Fleet {
     let id = |number: usize| EntityId::new("service_id", &format!("s{number}")).unwrap();
     let mut draw = sequence(1 << 20);
     let service = |number: usize| {
         let (tier, target) = TIERS[number % 4];
-        let target = Some(Objective::new("target_ratio", target).unwrap());
+        let target = number.is_multiple_of(promising).then(|| Objective::new("target_ratio", target).unwrap());
         Service { id: id(number), tier: Some(tier), target, fixed: false, own_floor: 1e-6 }
     };
     let services = (0..count).map(service).collect();
@@ -47,12 +47,21 @@ fn fleet(count: usize, edge_count: usize, reach: usize, hubs: usize) -> Fleet {
 fn benches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("solve");
     group.sample_size(10);
-    let sizes = [(100, 300, 20, 0), (1_000, 3_000, 50, 0), (5_000, 15_000, 50, 0), (5_000, 15_000, 500, 20)];
-    for (services, edges, reach, hubs) in sizes {
-        let fleet = fleet(services, edges, reach, hubs);
-        group.bench_function(format!("{services} services, {edges} edges, {hubs} hubs"), |bencher| {
-            bencher.iter(|| solve(black_box(&fleet), &Weights::default(), &Limits::default(), None, None).unwrap());
-        });
+    let sizes = [
+        (100, 300, 20, 0, 1),
+        (1_000, 3_000, 50, 0, 1),
+        (5_000, 15_000, 50, 0, 1),
+        (5_000, 15_000, 500, 20, 1),
+        (5_000, 15_000, 500, 20, 7),
+    ];
+    for (services, edges, reach, hubs, promising) in sizes {
+        let fleet = fleet(services, edges, reach, hubs, promising);
+        group.bench_function(
+            format!("{services} services, {edges} edges, {hubs} hubs, a target in {promising}"),
+            |bencher| {
+                bencher.iter(|| solve(black_box(&fleet), &Weights::default(), &Limits::default(), None, None).unwrap());
+            },
+        );
     }
     group.finish();
 }

@@ -4,6 +4,8 @@
 //! share of it at least. `B_i` needs `own_i + Σ c_ij · own_j` (the ceiling), and `impact · B_j` of every callee (the promise).
 //! Both grow with every `B_j`, so there is a least set of budgets above any given one.
 
+use std::collections::{BTreeMap, BinaryHeap};
+
 use crate::closure::Closure;
 use crate::{Error, Fleet, Menu};
 
@@ -68,6 +70,31 @@ impl<'a> Demands<'a> {
     /// Least budget of the callees' promises.
     pub(crate) fn promises(&self, service: usize, budgets: &[f64]) -> f64 {
         self.edges_of[service].iter().map(|(callee, impact)| impact * budgets[*callee]).fold(0.0, f64::max)
+    }
+
+    /// Services with a target whose promise the service needs, directly or through services without one, sorted: each with the
+    /// greatest part of its budget that is passed on, along the way that passes on most.
+    pub(crate) fn promising_below(&self, service: usize) -> Vec<(usize, f64)> {
+        let mut most: BTreeMap<usize, f64> = BTreeMap::new();
+        // Positive numbers are in the order of their bits, and what passes on most is looked at first.
+        let mut open = BinaryHeap::from([(1.0_f64.to_bits(), service)]);
+        while let Some((passed, at)) = open.pop() {
+            let passed = f64::from_bits(passed);
+            if at != service && passed < most.get(&at).copied().unwrap_or(0.0) {
+                continue;
+            }
+            for (callee, impact) in self.edges_of[at].iter().filter(|(callee, _)| *callee != service) {
+                let (passed, known) = (passed * impact, most.entry(*callee).or_insert(0.0));
+                if passed > *known {
+                    *known = passed;
+                    if self.in_force[*callee].is_none() {
+                        open.push((passed.to_bits(), *callee));
+                    }
+                }
+            }
+        }
+        let promising = |(callee, passed): &(usize, f64)| self.in_force[*callee].is_some() && *passed > 0.0;
+        most.into_iter().filter(promising).collect()
     }
 
     /// Least budget by every rule.

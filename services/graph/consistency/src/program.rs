@@ -1,7 +1,8 @@
 //! The linear program: which targets to move, and by how much.
 //!
-//! Per service, all scaled by its budget in force: the budget `x`, own budget beyond the floor `e`, loosening `r ≥ x − 1`, and
-//! tightening `v`, a convex piecewise bound of `−ln x`. Closure rows hold their largest terms as variables; the rest of a long
+//! Per service with a target, all scaled by its budget in force: the budget `x`, own budget beyond the floor `e`, loosening
+//! `r ≥ x − 1`, and tightening `v`, a convex piecewise bound of `−ln x`. A service without a target is no variable: its own budget is
+//! its floor, and promises reach through it. Closure rows hold their largest terms as variables; the rest of a long
 //! row stands at its value of the round before, and the least loosening afterwards makes up for what that misses.
 
 use clarabel::algebra::CscMatrix;
@@ -18,8 +19,6 @@ const SHORT_COST: f64 = 1e4;
 const GAP: f64 = 1e-11;
 /// The same where the program is an approximation anyway.
 const ROUGH_GAP: f64 = 1e-5;
-/// Cost of a unit of budget where nothing is in force: only enough to prefer the tightest.
-const LOOSE_COST: f64 = 1e-4;
 
 /// Which rule a row states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,14 +82,11 @@ impl Layout {
             costs: Vec::new(),
         };
         for service in 0..count {
-            let in_force = demands.in_force[service].is_some();
             if demands.is_fixed(service) {
                 layout.short[service] = Some(layout.variable(SHORT_COST));
-            } else {
-                layout.budget[service] = Some(layout.variable(if in_force { 0.0 } else { LOOSE_COST }));
-                if in_force {
-                    layout.excess[service] = Some(layout.variable(0.0));
-                }
+            } else if demands.in_force[service].is_some() {
+                layout.budget[service] = Some(layout.variable(0.0));
+                layout.excess[service] = Some(layout.variable(0.0));
             }
         }
         layout
@@ -206,40 +202,44 @@ fn promises(
     rows: &mut Rows,
     rules: &mut Vec<(Rule, usize)>,
 ) {
-    for (caller, callee, impact) in demands.fleet.edges() {
-        let (caller, callee) = (*caller, *callee);
-        let used = impact * layout.scale[callee] / layout.scale[caller];
-        if used == 0.0 {
-            continue;
-        }
-        let (mut terms, mut bound) = (Vec::new(), 0.0);
-        match layout.budget[callee] {
-            Some(at) => terms.push((at, used)),
-            None => bound -= used,
-        }
-        match (layout.budget[caller], layout.short[caller]) {
-            (Some(at), _) => terms.push((at, -1.0)),
-            (None, Some(short)) => {
-                terms.push((short, -1.0));
-                bound += 1.0;
+    for caller in (0..start.len()).filter(|caller| demands.in_force[*caller].is_some()) {
+        let callees = demands.promising_below(caller);
+        let share_of_wish = weights.extra_nine / callees.len().max(1) as f64;
+        for (callee, impact) in callees {
+            let used = impact * layout.scale[callee] / layout.scale[caller];
+            if used == 0.0 {
+                continue;
             }
-            (None, None) => {}
-        }
-        let row = rows.push(&terms, bound);
-        rules.push((Rule::Promise { caller, callee }, row));
-        let both = demands.in_force[caller].is_some() && demands.in_force[callee].is_some();
-        let near = 10.0 * impact * start[callee] > 0.1 * start[caller];
-        if let (true, Some(caller_at), Some(callee_at)) = (both && near, layout.budget[caller], layout.budget[callee]) {
-            let edges = demands.edges_of[caller].len().max(1) as f64;
-            let missed = layout.variable(weights.extra_nine / edges);
-            rows.push(&[(callee_at, 1.0), (caller_at, -0.1 / used), (missed, -1.0)], 0.0);
+            let (mut terms, mut bound) = (Vec::new(), 0.0);
+            match layout.budget[callee] {
+                Some(at) => terms.push((at, used)),
+                None => bound -= used,
+            }
+            match (layout.budget[caller], layout.short[caller]) {
+                (Some(at), _) => terms.push((at, -1.0)),
+                (None, Some(short)) => {
+                    terms.push((short, -1.0));
+                    bound += 1.0;
+                }
+                (None, None) => {}
+            }
+            let row = rows.push(&terms, bound);
+            rules.push((Rule::Promise { caller, callee }, row));
+            let near = 10.0 * impact * start[callee] > 0.1 * start[caller];
+            if let (true, Some(caller_at), Some(callee_at)) = (near, layout.budget[caller], layout.budget[callee]) {
+                let missed = layout.variable(share_of_wish);
+                rows.push(&[(callee_at, 1.0), (caller_at, -0.1 / used), (missed, -1.0)], 0.0);
+            }
         }
     }
 }
 
-/// Variables, duals and slacks at the optimum.
+/// Variables, duals and slacks at the optimum; nothing where there is nothing to choose, or the solver gives up.
 fn optimum(costs: &[f64], mut rows: Rows, gap: f64) -> Option<(Vec<f64>, Vec<f64>, Vec<f64>)> {
     let (row_count, column_count) = (rows.bounds.len(), costs.len());
+    if column_count == 0 {
+        return None;
+    }
     rows.entries.sort_unstable_by_key(|(column, row, _)| (*column, *row));
     let mut starts = vec![0; column_count + 1];
     rows.entries.iter().for_each(|(column, _, _)| starts[column + 1] += 1);

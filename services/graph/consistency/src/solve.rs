@@ -361,7 +361,14 @@ fn bindings(demands: &Demands<'_>, rows: &[Row]) -> Vec<Binding> {
     priced.sort_by(|a, b| b.price.total_cmp(&a.price).then(a.rule.cmp(&b.rule)));
     let binding = |row: &Row| {
         let (service, callee, chain) = match row.rule {
-            Rule::Promise { caller, callee } => (caller, Some(id(callee)), vec![caller, callee]),
+            Rule::Promise { caller, callee }
+                if demands.edges_of[caller].iter().any(|(direct, _)| *direct == callee) =>
+            {
+                (caller, Some(id(callee)), vec![caller, callee])
+            }
+            Rule::Promise { caller, callee } => {
+                (caller, Some(id(callee)), contradictions::chain(demands, caller, callee))
+            }
             Rule::Ceiling { service } => {
                 let below = demands.closure.rows[service].iter();
                 let load = |j: u32, c: f32| f64::from(c) * demands.share[j as usize].max(demands.floor(j as usize));

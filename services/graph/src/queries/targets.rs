@@ -9,6 +9,7 @@ use super::Engine;
 use crate::domain::fleet::{NamedPromise, assumed_perfect, fleet, promises};
 use crate::domain::links::NodeIndex;
 use crate::domain::scenario::{NamedRate, Scenario};
+use crate::domain::snapshot::Snapshot;
 use crate::error::Error;
 use crate::storage::held::Held;
 
@@ -33,6 +34,14 @@ pub(crate) struct SolvedTargets {
     pub(crate) assumed_perfect: Vec<NodeIndex>,
 }
 
+impl TargetsQuestion {
+    fn is_understood_by(&self, snapshot: &Snapshot) -> bool {
+        let known = |id: &str| snapshot.find(id).is_some();
+        self.promises.iter().all(|promise| known(&promise.service_id))
+            && self.rates.iter().all(|rate| known(&rate.entity_id))
+    }
+}
+
 impl Engine {
     /// Contradictions of targets in force, targets that hold together, and repairs as far as half of the time allows.
     pub(crate) async fn solve_targets(
@@ -44,13 +53,7 @@ impl Engine {
             let reason = format!("{} are too many for one call; ask for at most {REPAIRS_MAX}", question.repairs_max);
             return Err(InvalidValue::new("repairs_max", "out_of_range", reason).into());
         }
-        let known = |id: &str, held: &crate::domain::snapshot::Snapshot| held.find(id).is_some();
-        let held = self
-            .gather(context, |snapshot| {
-                question.promises.iter().all(|promise| known(&promise.service_id, snapshot))
-                    && question.rates.iter().all(|rate| known(&rate.entity_id, snapshot))
-            })
-            .await?;
+        let held = self.gather(context, |snapshot| question.is_understood_by(snapshot)).await?;
         let graph = Arc::clone(&held);
         let half = Instant::now() + context.remaining() / 2;
         let job = move |give_up: &dyn Fn() -> bool| {

@@ -1,8 +1,8 @@
 //! Targets that hold together, as a message.
 
-use attain_consistency::{Binding, Change, Contradiction, Method, Repair};
+use attain_consistency::{Binding, Change, Contradiction, Method, Repair, Service};
 use attain_proto::graph::v1 as wire;
-use attain_vocabulary::EntityId;
+use attain_vocabulary::{EntityId, Objective};
 
 use super::encode::names;
 use crate::domain::snapshot::Snapshot;
@@ -14,9 +14,9 @@ const BINDINGS_MAX: usize = 100;
 pub(super) fn targets(snapshot: &Snapshot, solved: SolvedTargets) -> wire::SolveTargetsResponse {
     let SolvedTargets { fleet, plan, repairs, assumed_perfect } = solved;
     let own = plan.budgets.iter().zip(&plan.own_budgets);
-    let target = |(service, (budget, own_budget)): (&attain_consistency::Service, (&f64, &f64))| wire::SolvedTarget {
+    let target = |(service, (budget, own_budget)): (&Service, (&f64, &f64))| wire::SolvedTarget {
         service_id: service.id.to_string(),
-        in_force_ratio: service.target.map(attain_vocabulary::Objective::target_ratio),
+        in_force_ratio: service.target.map(Objective::target_ratio),
         target_ratio: promised(*budget),
         own_budget_ratio: *own_budget,
     };

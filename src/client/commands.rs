@@ -44,6 +44,16 @@ pub(crate) enum Command {
         #[arg(long)]
         betweenness: bool,
     },
+    /// Shows what changed in the graph between two kept versions, and which are kept.
+    #[command(after_help = "Example:\n  attain graph-changes --from-version 12")]
+    GraphChanges {
+        /// From which kept version on; the oldest when left out.
+        #[arg(long)]
+        from_version: Option<u64>,
+        /// Up to which kept version; the newest when left out.
+        #[arg(long)]
+        to_version: Option<u64>,
+    },
     /// Sends a JSON file: dependencies, metrics, utilisation, incidents or documents, shaped as the REST route takes them.
     #[command(after_help = "Example:\n  attain push dependencies graph.json")]
     Push {
@@ -412,6 +422,9 @@ impl Command {
                 .with("depth", depth),
             Self::Analyse { service_id, betweenness } => Request::get(service(&service_id, "/graph-analysis"))
                 .with("with_betweenness", betweenness.then_some(true)),
+            Self::GraphChanges { from_version, to_version } => {
+                Request::get("/api/v1/graph/changes").with("from_version", from_version).with("to_version", to_version)
+            }
             Self::Push { what, file } => Request::post_bytes(pushed_path(what), read(&file)?),
             Self::Metrics { service_id, start_time, page_size, page_token } => {
                 Request::get(service(&service_id, "/metrics"))

@@ -342,6 +342,10 @@ impl GraphService for Graph {
         Err(Status::unimplemented("not kept here"))
     }
 
+    async fn get_topology_changes(&self, _: Request<GetTopologyChangesRequest>) -> Answer<GetTopologyChangesResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
     async fn solve_targets(&self, _: Request<SolveTargetsRequest>) -> Answer<SolveTargetsResponse> {
         Err(Status::unimplemented("not kept here"))
     }

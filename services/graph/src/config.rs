@@ -19,6 +19,9 @@ pub struct Config {
     pub entities_max: usize,
     /// Most edges of one tenant's graph, 1 to 10,000,000.
     pub dependencies_max: usize,
+    /// Earlier versions of one tenant's graph that can still be asked about, 0 to 100. Each takes as much memory as the graph;
+    /// versions that differ in counted calls alone are one.
+    pub versions_kept: usize,
     /// Most nodes that one answer holds, 1 to 100,000.
     pub answer_entities_max: usize,
     /// Most edges that one answer holds, 1 to 1,000,000.
@@ -56,6 +59,7 @@ impl Default for Config {
             tenants_max: 1_000,
             entities_max: 100_000,
             dependencies_max: 500_000,
+            versions_kept: 3,
             answer_entities_max: 5_000,
             answer_dependencies_max: 50_000,
             evaluation_services_max: 2_000,
@@ -78,10 +82,11 @@ impl Config {
     /// # Errors
     /// Names the first setting that is out of range.
     pub fn validate(&self) -> Result<(), attain_runtime::Error> {
-        let ranges: [(&str, u64, u64, u64); 13] = [
+        let ranges: [(&str, u64, u64, u64); 14] = [
             ("tenants_max", self.tenants_max as u64, 1, 100_000),
             ("entities_max", self.entities_max as u64, 1, 1_000_000),
             ("dependencies_max", self.dependencies_max as u64, 1, 10_000_000),
+            ("versions_kept", self.versions_kept as u64, 0, 100),
             ("answer_entities_max", self.answer_entities_max as u64, 1, 100_000),
             ("answer_dependencies_max", self.answer_dependencies_max as u64, 1, 1_000_000),
             ("evaluation_services_max", self.evaluation_services_max as u64, 1, 10_000),

@@ -22,6 +22,14 @@ pub enum Error {
     /// The tenant's graph does not hold this service.
     #[error("there is no service `{0}`")]
     UnknownService(String),
+    /// No such version of the tenant's graph is kept.
+    #[error("version {version} of the graph is not kept; kept are {kept:?}")]
+    UnknownVersion {
+        /// What was asked for.
+        version: u64,
+        /// What is kept, oldest first.
+        kept: Vec<u64>,
+    },
     /// No graph can be read and none is held from before.
     #[error("ingestion cannot be reached and no earlier graph is held")]
     Ingestion(#[source] Box<Status>),
@@ -75,6 +83,7 @@ impl Error {
         match self {
             Self::Invalid(_) => (Code::InvalidArgument, "INVALID_REQUEST"),
             Self::UnknownService(_) => (Code::NotFound, "UNKNOWN_SERVICE"),
+            Self::UnknownVersion { .. } => (Code::NotFound, "UNKNOWN_VERSION"),
             Self::Ingestion(_) => (Code::Unavailable, "MEMBER_UNREACHABLE"),
             // Lasts until somebody raises the setting: to ask again is of no use, which RESOURCE_EXHAUSTED would say.
             Self::TooLarge { .. } | Self::Targets(attain_consistency::Error::ClosureTooLarge { .. }) => {
@@ -89,6 +98,7 @@ impl Error {
     fn metadata(&self) -> HashMap<String, String> {
         let pairs = match self {
             Self::UnknownService(id) => vec![("service_id", id.clone())],
+            Self::UnknownVersion { version, .. } => vec![("version", version.to_string())],
             Self::Ingestion(_) => vec![("member", "ingestion".to_owned())],
             Self::TooLarge { limit, .. } => vec![("limit", limit.to_string())],
             Self::Invalid(_)

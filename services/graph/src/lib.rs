@@ -101,6 +101,7 @@ fn held_bounds(config: &Config) -> snapshots::Bounds {
     snapshots::Bounds {
         tenants_max: config.tenants_max,
         size: Size { entities_max: config.entities_max, dependencies_max: config.dependencies_max },
+        versions_kept: config.versions_kept,
         fetch_timeout: Duration::from_millis(config.fetch_timeout_ms),
     }
 }

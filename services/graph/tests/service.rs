@@ -158,12 +158,12 @@ impl Mesh {
         depth: u32,
     ) -> Result<wire::GetDependenciesResponse, Status> {
         let direction = direction.into();
-        let request = wire::GetDependenciesRequest { service_id: service_id.into(), direction, depth };
+        let request = wire::GetDependenciesRequest { service_id: service_id.into(), direction, depth, version: 0 };
         self.graph.get_dependencies(request).await.map(tonic::Response::into_inner)
     }
 
     async fn analyse(&mut self, service_id: &str) -> wire::AnalyzeServiceResponse {
-        let request = wire::AnalyzeServiceRequest { service_id: service_id.into(), with_betweenness: true };
+        let request = wire::AnalyzeServiceRequest { service_id: service_id.into(), with_betweenness: true, version: 0 };
         self.graph.analyze_service(request).await.unwrap().into_inner()
     }
 
@@ -180,6 +180,15 @@ impl Mesh {
             seed: 1,
         };
         self.graph.evaluate_availability(request).await.map(tonic::Response::into_inner)
+    }
+
+    async fn changes(
+        &mut self,
+        from_version: u64,
+        to_version: u64,
+    ) -> Result<wire::GetTopologyChangesResponse, Status> {
+        let request = wire::GetTopologyChangesRequest { from_version, to_version };
+        self.graph.get_topology_changes(request).await.map(tonic::Response::into_inner)
     }
 
     async fn solve(
@@ -499,6 +508,47 @@ async fn a_lowered_dependency_changes_everybody_above_it() {
 }
 
 #[tokio::test]
+async fn earlier_versions_can_be_walked_and_compared_until_they_are_given_up() {
+    let mut mesh = Mesh::up_with(Config { versions_kept: 2, ..Config::default() }).await;
+    let first = mesh.version().await;
+    let second = mesh.ingestion.declare("default", &[("user-db", "disk")]);
+    mesh.snapshot(second, 2_000).await;
+    let changes = mesh.changes(0, 0).await.unwrap();
+    let version = |kept: &Option<wire::KeptVersion>| kept.as_ref().unwrap().version;
+    assert_eq!((version(&changes.from), version(&changes.to)), (first, second));
+    let added: Vec<&str> = changes.entities.iter().map(|entity| entity.after.as_ref().unwrap().id.as_str()).collect();
+    assert!(added.contains(&"disk") && changes.entities.iter().any(|entity| entity.before.is_none()), "{added:?}");
+    let [edge] = &changes.dependencies[..] else { panic!("one edge is new: {:?}", changes.dependencies) };
+    assert_eq!((edge.before.as_ref(), edge.after.as_ref().unwrap().callee_id.as_str()), (None, "disk"));
+    assert!(!changes.truncated && changes.kept.len() == 2 && changes.kept[0].read_time.is_some());
+
+    let at = |version| wire::GetDependenciesRequest { service_id: "user-db".into(), version, ..Default::default() };
+    let before = mesh.graph.get_dependencies(at(first)).await.unwrap().into_inner();
+    assert_eq!((ids(&before), before.snapshot.unwrap().version), (vec![("user-db", 0)], first));
+    let after = mesh.graph.get_dependencies(at(second)).await.unwrap().into_inner();
+    assert_eq!(ids(&after), [("user-db", 0), ("disk", 1)]);
+    let request = wire::AnalyzeServiceRequest { service_id: "user-db".into(), version: first, ..Default::default() };
+    assert_eq!(mesh.graph.analyze_service(request).await.unwrap().into_inner().fan_out_count, 0);
+
+    // What was not there is not found; what is kept no more is named beside what is.
+    let absent = wire::GetDependenciesRequest { service_id: "disk".into(), version: first, ..Default::default() };
+    let refused = mesh.graph.get_dependencies(absent).await.unwrap_err();
+    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "UNKNOWN_SERVICE");
+    for number in 0..2 {
+        let version = mesh.ingestion.declare("default", &[("disk", &format!("rack-{number}"))]);
+        mesh.snapshot(version, 2_000).await;
+    }
+    let refused = mesh.graph.get_dependencies(at(first)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "UNKNOWN_VERSION");
+    let kept: Vec<u64> = mesh.changes(0, 0).await.unwrap().kept.iter().map(|kept| kept.version).collect();
+    assert_eq!((kept.len(), kept[0]), (3, second));
+    let backwards = mesh.changes(kept[2], kept[0]).await.unwrap_err();
+    assert_eq!(backwards.get_error_details().bad_request().unwrap().field_violations[0].field, "from_version");
+    assert!(mesh.changes(kept[1], kept[1]).await.unwrap().dependencies.is_empty());
+}
+
+#[tokio::test]
 async fn targets_that_contradict_each_other_are_settled_with_reasons() {
     let mut mesh = Mesh::up().await;
     let targets = [("api-gateway", 0.9995), ("auth-service", 0.999), ("payment-service", 0.99)];
@@ -574,7 +624,7 @@ async fn what_cannot_be_right_is_named_by_its_place() {
     let many = vec!["user-db"; 2_001];
     let refused = mesh.evaluate(&many, &[], Vec::new()).await.unwrap_err();
     assert_eq!(refused.get_error_details().bad_request().unwrap().field_violations[0].field, "service_ids");
-    let request = wire::GetDependenciesRequest { service_id: "user-db".into(), direction: 9, depth: 0 };
+    let request = wire::GetDependenciesRequest { service_id: "user-db".into(), direction: 9, ..Default::default() };
     assert_eq!(mesh.graph.get_dependencies(request).await.unwrap_err().code(), Code::InvalidArgument);
 }
 
@@ -584,7 +634,7 @@ async fn tenants_do_not_see_one_another() {
     mesh.ingestion.declare("acme", &[("shop", "till")]);
     let acme = CallContext::new(TenantId::new("tenant", "acme").unwrap(), "test", PATIENCE);
     let asked = |service: &str| -> Request<_> {
-        acme.request(wire::AnalyzeServiceRequest { service_id: service.into(), with_betweenness: false })
+        acme.request(wire::AnalyzeServiceRequest { service_id: service.into(), ..Default::default() })
     };
     assert_eq!(mesh.graph.analyze_service(asked("shop")).await.unwrap().into_inner().fan_out_count, 1);
     assert_eq!(mesh.graph.analyze_service(asked("user-db")).await.unwrap_err().code(), Code::NotFound);

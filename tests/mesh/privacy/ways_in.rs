@@ -138,6 +138,7 @@ pub(crate) const ADDRESSES: &[&str] = &[
     "/api/v1/knowledge/search?query=restart&service_ids=@",
     "/api/v1/imports/@",
     "/api/v1/fleet/consistency?repairs_max=@",
+    "/api/v1/graph/changes?from_version=@",
     "/api/v1/imports/jaeger-dependencies?start_time=@",
     "/api/v1/audit?page_token=@",
     "/@",

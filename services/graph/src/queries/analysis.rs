@@ -43,10 +43,10 @@ impl Engine {
     pub(crate) async fn analyse(
         &self,
         context: &CallContext,
-        service_id: &str,
+        (service_id, version): (&str, u64),
         with_betweenness: bool,
     ) -> Result<(Arc<Held>, Analysis), Error> {
-        let (held, node) = self.gather_service(context, service_id).await?;
+        let (held, node) = self.gather_service(context, service_id, version).await?;
         let (graph, bounds) = (Arc::clone(&held), self.bounds);
         let job = move |give_up: &dyn Fn() -> bool| {
             let mut analysis = analyse(&graph.snapshot, node, bounds)?;

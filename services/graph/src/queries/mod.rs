@@ -3,6 +3,7 @@
 
 mod analysis;
 mod availability;
+mod changes;
 mod neighbourhood;
 mod snapshot;
 mod targets;
@@ -21,6 +22,7 @@ use crate::storage::snapshots::Snapshots;
 
 pub(crate) use analysis::Analysis;
 pub(crate) use availability::Question;
+pub(crate) use changes::{Changed, TopologyChanges};
 pub(crate) use targets::{SolvedTargets, TargetsQuestion};
 pub(crate) use workers::Workers;
 
@@ -53,9 +55,24 @@ impl Engine {
         self.snapshots.doubt(&context.tenant, context.deadline).await
     }
 
-    async fn gather_service(&self, context: &CallContext, service_id: &str) -> Result<(Arc<Held>, NodeIndex), Error> {
-        let held = self.gather(context, |snapshot| snapshot.find(service_id).is_some()).await?;
+    /// The snapshot of a kept version; 0 for the newest, which knows the service if anybody does.
+    async fn gather_service(
+        &self,
+        context: &CallContext,
+        service_id: &str,
+        version: u64,
+    ) -> Result<(Arc<Held>, NodeIndex), Error> {
+        let held = match version {
+            0 => self.gather(context, |snapshot| snapshot.find(service_id).is_some()).await?,
+            version => self.kept(context, version).await?,
+        };
         let node = held.snapshot.find(service_id).ok_or_else(|| Error::UnknownService(service_id.to_owned()))?;
         Ok((held, node))
+    }
+
+    async fn kept(&self, context: &CallContext, version: u64) -> Result<Arc<Held>, Error> {
+        let kept = self.snapshots.kept(&context.tenant, context.deadline).await?;
+        let found = kept.iter().find(|held| held.version == version).cloned();
+        found.ok_or_else(|| Error::UnknownVersion { version, kept: kept.iter().map(|held| held.version).collect() })
     }
 }

@@ -12,11 +12,11 @@ impl Engine {
     pub(crate) async fn neighbourhood(
         &self,
         context: &CallContext,
-        service_id: &str,
+        (service_id, version): (&str, u64),
         heading: Heading,
         depth: Option<u32>,
     ) -> Result<(Arc<Held>, Neighbourhood), Error> {
-        let (held, start) = self.gather_service(context, service_id).await?;
+        let (held, start) = self.gather_service(context, service_id, version).await?;
         let bounds = Bounds { nodes_max: self.bounds.entities_max, edges_max: self.bounds.dependencies_max };
         let graph = Arc::clone(&held);
         let walked = self

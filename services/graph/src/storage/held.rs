@@ -78,7 +78,7 @@ impl Held {
 }
 
 /// Whether two rows say the same of an edge, but for what was counted and, where calls were counted, what follows from it.
-fn same_edge(new: &wire::Dependency, old: &wire::Dependency) -> bool {
+pub(crate) fn same_edge(new: &wire::Dependency, old: &wire::Dependency) -> bool {
     let said = |row: &wire::Dependency| (row.call_rate, row.call_fraction, row.fallback_success_ratio);
     let counted = new.observed_call_count > 0 && old.observed_call_count > 0;
     (&new.caller_id, &new.callee_id, new.mode) == (&old.caller_id, &old.callee_id, old.mode)

@@ -1,6 +1,6 @@
 //! The snapshots of all tenants: read without waiting, replaced whole, fetched once for all who ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ const FORCED_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Bounds {
     pub(crate) tenants_max: usize,
     pub(crate) size: Size,
+    /// Beside the newest.
+    pub(crate) versions_kept: usize,
     pub(crate) fetch_timeout: Duration,
 }
 
@@ -42,6 +44,8 @@ pub(crate) struct Snapshots {
 #[derive(Debug)]
 struct Tenant {
     held: watch::Sender<Option<Arc<Held>>>,
+    /// Versions that differ in more than counts, oldest first; the newest is the one held.
+    kept: Mutex<VecDeque<Arc<Held>>>,
     /// Held by whoever fetches.
     flight: tokio::sync::Mutex<()>,
     doubt: Mutex<Doubt>,
@@ -170,6 +174,12 @@ impl Snapshots {
         }
     }
 
+    /// Kept versions, oldest first; the last is the newest.
+    pub(crate) async fn kept(&self, id: &TenantId, deadline: Instant) -> Result<Vec<Arc<Held>>, Error> {
+        self.read(id, deadline).await?;
+        Ok(self.tenant(id)?.kept().iter().cloned().collect())
+    }
+
     /// Milliseconds since the snapshot was known to be the newest: 0 while the stream flows and tells of nothing newer.
     pub(crate) fn age_ms(&self, id: &TenantId, held: &Held) -> i64 {
         let tenants = self.tenants.load();
@@ -243,6 +253,7 @@ impl Snapshots {
         });
         let (held, only_counts) = read.await.map_err(Error::Broken)??;
         tracing::debug!(tenant = %id, version = held.version, nodes = held.entities.len(), "a new snapshot");
+        tenant.keep(&held, only_counts, self.bounds.versions_kept);
         if tenant.store(Arc::clone(&held), only_counts).is_some_and(|before| before.version > held.version) {
             self.gone_back.notify_one();
         }
@@ -270,7 +281,12 @@ impl Snapshots {
 
 impl Default for Tenant {
     fn default() -> Self {
-        Self { held: watch::Sender::new(None), flight: tokio::sync::Mutex::default(), doubt: Mutex::default() }
+        Self {
+            held: watch::Sender::new(None),
+            kept: Mutex::default(),
+            flight: tokio::sync::Mutex::default(),
+            doubt: Mutex::default(),
+        }
     }
 }
 
@@ -286,6 +302,27 @@ impl Tenant {
             Freshness::Since(at) => held.asked.at >= at,
             Freshness::Newest => self.doubt().behind.is_none(),
         }
+    }
+
+    /// Keeps a version; in place of the last where only counts differ. One that is older than the last begins anew: it is of
+    /// another database.
+    fn keep(&self, held: &Arc<Held>, only_counts: bool, versions_kept: usize) {
+        let mut kept = self.kept();
+        match kept.back().map(|last| last.version) {
+            Some(last) if last > held.version => kept.clear(),
+            Some(last) if only_counts || last == held.version => {
+                kept.pop_back();
+            }
+            _ => {}
+        }
+        kept.push_back(Arc::clone(held));
+        while kept.len() > versions_kept + 1 {
+            kept.pop_front();
+        }
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Held>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Swaps the snapshot in; returns the one before.

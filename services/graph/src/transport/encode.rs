@@ -1,5 +1,8 @@
 //! Answers as messages.
 
+use std::sync::Arc;
+
+use attain_proto::convert;
 use attain_proto::graph::v1 as wire;
 use attain_proto::vocabulary::v1::Cycle as WireCycle;
 use attain_reliability::{BoundsMethod, Evaluation, EvaluationMethod, RetryMethod};
@@ -12,7 +15,7 @@ use crate::domain::findings::Finding;
 use crate::domain::links::NodeIndex;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::walk::{Heading, Neighbourhood};
-use crate::queries::Analysis;
+use crate::queries::{Analysis, Changed, TopologyChanges};
 use crate::storage::held::Held;
 
 /// Most calls to cut of one cycle.
@@ -80,6 +83,23 @@ fn cycle_cut(snapshot: &Snapshot, cut: &Cut) -> wire::CycleCut {
         edges: cut.edges.iter().take(CUT_EDGES_MAX).map(name).collect(),
         edge_count: cut.edges.len() as u32,
         fewest: cut.fewest,
+    }
+}
+
+pub(crate) fn changes(changes: TopologyChanges) -> wire::GetTopologyChangesResponse {
+    let version = |held: &Arc<Held>| wire::KeptVersion {
+        version: held.version,
+        read_time: Some(convert::timestamp(held.asked.time_ms)),
+    };
+    let entity = |Changed { before, after }| wire::EntityChange { before, after };
+    let dependency = |Changed { before, after }| wire::DependencyChange { before, after };
+    wire::GetTopologyChangesResponse {
+        from: Some(version(&changes.from)),
+        to: Some(version(&changes.to)),
+        entities: changes.entities.into_iter().map(entity).collect(),
+        dependencies: changes.dependencies.into_iter().map(dependency).collect(),
+        truncated: changes.truncated,
+        kept: changes.kept.iter().map(version).collect(),
     }
 }
 

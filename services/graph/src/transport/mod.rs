@@ -10,8 +10,8 @@ use attain_proto::convert;
 use attain_proto::graph::v1::graph_service_server::GraphService;
 use attain_proto::graph::v1::{
     AnalyzeServiceRequest, AnalyzeServiceResponse, EvaluateAvailabilityRequest, EvaluateAvailabilityResponse,
-    GetDependenciesRequest, GetDependenciesResponse, GetSnapshotRequest, GetSnapshotResponse, SnapshotInfo,
-    SolveTargetsRequest, SolveTargetsResponse,
+    GetDependenciesRequest, GetDependenciesResponse, GetSnapshotRequest, GetSnapshotResponse,
+    GetTopologyChangesRequest, GetTopologyChangesResponse, SnapshotInfo, SolveTargetsRequest, SolveTargetsResponse,
 };
 use attain_runtime::admission::Class;
 use attain_runtime::context::CallContext;
@@ -53,7 +53,7 @@ impl GraphService for Graph {
         let request = request.into_inner();
         let heading = decode::heading(request.direction)?;
         let depth = (request.depth > 0).then_some(request.depth);
-        let walked = self.engine.neighbourhood(&context, &request.service_id, heading, depth).await;
+        let walked = self.engine.neighbourhood(&context, (&request.service_id, request.version), heading, depth).await;
         let (held, neighbourhood) = walked?;
         let mut answer = encode::neighbourhood(&held, &neighbourhood);
         answer.snapshot = self.info(&context, &held);
@@ -66,10 +66,21 @@ impl GraphService for Graph {
     ) -> Result<Response<AnalyzeServiceResponse>, Status> {
         let context = CallContext::read(request.metadata(), call_timeout())?;
         let request = request.into_inner();
-        let (held, analysis) = self.engine.analyse(&context, &request.service_id, request.with_betweenness).await?;
+        let (held, analysis) =
+            self.engine.analyse(&context, (&request.service_id, request.version), request.with_betweenness).await?;
         let mut answer = encode::analysis(&held.snapshot, analysis);
         answer.snapshot = self.info(&context, &held);
         Ok(Response::new(answer))
+    }
+
+    async fn get_topology_changes(
+        &self,
+        request: Request<GetTopologyChangesRequest>,
+    ) -> Result<Response<GetTopologyChangesResponse>, Status> {
+        let context = CallContext::read(request.metadata(), call_timeout())?;
+        let request = request.into_inner();
+        let changes = self.engine.changes(&context, request.from_version, request.to_version).await?;
+        Ok(Response::new(encode::changes(changes)))
     }
 
     async fn get_snapshot(

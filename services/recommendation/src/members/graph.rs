@@ -67,8 +67,12 @@ impl Graph {
             Direction::Downstream => wire::Direction::Downstream,
             Direction::Upstream => wire::Direction::Upstream,
         };
-        let request =
-            wire::GetDependenciesRequest { service_id: id.to_string(), direction: direction as i32, depth: 0 };
+        let request = wire::GetDependenciesRequest {
+            service_id: id.to_string(),
+            direction: direction as i32,
+            depth: 0,
+            version: 0,
+        };
         let response = self.0.clone().get_dependencies(context.request(request)).await;
         read(response.map_err(|status| Refusal::from_status(&status))?.into_inner())
     }

@@ -325,6 +325,13 @@ impl GraphService for Members {
         }))
     }
 
+    async fn get_topology_changes(
+        &self,
+        _: Request<graph::GetTopologyChangesRequest>,
+    ) -> Result<Response<graph::GetTopologyChangesResponse>, Status> {
+        not_asked()
+    }
+
     async fn solve_targets(
         &self,
         _: Request<graph::SolveTargetsRequest>,

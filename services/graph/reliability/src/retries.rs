@@ -8,7 +8,7 @@
 //!
 //! Inside a cycle f and r need each other. Meant is the least solution of the scalar equations `f = F(f)`, reached from
 //! "nobody fails" as the steady state is reached from "all up". F increases, so rounds from 0 stay below it; a vector u with
-//! `F(u) ≤ u` lies above it (Tarski). The rounds end at such a u within [`TOLERANCE`] of the last round: the failure
+//! `F(u) ≤ u` lies above it (Tarski). Rounds end at such a u within [`TOLERANCE`] of the last one below: the failure
 //! ratios that are used are at most that much too high and never too low.
 //!
 //! Where neither the diagram nor the rounds end within their limits, f is the bound from above of
@@ -23,10 +23,12 @@ use crate::formulas::retry_remainder;
 use crate::structure::{Component, EdgeEffect, Structure};
 use std::collections::BTreeMap;
 
-/// Relative distance between the failure ratios used and the last round below them; above the rounding of a round.
+/// Relative distance between the failure ratios used and the last round below them, at most.
 const TOLERANCE: f64 = 4e-13;
+/// By what share a ratio is put above what the others make of it; above the rounding of a round.
+const MARGIN: f64 = 4e-15;
 /// A round that raises no ratio by more than this share has settled.
-const SETTLED: f64 = 1e-14;
+const SETTLED: f64 = 1e-15;
 /// Rounds inside one cycle. They approach geometrically except where one more failure makes about one more failure.
 const ROUNDS_MAX: usize = 2_000;
 /// Nodes measured in all rounds inside one cycle: under a second.
@@ -229,15 +231,30 @@ impl Weighing<'_, '_> {
             let settled = next.iter().zip(&failing).all(|(next, last)| *next <= last * (1.0 + SETTLED));
             failing = next;
             if settled {
-                let above: Vec<f64> = failing.iter().map(|f| (f * (1.0 + TOLERANCE)).min(1.0)).collect();
-                self.weigh(stage, &above);
-                let image = self.measured(diagram, stage);
-                if image.iter().zip(&above).all(|(image, above)| image <= above) {
-                    return Some(above);
-                }
+                return self.above(diagram, stage, &failing);
             }
         }
         None
+    }
+
+    /// From the last round below the least solution to the first vector u with `F(u) ≤ u`, each ratio raised only as far as
+    /// the others ask of it: how a cycle passes a rise on differs from member to member, so no common rise would do. Each
+    /// round raises one ratio by [`MARGIN`] at least and none by more than [`TOLERANCE`], so they end.
+    fn above(&mut self, diagram: &Diagram, stage: &Stage, below: &[f64]) -> Option<Vec<f64>> {
+        let mut above = below.to_vec();
+        loop {
+            self.weigh(stage, &above);
+            let image = self.measured(diagram, stage);
+            if image.iter().zip(&above).all(|(image, above)| image <= above) {
+                return Some(above);
+            }
+            for (above, image) in above.iter_mut().zip(image) {
+                *above = above.max(image * (1.0 + MARGIN)).min(1.0);
+            }
+            if above.iter().zip(below).any(|(above, below)| *above > below * (1.0 + TOLERANCE)) {
+                return None;
+            }
+        }
     }
 
     /// Failure ratios of the stage's callees with the ratios as they are. A cycle's nodes are measured again with others.

@@ -143,6 +143,29 @@ fn round_a_cycle_an_attempt_fails_by_the_least_solution() {
 }
 
 #[test]
+fn the_least_solution_is_found_where_the_members_of_a_cycle_pass_a_rise_on_unlike() {
+    // 0 → 1 → 2 → 3 → 4 → 0, where 0 → 1, 1 → 2 and 2 → 3 retry once.
+    let q = [0.04, 0.13, 0.0, 0.13, 0.27];
+    let mut ring = hard(&q, &[(3, 4), (4, 0)]);
+    for caller in 0..3 {
+        ring.add_edge(Component(caller), Component(caller + 1), retried(1, 0.0)).unwrap();
+    }
+    let found = check(&ring.build());
+    assert_eq!(found.retries, RetryMethod::Exact);
+    // 3 and 4 call whatever they call for certain; 1 is down with its own parts, or when two retried calls in a row are
+    // lost to what is down behind them.
+    let [root, first, last] = [1.0 - q[0], 1.0 - q[1], (1.0 - q[3]) * (1.0 - q[4])];
+    let down_1 = |lost: f64, behind: f64| 1.0 - first * (1.0 - lost * (1.0 - behind));
+    let (mut f1, mut f2, mut f3) = (0.0, 0.0, 0.0);
+    for _ in 0..10_000 {
+        f1 = down_1(f2 * f3, last * root);
+        f3 = 1.0 - last * root * (1.0 - f1 * (1.0 - first));
+        f2 = f3 * f3;
+    }
+    close(found.availability_ratio, root * (1.0 - f1 * down_1(f2 * f3, last)));
+}
+
+#[test]
 fn past_the_limit_retries_are_bounded_and_the_answer_says_so() {
     let structure = layered(EdgeEffect { retry_count: 2, persistent_share: 0.5, ..EdgeEffect::partial(0.3) });
     let exact = check(&structure);

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use attain_consistency::{
-    Contradiction, Edge, Fleet, Limits, Method, Plan, Violation, Weights, repairs, solve, violations,
+    Contradiction, Edge, Fleet, Limits, Method, Plan, Problem, Violation, Weights, solve, violations,
 };
 use attain_reliability::{Component, EdgeEffect, EvaluationLimits, StructureBuilder, evaluate};
 use clap::Args;
@@ -86,11 +86,11 @@ fn published_rules(catalogue: &Catalogue) -> Value {
 
 fn report(system: &System, seed: u64) -> anyhow::Result<Value> {
     let fleet = Fleet::new(system.services.clone(), &system.edges, &[])?;
-    let (weights, limits) = (Weights::default(), Limits::default());
     let began = Instant::now();
-    let plan = solve(&fleet, &weights, &limits, None, None)?;
+    let problem = Problem::of(&fleet, &Weights::default(), &Limits::default())?;
+    let plan = problem.solve(None, None)?;
     let milliseconds = began.elapsed().as_secs_f64() * 1e3;
-    let repairs = repairs(&fleet, &weights, &limits, CANDIDATES_MAX, &|| false)?;
+    let repairs = problem.repairs(CANDIDATES_MAX, &|| false);
     let shown = repairs.ranked.iter().take(REPAIRS_SHOWN);
     let shown = shown.map(|repair| {
         json!({

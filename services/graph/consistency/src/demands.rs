@@ -5,6 +5,7 @@
 //! Both grow with every `B_j`, so there is a least set of budgets above any given one.
 
 use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
 
 use crate::closure::Closure;
 use crate::{Error, Fleet, Menu};
@@ -16,9 +17,10 @@ const PASSES_MAX: usize = 2_000;
 const PASSES_A_JUMP: usize = 8;
 const RATIO_MAX: f64 = 0.999_9;
 
+#[derive(Clone)]
 pub(crate) struct Demands<'a> {
     pub(crate) fleet: &'a Fleet,
-    pub(crate) closure: &'a Closure,
+    pub(crate) closure: Arc<Closure>,
     /// Error budget in force.
     pub(crate) in_force: Vec<Option<f64>>,
     /// Share of its budget that a service may use up by itself; 0 where nothing is promised.
@@ -29,7 +31,7 @@ pub(crate) struct Demands<'a> {
 }
 
 impl<'a> Demands<'a> {
-    pub(crate) fn of(fleet: &'a Fleet, closure: &'a Closure) -> Self {
+    pub(crate) fn of(fleet: &'a Fleet, closure: Closure) -> Self {
         let in_force = fleet.budgets_in_force();
         let share = in_force.iter().zip(&closure.rows);
         let share = share.map(|(target, row)| target.map_or(0.0, |_| 1.0 / (1.0 + row.len() as f64))).collect();
@@ -38,7 +40,7 @@ impl<'a> Demands<'a> {
             edges_of[*caller].push((*callee, *impact));
         }
         let cut = vec![0.0; in_force.len()];
-        Self { fleet, closure, in_force, share, edges_of, cut }
+        Self { fleet, closure: Arc::new(closure), in_force, share, edges_of, cut }
     }
 
     pub(crate) fn floor(&self, service: usize) -> f64 {

@@ -2,9 +2,9 @@
 //!
 //! Each service `i` with error budget `B_i = 1 − target` needs `B_i ≥ o_i + Σ_j c_ij · o_j` over everything below it, each
 //! component once, and `B_i ≥ impact · B_j` of every callee. `o_j`, the own budget, is at least the service's own failures
-//! in a bad window and at least an even share of its promise. Entry points: build a [`Fleet`], ask [`solve()`] for a
-//! [`Plan`], [`repairs()`] for the cheapest changes that would settle its contradictions, and [`violations`] whether a set of
-//! targets holds, by the definitions alone.
+//! in a bad window and at least an even share of its promise. Entry points: build a [`Fleet`], ask its [`Problem`] for a
+//! [`Plan`] and for the cheapest changes that would settle its contradictions, and [`violations`] whether a set of targets
+//! holds, by the definitions alone.
 //!
 //! Data flow, a module a step:
 //!
@@ -18,7 +18,7 @@
 //! | `program` | the linear program and its duals |
 //! | [`menu`] | targets that people are used to |
 //! | [`solve`](mod@solve) | the order of all this, and the answer |
-//! | [`repairs`](mod@repairs) | single changes, each solved again and ranked |
+//! | [`repairs`] | single changes, each solved again and ranked |
 //! | [`check`] | the rules once more, by other means |
 //!
 //! Invariants: the same fleet gives the same answer to the last bit, in whatever order it was stated; a fleet without
@@ -49,5 +49,5 @@ pub use contradictions::Contradiction;
 pub use error::Error;
 pub use fleet::{Edge, Fleet, Group, Service};
 pub use menu::Menu;
-pub use repairs::{Change, Repair, Repairs, repairs};
-pub use solve::{Binding, ExactAvailability, Limits, Method, Plan, Weights, solve};
+pub use repairs::{Change, Repair, Repairs};
+pub use solve::{Binding, ExactAvailability, Limits, Method, Plan, Problem, Weights, solve};

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use attain_vocabulary::{EntityId, Objective};
 
-use crate::closure::Closure;
-use crate::contradictions::{self, Found};
+use crate::Fleet;
+use crate::contradictions::Found;
 use crate::demands::Demands;
-use crate::solve::{Limits, Weights, solve};
-use crate::{Error, Fleet};
+use crate::solve::{Limits, Problem, Weights, solve};
 
 /// Share of a failed callee's requests that a new fallback is taken to save.
 const FALLBACK_SAVES: f64 = 0.9;
@@ -85,42 +84,33 @@ struct Candidate {
     key: (u8, usize, usize),
 }
 
-/// Up to `candidates_max` single changes, taken from the contradictions that are broken widest, each solved again until
-/// `enough` says to stop.
-///
-/// # Errors
-/// As [`solve()`] does for the fleet as it is. A change that cannot be solved is left out.
-pub fn repairs(
-    fleet: &Fleet,
-    weights: &Weights,
-    limits: &Limits,
-    candidates_max: usize,
-    enough: &dyn Fn() -> bool,
-) -> Result<Repairs, Error> {
-    let closure = Closure::of(fleet, limits.closure_entries_max)?;
-    let demands = Demands::of(fleet, &closure);
-    let budgets = demands.completed()?;
-    let mut broken = contradictions::found(&demands, &budgets);
-    let width = |found: &Found| found.needed / budgets[found.service];
-    broken.sort_by(|a, b| width(b).total_cmp(&width(a)).then(a.service.cmp(&b.service)));
-    let mut seen = BTreeSet::new();
-    let mut candidates: Vec<Candidate> = Vec::new();
-    for found in &broken {
-        let suggested = suggestions(&demands, &budgets, found, weights);
-        candidates.extend(suggested.into_iter().filter(|candidate| seen.insert(candidate.key)));
+impl Problem<'_> {
+    /// Up to `candidates_max` single changes, taken from the contradictions that are broken widest, each solved again until
+    /// `enough` says to stop. A change that cannot be solved is left out.
+    #[must_use]
+    pub fn repairs(&self, candidates_max: usize, enough: &dyn Fn() -> bool) -> Repairs {
+        let mut broken: Vec<&Found> = self.broken.iter().collect();
+        let width = |found: &Found| found.needed / self.start[found.service];
+        broken.sort_by(|a, b| width(b).total_cmp(&width(a)).then(a.service.cmp(&b.service)));
+        let mut seen = BTreeSet::new();
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for found in broken {
+            let suggested = suggestions(&self.demands, &self.start, found, &self.weights);
+            candidates.extend(suggested.into_iter().filter(|candidate| seen.insert(candidate.key)));
+        }
+        let suggested_count = candidates.len();
+        candidates.truncate(candidates_max);
+        let solved: Vec<Option<Repair>> = candidates
+            .into_iter()
+            .take_while(|_| !enough())
+            .map(|candidate| solved_again(candidate, &self.weights, &self.limits))
+            .collect();
+        let considered_count = solved.len();
+        let mut ranked: Vec<Repair> = solved.into_iter().flatten().collect();
+        ranked.retain(|repair| repair.contradictions_left < self.broken.len());
+        ranked.sort_by(|a, b| a.cost.total_cmp(&b.cost).then(a.contradictions_left.cmp(&b.contradictions_left)));
+        Repairs { ranked, considered_count, suggested_count }
     }
-    let suggested_count = candidates.len();
-    candidates.truncate(candidates_max);
-    let solved: Vec<Option<Repair>> = candidates
-        .into_iter()
-        .take_while(|_| !enough())
-        .map(|candidate| solved_again(candidate, weights, limits))
-        .collect();
-    let considered_count = solved.len();
-    let mut ranked: Vec<Repair> = solved.into_iter().flatten().collect();
-    ranked.retain(|repair| repair.contradictions_left < broken.len());
-    ranked.sort_by(|a, b| a.cost.total_cmp(&b.cost).then(a.contradictions_left.cmp(&b.contradictions_left)));
-    Ok(Repairs { ranked, considered_count, suggested_count })
 }
 
 fn suggestions(demands: &Demands<'_>, budgets: &[f64], found: &Found, weights: &Weights) -> Vec<Candidate> {

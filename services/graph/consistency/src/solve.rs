@@ -3,7 +3,7 @@
 use attain_vocabulary::{EntityId, Tier};
 
 use crate::closure::Closure;
-use crate::contradictions::{self, Contradiction};
+use crate::contradictions::{self, Contradiction, Found};
 use crate::demands::{Demands, SLACK};
 use crate::program::{self, Row, Rule};
 use crate::{Error, Fleet, Menu};
@@ -142,13 +142,59 @@ pub struct Plan {
     pub cost: f64,
 }
 
-/// Targets for every service that hold together and are moved least.
-///
-/// The menu, where there is one, is applied to targets that move and to those that are new. `exact` is asked about every
-/// service that rests on a group, and what it finds beyond the linear bound is added as a cut.
+/// A fleet with what its solution and its repairs both start from.
+pub struct Problem<'a> {
+    pub(crate) demands: Demands<'a>,
+    /// Budgets in force, and for the others the least that they need.
+    pub(crate) start: Vec<f64>,
+    pub(crate) broken: Vec<Found>,
+    pub(crate) weights: Weights,
+    pub(crate) limits: Limits,
+}
+
+impl<'a> Problem<'a> {
+    /// Looks for what is below each service, and for contradictions among the targets in force.
+    ///
+    /// # Errors
+    /// When closures are larger than the limit, or cycles do not settle.
+    pub fn of(fleet: &'a Fleet, weights: &Weights, limits: &Limits) -> Result<Self, Error> {
+        let demands = Demands::of(fleet, Closure::of(fleet, limits.closure_entries_max)?);
+        let start = demands.completed()?;
+        let broken = contradictions::found(&demands, &start);
+        Ok(Self { demands, start, broken, weights: *weights, limits: *limits })
+    }
+
+    /// Targets for every service that hold together and are moved least.
+    ///
+    /// The menu, where there is one, is applied to targets that move and to those that are new. `exact` is asked about every
+    /// service whose target may move, and what it finds beyond the linear bound is added as a cut.
+    ///
+    /// # Errors
+    /// When cycles or cuts do not settle.
+    pub fn solve(&self, menu: Option<&Menu>, exact: Option<ExactAvailability<'_>>) -> Result<Plan, Error> {
+        let mut demands = self.demands.clone();
+        let mut rounds = 0;
+        loop {
+            let search = Search { demands: &demands, start: &self.start, weights: &self.weights, limits: &self.limits };
+            let plan = search.plan(menu, &self.broken)?;
+            let cuts = exact.map_or_else(Vec::new, |exact| cuts(&demands, &plan, exact));
+            let Some((service, failure_ratio)) = cuts.first().copied() else {
+                return Ok(plan);
+            };
+            rounds += 1;
+            if rounds > self.limits.rounds_max {
+                let (service, budget) = (demands.fleet.services()[service].id.clone(), plan.budgets[service]);
+                return Err(Error::NotSettled { service, rounds, failure_ratio, budget });
+            }
+            cuts.into_iter().for_each(|(service, failure_ratio)| demands.cut[service] = failure_ratio);
+        }
+    }
+}
+
+/// The [`Problem`] of a fleet, solved.
 ///
 /// # Errors
-/// When closures are larger than the limit, or cycles or cuts do not settle.
+/// As [`Problem::of`] and [`Problem::solve`].
 pub fn solve(
     fleet: &Fleet,
     weights: &Weights,
@@ -156,26 +202,7 @@ pub fn solve(
     menu: Option<&Menu>,
     exact: Option<ExactAvailability<'_>>,
 ) -> Result<Plan, Error> {
-    let closure = Closure::of(fleet, limits.closure_entries_max)?;
-    let mut demands = Demands::of(fleet, &closure);
-    let start = demands.completed()?;
-    let contradictions = contradictions::found(&demands, &start);
-    let contradictions: Vec<Contradiction> = contradictions.into_iter().map(|found| found.contradiction).collect();
-    let mut rounds = 0;
-    loop {
-        let mut plan = round(&demands, &start, weights, limits, menu)?;
-        let cuts = exact.map_or_else(Vec::new, |exact| cuts(&demands, &plan, exact));
-        let Some((service, failure_ratio)) = cuts.first().copied() else {
-            plan.contradictions = contradictions;
-            return Ok(plan);
-        };
-        rounds += 1;
-        if rounds > limits.rounds_max {
-            let (service, budget) = (fleet.services()[service].id.clone(), plan.budgets[service]);
-            return Err(Error::NotSettled { service, rounds, failure_ratio, budget });
-        }
-        cuts.into_iter().for_each(|(service, failure_ratio)| demands.cut[service] = failure_ratio);
-    }
+    Problem::of(fleet, weights, limits)?.solve(menu, exact)
 }
 
 /// Services whose exact failure ratio is over their budget.
@@ -185,51 +212,26 @@ fn cuts(demands: &Demands<'_>, plan: &Plan, exact: ExactAvailability<'_>) -> Vec
     failing.filter(|(service, failure_ratio)| *failure_ratio > plan.budgets[*service] * (1.0 + 1e-9)).collect()
 }
 
-fn round(
-    demands: &Demands<'_>,
-    start: &[f64],
-    weights: &Weights,
-    limits: &Limits,
-    menu: Option<&Menu>,
-) -> Result<Plan, Error> {
-    let search = Search { demands, start, weights, limits };
-    let uncut = demands.cut.iter().zip(start).all(|(cut, budget)| cut <= budget);
-    let mut best = search.candidate(Method::AsTheyAre, start.to_vec(), &[]);
-    if !uncut || best.rank.0 > 0 {
-        best = search.without_program()?;
-        if start.len() <= limits.program_services_max {
-            best = search.by_program(best)?;
-        }
-    }
-    let Candidate { method, mut budgets, rows, .. } = best;
-    if let Some(menu) = menu {
-        budgets = on_menu(demands, start, budgets, menu)?;
-    }
-    let unresolved = contradictions::found(demands, &budgets).into_iter().map(|found| found.contradiction).collect();
-    Ok(Plan {
-        own_budgets: demands.own(&budgets),
-        unresolved,
-        bindings: bindings(demands, &rows),
-        cost: cost(demands, start, &budgets, weights),
-        contradictions: Vec::new(),
-        method,
-        budgets,
-    })
-}
-
 /// Targets that may be the answer.
+#[derive(Clone)]
 struct Candidate {
     method: Method,
     budgets: Vec<f64>,
     rows: Vec<Row>,
-    /// First what contradicts itself least, then what moves least.
-    rank: (usize, f64),
+    rank: Rank,
+}
+
+/// First what contradicts itself least, then what moves least.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+struct Rank {
+    contradictions: usize,
+    cost: f64,
 }
 
 impl Candidate {
     /// The better one; the other where it is as good, since it is found by more and explains more.
     fn or(self, other: Self) -> Self {
-        let as_good = (self.rank.0, self.rank.1 * (1.0 + AS_GOOD));
+        let as_good = Rank { cost: self.rank.cost * (1.0 + AS_GOOD), ..self.rank };
         if other.rank < as_good { other } else { self }
     }
 }
@@ -243,9 +245,35 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    fn plan(&self, menu: Option<&Menu>, broken: &[Found]) -> Result<Plan, Error> {
+        let (demands, start) = (self.demands, self.start);
+        let uncut = demands.cut.iter().zip(start).all(|(cut, budget)| cut <= budget);
+        let mut best = self.candidate(Method::AsTheyAre, start.to_vec(), &[]);
+        if !uncut || best.rank.contradictions > 0 {
+            best = self.without_program()?;
+            if start.len() <= self.limits.program_services_max {
+                best = self.by_program(best)?;
+            }
+        }
+        let Candidate { method, mut budgets, rows, .. } = best;
+        if let Some(menu) = menu {
+            budgets = on_menu(demands, start, budgets, menu)?;
+        }
+        let contradictions = |found: &[Found]| found.iter().map(|found| found.contradiction.clone()).collect();
+        Ok(Plan {
+            own_budgets: demands.own(&budgets),
+            contradictions: contradictions(broken),
+            unresolved: contradictions(&contradictions::found(demands, &budgets)),
+            bindings: bindings(demands, &rows),
+            cost: cost(demands, start, &budgets, self.weights),
+            method,
+            budgets,
+        })
+    }
+
     fn candidate(&self, method: Method, budgets: Vec<f64>, rows: &[Row]) -> Candidate {
         let moved = cost(self.demands, self.start, &budgets, self.weights);
-        let rank = (contradictions::count(self.demands, &budgets), moved);
+        let rank = Rank { contradictions: contradictions::count(self.demands, &budgets), cost: moved };
         Candidate { method, budgets, rows: rows.to_vec(), rank }
     }
 
@@ -268,8 +296,9 @@ impl Search<'_> {
     /// may be too far.
     fn by_program(&self, mut best: Candidate) -> Result<Candidate, Error> {
         for _ in 0..self.limits.rounds_max.max(1) {
-            let from = (best.budgets.clone(), best.rank);
-            let Some(solved) = program::solve(self.demands, self.start, &from.0, self.weights, self.limits) else {
+            let from = best.clone();
+            let Some(solved) = program::solve(self.demands, self.start, &from.budgets, self.weights, self.limits)
+            else {
                 break;
             };
             let (method, parts) = if solved.dropped_terms {
@@ -278,11 +307,12 @@ impl Search<'_> {
                 (Method::Program, &[1.0][..])
             };
             for part in parts {
-                let ends = from.0.iter().zip(&solved.budgets);
+                let ends = from.budgets.iter().zip(&solved.budgets);
                 let stepped: Vec<f64> = ends.map(|(from, to)| from.powf(1.0 - part) * to.powf(*part)).collect();
                 best = best.or(self.lifted(method, cleaned(self.demands, self.start, &stepped), &solved.rows)?);
             }
-            let worth_it = best.rank.0 < from.1.0 || best.rank.1 < from.1.1 * WORTH_A_ROUND;
+            let worth_it =
+                best.rank.contradictions < from.rank.contradictions || best.rank.cost < from.rank.cost * WORTH_A_ROUND;
             if !solved.dropped_terms || !worth_it {
                 break;
             }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use attain_consistency::{
-    Edge, Fleet, Group, Limits, Menu, Method, Plan, Service, Violation, Weights, repairs, solve, violations,
+    Edge, Fleet, Group, Limits, Menu, Method, Plan, Problem, Service, Violation, Weights, solve, violations,
 };
 use attain_vocabulary::{EntityId, Objective, Tier};
 use proptest::prelude::*;
@@ -180,7 +180,7 @@ proptest! {
     fn every_repair_leaves_fewer_contradictions_and_they_are_ranked(stated in fleets(8, 16, 0.1)) {
         let fleet = stated.fleet();
         let before = solved(&fleet, None).contradictions.len();
-        let repairs = repairs(&fleet, &Weights::default(), &Limits::default(), 6, &|| false).unwrap();
+        let repairs = Problem::of(&fleet, &Weights::default(), &Limits::default()).unwrap().repairs(6, &|| false);
         prop_assert!(repairs.considered_count <= 6 && repairs.considered_count <= repairs.suggested_count);
         prop_assert!(repairs.ranked.is_sorted_by(|a, b| a.cost <= b.cost));
         prop_assert!(repairs.ranked.iter().all(|repair| repair.contradictions_left < before));

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use attain_consistency::{
-    Change, Contradiction, Edge, Error, Fleet, Group, Limits, Method, Service, Weights, repairs, solve, violations,
+    Change, Contradiction, Edge, Error, Fleet, Group, Limits, Method, Problem, Service, Weights, solve, violations,
 };
 use attain_vocabulary::{EntityId, Objective, Tier};
 
@@ -59,7 +59,7 @@ fn a_contradiction_names_the_chain_that_carries_it_and_what_would_settle_it() {
         _ => None,
     });
     assert_eq!(chain, Some(vec![id("web"), id("api"), id("store")]));
-    let repairs = repairs(&fleet, &Weights::default(), &Limits::default(), 10, &|| false).unwrap();
+    let repairs = Problem::of(&fleet, &Weights::default(), &Limits::default()).unwrap().repairs(10, &|| false);
     let changes = repairs.ranked.iter().map(|repair| &repair.change);
     let stricter = changes
         .clone()

@@ -49,7 +49,7 @@ impl Engine {
         let (held, node) = self.gather_service(context, service_id, version).await?;
         let (graph, bounds) = (Arc::clone(&held), self.bounds);
         let job = move |give_up: &dyn Fn() -> bool| {
-            let mut analysis = analyse(&graph.snapshot, node, bounds)?;
+            let mut analysis = analyse(&graph.snapshot, node, bounds, give_up)?;
             if with_betweenness {
                 let of_all = betweenness(graph.snapshot.request_path(), give_up).ok_or(Error::Deadline)?;
                 analysis.betweenness = Some((of_all.ratios[node as usize], of_all.sampled));
@@ -61,12 +61,21 @@ impl Engine {
     }
 }
 
-fn analyse(snapshot: &Snapshot, node: NodeIndex, bounds: Bounds) -> Result<Analysis, Error> {
+fn analyse(
+    snapshot: &Snapshot,
+    node: NodeIndex,
+    bounds: Bounds,
+    give_up: &dyn Fn() -> bool,
+) -> Result<Analysis, Error> {
     let downstream = reached(snapshot.request_path(), node, Links::callees);
     let bounds = blast::Bounds {
         hits_max: bounds.entities_max,
         path_nodes_max: PATH_NODES_MAX,
         bdd_nodes_max: bounds.bdd_nodes_max,
+    };
+    let with_cut = |cycle: &Cycle| {
+        let cut = (!give_up()).then(|| cut(snapshot, &cycle.members)).ok_or(Error::Deadline)?;
+        Ok((cycle.clone(), cut))
     };
     let mut analysis = Analysis {
         fan_in_count: snapshot.all().callers(node).len() as u32,
@@ -75,7 +84,7 @@ fn analyse(snapshot: &Snapshot, node: NodeIndex, bounds: Bounds) -> Result<Analy
         depth: snapshot.chains().depth(node),
         longest_chain: snapshot.chains().longest(node),
         blast: blast(snapshot, node, bounds)?,
-        cycles: near(snapshot, node).map(|cycle| (cycle.clone(), cut(snapshot, &cycle.members))).collect(),
+        cycles: near(snapshot, node).map(with_cut).collect::<Result<_, Error>>()?,
         single_points: single_points(snapshot.needs(), node, SINGLE_POINT_STEPS_MAX),
         findings: findings(snapshot, node, FINDINGS_MAX),
         betweenness: None,

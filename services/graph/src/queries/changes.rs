@@ -5,7 +5,7 @@ use attain_proto::vocabulary::v1 as wire;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::InvalidValue;
 
-use super::Engine;
+use super::{Engine, of_version, unknown_version};
 use crate::error::Error;
 use crate::storage::held::{Held, same_edge};
 
@@ -41,17 +41,12 @@ impl Engine {
         to_version: u64,
     ) -> Result<TopologyChanges, Error> {
         let kept = self.snapshots.kept(&context.tenant, context.deadline).await?;
-        let newest = match kept.last() {
-            Some(newest) => Arc::clone(newest),
-            None => self.snapshots.read(&context.tenant, context.deadline).await?,
-        };
-        let from = match from_version {
-            0 => kept.first().cloned().unwrap_or_else(|| Arc::clone(&newest)),
-            version => self.kept(context, version).await?,
-        };
-        let to = match to_version {
-            0 => newest,
-            version => self.kept(context, version).await?,
+        let from = if from_version == 0 { kept.first() } else { of_version(&kept, from_version) };
+        let to = if to_version == 0 { kept.last() } else { of_version(&kept, to_version) };
+        let (from, to) = match (from.cloned(), to.cloned()) {
+            (Some(from), Some(to)) => (from, to),
+            (None, _) => return Err(unknown_version(&kept, from_version)),
+            (_, None) => return Err(unknown_version(&kept, to_version)),
         };
         if from.version > to.version {
             let reason = format!("{} is later than to_version, {}", from.version, to.version);

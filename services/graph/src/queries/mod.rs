@@ -72,7 +72,14 @@ impl Engine {
 
     async fn kept(&self, context: &CallContext, version: u64) -> Result<Arc<Held>, Error> {
         let kept = self.snapshots.kept(&context.tenant, context.deadline).await?;
-        let found = kept.iter().find(|held| held.version == version).cloned();
-        found.ok_or_else(|| Error::UnknownVersion { version, kept: kept.iter().map(|held| held.version).collect() })
+        of_version(&kept, version).cloned().ok_or_else(|| unknown_version(&kept, version))
     }
+}
+
+fn of_version(kept: &[Arc<Held>], version: u64) -> Option<&Arc<Held>> {
+    kept.iter().find(|held| held.version == version)
+}
+
+fn unknown_version(kept: &[Arc<Held>], version: u64) -> Error {
+    Error::UnknownVersion { version, kept: kept.iter().map(|held| held.version).collect() }
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use attain_consistency::{Fleet, Limits, Menu, Plan, Repairs, Weights, repairs, solve};
+use attain_consistency::{Fleet, Limits, Menu, Plan, Problem, Repairs, Weights};
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{InvalidValue, Objective};
 
@@ -61,12 +61,10 @@ impl Engine {
             let state = Scenario::resolve(snapshot, &question.rates, &[]).map_err(Error::Invalid)?.before;
             let promises = promises(snapshot, &question.promises).map_err(Error::Invalid)?;
             let fleet = fleet(snapshot, &state, &promises)?;
-            let (weights, limits) = (Weights::default(), Limits::default());
+            let problem = Problem::of(&fleet, &Weights::default(), &Limits::default())?;
             let menu = (!question.menu.is_empty()).then(|| Menu::new(&question.menu));
-            let plan = solve(&fleet, &weights, &limits, menu.as_ref(), None)?;
-            let enough = || give_up() || Instant::now() >= half;
-            let repairs_max = if plan.contradictions.is_empty() { 0 } else { question.repairs_max };
-            let repairs = repairs(&fleet, &weights, &limits, repairs_max, &enough)?;
+            let plan = problem.solve(menu.as_ref(), None)?;
+            let repairs = problem.repairs(question.repairs_max, &|| give_up() || Instant::now() >= half);
             let assumed_perfect = assumed_perfect(&state, &promises);
             Ok(SolvedTargets { fleet, plan, repairs, assumed_perfect })
         };

@@ -302,6 +302,20 @@ pub(crate) enum Command {
         #[arg(long)]
         call_fraction: Option<f64>,
     },
+    /// Tells whom an outage of a service or a region hurts, and how much of their error budgets it uses up.
+    #[command(after_help = "Example:\n  attain outage --region eu-west-1 --minutes 45")]
+    #[command(group = clap::ArgGroup::new("place").required(true))]
+    Outage {
+        /// The service, datastore, node pool or external party that is down.
+        #[arg(group = "place")]
+        entity_id: Option<String>,
+        /// Everything that is said to run in this region is down.
+        #[arg(long, group = "place")]
+        region: Option<String>,
+        /// How long it lasts, once in each SLO's window; the whole window when left out.
+        #[arg(long)]
+        minutes: Option<u32>,
+    },
     /// Tells whether the availability SLOs in force hold together, and the cheapest changes that would settle contradictions.
     #[command(after_help = "Example:\n  attain consistency --repairs-max 12")]
     Consistency {
@@ -493,6 +507,9 @@ impl Command {
             Self::WhatIf { caller_id, callee_id, fallback, call_fraction } => {
                 Request::post("/api/v1/slos/what-if", &with_fallback(&caller_id, &callee_id, fallback, call_fraction))
             }
+            Self::Outage { entity_id, region, minutes } => {
+                Request::post("/api/v1/slos/what-if", &outage(entity_id, region, minutes))
+            }
             Self::Consistency { repairs_max } => {
                 Request::get("/api/v1/fleet/consistency").with("repairs_max", repairs_max)
             }
@@ -583,6 +600,18 @@ fn with_fallback(caller_id: &str, callee_id: &str, fallback: f64, call_fraction:
         edge["call_fraction"] = fraction.into();
     }
     json!({"changes": [{"set_dependency": edge}]})
+}
+
+fn outage(entity_id: Option<String>, region: Option<String>, minutes: Option<u32>) -> Value {
+    let place = match (entity_id, region) {
+        (Some(id), _) => json!({"entity_id": id}),
+        (None, region) => json!({"region": region}),
+    };
+    let mut question = json!({"changes": [{"outage": place}]});
+    if let Some(minutes) = minutes {
+        question["outage_duration"] = format!("{}s", u64::from(minutes) * 60).into();
+    }
+    question
 }
 
 #[cfg(test)]

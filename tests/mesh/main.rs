@@ -14,6 +14,7 @@ mod imports;
 mod kill;
 mod lifecycle;
 mod opentelemetry;
+mod outage;
 mod privacy;
 mod processes;
 mod prometheus;

@@ -31,6 +31,7 @@ fn rows(count: usize, edges: &[(usize, usize)]) -> (Vec<Node>, Vec<Dependency>) 
         id: id(number),
         kind: EntityKind::Service,
         tier: None,
+        region: None,
         published_availability_ratio: None,
         traced: true,
     };

@@ -18,6 +18,7 @@ pub(crate) fn node(entity: &wire::Entity) -> Result<Node, InvalidValue> {
         id: EntityId::new("id", &entity.id)?,
         kind: word::<wire::EntityKind, EntityKind>("kind", entity.kind)?.unwrap_or(EntityKind::Service),
         tier: word::<wire::Tier, Tier>("tier", entity.tier)?,
+        region: (!entity.region.is_empty()).then(|| entity.region.as_str().into()),
         published_availability_ratio: ratio("published_availability_ratio", entity.published_availability_ratio)?,
         traced: sources(&entity.sources)?.contains(&Source::Traces),
     })

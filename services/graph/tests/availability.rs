@@ -4,14 +4,14 @@
 
 mod fixture;
 
-use attain_graph::domain::availability::{Availabilities, Interruption, evaluate};
+use attain_graph::domain::availability::{Availabilities, Availability, Interruption, evaluate};
 use attain_graph::domain::needs::{self, Needs, fallback_success_ratio};
-use attain_graph::domain::scenario::{Change, NamedRate, Scenario};
-use attain_graph::domain::snapshot::{Dependency, Snapshot, Terms};
+use attain_graph::domain::scenario::{Change, NamedRate, Place, Scenario};
+use attain_graph::domain::snapshot::{Dependency, Node, Snapshot, Terms};
 use attain_graph::domain::structure::{COMMON_CAUSE_SHARE_PRIOR, Rate};
 use attain_reliability::EvaluationLimits;
 use attain_vocabulary::DependencyMode;
-use fixture::{at, edge, graph, hard, in_background, in_group, names, shop, soft};
+use fixture::{at, edge, graph, hard, in_background, in_group, names, node, shop, soft};
 
 fn rates(list: &[(&str, f64)]) -> Vec<NamedRate> {
     let rate = |failure_ratio| Rate { failure_ratio, includes_dependencies: false };
@@ -127,16 +127,86 @@ fn what_the_shop_can_promise_with_its_payment_provider() {
 }
 
 #[test]
-fn a_black_box_hides_what_is_below_it() {
+fn a_black_box_hides_what_is_below_it_until_that_changes() {
+    let chain = graph([hard("a", "b"), hard("b", "c")]);
+    let mut given = rates(&[("a", 0.0), ("b", 0.2), ("c", 0.1)]);
+    given[1].rate.includes_dependencies = true;
+    let of_a = |changes: &[Change]| {
+        let a = &ask(&chain, &["a"], &given, changes).services[0];
+        (a.before.availability_ratio, a.after.as_ref().map(|after| after.availability_ratio), a.path.len())
+    };
+    assert_eq!(of_a(&[]), (0.8, None, 0));
+    // What b inherits is told from its own as soon as somebody asks what a change below it does.
+    let close_to = |(before, after, steps): (f64, Option<f64>, usize), expected: f64, path: usize| {
+        close(before, 0.8);
+        close(after.unwrap(), expected);
+        assert_eq!(steps, path);
+    };
+    close_to(of_a(&[attained("c", 0.5)]), 0.8 / 0.9 * 0.5, 3);
+    close_to(of_a(&[Change::Set(Box::new(soft("b", "c", 0.5)))]), 0.8 / 0.9 * 0.95, 2);
+    close_to(of_a(&[Change::Remove { caller_id: "b".into(), callee_id: "c".into() }]), 0.8 / 0.9, 2);
+    // What the question itself says of b stands, whatever is below.
+    close_to(of_a(&[attained("c", 0.5), attained("b", 0.7)]), 0.7, 2);
+}
+
+#[test]
+fn where_its_dependencies_are_worse_than_a_black_box_was_measured_it_fails_none_of_its_own() {
+    let chain = graph([hard("a", "b"), hard("b", "c")]);
+    let mut given = rates(&[("b", 0.2), ("c", 0.5)]);
+    given[0].rate.includes_dependencies = true;
+    let answer = ask(&chain, &["a"], &given, &[attained("c", 0.4)]);
+    close(answer.services[0].before.availability_ratio, 0.5);
+    close(answer.services[0].after.as_ref().unwrap().availability_ratio, 0.4);
+}
+
+#[test]
+fn black_boxes_above_one_another_and_in_a_cycle_keep_what_they_were_rated_with() {
+    let snapshot = graph([hard("a", "b"), hard("b", "c"), hard("c", "d"), hard("c", "b"), hard("b", "e")]);
+    let mut given = rates(&[("a", 0.3), ("b", 0.25), ("c", 0.2), ("d", 0.1), ("e", 0.01)]);
+    given[..3].iter_mut().for_each(|rate| rate.rate.includes_dependencies = true);
+    let answer = ask(&snapshot, &["a", "b", "c"], &given, &[Change::Outage(Place::Entity("e".into()))]);
+    close(answer.services[0].before.availability_ratio, 0.7);
+    // Both of a hard cycle attain the same: the least that was measured of them.
+    close(answer.services[1].before.availability_ratio, 0.75);
+    close(answer.services[2].before.availability_ratio, 0.75);
+    for service in &answer.services {
+        assert_eq!(service.after.as_ref().unwrap().availability_ratio, 0.0);
+    }
+}
+
+#[test]
+fn an_outage_strikes_one_component_or_all_of_a_region() {
+    let placed = |name: &str, region: &str| Node { region: Some(region.into()), ..node(name) };
+    let nodes = vec![placed("db-east", "east"), placed("db-west", "west"), placed("cache", "west"), node("a")];
+    let edges = vec![in_group("a", "db-east", 1), in_group("a", "db-west", 1), soft("a", "cache", 0.9)];
+    let snapshot = Snapshot::build(nodes, edges);
+    let during = |place: Place| {
+        let answer = ask(&snapshot, &["a", "db-west"], &[], &[Change::Outage(place)]);
+        let after = |service: &Availability| service.after.as_ref().unwrap().availability_ratio;
+        assert!(!answer.services[0].path.is_empty());
+        (after(&answer.services[0]), after(&answer.services[1]))
+    };
+    assert_eq!(during(Place::Entity("db-west".into())), (1.0, 0.0));
+    // The other database takes over; the cache's fallback saves nine in ten.
+    let (a, west) = during(Place::Region("west".into()));
+    close(a, 0.9);
+    assert_eq!(west, 0.0);
+    // Nobody backs the cache up while both databases are down.
+    let both = [Change::Outage(Place::Region("west".into())), Change::Outage(Place::Entity("db-east".into()))];
+    assert_eq!(ask(&snapshot, &["a"], &[], &both).services[0].after.as_ref().unwrap().availability_ratio, 0.0);
+}
+
+#[test]
+fn what_fails_more_often_of_its_own_keeps_its_dependencies() {
     let chain = graph([hard("a", "b"), hard("b", "c")]);
     let mut given = rates(&[("a", 0.0), ("b", 0.2), ("c", 0.5)]);
+    let own = |entity_id: &str, failure_ratio| Change::OwnFailure { entity_id: entity_id.into(), failure_ratio };
+    let after = |given: &[NamedRate]| {
+        ask(&chain, &["a"], given, &[own("b", 0.3)]).services[0].after.as_ref().unwrap().availability_ratio
+    };
+    close(after(&given), 0.7 * 0.5);
     given[1].rate.includes_dependencies = true;
-    let answer = ask(&chain, &["a"], &given, &[attained("c", 0.1)]);
-    close(answer.services[0].before.availability_ratio, 0.8);
-    assert!(answer.services[0].path.is_empty());
-    // Its edges do not matter either.
-    let cut = Change::Remove { caller_id: "b".into(), callee_id: "c".into() };
-    assert!(ask(&chain, &["a"], &given, &[cut]).services[0].path.is_empty());
+    close(after(&given), 0.7);
 }
 
 #[test]
@@ -159,6 +229,9 @@ fn what_speaks_of_nothing_is_named_by_its_place() {
         Change::Set(Box::new(hard("api-gateway", "nobody"))),
         Change::Remove { caller_id: "nobody".into(), callee_id: "user-db".into() },
         Change::Remove { caller_id: "api-gateway".into(), callee_id: "user-db".into() },
+        Change::OwnFailure { entity_id: "nobody".into(), failure_ratio: 0.1 },
+        Change::Outage(Place::Entity("nobody".into())),
+        Change::Outage(Place::Region("nowhere".into())),
     ];
     let given = rates(&[("user-db", 0.1), ("nobody", 0.1), ("user-db", 0.2)]);
     let complaints = Scenario::resolve(&shop, &given, &changes).unwrap_err();
@@ -172,6 +245,9 @@ fn what_speaks_of_nothing_is_named_by_its_place() {
             ("changes/2/set_dependency/callee_id", "unknown_entity"),
             ("changes/3/remove_dependency/caller_id", "unknown_entity"),
             ("changes/4/remove_dependency/callee_id", "unknown_dependency"),
+            ("changes/5/own_failure/entity_id", "unknown_entity"),
+            ("changes/6/outage/entity_id", "unknown_entity"),
+            ("changes/7/outage/region", "unknown_region"),
         ]
     );
 }

@@ -89,6 +89,10 @@ fn without(snapshot: &Snapshot, down: NodeIndex, root: NodeIndex) -> Evaluation 
     attain_reliability::evaluate(&model.structure, Component(root), &EvaluationLimits::default())
 }
 
+fn own_failure_ratio(number: u32) -> f64 {
+    0.01 + 0.02 * f64::from(number)
+}
+
 type Answer = (Arc<Evaluation>, Option<Arc<Evaluation>>, bool);
 
 fn everybody(snapshot: &Snapshot, changes: &[Change]) -> Vec<Answer> {
@@ -96,7 +100,7 @@ fn everybody(snapshot: &Snapshot, changes: &[Change]) -> Vec<Answer> {
         .zip(snapshot.nodes())
         .map(|(number, node)| NamedRate {
             entity_id: node.id.to_string(),
-            rate: Rate { failure_ratio: 0.01 + 0.02 * f64::from(number), includes_dependencies: false },
+            rate: Rate { failure_ratio: own_failure_ratio(number), includes_dependencies: false },
         })
         .collect();
     let scenario = Scenario::resolve(snapshot, &rates, changes).unwrap();
@@ -250,7 +254,9 @@ proptest! {
     fn a_change_and_its_reverse_cancel(snapshot in graphs(7, false), which in any::<Index>()) {
         prop_assume!(!snapshot.edges().is_empty());
         let edge = which.get(snapshot.edges());
-        for (before, after, _) in everybody(&snapshot, &[remove(&snapshot, edge), set(&snapshot, edge)]) {
+        let own = |failure_ratio| Change::OwnFailure { entity_id: name(0), failure_ratio };
+        let pairs = [[remove(&snapshot, edge), set(&snapshot, edge)], [own(0.7), own(own_failure_ratio(0))]];
+        for (before, after, _) in pairs.iter().flat_map(|changes| everybody(&snapshot, changes)) {
             prop_assert_eq!(Some(before), after);
         }
     }

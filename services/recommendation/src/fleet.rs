@@ -31,9 +31,22 @@ pub(crate) struct Named {
     pub(crate) id: EntityId,
 }
 
+/// What a question is about.
+#[derive(Debug, Default)]
+pub(crate) struct Subject {
+    /// Services that behave differently themselves; whoever depends on them is affected.
+    pub(crate) changed: Vec<Named>,
+    /// Services that must exist and whose closure counts as well.
+    pub(crate) needed: Vec<Named>,
+    /// Regions of which everything behaves differently, each with the field that names it.
+    pub(crate) regions: Vec<(String, String)>,
+}
+
 /// Everything around a change.
 #[derive(Debug)]
 pub(crate) struct Fleet {
+    /// Services in the regions of the subject.
+    pub(crate) in_regions: BTreeSet<EntityId>,
     /// The changed services and all that depend on them.
     pub(crate) affected: Vec<EntityId>,
     pub(crate) edges: Vec<Edge>,
@@ -46,20 +59,21 @@ pub(crate) struct Fleet {
     pub(crate) missing: Vec<MissingInput>,
 }
 
-/// Gathers the fleet around `changed`; `needed` are services that must exist and whose closure counts as well. A window
-/// that is not said is each SLO's own.
+/// Gathers the fleet around a subject. A window that is not said is each SLO's own.
 pub(crate) async fn gather(
     engine: &Arc<Engine>,
     context: &CallContext,
-    changed: &[Named],
-    needed: &[Named],
+    subject: &Subject,
     window: Option<TimeWindow>,
 ) -> Result<Fleet, Error> {
     let _place = place(engine, context).await?;
-    let (affected, union) = surroundings(engine, context, changed, needed).await?;
-    let missing = union.missing();
+    let surroundings = match subject.regions[..] {
+        [] => surroundings(engine, context, subject).await?,
+        _ => surroundings_of_regions(engine, context, subject).await?,
+    };
     let slos = engine.store.availability_slos(&context.tenant).await?;
-    assemble(engine, context, Known { affected, union, slos, missing }, window).await
+    let missing = surroundings.union.missing();
+    assemble(engine, context, Known { surroundings, slos, missing }, window).await
 }
 
 /// Gathers all services that have an availability SLO in force, and everything that the tenant has beside them.
@@ -67,10 +81,7 @@ pub(crate) async fn promised(engine: &Arc<Engine>, context: &CallContext) -> Res
     let _place = place(engine, context).await?;
     let mut slos = engine.store.availability_slos(&context.tenant).await?;
     let topology = engine.ingestion.topology(context).await.map_err(|refusal| refusal.fatal("ingestion"))?;
-    let mut union = Union { facts: topology.facts, ..Union::default() };
-    for edge in topology.edges {
-        union.edges.insert((edge.caller.clone(), edge.callee.clone()), edge);
-    }
+    let union = Union::of(topology.facts, topology.edges);
     let before = slos.len();
     slos.retain(|id, _| union.facts.contains_key(id));
     let mut missing = Vec::new();
@@ -78,8 +89,8 @@ pub(crate) async fn promised(engine: &Arc<Engine>, context: &CallContext) -> Res
         let detail = format!("{} SLOs in force are of services that nobody knows any more", before - slos.len());
         missing.push(MissingInput { name: "slo_of_unknown_service".to_owned(), detail });
     }
-    let affected = slos.keys().cloned().collect();
-    assemble(engine, context, Known { affected, union, slos, missing }, None).await
+    let surroundings = Surroundings { in_regions: BTreeSet::new(), affected: slos.keys().cloned().collect(), union };
+    assemble(engine, context, Known { surroundings, slos, missing }, None).await
 }
 
 async fn place<'e>(engine: &'e Engine, context: &CallContext) -> Result<SemaphorePermit<'e>, Error> {
@@ -89,10 +100,16 @@ async fn place<'e>(engine: &'e Engine, context: &CallContext) -> Result<Semaphor
         .map_err(|error| Error::Broken(error.to_string()))
 }
 
-/// What is known before any history is read.
-struct Known {
+/// Everybody who depends on the changed services, and everything that those need.
+struct Surroundings {
+    in_regions: BTreeSet<EntityId>,
     affected: Vec<EntityId>,
     union: Union,
+}
+
+/// What is known before any history is read.
+struct Known {
+    surroundings: Surroundings,
     slos: BTreeMap<EntityId, Slo>,
     missing: Vec<MissingInput>,
 }
@@ -103,7 +120,9 @@ async fn assemble(
     known: Known,
     window: Option<TimeWindow>,
 ) -> Result<Fleet, Error> {
-    let Known { affected, union, slos, mut missing } = known;
+    let Known { surroundings: Surroundings { in_regions, affected, union }, slos, mut missing } = known;
+    let (promised, others): (Vec<EntityId>, Vec<EntityId>) = affected.into_iter().partition(|id| slos.contains_key(id));
+    let affected = [promised, others].concat();
     let now_ms = bucket_start(engine.clock.now_ms()) + BUCKET_MS;
     let range = TimeRange::new("range", now_ms - i64::from(engine.config.history_days) * DAY_MS, now_ms)?;
     let histories = histories(engine, context, &affected, &union, range, &mut missing).await;
@@ -117,28 +136,69 @@ async fn assemble(
     })
     .await?;
     let rates = topology::rates(&rates(&components, &edges));
-    Ok(Fleet { affected, edges, components, rates, slos, forecasts, missing })
+    Ok(Fleet { in_regions, affected, edges, components, rates, slos, forecasts, missing })
 }
 
-/// Everybody who depends on the changed services, and everything that those need.
-async fn surroundings(
-    engine: &Engine,
-    context: &CallContext,
-    changed: &[Named],
-    needed: &[Named],
-) -> Result<(Vec<EntityId>, Union), Error> {
+async fn surroundings(engine: &Engine, context: &CallContext, subject: &Subject) -> Result<Surroundings, Error> {
     let mut union = Union::default();
     let mut affected: Vec<EntityId> = Vec::new();
-    for closure in walk_named(engine, context, changed, Direction::Upstream).await? {
+    for closure in walk_named(engine, context, &subject.changed, Direction::Upstream).await? {
         affected.extend(closure.order.iter().cloned());
         union.add(closure);
     }
     let affected = unique(affected);
-    for closure in walk_named(engine, context, needed, Direction::Downstream).await? {
+    for closure in walk_named(engine, context, &subject.needed, Direction::Downstream).await? {
         union.add(closure);
     }
     cover(engine, context, &affected, &mut union).await?;
-    Ok((affected, union))
+    Ok(Surroundings { in_regions: BTreeSet::new(), affected, union })
+}
+
+/// A region may hold a large part of all services: the whole topology is read once instead of a walk from each.
+async fn surroundings_of_regions(
+    engine: &Engine,
+    context: &CallContext,
+    subject: &Subject,
+) -> Result<Surroundings, Error> {
+    let topology = engine.ingestion.topology(context).await.map_err(|refusal| refusal.fatal("ingestion"))?;
+    let known = |id: &EntityId| {
+        topology.facts.contains_key(id) || topology.edges.iter().any(|edge| edge.caller == *id || edge.callee == *id)
+    };
+    let unknown = subject.changed.iter().chain(&subject.needed).filter(|named| !known(&named.id));
+    let mut faults: Vec<InvalidValue> = unknown.map(unknown_service).collect();
+    let mut in_regions: BTreeSet<EntityId> = BTreeSet::new();
+    for (field, region) in &subject.regions {
+        let inside = topology.regions.iter().filter(|(_, of)| *of == region).map(|(id, _)| id.clone());
+        let inside: Vec<EntityId> = inside.collect();
+        if inside.is_empty() {
+            faults.push(InvalidValue::new(field.clone(), "unknown_region", "no service is said to run there"));
+        }
+        in_regions.extend(inside);
+    }
+    if !faults.is_empty() {
+        return Err(Error::Invalid(faults));
+    }
+    let changed = subject.changed.iter().map(|named| &named.id).chain(&in_regions).collect();
+    let affected = upstream(&topology.edges, changed);
+    Ok(Surroundings { in_regions, affected, union: Union::of(topology.facts, topology.edges) })
+}
+
+/// The services and everybody who depends on one of them, by distance and then in lexical order.
+fn upstream<'a>(edges: &'a [Edge], of: BTreeSet<&'a EntityId>) -> Vec<EntityId> {
+    let mut callers: BTreeMap<&EntityId, Vec<&EntityId>> = BTreeMap::new();
+    for edge in edges {
+        callers.entry(&edge.callee).or_default().push(&edge.caller);
+    }
+    let mut seen = of.clone();
+    let mut front = of;
+    let mut order = Vec::new();
+    while !front.is_empty() {
+        order.extend(front.iter().map(|id| (*id).clone()));
+        let above = front.iter().filter_map(|id| callers.get(id)).flatten().copied();
+        front = above.filter(|id| !seen.contains(id)).collect();
+        seen.extend(&front);
+    }
+    order
 }
 
 impl Fleet {
@@ -172,6 +232,12 @@ struct Union {
 }
 
 impl Union {
+    /// A whole topology.
+    fn of(facts: BTreeMap<EntityId, Facts>, edges: Vec<Edge>) -> Self {
+        let edges = edges.into_iter().map(|edge| ((edge.caller.clone(), edge.callee.clone()), edge)).collect();
+        Self { facts, edges, truncated: false }
+    }
+
     fn add(&mut self, closure: Closure) {
         self.facts.extend(closure.facts);
         self.edges.extend(closure.edges.into_iter().map(|edge| ((edge.caller.clone(), edge.callee.clone()), edge)));
@@ -198,14 +264,15 @@ async fn walk_named(
     for (named, answer) in named.iter().zip(answers) {
         match answer {
             Ok(closure) => closures.push(closure),
-            Err(Refusal::Unknown) => {
-                let reason = format!("there is no service `{}`", named.id);
-                faults.push(InvalidValue::new(named.field.clone(), "unknown_service", reason));
-            }
+            Err(Refusal::Unknown) => faults.push(unknown_service(named)),
             Err(other) => return Err(other.fatal("graph")),
         }
     }
     if faults.is_empty() { Ok(closures) } else { Err(Error::Invalid(faults)) }
+}
+
+fn unknown_service(named: &Named) -> InvalidValue {
+    InvalidValue::new(named.field.clone(), "unknown_service", format!("there is no service `{}`", named.id))
 }
 
 /// Walks from each service, a few at a time; the answers are in the order of the services.

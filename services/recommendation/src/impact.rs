@@ -9,9 +9,9 @@ use attain_runtime::context::CallContext;
 use attain_vocabulary::{EntityId, InvalidValue, Objective, TimeWindow};
 
 use crate::Error;
-use crate::domain::harm::{Affected, Sides, by_harm};
+use crate::domain::harm::{Affected, Ceiling, Sides, by_harm};
 use crate::engine::Engine;
-use crate::fleet::{self, Fleet, Named};
+use crate::fleet::{self, Fleet, Named, Subject};
 use crate::message::recommendation::missing_input;
 use crate::message::topology::{attained, by_service};
 
@@ -33,12 +33,12 @@ pub(crate) async fn analyze(
 ) -> Result<wire::AnalyzeImpactResponse, Error> {
     let proposals = proposals(request)?;
     let window = asked_window(request.window_days)?;
-    let named: Vec<Named> = proposals
+    let named = proposals
         .iter()
         .enumerate()
-        .map(|(i, proposal)| Named { field: format!("proposals/{i}/service_id"), id: proposal.service.clone() })
-        .collect();
-    let fleet = fleet::gather(engine, context, &named, &[], window).await?;
+        .map(|(i, proposal)| Named { field: format!("proposals/{i}/service_id"), id: proposal.service.clone() });
+    let subject = Subject { changed: named.collect(), ..Subject::default() };
+    let fleet = fleet::gather(engine, context, &subject, window).await?;
     let known: Vec<Option<(f64, &'static str)>> =
         proposals.iter().map(|proposal| baseline(&fleet, &proposal.service)).collect();
     let today = proposals
@@ -141,11 +141,6 @@ fn weigh(
     after: &graph::EvaluateAvailabilityResponse,
 ) -> Vec<Affected> {
     let (before, after) = (by_service(before), by_service(after));
-    let contribution = |state: &graph::Availability| -> f64 {
-        let of_changed =
-            state.importances.iter().filter(|importance| changed.iter().any(|id| id.as_str() == importance.entity_id));
-        of_changed.map(|importance| importance.contribution_ratio).sum()
-    };
     let sides = fleet.affected.iter().filter_map(|id| {
         let before = state(before.get(id.as_str())?)?;
         let service = after.get(id.as_str())?;
@@ -155,15 +150,27 @@ fn weigh(
         Some(Sides {
             service: id.clone(),
             changed: is_changed,
-            ceiling_before: before.availability_ratio,
-            ceiling_after: after.availability_ratio,
-            contribution: Some((contribution(before), contribution(after))),
+            before: ceiling(before),
+            after: ceiling(after),
+            during: None,
+            contribution: Some((contribution(before, changed), contribution(after, changed))),
             target: fleet.slos.get(id).map(|slo| slo.target.target_ratio()),
             forecast: fleet.forecasts.get(id),
             path,
         })
     });
     sides.map(Affected::weigh).collect()
+}
+
+/// Unavailability that some components contribute.
+pub(crate) fn contribution(state: &graph::Availability, of: &BTreeSet<&EntityId>) -> f64 {
+    let named = state.importances.iter().filter(|importance| of.iter().any(|id| id.as_str() == importance.entity_id));
+    named.map(|importance| importance.contribution_ratio).sum()
+}
+
+pub(crate) fn ceiling(state: &graph::Availability) -> Ceiling {
+    let (low, high) = (state.interval_low_ratio, state.interval_high_ratio);
+    Ceiling { ratio: state.availability_ratio, interval: (low < high).then_some((low, high)) }
 }
 
 /// Components without data, those left out whose availability was part of the question.
@@ -177,8 +184,12 @@ pub(crate) fn affected_service(affected: Affected) -> wire::AffectedService {
     wire::AffectedService {
         detail: affected.sentence(),
         service_id: affected.service.to_string(),
-        ceiling_before_ratio: affected.ceiling_before,
-        ceiling_after_ratio: affected.ceiling_after,
+        ceiling_before_ratio: affected.before.ratio,
+        ceiling_after_ratio: affected.after.ratio,
+        ceiling_before_interval: affected.before.interval.map(interval),
+        ceiling_after_interval: affected.after.interval.map(interval),
+        ceiling_during_ratio: affected.during.map(|during| during.ceiling.ratio),
+        outage_budget_share: affected.outage_budget_share(),
         target_ratio: affected.target,
         miss_probability_before: affected.miss_before,
         miss_probability_after: affected.miss_after,
@@ -187,6 +198,10 @@ pub(crate) fn affected_service(affected: Affected) -> wire::AffectedService {
         slo_out_of_reach: affected.out_of_reach,
         path: affected.path,
     }
+}
+
+fn interval((low_ratio, high_ratio): (f64, f64)) -> wire::RatioInterval {
+    wire::RatioInterval { low_ratio, high_ratio }
 }
 
 #[cfg(test)]

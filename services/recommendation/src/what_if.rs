@@ -1,27 +1,30 @@
-//! What a change of structure does: a fallback, retries, an edge added or removed, a dependency's promise.
+//! What a change does: a fallback, retries, an edge added or removed, a dependency's promise, more failures of its own, an
+//! outage of a component or a region.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use attain_proto::convert;
 use attain_proto::graph::v1 as graph;
+use attain_proto::graph::v1::outage::Place;
 use attain_proto::graph::v1::scenario_change::Change;
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1 as vocabulary;
 use attain_runtime::context::CallContext;
-use attain_vocabulary::{DependencyMode, EntityId, InvalidValue, Ratio};
+use attain_vocabulary::{DAY_MS, DependencyMode, EntityId, InvalidValue, Ratio, TimeWindow};
 
 use crate::Error;
-use crate::domain::harm::{Affected, Sides, by_change};
+use crate::domain::harm::{Affected, During, Sides, by_harm_then_help};
 use crate::engine::Engine;
-use crate::fleet::{self, Fleet, Named};
-use crate::impact::{affected_service, asked_window, checked_count};
+use crate::fleet::{self, Fleet, Named, Subject};
+use crate::impact::{affected_service, asked_window, ceiling, checked_count, contribution};
 use crate::message::recommendation::missing_input;
 use crate::message::topology::by_service;
 
 /// Most further attempts after a failed call, as the contract has it.
 const RETRIES_MAX: u32 = 10;
 
-/// Evaluates the fleet as it is and after the changes.
+/// Evaluates the fleet as it is and after the changes; where outages end, also without them.
 pub(crate) async fn analyze(
     engine: &Arc<Engine>,
     context: &CallContext,
@@ -29,11 +32,18 @@ pub(crate) async fn analyze(
 ) -> Result<wire::AnalyzeWhatIfResponse, Error> {
     let checked = Checked::read(&request.changes)?;
     let window = asked_window(request.window_days)?;
-    let fleet = fleet::gather(engine, context, &checked.changed, &checked.needed, window).await?;
+    let outage_ms = outage_ms(request)?;
+    let fleet = fleet::gather(engine, context, &checked.subject, window).await?;
     checked.removed_edges_exist(&fleet)?;
     let response = fleet.evaluate(engine, context, request.changes.clone()).await?;
-    let mut affected: Vec<Affected> = weigh(&fleet, &response).into_iter().filter(Affected::moves).collect();
-    affected.sort_by(by_change);
+    let without = match outage_ms {
+        None => None,
+        Some(_) => Some(fleet.evaluate(engine, context, without_outages(&request.changes)).await?),
+    };
+    let ending = outage_ms.zip(without.as_ref()).map(|(outage_ms, without)| Ending { outage_ms, window, without });
+    let affected = weigh(&fleet, &checked, &response, ending);
+    let mut affected: Vec<Affected> = affected.into_iter().filter(Affected::moves).collect();
+    affected.sort_by(by_harm_then_help);
     Ok(wire::AnalyzeWhatIfResponse {
         affected: affected.into_iter().map(affected_service).collect(),
         assumed_perfect_ids: response.assumed_perfect_ids,
@@ -42,17 +52,75 @@ pub(crate) async fn analyze(
     })
 }
 
-fn weigh(fleet: &Fleet, response: &graph::EvaluateAvailabilityResponse) -> Vec<Affected> {
+/// How long the outages last; `None` where they last as long as everything else.
+fn outage_ms(request: &wire::AnalyzeWhatIfRequest) -> Result<Option<i64>, Error> {
+    let Some(duration) = &request.outage_duration else { return Ok(None) };
+    let fault = |code, reason: &str| Err(InvalidValue::new("outage_duration", code, reason).into());
+    if !request.changes.iter().any(is_outage) {
+        return fault("out_of_place", "none of the changes is an outage");
+    }
+    match convert::duration_millis(duration) {
+        ..=0 => fault("out_of_range", "an outage lasts longer than no time"),
+        ms => Ok(Some(ms)),
+    }
+}
+
+fn is_outage(change: &graph::ScenarioChange) -> bool {
+    matches!(change.change, Some(Change::Outage(_)))
+}
+
+fn without_outages(changes: &[graph::ScenarioChange]) -> Vec<graph::ScenarioChange> {
+    changes.iter().filter(|change| !is_outage(change)).cloned().collect()
+}
+
+/// Outages that end, and what holds without them.
+#[derive(Clone, Copy)]
+struct Ending<'a> {
+    outage_ms: i64,
+    /// `None` for each SLO's own.
+    window: Option<TimeWindow>,
+    without: &'a graph::EvaluateAvailabilityResponse,
+}
+
+impl Ending<'_> {
+    fn window_share(&self, fleet: &Fleet, service: &EntityId) -> f64 {
+        let of_slo = || fleet.slos.get(service).map(|slo| slo.window);
+        let window = self.window.or_else(of_slo).unwrap_or_default();
+        (self.outage_ms as f64 / (f64::from(window.days()) * DAY_MS as f64)).min(1.0)
+    }
+}
+
+fn weigh(
+    fleet: &Fleet,
+    checked: &Checked,
+    response: &graph::EvaluateAvailabilityResponse,
+    ending: Option<Ending<'_>>,
+) -> Vec<Affected> {
     let evaluated = by_service(response);
+    let without = ending.map(|ending| by_service(ending.without)).unwrap_or_default();
+    let changed: BTreeSet<&EntityId> = checked.contributing.iter().chain(&fleet.in_regions).collect();
+    let used = |state: &graph::Availability| contribution(state, &changed);
     let sides = fleet.affected.iter().filter_map(|id| {
         let service = evaluated.get(id.as_str())?;
-        let (before, after) = (service.before.as_ref()?, service.after.as_ref()?);
+        let (before, changed) = (service.before.as_ref()?, service.after.as_ref()?);
+        let (after, during, used_after) = match ending {
+            None => (ceiling(changed), None, used(changed)),
+            Some(ending) => {
+                let lasting = without.get(id.as_str())?;
+                let lasting = lasting.after.as_ref().or(lasting.before.as_ref())?;
+                let window_share = ending.window_share(fleet, id);
+                let during = During { ceiling: ceiling(changed), ceiling_without: ceiling(lasting), window_share };
+                let used = window_share * used(changed) + (1.0 - window_share) * used(lasting);
+                (during.ceiling.mixed(window_share, during.ceiling_without), Some(during), used)
+            }
+        };
         Some(Sides {
             service: id.clone(),
             changed: false,
-            ceiling_before: before.availability_ratio,
-            ceiling_after: after.availability_ratio,
-            contribution: None,
+            before: ceiling(before),
+            after,
+            during,
+            contribution: Some((used(before), used_after)),
             target: fleet.slos.get(id).map(|slo| slo.target.target_ratio()),
             forecast: fleet.forecasts.get(id),
             path: service.path.clone(),
@@ -64,10 +132,9 @@ fn weigh(fleet: &Fleet, response: &graph::EvaluateAvailabilityResponse) -> Vec<A
 /// The services that changes name, each field checked.
 #[derive(Debug, Default)]
 struct Checked {
-    /// Services that behave differently themselves; whoever depends on them is affected.
-    changed: Vec<Named>,
-    /// Services that have to exist.
-    needed: Vec<Named>,
+    subject: Subject,
+    /// Components whose part in everybody's failures changes: of an edge the callee.
+    contributing: BTreeSet<EntityId>,
     /// Edges that have to exist, with the field that names them.
     removed: Vec<(String, EntityId, EntityId)>,
 }
@@ -82,9 +149,11 @@ impl Checked {
                 None => Err(vec![InvalidValue::new(
                     "change",
                     "required",
-                    "say what changes: attained_ratio, set_dependency or remove_dependency",
+                    "say what changes: attained_ratio, own_failure, outage, set_dependency or remove_dependency",
                 )]),
                 Some(Change::AttainedRatio(attained)) => checked.attained(&place, attained),
+                Some(Change::OwnFailure(own)) => checked.own_failure(&place, own),
+                Some(Change::Outage(outage)) => checked.outage(&place, outage),
                 Some(Change::SetDependency(dependency)) => checked.set(&place, dependency),
                 Some(Change::RemoveDependency(edge)) => checked.remove(&place, edge),
             };
@@ -96,22 +165,54 @@ impl Checked {
     }
 
     fn attained(&mut self, place: &str, attained: &graph::AttainedRatio) -> Result<(), Vec<InvalidValue>> {
-        let mut faults = Vec::new();
-        let id = EntityId::new("entity_id", &attained.entity_id).map_err(|fault| faults.push(fault));
-        if let Err(fault) = Ratio::new("availability_ratio", attained.availability_ratio) {
-            faults.push(fault);
+        let ratio = Ratio::new("availability_ratio", attained.availability_ratio);
+        let faults = ratio.err().into_iter().collect();
+        self.component(&format!("{place}/attained_ratio"), &attained.entity_id, faults, "attained_ratio")
+    }
+
+    fn own_failure(&mut self, place: &str, own: &graph::OwnFailure) -> Result<(), Vec<InvalidValue>> {
+        let ratio = Ratio::new("own_failure_ratio", own.own_failure_ratio);
+        let faults = ratio.err().into_iter().collect();
+        self.component(&format!("{place}/own_failure"), &own.entity_id, faults, "own_failure")
+    }
+
+    fn outage(&mut self, place: &str, outage: &graph::Outage) -> Result<(), Vec<InvalidValue>> {
+        let required = |field, reason| within("outage", vec![InvalidValue::new(field, "required", reason)]);
+        match &outage.place {
+            None => required("place", "say what is down: entity_id or region"),
+            Some(Place::Region(region)) if region.is_empty() => required("region", "name the region that is down"),
+            Some(Place::Region(region)) => {
+                self.subject.regions.push((format!("{place}/outage/region"), region.clone()));
+                Ok(())
+            }
+            Some(Place::EntityId(id)) => self.component(&format!("{place}/outage"), id, Vec::new(), "outage"),
         }
-        if let Ok(id) = id {
-            self.changed.push(Named { field: format!("{place}/attained_ratio/entity_id"), id });
+    }
+
+    /// A component that behaves differently itself.
+    fn component(
+        &mut self,
+        place: &str,
+        id: &str,
+        mut faults: Vec<InvalidValue>,
+        message: &str,
+    ) -> Result<(), Vec<InvalidValue>> {
+        match EntityId::new("entity_id", id) {
+            Err(fault) => faults.insert(0, fault),
+            Ok(id) => {
+                self.contributing.insert(id.clone());
+                self.subject.changed.push(Named { field: format!("{place}/entity_id"), id });
+            }
         }
-        within("attained_ratio", faults)
+        within(message, faults)
     }
 
     fn set(&mut self, place: &str, dependency: &vocabulary::Dependency) -> Result<(), Vec<InvalidValue>> {
         let mut faults = settings(dependency);
         if let Some((caller, callee)) = ends(&dependency.caller_id, &dependency.callee_id, &mut faults) {
-            self.changed.push(Named { field: format!("{place}/set_dependency/caller_id"), id: caller });
-            self.needed.push(Named { field: format!("{place}/set_dependency/callee_id"), id: callee });
+            self.contributing.insert(callee.clone());
+            self.subject.changed.push(Named { field: format!("{place}/set_dependency/caller_id"), id: caller });
+            self.subject.needed.push(Named { field: format!("{place}/set_dependency/callee_id"), id: callee });
         }
         within("set_dependency", faults)
     }
@@ -119,8 +220,10 @@ impl Checked {
     fn remove(&mut self, place: &str, edge: &graph::DependencyRef) -> Result<(), Vec<InvalidValue>> {
         let mut faults = Vec::new();
         if let Some((caller, callee)) = ends(&edge.caller_id, &edge.callee_id, &mut faults) {
-            self.changed.push(Named { field: format!("{place}/remove_dependency/caller_id"), id: caller.clone() });
-            self.needed.push(Named { field: format!("{place}/remove_dependency/callee_id"), id: callee.clone() });
+            self.contributing.insert(callee.clone());
+            let field = |end: &str| format!("{place}/remove_dependency/{end}");
+            self.subject.changed.push(Named { field: field("caller_id"), id: caller.clone() });
+            self.subject.needed.push(Named { field: field("callee_id"), id: callee.clone() });
             self.removed.push((format!("{place}/remove_dependency/callee_id"), caller, callee));
         }
         within("remove_dependency", faults)
@@ -218,10 +321,18 @@ mod tests {
                 availability_ratio,
             })),
         };
+        let own = |entity_id: &str, own_failure_ratio| graph::ScenarioChange {
+            change: Some(Change::OwnFailure(graph::OwnFailure { entity_id: entity_id.into(), own_failure_ratio })),
+        };
+        let outage = |place| graph::ScenarioChange { change: Some(Change::Outage(graph::Outage { place })) };
         for (change, field, code) in [
             (graph::ScenarioChange { change: None }, "changes/0/change", "required"),
             (attained("a", 1.1), "changes/0/attained_ratio/availability_ratio", "out_of_range"),
             (attained("", 0.9), "changes/0/attained_ratio/entity_id", "required"),
+            (own("a", -0.1), "changes/0/own_failure/own_failure_ratio", "out_of_range"),
+            (outage(None), "changes/0/outage/place", "required"),
+            (outage(Some(Place::EntityId(" ".into()))), "changes/0/outage/entity_id", "malformed_name"),
+            (outage(Some(Place::Region(String::new()))), "changes/0/outage/region", "required"),
             (
                 set(vocabulary::Dependency { callee_id: "a".into(), ..edge() }),
                 "changes/0/set_dependency/callee_id",
@@ -252,6 +363,6 @@ mod tests {
             assert_eq!(fault(change), (field.to_owned(), code));
         }
         let checked = Checked::read(&[set(edge())]).expect("valid");
-        assert_eq!((checked.changed[0].id.as_str(), checked.needed[0].id.as_str()), ("a", "b"));
+        assert_eq!((checked.subject.changed[0].id.as_str(), checked.subject.needed[0].id.as_str()), ("a", "b"));
     }
 }

@@ -81,7 +81,9 @@ pub(crate) fn bodies() -> Vec<Body> {
                 {"set_dependency": {"caller_id": "shop", "callee_id": "store", "mode": "soft", "protocol": "http"}},
                 {"attained_ratio": {"entity_id": "store", "availability_ratio": 0.9}},
                 {"remove_dependency": {"caller_id": "shop", "callee_id": "store"}},
-            ]}),
+                {"own_failure": {"entity_id": "store", "own_failure_ratio": 0.1}},
+                {"outage": {"region": "here"}},
+            ], "outage_duration": "3600s"}),
         ),
     ]
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use attain_reliability::{Component, Evaluation, EvaluationLimits, evaluate as evaluate_root};
 
 use super::links::NodeIndex;
+use super::opened::opened;
 use super::scenario::{Scenario, State};
 use super::structure::Model;
 
@@ -44,6 +45,7 @@ pub enum Interruption {
 }
 
 /// Evaluates services in turn; each once, however often it is asked for, and after the changes only where they reach it.
+/// Black boxes above a change are [`opened`] first.
 ///
 /// # Errors
 /// When `give_up` says so between two services; when the structure is too large.
@@ -53,6 +55,7 @@ pub fn evaluate(
     limits: &EvaluationLimits,
     give_up: &dyn Fn() -> bool,
 ) -> Result<Availabilities, Interruption> {
+    let scenario = opened(scenario, limits, give_up)?;
     let model = |state: &State| Model::new(&state.needs, &state.rates);
     let before = model(&scenario.before)?;
     let after = scenario.after.as_ref().map(model).transpose()?;

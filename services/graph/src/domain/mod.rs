@@ -13,6 +13,7 @@ pub mod findings;
 pub mod fleet;
 pub mod links;
 pub mod needs;
+pub mod opened;
 pub mod scenario;
 pub mod single_points;
 pub mod snapshot;

@@ -30,6 +30,15 @@ pub enum Change {
         /// Availability in `[0, 1]`.
         availability_ratio: f64,
     },
+    /// A component fails this share of requests of its own; of a black box, its dependencies included.
+    OwnFailure {
+        /// The component.
+        entity_id: String,
+        /// In `[0, 1]`.
+        failure_ratio: f64,
+    },
+    /// Something fails every request.
+    Outage(Place),
     /// An edge is added, or replaced where it exists.
     Set(Box<Dependency>),
     /// An edge is removed.
@@ -39,6 +48,15 @@ pub enum Change {
         /// Who is called.
         callee_id: String,
     },
+}
+
+/// What an outage strikes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Place {
+    /// One component.
+    Entity(String),
+    /// Everything that is said to run in a region.
+    Region(String),
 }
 
 /// Structure and rates at one moment.
@@ -52,7 +70,7 @@ pub struct State {
     pub rated: Vec<bool>,
 }
 
-/// The present state and the one after the changes.
+/// The present state and the one after the changes; black boxes as they are rated, see [`opened`](super::opened).
 #[derive(Debug, Clone)]
 pub struct Scenario {
     /// As the snapshot and the rates say.
@@ -61,8 +79,11 @@ pub struct Scenario {
     pub after: Option<State>,
     /// Components whose own equation differs, in lexical order.
     pub changed: Vec<NodeIndex>,
+    /// Those among them whose rate the question sets.
+    pub rate_set: BTreeSet<NodeIndex>,
 }
 
+const DOWN: Rate = Rate { failure_ratio: 1.0, includes_dependencies: true };
 /// Most complaints about one request: enough to mend it, few enough to read.
 const COMPLAINTS_MAX: usize = 20;
 
@@ -82,8 +103,9 @@ impl Scenario {
         }
         complaints.none_or(())?;
         let changed = draft.changed.iter().copied().collect();
+        let rate_set = draft.rate_set.clone();
         let after = (!changes.is_empty()).then(|| draft.finish());
-        Ok(Self { before, after, changed })
+        Ok(Self { before, after, changed, rate_set })
     }
 }
 
@@ -132,28 +154,42 @@ struct Draft<'a> {
     rates: Vec<Rate>,
     rated: Vec<bool>,
     changed: BTreeSet<NodeIndex>,
+    rate_set: BTreeSet<NodeIndex>,
 }
 
 impl<'a> Draft<'a> {
     fn of(snapshot: &'a Snapshot, before: &State) -> Self {
         let (rates, rated) = (before.rates.clone(), before.rated.clone());
-        Self { snapshot, edges: BTreeMap::new(), rates, rated, changed: BTreeSet::new() }
+        Self { snapshot, edges: BTreeMap::new(), rates, rated, changed: BTreeSet::new(), rate_set: BTreeSet::new() }
     }
 
     fn apply(&mut self, change: &Change) -> Result<(), InvalidValue> {
         match change {
             Change::Attained { entity_id, availability_ratio } => {
                 let node = known(self.snapshot, "attained_ratio/entity_id", entity_id)?;
-                self.rates[node as usize] =
-                    Rate { failure_ratio: 1.0 - availability_ratio, includes_dependencies: true };
-                self.rated[node as usize] = true;
-                self.changed.insert(node);
+                self.rate(node, Rate { failure_ratio: 1.0 - availability_ratio, includes_dependencies: true });
+            }
+            Change::OwnFailure { entity_id, failure_ratio } => {
+                let node = known(self.snapshot, "own_failure/entity_id", entity_id)?;
+                self.rate(node, Rate { failure_ratio: *failure_ratio, ..self.rates[node as usize] });
+            }
+            Change::Outage(Place::Entity(id)) => {
+                let node = known(self.snapshot, "outage/entity_id", id)?;
+                self.rate(node, DOWN);
+            }
+            Change::Outage(Place::Region(region)) => {
+                let struck: Vec<NodeIndex> = self.snapshot.in_region(region).collect();
+                if struck.is_empty() {
+                    let reason = "nothing in the graph is said to run there";
+                    return Err(InvalidValue::new("outage/region", "unknown_region", reason));
+                }
+                struck.into_iter().for_each(|node| self.rate(node, DOWN));
             }
             Change::Set(dependency) => {
                 let caller = known(self.snapshot, "set_dependency/caller_id", dependency.caller.as_str())?;
                 let callee = known(self.snapshot, "set_dependency/callee_id", dependency.callee.as_str())?;
                 self.edges_of(caller).insert(callee, dependency.terms.clone());
-                self.touch(caller);
+                self.changed.insert(caller);
             }
             Change::Remove { caller_id, callee_id } => {
                 let caller = known(self.snapshot, "remove_dependency/caller_id", caller_id)?;
@@ -162,23 +198,23 @@ impl<'a> Draft<'a> {
                     let reason = format!("the graph holds no dependency of `{caller_id}` on `{callee_id}`");
                     return Err(InvalidValue::new("remove_dependency/callee_id", "unknown_dependency", reason));
                 }
-                self.touch(caller);
+                self.changed.insert(caller);
             }
         }
         Ok(())
+    }
+
+    fn rate(&mut self, node: NodeIndex, rate: Rate) {
+        self.rates[node as usize] = rate;
+        self.rated[node as usize] = true;
+        self.changed.insert(node);
+        self.rate_set.insert(node);
     }
 
     fn edges_of(&mut self, caller: NodeIndex) -> &mut BTreeMap<NodeIndex, Terms> {
         let snapshot = self.snapshot;
         let present = || snapshot.all().out_edges(caller).iter().map(|&edge| snapshot.edge(edge));
         self.edges.entry(caller).or_insert_with(|| present().map(|edge| (edge.callee, edge.terms.clone())).collect())
-    }
-
-    /// Marks a caller whose edges changed. A black box stays what it is, whatever it calls.
-    fn touch(&mut self, caller: NodeIndex) {
-        if !self.rates[caller as usize].includes_dependencies {
-            self.changed.insert(caller);
-        }
     }
 
     fn finish(self) -> State {

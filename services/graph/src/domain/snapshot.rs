@@ -20,6 +20,8 @@ pub struct Node {
     pub kind: EntityKind,
     /// How critical it is; `None` where nobody says.
     pub tier: Option<Tier>,
+    /// Where it runs; `None` where nobody says.
+    pub region: Option<Box<str>>,
     /// Availability that a contract promises, in (0, 1].
     pub published_availability_ratio: Option<f64>,
     /// Whether it reports traces itself.
@@ -158,6 +160,12 @@ impl Snapshot {
         &self.nodes[node as usize].id
     }
 
+    /// Everything that is said to run in a region.
+    pub fn in_region<'a>(&'a self, region: &'a str) -> impl Iterator<Item = NodeIndex> + 'a {
+        let nodes = (0..).zip(&self.nodes);
+        nodes.filter(move |(_, node)| node.region.as_deref() == Some(region)).map(|(position, _)| position)
+    }
+
     /// An edge by its position.
     ///
     /// # Panics
@@ -206,6 +214,7 @@ fn intern(mut nodes: Vec<Node>, dependencies: &[Dependency]) -> Vec<Node> {
         id: id.clone(),
         kind: EntityKind::Service,
         tier: None,
+        region: None,
         published_availability_ratio: None,
         traced: false,
     }));

@@ -6,7 +6,7 @@ use attain_vocabulary::InvalidValue;
 
 use super::Engine;
 use crate::domain::availability::{Availabilities, evaluate};
-use crate::domain::scenario::{Change, NamedRate, Scenario};
+use crate::domain::scenario::{Change, NamedRate, Place, Scenario};
 use crate::domain::snapshot::Snapshot;
 use crate::error::Error;
 use crate::storage::held::Held;
@@ -23,14 +23,17 @@ pub(crate) struct Question {
 impl Question {
     fn is_understood_by(&self, snapshot: &Snapshot) -> bool {
         let known = |id: &str| snapshot.find(id).is_some();
-        let ends_known = |change: &Change| match change {
-            Change::Attained { entity_id, .. } => known(entity_id),
+        let names_known = |change: &Change| match change {
+            Change::Attained { entity_id, .. }
+            | Change::OwnFailure { entity_id, .. }
+            | Change::Outage(Place::Entity(entity_id)) => known(entity_id),
+            Change::Outage(Place::Region(region)) => snapshot.in_region(region).next().is_some(),
             Change::Set(dependency) => known(dependency.caller.as_str()) && known(dependency.callee.as_str()),
             Change::Remove { caller_id, callee_id } => known(caller_id) && known(callee_id),
         };
         self.service_ids.iter().all(|id| known(id))
             && self.rates.iter().all(|rate| known(&rate.entity_id))
-            && self.changes.iter().all(ends_known)
+            && self.changes.iter().all(names_known)
     }
 }
 

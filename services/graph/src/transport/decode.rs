@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use attain_proto::graph::v1::outage::Place as WirePlace;
 use attain_proto::graph::v1::scenario_change::Change as WireChange;
 use attain_proto::graph::v1::{
     ComponentRate, Direction, EvaluateAvailabilityRequest, ScenarioChange, SolveTargetsRequest, TargetInForce,
@@ -10,7 +11,7 @@ use attain_vocabulary::{InvalidValue, Objective, Ratio};
 use foldhash::HashMap;
 
 use crate::domain::fleet::{NamedPromise, Promise};
-use crate::domain::scenario::{Change, NamedRate};
+use crate::domain::scenario::{Change, NamedRate, Place};
 use crate::domain::structure::Rate;
 use crate::domain::walk::Heading;
 use crate::error::Error;
@@ -89,5 +90,15 @@ fn change(change: &ScenarioChange) -> Result<Change, InvalidValue> {
         Some(WireChange::RemoveDependency(ends)) => {
             Ok(Change::Remove { caller_id: ends.caller_id.clone(), callee_id: ends.callee_id.clone() })
         }
+        Some(WireChange::OwnFailure(own)) => {
+            let ratio = Ratio::new("own_failure_ratio", own.own_failure_ratio);
+            let failure_ratio = ratio.map_err(|invalid| invalid.within("own_failure"))?.get();
+            Ok(Change::OwnFailure { entity_id: own.entity_id.clone(), failure_ratio })
+        }
+        Some(WireChange::Outage(outage)) => match &outage.place {
+            Some(WirePlace::EntityId(id)) => Ok(Change::Outage(Place::Entity(id.clone()))),
+            Some(WirePlace::Region(region)) => Ok(Change::Outage(Place::Region(region.clone()))),
+            None => Err(InvalidValue::new("outage/place", "required", "say what is down: entity_id or region")),
+        },
     }
 }

@@ -8,14 +8,47 @@ use attain_vocabulary::EntityId;
 /// Differences of availability below this are rounding of the evaluation.
 const CEILING_NOISE: f64 = 1e-12;
 
+/// Availability that the structure allows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Ceiling {
+    pub(crate) ratio: f64,
+    /// 95 % interval of an estimate; `None` where the ratio is exact.
+    pub(crate) interval: Option<(f64, f64)>,
+}
+
+impl Ceiling {
+    /// For a share of the time this one, for the rest the other.
+    pub(crate) fn mixed(self, share: f64, rest: Self) -> Self {
+        let mix = |own: f64, other: f64| share * own + (1.0 - share) * other;
+        let ends = |ceiling: Self| ceiling.interval.unwrap_or((ceiling.ratio, ceiling.ratio));
+        let interval = self.interval.or(rest.interval).map(|_| {
+            let ((low, high), (rest_low, rest_high)) = (ends(self), ends(rest));
+            (mix(low, rest_low), mix(high, rest_high))
+        });
+        Self { ratio: mix(self.ratio, rest.ratio), interval }
+    }
+}
+
+/// What outages that end do while they last.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct During {
+    pub(crate) ceiling: Ceiling,
+    /// The same moment without the outages.
+    pub(crate) ceiling_without: Ceiling,
+    /// Share of the window that they take, in `[0, 1]`.
+    pub(crate) window_share: f64,
+}
+
 /// A service before and after a change.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Affected {
     pub(crate) service: EntityId,
     /// Whether the change is the service's own.
     pub(crate) changed: bool,
-    pub(crate) ceiling_before: f64,
-    pub(crate) ceiling_after: f64,
+    pub(crate) before: Ceiling,
+    /// Over the window, outages that end included.
+    pub(crate) after: Ceiling,
+    pub(crate) during: Option<During>,
     /// Availability SLO in force.
     pub(crate) target: Option<f64>,
     pub(crate) miss_before: Option<f64>,
@@ -31,8 +64,9 @@ pub(crate) struct Affected {
 pub(crate) struct Sides<'a> {
     pub(crate) service: EntityId,
     pub(crate) changed: bool,
-    pub(crate) ceiling_before: f64,
-    pub(crate) ceiling_after: f64,
+    pub(crate) before: Ceiling,
+    pub(crate) after: Ceiling,
+    pub(crate) during: Option<During>,
     /// Unavailability that the changed services contribute; `None` where that is not asked.
     pub(crate) contribution: Option<(f64, f64)>,
     pub(crate) target: Option<f64>,
@@ -44,7 +78,7 @@ impl Affected {
     /// Weighs a change against the SLO in force. The service whose own SLO is proposed anew has no miss probability: the
     /// question is what its promise does to others.
     pub(crate) fn weigh(sides: Sides<'_>) -> Self {
-        let shift = sides.ceiling_before - sides.ceiling_after;
+        let shift = sides.before.ratio - sides.after.ratio;
         let shift = if shift.abs() < CEILING_NOISE { 0.0 } else { shift };
         let asked = sides.target.filter(|_| !sides.changed);
         let miss = asked.zip(sides.forecast).map(|(target, forecast)| {
@@ -56,14 +90,15 @@ impl Affected {
             .map(|(target, (before, after))| (before / (1.0 - target), after / (1.0 - target)));
         Self {
             changed: sides.changed,
-            ceiling_before: sides.ceiling_before,
-            ceiling_after: sides.ceiling_after,
+            before: sides.before,
+            after: sides.after,
+            during: sides.during,
             target: sides.target,
             miss_before: miss.map(|(before, _)| before),
             miss_after: miss.map(|(_, after)| after),
             budget_share_before: share.map(|(before, _)| before),
             budget_share_after: share.map(|(_, after)| after),
-            out_of_reach: asked.is_some_and(|target| sides.ceiling_after < target),
+            out_of_reach: asked.is_some_and(|target| sides.after.ratio < target),
             path: sides.path,
             service: sides.service,
         }
@@ -75,21 +110,36 @@ impl Affected {
     }
 
     fn ceiling_drop(&self) -> f64 {
-        self.ceiling_before - self.ceiling_after
+        self.before.ratio - self.after.ratio
     }
 
     fn newly_out_of_reach(&self) -> bool {
-        self.out_of_reach && self.target.is_some_and(|target| self.ceiling_before >= target)
+        self.out_of_reach && self.target.is_some_and(|target| self.before.ratio >= target)
     }
 
     fn miss_rise(&self) -> f64 {
         self.miss_after.zip(self.miss_before).map_or(0.0, |(after, before)| after - before)
     }
 
+    /// Share of the error budget that outages that end use up.
+    pub(crate) fn outage_budget_share(&self) -> Option<f64> {
+        let (during, target) = (self.during?, self.target?);
+        let lost = (during.ceiling_without.ratio - during.ceiling.ratio).max(0.0);
+        Some(lost * during.window_share / (1.0 - target))
+    }
+
     /// In one sentence.
     pub(crate) fn sentence(&self) -> String {
+        let Some(during) = self.during else { return self.lasting() };
+        let meanwhile = percent(during.ceiling.ratio);
+        let used = self.outage_budget_share();
+        let used = used.map(|share| format!(", which uses up {} of the error budget", percent(share)));
+        format!("{}; while the outage lasts it attains {meanwhile}{}", self.lasting(), used.unwrap_or_default())
+    }
+
+    fn lasting(&self) -> String {
         let service = &self.service;
-        let (before, after) = (percent(self.ceiling_before), percent(self.ceiling_after));
+        let (before, after) = (percent(self.before.ratio), percent(self.after.ratio));
         if self.changed {
             return if self.moves() {
                 format!("{service} itself: {before} before, {after} after")
@@ -134,21 +184,31 @@ pub(crate) fn by_harm(a: &Affected, b: &Affected) -> Ordering {
         .then_with(|| a.service.cmp(&b.service))
 }
 
-/// The greatest change of ceiling first, whichever way.
-pub(crate) fn by_change(a: &Affected, b: &Affected) -> Ordering {
-    b.ceiling_drop().abs().total_cmp(&a.ceiling_drop().abs()).then_with(|| a.service.cmp(&b.service))
+/// Those who are hurt, by harm; then those who are helped, the most first.
+pub(crate) fn by_harm_then_help(a: &Affected, b: &Affected) -> Ordering {
+    let hurt = |affected: &Affected| affected.ceiling_drop() > 0.0;
+    hurt(b).cmp(&hurt(a)).then_with(|| if hurt(a) { by_harm(a, b) } else { by_help(a, b) })
+}
+
+fn by_help(a: &Affected, b: &Affected) -> Ordering {
+    a.ceiling_drop().total_cmp(&b.ceiling_drop()).then_with(|| a.service.cmp(&b.service))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn exact(ratio: f64) -> Ceiling {
+        Ceiling { ratio, interval: None }
+    }
+
     fn sides(name: &str, before: f64, after: f64, target: Option<f64>) -> Sides<'static> {
         Sides {
             service: EntityId::new("id", name).expect("valid"),
             changed: false,
-            ceiling_before: before,
-            ceiling_after: after,
+            before: exact(before),
+            after: exact(after),
+            during: None,
             contribution: Some((1.0 - before, 1.0 - after)),
             target,
             forecast: None,
@@ -178,7 +238,32 @@ mod tests {
         all.sort_by(by_harm);
         let names: Vec<&str> = all.iter().map(|affected| affected.service.as_str()).collect();
         assert_eq!(names, ["a", "c", "b", "d"]);
-        all.sort_by(by_change);
-        assert_eq!(all[0].service.as_str(), "d");
+    }
+
+    #[test]
+    fn who_is_helped_comes_after_who_is_hurt() {
+        let mut all = [
+            Affected::weigh(sides("a", 0.9, 0.91, None)),
+            Affected::weigh(sides("b", 0.9, 0.99, None)),
+            Affected::weigh(sides("c", 0.99, 0.98, None)),
+            Affected::weigh(sides("d", 0.99, 0.9, None)),
+        ];
+        all.sort_by(by_harm_then_help);
+        let names: Vec<&str> = all.iter().map(|affected| affected.service.as_str()).collect();
+        assert_eq!(names, ["d", "c", "b", "a"]);
+    }
+
+    #[test]
+    fn an_outage_that_ends_counts_for_its_share_of_the_window() {
+        let (down, up) = (exact(0.0), exact(0.999));
+        let during = During { ceiling: down, ceiling_without: up, window_share: 0.002 };
+        let after = down.mixed(during.window_share, up);
+        assert!((after.ratio - 0.999 * 0.998).abs() < 1e-12 && after.interval.is_none());
+        let sides = Sides { after, during: Some(during), ..sides("a", 0.999, 0.0, Some(0.99)) };
+        let affected = Affected::weigh(sides);
+        assert!((affected.outage_budget_share().expect("a target") - 0.1998).abs() < 1e-9);
+        assert!(affected.sentence().contains("uses up 20 %"), "{}", affected.sentence());
+        let estimated = Ceiling { ratio: 0.5, interval: Some((0.4, 0.6)) };
+        assert_eq!(estimated.mixed(0.5, exact(1.0)), Ceiling { ratio: 0.75, interval: Some((0.7, 0.8)) });
     }
 }

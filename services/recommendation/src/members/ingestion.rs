@@ -49,6 +49,8 @@ pub(crate) enum LogEnd {
 pub(crate) struct Topology {
     pub(crate) facts: BTreeMap<EntityId, Facts>,
     pub(crate) edges: Vec<Edge>,
+    /// Where services are said to run, by service.
+    pub(crate) regions: BTreeMap<EntityId, String>,
 }
 
 /// Buckets of one service, and where they came from.
@@ -86,8 +88,14 @@ impl Ingestion {
         let malformed =
             |error: &dyn std::error::Error| Refusal::Refused(format!("the topology cannot be read: {error}"));
         let mut topology = Topology::default();
-        for entity in response.entities.map(|row| row.map(|row| topology::entity(row))) {
-            let (id, facts) = entity.map_err(|error| malformed(&error))?.map_err(|error| malformed(&error))?;
+        let read =
+            |row: &mut vocabulary::Entity| topology::entity(row).map(|known| (known, std::mem::take(&mut row.region)));
+        for entity in response.entities.map(|row| row.map(read)) {
+            let entity = entity.map_err(|error| malformed(&error))?.map_err(|error| malformed(&error))?;
+            let ((id, facts), region) = entity;
+            if !region.is_empty() {
+                topology.regions.insert(id.clone(), region);
+            }
             topology.facts.insert(id, facts);
         }
         for edge in response.dependencies.map(|row| row.map(|row| topology::edge(row))) {

@@ -1,5 +1,7 @@
+use attain_proto::convert::duration;
+use attain_proto::graph::v1::outage::Place;
 use attain_proto::graph::v1::scenario_change::Change;
-use attain_proto::graph::v1::{AttainedRatio, DependencyRef, ScenarioChange};
+use attain_proto::graph::v1::{AttainedRatio, DependencyRef, Outage, OwnFailure, ScenarioChange};
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1::{Dependency, DependencyMode};
 use tonic::Status;
@@ -16,8 +18,28 @@ async fn impact(mesh: &Mesh, proposals: &[(&str, f64)]) -> Result<wire::AnalyzeI
 }
 
 async fn what_if(mesh: &Mesh, change: Change) -> Result<wire::AnalyzeWhatIfResponse, Status> {
-    let request = wire::AnalyzeWhatIfRequest { changes: vec![ScenarioChange { change: Some(change) }], window_days: 0 };
+    what_if_for(mesh, vec![change], None).await
+}
+
+async fn what_if_for(
+    mesh: &Mesh,
+    changes: Vec<Change>,
+    outage_minutes: Option<i64>,
+) -> Result<wire::AnalyzeWhatIfResponse, Status> {
+    let request = wire::AnalyzeWhatIfRequest {
+        changes: changes.into_iter().map(|change| ScenarioChange { change: Some(change) }).collect(),
+        window_days: 0,
+        outage_duration: outage_minutes.map(|minutes| duration(minutes * 60_000)),
+    };
     mesh.client.clone().analyze_what_if(request).await.map(tonic::Response::into_inner)
+}
+
+fn down(place: Place) -> Change {
+    Change::Outage(Outage { place: Some(place) })
+}
+
+fn of<'a>(answer: &'a wire::AnalyzeWhatIfResponse, service_id: &str) -> &'a wire::AffectedService {
+    answer.affected.iter().find(|affected| affected.service_id == service_id).unwrap()
 }
 
 fn edge(caller: &str, callee: &str) -> Dependency {
@@ -151,6 +173,82 @@ async fn edges_come_and_go() {
 }
 
 #[tokio::test]
+async fn an_outage_uses_up_budgets_for_as_long_as_it_lasts() {
+    let mesh = Mesh::start().await;
+    mesh.declare("checkout", 0.995).await;
+    let provider = || down(Place::EntityId("provider".into()));
+    let ever = what_if(&mesh, provider()).await.unwrap();
+    let checkout = of(&ever, "checkout");
+    assert_eq!((checkout.ceiling_after_ratio, checkout.ceiling_during_ratio), (0.0, None));
+    assert!(checkout.slo_out_of_reach && checkout.miss_probability_after.unwrap() > 0.99);
+    assert_eq!(checkout.path, ["checkout", "payment", "provider"]);
+
+    let hour = what_if_for(&mesh, vec![provider()], Some(60)).await.unwrap();
+    let mut ids: Vec<&str> = hour.affected.iter().map(|affected| affected.service_id.as_str()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["checkout", "gateway", "payment", "provider"]);
+    let checkout = of(&hour, "checkout");
+    let share = 1.0 / (28.0 * 24.0);
+    assert_eq!(checkout.ceiling_during_ratio, Some(0.0));
+    let expected = checkout.ceiling_before_ratio * (1.0 - share);
+    assert!((checkout.ceiling_after_ratio - expected).abs() < 1e-12, "{checkout:?}");
+    let used = checkout.ceiling_before_ratio * share / 0.005;
+    assert!((checkout.outage_budget_share.unwrap() - used).abs() < 1e-9, "{checkout:?}");
+    assert!(checkout.miss_probability_after.unwrap() > checkout.miss_probability_before.unwrap());
+    assert!(checkout.detail.contains("while the outage lasts it attains 0 %"), "{}", checkout.detail);
+    // Nobody promised anything for the gateway.
+    assert_eq!(of(&hour, "gateway").outage_budget_share, None);
+    // Longer than the window is the whole window.
+    let months = what_if_for(&mesh, vec![provider()], Some(60 * 24 * 365)).await.unwrap();
+    assert_eq!(of(&months, "checkout").ceiling_after_ratio, 0.0);
+}
+
+#[tokio::test]
+async fn a_fallback_can_be_tried_against_an_outage() {
+    let mesh = Mesh::start().await;
+    mesh.declare("checkout", 0.995).await;
+    let soft = Dependency {
+        mode: DependencyMode::Soft as i32,
+        fallback_success_ratio: Some(0.9),
+        ..edge("payment", "provider")
+    };
+    let changes = vec![Change::SetDependency(soft), down(Place::EntityId("provider".into()))];
+    let answer = what_if_for(&mesh, changes, Some(60)).await.unwrap();
+    let checkout = of(&answer, "checkout");
+    // While the provider is down nine in ten are saved; all the rest of the window the fallback helps.
+    let during = checkout.ceiling_during_ratio.unwrap();
+    assert!(during > 0.89 && during < 0.9, "{checkout:?}");
+    assert!(checkout.ceiling_after_ratio > checkout.ceiling_before_ratio, "{checkout:?}");
+    assert!(checkout.budget_share_after.unwrap() < checkout.budget_share_before.unwrap(), "{checkout:?}");
+    assert!(checkout.outage_budget_share.unwrap() < 0.05, "{checkout:?}");
+}
+
+#[tokio::test]
+async fn a_region_goes_down_with_everything_in_it() {
+    let mesh = Mesh::start().await;
+    mesh.declare("a", 0.995).await;
+    for (id, region) in [("user-db", "west"), ("d", "west"), ("inventory", "east")] {
+        mesh.world.entities.lock().unwrap().get_mut(id).unwrap().region = region.into();
+    }
+    let answer = what_if(&mesh, down(Place::Region("west".into()))).await.unwrap();
+    let mut ids: Vec<&str> = answer.affected.iter().map(|affected| affected.service_id.as_str()).collect();
+    assert_eq!(ids[0], "a", "the one whose SLO falls out of reach is hurt most");
+    ids.sort_unstable();
+    assert_eq!(ids, ["a", "auth", "b", "d", "gateway", "user-db"]);
+    assert!(answer.affected.iter().all(|affected| affected.ceiling_after_ratio == 0.0));
+    assert_eq!(of(&answer, "gateway").path, ["gateway", "auth", "user-db"]);
+}
+
+#[tokio::test]
+async fn a_service_that_fails_more_of_its_own_is_felt_above() {
+    let mesh = Mesh::start().await;
+    let own = OwnFailure { entity_id: "d".into(), own_failure_ratio: 0.2 };
+    let answer = what_if(&mesh, Change::OwnFailure(own)).await.unwrap();
+    assert!((of(&answer, "d").ceiling_after_ratio - 0.8).abs() < 1e-9, "{answer:?}");
+    assert!(of(&answer, "a").ceiling_after_ratio < 0.8);
+}
+
+#[tokio::test]
 async fn bad_changes_are_refused_by_field() {
     let mesh = Mesh::start().await;
     let remove = |caller: &str, callee: &str| {
@@ -163,7 +261,16 @@ async fn bad_changes_are_refused_by_field() {
         (Change::SetDependency(edge("a", "nobody")), "changes/0/set_dependency/callee_id", "unknown_service"),
         (Change::SetDependency(edge("a", "a")), "changes/0/set_dependency/callee_id", "self_dependency"),
         (Change::AttainedRatio(attained), "changes/0/attained_ratio/entity_id", "unknown_service"),
+        (down(Place::EntityId("nobody".into())), "changes/0/outage/entity_id", "unknown_service"),
+        (down(Place::Region("nowhere".into())), "changes/0/outage/region", "unknown_region"),
     ] {
         assert_eq!(fault(&what_if(&mesh, change).await.unwrap_err()), (field.to_owned(), code.to_owned()));
+    }
+    for (change, minutes, code) in [
+        (Change::SetDependency(edge("a", "d")), 60, "out_of_place"),
+        (down(Place::EntityId("d".into())), 0, "out_of_range"),
+    ] {
+        let refused = what_if_for(&mesh, vec![change], Some(minutes)).await.unwrap_err();
+        assert_eq!(fault(&refused), ("outage_duration".to_owned(), code.to_owned()));
     }
 }

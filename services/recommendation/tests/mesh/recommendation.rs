@@ -80,7 +80,7 @@ async fn what_would_relax_it_is_solved_again_along_the_walk() {
     assert!(provider.ceiling_ratio.unwrap() > availability.ceiling_ratio.unwrap() + 0.003);
     assert!(availability.counterfactuals.len() <= 4);
     // Each change can be sent to the what-if route as it is.
-    let request = wire::AnalyzeWhatIfRequest { changes: vec![provider.change.clone().unwrap()], window_days: 0 };
+    let request = wire::AnalyzeWhatIfRequest { changes: vec![provider.change.clone().unwrap()], ..Default::default() };
     let answer = mesh.client.clone().analyze_what_if(request).await.unwrap().into_inner();
     let checkout = answer.affected.iter().find(|affected| affected.service_id == "checkout").unwrap();
     assert_eq!(Some(checkout.ceiling_after_ratio), provider.ceiling_ratio);

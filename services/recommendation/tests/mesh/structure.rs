@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use attain_proto::graph::v1 as graph;
+use attain_proto::graph::v1::outage::Place;
 use attain_proto::graph::v1::scenario_change::Change;
-use attain_proto::vocabulary::v1::{Dependency, DependencyMode};
+use attain_proto::vocabulary::v1::{Dependency, DependencyMode, Entity};
 
 /// Edges and rates at one moment.
 #[derive(Clone)]
@@ -23,13 +24,28 @@ impl State {
     }
 
     /// The state after the changes, and the components that they touch.
-    pub(crate) fn after(&self, changes: &[graph::ScenarioChange]) -> (Self, BTreeSet<String>) {
+    pub(crate) fn after(&self, changes: &[graph::ScenarioChange], entities: &[Entity]) -> (Self, BTreeSet<String>) {
         let (mut after, mut touched) = (self.clone(), BTreeSet::new());
         for change in changes {
             match change.change.as_ref().unwrap() {
                 Change::AttainedRatio(attained) => {
                     after.rates.insert(attained.entity_id.clone(), (1.0 - attained.availability_ratio, true));
                     touched.insert(attained.entity_id.clone());
+                }
+                Change::OwnFailure(own) => {
+                    let whole = after.rates.get(&own.entity_id).is_some_and(|(_, whole)| *whole);
+                    after.rates.insert(own.entity_id.clone(), (own.own_failure_ratio, whole));
+                    touched.insert(own.entity_id.clone());
+                }
+                Change::Outage(outage) => {
+                    let down = entities.iter().filter(|entity| match outage.place.as_ref().unwrap() {
+                        Place::EntityId(id) => entity.id == *id,
+                        Place::Region(region) => entity.region == *region,
+                    });
+                    for entity in down {
+                        after.rates.insert(entity.id.clone(), (1.0, true));
+                        touched.insert(entity.id.clone());
+                    }
                 }
                 Change::SetDependency(dependency) => {
                     let key = (dependency.caller_id.clone(), dependency.callee_id.clone());

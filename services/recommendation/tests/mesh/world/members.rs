@@ -217,7 +217,14 @@ impl IngestionService for Members {
         &self,
         _: Request<ingestion::GetTopologyRequest>,
     ) -> Result<Response<ingestion::GetTopologyResponse>, Status> {
-        not_asked()
+        check(&self.0.ingestion_down)?;
+        let entities: Vec<Entity> = self.0.entities.lock().unwrap().values().cloned().collect();
+        let dependencies = self.0.dependencies.lock().unwrap().clone();
+        Ok(Response::new(ingestion::GetTopologyResponse {
+            version: self.0.topology_version(),
+            entities: entities.into(),
+            dependencies: dependencies.into(),
+        }))
     }
 
     async fn stream_changes(
@@ -306,7 +313,8 @@ impl GraphService for Members {
         let request = request.into_inner();
         let (version, dependencies) = self.0.held();
         let before = State::new(&dependencies, &request.rates);
-        let (after, touched) = before.after(&request.changes);
+        let entities: Vec<Entity> = self.0.entities.lock().unwrap().values().cloned().collect();
+        let (after, touched) = before.after(&request.changes, &entities);
         let mut assumed = BTreeSet::new();
         let services = request.service_ids.iter().map(|service_id| {
             assumed.extend(before.reached(service_id).into_iter().filter(|id| !before.rated(id) && !after.rated(id)));

@@ -35,7 +35,8 @@ pub(crate) enum Command {
         #[arg(long)]
         depth: Option<u32>,
     },
-    /// Analyses the graph around a service: blast radius, cycles and what to cut, single points of failure.
+    /// Analyses the graph around a service: blast radius, cycles and what to cut, single points of failure, critical paths,
+    /// doubtful edges.
     #[command(after_help = "Example:\n  attain analyse payment-service --betweenness")]
     Analyse {
         /// The service.
@@ -43,6 +44,9 @@ pub(crate) enum Command {
         /// Tell its betweenness as well; on thousands of services that takes longer than all the rest.
         #[arg(long)]
         betweenness: bool,
+        /// Leave out edges whose confidence is below this, in [0, 1].
+        #[arg(long, value_name = "RATIO")]
+        confidence_min: Option<f64>,
     },
     /// Shows what changed in the graph between two kept versions, and which are kept.
     #[command(after_help = "Example:\n  attain graph-changes --from-version 12")]
@@ -434,8 +438,11 @@ impl Command {
             Self::Dependencies { service_id, direction, depth } => Request::get(service(&service_id, "/dependencies"))
                 .with("direction", word(direction))
                 .with("depth", depth),
-            Self::Analyse { service_id, betweenness } => Request::get(service(&service_id, "/graph-analysis"))
-                .with("with_betweenness", betweenness.then_some(true)),
+            Self::Analyse { service_id, betweenness, confidence_min } => {
+                Request::get(service(&service_id, "/graph-analysis"))
+                    .with("with_betweenness", betweenness.then_some(true))
+                    .with("confidence_min", confidence_min)
+            }
             Self::GraphChanges { from_version, to_version } => {
                 Request::get("/api/v1/graph/changes").with("from_version", from_version).with("to_version", to_version)
             }

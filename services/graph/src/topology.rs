@@ -1,6 +1,6 @@
 //! Rows of the wire as values of the domain.
 
-use attain_proto::convert::word;
+use attain_proto::convert::{unix_millis, word};
 use attain_proto::vocabulary::v1 as wire;
 use attain_vocabulary::{DependencyMode, EntityId, EntityKind, InvalidValue, Ratio, Source, Tier};
 use foldhash::HashMap;
@@ -51,6 +51,7 @@ pub(crate) fn dependency(row: &wire::Dependency, ids: &HashMap<&str, &EntityId>)
         observed_call_count: row.observed_call_count,
         observed_failure_count: row.observed_failure_count,
         observed_rescued_count: row.observed_rescued_count,
+        last_seen_ms: row.last_seen_time.as_ref().map(unix_millis),
     };
     Ok(Dependency { caller, callee, terms })
 }

@@ -202,17 +202,19 @@ fn upstream<'a>(edges: &'a [Edge], of: BTreeSet<&'a EntityId>) -> Vec<EntityId> 
 }
 
 impl Fleet {
-    /// Evaluates every affected service, as it is and after the changes.
+    /// Evaluates every affected service, as it is and after the changes; where a bound of confidence is given, also without the
+    /// edges below it.
     pub(crate) async fn evaluate(
         &self,
         engine: &Engine,
         context: &CallContext,
         changes: Vec<graph::ScenarioChange>,
+        confidence_min: Option<f64>,
     ) -> Result<graph::EvaluateAvailabilityResponse, Error> {
         let mut whole = graph::EvaluateAvailabilityResponse::default();
         let mut assumed: BTreeSet<String> = BTreeSet::new();
         for services in self.affected.chunks(EVALUATED_MAX) {
-            let part = engine.graph.evaluate(context, services, &self.rates, changes.clone()).await;
+            let part = engine.graph.evaluate(context, services, &self.rates, changes.clone(), confidence_min).await;
             let part = part.map_err(|refusal| refusal.fatal("graph"))?;
             whole.services.extend(part.services);
             assumed.extend(part.assumed_perfect_ids);

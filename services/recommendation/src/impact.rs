@@ -15,6 +15,8 @@ use crate::fleet::{self, Fleet, Named, Subject};
 use crate::message::recommendation::missing_input;
 use crate::message::topology::{attained, by_service};
 
+/// Edges whose confidence is below this are doubtful: what is left without them is told as well.
+pub(crate) const DOUBTFUL: f64 = 0.5;
 /// Most changes of one request.
 pub(crate) const CHANGES_MAX: usize = 50;
 
@@ -47,8 +49,8 @@ pub(crate) async fn analyze(
         .filter_map(|(proposal, known)| known.map(|(ratio, _)| attained(&proposal.service, ratio)));
     let proposed = proposals.iter().map(|proposal| attained(&proposal.service, proposal.target.target_ratio()));
     let (before, after) = futures::try_join!(
-        fleet.evaluate(engine, context, today.collect()),
-        fleet.evaluate(engine, context, proposed.collect()),
+        fleet.evaluate(engine, context, today.collect(), None),
+        fleet.evaluate(engine, context, proposed.collect(), Some(DOUBTFUL)),
     )?;
     let changed: BTreeSet<&EntityId> = proposals.iter().map(|proposal| &proposal.service).collect();
     let mut affected = weigh(&fleet, &changed, &before, &after);
@@ -153,6 +155,7 @@ fn weigh(
             before: ceiling(before),
             after: ceiling(after),
             during: None,
+            without_doubtful: service.without_doubtful_after_ratio,
             contribution: Some((contribution(before, changed), contribution(after, changed))),
             target: fleet.slos.get(id).map(|slo| slo.target.target_ratio()),
             forecast: fleet.forecasts.get(id),
@@ -190,6 +193,7 @@ pub(crate) fn affected_service(affected: Affected) -> wire::AffectedService {
         ceiling_after_interval: affected.after.interval.map(interval),
         ceiling_during_ratio: affected.during.map(|during| during.ceiling.ratio),
         outage_budget_share: affected.outage_budget_share(),
+        ceiling_without_doubtful_ratio: affected.without_doubtful,
         target_ratio: affected.target,
         miss_probability_before: affected.miss_before,
         miss_probability_after: affected.miss_after,

@@ -17,7 +17,7 @@ use crate::Error;
 use crate::domain::harm::{Affected, During, Sides, by_harm_then_help};
 use crate::engine::Engine;
 use crate::fleet::{self, Fleet, Named, Subject};
-use crate::impact::{affected_service, asked_window, ceiling, checked_count, contribution};
+use crate::impact::{DOUBTFUL, affected_service, asked_window, ceiling, checked_count, contribution};
 use crate::message::recommendation::missing_input;
 use crate::message::topology::by_service;
 
@@ -35,10 +35,10 @@ pub(crate) async fn analyze(
     let outage_ms = outage_ms(request)?;
     let fleet = fleet::gather(engine, context, &checked.subject, window).await?;
     checked.removed_edges_exist(&fleet)?;
-    let response = fleet.evaluate(engine, context, request.changes.clone()).await?;
+    let response = fleet.evaluate(engine, context, request.changes.clone(), Some(DOUBTFUL)).await?;
     let without = match outage_ms {
         None => None,
-        Some(_) => Some(fleet.evaluate(engine, context, without_outages(&request.changes)).await?),
+        Some(_) => Some(fleet.evaluate(engine, context, without_outages(&request.changes), Some(DOUBTFUL)).await?),
     };
     let ending = outage_ms.zip(without.as_ref()).map(|(outage_ms, without)| Ending { outage_ms, window, without });
     let affected = weigh(&fleet, &checked, &response, ending);
@@ -103,15 +103,19 @@ fn weigh(
     let sides = fleet.affected.iter().filter_map(|id| {
         let service = evaluated.get(id.as_str())?;
         let (before, changed) = (service.before.as_ref()?, service.after.as_ref()?);
-        let (after, during, used_after) = match ending {
-            None => (ceiling(changed), None, used(changed)),
+        let without_doubtful = service.without_doubtful_after_ratio;
+        let (after, during, used_after, without_doubtful) = match ending {
+            None => (ceiling(changed), None, used(changed), without_doubtful),
             Some(ending) => {
                 let lasting = without.get(id.as_str())?;
+                let sure = lasting.without_doubtful_after_ratio.or(lasting.without_doubtful_before_ratio);
                 let lasting = lasting.after.as_ref().or(lasting.before.as_ref())?;
                 let window_share = ending.window_share(fleet, id);
+                let mix = |during: f64, lasting: f64| window_share * during + (1.0 - window_share) * lasting;
                 let during = During { ceiling: ceiling(changed), ceiling_without: ceiling(lasting), window_share };
-                let used = window_share * used(changed) + (1.0 - window_share) * used(lasting);
-                (during.ceiling.mixed(window_share, during.ceiling_without), Some(during), used)
+                let after = during.ceiling.mixed(window_share, during.ceiling_without);
+                let sure = without_doubtful.zip(sure).map(|(during, lasting)| mix(during, lasting));
+                (after, Some(during), mix(used(changed), used(lasting)), sure)
             }
         };
         Some(Sides {
@@ -120,6 +124,7 @@ fn weigh(
             before: ceiling(before),
             after,
             during,
+            without_doubtful,
             contribution: Some((used(before), used_after)),
             target: fleet.slos.get(id).map(|slo| slo.target.target_ratio()),
             forecast: fleet.forecasts.get(id),

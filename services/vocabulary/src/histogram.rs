@@ -156,6 +156,15 @@ impl LatencyHistogram {
         Some(self.bound(f64::from(self.offset) + self.counts.len() as f64))
     }
 
+    /// Mean latency, each observation taken for the middle of its bucket on the logarithmic scale; `None` when empty.
+    #[must_use]
+    pub fn mean(&self) -> Option<f64> {
+        let total = self.count();
+        let middle = |i: usize| self.bound(f64::from(self.offset) + i as f64 + 0.5);
+        let sum: f64 = self.counts.iter().enumerate().map(|(i, count)| *count as f64 * middle(i)).sum();
+        (total > 0).then(|| sum / total as f64)
+    }
+
     /// Observations slower than a threshold, interpolated within its bucket; at most [`Self::count`].
     #[must_use]
     pub fn count_above(&self, threshold_ms: f64) -> f64 {

@@ -120,11 +120,8 @@ struct Caller {
 
 impl Caller {
     fn of(snapshot: &Snapshot, caller: NodeIndex) -> Self {
-        let edges = || snapshot.all().out_edges(caller).iter().map(|&edge| &snapshot.edge(edge).terms);
-        Self {
-            traced: snapshot.nodes()[caller as usize].traced || edges().any(|terms| terms.traced),
-            described: edges().any(|terms| terms.declared),
-        }
+        let mut edges = snapshot.all().out_edges(caller).iter().map(|&edge| &snapshot.edge(edge).terms);
+        Self { traced: snapshot.is_observed(caller), described: edges.any(|terms| terms.declared) }
     }
 }
 

@@ -24,6 +24,11 @@ impl Links {
         Self { forward: rows(node_count, edges), reverse: rows(node_count, &reversed) }
     }
 
+    /// Callers to callees, for algorithms on graphs.
+    pub(crate) fn forward(&self) -> &Csr<(), EdgeIndex> {
+        &self.forward
+    }
+
     /// Number of nodes, unconnected ones included.
     #[must_use]
     pub fn node_count(&self) -> usize {

@@ -120,6 +120,11 @@ pub fn observed_fallback_ratio(terms: &Terms) -> Option<f64> {
     (failures >= FALLBACK_FAILURES_MIN).then(|| (rescued as f64 / failures as f64).min(1.0))
 }
 
+/// Calls for each request of the caller; one where nobody says.
+pub(crate) fn calls_per_request(terms: &Terms) -> f64 {
+    terms.call_rate.or(terms.call_fraction).unwrap_or(1.0)
+}
+
 /// Share of the caller's requests that call the callee. Where only the rate is known it is a bound from above; where
 /// nothing is, every request is taken to call.
 fn call_fraction(terms: &Terms) -> f64 {

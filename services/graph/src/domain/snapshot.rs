@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use attain_vocabulary::{DependencyMode, EntityId, EntityKind, Tier};
+use attain_vocabulary::{DependencyMode, EntityId, EntityKind, Tier, UnixMillis};
 use foldhash::{HashMap, HashSet};
 
 use super::chain::Chains;
@@ -66,6 +66,8 @@ pub struct Terms {
     pub observed_failure_count: Option<u64>,
     /// Failed calls under a parent that succeeded; `None` where nobody knows.
     pub observed_rescued_count: Option<u64>,
+    /// When anybody last saw it; `None` where nobody did.
+    pub last_seen_ms: Option<UnixMillis>,
 }
 
 impl Terms {
@@ -85,6 +87,7 @@ impl Terms {
             observed_call_count: 0,
             observed_failure_count: None,
             observed_rescued_count: None,
+            last_seen_ms: None,
         }
     }
 
@@ -125,12 +128,23 @@ impl Snapshot {
     pub fn build(nodes: Vec<Node>, dependencies: Vec<Dependency>) -> Self {
         let nodes = intern(nodes, &dependencies);
         let edges = connect(&nodes, dependencies);
+        Self::connected(nodes, edges)
+    }
+
+    fn connected(nodes: Vec<Node>, edges: Vec<Edge>) -> Self {
         let all = links(nodes.len(), &edges, |_| true);
         let request_path = links(nodes.len(), &edges, Terms::on_request_path);
         let needs = Arc::new(Needs::of(nodes.len(), &edges));
         let cycles = cycles(&all, &needs);
         let chains = Chains::of(&request_path, &strongly_connected(&request_path));
         Self { nodes, edges, all, request_path, cycles, chains, needs }
+    }
+
+    /// The same nodes without some of the edges, told by position.
+    #[must_use]
+    pub fn without(&self, dropped: &[bool]) -> Self {
+        let kept = self.edges.iter().zip(dropped).filter(|(_, dropped)| !**dropped);
+        Self::connected(self.nodes.clone(), kept.map(|(edge, _)| edge.clone()).collect())
     }
 
     /// Nodes in lexical order.
@@ -164,6 +178,20 @@ impl Snapshot {
     pub fn in_region<'a>(&'a self, region: &'a str) -> impl Iterator<Item = NodeIndex> + 'a {
         let nodes = (0..).zip(&self.nodes);
         nodes.filter(move |(_, node)| node.region.as_deref() == Some(region)).map(|(position, _)| position)
+    }
+
+    /// Whether calls of a service would be seen: it reports traces, or some of its calls were traced.
+    #[must_use]
+    pub fn is_observed(&self, caller: NodeIndex) -> bool {
+        let mut edges = self.all.out_edges(caller).iter();
+        self.nodes[caller as usize].traced || edges.any(|&edge| self.edge(edge).terms.traced)
+    }
+
+    /// The edge between two nodes.
+    #[must_use]
+    pub fn edge_between(&self, caller: NodeIndex, callee: NodeIndex) -> Option<EdgeIndex> {
+        let position = self.all.callees(caller).binary_search(&callee).ok()?;
+        Some(self.all.out_edges(caller)[position])
     }
 
     /// An edge by its position.

@@ -1,16 +1,21 @@
 use std::sync::Arc;
 
 use attain_runtime::context::CallContext;
+use attain_vocabulary::{EntityKind, LatencyHistogram, Ratio};
 
 use super::{Bounds, Engine};
 use crate::domain::betweenness::betweenness;
 use crate::domain::blast::{self, Blast, blast};
+use crate::domain::chokes::{ChokePoint, choke_points, separated_count};
+use crate::domain::confidence::{DOUBTFUL, below, of_caller};
+use crate::domain::critical::{Step, critical_path};
 use crate::domain::cuts::{Cut, cut};
 use crate::domain::cycles::Cycle;
 use crate::domain::findings::{Finding, findings};
-use crate::domain::links::{Links, NodeIndex};
+use crate::domain::links::{EdgeIndex, Links, NodeIndex};
+use crate::domain::needs::{calls_per_request, passes_on};
 use crate::domain::single_points::{SinglePoints, single_points};
-use crate::domain::snapshot::Snapshot;
+use crate::domain::snapshot::{Edge, Snapshot};
 use crate::error::Error;
 use crate::storage::held::Held;
 
@@ -20,6 +25,38 @@ const FINDINGS_MAX: usize = 200;
 const PATH_NODES_MAX: usize = 200_000;
 /// Most requirements looked at in search of single points of failure: a fifth of a second.
 const SINGLE_POINT_STEPS_MAX: usize = 20_000_000;
+
+/// Most choke points and most doubtful edges in one answer.
+const CHOKE_POINTS_MAX: usize = 50;
+const DOUBTFUL_MAX: usize = 100;
+
+/// What to analyse.
+#[derive(Debug)]
+pub(crate) struct AnalysisQuestion<'a> {
+    pub(crate) service_id: &'a str,
+    /// 0 for the newest.
+    pub(crate) version: u64,
+    pub(crate) with_betweenness: bool,
+    /// Edges below it are left out; 0 for none.
+    pub(crate) confidence_min: f64,
+}
+
+/// A call on the critical path of latency.
+#[derive(Debug)]
+pub(crate) struct SlowCall {
+    pub(crate) ends: (NodeIndex, NodeIndex),
+    pub(crate) calls_per_request: f64,
+    pub(crate) mean_ms: f64,
+    pub(crate) p95_ms: f64,
+}
+
+/// A call on the critical path of availability.
+#[derive(Debug)]
+pub(crate) struct FailingCall {
+    pub(crate) ends: (NodeIndex, NodeIndex),
+    pub(crate) passes_on_ratio: f64,
+    pub(crate) failure_ratio: f64,
+}
 
 /// Structure around one service.
 #[derive(Debug)]
@@ -36,22 +73,35 @@ pub(crate) struct Analysis {
     pub(crate) findings: Vec<Finding>,
     /// Ratio, and whether it is an estimate.
     pub(crate) betweenness: Option<(f64, bool)>,
+    pub(crate) slow_calls: Vec<SlowCall>,
+    pub(crate) failing_calls: Vec<FailingCall>,
+    pub(crate) choke_points: Vec<ChokePoint>,
+    pub(crate) separated_count: u32,
+    /// Edges of the whole graph below the service, with how sure they are, the least first.
+    pub(crate) doubtful: Vec<(EdgeIndex, f64)>,
 }
 
 impl Engine {
-    /// Fan-in and fan-out, depth, cycles, blast radius, single points of failure, findings and, where it is asked for, betweenness.
+    /// Everything that the structure says of a service; its betweenness where it is asked for.
     pub(crate) async fn analyse(
         &self,
         context: &CallContext,
-        (service_id, version): (&str, u64),
-        with_betweenness: bool,
+        question: AnalysisQuestion<'_>,
     ) -> Result<(Arc<Held>, Analysis), Error> {
-        let (held, node) = self.gather_service(context, service_id, version).await?;
+        let confidence_min = Ratio::new("confidence_min", question.confidence_min)?.get();
+        let with_betweenness = question.with_betweenness;
+        let (held, node) = self.gather_service(context, question.service_id, question.version).await?;
         let (graph, bounds) = (Arc::clone(&held), self.bounds);
         let job = move |give_up: &dyn Fn() -> bool| {
-            let mut analysis = analyse(&graph.snapshot, node, bounds, give_up)?;
+            let as_of_ms = graph.asked.time_ms;
+            let sure = || graph.snapshot.without(&below(&graph.snapshot, confidence_min, as_of_ms));
+            let without = (confidence_min > 0.0).then(sure);
+            let snapshot = without.as_ref().unwrap_or(&graph.snapshot);
+            let mut analysis = analyse(snapshot, node, bounds, give_up)?;
+            analysis.slow_calls = slow_calls(snapshot, node, &graph);
+            analysis.doubtful = doubtful(&graph, node, confidence_min.max(DOUBTFUL));
             if with_betweenness {
-                let of_all = betweenness(graph.snapshot.request_path(), give_up).ok_or(Error::Deadline)?;
+                let of_all = betweenness(snapshot.request_path(), give_up).ok_or(Error::Deadline)?;
                 analysis.betweenness = Some((of_all.ratios[node as usize], of_all.sampled));
             }
             Ok(analysis)
@@ -59,6 +109,47 @@ impl Engine {
         let analysis = self.workers.run(context.deadline, job).await?;
         Ok((held, analysis))
     }
+}
+
+fn slow_calls(snapshot: &Snapshot, node: NodeIndex, held: &Held) -> Vec<SlowCall> {
+    let latency = |edge: &Edge| held.latency(edge.caller, edge.callee);
+    let mean = |edge: &Edge| latency(edge).as_ref().and_then(LatencyHistogram::mean);
+    let path = critical_path(snapshot, node, |edge| calls_per_request(&edge.terms), mean);
+    let calls = path.into_iter().filter_map(|step| {
+        let edge = snapshot.edge(step.edge);
+        let p95_ms = latency(edge)?.quantile(0.95)?;
+        let ends = (edge.caller, edge.callee);
+        Some(SlowCall { ends, calls_per_request: step.share, mean_ms: step.unit, p95_ms })
+    });
+    calls.collect()
+}
+
+fn failing_calls(snapshot: &Snapshot, node: NodeIndex) -> Vec<FailingCall> {
+    let failing = |edge: &Edge| {
+        let (calls, failures) = (edge.terms.observed_call_count, edge.terms.observed_failure_count);
+        let counted = failures.filter(|_| calls > 0).map(|failures| (failures as f64 / calls as f64).min(1.0));
+        let callee = &snapshot.nodes()[edge.callee as usize];
+        let contract = callee.published_availability_ratio.filter(|_| callee.kind == EntityKind::External);
+        counted.or(contract.map(|published| 1.0 - published))
+    };
+    let path = critical_path(snapshot, node, |edge| passes_on(&edge.terms), failing);
+    let call = |step: Step| {
+        let edge = snapshot.edge(step.edge);
+        FailingCall { ends: (edge.caller, edge.callee), passes_on_ratio: step.share, failure_ratio: step.unit }
+    };
+    path.into_iter().map(call).collect()
+}
+
+/// Edges of the whole graph below the service whose confidence is below a bound.
+fn doubtful(held: &Held, node: NodeIndex, confidence_min: f64) -> Vec<(EdgeIndex, f64)> {
+    let snapshot = &held.snapshot;
+    let downstream = reached(snapshot.request_path(), node, Links::callees);
+    let callers = (0..).zip(downstream).filter(|(_, reached)| *reached).map(|(caller, _)| caller);
+    let all = callers.flat_map(|caller| of_caller(snapshot, caller, held.asked.time_ms));
+    let mut doubtful: Vec<(EdgeIndex, f64)> = all.filter(|(_, confidence)| *confidence < confidence_min).collect();
+    doubtful.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+    doubtful.truncate(DOUBTFUL_MAX);
+    doubtful
 }
 
 fn analyse(
@@ -88,7 +179,13 @@ fn analyse(
         single_points: single_points(snapshot.needs(), node, SINGLE_POINT_STEPS_MAX),
         findings: findings(snapshot, node, FINDINGS_MAX),
         betweenness: None,
+        slow_calls: Vec::new(),
+        failing_calls: failing_calls(snapshot, node),
+        choke_points: choke_points(snapshot.request_path(), node),
+        separated_count: separated_count(snapshot.all(), node),
+        doubtful: Vec::new(),
     };
+    analysis.choke_points.truncate(CHOKE_POINTS_MAX);
     analysis.confess(node);
     Ok(analysis)
 }

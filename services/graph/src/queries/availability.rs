@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use attain_reliability::EvaluationLimits;
@@ -6,7 +7,9 @@ use attain_vocabulary::InvalidValue;
 
 use super::Engine;
 use crate::domain::availability::{Availabilities, evaluate};
+use crate::domain::links::NodeIndex;
 use crate::domain::scenario::{Change, NamedRate, Place, Scenario};
+use crate::domain::sensitivity::{self, Pair};
 use crate::domain::snapshot::Snapshot;
 use crate::error::Error;
 use crate::storage::held::Held;
@@ -18,6 +21,15 @@ pub(crate) struct Question {
     pub(crate) rates: Vec<NamedRate>,
     pub(crate) changes: Vec<Change>,
     pub(crate) seed: u64,
+    /// Below it edges are doubtful; 0 for none.
+    pub(crate) confidence_min: f64,
+}
+
+/// What the structure allows, and what is left of it without doubtful edges, by service.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) availabilities: Availabilities,
+    pub(crate) without_doubtful: BTreeMap<NodeIndex, Pair>,
 }
 
 impl Question {
@@ -43,7 +55,7 @@ impl Engine {
         &self,
         context: &CallContext,
         question: Question,
-    ) -> Result<(Arc<Held>, Availabilities), Error> {
+    ) -> Result<(Arc<Held>, Answer), Error> {
         self.check_size(&question)?;
         let held = self.gather(context, |snapshot| question.is_understood_by(snapshot)).await?;
         let graph = Arc::clone(&held);
@@ -56,7 +68,14 @@ impl Engine {
             let snapshot = &graph.snapshot;
             let scenario = Scenario::resolve(snapshot, &question.rates, &question.changes).map_err(Error::Invalid)?;
             let services: Vec<_> = question.service_ids.iter().filter_map(|id| snapshot.find(id)).collect();
-            Ok(evaluate(&scenario, &services, &limits, give_up)?)
+            let availabilities = evaluate(&scenario, &services, &limits, give_up)?;
+            let mut without_doubtful = BTreeMap::new();
+            if question.confidence_min > 0.0 {
+                let bound = (question.confidence_min, graph.asked.time_ms);
+                let asked = (&question.rates[..], &question.changes[..]);
+                without_doubtful = sensitivity::without_doubtful(snapshot, bound, asked, &services, &limits, give_up)?;
+            }
+            Ok(Answer { availabilities, without_doubtful })
         };
         let answer = self.workers.run(context.deadline, job).await?;
         Ok((held, answer))

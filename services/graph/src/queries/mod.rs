@@ -20,8 +20,8 @@ use crate::error::Error;
 use crate::storage::held::Held;
 use crate::storage::snapshots::Snapshots;
 
-pub(crate) use analysis::Analysis;
-pub(crate) use availability::Question;
+pub(crate) use analysis::{Analysis, AnalysisQuestion, FailingCall, SlowCall};
+pub(crate) use availability::{Answer, Question};
 pub(crate) use changes::{Changed, TopologyChanges};
 pub(crate) use targets::{SolvedTargets, TargetsQuestion};
 pub(crate) use workers::Workers;

@@ -5,11 +5,12 @@ use std::time::Instant;
 use attain_proto::ingestion::v1::GetTopologyResponse;
 use attain_proto::rows::Rows;
 use attain_proto::vocabulary::v1 as wire;
-use attain_vocabulary::{EntityId, InvalidValue, UnixMillis};
+use attain_vocabulary::{EntityId, InvalidValue, LatencyHistogram, UnixMillis};
 use foldhash::HashMap;
 
-use crate::domain::links::EdgeIndex;
-use crate::domain::snapshot::{Dependency, Node, Snapshot, sort_keeping_last};
+use crate::domain::confidence::confidence;
+use crate::domain::links::{EdgeIndex, NodeIndex};
+use crate::domain::snapshot::{Dependency, Edge, Node, Snapshot, sort_keeping_last};
 use crate::error::Error;
 use crate::topology;
 
@@ -65,6 +66,18 @@ impl Held {
     pub(crate) fn dependency(&self, edge: EdgeIndex) -> wire::Dependency {
         // All of them were read when this was made.
         self.dependencies.get(edge as usize).and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// How sure it is that an edge is there, when the snapshot was asked for.
+    pub(crate) fn confidence(&self, edge: EdgeIndex) -> f64 {
+        let Edge { caller, terms, .. } = self.snapshot.edge(edge);
+        confidence(terms, self.snapshot.is_observed(*caller), self.asked.time_ms)
+    }
+
+    /// Latency of the calls between two nodes.
+    pub(crate) fn latency(&self, caller: NodeIndex, callee: NodeIndex) -> Option<LatencyHistogram> {
+        let row = self.dependency(self.snapshot.edge_between(caller, callee)?);
+        LatencyHistogram::try_from(row.observed_latency.as_deref()?).ok()
     }
 
     /// Whether all that is new since `before` is what was counted on edges that were known: the same nodes, the same edges.

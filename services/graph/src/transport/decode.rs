@@ -39,7 +39,8 @@ pub(crate) fn wait(wait_ms: i64) -> Result<Duration, Error> {
 pub(crate) fn question(request: EvaluateAvailabilityRequest) -> Result<Question, Error> {
     let rates = each("rates", &request.rates, rate)?;
     let changes = each("changes", &request.changes, change)?;
-    Ok(Question { service_ids: request.service_ids, rates, changes, seed: request.seed })
+    let confidence_min = Ratio::new("confidence_min", request.confidence_min)?.get();
+    Ok(Question { service_ids: request.service_ids, rates, changes, seed: request.seed, confidence_min })
 }
 
 pub(crate) fn targets(request: &SolveTargetsRequest) -> Result<TargetsQuestion, Error> {

@@ -7,15 +7,16 @@ use attain_proto::graph::v1 as wire;
 use attain_proto::vocabulary::v1::Cycle as WireCycle;
 use attain_reliability::{BoundsMethod, Evaluation, EvaluationMethod, RetryMethod};
 
-use crate::domain::availability::{Availabilities, Availability};
+use crate::domain::availability::Availability;
 use crate::domain::blast::Hit;
+use crate::domain::chokes::ChokePoint;
 use crate::domain::cuts::Cut;
 use crate::domain::cycles::Cycle;
 use crate::domain::findings::Finding;
-use crate::domain::links::NodeIndex;
+use crate::domain::links::{EdgeIndex, NodeIndex};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::walk::{Heading, Neighbourhood};
-use crate::queries::{Analysis, Changed, TopologyChanges};
+use crate::queries::{Analysis, Answer, Changed, FailingCall, SlowCall, TopologyChanges};
 use crate::storage::held::Held;
 
 /// Most calls to cut of one cycle.
@@ -38,12 +39,14 @@ pub(crate) fn neighbourhood(held: &Held, found: &Neighbourhood) -> wire::GetDepe
     wire::GetDependenciesResponse {
         entities: reached.collect(),
         dependencies: found.edges.iter().map(|&edge| held.dependency(edge)).collect(),
+        dependency_confidences: found.edges.iter().map(|&edge| held.confidence(edge)).collect(),
         snapshot: None,
         truncated: found.truncated,
     }
 }
 
-pub(crate) fn analysis(snapshot: &Snapshot, analysis: Analysis) -> wire::AnalyzeServiceResponse {
+pub(crate) fn analysis(held: &Held, analysis: Analysis) -> wire::AnalyzeServiceResponse {
+    let snapshot = &held.snapshot;
     wire::AnalyzeServiceResponse {
         fan_in_count: analysis.fan_in_count,
         fan_out_count: analysis.fan_out_count,
@@ -57,6 +60,11 @@ pub(crate) fn analysis(snapshot: &Snapshot, analysis: Analysis) -> wire::Analyze
         findings: analysis.findings.into_iter().map(|found| finding(snapshot, found)).collect(),
         betweenness_ratio: analysis.betweenness.map(|(ratio, _)| ratio),
         betweenness_sampled: analysis.betweenness.is_some_and(|(_, sampled)| sampled),
+        latency_critical_path: analysis.slow_calls.iter().map(|call| slow_call(snapshot, call)).collect(),
+        availability_critical_path: analysis.failing_calls.iter().map(|call| failing_call(snapshot, call)).collect(),
+        choke_points: analysis.choke_points.iter().map(|point| choke_point(snapshot, point)).collect(),
+        separated_count: analysis.separated_count,
+        doubtful_dependencies: analysis.doubtful.iter().map(|&(edge, sure)| doubtful(held, edge, sure)).collect(),
         snapshot: None,
     }
 }
@@ -74,16 +82,51 @@ pub(crate) fn cycle(snapshot: &Snapshot, cycle: &Cycle) -> WireCycle {
     WireCycle { service_ids: names(snapshot, &cycle.members), bootstrap_hazard: cycle.bootstrap_hazard }
 }
 
-fn cycle_cut(snapshot: &Snapshot, cut: &Cut) -> wire::CycleCut {
-    let name = |&(caller, callee): &(NodeIndex, NodeIndex)| wire::DependencyRef {
-        caller_id: snapshot.id(caller).to_string(),
-        callee_id: snapshot.id(callee).to_string(),
-    };
-    wire::CycleCut {
-        edges: cut.edges.iter().take(CUT_EDGES_MAX).map(name).collect(),
-        edge_count: cut.edges.len() as u32,
-        fewest: cut.fewest,
+fn slow_call(snapshot: &Snapshot, call: &SlowCall) -> wire::SlowCall {
+    let ends = dependency_ref(snapshot, call.ends);
+    wire::SlowCall {
+        caller_id: ends.caller_id,
+        callee_id: ends.callee_id,
+        calls_per_request: call.calls_per_request,
+        mean_ms: call.mean_ms,
+        p95_ms: call.p95_ms,
+        wait_ms: call.calls_per_request * call.mean_ms,
     }
+}
+
+fn failing_call(snapshot: &Snapshot, call: &FailingCall) -> wire::FailingCall {
+    let ends = dependency_ref(snapshot, call.ends);
+    wire::FailingCall {
+        caller_id: ends.caller_id,
+        callee_id: ends.callee_id,
+        passes_on_ratio: call.passes_on_ratio,
+        failure_ratio: call.failure_ratio,
+        lost_ratio: call.passes_on_ratio * call.failure_ratio,
+    }
+}
+
+fn choke_point(snapshot: &Snapshot, point: &ChokePoint) -> wire::ChokePoint {
+    wire::ChokePoint { entity_id: snapshot.id(point.node).to_string(), behind_count: point.behind_count }
+}
+
+fn doubtful(held: &Held, edge: EdgeIndex, confidence: f64) -> wire::DoubtfulDependency {
+    let row = held.dependency(edge);
+    let age = |last_ms: i64| convert::duration((held.asked.time_ms - last_ms).max(0));
+    wire::DoubtfulDependency {
+        confidence,
+        age: row.last_seen_time.as_ref().map(|last| age(convert::unix_millis(last))),
+        sources: row.sources,
+        dependency: Some(wire::DependencyRef { caller_id: row.caller_id, callee_id: row.callee_id }),
+    }
+}
+
+fn dependency_ref(snapshot: &Snapshot, (caller, callee): (NodeIndex, NodeIndex)) -> wire::DependencyRef {
+    wire::DependencyRef { caller_id: snapshot.id(caller).to_string(), callee_id: snapshot.id(callee).to_string() }
+}
+
+fn cycle_cut(snapshot: &Snapshot, cut: &Cut) -> wire::CycleCut {
+    let named = cut.edges.iter().take(CUT_EDGES_MAX).map(|&ends| dependency_ref(snapshot, ends));
+    wire::CycleCut { edges: named.collect(), edge_count: cut.edges.len() as u32, fewest: cut.fewest }
 }
 
 pub(crate) fn changes(changes: TopologyChanges) -> wire::GetTopologyChangesResponse {
@@ -111,9 +154,18 @@ fn finding(snapshot: &Snapshot, finding: Finding) -> wire::Finding {
     }
 }
 
-pub(crate) fn availabilities(snapshot: &Snapshot, found: Availabilities) -> wire::EvaluateAvailabilityResponse {
+pub(crate) fn availabilities(snapshot: &Snapshot, answer: &Answer) -> wire::EvaluateAvailabilityResponse {
+    let found = &answer.availabilities;
+    let service = |service: &Availability| {
+        let without = answer.without_doubtful.get(&service.node);
+        wire::ServiceAvailability {
+            without_doubtful_before_ratio: without.map(|(before, _)| *before),
+            without_doubtful_after_ratio: without.and_then(|(_, after)| *after),
+            ..of_service(snapshot, service)
+        }
+    };
     wire::EvaluateAvailabilityResponse {
-        services: found.services.iter().map(|service| of_service(snapshot, service)).collect(),
+        services: found.services.iter().map(service).collect(),
         assumed_perfect_ids: names(snapshot, &found.assumed_perfect),
         snapshot: None,
     }
@@ -125,6 +177,7 @@ fn of_service(snapshot: &Snapshot, service: &Availability) -> wire::ServiceAvail
         before: Some(availability(snapshot, &service.before)),
         after: service.after.as_ref().map(|after| availability(snapshot, after)),
         path: names(snapshot, &service.path),
+        ..wire::ServiceAvailability::default()
     }
 }
 

@@ -18,7 +18,7 @@ use attain_runtime::context::CallContext;
 use attain_runtime::serve::call_timeout;
 use tonic::{Request, Response, Status};
 
-use crate::queries::Engine;
+use crate::queries::{AnalysisQuestion, Engine};
 use crate::storage::held::Held;
 
 /// The gRPC service.
@@ -66,9 +66,14 @@ impl GraphService for Graph {
     ) -> Result<Response<AnalyzeServiceResponse>, Status> {
         let context = CallContext::read(request.metadata(), call_timeout())?;
         let request = request.into_inner();
-        let (held, analysis) =
-            self.engine.analyse(&context, (&request.service_id, request.version), request.with_betweenness).await?;
-        let mut answer = encode::analysis(&held.snapshot, analysis);
+        let question = AnalysisQuestion {
+            service_id: &request.service_id,
+            version: request.version,
+            with_betweenness: request.with_betweenness,
+            confidence_min: request.confidence_min,
+        };
+        let (held, analysis) = self.engine.analyse(&context, question).await?;
+        let mut answer = encode::analysis(&held, analysis);
         answer.snapshot = self.info(&context, &held);
         Ok(Response::new(answer))
     }
@@ -103,7 +108,7 @@ impl GraphService for Graph {
         let context = CallContext::read(request.metadata(), call_timeout())?;
         let question = decode::question(request.into_inner())?;
         let (held, answer) = self.engine.availability(&context, question).await?;
-        let mut answer = encode::availabilities(&held.snapshot, answer);
+        let mut answer = encode::availabilities(&held.snapshot, &answer);
         answer.snapshot = self.info(&context, &held);
         Ok(Response::new(answer))
     }

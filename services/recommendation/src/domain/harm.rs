@@ -49,6 +49,8 @@ pub(crate) struct Affected {
     /// Over the window, outages that end included.
     pub(crate) after: Ceiling,
     pub(crate) during: Option<During>,
+    /// `after.ratio` without doubtful edges; `None` where none matters.
+    pub(crate) without_doubtful: Option<f64>,
     /// Availability SLO in force.
     pub(crate) target: Option<f64>,
     pub(crate) miss_before: Option<f64>,
@@ -67,6 +69,8 @@ pub(crate) struct Sides<'a> {
     pub(crate) before: Ceiling,
     pub(crate) after: Ceiling,
     pub(crate) during: Option<During>,
+    /// `after.ratio` without doubtful edges; `None` where none matters.
+    pub(crate) without_doubtful: Option<f64>,
     /// Unavailability that the changed services contribute; `None` where that is not asked.
     pub(crate) contribution: Option<(f64, f64)>,
     pub(crate) target: Option<f64>,
@@ -93,6 +97,7 @@ impl Affected {
             before: sides.before,
             after: sides.after,
             during: sides.during,
+            without_doubtful: sides.without_doubtful,
             target: sides.target,
             miss_before: miss.map(|(before, _)| before),
             miss_after: miss.map(|(_, after)| after),
@@ -209,6 +214,7 @@ mod tests {
             before: exact(before),
             after: exact(after),
             during: None,
+            without_doubtful: None,
             contribution: Some((1.0 - before, 1.0 - after)),
             target,
             forecast: None,

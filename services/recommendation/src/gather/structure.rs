@@ -47,7 +47,7 @@ pub(super) async fn ask(
     let scenarios = counterfactuals.iter().filter_map(|change| changes.get(&change.key)).map(topology::scenario);
     let evaluations = std::iter::once(Vec::new())
         .chain(scenarios.map(|change| vec![change]))
-        .map(|changes| engine.graph.evaluate(context, services, &rates, changes));
+        .map(|changes| engine.graph.evaluate(context, services, &rates, changes, None));
     let mut answers = join_all(evaluations).await.into_iter();
     let present = match answers.next() {
         Some(Ok(present)) => present,

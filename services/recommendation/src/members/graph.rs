@@ -99,19 +99,21 @@ impl Graph {
         Ok(response.snapshot.map_or(0, |info| info.version))
     }
 
-    /// Evaluates what the structure allows.
+    /// Evaluates what the structure allows; where a bound of confidence is given, also without the edges below it.
     pub(crate) async fn evaluate(
         &self,
         context: &CallContext,
         services: &[EntityId],
         rates: &[wire::ComponentRate],
         changes: Vec<wire::ScenarioChange>,
+        confidence_min: Option<f64>,
     ) -> Result<wire::EvaluateAvailabilityResponse, Refusal> {
         let request = wire::EvaluateAvailabilityRequest {
             service_ids: services.iter().map(ToString::to_string).collect(),
             rates: rates.to_vec(),
             changes,
             seed: SEED,
+            confidence_min: confidence_min.unwrap_or_default(),
         };
         let response = self.0.clone().evaluate_availability(context.request(request)).await;
         Ok(response.map_err(|status| Refusal::from_status(&status))?.into_inner())

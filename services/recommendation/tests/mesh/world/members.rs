@@ -301,7 +301,7 @@ impl GraphService for Members {
             entities: entities.collect(),
             dependencies: dependencies.iter().filter(between).cloned().collect(),
             snapshot: Some(snapshot(version)),
-            truncated: false,
+            ..graph::GetDependenciesResponse::default()
         }))
     }
 
@@ -323,6 +323,7 @@ impl GraphService for Members {
                 before: Some(before.availability(service_id)),
                 after: (!request.changes.is_empty()).then(|| after.availability(service_id)),
                 path: before.path(service_id, &touched),
+                ..graph::ServiceAvailability::default()
             }
         });
         let services = services.collect();

@@ -4,10 +4,13 @@
 
 mod fixture;
 
+use attain_consistency::{Limits, Problem, Weights};
 use attain_graph::domain::fleet::{NamedPromise, Promise, assumed_perfect, fleet, promises};
+use attain_graph::domain::recheck::Recheck;
 use attain_graph::domain::scenario::{NamedRate, Scenario};
 use attain_graph::domain::snapshot::{Snapshot, Terms};
-use attain_graph::domain::structure::Rate;
+use attain_graph::domain::structure::{COMMON_CAUSE_SHARE_PRIOR, Rate};
+use attain_reliability::EvaluationLimits;
 use attain_vocabulary::{DependencyMode, Objective};
 use fixture::{at, edge, graph, hard, in_background, in_group, soft};
 
@@ -70,4 +73,35 @@ fn promises_of_strangers_and_second_promises_are_named() {
     let refused = promises(&snapshot, &named).unwrap_err();
     let fields: Vec<(&str, &str)> = refused.iter().map(|one| (one.field.as_str(), one.code)).collect();
     assert_eq!(fields, [("targets/1/service_id", "unknown_entity"), ("targets/2/service_id", "duplicate")]);
+}
+
+#[test]
+fn what_rests_on_redundancy_is_held_against_the_exact_value() {
+    let snapshot =
+        graph([hard("web", "api"), in_group("api", "left", 1), in_group("api", "right", 1), hard("other", "left")]);
+    let state = Scenario::resolve(&snapshot, &[rate("left", 0.01, false)], &[]).unwrap().before;
+    let own_budgets: Vec<f64> = snapshot
+        .nodes()
+        .iter()
+        .map(|node| match node.id.as_str() {
+            "left" => 0.1,
+            "right" => 0.2,
+            _ => 0.001,
+        })
+        .collect();
+    let recheck = Recheck::new(&snapshot, &state, EvaluationLimits::default(), &|| false);
+    let of = |name: &str| recheck.availability(at(&snapshot, name) as usize, &own_budgets);
+    let both = (1.0 - 0.1 * 0.2) * (1.0 - COMMON_CAUSE_SHARE_PRIOR * 0.1);
+    assert!((of("web").unwrap() - 0.999 * 0.999 * both).abs() < 1e-12);
+    assert_eq!((of("other"), of("left")), (None, None));
+    assert_eq!(recheck.counts(), (1, 0));
+    let late = Recheck::new(&snapshot, &state, EvaluationLimits::default(), &|| true);
+    assert_eq!((late.availability(at(&snapshot, "web") as usize, &own_budgets), late.counts()), (None, (0, 1)));
+
+    // The rules of the fleet are never looser than that.
+    let named = [promised("web", 0.99), promised("left", 0.9), promised("right", 0.9)];
+    let fleet = fleet(&snapshot, &state, &promises(&snapshot, &named).unwrap()).unwrap();
+    let exact = |service: usize, own: &[f64]| recheck.availability(service, own);
+    let problem = Problem::of(&fleet, &Weights::default(), &Limits::default()).unwrap();
+    assert_eq!(problem.solve(None, Some(&exact)).unwrap(), problem.solve(None, None).unwrap());
 }

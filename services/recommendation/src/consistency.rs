@@ -52,6 +52,8 @@ pub(crate) async fn analyze(
         assumed_perfect_ids: solved.assumed_perfect_ids,
         missing_inputs: fleet.missing.iter().map(missing_input).collect(),
         snapshot: solved.snapshot,
+        rechecked_count: solved.rechecked_count,
+        unchecked_count: solved.unchecked_count,
     })
 }
 

@@ -17,6 +17,7 @@ pub mod fleet;
 pub mod links;
 pub mod needs;
 pub mod opened;
+pub mod recheck;
 pub mod scenario;
 pub mod sensitivity;
 pub mod single_points;

@@ -2,12 +2,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use attain_consistency::{Fleet, Limits, Menu, Plan, Problem, Repairs, Weights};
+use attain_reliability::EvaluationLimits;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{InvalidValue, Objective};
 
 use super::Engine;
 use crate::domain::fleet::{NamedPromise, assumed_perfect, fleet, promises};
 use crate::domain::links::NodeIndex;
+use crate::domain::recheck::Recheck;
 use crate::domain::scenario::{NamedRate, Scenario};
 use crate::domain::snapshot::Snapshot;
 use crate::error::Error;
@@ -32,6 +34,9 @@ pub(crate) struct SolvedTargets {
     pub(crate) plan: Plan,
     pub(crate) repairs: Repairs,
     pub(crate) assumed_perfect: Vec<NodeIndex>,
+    /// Targets that rest on redundancy: evaluated exactly, and not.
+    pub(crate) rechecked_count: usize,
+    pub(crate) unchecked_count: usize,
 }
 
 impl TargetsQuestion {
@@ -55,7 +60,12 @@ impl Engine {
         }
         let held = self.gather(context, |snapshot| question.is_understood_by(snapshot)).await?;
         let graph = Arc::clone(&held);
-        let half = Instant::now() + context.remaining() / 2;
+        let (quarter, half) = (Instant::now() + context.remaining() / 4, Instant::now() + context.remaining() / 2);
+        let limits = EvaluationLimits {
+            bdd_nodes_max: self.bounds.bdd_nodes_max,
+            samples: self.bounds.samples,
+            ..EvaluationLimits::default()
+        };
         let job = move |give_up: &dyn Fn() -> bool| {
             let snapshot = &graph.snapshot;
             let state = Scenario::resolve(snapshot, &question.rates, &[]).map_err(Error::Invalid)?.before;
@@ -63,10 +73,14 @@ impl Engine {
             let fleet = fleet(snapshot, &state, &promises)?;
             let problem = Problem::of(&fleet, &Weights::default(), &Limits::default())?;
             let menu = (!question.menu.is_empty()).then(|| Menu::new(&question.menu));
-            let plan = problem.solve(menu.as_ref(), None)?;
+            let enough = || give_up() || Instant::now() >= quarter;
+            let recheck = Recheck::new(snapshot, &state, limits, &enough);
+            let exact = |service: usize, own_budgets: &[f64]| recheck.availability(service, own_budgets);
+            let plan = problem.solve(menu.as_ref(), Some(&exact))?;
             let repairs = problem.repairs(question.repairs_max, &|| give_up() || Instant::now() >= half);
             let assumed_perfect = assumed_perfect(&state, &promises);
-            Ok(SolvedTargets { fleet, plan, repairs, assumed_perfect })
+            let (rechecked_count, unchecked_count) = recheck.counts();
+            Ok(SolvedTargets { fleet, plan, repairs, assumed_perfect, rechecked_count, unchecked_count })
         };
         let answer = self.workers.run(context.deadline, job).await?;
         Ok((held, answer))

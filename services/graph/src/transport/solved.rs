@@ -12,7 +12,7 @@ use crate::queries::SolvedTargets;
 const BINDINGS_MAX: usize = 100;
 
 pub(super) fn targets(snapshot: &Snapshot, solved: SolvedTargets) -> wire::SolveTargetsResponse {
-    let SolvedTargets { fleet, plan, repairs, assumed_perfect } = solved;
+    let SolvedTargets { fleet, plan, repairs, assumed_perfect, rechecked_count, unchecked_count } = solved;
     let own = plan.budgets.iter().zip(&plan.own_budgets);
     let target = |(service, (budget, own_budget)): (&Service, (&f64, &f64))| wire::SolvedTarget {
         service_id: service.id.to_string(),
@@ -39,6 +39,8 @@ pub(super) fn targets(snapshot: &Snapshot, solved: SolvedTargets) -> wire::Solve
         movement_cost: plan.cost,
         assumed_perfect_ids: names(snapshot, &assumed_perfect),
         snapshot: None,
+        rechecked_count: rechecked_count as u32,
+        unchecked_count: unchecked_count as u32,
     }
 }
 

@@ -24,7 +24,14 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
     (
         "services/graph",
         "attain-graph",
-        &["attain-consistency", "attain-proto", "attain-reliability", "attain-runtime", "attain-vocabulary"],
+        &[
+            "attain-composition",
+            "attain-consistency",
+            "attain-proto",
+            "attain-reliability",
+            "attain-runtime",
+            "attain-vocabulary",
+        ],
     ),
     (
         "services/recommendation",

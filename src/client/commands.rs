@@ -48,6 +48,18 @@ pub(crate) enum Command {
         #[arg(long, value_name = "RATIO")]
         confidence_min: Option<f64>,
     },
+    /// Tells how long a service waits for its calls, and splits a threshold over them.
+    #[command(after_help = "Example:\n  attain latency checkout-service --threshold-ms 300 --slower payment-service=2")]
+    Latency {
+        /// The service.
+        service_id: String,
+        /// Milliseconds that a request may wait for its calls.
+        #[arg(long)]
+        threshold_ms: Option<f64>,
+        /// A direct callee that is to be so many times slower, CALLEE=FACTOR.
+        #[arg(long, value_name = "CALLEE=FACTOR", value_parser = slower)]
+        slower: Option<(String, f64)>,
+    },
     /// Shows what changed in the graph between two kept versions, and which are kept.
     #[command(after_help = "Example:\n  attain graph-changes --from-version 12")]
     GraphChanges {
@@ -443,6 +455,13 @@ impl Command {
                     .with("with_betweenness", betweenness.then_some(true))
                     .with("confidence_min", confidence_min)
             }
+            Self::Latency { service_id, threshold_ms, slower } => {
+                let (callee_id, factor) = slower.unzip();
+                Request::get(service(&service_id, "/latency-analysis"))
+                    .with("threshold_ms", threshold_ms)
+                    .with("slower_callee_id", callee_id)
+                    .with("slower_factor", factor)
+            }
             Self::GraphChanges { from_version, to_version } => {
                 Request::get("/api/v1/graph/changes").with("from_version", from_version).with("to_version", to_version)
             }
@@ -607,6 +626,12 @@ fn with_fallback(caller_id: &str, callee_id: &str, fallback: f64, call_fraction:
         edge["call_fraction"] = fraction.into();
     }
     json!({"changes": [{"set_dependency": edge}]})
+}
+
+fn slower(text: &str) -> Result<(String, f64), String> {
+    let (callee_id, factor) = text.rsplit_once('=').ok_or("say CALLEE=FACTOR")?;
+    let factor = factor.parse().map_err(|_| format!("`{factor}` is no number"))?;
+    Ok((callee_id.to_owned(), factor))
 }
 
 fn outage(entity_id: Option<String>, region: Option<String>, minutes: Option<u32>) -> Value {

@@ -331,6 +331,10 @@ impl GraphService for Graph {
         Err(Status::unimplemented("not kept here"))
     }
 
+    async fn analyze_latency(&self, _: Request<AnalyzeLatencyRequest>) -> Answer<AnalyzeLatencyResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
     async fn analyze_service(&self, _: Request<AnalyzeServiceRequest>) -> Answer<AnalyzeServiceResponse> {
         Err(Status::unimplemented("not kept here"))
     }

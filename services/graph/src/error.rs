@@ -55,6 +55,9 @@ pub enum Error {
     /// Targets cannot be solved for.
     #[error("targets that hold together were not found: {0}")]
     Targets(#[from] attain_consistency::Error),
+    /// A latency cannot be composed.
+    #[error("the latency cannot be composed: {0}")]
+    Latency(#[from] attain_composition::Error),
     /// A computation broke off.
     #[error("a computation broke off")]
     Broken(#[source] tokio::task::JoinError),
@@ -91,7 +94,9 @@ impl Error {
             }
             Self::Targets(_) => (Code::FailedPrecondition, "TARGETS_NOT_SOLVED"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
-            Self::Topology(_) | Self::Structure(_) | Self::Broken(_) | Self::Runtime(_) => (Code::Internal, "INTERNAL"),
+            Self::Topology(_) | Self::Structure(_) | Self::Latency(_) | Self::Broken(_) | Self::Runtime(_) => {
+                (Code::Internal, "INTERNAL")
+            }
         }
     }
 
@@ -106,6 +111,7 @@ impl Error {
             | Self::Deadline
             | Self::Structure(_)
             | Self::Targets(_)
+            | Self::Latency(_)
             | Self::Broken(_)
             | Self::Runtime(_) => Vec::new(),
         };

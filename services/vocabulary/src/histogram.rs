@@ -165,6 +165,25 @@ impl LatencyHistogram {
         (total > 0).then(|| sum / total as f64)
     }
 
+    /// The same with every latency a number of times as long, as near as buckets allow: at most half a bucket off.
+    ///
+    /// # Errors
+    /// Refuses a factor that is not a positive number, and one that no bucket holds.
+    pub fn scaled(&self, factor: f64) -> Result<Self, InvalidValue> {
+        if !(factor.is_finite() && factor > 0.0) {
+            return Err(InvalidValue::new("factor", "out_of_range", format!("{factor} is no positive number")));
+        }
+        let shift = (factor.log2() * f64::exp2(f64::from(self.scale))).round();
+        let offset = self.offset.saturating_add(shift as i32);
+        Self::new(self.scale, self.zero_count, offset, self.counts.clone())
+    }
+
+    /// The same with further observations too close to zero to place.
+    #[must_use]
+    pub fn with_zeros(&self, count: u64) -> Self {
+        Self { zero_count: self.zero_count.saturating_add(count), ..self.clone() }
+    }
+
     /// Observations slower than a threshold, interpolated within its bucket; at most [`Self::count`].
     #[must_use]
     pub fn count_above(&self, threshold_ms: f64) -> f64 {

@@ -199,6 +199,7 @@ async fn read_back(gateway: &str) -> Vec<(String, Vec<u8>)> {
         "/api/v1/services/shop",
         "/api/v1/services/shop/dependencies",
         "/api/v1/services/shop/graph-analysis",
+        "/api/v1/services/shop/latency-analysis?threshold_ms=100",
         "/api/v1/services/shop/metrics",
         "/api/v1/services/shop/utilisation",
         "/api/v1/services/shop/slo-recommendations",

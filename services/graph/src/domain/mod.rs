@@ -14,6 +14,7 @@ pub mod cuts;
 pub mod cycles;
 pub mod findings;
 pub mod fleet;
+pub mod latency;
 pub mod links;
 pub mod needs;
 pub mod opened;

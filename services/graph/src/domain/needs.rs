@@ -127,7 +127,7 @@ pub(crate) fn calls_per_request(terms: &Terms) -> f64 {
 
 /// Share of the caller's requests that call the callee. Where only the rate is known it is a bound from above; where
 /// nothing is, every request is taken to call.
-fn call_fraction(terms: &Terms) -> f64 {
+pub(crate) fn call_fraction(terms: &Terms) -> f64 {
     terms.call_fraction.or(terms.call_rate).map_or(1.0, |fraction| fraction.clamp(0.0, 1.0))
 }
 

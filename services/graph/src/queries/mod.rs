@@ -4,6 +4,7 @@
 mod analysis;
 mod availability;
 mod changes;
+mod latency;
 mod neighbourhood;
 mod snapshot;
 mod targets;
@@ -23,6 +24,7 @@ use crate::storage::snapshots::Snapshots;
 pub(crate) use analysis::{Analysis, AnalysisQuestion, FailingCall, SlowCall};
 pub(crate) use availability::{Answer, Question};
 pub(crate) use changes::{Changed, TopologyChanges};
+pub(crate) use latency::{LatencyQuestion, Waiting};
 pub(crate) use targets::{SolvedTargets, TargetsQuestion};
 pub(crate) use workers::Workers;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use attain_proto::graph::v1::outage::Place as WirePlace;
 use attain_proto::graph::v1::scenario_change::Change as WireChange;
 use attain_proto::graph::v1::{
-    ComponentRate, Direction, EvaluateAvailabilityRequest, ScenarioChange, SolveTargetsRequest, TargetInForce,
+    AnalyzeLatencyRequest, ComponentRate, Direction, EvaluateAvailabilityRequest, ScenarioChange, SolveTargetsRequest,
+    TargetInForce,
 };
 use attain_vocabulary::{InvalidValue, Objective, Ratio};
 use foldhash::HashMap;
@@ -15,7 +16,7 @@ use crate::domain::scenario::{Change, NamedRate, Place};
 use crate::domain::structure::Rate;
 use crate::domain::walk::Heading;
 use crate::error::Error;
-use crate::queries::{Question, TargetsQuestion};
+use crate::queries::{LatencyQuestion, Question, TargetsQuestion};
 use crate::topology;
 
 pub(crate) fn heading(direction: i32) -> Result<Heading, Error> {
@@ -50,6 +51,25 @@ pub(crate) fn targets(request: &SolveTargetsRequest) -> Result<TargetsQuestion, 
         menu: each("menu_ratios", &request.menu_ratios, |ratio| Objective::new("", *ratio))?,
         repairs_max: request.repairs_max as usize,
     })
+}
+
+pub(crate) fn latency(request: AnalyzeLatencyRequest) -> Result<LatencyQuestion, Error> {
+    let positive = |field: &str, value: f64| {
+        let wrong = || InvalidValue::new(field, "out_of_range", format!("{value} is no positive number"));
+        if value.is_finite() && value > 0.0 { Ok(value) } else { Err(wrong()) }
+    };
+    let threshold_ms = match request.threshold_ms {
+        0.0 => None,
+        threshold_ms => Some(positive("threshold_ms", threshold_ms)?),
+    };
+    let slower = match (request.slower_callee_id, request.slower_factor) {
+        (id, 0.0) if id.is_empty() => None,
+        (id, _) if id.is_empty() => {
+            return Err(InvalidValue::new("slower_callee_id", "required", "say who is to be slower").into());
+        }
+        (id, factor) => Some((id, positive("slower_factor", factor)?)),
+    };
+    Ok(LatencyQuestion { service_id: request.service_id, threshold_ms, slower })
 }
 
 fn promise(target: &TargetInForce) -> Result<NamedPromise, InvalidValue> {

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use attain_proto::convert;
 use attain_proto::graph::v1::graph_service_server::GraphService;
 use attain_proto::graph::v1::{
-    AnalyzeServiceRequest, AnalyzeServiceResponse, EvaluateAvailabilityRequest, EvaluateAvailabilityResponse,
-    GetDependenciesRequest, GetDependenciesResponse, GetSnapshotRequest, GetSnapshotResponse,
-    GetTopologyChangesRequest, GetTopologyChangesResponse, SnapshotInfo, SolveTargetsRequest, SolveTargetsResponse,
+    AnalyzeLatencyRequest, AnalyzeLatencyResponse, AnalyzeServiceRequest, AnalyzeServiceResponse,
+    EvaluateAvailabilityRequest, EvaluateAvailabilityResponse, GetDependenciesRequest, GetDependenciesResponse,
+    GetSnapshotRequest, GetSnapshotResponse, GetTopologyChangesRequest, GetTopologyChangesResponse, SnapshotInfo,
+    SolveTargetsRequest, SolveTargetsResponse,
 };
 use attain_runtime::admission::Class;
 use attain_runtime::context::CallContext;
@@ -74,6 +75,17 @@ impl GraphService for Graph {
         };
         let (held, analysis) = self.engine.analyse(&context, question).await?;
         let mut answer = encode::analysis(&held, analysis);
+        answer.snapshot = self.info(&context, &held);
+        Ok(Response::new(answer))
+    }
+
+    async fn analyze_latency(
+        &self,
+        request: Request<AnalyzeLatencyRequest>,
+    ) -> Result<Response<AnalyzeLatencyResponse>, Status> {
+        let context = CallContext::read(request.metadata(), call_timeout())?;
+        let (held, waiting) = self.engine.latency(&context, decode::latency(request.into_inner())?).await?;
+        let mut answer = encode::waiting(&held.snapshot, waiting);
         answer.snapshot = self.info(&context, &held);
         Ok(Response::new(answer))
     }

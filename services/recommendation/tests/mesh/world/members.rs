@@ -348,6 +348,13 @@ impl GraphService for Members {
         not_asked()
     }
 
+    async fn analyze_latency(
+        &self,
+        _: Request<graph::AnalyzeLatencyRequest>,
+    ) -> Result<Response<graph::AnalyzeLatencyResponse>, Status> {
+        not_asked()
+    }
+
     async fn analyze_service(
         &self,
         _: Request<graph::AnalyzeServiceRequest>,

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../fixture/mod.rs"]
 mod fixture;
-#[path = "fixture/ingestion.rs"]
+#[path = "../fixture/ingestion.rs"]
 mod ingestion;
+mod measured;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,11 +18,11 @@ use attain_proto::graph::v1::graph_service_client::GraphServiceClient;
 use attain_proto::graph::v1::scenario_change::Change;
 use attain_proto::status::v1::GetStatusRequest;
 use attain_proto::status::v1::status_service_client::StatusServiceClient;
-use attain_proto::vocabulary::v1::{Dependency, Source};
+use attain_proto::vocabulary::v1::Dependency;
 use attain_runtime::Shutdown;
 use attain_runtime::clock::Clock;
 use attain_runtime::context::CallContext;
-use attain_vocabulary::{DAY_MS, LatencyHistogram, TenantId};
+use attain_vocabulary::TenantId;
 use fixture::SHOP;
 use ingestion::{Ingestion, Server, hard};
 use tokio::net::{TcpListener, TcpSocket};
@@ -257,76 +259,6 @@ async fn the_example_of_the_brief_is_walked_and_analysed() {
     assert_eq!((gateway.service_id.as_str(), gateway.impact_ratio, gateway.distance), ("api-gateway", 1.0, 1));
     assert_eq!(gateway.path, ["api-gateway", "checkout-service"]);
     assert!(analysis.findings.iter().any(|finding| finding.code == "call_fraction_unknown"));
-}
-
-fn measured(caller: &str, callee: &str, mean_ms: f64, failure_count: u64, days_ago: i64) -> Dependency {
-    let mut latency = LatencyHistogram::empty();
-    latency.record_many(mean_ms, 1_000);
-    Dependency {
-        observed_call_count: 1_000,
-        observed_failure_count: Some(failure_count),
-        observed_latency: Some(Box::new((&latency).into())),
-        call_rate: Some(2.0),
-        sources: vec![Source::Traces.into()],
-        last_seen_time: Some(convert::timestamp(START_MS - days_ago * DAY_MS)),
-        ..hard(caller, callee)
-    }
-}
-
-#[tokio::test]
-async fn time_and_failures_are_followed_down_and_old_edges_doubted() {
-    let mut mesh = Mesh::up().await;
-    let rows = vec![
-        measured("checkout-service", "slow", 40.0, 1, 0),
-        measured("checkout-service", "weak", 5.0, 50, 0),
-        measured("slow", "disk", 30.0, 0, 0),
-        measured("weak", "legacy", 2.0, 40, 60),
-    ];
-    mesh.ingestion.write("default", rows, true);
-    mesh.reach(2).await;
-    let analysis = mesh.analyse("checkout-service").await;
-    let slow: Vec<(&str, f64)> =
-        analysis.latency_critical_path.iter().map(|call| (call.callee_id.as_str(), call.calls_per_request)).collect();
-    assert_eq!(slow, [("slow", 2.0), ("disk", 4.0)]);
-    let first = &analysis.latency_critical_path[0];
-    assert!((first.mean_ms / 40.0 - 1.0).abs() < 0.05 && (first.p95_ms / 40.0 - 1.0).abs() < 0.05, "{first:?}");
-    assert_eq!(first.wait_ms, 2.0 * first.mean_ms);
-    let failing: Vec<(&str, f64)> =
-        analysis.availability_critical_path.iter().map(|call| (call.callee_id.as_str(), call.lost_ratio)).collect();
-    assert_eq!(failing, [("weak", 0.05), ("legacy", 0.04)]);
-    assert_eq!(analysis.choke_points[0].behind_count, 1);
-    // What is old first, then what is declared and was never seen in the traces that there are.
-    let doubted = |doubtful: &wire::DoubtfulDependency| doubtful.dependency.clone().unwrap().callee_id;
-    let names: Vec<String> = analysis.doubtful_dependencies.iter().map(doubted).collect();
-    assert_eq!(names, ["legacy", "inventory-service", "payment-service"]);
-    let legacy = &analysis.doubtful_dependencies[0];
-    assert!(legacy.confidence < 0.3, "{legacy:?}");
-    assert_eq!(convert::duration_millis(legacy.age.as_ref().unwrap()), 60 * DAY_MS);
-
-    let sure = mesh.analyse_sure("checkout-service", 0.5).await;
-    assert_eq!((sure.downstream_count, sure.fan_out_count), (3, 2));
-    assert!(sure.single_points_of_failure.iter().all(|id| id != "legacy"));
-    assert_eq!(sure.availability_critical_path.len(), 1);
-    let walked = mesh.walk("weak", wire::Direction::Downstream, 0).await.unwrap();
-    assert_eq!(walked.dependency_confidences, [legacy.confidence]);
-
-    let evaluate = |confidence_min| {
-        let request = wire::EvaluateAvailabilityRequest {
-            service_ids: vec!["weak".into(), "slow".into()],
-            rates: [("weak", 0.01), ("legacy", 0.1), ("slow", 0.1), ("disk", 0.0)].iter().map(own).collect(),
-            confidence_min,
-            ..wire::EvaluateAvailabilityRequest::default()
-        };
-        let mut graph = mesh.graph.clone();
-        async move { graph.evaluate_availability(request).await.map(tonic::Response::into_inner) }
-    };
-    let answer = evaluate(0.5).await.unwrap();
-    let [weak, slow] = &answer.services[..] else { panic!("{answer:?}") };
-    assert!((weak.before.as_ref().unwrap().availability_ratio - 0.99 * 0.9).abs() < 1e-12);
-    assert_eq!((weak.without_doubtful_before_ratio, weak.without_doubtful_after_ratio), (Some(0.99), None));
-    assert_eq!(slow.without_doubtful_before_ratio, None);
-    assert_eq!(evaluate(0.0).await.unwrap().services[0].without_doubtful_before_ratio, None);
-    assert_eq!(evaluate(1.5).await.unwrap_err().code(), Code::InvalidArgument);
 }
 
 #[tokio::test]

@@ -4,8 +4,11 @@ use crate::association::Association;
 use crate::bdd::{Diagram, Function, LimitExceeded};
 use crate::bounds::{self, BoundsMethod};
 use crate::demand::Demand;
+use crate::elimination;
 use crate::equations::{Equation, Order, System, Variable};
+use crate::exact::first_that_fits;
 use crate::fixed_point::{Schedule, Start, solve};
+use crate::frontier::Plan;
 use crate::importance::{self, CommonCauseImportance, Importance, Ranking};
 use crate::monte_carlo::{self, Sampling};
 use crate::retries::{Attempts, RetryMethod};
@@ -99,9 +102,17 @@ fn evaluate_part(structure: &Structure, root: Component, limits: &EvaluationLimi
     let depth_first = compile(Order::DepthFirst);
     let callers_first = LazyCell::new(|| compile(Order::CallersFirst));
 
-    let steady = steady_exactly(structure, &depth_first, limits)
-        .or_else(|_| steady_exactly(structure, &callers_first, limits))
-        .unwrap_or_else(|_| steady_sampled(structure, &depth_first, limits));
+    let steady = first_that_fits(
+        depth_first.variables.len(),
+        limits.bdd_nodes_max,
+        |order, nodes_max| match order {
+            Order::DepthFirst => steady_by_diagram(structure, &depth_first, nodes_max),
+            Order::CallersFirst => steady_by_diagram(structure, &callers_first, nodes_max),
+        },
+        |cost_max| Plan::of(&depth_first.steady, &Schedule::of(&depth_first.steady, [0]), Some(0), cost_max),
+        |plan| steady_by_elimination(structure, &depth_first, plan),
+    );
+    let steady = steady.unwrap_or_else(|| steady_sampled(structure, &depth_first, limits));
     let cold = Schedule::of(&depth_first.cold, [0]).is_cyclic().then(|| {
         cold_exactly(&depth_first, limits)
             .or_else(|_| cold_exactly(&callers_first, limits))
@@ -154,21 +165,32 @@ impl Series {
     }
 }
 
-fn steady_exactly(structure: &Structure, system: &System, limits: &EvaluationLimits) -> Result<Steady, LimitExceeded> {
-    let (diagram, root) = steady_function(system, limits)?;
+fn steady_by_diagram(structure: &Structure, system: &System, nodes_max: usize) -> Result<Steady, LimitExceeded> {
+    let (diagram, root) = steady_function(system, nodes_max)?;
     let ratio = |v: u32| system.variables[v as usize].failure_ratio;
     let measures = diagram.measure(root, ratio);
-    let birnbaum: Vec<Option<f64>> =
-        diagram.birnbaum(root, &measures, ratio, system.variables.len()).into_iter().map(Some).collect();
+    let birnbaum = diagram.birnbaum(root, &measures, ratio, system.variables.len());
     let (up, down) = (measures.up[root as usize], measures.down[root as usize]);
-    Ok(Steady {
-        up,
-        down,
-        method: EvaluationMethod::Exact,
-        interval: (up, up),
-        bounds: bounds::esary_proschan(&diagram, root, &system.variables),
-        ranking: importance::rank(structure, system, up, &birnbaum),
-    })
+    let bounds = bounds::esary_proschan(&diagram, root, &system.variables);
+    Ok(steady_exactly(structure, system, (up, down), bounds, birnbaum))
+}
+
+fn steady_by_elimination(structure: &Structure, system: &System, plan: &Plan) -> Steady {
+    let ratio = |v: u32| system.variables[v as usize].failure_ratio;
+    let (outcome, birnbaum) = elimination::differentiate(plan, system.variables.len(), ratio);
+    steady_exactly(structure, system, (outcome.up, outcome.down), None, birnbaum)
+}
+
+fn steady_exactly(
+    structure: &Structure,
+    system: &System,
+    (up, down): (f64, f64),
+    bounds: Option<(f64, f64)>,
+    birnbaum: Vec<f64>,
+) -> Steady {
+    let birnbaum: Vec<Option<f64>> = birnbaum.into_iter().map(Some).collect();
+    let ranking = importance::rank(structure, system, up, &birnbaum);
+    Steady { up, down, method: EvaluationMethod::Exact, interval: (up, up), bounds, ranking }
 }
 
 fn steady_sampled(structure: &Structure, system: &System, limits: &EvaluationLimits) -> Steady {
@@ -185,7 +207,7 @@ fn steady_sampled(structure: &Structure, system: &System, limits: &EvaluationLim
 }
 
 fn cold_exactly(system: &System, limits: &EvaluationLimits) -> Result<(f64, EvaluationMethod), LimitExceeded> {
-    let (diagram, root) = function_of(&system.cold, Start::AllDown, limits)?;
+    let (diagram, root) = function_of(&system.cold, Start::AllDown, limits.bdd_nodes_max)?;
     let measures = diagram.measure(root, |v| system.variables[v as usize].cold_failure_ratio);
     Ok((measures.up[root as usize], EvaluationMethod::Exact))
 }
@@ -199,23 +221,19 @@ fn cold_sampled(system: &System, limits: &EvaluationLimits) -> (f64, EvaluationM
 }
 
 /// Callers first, and without groups, the way down from the root is the cheaper way to the same function.
-fn steady_function(system: &System, limits: &EvaluationLimits) -> Result<(Diagram, Function), LimitExceeded> {
+fn steady_function(system: &System, nodes_max: usize) -> Result<(Diagram, Function), LimitExceeded> {
     if system.order == Order::CallersFirst
         && let Some(demand) = Demand::of(system)
     {
-        let mut diagram = Diagram::new(limits.bdd_nodes_max);
-        let root = demand.expand(limits.bdd_nodes_max).function_of(0, &mut diagram)?;
+        let mut diagram = Diagram::new(nodes_max);
+        let root = demand.expand(nodes_max).function_of(0, &mut diagram)?;
         return Ok((diagram, root));
     }
-    function_of(&system.steady, Start::AllUp, limits)
+    function_of(&system.steady, Start::AllUp, nodes_max)
 }
 
-fn function_of(
-    equations: &[Equation],
-    start: Start,
-    limits: &EvaluationLimits,
-) -> Result<(Diagram, Function), LimitExceeded> {
-    let mut diagram = Diagram::new(limits.bdd_nodes_max);
+fn function_of(equations: &[Equation], start: Start, nodes_max: usize) -> Result<(Diagram, Function), LimitExceeded> {
+    let mut diagram = Diagram::new(nodes_max);
     let schedule = Schedule::of(equations, [0]);
     let functions = solve(equations, &schedule, start, &mut diagram)?;
     Ok((diagram, functions[0]))

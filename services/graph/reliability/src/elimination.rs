@@ -1,0 +1,238 @@
+//! Exact probabilities by elimination over a frontier: the joint distribution of the components that somebody still has to
+//! read, one number for each set of them that is up.
+//!
+//! Given which components below are down, the components above them fail independently of each other, so nothing else need be
+//! remembered. It is bucket elimination (Dechter 1999) on a Bayesian network of noisy-ands, each taken a factor at a time
+//! (Heckerman and Breese 1996; Díez and Galán 2003), in one path of tables as frontier methods keep one for a network's
+//! boundary (Hardy, Lucet and Limnios 2007). The cost is exponential in how many components are on the frontier at once
+//! (see `frontier`), and not in how many partial edges there are, each of which is one more variable to a decision
+//! diagram: full layers of n take 2n components whatever their edges.
+//!
+//! Each step moves nonnegative mass from where a component is up to where it is down, so both the probability of being up and
+//! that of being down keep their relative precision. Importances come from the same steps taken backwards (reverse
+//! differentiation; for arithmetic circuits Darwiche 2003): the probability is linear in every variable.
+//!
+//! Only without cycles: round one, what is below is not known first.
+
+use crate::frontier::{Plan, Step};
+
+/// States written down for the way back, at most, or as many as one table has: 8 MB. Past it the way there is taken again
+/// from tables kept on the way.
+const TAPE_MAX: usize = 1 << 20;
+
+/// What a run asks and tells.
+pub(crate) trait Weights {
+    /// Failure ratio of a variable.
+    fn failure_ratio(&self, variable: u32) -> f64;
+
+    /// Told of every node before any of its callers reads it: the probability that it is down.
+    fn completed(&mut self, node: usize, down: f64);
+}
+
+/// Probability that the root is up and that it is down, each with its relative precision.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outcome {
+    pub(crate) up: f64,
+    pub(crate) down: f64,
+}
+
+/// Takes the plan's steps, asking for ratios as they come.
+pub(crate) fn run(plan: &Plan, weights: &mut impl Weights) {
+    let mut table = vec![1.0];
+    for &step in &plan.steps {
+        match step {
+            Step::Complete { bit, node } => weights.completed(node as usize, down(&table, bit)),
+            _ => advance(&mut table, step, &|variable| weights.failure_ratio(variable), None),
+        }
+    }
+}
+
+/// The outcome for the root of the plan, and by variable `P(up | variable up) − P(up | variable down)`.
+pub(crate) fn differentiate(
+    plan: &Plan,
+    variable_count: usize,
+    failure_ratio: impl Fn(u32) -> f64,
+) -> (Outcome, Vec<f64>) {
+    let mut table = vec![1.0];
+    let mut kept = vec![(0, table.clone())];
+    let mut tape = Tape::default();
+    for (position, &step) in plan.steps.iter().enumerate() {
+        if tape.states.len() + table.len() > TAPE_MAX && !tape.states.is_empty() {
+            kept.push((position, table.clone()));
+            tape.clear();
+        }
+        advance(&mut table, step, &failure_ratio, Some(&mut tape));
+    }
+    let outcome = Outcome { up: table[1], down: table[0] };
+    // Of both sides, the smaller one loses fewer digits in a difference.
+    let of_failure = outcome.down < outcome.up;
+    let mut slopes = Slopes {
+        adjoint: if of_failure { vec![1.0, 0.0] } else { vec![0.0, 1.0] },
+        of_failure,
+        birnbaum: vec![0.0; variable_count],
+    };
+    let mut end = plan.steps.len();
+    while let Some((start, mut table)) = kept.pop() {
+        let steps = &plan.steps[start..end];
+        if end < plan.steps.len() {
+            tape.clear();
+            for &step in steps {
+                advance(&mut table, step, &failure_ratio, Some(&mut tape));
+            }
+        }
+        for &step in steps.iter().rev() {
+            slopes.back(step, &failure_ratio, &mut tape);
+        }
+        end = start;
+    }
+    (outcome, slopes.birnbaum)
+}
+
+/// Probability of those states in which variables moved mass, as it was before they did.
+#[derive(Default)]
+struct Tape {
+    states: Vec<f64>,
+    starts: Vec<usize>,
+}
+
+impl Tape {
+    fn clear(&mut self) {
+        self.states.clear();
+        self.starts.clear();
+    }
+}
+
+fn advance(table: &mut Vec<f64>, step: Step, failure_ratio: &impl Fn(u32) -> f64, tape: Option<&mut Tape>) {
+    match step {
+        Step::Open => {
+            let count = table.len();
+            table.resize(2 * count, 0.0);
+            let (down, up) = table.split_at_mut(count);
+            up.swap_with_slice(down);
+        }
+        Step::Fail { bit, below, variable: None } => halves(table, bit, below, &mut |down, up| {
+            for (down, up) in down.iter_mut().zip(up) {
+                *down += std::mem::take(up);
+            }
+        }),
+        Step::Fail { bit, below, variable: Some(variable) } => {
+            let q = failure_ratio(variable);
+            if let Some(tape) = tape {
+                tape.starts.push(tape.states.len());
+                halves(table, bit, below, &mut |_, up| tape.states.extend_from_slice(up));
+            }
+            halves(table, bit, below, &mut |down, up| {
+                for (down, up) in down.iter_mut().zip(up) {
+                    *down += q * *up;
+                    *up *= 1.0 - q;
+                }
+            });
+        }
+        Step::FailBelow { bit, required, members } => failing(table, bit, required, members, |down, up| {
+            *down += std::mem::take(up);
+        }),
+        Step::Complete { .. } => {}
+        Step::Close { bit } => close(table, bit),
+    }
+}
+
+fn close(table: &mut Vec<f64>, bit: u32) {
+    let run = 1 << bit;
+    for (to, from) in (0..table.len()).step_by(2 * run).enumerate() {
+        for state in 0..run {
+            table[to * run + state] = table[from + state] + table[from + run + state];
+        }
+    }
+    table.truncate(table.len() / 2);
+}
+
+fn down(table: &[f64], bit: u32) -> f64 {
+    let run = 1 << bit;
+    table.chunks_exact(2 * run).map(|block| block[..run].iter().sum::<f64>()).sum()
+}
+
+/// How the probability of the end depends on the mass of each state.
+struct Slopes {
+    /// `P(end | state)` after the step, by state.
+    adjoint: Vec<f64>,
+    /// Whether the end is the root's failure.
+    of_failure: bool,
+    birnbaum: Vec<f64>,
+}
+
+impl Slopes {
+    fn back(&mut self, step: Step, failure_ratio: &impl Fn(u32) -> f64, tape: &mut Tape) {
+        let adjoint = &mut self.adjoint;
+        match step {
+            Step::Open => {
+                let count = adjoint.len() / 2;
+                adjoint.copy_within(count.., 0);
+                adjoint.truncate(count);
+            }
+            Step::Fail { bit, below, variable: None } => {
+                halves(adjoint, bit, below, &mut |down, up| up.copy_from_slice(down));
+            }
+            Step::Fail { bit, below, variable: Some(variable) } => {
+                let q = failure_ratio(variable);
+                let start = tape.starts.pop().unwrap_or_default();
+                let mut before = tape.states[start..].iter();
+                let mut slope = 0.0;
+                halves(adjoint, bit, below, &mut |down, up| {
+                    for ((down, up), mass) in down.iter().zip(up).zip(&mut before) {
+                        slope += mass * (*down - *up);
+                        *up = (1.0 - q) * *up + q * *down;
+                    }
+                });
+                tape.states.truncate(start);
+                let gain = if self.of_failure { slope } else { -slope };
+                self.birnbaum[variable as usize] += gain.max(0.0);
+            }
+            Step::FailBelow { bit, required, members } => {
+                failing(adjoint, bit, required, members, |down, up| *up = *down)
+            }
+            Step::Complete { .. } => {}
+            Step::Close { bit } => {
+                let run = 1 << bit;
+                let runs = adjoint.chunks_exact(run);
+                *adjoint = runs.flat_map(|run| [run, run]).flatten().copied().collect();
+            }
+        }
+    }
+}
+
+/// States in which a component is down beside the same in which it is up, run by run; those in which the other is down where
+/// there is one.
+fn halves(table: &mut [f64], bit: u32, below: Option<u32>, each: &mut impl FnMut(&mut [f64], &mut [f64])) {
+    let run = 1_usize << bit;
+    match below.map(|below| 1_usize << below) {
+        None => split(table, run, each),
+        Some(other) if other > run => {
+            table.chunks_exact_mut(2 * other).for_each(|block| split(&mut block[..other], run, each));
+        }
+        Some(other) => split(table, run, &mut |down: &mut [f64], up: &mut [f64]| {
+            for (down, up) in down.chunks_exact_mut(2 * other).zip(up.chunks_exact_mut(2 * other)) {
+                each(&mut down[..other], &mut up[..other]);
+            }
+        }),
+    }
+}
+
+fn split(table: &mut [f64], run: usize, each: &mut impl FnMut(&mut [f64], &mut [f64])) {
+    for block in table.chunks_exact_mut(2 * run) {
+        let (down, up) = block.split_at_mut(run);
+        each(down, up);
+    }
+}
+
+/// States in which too few of the members are up.
+fn failing(table: &mut [f64], bit: u32, required: u32, members: u32, each: impl Fn(&mut f64, &mut f64)) {
+    let mut first = 0_u32;
+    halves(table, bit, None, &mut |down, up| {
+        for (state, (down, up)) in (first..).zip(down.iter_mut().zip(up)) {
+            if (state & members).count_ones() < required {
+                each(down, up);
+            }
+        }
+        first += 2 << bit;
+    });
+}

@@ -16,9 +16,8 @@
 
 use crate::frontier::{Plan, Step};
 
-/// States written down for the way back, at most, or as many as one table has: 8 MB. Past it the way there is taken again
-/// from tables kept on the way.
-const TAPE_MAX: usize = 1 << 20;
+/// States written down for the way back, at most: 32 MB. Past it the way there is taken again from tables kept on the way.
+const TAPE_MAX: usize = 1 << 22;
 
 /// What a run asks and tells.
 pub(crate) trait Weights {

@@ -1,16 +1,25 @@
 //! Impact of one component that is fully down on everybody above it.
 
 use crate::bdd::{Diagram, LimitExceeded};
+use crate::elimination::{self, Weights};
 use crate::equations::{Clause, Equation, Impact, Numbering, Source, Variable};
+use crate::exact::cost_max;
 use crate::fixed_point::{Schedule, Start, solve, strongly_connected};
+use crate::frontier::Plan;
 use crate::structure::{Component, Group, Structure};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 
+/// Calls among those that are hit past which nothing exact is tried where they cross a lot: neither frontier nor diagram
+/// then stays small, and finding that out would take longer than the approximation.
+const CROSSING_CALLS_MAX: usize = 5_000;
+/// The same past which only the frontier is tried, which knows before any work whether it stays narrow.
+const CROSSING_CALLS_MAX_OF_DIAGRAMS: usize = 1_000;
+
 /// How impacts were computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PropagationMethod {
-    /// Binary decision diagram: shared parts of the ways up count once.
+    /// Elimination over a frontier, or a binary decision diagram: shared parts of the ways up count once.
     Exact,
     /// Noisy-or in one pass over the callers, see [`noisy_or`].
     NoisyOr,
@@ -26,7 +35,8 @@ pub struct Propagation {
     pub method: PropagationMethod,
 }
 
-/// Impact of `down` on every component, exact while a decision diagram of `bdd_nodes_max` nodes suffices for all of them.
+/// Impact of `down` on every component, exact where one elimination over a frontier or a decision diagram of `bdd_nodes_max`
+/// nodes suffices for all of them. The frontier is tried first. Where thousands of calls cross each other, neither is.
 ///
 /// Only fallbacks and calls not made are random: own failure ratios and common causes are set aside. Retries do not help
 /// against a component that stays down. A black box is not reached: its ratio already includes what is below it. Cycles
@@ -63,40 +73,81 @@ pub fn noisy_or(structure: &Structure, down: Component) -> Vec<f64> {
 /// What `down` reaches upwards.
 struct Reach {
     down: Component,
-    /// Direct callers, by component index.
-    callers: Vec<Vec<u32>>,
+    /// Direct callers of each component, those of one after those of another.
+    callers: Vec<u32>,
+    /// By component index: where its callers start; with an end marker.
+    starts: Vec<u32>,
     /// By component index.
     reached: Vec<bool>,
+    /// How many are reached.
+    count: usize,
+    /// Calls between them.
+    call_count: usize,
 }
 
 impl Reach {
     fn of(structure: &Structure, down: Component) -> Self {
-        let mut callers = vec![Vec::new(); structure.component_count()];
-        for caller in structure.components().filter(|&caller| caller != down) {
-            for callee in structure.callees(caller) {
-                callers[callee.index()].push(caller.0);
-            }
+        let count = structure.component_count();
+        let calls = || {
+            let callers = structure.components().filter(|&caller| caller != down);
+            callers.flat_map(|caller| structure.callees(caller).map(move |callee| (caller, callee)))
+        };
+        let mut starts = vec![0_u32; count + 2];
+        calls().for_each(|(_, callee)| starts[callee.index() + 2] += 1);
+        for index in 2..starts.len() {
+            starts[index] += starts[index - 1];
         }
-        let mut reached = vec![false; structure.component_count()];
-        reached[down.index()] = true;
-        let mut open = vec![down.0];
+        let mut callers = vec![0; starts[count + 1] as usize];
+        for (caller, callee) in calls() {
+            let next = &mut starts[callee.index() + 1];
+            callers[*next as usize] = caller.0;
+            *next += 1;
+        }
+        starts.pop();
+        let mut reach = Self { down, callers, starts, reached: vec![false; count], count: 0, call_count: 0 };
+        reach.climb();
+        reach
+    }
+
+    fn climb(&mut self) {
+        self.reached[self.down.index()] = true;
+        let mut open = vec![self.down.0];
         while let Some(node) = open.pop() {
-            for &caller in &callers[node as usize] {
-                if !std::mem::replace(&mut reached[caller as usize], true) {
+            self.count += 1;
+            let range = self.range(node);
+            self.call_count += range.len();
+            for &caller in &self.callers[range] {
+                if !std::mem::replace(&mut self.reached[caller as usize], true) {
                     open.push(caller);
                 }
             }
         }
-        Self { down, callers, reached }
+    }
+
+    fn range(&self, node: u32) -> std::ops::Range<usize> {
+        self.starts[node as usize] as usize..self.starts[node as usize + 1] as usize
+    }
+
+    fn callers(&self, node: u32) -> &[u32] {
+        &self.callers[self.range(node)]
     }
 
     fn components(&self) -> impl Iterator<Item = Component> + '_ {
         let indices = 0..self.reached.len() as u32;
         indices.filter(|&index| self.reached[index as usize]).map(Component)
     }
+
+    /// Whether more than a quarter of the components are called twice over, and calls are more than so many.
+    fn crosses(&self, call_count_max: usize) -> bool {
+        let beyond_a_tree = (self.call_count + 1).saturating_sub(self.count);
+        self.call_count > call_count_max && 4 * beyond_a_tree > self.count
+    }
 }
 
 fn exactly(structure: &Structure, reach: &Reach, bdd_nodes_max: usize) -> Result<Vec<f64>, LimitExceeded> {
+    if reach.crosses(CROSSING_CALLS_MAX) {
+        return Err(LimitExceeded);
+    }
     let impact = |edge| {
         let edge = structure.edge(edge);
         let open = reach.reached[edge.callee.index()] && edge.caller != reach.down;
@@ -107,27 +158,79 @@ fn exactly(structure: &Structure, reach: &Reach, bdd_nodes_max: usize) -> Result
     for component in reach.components() {
         numbering.depth_first(component);
     }
-    let mut equations = numbering.equations();
-    perfect_own_health(&mut equations, &numbering.variables);
     let node_of = |component| {
         let node = numbering.node_of(component);
         node.expect("every reached component was numbered")
     };
-    equations[node_of(reach.down)] =
-        Equation { own: Vec::new(), clauses: vec![Clause::AtLeast { required: 1, nodes: Vec::new() }] };
-    let mut diagram = Diagram::new(bdd_nodes_max);
-    let roots: Vec<usize> = reach.components().map(node_of).collect();
-    let schedule = Schedule::of(&equations, roots);
-    let functions = solve(&equations, &schedule, Start::AllUp, &mut diagram)?;
-    let top = functions.iter().copied().max().unwrap_or_default();
+    let mut equations = numbering.equations();
+    perfect_own_health(&mut equations, &numbering.variables);
+    take_down(&mut equations, node_of(reach.down));
+    let nodes: Vec<usize> = reach.components().map(node_of).collect();
+    let schedule = Schedule::of(&equations, nodes.iter().copied());
     let ratio = |v: u32| numbering.variables[v as usize].failure_ratio;
-    let measures = diagram.measure(top, ratio);
+    let by_node = match Plan::of(&equations, &schedule, None, cost_max(bdd_nodes_max)) {
+        Some(plan) => by_elimination(&plan, equations.len(), &ratio),
+        None if reach.crosses(CROSSING_CALLS_MAX_OF_DIAGRAMS) => return Err(LimitExceeded),
+        None => by_diagram(&equations, &schedule, bdd_nodes_max, &ratio)?,
+    };
     let mut impact_ratios = vec![0.0; structure.component_count()];
-    for component in reach.components() {
-        let function = functions[node_of(component)];
-        impact_ratios[component.index()] = measures.down[function as usize];
+    for (component, node) in reach.components().zip(nodes) {
+        impact_ratios[component.index()] = by_node[node];
     }
     Ok(impact_ratios)
+}
+
+/// Failure ratios by node.
+fn by_elimination(plan: &Plan, node_count: usize, failure_ratio: &dyn Fn(u32) -> f64) -> Vec<f64> {
+    struct Impacts<'a> {
+        failure_ratio: &'a dyn Fn(u32) -> f64,
+        by_node: Vec<f64>,
+    }
+    impl Weights for Impacts<'_> {
+        fn failure_ratio(&self, variable: u32) -> f64 {
+            (self.failure_ratio)(variable)
+        }
+
+        fn completed(&mut self, node: usize, down: f64) {
+            self.by_node[node] = down;
+        }
+    }
+    let mut impacts = Impacts { failure_ratio, by_node: vec![0.0; node_count] };
+    elimination::run(plan, &mut impacts);
+    impacts.by_node
+}
+
+/// The same.
+fn by_diagram(
+    equations: &[Equation],
+    schedule: &Schedule,
+    nodes_max: usize,
+    failure_ratio: &dyn Fn(u32) -> f64,
+) -> Result<Vec<f64>, LimitExceeded> {
+    let mut diagram = Diagram::new(nodes_max);
+    let functions = solve(equations, schedule, Start::AllUp, &mut diagram)?;
+    let top = functions.iter().copied().max().unwrap_or_default();
+    let measures = diagram.measure(top, failure_ratio);
+    Ok(functions.into_iter().map(|function| measures.down[function as usize]).collect())
+}
+
+/// Replaces a node by false, in its own equation and in those of its callers.
+fn take_down(equations: &mut [Equation], down: usize) {
+    let never = || Clause::AtLeast { required: 1, nodes: Vec::new() };
+    for equation in equations.iter_mut() {
+        for clause in std::mem::take(&mut equation.clauses) {
+            match clause {
+                Clause::Needs { node, unless: Some(variable) } if node == down => equation.own.push(variable),
+                Clause::Needs { node, unless: None } if node == down => equation.clauses.push(never()),
+                Clause::AtLeast { required, mut nodes } => {
+                    nodes.retain(|&node| node != down);
+                    equation.clauses.push(Clause::AtLeast { required, nodes });
+                }
+                needs => equation.clauses.push(needs),
+            }
+        }
+    }
+    equations[down] = Equation { own: Vec::new(), clauses: vec![never()] };
 }
 
 /// Leaves fallbacks as the only variables.
@@ -139,14 +242,39 @@ fn perfect_own_health(equations: &mut [Equation], variables: &[Variable]) {
 }
 
 fn noisy_or_over(structure: &Structure, reach: &Reach) -> Vec<f64> {
+    callees_first(structure, reach).unwrap_or_else(|| cycle_by_cycle(structure, reach))
+}
+
+/// Each component when the last of its callees is known (Kahn 1962); nothing where there is a cycle.
+fn callees_first(structure: &Structure, reach: &Reach) -> Option<Vec<f64>> {
+    let mut impacts = vec![0.0; structure.component_count()];
+    impacts[reach.down.index()] = 1.0;
+    let mut unknown = vec![0_u32; structure.component_count()];
+    for component in reach.components() {
+        reach.callers(component.0).iter().for_each(|&caller| unknown[caller as usize] += 1);
+    }
+    let mut known = vec![reach.down.0];
+    let mut known_count = 0;
+    while let Some(node) = known.pop() {
+        known_count += 1;
+        if node != reach.down.0 {
+            impacts[node as usize] = combined(structure, Component(node), &impacts);
+        }
+        for &caller in reach.callers(node) {
+            unknown[caller as usize] -= 1;
+            if unknown[caller as usize] == 0 {
+                known.push(caller);
+            }
+        }
+    }
+    (known_count == reach.count).then_some(impacts)
+}
+
+fn cycle_by_cycle(structure: &Structure, reach: &Reach) -> Vec<f64> {
     let order = strongly_connected(structure.component_count(), reach.components().map(Component::index), |node| {
         let component = Component(node as u32);
-        if component == reach.down {
-            return Vec::new();
-        }
-        let callees = structure.callees(component).into_iter();
-        let reached = callees.filter(|callee| reach.reached[callee.index()]);
-        reached.map(Component::index).collect()
+        let callees = structure.callees(component).filter(|callee| reach.reached[callee.index()]);
+        if component == reach.down { Vec::new() } else { callees.map(Component::index).collect() }
     });
     let mut impacts = vec![0.0; structure.component_count()];
     impacts[reach.down.index()] = 1.0;
@@ -182,7 +310,7 @@ fn settle(structure: &Structure, reach: &Reach, members: &[usize], impacts: &mut
             Some(&best) if best == hit.impact => {
                 open.remove(&hit.node);
                 impacts[hit.node as usize] = hit.impact;
-                reach.callers[hit.node as usize].clone()
+                reach.callers(hit.node).to_vec()
             }
             _ => Vec::new(),
         };
@@ -216,14 +344,18 @@ impl PartialEq for Candidate {
 impl Eq for Candidate {}
 
 fn combined(structure: &Structure, component: Component, impacts: &[f64]) -> f64 {
-    let edges: f64 = structure
-        .edges_of(component)
-        .map(|edge| structure.edge(edge))
-        .map(|edge| (-edge.effect.impact_ratio * impacts[edge.callee.index()]).ln_1p())
-        .sum();
-    let groups: f64 = structure.groups_of(component).iter().map(|group| (-group_failure(group, impacts)).ln_1p()).sum();
-    // Adding 0 turns the −0 of "not hit" into 0.
-    -(edges + groups).exp_m1() + 0.0
+    let edges = structure.edges_of(component).map(|edge| {
+        let edge = structure.edge(edge);
+        edge.effect.impact_ratio * impacts[edge.callee.index()]
+    });
+    let groups = structure.groups_of(component).iter().map(|group| group_failure(group, impacts));
+    let mut up = 1.0;
+    let mut down = 0.0;
+    for lost in edges.chain(groups) {
+        down += up * lost;
+        up *= 1.0 - lost;
+    }
+    f64::min(down, 1.0)
 }
 
 /// Probability that more members fail than the group can spare (Poisson–binomial).

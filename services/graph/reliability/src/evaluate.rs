@@ -1,4 +1,5 @@
-//! Availability of one component: exact where a decision diagram fits its limit, else estimated; always with bounds.
+//! Availability of one component: exact where an elimination or a decision diagram fits its limit, else estimated; always
+//! with bounds.
 
 use crate::association::Association;
 use crate::bdd::{Diagram, Function, LimitExceeded};
@@ -18,10 +19,10 @@ use std::cell::LazyCell;
 /// How much work an evaluation may take, and its seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EvaluationLimits {
-    /// Nodes of one decision diagram, intermediate ones included; about 200 bytes each at worst. Up to six diagrams are
-    /// tried, one after the other.
+    /// Nodes of one decision diagram, intermediate ones included; about 200 bytes each at worst. Up to eight diagrams are
+    /// tried, one after the other. An elimination may read or write 200 states for each of these nodes.
     pub bdd_nodes_max: usize,
-    /// States sampled where no diagram fits; rounded up to a multiple of 64, fewer for systems of tens of thousands of
+    /// States sampled where nothing exact fits; rounded up to a multiple of 64, fewer for systems of tens of thousands of
     /// components.
     pub samples: u32,
     /// Seed of the samples. The same seed gives the same answer.
@@ -37,7 +38,7 @@ impl Default for EvaluationLimits {
 /// How a probability was computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvaluationMethod {
-    /// Binary decision diagram.
+    /// Binary decision diagram, or elimination over a frontier of components.
     Exact,
     /// Seeded Monte Carlo, for what remains when everything in series has been factored out exactly.
     MonteCarlo,
@@ -76,7 +77,8 @@ pub struct Evaluation {
 /// Evaluates what the structure allows `root` to attain.
 ///
 /// Time and memory are bounded by the limits and by what the root reaches, linear in it for trees and wherever edges are
-/// hard. Diagrams are tried with variables depth first and then callers first, before sampling.
+/// hard. A small diagram is tried first, then elimination where there is no cycle and the frontier stays narrow, then diagrams
+/// up to the limit with variables depth first and callers first, then sampling.
 ///
 /// # Panics
 /// When `root` is not a component of the structure.

@@ -442,3 +442,71 @@ impl<'a> Planner<'a> {
         if self.plan.cost > self.cost_max { Err(TooWide) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn equations(count: usize, calls: &[(usize, usize)]) -> Vec<Equation> {
+        let mut equations: Vec<Equation> = Vec::new();
+        equations.resize_with(count, Equation::default);
+        for &(caller, node) in calls {
+            equations[caller].clauses.push(Clause::Needs { node, unless: None });
+        }
+        equations
+    }
+
+    fn plan(count: usize, calls: &[(usize, usize)], cost_max: usize) -> Option<Plan> {
+        let equations = equations(count, calls);
+        Plan::of(&equations, &Schedule::of(&equations, [0]), Some(0), cost_max)
+    }
+
+    fn width(plan: &Plan) -> usize {
+        let mut width = 0;
+        let widths = plan.steps.iter().map(|step| {
+            match step {
+                Step::Open => width += 1,
+                Step::Close { .. } => width -= 1,
+                _ => {}
+            }
+            width
+        });
+        widths.max().unwrap_or_default()
+    }
+
+    #[test]
+    fn chains_and_stars_take_two_whatever_hangs_on_them() {
+        let star: Vec<(usize, usize)> = (1..100).map(|leaf| (0, leaf)).collect();
+        assert_eq!(plan(100, &star, usize::MAX).as_ref().map(width), Some(2));
+        let chain: Vec<(usize, usize)> = (0..99).map(|caller| (caller, caller + 1)).collect();
+        assert_eq!(plan(100, &chain, usize::MAX).as_ref().map(width), Some(2));
+    }
+
+    #[test]
+    fn a_caterpillar_is_taken_from_its_end() {
+        // 0 → 1 → … → 49, each with a leaf, which comes before or after the rest of the chain.
+        for leaves_first in [false, true] {
+            let (chain, leaf) = if leaves_first { (50, 0) } else { (0, 50) };
+            let of_chain = |place: usize| (place + chain) % 100;
+            let calls = (0..50).flat_map(|place| {
+                let next = (place < 49).then(|| (of_chain(place), of_chain(place + 1)));
+                next.into_iter().chain([(of_chain(place), place + leaf)])
+            });
+            let equations = equations(100, &calls.collect::<Vec<_>>());
+            let root = of_chain(0);
+            let plan = Plan::of(&equations, &Schedule::of(&equations, [root]), Some(root), usize::MAX);
+            assert!(plan.is_some_and(|plan| width(&plan) <= 3));
+        }
+    }
+
+    #[test]
+    fn full_layers_take_twice_their_width() {
+        let calls = (0..48).flat_map(|caller| {
+            let next = (caller / 6 + 1) * 6;
+            (next..next + 6).map(move |callee| (caller, callee))
+        });
+        let calls: Vec<(usize, usize)> = calls.collect();
+        assert_eq!(plan(54, &calls, usize::MAX).as_ref().map(width), Some(12));
+        assert!(plan(54, &calls, 10_000).is_none());
+    }
+}

@@ -2,16 +2,17 @@
 //!
 //! A call with k retries whose callee fails one attempt with probability f and persists with share c is lost, given that
 //! the first attempt failed, with probability `r = c + (1 − c) f^k` ([`retry_remainder`]). f is the callee's exact
-//! unavailability in the steady state, its own retried calls included, so it is found bottom-up: one diagram holds the
+//! unavailability in the steady state, its own retried calls included, so it is found bottom-up. Without cycles one
+//! elimination does that: a callee is complete before anybody reads it. Else one diagram holds the
 //! functions of all callees that are called with retries, and as a node's children come before it, one pass from the
-//! first node to the last meets every f before the first r that needs it.
+//! first node to the last meets every f before the first r that needs it. Which of them, `exact` decides.
 //!
 //! Inside a cycle f and r need each other. Meant is the least solution of the scalar equations `f = F(f)`, reached from
 //! "nobody fails" as the steady state is reached from "all up". F increases, so rounds from 0 stay below it; a vector u with
 //! `F(u) ≤ u` lies above it (Tarski). Rounds end at such a u within [`TOLERANCE`] of the last one below: the failure
 //! ratios that are used are at most that much too high and never too low.
 //!
-//! Where neither the diagram nor the rounds end within their limits, f is the bound from above of
+//! Where neither elimination nor the diagram nor the rounds end within their limits, f is the bound from above of
 //! [`Association`] and the answer says [`RetryMethod::Bounded`].
 
 use crate::association::Association;

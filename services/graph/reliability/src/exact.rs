@@ -35,7 +35,7 @@ pub(crate) fn first_that_fits<T>(
 }
 
 /// Nodes of a diagram that is worth trying before anything else.
-pub(crate) fn few_nodes(variable_count: usize) -> usize {
+fn few_nodes(variable_count: usize) -> usize {
     FIRST_NODES + FIRST_NODES_PER_VARIABLE * variable_count
 }
 

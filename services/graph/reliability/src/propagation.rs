@@ -10,11 +10,11 @@ use crate::structure::{Component, Group, Structure};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 
-/// Calls among those that are hit past which nothing exact is tried where they cross a lot: neither frontier nor diagram
-/// then stays small, and finding that out would take longer than the approximation.
+/// Calls past which elimination is not tried where they cross a lot: the frontier does not stay narrow then, and finding
+/// that out would take longer than the approximation.
 const CROSSING_CALLS_MAX: usize = 5_000;
-/// The same past which only the frontier is tried, which knows before any work whether it stays narrow.
-const CROSSING_CALLS_MAX_OF_DIAGRAMS: usize = 1_000;
+/// Calls that may be spared past which no diagram is tried where they cross a lot: it would be given up at its limit.
+const CROSSING_PARTIAL_CALLS_MAX: usize = 1_000;
 
 /// How impacts were computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,8 @@ pub struct Propagation {
 }
 
 /// Impact of `down` on every component, exact where one elimination over a frontier or a decision diagram of `bdd_nodes_max`
-/// nodes suffices for all of them. The frontier is tried first. Where thousands of calls cross each other, neither is.
+/// nodes suffices for all of them. The frontier is tried first. Where thousands of calls that are not certain to fail cross
+/// each other, neither is.
 ///
 /// Only fallbacks and calls not made are random: own failure ratios and common causes are set aside. Retries do not help
 /// against a component that stays down. A black box is not reached: its ratio already includes what is below it. Cycles
@@ -81,8 +82,6 @@ struct Reach {
     reached: Vec<bool>,
     /// How many are reached.
     count: usize,
-    /// Calls between them.
-    call_count: usize,
 }
 
 impl Reach {
@@ -104,7 +103,7 @@ impl Reach {
             *next += 1;
         }
         starts.pop();
-        let mut reach = Self { down, callers, starts, reached: vec![false; count], count: 0, call_count: 0 };
+        let mut reach = Self { down, callers, starts, reached: vec![false; count], count: 0 };
         reach.climb();
         reach
     }
@@ -115,7 +114,6 @@ impl Reach {
         while let Some(node) = open.pop() {
             self.count += 1;
             let range = self.range(node);
-            self.call_count += range.len();
             for &caller in &self.callers[range] {
                 if !std::mem::replace(&mut self.reached[caller as usize], true) {
                     open.push(caller);
@@ -136,21 +134,82 @@ impl Reach {
         let indices = 0..self.reached.len() as u32;
         indices.filter(|&index| self.reached[index as usize]).map(Component)
     }
+}
 
-    /// Whether more than a quarter of the components are called twice over, and calls are more than so many.
-    fn crosses(&self, call_count_max: usize) -> bool {
-        let beyond_a_tree = (self.call_count + 1).saturating_sub(self.count);
-        self.call_count > call_count_max && 4 * beyond_a_tree > self.count
+/// Those who fail for certain, and how much is left to find out about the others.
+struct Doubt {
+    /// By component index: whether certain calls alone make it fail.
+    certain: Vec<bool>,
+    /// The others.
+    count: usize,
+    /// Calls between the others.
+    call_count: usize,
+    /// Those of them that may be spared.
+    partial_call_count: usize,
+}
+
+impl Doubt {
+    fn of(structure: &Structure, reach: &Reach) -> Self {
+        let mut doubt = Self { certain: certain(structure, reach), count: 0, call_count: 0, partial_call_count: 0 };
+        let in_doubt = |component: Component| reach.reached[component.index()] && !doubt.certain[component.index()];
+        for component in reach.components().filter(|&component| in_doubt(component)) {
+            doubt.count += 1;
+            doubt.call_count += structure.callees(component).filter(|&callee| in_doubt(callee)).count();
+            let edges = structure.edges_of(component).map(|edge| structure.edge(edge));
+            let partial = edges.filter(|edge| edge.effect.impact_ratio < 1.0 && in_doubt(edge.callee));
+            doubt.partial_call_count += partial.count();
+        }
+        doubt
+    }
+
+    fn frontier_may_fit(&self) -> bool {
+        self.call_count <= CROSSING_CALLS_MAX || !self.cross(self.call_count)
+    }
+
+    fn diagram_may_fit(&self) -> bool {
+        self.partial_call_count <= CROSSING_PARTIAL_CALLS_MAX || !self.cross(self.partial_call_count)
+    }
+
+    /// Whether so many calls are more by a quarter of the components than a tree would have.
+    fn cross(&self, call_count: usize) -> bool {
+        let beyond_a_tree = (call_count + 1).saturating_sub(self.count);
+        4 * beyond_a_tree > self.count
     }
 }
 
+fn certain(structure: &Structure, reach: &Reach) -> Vec<bool> {
+    let mut certain = vec![false; structure.component_count()];
+    certain[reach.down.index()] = true;
+    let mut open = vec![reach.down.0];
+    while let Some(node) = open.pop() {
+        for &caller in reach.callers(node) {
+            if !certain[caller as usize] && must_fail(structure, Component(caller), &certain) {
+                certain[caller as usize] = true;
+                open.push(caller);
+            }
+        }
+    }
+    certain
+}
+
+fn must_fail(structure: &Structure, caller: Component, certain: &[bool]) -> bool {
+    let fails = |component: Component| certain[component.index()];
+    let mut edges = structure.edges_of(caller).map(|edge| structure.edge(edge));
+    edges.any(|edge| edge.effect.impact_ratio >= 1.0 && fails(edge.callee))
+        || structure.groups_of(caller).iter().any(|group| {
+            let failing = group.members.iter().filter(|&&member| fails(member)).count();
+            failing > group.members.len() - group.required
+        })
+}
+
 fn exactly(structure: &Structure, reach: &Reach, bdd_nodes_max: usize) -> Result<Vec<f64>, LimitExceeded> {
-    if reach.crosses(CROSSING_CALLS_MAX) {
+    let doubt = Doubt::of(structure, reach);
+    if !doubt.frontier_may_fit() && !doubt.diagram_may_fit() {
         return Err(LimitExceeded);
     }
     let impact = |edge| {
         let edge = structure.edge(edge);
-        let open = reach.reached[edge.callee.index()] && edge.caller != reach.down;
+        let open = reach.reached[edge.callee.index()] && !doubt.certain[edge.caller.index()];
         let ratio = if open { edge.effect.impact_ratio } else { 0.0 };
         Impact::of(ratio, ratio)
     };
@@ -164,14 +223,19 @@ fn exactly(structure: &Structure, reach: &Reach, bdd_nodes_max: usize) -> Result
     };
     let mut equations = numbering.equations();
     perfect_own_health(&mut equations, &numbering.variables);
-    take_down(&mut equations, node_of(reach.down));
     let nodes: Vec<usize> = reach.components().map(node_of).collect();
+    let mut down = vec![false; equations.len()];
+    for (component, &node) in reach.components().zip(&nodes) {
+        down[node] = doubt.certain[component.index()];
+    }
+    take_down(&mut equations, &down);
     let schedule = Schedule::of(&equations, nodes.iter().copied());
     let ratio = |v: u32| numbering.variables[v as usize].failure_ratio;
-    let by_node = match Plan::of(&equations, &schedule, None, cost_max(bdd_nodes_max)) {
+    let plan = || Plan::of(&equations, &schedule, None, cost_max(bdd_nodes_max));
+    let by_node = match doubt.frontier_may_fit().then(plan).flatten() {
         Some(plan) => by_elimination(&plan, equations.len(), &ratio),
-        None if reach.crosses(CROSSING_CALLS_MAX_OF_DIAGRAMS) => return Err(LimitExceeded),
-        None => by_diagram(&equations, &schedule, bdd_nodes_max, &ratio)?,
+        None if doubt.diagram_may_fit() => by_diagram(&equations, &schedule, bdd_nodes_max, &ratio)?,
+        None => return Err(LimitExceeded),
     };
     let mut impact_ratios = vec![0.0; structure.component_count()];
     for (component, node) in reach.components().zip(nodes) {
@@ -214,23 +278,28 @@ fn by_diagram(
     Ok(functions.into_iter().map(|function| measures.down[function as usize]).collect())
 }
 
-/// Replaces a node by false, in its own equation and in those of its callers.
-fn take_down(equations: &mut [Equation], down: usize) {
+/// Replaces nodes by false, in their own equations and in those of their callers.
+fn take_down(equations: &mut [Equation], down: &[bool]) {
     let never = || Clause::AtLeast { required: 1, nodes: Vec::new() };
-    for equation in equations.iter_mut() {
-        for clause in std::mem::take(&mut equation.clauses) {
-            match clause {
-                Clause::Needs { node, unless: Some(variable) } if node == down => equation.own.push(variable),
-                Clause::Needs { node, unless: None } if node == down => equation.clauses.push(never()),
-                Clause::AtLeast { required, mut nodes } => {
-                    nodes.retain(|&node| node != down);
-                    equation.clauses.push(Clause::AtLeast { required, nodes });
-                }
-                needs => equation.clauses.push(needs),
-            }
+    for (equation, &is_down) in equations.iter_mut().zip(down) {
+        let clauses = std::mem::take(&mut equation.clauses);
+        if is_down {
+            *equation = Equation { own: Vec::new(), clauses: vec![never()] };
+            continue;
         }
+        equation.clauses.extend(clauses.into_iter().filter_map(|clause| match clause {
+            Clause::Needs { node, unless: Some(variable) } if down[node] => {
+                equation.own.push(variable);
+                None
+            }
+            Clause::Needs { node, unless: None } if down[node] => Some(never()),
+            Clause::AtLeast { required, mut nodes } => {
+                nodes.retain(|&node| !down[node]);
+                Some(Clause::AtLeast { required, nodes })
+            }
+            needs @ Clause::Needs { .. } => Some(needs),
+        }));
     }
-    equations[down] = Equation { own: Vec::new(), clauses: vec![never()] };
 }
 
 /// Leaves fallbacks as the only variables.
@@ -437,6 +506,30 @@ mod tests {
         let chain = structure(3, &[(0, 1, 1.0), (1, 2, 1.0), (2, 0, 1.0)]);
         let expected = [1.0, 1.0, 1.0];
         check(&chain, 1, &expected, &expected);
+    }
+
+    #[test]
+    fn whoever_fails_for_certain_is_no_matter_of_chance_in_a_large_graph() {
+        // 200 that fail for certain and call each other by halves, 6,000 times, and two above them that may be spared.
+        let certain = 2..202;
+        let mut edges: Vec<(u32, u32, f64)> = certain.clone().map(|caller| (caller, 202, 1.0)).collect();
+        let between = |caller| (1..=30).map(move |step| (caller, 2 + (caller - 2 + step) % 200, 0.5));
+        edges.extend(certain.flat_map(between));
+        edges.extend([(0, 1, 0.5), (1, 2, 0.5)]);
+        let found = propagate(&structure(203, &edges), Component(202), 1_000);
+        assert_eq!(found.method, PropagationMethod::Exact);
+        close(&found.impact_ratios[..3], &[0.25, 0.5, 1.0]);
+        assert!(found.impact_ratios[2..].iter().all(|&impact| impact == 1.0));
+    }
+
+    #[test]
+    fn thousands_of_calls_that_cross_are_approximated() {
+        let calls = (0..600_u32).flat_map(|caller| (1..=10).map(move |step| (caller, caller + step * step, 0.4)));
+        let edges: Vec<(u32, u32, f64)> = calls.filter(|&(_, callee, _)| callee <= 600).collect();
+        let structure = structure(601, &edges);
+        let found = propagate(&structure, Component(600), 200_000);
+        assert_eq!(found.method, PropagationMethod::NoisyOr);
+        assert_eq!(found.impact_ratios, noisy_or(&structure, Component(600)));
     }
 
     #[test]

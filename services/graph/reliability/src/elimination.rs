@@ -146,10 +146,13 @@ fn advance(table: &mut Vec<f64>, step: Step, failure_ratio: &impl Fn(u32) -> f64
 
 fn close(table: &mut Vec<f64>, bit: u32) {
     let run = 1 << bit;
-    for (to, from) in (0..table.len()).step_by(2 * run).enumerate() {
-        for state in 0..run {
-            table[to * run + state] = table[from + state] + table[from + run + state];
-        }
+    let (down, up) = table[..2 * run].split_at_mut(run);
+    down.iter_mut().zip(up).for_each(|(down, up)| *down += *up);
+    for to in (run..table.len() / 2).step_by(run) {
+        let (before, from) = table.split_at_mut(2 * to);
+        let (down, up) = from[..2 * run].split_at(run);
+        let states = down.iter().zip(up).map(|(down, up)| down + up);
+        before[to..to + run].iter_mut().zip(states).for_each(|(state, sum)| *state = sum);
     }
     table.truncate(table.len() / 2);
 }

@@ -150,16 +150,20 @@ struct Doubt {
 
 impl Doubt {
     fn of(structure: &Structure, reach: &Reach) -> Self {
-        let mut doubt = Self { certain: certain(structure, reach), count: 0, call_count: 0, partial_call_count: 0 };
-        let in_doubt = |component: Component| reach.reached[component.index()] && !doubt.certain[component.index()];
+        let certain = certain(structure, reach);
+        let in_doubt = |component: Component| reach.reached[component.index()] && !certain[component.index()];
+        let mut doubt = Self { certain: Vec::new(), count: 0, call_count: 0, partial_call_count: 0 };
         for component in reach.components().filter(|&component| in_doubt(component)) {
             doubt.count += 1;
-            doubt.call_count += structure.callees(component).filter(|&callee| in_doubt(callee)).count();
-            let edges = structure.edges_of(component).map(|edge| structure.edge(edge));
-            let partial = edges.filter(|edge| edge.effect.impact_ratio < 1.0 && in_doubt(edge.callee));
-            doubt.partial_call_count += partial.count();
+            for edge in structure.edges_of(component).map(|edge| structure.edge(edge)) {
+                let counts = in_doubt(edge.callee);
+                doubt.call_count += usize::from(counts);
+                doubt.partial_call_count += usize::from(counts && edge.effect.impact_ratio < 1.0);
+            }
+            let members = structure.groups_of(component).iter().flat_map(|group| &group.members);
+            doubt.call_count += members.filter(|&&member| in_doubt(member)).count();
         }
-        doubt
+        Self { certain, ..doubt }
     }
 
     fn frontier_may_fit(&self) -> bool {

@@ -26,7 +26,8 @@ pub struct Bounds {
     pub hits_max: usize,
     /// Nodes on all paths together.
     pub path_nodes_max: usize,
-    /// Nodes of the decision diagram; past them the impact is an approximation from above.
+    /// Nodes of a decision diagram, and what stands for them where components are eliminated (see
+    /// [`attain_reliability::propagate`]); past them the impact is an approximation from above.
     pub bdd_nodes_max: usize,
 }
 

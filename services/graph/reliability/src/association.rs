@@ -22,7 +22,7 @@ impl Association {
     pub(crate) fn below(structure: &Structure, root: Component) -> Self {
         let order = strongly_connected(structure.component_count(), [root.index()], |node| {
             let callees = structure.callees(Component(node as u32));
-            callees.into_iter().map(Component::index).collect()
+            callees.map(Component::index).collect()
         });
         let mut association = Self {
             failure_ratio_max: vec![0.0; structure.component_count()],

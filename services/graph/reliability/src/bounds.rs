@@ -20,7 +20,7 @@ use crate::structure::Component;
 pub enum BoundsMethod {
     /// From all minimal paths and cuts of every module.
     EsaryProschan,
-    /// Too many minimal sets: recursive product below, one need alone above.
+    /// Too many minimal sets, or no diagram to find them in: recursive product below, one need alone above.
     Bracket,
 }
 

@@ -216,6 +216,11 @@ impl<'a> Numbering<'a> {
         self.node_of[component.index()]
     }
 
+    /// The component of a node.
+    pub(crate) fn component_of(&self, node: usize) -> Component {
+        self.components[node]
+    }
+
     /// The variable of an edge that may leave the request unharmed.
     pub(crate) fn guard_of(&self, edge: usize) -> Option<u32> {
         self.guards.get(&edge).copied()

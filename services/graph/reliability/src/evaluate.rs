@@ -1,11 +1,15 @@
-//! Availability of one component: exact where a decision diagram fits its limit, else estimated; always with bounds.
+//! Availability of one component: exact where an elimination or a decision diagram fits its limit, else estimated; always
+//! with bounds.
 
 use crate::association::Association;
 use crate::bdd::{Diagram, Function, LimitExceeded};
 use crate::bounds::{self, BoundsMethod};
 use crate::demand::Demand;
+use crate::elimination;
 use crate::equations::{Equation, Order, System, Variable};
+use crate::exact::first_that_fits;
 use crate::fixed_point::{Schedule, Start, solve};
+use crate::frontier::Plan;
 use crate::importance::{self, CommonCauseImportance, Importance, Ranking};
 use crate::monte_carlo::{self, Sampling};
 use crate::retries::{Attempts, RetryMethod};
@@ -15,10 +19,10 @@ use std::cell::LazyCell;
 /// How much work an evaluation may take, and its seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EvaluationLimits {
-    /// Nodes of one decision diagram, intermediate ones included; about 200 bytes each at worst. Up to six diagrams are
-    /// tried, one after the other.
+    /// Nodes of one decision diagram, intermediate ones included; about 200 bytes each at worst. Up to eight diagrams are
+    /// tried, one after the other. An elimination may read or write 200 states for each of these nodes.
     pub bdd_nodes_max: usize,
-    /// States sampled where no diagram fits; rounded up to a multiple of 64, fewer for systems of tens of thousands of
+    /// States sampled where nothing exact fits; rounded up to a multiple of 64, fewer for systems of tens of thousands of
     /// components.
     pub samples: u32,
     /// Seed of the samples. The same seed gives the same answer.
@@ -34,7 +38,7 @@ impl Default for EvaluationLimits {
 /// How a probability was computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvaluationMethod {
-    /// Binary decision diagram.
+    /// Binary decision diagram, or elimination over a frontier of components.
     Exact,
     /// Seeded Monte Carlo, for what remains when everything in series has been factored out exactly.
     MonteCarlo,
@@ -73,7 +77,8 @@ pub struct Evaluation {
 /// Evaluates what the structure allows `root` to attain.
 ///
 /// Time and memory are bounded by the limits and by what the root reaches, linear in it for trees and wherever edges are
-/// hard. Diagrams are tried with variables depth first and then callers first, before sampling.
+/// hard. A small diagram is tried first, then elimination where there is no cycle and the frontier stays narrow, then diagrams
+/// up to the limit with variables depth first and callers first, then sampling.
 ///
 /// # Panics
 /// When `root` is not a component of the structure.
@@ -99,9 +104,17 @@ fn evaluate_part(structure: &Structure, root: Component, limits: &EvaluationLimi
     let depth_first = compile(Order::DepthFirst);
     let callers_first = LazyCell::new(|| compile(Order::CallersFirst));
 
-    let steady = steady_exactly(structure, &depth_first, limits)
-        .or_else(|_| steady_exactly(structure, &callers_first, limits))
-        .unwrap_or_else(|_| steady_sampled(structure, &depth_first, limits));
+    let steady = first_that_fits(
+        depth_first.variables.len(),
+        limits.bdd_nodes_max,
+        |order, nodes_max| match order {
+            Order::DepthFirst => steady_by_diagram(structure, &depth_first, nodes_max),
+            Order::CallersFirst => steady_by_diagram(structure, &callers_first, nodes_max),
+        },
+        |cost_max| Plan::of(&depth_first.steady, &Schedule::of(&depth_first.steady, [0]), Some(0), cost_max),
+        |plan| steady_by_elimination(structure, &depth_first, plan),
+    );
+    let steady = steady.unwrap_or_else(|| steady_sampled(structure, &depth_first, limits));
     let cold = Schedule::of(&depth_first.cold, [0]).is_cyclic().then(|| {
         cold_exactly(&depth_first, limits)
             .or_else(|_| cold_exactly(&callers_first, limits))
@@ -154,21 +167,32 @@ impl Series {
     }
 }
 
-fn steady_exactly(structure: &Structure, system: &System, limits: &EvaluationLimits) -> Result<Steady, LimitExceeded> {
-    let (diagram, root) = steady_function(system, limits)?;
+fn steady_by_diagram(structure: &Structure, system: &System, nodes_max: usize) -> Result<Steady, LimitExceeded> {
+    let (diagram, root) = steady_function(system, nodes_max)?;
     let ratio = |v: u32| system.variables[v as usize].failure_ratio;
     let measures = diagram.measure(root, ratio);
-    let birnbaum: Vec<Option<f64>> =
-        diagram.birnbaum(root, &measures, ratio, system.variables.len()).into_iter().map(Some).collect();
+    let birnbaum = diagram.birnbaum(root, &measures, ratio, system.variables.len());
     let (up, down) = (measures.up[root as usize], measures.down[root as usize]);
-    Ok(Steady {
-        up,
-        down,
-        method: EvaluationMethod::Exact,
-        interval: (up, up),
-        bounds: bounds::esary_proschan(&diagram, root, &system.variables),
-        ranking: importance::rank(structure, system, up, &birnbaum),
-    })
+    let bounds = bounds::esary_proschan(&diagram, root, &system.variables);
+    Ok(steady_exactly(structure, system, (up, down), bounds, birnbaum))
+}
+
+fn steady_by_elimination(structure: &Structure, system: &System, plan: &Plan) -> Steady {
+    let ratio = |v: u32| system.variables[v as usize].failure_ratio;
+    let (outcome, birnbaum) = elimination::differentiate(plan, system.variables.len(), ratio);
+    steady_exactly(structure, system, (outcome.up, outcome.down), None, birnbaum)
+}
+
+fn steady_exactly(
+    structure: &Structure,
+    system: &System,
+    (up, down): (f64, f64),
+    bounds: Option<(f64, f64)>,
+    birnbaum: Vec<f64>,
+) -> Steady {
+    let birnbaum: Vec<Option<f64>> = birnbaum.into_iter().map(Some).collect();
+    let ranking = importance::rank(structure, system, up, &birnbaum);
+    Steady { up, down, method: EvaluationMethod::Exact, interval: (up, up), bounds, ranking }
 }
 
 fn steady_sampled(structure: &Structure, system: &System, limits: &EvaluationLimits) -> Steady {
@@ -185,7 +209,7 @@ fn steady_sampled(structure: &Structure, system: &System, limits: &EvaluationLim
 }
 
 fn cold_exactly(system: &System, limits: &EvaluationLimits) -> Result<(f64, EvaluationMethod), LimitExceeded> {
-    let (diagram, root) = function_of(&system.cold, Start::AllDown, limits)?;
+    let (diagram, root) = function_of(&system.cold, Start::AllDown, limits.bdd_nodes_max)?;
     let measures = diagram.measure(root, |v| system.variables[v as usize].cold_failure_ratio);
     Ok((measures.up[root as usize], EvaluationMethod::Exact))
 }
@@ -199,23 +223,19 @@ fn cold_sampled(system: &System, limits: &EvaluationLimits) -> (f64, EvaluationM
 }
 
 /// Callers first, and without groups, the way down from the root is the cheaper way to the same function.
-fn steady_function(system: &System, limits: &EvaluationLimits) -> Result<(Diagram, Function), LimitExceeded> {
+fn steady_function(system: &System, nodes_max: usize) -> Result<(Diagram, Function), LimitExceeded> {
     if system.order == Order::CallersFirst
         && let Some(demand) = Demand::of(system)
     {
-        let mut diagram = Diagram::new(limits.bdd_nodes_max);
-        let root = demand.expand(limits.bdd_nodes_max).function_of(0, &mut diagram)?;
+        let mut diagram = Diagram::new(nodes_max);
+        let root = demand.expand(nodes_max).function_of(0, &mut diagram)?;
         return Ok((diagram, root));
     }
-    function_of(&system.steady, Start::AllUp, limits)
+    function_of(&system.steady, Start::AllUp, nodes_max)
 }
 
-fn function_of(
-    equations: &[Equation],
-    start: Start,
-    limits: &EvaluationLimits,
-) -> Result<(Diagram, Function), LimitExceeded> {
-    let mut diagram = Diagram::new(limits.bdd_nodes_max);
+fn function_of(equations: &[Equation], start: Start, nodes_max: usize) -> Result<(Diagram, Function), LimitExceeded> {
+    let mut diagram = Diagram::new(nodes_max);
     let schedule = Schedule::of(equations, [0]);
     let functions = solve(equations, &schedule, start, &mut diagram)?;
     Ok((diagram, functions[0]))

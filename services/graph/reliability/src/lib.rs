@@ -19,7 +19,10 @@
 //! | `fixed_point` | greatest and least solution of those equations over any algebra of truth values |
 //! | `bdd` | that algebra as reduced ordered binary decision diagrams: exact |
 //! | `demand` | the same diagram from the root down, where shared layers make that cheaper |
-//! | `monte_carlo` | that algebra as 64 sampled states a word: where the diagram grows past its limit |
+//! | `frontier` | in which order components are added and left behind, and what that costs |
+//! | `elimination` | the joint distribution of those on the frontier, step by step: exact, whatever the number of partial edges |
+//! | `exact` | diagram or elimination, decided by structure and limits alone |
+//! | `monte_carlo` | that algebra as 64 sampled states a word: where neither stays within its limit |
 //! | `bounds` | Esary–Proschan from minimal paths and cuts, or a cheaper bracket |
 //! | `modules`, `minimal_sets` | the diagram in independent pieces, and the minimal paths and cuts of each |
 //! | `importance` | Birnbaum importances, ranked |
@@ -42,9 +45,12 @@ mod association;
 mod bdd;
 mod bounds;
 mod demand;
+mod elimination;
 mod equations;
 mod error;
+mod exact;
 mod fixed_point;
+mod frontier;
 mod importance;
 mod minimal_sets;
 mod modules;

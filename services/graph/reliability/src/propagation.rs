@@ -1,16 +1,25 @@
 //! Impact of one component that is fully down on everybody above it.
 
 use crate::bdd::{Diagram, LimitExceeded};
+use crate::elimination::{self, Weights};
 use crate::equations::{Clause, Equation, Impact, Numbering, Source, Variable};
+use crate::exact::cost_max;
 use crate::fixed_point::{Schedule, Start, solve, strongly_connected};
+use crate::frontier::Plan;
 use crate::structure::{Component, Group, Structure};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 
+/// Calls past which elimination is not tried where they cross a lot: the frontier does not stay narrow then, and finding
+/// that out would take longer than the approximation.
+const CROSSING_CALLS_MAX: usize = 5_000;
+/// Calls that may be spared past which no diagram is tried where they cross a lot: it would be given up at its limit.
+const CROSSING_PARTIAL_CALLS_MAX: usize = 1_000;
+
 /// How impacts were computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PropagationMethod {
-    /// Binary decision diagram: shared parts of the ways up count once.
+    /// Elimination over a frontier, or a binary decision diagram: shared parts of the ways up count once.
     Exact,
     /// Noisy-or in one pass over the callers, see [`noisy_or`].
     NoisyOr,
@@ -26,7 +35,9 @@ pub struct Propagation {
     pub method: PropagationMethod,
 }
 
-/// Impact of `down` on every component, exact while a decision diagram of `bdd_nodes_max` nodes suffices for all of them.
+/// Impact of `down` on every component, exact where one elimination over a frontier or a decision diagram of `bdd_nodes_max`
+/// nodes suffices for all of them. The frontier is tried first. Where thousands of calls that are not certain to fail cross
+/// each other, neither is.
 ///
 /// Only fallbacks and calls not made are random: own failure ratios and common causes are set aside. Retries do not help
 /// against a component that stays down. A black box is not reached: its ratio already includes what is below it. Cycles
@@ -63,31 +74,60 @@ pub fn noisy_or(structure: &Structure, down: Component) -> Vec<f64> {
 /// What `down` reaches upwards.
 struct Reach {
     down: Component,
-    /// Direct callers, by component index.
-    callers: Vec<Vec<u32>>,
+    /// Direct callers of each component, those of one after those of another.
+    callers: Vec<u32>,
+    /// By component index: where its callers start; with an end marker.
+    starts: Vec<u32>,
     /// By component index.
     reached: Vec<bool>,
+    /// How many are reached.
+    count: usize,
 }
 
 impl Reach {
     fn of(structure: &Structure, down: Component) -> Self {
-        let mut callers = vec![Vec::new(); structure.component_count()];
-        for caller in structure.components().filter(|&caller| caller != down) {
-            for callee in structure.callees(caller) {
-                callers[callee.index()].push(caller.0);
-            }
+        let count = structure.component_count();
+        let calls = || {
+            let callers = structure.components().filter(|&caller| caller != down);
+            callers.flat_map(|caller| structure.callees(caller).map(move |callee| (caller, callee)))
+        };
+        let mut starts = vec![0_u32; count + 2];
+        calls().for_each(|(_, callee)| starts[callee.index() + 2] += 1);
+        for index in 2..starts.len() {
+            starts[index] += starts[index - 1];
         }
-        let mut reached = vec![false; structure.component_count()];
-        reached[down.index()] = true;
-        let mut open = vec![down.0];
+        let mut callers = vec![0; starts[count + 1] as usize];
+        for (caller, callee) in calls() {
+            let next = &mut starts[callee.index() + 1];
+            callers[*next as usize] = caller.0;
+            *next += 1;
+        }
+        starts.pop();
+        let mut reach = Self { down, callers, starts, reached: vec![false; count], count: 0 };
+        reach.climb();
+        reach
+    }
+
+    fn climb(&mut self) {
+        self.reached[self.down.index()] = true;
+        let mut open = vec![self.down.0];
         while let Some(node) = open.pop() {
-            for &caller in &callers[node as usize] {
-                if !std::mem::replace(&mut reached[caller as usize], true) {
+            self.count += 1;
+            let range = self.range(node);
+            for &caller in &self.callers[range] {
+                if !std::mem::replace(&mut self.reached[caller as usize], true) {
                     open.push(caller);
                 }
             }
         }
-        Self { down, callers, reached }
+    }
+
+    fn range(&self, node: u32) -> std::ops::Range<usize> {
+        self.starts[node as usize] as usize..self.starts[node as usize + 1] as usize
+    }
+
+    fn callers(&self, node: u32) -> &[u32] {
+        &self.callers[self.range(node)]
     }
 
     fn components(&self) -> impl Iterator<Item = Component> + '_ {
@@ -96,10 +136,84 @@ impl Reach {
     }
 }
 
+/// Those who fail for certain, and how much is left to find out about the others.
+struct Doubt {
+    /// By component index: whether certain calls alone make it fail.
+    certain: Vec<bool>,
+    /// The others.
+    count: usize,
+    /// Calls between the others.
+    call_count: usize,
+    /// Those of them that may be spared.
+    partial_call_count: usize,
+}
+
+impl Doubt {
+    fn of(structure: &Structure, reach: &Reach) -> Self {
+        let certain = certain(structure, reach);
+        let in_doubt = |component: Component| reach.reached[component.index()] && !certain[component.index()];
+        let mut doubt = Self { certain: Vec::new(), count: 0, call_count: 0, partial_call_count: 0 };
+        for component in reach.components().filter(|&component| in_doubt(component)) {
+            doubt.count += 1;
+            for edge in structure.edges_of(component).map(|edge| structure.edge(edge)) {
+                let counts = in_doubt(edge.callee);
+                doubt.call_count += usize::from(counts);
+                doubt.partial_call_count += usize::from(counts && edge.effect.impact_ratio < 1.0);
+            }
+            let members = structure.groups_of(component).iter().flat_map(|group| &group.members);
+            doubt.call_count += members.filter(|&&member| in_doubt(member)).count();
+        }
+        Self { certain, ..doubt }
+    }
+
+    fn frontier_may_fit(&self) -> bool {
+        self.call_count <= CROSSING_CALLS_MAX || !self.cross(self.call_count)
+    }
+
+    fn diagram_may_fit(&self) -> bool {
+        self.partial_call_count <= CROSSING_PARTIAL_CALLS_MAX || !self.cross(self.partial_call_count)
+    }
+
+    /// Whether so many calls are more by a quarter of the components than a tree would have.
+    fn cross(&self, call_count: usize) -> bool {
+        let beyond_a_tree = (call_count + 1).saturating_sub(self.count);
+        4 * beyond_a_tree > self.count
+    }
+}
+
+fn certain(structure: &Structure, reach: &Reach) -> Vec<bool> {
+    let mut certain = vec![false; structure.component_count()];
+    certain[reach.down.index()] = true;
+    let mut open = vec![reach.down.0];
+    while let Some(node) = open.pop() {
+        for &caller in reach.callers(node) {
+            if !certain[caller as usize] && must_fail(structure, Component(caller), &certain) {
+                certain[caller as usize] = true;
+                open.push(caller);
+            }
+        }
+    }
+    certain
+}
+
+fn must_fail(structure: &Structure, caller: Component, certain: &[bool]) -> bool {
+    let fails = |component: Component| certain[component.index()];
+    let mut edges = structure.edges_of(caller).map(|edge| structure.edge(edge));
+    edges.any(|edge| edge.effect.impact_ratio >= 1.0 && fails(edge.callee))
+        || structure.groups_of(caller).iter().any(|group| {
+            let failing = group.members.iter().filter(|&&member| fails(member)).count();
+            failing > group.members.len() - group.required
+        })
+}
+
 fn exactly(structure: &Structure, reach: &Reach, bdd_nodes_max: usize) -> Result<Vec<f64>, LimitExceeded> {
+    let doubt = Doubt::of(structure, reach);
+    if !doubt.frontier_may_fit() && !doubt.diagram_may_fit() {
+        return Err(LimitExceeded);
+    }
     let impact = |edge| {
         let edge = structure.edge(edge);
-        let open = reach.reached[edge.callee.index()] && edge.caller != reach.down;
+        let open = reach.reached[edge.callee.index()] && !doubt.certain[edge.caller.index()];
         let ratio = if open { edge.effect.impact_ratio } else { 0.0 };
         Impact::of(ratio, ratio)
     };
@@ -107,27 +221,89 @@ fn exactly(structure: &Structure, reach: &Reach, bdd_nodes_max: usize) -> Result
     for component in reach.components() {
         numbering.depth_first(component);
     }
-    let mut equations = numbering.equations();
-    perfect_own_health(&mut equations, &numbering.variables);
     let node_of = |component| {
         let node = numbering.node_of(component);
         node.expect("every reached component was numbered")
     };
-    equations[node_of(reach.down)] =
-        Equation { own: Vec::new(), clauses: vec![Clause::AtLeast { required: 1, nodes: Vec::new() }] };
-    let mut diagram = Diagram::new(bdd_nodes_max);
-    let roots: Vec<usize> = reach.components().map(node_of).collect();
-    let schedule = Schedule::of(&equations, roots);
-    let functions = solve(&equations, &schedule, Start::AllUp, &mut diagram)?;
-    let top = functions.iter().copied().max().unwrap_or_default();
+    let mut equations = numbering.equations();
+    perfect_own_health(&mut equations, &numbering.variables);
+    let nodes: Vec<usize> = reach.components().map(node_of).collect();
+    let mut down = vec![false; equations.len()];
+    for (component, &node) in reach.components().zip(&nodes) {
+        down[node] = doubt.certain[component.index()];
+    }
+    take_down(&mut equations, &down);
+    let schedule = Schedule::of(&equations, nodes.iter().copied());
     let ratio = |v: u32| numbering.variables[v as usize].failure_ratio;
-    let measures = diagram.measure(top, ratio);
+    let plan = || Plan::of(&equations, &schedule, None, cost_max(bdd_nodes_max));
+    let by_node = match doubt.frontier_may_fit().then(plan).flatten() {
+        Some(plan) => by_elimination(&plan, equations.len(), &ratio),
+        None if doubt.diagram_may_fit() => by_diagram(&equations, &schedule, bdd_nodes_max, &ratio)?,
+        None => return Err(LimitExceeded),
+    };
     let mut impact_ratios = vec![0.0; structure.component_count()];
-    for component in reach.components() {
-        let function = functions[node_of(component)];
-        impact_ratios[component.index()] = measures.down[function as usize];
+    for (component, node) in reach.components().zip(nodes) {
+        impact_ratios[component.index()] = by_node[node];
     }
     Ok(impact_ratios)
+}
+
+/// Failure ratios by node.
+fn by_elimination(plan: &Plan, node_count: usize, failure_ratio: &dyn Fn(u32) -> f64) -> Vec<f64> {
+    struct Impacts<'a> {
+        failure_ratio: &'a dyn Fn(u32) -> f64,
+        by_node: Vec<f64>,
+    }
+    impl Weights for Impacts<'_> {
+        fn failure_ratio(&self, variable: u32) -> f64 {
+            (self.failure_ratio)(variable)
+        }
+
+        fn completed(&mut self, node: usize, down: f64) {
+            self.by_node[node] = down;
+        }
+    }
+    let mut impacts = Impacts { failure_ratio, by_node: vec![0.0; node_count] };
+    elimination::run(plan, &mut impacts);
+    impacts.by_node
+}
+
+/// The same.
+fn by_diagram(
+    equations: &[Equation],
+    schedule: &Schedule,
+    nodes_max: usize,
+    failure_ratio: &dyn Fn(u32) -> f64,
+) -> Result<Vec<f64>, LimitExceeded> {
+    let mut diagram = Diagram::new(nodes_max);
+    let functions = solve(equations, schedule, Start::AllUp, &mut diagram)?;
+    let top = functions.iter().copied().max().unwrap_or_default();
+    let measures = diagram.measure(top, failure_ratio);
+    Ok(functions.into_iter().map(|function| measures.down[function as usize]).collect())
+}
+
+/// Replaces nodes by false, in their own equations and in those of their callers.
+fn take_down(equations: &mut [Equation], down: &[bool]) {
+    let never = || Clause::AtLeast { required: 1, nodes: Vec::new() };
+    for (equation, &is_down) in equations.iter_mut().zip(down) {
+        let clauses = std::mem::take(&mut equation.clauses);
+        if is_down {
+            *equation = Equation { own: Vec::new(), clauses: vec![never()] };
+            continue;
+        }
+        equation.clauses.extend(clauses.into_iter().filter_map(|clause| match clause {
+            Clause::Needs { node, unless: Some(variable) } if down[node] => {
+                equation.own.push(variable);
+                None
+            }
+            Clause::Needs { node, unless: None } if down[node] => Some(never()),
+            Clause::AtLeast { required, mut nodes } => {
+                nodes.retain(|&node| !down[node]);
+                Some(Clause::AtLeast { required, nodes })
+            }
+            needs @ Clause::Needs { .. } => Some(needs),
+        }));
+    }
 }
 
 /// Leaves fallbacks as the only variables.
@@ -139,14 +315,39 @@ fn perfect_own_health(equations: &mut [Equation], variables: &[Variable]) {
 }
 
 fn noisy_or_over(structure: &Structure, reach: &Reach) -> Vec<f64> {
+    callees_first(structure, reach).unwrap_or_else(|| cycle_by_cycle(structure, reach))
+}
+
+/// Each component when the last of its callees is known (Kahn 1962); nothing where there is a cycle.
+fn callees_first(structure: &Structure, reach: &Reach) -> Option<Vec<f64>> {
+    let mut impacts = vec![0.0; structure.component_count()];
+    impacts[reach.down.index()] = 1.0;
+    let mut unknown = vec![0_u32; structure.component_count()];
+    for component in reach.components() {
+        reach.callers(component.0).iter().for_each(|&caller| unknown[caller as usize] += 1);
+    }
+    let mut known = vec![reach.down.0];
+    let mut known_count = 0;
+    while let Some(node) = known.pop() {
+        known_count += 1;
+        if node != reach.down.0 {
+            impacts[node as usize] = combined(structure, Component(node), &impacts);
+        }
+        for &caller in reach.callers(node) {
+            unknown[caller as usize] -= 1;
+            if unknown[caller as usize] == 0 {
+                known.push(caller);
+            }
+        }
+    }
+    (known_count == reach.count).then_some(impacts)
+}
+
+fn cycle_by_cycle(structure: &Structure, reach: &Reach) -> Vec<f64> {
     let order = strongly_connected(structure.component_count(), reach.components().map(Component::index), |node| {
         let component = Component(node as u32);
-        if component == reach.down {
-            return Vec::new();
-        }
-        let callees = structure.callees(component).into_iter();
-        let reached = callees.filter(|callee| reach.reached[callee.index()]);
-        reached.map(Component::index).collect()
+        let callees = structure.callees(component).filter(|callee| reach.reached[callee.index()]);
+        if component == reach.down { Vec::new() } else { callees.map(Component::index).collect() }
     });
     let mut impacts = vec![0.0; structure.component_count()];
     impacts[reach.down.index()] = 1.0;
@@ -182,7 +383,7 @@ fn settle(structure: &Structure, reach: &Reach, members: &[usize], impacts: &mut
             Some(&best) if best == hit.impact => {
                 open.remove(&hit.node);
                 impacts[hit.node as usize] = hit.impact;
-                reach.callers[hit.node as usize].clone()
+                reach.callers(hit.node).to_vec()
             }
             _ => Vec::new(),
         };
@@ -216,14 +417,18 @@ impl PartialEq for Candidate {
 impl Eq for Candidate {}
 
 fn combined(structure: &Structure, component: Component, impacts: &[f64]) -> f64 {
-    let edges: f64 = structure
-        .edges_of(component)
-        .map(|edge| structure.edge(edge))
-        .map(|edge| (-edge.effect.impact_ratio * impacts[edge.callee.index()]).ln_1p())
-        .sum();
-    let groups: f64 = structure.groups_of(component).iter().map(|group| (-group_failure(group, impacts)).ln_1p()).sum();
-    // Adding 0 turns the −0 of "not hit" into 0.
-    -(edges + groups).exp_m1() + 0.0
+    let edges = structure.edges_of(component).map(|edge| {
+        let edge = structure.edge(edge);
+        edge.effect.impact_ratio * impacts[edge.callee.index()]
+    });
+    let groups = structure.groups_of(component).iter().map(|group| group_failure(group, impacts));
+    let mut up = 1.0;
+    let mut down = 0.0;
+    for lost in edges.chain(groups) {
+        down += up * lost;
+        up *= 1.0 - lost;
+    }
+    f64::min(down, 1.0)
 }
 
 /// Probability that more members fail than the group can spare (Poisson–binomial).
@@ -305,6 +510,30 @@ mod tests {
         let chain = structure(3, &[(0, 1, 1.0), (1, 2, 1.0), (2, 0, 1.0)]);
         let expected = [1.0, 1.0, 1.0];
         check(&chain, 1, &expected, &expected);
+    }
+
+    #[test]
+    fn whoever_fails_for_certain_is_no_matter_of_chance_in_a_large_graph() {
+        // 200 that fail for certain and call each other by halves, 6,000 times, and two above them that may be spared.
+        let certain = 2..202;
+        let mut edges: Vec<(u32, u32, f64)> = certain.clone().map(|caller| (caller, 202, 1.0)).collect();
+        let between = |caller| (1..=30).map(move |step| (caller, 2 + (caller - 2 + step) % 200, 0.5));
+        edges.extend(certain.flat_map(between));
+        edges.extend([(0, 1, 0.5), (1, 2, 0.5)]);
+        let found = propagate(&structure(203, &edges), Component(202), 1_000);
+        assert_eq!(found.method, PropagationMethod::Exact);
+        close(&found.impact_ratios[..3], &[0.25, 0.5, 1.0]);
+        assert!(found.impact_ratios[2..].iter().all(|&impact| impact == 1.0));
+    }
+
+    #[test]
+    fn thousands_of_calls_that_cross_are_approximated() {
+        let calls = (0..600_u32).flat_map(|caller| (1..=10).map(move |step| (caller, caller + step * step, 0.4)));
+        let edges: Vec<(u32, u32, f64)> = calls.filter(|&(_, callee, _)| callee <= 600).collect();
+        let structure = structure(601, &edges);
+        let found = propagate(&structure, Component(600), 200_000);
+        assert_eq!(found.method, PropagationMethod::NoisyOr);
+        assert_eq!(found.impact_ratios, noisy_or(&structure, Component(600)));
     }
 
     #[test]

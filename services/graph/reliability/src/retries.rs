@@ -2,25 +2,30 @@
 //!
 //! A call with k retries whose callee fails one attempt with probability f and persists with share c is lost, given that
 //! the first attempt failed, with probability `r = c + (1 − c) f^k` ([`retry_remainder`]). f is the callee's exact
-//! unavailability in the steady state, its own retried calls included, so it is found bottom-up: one diagram holds the
+//! unavailability in the steady state, its own retried calls included, so it is found bottom-up. Without cycles one
+//! elimination does that: a callee is complete before anybody reads it. Else one diagram holds the
 //! functions of all callees that are called with retries, and as a node's children come before it, one pass from the
-//! first node to the last meets every f before the first r that needs it.
+//! first node to the last meets every f before the first r that needs it. Which of them, `exact` decides.
 //!
 //! Inside a cycle f and r need each other. Meant is the least solution of the scalar equations `f = F(f)`, reached from
 //! "nobody fails" as the steady state is reached from "all up". F increases, so rounds from 0 stay below it; a vector u with
 //! `F(u) ≤ u` lies above it (Tarski). Rounds end at such a u within [`TOLERANCE`] of the last one below: the failure
 //! ratios that are used are at most that much too high and never too low.
 //!
-//! Where neither the diagram nor the rounds end within their limits, f is the bound from above of
+//! Where neither elimination nor the diagram nor the rounds end within their limits, f is the bound from above of
 //! [`Association`] and the answer says [`RetryMethod::Bounded`].
 
 use crate::association::Association;
 use crate::bdd::{Diagram, Function, LimitExceeded, Measures, TRUE};
 use crate::demand::Demand;
+use crate::elimination::{self, Weights};
 use crate::equations::{Impact, Numbering, Order};
+use crate::exact::first_that_fits;
 use crate::fixed_point::{Schedule, solve_component};
 use crate::formulas::retry_remainder;
+use crate::frontier::Plan;
 use crate::structure::{Component, EdgeEffect, Structure};
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
 /// Relative distance between the failure ratios used and the last round below them, at most.
@@ -56,8 +61,33 @@ impl Attempts {
         if retried.is_empty() {
             return Self { failure_ratios: BTreeMap::new(), method: RetryMethod::Exact };
         }
-        let exactly = |order| exactly(structure, root, &retried, association, Limits { order, nodes_max });
-        exactly(Order::DepthFirst).or_else(|_| exactly(Order::CallersFirst)).unwrap_or_else(|_| Self {
+        let impact = |edge| to_be_weighed(structure, edge);
+        let number = |order| {
+            let mut numbering = Numbering::new(structure, &impact);
+            numbering.reach(root, order);
+            numbering
+        };
+        let depth_first = number(Order::DepthFirst);
+        let callers_first = LazyCell::new(|| number(Order::CallersFirst));
+        let equations = LazyCell::new(|| depth_first.equations());
+        let found = first_that_fits(
+            depth_first.variables.len(),
+            nodes_max,
+            |order, nodes_max| {
+                let numbering = match order {
+                    Order::DepthFirst => &depth_first,
+                    Order::CallersFirst => &callers_first,
+                };
+                let weighing = Weighing::new(structure, &retried, numbering);
+                weighing.by_diagram(association, Limits { order, nodes_max })
+            },
+            |cost_max| {
+                let callees = retried.keys().filter_map(|&callee| depth_first.node_of(callee));
+                Plan::of(&equations, &Schedule::of(&equations, callees), None, cost_max)
+            },
+            |plan| Weighing::new(structure, &retried, &depth_first).by_elimination(plan),
+        );
+        found.unwrap_or_else(|| Self {
             failure_ratios: retried.keys().map(|&callee| (callee, association.failure_ratio_max(callee))).collect(),
             method: RetryMethod::Bounded,
         })
@@ -116,36 +146,11 @@ struct Stage {
     cyclic: bool,
 }
 
-fn exactly(
-    structure: &Structure,
-    root: Component,
-    retried: &Retried,
-    association: &Association,
-    limits: Limits,
-) -> Result<Attempts, LimitExceeded> {
-    let impact = |edge| {
-        let effect = structure.edge(edge).effect;
-        let ratio = effect.impact_ratio;
-        // Whatever is retried gets a variable, weighed anew each time that f is known better.
-        if effect.is_retried() { Impact::Partial { steady: ratio, cold: ratio } } else { Impact::of(ratio, ratio) }
-    };
-    let mut numbering = Numbering::new(structure, &impact);
-    numbering.reach(root, limits.order);
-    let mut diagram = Diagram::new(limits.nodes_max);
-    let stages = stages(&numbering, retried, &mut diagram, limits)?;
-    let mut weighing = Weighing {
-        structure,
-        retried,
-        numbering: &numbering,
-        ratios: numbering.variables.iter().map(|variable| variable.failure_ratio).collect(),
-        measures: Measures::default(),
-        found: BTreeMap::new(),
-        method: RetryMethod::Exact,
-    };
-    for stage in &stages {
-        weighing.settle(&diagram, stage, association);
-    }
-    Ok(Attempts { failure_ratios: weighing.found, method: weighing.method })
+/// Whatever is retried gets a variable, weighed anew each time that f is known better.
+fn to_be_weighed(structure: &Structure, edge: usize) -> Impact {
+    let effect = structure.edge(edge).effect;
+    let ratio = effect.impact_ratio;
+    if effect.is_retried() { Impact::Partial { steady: ratio, cold: ratio } } else { Impact::of(ratio, ratio) }
 }
 
 fn stages(
@@ -210,14 +215,54 @@ struct Weighing<'a, 'b> {
     method: RetryMethod,
 }
 
-impl Weighing<'_, '_> {
+/// Every f is asked for, and put into the variables of its calls, when its callee is complete.
+impl Weights for Weighing<'_, '_> {
+    fn failure_ratio(&self, variable: u32) -> f64 {
+        self.ratios[variable as usize]
+    }
+
+    fn completed(&mut self, node: usize, down: f64) {
+        let callee = self.numbering.component_of(node);
+        if self.retried.contains_key(&callee) {
+            self.weigh(callee, down);
+            self.found.insert(callee, down);
+        }
+    }
+}
+
+impl<'a, 'b> Weighing<'a, 'b> {
+    fn new(structure: &'a Structure, retried: &'a Retried, numbering: &'a Numbering<'b>) -> Self {
+        Self {
+            structure,
+            retried,
+            numbering,
+            ratios: numbering.variables.iter().map(|variable| variable.failure_ratio).collect(),
+            measures: Measures::default(),
+            found: BTreeMap::new(),
+            method: RetryMethod::Exact,
+        }
+    }
+
+    fn by_elimination(mut self, plan: &Plan) -> Attempts {
+        elimination::run(plan, &mut self);
+        Attempts { failure_ratios: self.found, method: self.method }
+    }
+
+    fn by_diagram(mut self, association: &Association, limits: Limits) -> Result<Attempts, LimitExceeded> {
+        let mut diagram = Diagram::new(limits.nodes_max);
+        for stage in &stages(self.numbering, self.retried, &mut diagram, limits)? {
+            self.settle(&diagram, stage, association);
+        }
+        Ok(Attempts { failure_ratios: self.found, method: self.method })
+    }
+
     fn settle(&mut self, diagram: &Diagram, stage: &Stage, association: &Association) {
         let settled = if stage.cyclic { self.rounds(diagram, stage) } else { Some(self.measured(diagram, stage)) };
         let failing = settled.unwrap_or_else(|| {
             self.method = RetryMethod::Bounded;
             stage.callees.iter().map(|&(callee, _)| association.failure_ratio_max(callee)).collect()
         });
-        self.weigh(stage, &failing);
+        self.weigh_all(stage, &failing);
         self.found.extend(stage.callees.iter().map(|&(callee, _)| callee).zip(failing));
     }
 
@@ -226,7 +271,7 @@ impl Weighing<'_, '_> {
         let mut failing = vec![0.0; stage.callees.len()];
         let node_count = stage.node_count - self.measures.up.len().min(stage.node_count);
         for _ in 0..ROUNDS_MAX.min(MEASURED_NODES_MAX / node_count.max(1)) {
-            self.weigh(stage, &failing);
+            self.weigh_all(stage, &failing);
             let next = self.measured(diagram, stage);
             let settled = next.iter().zip(&failing).all(|(next, last)| *next <= last * (1.0 + SETTLED));
             failing = next;
@@ -243,7 +288,7 @@ impl Weighing<'_, '_> {
     fn above(&mut self, diagram: &Diagram, stage: &Stage, below: &[f64]) -> Option<Vec<f64>> {
         let mut above = below.to_vec();
         loop {
-            self.weigh(stage, &above);
+            self.weigh_all(stage, &above);
             let image = self.measured(diagram, stage);
             if image.iter().zip(&above).all(|(image, above)| image <= above) {
                 return Some(above);
@@ -269,15 +314,19 @@ impl Weighing<'_, '_> {
         down
     }
 
-    /// Puts what retries leave of the calls to the stage's callees into their variables.
-    fn weigh(&mut self, stage: &Stage, failing: &[f64]) {
-        for (&(callee, _), &failing) in stage.callees.iter().zip(failing) {
-            for &index in &self.retried[&callee] {
-                let effect = self.structure.edge(index).effect;
-                if let Some(guard) = self.numbering.guard_of(index) {
-                    self.ratios[guard as usize] = effect.impact_ratio * left(effect, failing);
-                }
+    /// Puts what retries leave of the calls to a callee into their variables.
+    fn weigh(&mut self, callee: Component, failing: f64) {
+        for &index in &self.retried[&callee] {
+            let effect = self.structure.edge(index).effect;
+            if let Some(guard) = self.numbering.guard_of(index) {
+                self.ratios[guard as usize] = effect.impact_ratio * left(effect, failing);
             }
+        }
+    }
+
+    fn weigh_all(&mut self, stage: &Stage, failing: &[f64]) {
+        for (&(callee, _), &failing) in stage.callees.iter().zip(failing) {
+            self.weigh(callee, failing);
         }
     }
 }

@@ -324,7 +324,7 @@ impl Structure {
         let mut seen = std::collections::HashSet::from([root]);
         let mut open = vec![root];
         while let Some(component) = open.pop() {
-            open.extend(self.callees(component).into_iter().filter(|&callee| seen.insert(callee)));
+            open.extend(self.callees(component).filter(|&callee| seen.insert(callee)));
         }
         let mut reached: Vec<Component> = seen.into_iter().collect();
         reached.sort_unstable();
@@ -332,10 +332,10 @@ impl Structure {
     }
 
     /// Everything that a request of the caller may call, in order, with repetitions.
-    pub(crate) fn callees(&self, caller: Component) -> Vec<Component> {
+    pub(crate) fn callees(&self, caller: Component) -> impl Iterator<Item = Component> + '_ {
         let edges = self.edges_of(caller).map(|index| self.edges[index].callee);
         let members = self.groups_of(caller).iter().flat_map(|group| group.members.iter().copied());
-        edges.chain(members).collect()
+        edges.chain(members)
     }
 }
 

@@ -280,6 +280,93 @@ fn layers_by_recursion(q: f64, impact: f64, width: usize, depth: usize) -> f64 {
     top.map(|(below, probability)| probability * fail(below)).sum()
 }
 
+/// Own failure ratios and effects, all different, of 9 layers of 6.
+struct UnlikeLayers {
+    own: Vec<f64>,
+    effects: Vec<EdgeEffect>,
+}
+
+impl UnlikeLayers {
+    fn new(retry_count: u32) -> Self {
+        let own = (0..54).map(|node| 1e-6 * f64::from(1 + node * 37 % 54)).collect();
+        let effects = (0..288).map(|edge| EdgeEffect {
+            impact_ratio: 0.05 + 0.003 * f64::from(edge * 101 % 288),
+            retry_count,
+            persistent_share: 0.3,
+        });
+        Self { own, effects: effects.collect() }
+    }
+
+    fn build(&self) -> Structure {
+        let mut layers = builder(&self.own);
+        for (edge, &effect) in (0..).zip(&self.effects) {
+            let caller = edge / 6;
+            let callee = (caller / 6 + 1) * 6 + edge % 6;
+            layers.add_edge(Component(caller), Component(callee), effect).unwrap();
+        }
+        layers.build()
+    }
+
+    /// Probability that component 0 is down, from the probability of every set of a layer's components that are down, layer
+    /// by layer from below. What retries leave is taken as given, or from each callee's own probability where it is not.
+    fn unavailability(&self, own: &[f64], left: Option<&[f64]>) -> (f64, Vec<f64>) {
+        let mut lefts = vec![1.0; 288];
+        let mut sets = vec![1.0];
+        for layer in (0..9).rev() {
+            let below = std::mem::take(&mut sets);
+            let failing = |caller: usize, set: usize, lefts: &[f64]| {
+                let mut down = own[caller];
+                for callee in (0..6).filter(|callee| set >> callee & 1 == 1) {
+                    let edge = caller * 6 + callee;
+                    down += (1.0 - down) * self.effects[edge].impact_ratio * lefts[edge];
+                }
+                down
+            };
+            sets = vec![0.0; 64];
+            for (set, &probability) in below.iter().enumerate() {
+                let down: Vec<f64> = (0..6).map(|caller| failing(layer * 6 + caller, set, &lefts)).collect();
+                for (above, sum) in sets.iter_mut().enumerate() {
+                    let factor = |caller: usize| {
+                        if above >> caller & 1 == 1 { down[caller] } else { 1.0 - down[caller] }
+                    };
+                    *sum += probability * (0..6).map(factor).product::<f64>();
+                }
+            }
+            for edge in (0..288).filter(|edge| layer > 0 && edge / 36 == layer - 1) {
+                let holds = |set: &usize| set >> (edge % 6) & 1 == 1;
+                let f: f64 = (0..64).filter(holds).map(|set| sets[set]).sum();
+                let effect = self.effects[edge];
+                let of_callee =
+                    effect.persistent_share + (1.0 - effect.persistent_share) * f.powi(effect.retry_count as i32);
+                lefts[edge] = left.map_or(of_callee, |left| left[edge]);
+            }
+        }
+        ((0..64).filter(|set| set & 1 == 1).map(|set| sets[set]).sum(), lefts)
+    }
+}
+
+#[test]
+fn unlike_layers_of_partial_edges_are_exact_with_retries_and_without() {
+    for retry_count in [0, 2] {
+        let layers = UnlikeLayers::new(retry_count);
+        let found = check(&layers.build());
+        assert_eq!(found.retries, RetryMethod::Exact);
+        let (expected, left) = layers.unavailability(&layers.own, None);
+        let relative = found.unavailability_ratio / expected - 1.0;
+        assert!(relative.abs() < 1e-12, "{relative}");
+        assert!(found.bounds.0 <= found.availability_ratio && found.availability_ratio <= found.bounds.1);
+        assert_eq!(found.importances.len(), 49);
+        for importance in &found.importances {
+            let down_given = |ratio| {
+                let mut own = layers.own.clone();
+                own[importance.component.index()] = ratio;
+                layers.unavailability(&own, Some(&left)).0
+            };
+            close(importance.birnbaum, down_given(1.0) - down_given(0.0));
+        }
+    }
+}
+
 #[test]
 fn a_hundred_thousand_in_a_row_are_exact() {
     let count = 100_000_u32;

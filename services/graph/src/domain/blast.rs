@@ -4,7 +4,7 @@ use attain_reliability::{Component, propagate};
 
 use super::links::NodeIndex;
 use super::snapshot::Snapshot;
-use super::structure::{Model, Rate};
+use super::structure::among;
 
 /// Somebody who needs the component.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +26,8 @@ pub struct Bounds {
     pub hits_max: usize,
     /// Nodes on all paths together.
     pub path_nodes_max: usize,
-    /// Nodes of the decision diagram; past them the impact is an approximation from above.
+    /// Nodes of a decision diagram, and what stands for them where components are eliminated (see
+    /// [`attain_reliability::propagate`]); past them the impact is an approximation from above.
     pub bdd_nodes_max: usize,
 }
 
@@ -44,20 +45,28 @@ pub struct Blast {
 /// # Errors
 /// More components than a structure holds.
 pub fn blast(snapshot: &Snapshot, down: NodeIndex, bounds: Bounds) -> Result<Blast, attain_reliability::Error> {
-    let distances = distances(snapshot, down);
-    let model = Model::new(snapshot.needs(), &vec![Rate::default(); snapshot.nodes().len()])?;
-    let impact = propagate(&model.structure, Component(down), bounds.bdd_nodes_max).impact_ratios;
-    let mut hits: Vec<Hit> = (0..)
-        .zip(&distances)
-        .filter_map(|(node, distance)| distance.filter(|&distance| distance > 0).map(|distance| (node, distance)))
-        .map(|(node, distance)| Hit { node, impact_ratio: impact[node as usize], distance, path: Vec::new() })
+    let Reached { nodes, distances } = Reached::of(snapshot, down);
+    let structure = among(snapshot.needs(), &nodes)?;
+    let down = nodes.binary_search(&down).expect("whoever is down is reached by no step");
+    let impact = propagate(&structure, Component(down as u32), bounds.bdd_nodes_max).impact_ratios;
+    let mut hits: Vec<Hit> = nodes
+        .iter()
+        .zip(impact)
+        .filter_map(|(&node, impact_ratio)| {
+            let distance = distances[node as usize].filter(|&distance| distance > 0)?;
+            Some(Hit { node, impact_ratio, distance, path: Vec::new() })
+        })
         .collect();
-    hits.sort_by(|a, b| {
+    let hardest_first = |a: &Hit, b: &Hit| {
         let by_impact = b.impact_ratio.total_cmp(&a.impact_ratio);
         by_impact.then((a.distance, a.node).cmp(&(b.distance, b.node)))
-    });
+    };
     let mut truncated = hits.len() > bounds.hits_max;
-    hits.truncate(bounds.hits_max);
+    if truncated {
+        hits.select_nth_unstable_by(bounds.hits_max, hardest_first);
+        hits.truncate(bounds.hits_max);
+    }
+    hits.sort_unstable_by(hardest_first);
     let mut path_nodes = 0;
     hits.retain_mut(|hit| {
         path_nodes += hit.distance as usize + 1;
@@ -71,26 +80,34 @@ pub fn blast(snapshot: &Snapshot, down: NodeIndex, bounds: Bounds) -> Result<Bla
     Ok(Blast { hits, truncated })
 }
 
-/// Edges on the shortest walk to `target`, by node; `None` for whom no walk leads there.
-fn distances(snapshot: &Snapshot, target: NodeIndex) -> Vec<Option<u32>> {
-    let links = snapshot.request_path();
-    let mut distances = vec![None; links.node_count()];
-    distances[target as usize] = Some(0);
-    let mut front = vec![target];
-    for distance in 1.. {
-        let mut next = Vec::new();
-        for &caller in front.iter().flat_map(|&node| links.callers(node)) {
-            if distances[caller as usize].is_none() {
-                distances[caller as usize] = Some(distance);
-                next.push(caller);
+/// Everybody from whom a walk leads to somebody, that one included.
+struct Reached {
+    /// In lexical order.
+    nodes: Vec<NodeIndex>,
+    /// Edges on the shortest walk, by node; `None` for whom no walk leads there.
+    distances: Vec<Option<u32>>,
+}
+
+impl Reached {
+    fn of(snapshot: &Snapshot, target: NodeIndex) -> Self {
+        let links = snapshot.request_path();
+        let mut distances = vec![None; links.node_count()];
+        distances[target as usize] = Some(0);
+        let mut nodes = vec![target];
+        let mut next = 0;
+        while let Some(&node) = nodes.get(next) {
+            next += 1;
+            let distance = distances[node as usize].map(|distance: u32| distance + 1);
+            for &caller in links.callers(node) {
+                if distances[caller as usize].is_none() {
+                    distances[caller as usize] = distance;
+                    nodes.push(caller);
+                }
             }
         }
-        if next.is_empty() {
-            break;
-        }
-        front = next;
+        nodes.sort_unstable();
+        Self { nodes, distances }
     }
-    distances
 }
 
 fn path(snapshot: &Snapshot, from: NodeIndex, distances: &[Option<u32>]) -> Vec<NodeIndex> {

@@ -78,6 +78,39 @@ impl Model {
     }
 }
 
+/// What some nodes, sorted, need of each other, everybody healthy and nobody's dependencies included; the component of each is
+/// its position. Who is not among them is taken to work.
+///
+/// # Errors
+/// Too many components.
+pub(super) fn among(needs: &Needs, nodes: &[NodeIndex]) -> Result<Structure, Error> {
+    const ELSEWHERE: u32 = u32::MAX;
+    let mut positions = vec![ELSEWHERE; needs.node_count()];
+    (0..).zip(nodes).for_each(|(position, &node)| positions[node as usize] = position);
+    let position = |node: &NodeIndex| Some(positions[*node as usize]).filter(|&position| position != ELSEWHERE);
+    let mut builder = StructureBuilder::new();
+    for _ in nodes {
+        builder.add_component(0.0, false)?;
+    }
+    for (caller, &node) in (0..).zip(nodes) {
+        for need in needs.of_caller(node).iter().filter(|need| need.matters()) {
+            if let [callee] = &need.members[..] {
+                if let Some(callee) = position(callee) {
+                    builder.add_edge(Component(caller), Component(callee), need.effect)?;
+                }
+                continue;
+            }
+            let members: Vec<NodeIndex> = need.members.iter().filter_map(position).collect();
+            let spared = need.members.len() - members.len();
+            let required_count = need.required_count.saturating_sub(spared as u32);
+            if required_count > 0 {
+                add(&mut builder, Component(caller), &Need { members, required_count, effect: need.effect })?;
+            }
+        }
+    }
+    Ok(builder.build())
+}
+
 fn add(builder: &mut StructureBuilder, caller: Component, need: &Need) -> Result<(), Error> {
     if let [callee] = need.members[..] {
         return builder.add_edge(caller, Component(callee), need.effect);

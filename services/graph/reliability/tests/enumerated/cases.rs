@@ -109,6 +109,14 @@ impl Case {
         reaches
     }
 
+    /// The same with the calls alone that lead to a greater number.
+    pub fn without_cycles(&self) -> Self {
+        let mut case = self.clone();
+        case.edges.retain(|edge| edge.caller < edge.callee);
+        case.groups.retain(|group| group.members.iter().all(|&member| member > group.caller));
+        case
+    }
+
     fn variable_count(&self) -> usize {
         let between = |q: &f64| *q > 0.0 && *q < 1.0;
         self.own.iter().filter(|own| between(&own.0)).count()

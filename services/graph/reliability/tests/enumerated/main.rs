@@ -22,7 +22,7 @@ fn exact(structure: &Structure) -> Evaluation {
 }
 
 fn sampled(structure: &Structure, seed: u64) -> Evaluation {
-    let limits = EvaluationLimits { bdd_nodes_max: 2, samples: SAMPLES, seed };
+    let limits = EvaluationLimits { bdd_nodes_max: 0, samples: SAMPLES, seed };
     evaluate(structure, Component(0), &limits)
 }
 
@@ -33,8 +33,10 @@ fn close(found: f64, expected: f64) -> bool {
 }
 
 fn check(case: &Case) -> Result<(), TestCaseError> {
-    let structure = case.build();
-    let found = exact(&structure);
+    check_found(case, &exact(&case.build()))
+}
+
+fn check_found(case: &Case, found: &Evaluation) -> Result<(), TestCaseError> {
     let expected = Enumeration::of(case);
     let up = expected.up(&expected.steady, &expected.steady_ratios, 0);
     let cold = expected.up(&expected.cold, &expected.cold_ratios, 0);
@@ -72,6 +74,32 @@ proptest! {
     #[test]
     fn the_diagram_equals_enumeration(case in case(WIDE)) {
         check(&case)?;
+    }
+}
+
+/// So few nodes that hardly any diagram fits, and a cost that a narrow frontier does not reach.
+const NO_DIAGRAM: EvaluationLimits = EvaluationLimits { bdd_nodes_max: 8, samples: 64, seed: 1 };
+
+/// Only elimination gives an exact value without minimal sets.
+fn is_eliminated(found: &Evaluation) -> bool {
+    found.method == EvaluationMethod::Exact
+        && found.retries == RetryMethod::Exact
+        && found.bounds_method == BoundsMethod::Bracket
+}
+
+#[test]
+fn elimination_equals_enumeration() {
+    for (with_retries, variables_max) in [(false, 16), (true, 12)] {
+        let size = Size { components: (6, 14), variables_max, with_retries };
+        let mut eliminated_count = 0;
+        for case in fixed_cases(size, 1_000).iter().map(Case::without_cycles) {
+            let found = evaluate(&case.build(), Component(0), &NO_DIAGRAM);
+            if is_eliminated(&found) {
+                eliminated_count += 1;
+                check_found(&case, &found).unwrap();
+            }
+        }
+        assert!(eliminated_count >= 60, "{eliminated_count}");
     }
 }
 
@@ -132,7 +160,7 @@ proptest! {
         let listed = found.bounds_method == BoundsMethod::EsaryProschan;
         prop_assert_eq!(listed, found.retries == RetryMethod::Exact);
         prop_assert!(found.bounds.0 <= value && value <= found.bounds.1, "{:?}", found);
-        let cheap = evaluate(&structure, Component(0), &EvaluationLimits { bdd_nodes_max: 2, samples: 64, seed: 1 });
+        let cheap = evaluate(&structure, Component(0), &EvaluationLimits { bdd_nodes_max: 0, samples: 64, seed: 1 });
         prop_assert!(cheap.bounds.0 <= value + 1e-12 && value <= cheap.bounds.1 + 1e-12, "{value} {cheap:?}");
     }
 }

@@ -12,9 +12,10 @@ use attain_graph::domain::critical::critical_path;
 use attain_graph::domain::cuts::cut;
 use attain_graph::domain::findings::findings;
 use attain_graph::domain::links::NodeIndex;
-use attain_graph::domain::scenario::Scenario;
+use attain_graph::domain::scenario::{NamedRate, Scenario};
 use attain_graph::domain::single_points::single_points;
-use attain_graph::domain::snapshot::{Dependency, Snapshot, Terms};
+use attain_graph::domain::snapshot::{Dependency, Edge, Snapshot, Terms};
+use attain_graph::domain::structure::Rate;
 use attain_reliability::EvaluationLimits;
 use attain_vocabulary::{DependencyMode, EntityId};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -59,9 +60,7 @@ fn chain() -> Snapshot {
 }
 
 fn analysed(snapshot: &Snapshot, node: NodeIndex) -> usize {
-    let failing = |edge: &attain_graph::domain::snapshot::Edge| {
-        Some(edge.terms.observed_failure_count? as f64 / edge.terms.observed_call_count as f64)
-    };
+    let failing = |edge: &Edge| Some(edge.terms.observed_failure_count? as f64 / edge.terms.observed_call_count as f64);
     let cuts: usize = snapshot.cycles().iter().map(|cycle| cut(snapshot, &cycle.members).edges.len()).sum();
     blast(snapshot, node, BLASTS).expect("fits").hits.len()
         + single_points(snapshot.needs(), node, 20_000_000).nodes.len()
@@ -79,12 +78,15 @@ fn adversarial(criterion: &mut Criterion) {
         ("hub of 10,000 and 10,000", hub(), 0),
         ("chain of 100,000, from its middle", chain(), 50_000),
     ] {
+        let rate = Rate { failure_ratio: 0.001, includes_dependencies: false };
+        let rates: Vec<NamedRate> =
+            snapshot.nodes().iter().map(|node| NamedRate { entity_id: node.id.to_string(), rate }).collect();
         let mut group = criterion.benchmark_group(name);
         group.sample_size(10);
         group.bench_function("analysis", |bencher| bencher.iter(|| analysed(&snapshot, black_box(node))));
         group.bench_function("evaluation", |bencher| {
             bencher.iter(|| {
-                let scenario = Scenario::resolve(&snapshot, &[], &[]).expect("nothing is named");
+                let scenario = Scenario::resolve(&snapshot, &rates, &[]).expect("every name is known");
                 evaluate(&scenario, black_box(&[node]), &LIMITS, &|| false)
             });
         });

@@ -68,10 +68,15 @@ impl Held {
         self.dependencies.get(edge as usize).and_then(Result::ok).unwrap_or_default()
     }
 
-    /// How sure it is that an edge is there, when the snapshot was asked for.
-    pub(crate) fn confidence(&self, edge: EdgeIndex) -> f64 {
-        let Edge { caller, terms, .. } = self.snapshot.edge(edge);
-        confidence(terms, self.snapshot.is_observed(*caller), self.asked.time_ms)
+    /// How sure it is that each of these edges is there, when the snapshot was asked for. Quick where edges of one caller follow
+    /// each other.
+    pub(crate) fn confidences(&self, edges: &[EdgeIndex]) -> Vec<f64> {
+        let edges: Vec<&Edge> = edges.iter().map(|&edge| self.snapshot.edge(edge)).collect();
+        let of_callers = edges.chunk_by(|a, b| a.caller == b.caller).flat_map(|edges| {
+            let observed = self.snapshot.is_observed(edges[0].caller);
+            edges.iter().map(move |edge| confidence(&edge.terms, observed, self.asked.time_ms))
+        });
+        of_callers.collect()
     }
 
     /// Latency of the calls between two nodes.

@@ -40,7 +40,7 @@ pub(crate) fn neighbourhood(held: &Held, found: &Neighbourhood) -> wire::GetDepe
     wire::GetDependenciesResponse {
         entities: reached.collect(),
         dependencies: found.edges.iter().map(|&edge| held.dependency(edge)).collect(),
-        dependency_confidences: found.edges.iter().map(|&edge| held.confidence(edge)).collect(),
+        dependency_confidences: held.confidences(&found.edges),
         snapshot: None,
         truncated: found.truncated,
     }

@@ -1,7 +1,7 @@
 //! What a change does: a fallback, retries, an edge added or removed, a dependency's promise, more failures of its own, an
 //! outage of a component or a region.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use attain_proto::convert;
@@ -36,11 +36,14 @@ pub(crate) async fn analyze(
     let fleet = fleet::gather(engine, context, &checked.subject, window).await?;
     checked.removed_edges_exist(&fleet)?;
     let response = fleet.evaluate(engine, context, request.changes.clone(), Some(DOUBTFUL)).await?;
+    let lasting: Vec<graph::ScenarioChange> =
+        request.changes.iter().filter(|change| !is_outage(change)).cloned().collect();
     let without = match outage_ms {
-        None => None,
-        Some(_) => Some(fleet.evaluate(engine, context, without_outages(&request.changes), Some(DOUBTFUL)).await?),
+        Some(_) if !lasting.is_empty() => Some(fleet.evaluate(engine, context, lasting, Some(DOUBTFUL)).await?),
+        _ => None,
     };
-    let ending = outage_ms.zip(without.as_ref()).map(|(outage_ms, without)| Ending { outage_ms, window, without });
+    let without = without.as_ref().map(by_service).unwrap_or_default();
+    let ending = outage_ms.map(|outage_ms| Ending { outage_ms, window, without });
     let affected = weigh(&fleet, &checked, &response, ending);
     let mut affected: Vec<Affected> = affected.into_iter().filter(Affected::moves).collect();
     affected.sort_by(by_harm_then_help);
@@ -69,17 +72,13 @@ fn is_outage(change: &graph::ScenarioChange) -> bool {
     matches!(change.change, Some(Change::Outage(_)))
 }
 
-fn without_outages(changes: &[graph::ScenarioChange]) -> Vec<graph::ScenarioChange> {
-    changes.iter().filter(|change| !is_outage(change)).cloned().collect()
-}
-
 /// Outages that end, and what holds without them.
-#[derive(Clone, Copy)]
 struct Ending<'a> {
     outage_ms: i64,
     /// `None` for each SLO's own.
     window: Option<TimeWindow>,
-    without: &'a graph::EvaluateAvailabilityResponse,
+    /// After the changes that last, by service; empty where nothing lasts.
+    without: BTreeMap<&'a str, &'a graph::ServiceAvailability>,
 }
 
 impl Ending<'_> {
@@ -97,25 +96,29 @@ fn weigh(
     ending: Option<Ending<'_>>,
 ) -> Vec<Affected> {
     let evaluated = by_service(response);
-    let without = ending.map(|ending| by_service(ending.without)).unwrap_or_default();
     let changed: BTreeSet<&EntityId> = checked.contributing.iter().chain(&fleet.in_regions).collect();
     let used = |state: &graph::Availability| contribution(state, &changed);
     let sides = fleet.affected.iter().filter_map(|id| {
         let service = evaluated.get(id.as_str())?;
         let (before, changed) = (service.before.as_ref()?, service.after.as_ref()?);
         let without_doubtful = service.without_doubtful_after_ratio;
-        let (after, during, used_after, without_doubtful) = match ending {
+        let (after, during, used_after, without_doubtful) = match &ending {
             None => (ceiling(changed), None, used(changed), without_doubtful),
             Some(ending) => {
-                let lasting = without.get(id.as_str())?;
-                let sure = lasting.without_doubtful_after_ratio.or(lasting.without_doubtful_before_ratio);
-                let lasting = lasting.after.as_ref().or(lasting.before.as_ref())?;
+                let lasting = ending.without.get(id.as_str());
+                let states = lasting.and_then(|lasting| lasting.before.as_ref().zip(lasting.after.as_ref()));
+                // Added to what was before, so that both are read with the same services opened.
+                let moved = states.map_or(0.0, |(before, after)| after.availability_ratio - before.availability_ratio);
+                let ceiling_without = ceiling(before).moved(moved);
+                let sure = lasting.and_then(|lasting| lasting.without_doubtful_after_ratio);
+                let sure = sure.or(service.without_doubtful_before_ratio);
                 let window_share = ending.window_share(fleet, id);
                 let mix = |during: f64, lasting: f64| window_share * during + (1.0 - window_share) * lasting;
-                let during = During { ceiling: ceiling(changed), ceiling_without: ceiling(lasting), window_share };
-                let after = during.ceiling.mixed(window_share, during.ceiling_without);
+                let during = During { ceiling: ceiling(changed), ceiling_without, window_share };
+                let after = during.ceiling.mixed(window_share, ceiling_without);
+                let used_without = used(states.map_or(before, |(_, after)| after));
                 let sure = without_doubtful.zip(sure).map(|(during, lasting)| mix(during, lasting));
-                (after, Some(during), mix(used(changed), used(lasting)), sure)
+                (after, Some(during), mix(used(changed), used_without), sure)
             }
         };
         Some(Sides {

@@ -17,6 +17,12 @@ pub(crate) struct Ceiling {
 }
 
 impl Ceiling {
+    /// Higher by so much, lower where it is negative.
+    pub(crate) fn moved(self, by: f64) -> Self {
+        let moved = |ratio: f64| (ratio + by).clamp(0.0, 1.0);
+        Self { ratio: moved(self.ratio), interval: self.interval.map(|(low, high)| (moved(low), moved(high))) }
+    }
+
     /// For a share of the time this one, for the rest the other.
     pub(crate) fn mixed(self, share: f64, rest: Self) -> Self {
         let mix = |own: f64, other: f64| share * own + (1.0 - share) * other;
@@ -270,6 +276,7 @@ mod tests {
         assert!((affected.outage_budget_share().expect("a target") - 0.1998).abs() < 1e-9);
         assert!(affected.sentence().contains("uses up 20 %"), "{}", affected.sentence());
         let estimated = Ceiling { ratio: 0.5, interval: Some((0.4, 0.6)) };
+        assert_eq!(estimated.moved(-0.45), Ceiling { ratio: 0.5 - 0.45, interval: Some((0.0, 0.6 - 0.45)) });
         assert_eq!(estimated.mixed(0.5, exact(1.0)), Ceiling { ratio: 0.75, interval: Some((0.7, 0.8)) });
     }
 }

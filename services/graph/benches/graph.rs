@@ -112,6 +112,21 @@ fn at_fleet_size(criterion: &mut Criterion) {
     group.bench_function("betweenness of all", |bencher| {
         bencher.iter(|| betweenness(black_box(snapshot.request_path()), &|| false));
     });
+    let rate = Rate { failure_ratio: 0.001, includes_dependencies: false };
+    let rates: Vec<NamedRate> =
+        snapshot.nodes().iter().map(|node| NamedRate { entity_id: node.id.to_string(), rate }).collect();
+    let worse = [Change::Attained { entity_id: snapshot.id(hub).to_string(), availability_ratio: 0.9 }];
+    let affected: Vec<NodeIndex> =
+        blast(&snapshot, hub, BLASTS).expect("fits").hits.iter().map(|hit| hit.node).collect();
+    let limits = EvaluationLimits { bdd_nodes_max: 200_000, samples: 65_536, seed: 1 };
+    for count in [1, 10] {
+        group.bench_function(format!("worse hub, {count} of those who need it before and after"), |bencher| {
+            bencher.iter(|| {
+                let scenario = Scenario::resolve(&snapshot, &rates, &worse).expect("every name is known");
+                evaluate(&scenario, black_box(&affected[..count]), &limits, &|| false)
+            });
+        });
+    }
     let everyone: Vec<NodeIndex> = (0..snapshot.nodes().len() as NodeIndex).collect();
     group.bench_function("calls to cut among all", |bencher| bencher.iter(|| cut(&snapshot, black_box(&everyone))));
     group.finish();

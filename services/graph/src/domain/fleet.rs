@@ -3,7 +3,7 @@
 use attain_consistency::{Edge, Error, Fleet, Group, Service};
 use attain_vocabulary::{EntityId, InvalidValue, Objective};
 
-use super::links::NodeIndex;
+use super::links::{NodeIndex, reached};
 use super::needs::Need;
 use super::scenario::{Complaints, State, known};
 use super::snapshot::Snapshot;
@@ -52,14 +52,13 @@ pub fn promises(snapshot: &Snapshot, named: &[NamedPromise]) -> Result<Vec<Optio
 /// Nodes without a rate on which a promise rests, in lexical order.
 #[must_use]
 pub fn assumed_perfect(state: &State, promises: &[Option<Promise>]) -> Vec<NodeIndex> {
-    let mut reached = vec![false; promises.len()];
-    let mut open: Vec<NodeIndex> = (0..).zip(promises).filter_map(|(node, promise)| promise.and(Some(node))).collect();
-    while let Some(node) = open.pop() {
-        if !std::mem::replace(&mut reached[node as usize], true) && !state.rates[node as usize].includes_dependencies {
-            let needs = state.needs.of_caller(node).iter().filter(|need| need.matters());
-            open.extend(needs.flat_map(|need| &need.members));
-        }
-    }
+    let promised = (0..).zip(promises).filter_map(|(node, promise)| promise.and(Some(node)));
+    let below = |node: NodeIndex| {
+        let open = !state.rates[node as usize].includes_dependencies;
+        let needs = state.needs.of_caller(node).iter().filter(move |need| open && need.matters());
+        needs.flat_map(|need| need.members.iter().copied())
+    };
+    let reached = reached(promises.len(), promised, below);
     (0..).zip(reached).filter_map(|(node, reached)| (reached && !state.rated[node as usize]).then_some(node)).collect()
 }
 

@@ -60,6 +60,22 @@ impl Links {
     }
 }
 
+/// Who is met from the starts on, step by step, the starts included; by position.
+pub(crate) fn reached<Steps: IntoIterator<Item = NodeIndex>>(
+    node_count: usize,
+    starts: impl IntoIterator<Item = NodeIndex>,
+    steps: impl Fn(NodeIndex) -> Steps,
+) -> Vec<bool> {
+    let mut reached = vec![false; node_count];
+    let mut open: Vec<NodeIndex> = starts.into_iter().collect();
+    while let Some(node) = open.pop() {
+        if !std::mem::replace(&mut reached[node as usize], true) {
+            open.extend(steps(node));
+        }
+    }
+    reached
+}
+
 fn rows(node_count: usize, edges: &[(NodeIndex, NodeIndex, EdgeIndex)]) -> Csr<(), EdgeIndex> {
     let mut rows = Csr::from_sorted_edges(edges).expect("the edges are sorted and each pair is named once");
     while rows.node_count() < node_count {

@@ -12,7 +12,7 @@ use attain_reliability::{Component, Evaluation, EvaluationLimits, evaluate as ev
 
 use super::availability::Interruption;
 use super::cycles::strongly_connected;
-use super::links::{Links, NodeIndex};
+use super::links::{Links, NodeIndex, reached};
 use super::needs::Needs;
 use super::scenario::{Scenario, State};
 use super::structure::{Model, Rate};
@@ -31,7 +31,8 @@ pub fn opened<'a>(
 ) -> Result<Cow<'a, Scenario>, Interruption> {
     let (Some(after), before) = (&scenario.after, &scenario.before) else { return Ok(Cow::Borrowed(scenario)) };
     let links = links(&before.needs);
-    let reached = above(&links, &scenario.changed);
+    let above = |node: NodeIndex| links.callers(node).iter().copied();
+    let reached = reached(links.node_count(), scenario.changed.iter().copied(), above);
     let box_failing = |node: NodeIndex| {
         let rate = before.rates[node as usize];
         let is_box = reached[node as usize] && rate.includes_dependencies && !scenario.rate_set.contains(&node);
@@ -74,17 +75,6 @@ fn links(needs: &Needs) -> Links {
         edges.extend(callees.into_iter().map(|callee| (caller, callee, 0)));
     }
     Links::new(needs.node_count(), &edges)
-}
-
-fn above(links: &Links, changed: &[NodeIndex]) -> Vec<bool> {
-    let mut reached = vec![false; links.node_count()];
-    let mut open = changed.to_vec();
-    while let Some(node) = open.pop() {
-        if !std::mem::replace(&mut reached[node as usize], true) {
-            open.extend(links.callers(node));
-        }
-    }
-    reached
 }
 
 /// Boxes that can be opened at once, those below before those above. `box_failing` tells how often a box fails.

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 
 use attain_reliability::{Component, EvaluationLimits, EvaluationMethod, evaluate as evaluate_root};
 
-use super::links::NodeIndex;
+use super::links::{NodeIndex, reached};
 use super::scenario::State;
 use super::snapshot::Snapshot;
 use super::structure::{Model, Rate};
@@ -73,16 +73,12 @@ impl<'a> Recheck<'a> {
 
 /// Who reaches a redundancy group.
 fn resting_on_groups(snapshot: &Snapshot, state: &State) -> Vec<bool> {
-    let mut resting = vec![false; snapshot.nodes().len()];
     let opaque = |node: NodeIndex| state.rates[node as usize].includes_dependencies;
     let has_group = |&node: &NodeIndex| {
         !opaque(node) && state.needs.of_caller(node).iter().any(|need| need.matters() && need.members.len() > 1)
     };
-    let mut open: Vec<NodeIndex> = (0..snapshot.nodes().len() as NodeIndex).filter(has_group).collect();
-    while let Some(node) = open.pop() {
-        if !std::mem::replace(&mut resting[node as usize], true) {
-            open.extend(snapshot.request_path().callers(node).iter().filter(|&&caller| !opaque(caller)));
-        }
-    }
-    resting
+    let node_count = snapshot.nodes().len();
+    let above =
+        |node: NodeIndex| snapshot.request_path().callers(node).iter().copied().filter(|&caller| !opaque(caller));
+    reached(node_count, (0..node_count as NodeIndex).filter(has_group), above)
 }

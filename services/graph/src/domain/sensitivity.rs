@@ -7,7 +7,7 @@ use attain_vocabulary::UnixMillis;
 
 use super::availability::{Interruption, evaluate};
 use super::confidence::below;
-use super::links::NodeIndex;
+use super::links::{NodeIndex, reached};
 use super::scenario::{Change, NamedRate, Scenario};
 use super::snapshot::Snapshot;
 
@@ -56,12 +56,6 @@ pub fn without_doubtful(
 fn resting_on(snapshot: &Snapshot, doubtful: &[bool]) -> Vec<bool> {
     let edges = snapshot.edges().iter().zip(doubtful);
     let callers = edges.filter(|(edge, doubtful)| **doubtful && edge.terms.on_request_path());
-    let mut open: Vec<NodeIndex> = callers.map(|(edge, _)| edge.caller).collect();
-    let mut resting = vec![false; snapshot.nodes().len()];
-    while let Some(node) = open.pop() {
-        if !std::mem::replace(&mut resting[node as usize], true) {
-            open.extend(snapshot.request_path().callers(node));
-        }
-    }
-    resting
+    let above = |node: NodeIndex| snapshot.request_path().callers(node).iter().copied();
+    reached(snapshot.nodes().len(), callers.map(|(edge, _)| edge.caller), above)
 }

@@ -2,7 +2,7 @@
 
 use attain_reliability::{Component, EdgeEffect, Error, Structure, StructureBuilder};
 
-use super::links::NodeIndex;
+use super::links::{NodeIndex, reached};
 use super::needs::{Need, Needs};
 
 /// Share β of a redundant part's failures that take its companions along. Generic value for redundant equipment without
@@ -67,14 +67,7 @@ impl Model {
     /// Nodes whose failure can reach one of the roots, the roots themselves included; by position.
     #[must_use]
     pub fn reached(&self, roots: impl IntoIterator<Item = NodeIndex>) -> Vec<bool> {
-        let mut reached = vec![false; self.callees.len()];
-        let mut open: Vec<NodeIndex> = roots.into_iter().collect();
-        while let Some(node) = open.pop() {
-            if !std::mem::replace(&mut reached[node as usize], true) {
-                open.extend(self.callees(node));
-            }
-        }
-        reached
+        reached(self.callees.len(), roots, |node| self.callees(node).iter().copied())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::domain::critical::{Step, critical_path};
 use crate::domain::cuts::{Cut, cut};
 use crate::domain::cycles::Cycle;
 use crate::domain::findings::{Finding, findings};
-use crate::domain::links::{EdgeIndex, Links, NodeIndex};
+use crate::domain::links::{EdgeIndex, Links, NodeIndex, reached};
 use crate::domain::needs::{calls_per_request, passes_on};
 use crate::domain::single_points::{SinglePoints, single_points};
 use crate::domain::snapshot::{Edge, Snapshot};
@@ -143,8 +143,8 @@ fn failing_calls(snapshot: &Snapshot, node: NodeIndex) -> Vec<FailingCall> {
 /// Edges of the whole graph below the service whose confidence is below a bound.
 fn doubtful(held: &Held, node: NodeIndex, confidence_min: f64) -> Vec<(EdgeIndex, f64)> {
     let snapshot = &held.snapshot;
-    let downstream = reached(snapshot.request_path(), node, Links::callees);
-    let callers = (0..).zip(downstream).filter(|(_, reached)| *reached).map(|(caller, _)| caller);
+    let below = downstream(snapshot.request_path(), node);
+    let callers = (0..).zip(below).filter(|(_, reached)| *reached).map(|(caller, _)| caller);
     let all = callers.flat_map(|caller| of_caller(snapshot, caller, held.asked.time_ms));
     let mut doubtful: Vec<(EdgeIndex, f64)> = all.filter(|(_, confidence)| *confidence < confidence_min).collect();
     doubtful.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
@@ -158,7 +158,7 @@ fn analyse(
     bounds: Bounds,
     give_up: &dyn Fn() -> bool,
 ) -> Result<Analysis, Error> {
-    let downstream = reached(snapshot.request_path(), node, Links::callees);
+    let below = downstream(snapshot.request_path(), node);
     let bounds = blast::Bounds {
         hits_max: bounds.entities_max,
         path_nodes_max: PATH_NODES_MAX,
@@ -171,7 +171,7 @@ fn analyse(
     let mut analysis = Analysis {
         fan_in_count: snapshot.all().callers(node).len() as u32,
         fan_out_count: snapshot.all().callees(node).len() as u32,
-        downstream_count: downstream.iter().filter(|&&reached| reached).count() as u32 - 1,
+        downstream_count: below.iter().filter(|&&reached| reached).count() as u32 - 1,
         depth: snapshot.chains().depth(node),
         longest_chain: snapshot.chains().longest(node),
         blast: blast(snapshot, node, bounds)?,
@@ -212,20 +212,14 @@ impl Analysis {
 
 /// Cycles with a member that the service reaches, or that reaches it.
 fn near(snapshot: &Snapshot, node: NodeIndex) -> impl Iterator<Item = &Cycle> {
-    let down = reached(snapshot.all(), node, Links::callees);
-    let up = reached(snapshot.all(), node, Links::callers);
+    let all = snapshot.all();
+    let down = downstream(all, node);
+    let up = reached(all.node_count(), [node], |node| all.callers(node).iter().copied());
     let is_near =
         move |cycle: &&Cycle| cycle.members.iter().any(|&member| down[member as usize] || up[member as usize]);
     snapshot.cycles().iter().filter(is_near)
 }
 
-fn reached(links: &Links, start: NodeIndex, neighbours: impl Fn(&Links, NodeIndex) -> &[NodeIndex]) -> Vec<bool> {
-    let mut reached = vec![false; links.node_count()];
-    let mut open = vec![start];
-    while let Some(node) = open.pop() {
-        if !std::mem::replace(&mut reached[node as usize], true) {
-            open.extend(neighbours(links, node));
-        }
-    }
-    reached
+fn downstream(links: &Links, node: NodeIndex) -> Vec<bool> {
+    reached(links.node_count(), [node], |node| links.callees(node).iter().copied())
 }

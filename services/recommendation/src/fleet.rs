@@ -215,8 +215,17 @@ impl Fleet {
         let mut assumed: BTreeSet<String> = BTreeSet::new();
         for services in self.affected.chunks(EVALUATED_MAX) {
             let part = engine.graph.evaluate(context, services, &self.rates, changes.clone(), confidence_min).await;
-            let part = part.map_err(|refusal| refusal.fatal("graph"))?;
+            let part = match part {
+                // What was evaluated before the engine was not to be had any more stands.
+                Err(Refusal::Unreachable(_)) if !whole.services.is_empty() => graph::EvaluateAvailabilityResponse {
+                    unevaluated_ids: services.iter().map(ToString::to_string).collect(),
+                    snapshot: whole.snapshot,
+                    ..graph::EvaluateAvailabilityResponse::default()
+                },
+                part => part.map_err(|refusal| refusal.fatal("graph"))?,
+            };
             whole.services.extend(part.services);
+            whole.unevaluated_ids.extend(part.unevaluated_ids);
             assumed.extend(part.assumed_perfect_ids);
             whole.snapshot = part.snapshot;
         }
@@ -231,6 +240,13 @@ struct Union {
     facts: BTreeMap<EntityId, Facts>,
     edges: BTreeMap<(EntityId, EntityId), Edge>,
     truncated: bool,
+}
+
+/// Says how many affected services the time did not suffice for: the last ones, those with an SLO in force come first.
+pub(crate) fn unevaluated(answers: &[&graph::EvaluateAvailabilityResponse]) -> Option<MissingInput> {
+    let ids: BTreeSet<&String> = answers.iter().flat_map(|answer| &answer.unevaluated_ids).collect();
+    let detail = format!("{} of the affected services were not evaluated in time and are not in the answer", ids.len());
+    (!ids.is_empty()).then(|| MissingInput { name: "evaluation".to_owned(), detail })
 }
 
 impl Union {

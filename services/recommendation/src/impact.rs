@@ -57,12 +57,13 @@ pub(crate) async fn analyze(
     affected.sort_by(by_harm);
     let baselines =
         proposals.iter().zip(known).map(|(proposal, known)| wire_baseline(&proposal.service, known, &before)).collect();
+    let unevaluated = fleet::unevaluated(&[&before, &after]);
     Ok(wire::AnalyzeImpactResponse {
         affected: affected.into_iter().map(affected_service).collect(),
         assumed_perfect_ids: assumed_perfect(&after, &changed),
         snapshot: after.snapshot,
         baselines,
-        missing_inputs: fleet.missing.iter().map(missing_input).collect(),
+        missing_inputs: fleet.missing.iter().chain(&unevaluated).map(missing_input).collect(),
     })
 }
 

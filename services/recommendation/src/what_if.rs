@@ -42,6 +42,8 @@ pub(crate) async fn analyze(
         Some(_) if !lasting.is_empty() => Some(fleet.evaluate(engine, context, lasting, Some(DOUBTFUL)).await?),
         _ => None,
     };
+    let answers: Vec<_> = std::iter::once(&response).chain(&without).collect();
+    let unevaluated = fleet::unevaluated(&answers);
     let without = without.as_ref().map(by_service).unwrap_or_default();
     let ending = outage_ms.map(|outage_ms| Ending { outage_ms, window, without });
     let affected = weigh(&fleet, &checked, &response, ending);
@@ -51,7 +53,7 @@ pub(crate) async fn analyze(
         affected: affected.into_iter().map(affected_service).collect(),
         assumed_perfect_ids: response.assumed_perfect_ids,
         snapshot: response.snapshot,
-        missing_inputs: fleet.missing.iter().map(missing_input).collect(),
+        missing_inputs: fleet.missing.iter().chain(&unevaluated).map(missing_input).collect(),
     })
 }
 

@@ -29,6 +29,8 @@ pub struct Availability {
 pub struct Availabilities {
     /// In the order asked for.
     pub services: Vec<Availability>,
+    /// Services that nobody waited for any more, in the order asked for.
+    pub unevaluated: Vec<NodeIndex>,
     /// Components that one of the services reaches and that have no rate, in lexical order.
     pub assumed_perfect: Vec<NodeIndex>,
 }
@@ -45,10 +47,10 @@ pub enum Interruption {
 }
 
 /// Evaluates services in turn; each once, however often it is asked for, and after the changes only where they reach it.
-/// Black boxes above a change are [`opened`] first.
+/// Black boxes above a change are [`opened`] first. When `give_up` says so between two services, the rest is left out.
 ///
 /// # Errors
-/// When `give_up` says so between two services; when the structure is too large.
+/// When `give_up` says so before the first service is evaluated; when the structure is too large.
 pub fn evaluate(
     scenario: &Scenario,
     services: &[NodeIndex],
@@ -66,7 +68,7 @@ pub fn evaluate(
             continue;
         }
         if give_up() {
-            return Err(Interruption::GivenUp);
+            break;
         }
         let evaluate = |model: &Model| Arc::new(evaluate_root(&model.structure, Component(node), limits));
         let present = evaluate(&before);
@@ -76,8 +78,12 @@ pub fn evaluate(
     }
     let states = [(Some(&scenario.before), Some(&before)), (scenario.after.as_ref(), after.as_ref())];
     let assumed_perfect = assumed_perfect(scenario.before.rates.len(), services, &states);
-    let services = services.iter().map(|node| known[node].clone()).collect();
-    Ok(Availabilities { services, assumed_perfect })
+    let unevaluated: Vec<NodeIndex> = services.iter().copied().filter(|node| !known.contains_key(node)).collect();
+    if known.is_empty() && !unevaluated.is_empty() {
+        return Err(Interruption::GivenUp);
+    }
+    let services = services.iter().filter_map(|node| known.get(node).cloned()).collect();
+    Ok(Availabilities { services, unevaluated, assumed_perfect })
 }
 
 fn assumed_perfect(

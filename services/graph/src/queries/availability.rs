@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use attain_reliability::EvaluationLimits;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::InvalidValue;
 
 use super::Engine;
-use crate::domain::availability::{Availabilities, evaluate};
+use crate::domain::availability::{Availabilities, Interruption, evaluate};
 use crate::domain::links::NodeIndex;
 use crate::domain::scenario::{Change, NamedRate, Place, Scenario};
 use crate::domain::sensitivity::{self, Pair};
@@ -50,7 +51,8 @@ impl Question {
 }
 
 impl Engine {
-    /// What the structure allows the services to attain; services that the graph does not hold are left out.
+    /// What the structure allows the services to attain, as far as four fifths of the time allow; services that the graph does
+    /// not hold are left out.
     pub(crate) async fn availability(
         &self,
         context: &CallContext,
@@ -64,7 +66,9 @@ impl Engine {
             samples: self.bounds.samples,
             seed: question.seed,
         };
+        let enough_at = Instant::now() + context.remaining() * 4 / 5;
         let job = move |give_up: &dyn Fn() -> bool| {
+            let give_up = &|| give_up() || Instant::now() >= enough_at;
             let snapshot = &graph.snapshot;
             let scenario = Scenario::resolve(snapshot, &question.rates, &question.changes).map_err(Error::Invalid)?;
             let services: Vec<_> = question.service_ids.iter().filter_map(|id| snapshot.find(id)).collect();
@@ -73,7 +77,11 @@ impl Engine {
             if question.confidence_min > 0.0 {
                 let bound = (question.confidence_min, graph.asked.time_ms);
                 let asked = (&question.rates[..], &question.changes[..]);
-                without_doubtful = sensitivity::without_doubtful(snapshot, bound, asked, &services, &limits, give_up)?;
+                let found = sensitivity::without_doubtful(snapshot, bound, asked, &services, &limits, give_up);
+                without_doubtful = match found {
+                    Err(Interruption::GivenUp) => BTreeMap::new(),
+                    found => found?,
+                };
             }
             Ok(Answer { availabilities, without_doubtful })
         };

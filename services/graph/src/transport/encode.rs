@@ -204,6 +204,7 @@ pub(crate) fn availabilities(snapshot: &Snapshot, answer: &Answer) -> wire::Eval
     wire::EvaluateAvailabilityResponse {
         services: found.services.iter().map(service).collect(),
         assumed_perfect_ids: names(snapshot, &found.assumed_perfect),
+        unevaluated_ids: names(snapshot, &found.unevaluated),
         snapshot: None,
     }
 }

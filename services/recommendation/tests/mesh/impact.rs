@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use attain_proto::convert::duration;
 use attain_proto::graph::v1::outage::Place;
 use attain_proto::graph::v1::scenario_change::Change;
@@ -221,6 +223,21 @@ async fn a_fallback_can_be_tried_against_an_outage() {
     assert!(checkout.ceiling_after_ratio > checkout.ceiling_before_ratio, "{checkout:?}");
     assert!(checkout.budget_share_after.unwrap() < checkout.budget_share_before.unwrap(), "{checkout:?}");
     assert!(checkout.outage_budget_share.unwrap() < 0.05, "{checkout:?}");
+}
+
+#[tokio::test]
+async fn those_with_an_slo_are_evaluated_first_and_who_is_left_out_is_counted() {
+    let mesh = Mesh::start().await;
+    mesh.declare("gateway", 0.99).await;
+    mesh.world.evaluates_at_most.store(2, Ordering::SeqCst);
+    let answer = what_if(&mesh, down(Place::EntityId("provider".into()))).await.unwrap();
+    assert_eq!(answer.affected[0].service_id, "gateway");
+    assert_eq!(answer.affected.len(), 2);
+    let [missing] = &answer.missing_inputs[..] else { panic!("{answer:?}") };
+    assert_eq!(missing.name, "evaluation");
+    assert!(missing.detail.starts_with("2 of the affected services"), "{missing:?}");
+    let answer = impact(&mesh, &[("provider", 0.9)]).await.unwrap();
+    assert_eq!((answer.affected.len(), answer.missing_inputs.len()), (2, 1));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 mod members;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use attain_proto::convert::{timestamp, unix_millis};
@@ -69,6 +69,8 @@ pub(crate) struct World {
     pub(crate) ingestion_down: AtomicBool,
     pub(crate) graph_down: AtomicBool,
     pub(crate) knowledge_down: AtomicBool,
+    /// How many services of one evaluation the time suffices for.
+    pub(crate) evaluates_at_most: AtomicUsize,
     /// Histories with latency that were asked for: one a computation.
     pub(crate) computations: AtomicU64,
 }
@@ -84,7 +86,7 @@ pub(crate) struct Behaviour {
 impl World {
     /// The shop: gateway → checkout → {payment → provider, inventory}, gateway → auth → user-db; and a → b → d.
     pub(crate) fn shop() -> Arc<Self> {
-        let world = Self::default();
+        let world = Self { evaluates_at_most: AtomicUsize::new(usize::MAX), ..Self::default() };
         for (id, kind, tier) in [
             ("gateway", EntityKind::Service, Tier::Tier1),
             ("auth", EntityKind::Service, Tier::Tier1),

@@ -316,7 +316,9 @@ impl GraphService for Members {
         let entities: Vec<Entity> = self.0.entities.lock().unwrap().values().cloned().collect();
         let (after, touched) = before.after(&request.changes, &entities);
         let mut assumed = BTreeSet::new();
-        let services = request.service_ids.iter().map(|service_id| {
+        let kept = self.0.evaluates_at_most.load(Ordering::SeqCst).min(request.service_ids.len());
+        let left_out = request.service_ids[kept..].to_vec();
+        let services = request.service_ids[..kept].iter().map(|service_id| {
             assumed.extend(before.reached(service_id).into_iter().filter(|id| !before.rated(id) && !after.rated(id)));
             graph::ServiceAvailability {
                 service_id: service_id.clone(),
@@ -331,6 +333,7 @@ impl GraphService for Members {
             services,
             assumed_perfect_ids: assumed.into_iter().collect(),
             snapshot: Some(snapshot(version)),
+            unevaluated_ids: left_out,
         }))
     }
 

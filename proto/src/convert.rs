@@ -134,7 +134,8 @@ macro_rules! enumeration {
 
 enumeration!(EntityKind => EntityKind, unspecified: None, {
     Service <=> Service, Datastore <=> Datastore, Cache <=> Cache, Queue <=> Queue,
-    Infrastructure <=> Infrastructure, External <=> External,
+    Infrastructure <=> Infrastructure, External <=> External, NodePool <=> NodePool, Zone <=> Zone, Region <=> Region,
+    Api <=> Api, System <=> System,
 });
 enumeration!(Tier => Tier, unspecified: None, { Tier1 <=> One, Tier2 <=> Two, Tier3 <=> Three, Tier4 <=> Four });
 enumeration!(DependencyMode => DependencyMode, unspecified: None, { Hard <=> Hard, Soft <=> Soft, Async <=> Async });

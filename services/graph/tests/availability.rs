@@ -270,7 +270,7 @@ fn an_evaluation_that_nobody_waits_for_stops() {
 fn a_call_rate_bounds_a_call_fraction_that_nobody_knows() {
     let rate = Terms { call_rate: Some(0.3), ..Terms::of_mode(DependencyMode::Hard) };
     let snapshot = graph([edge("a", "b", rate.clone()), edge("a", "c", Terms { call_rate: Some(3.0), ..rate })]);
-    let needs = Needs::of(snapshot.nodes().len(), snapshot.edges());
+    let needs = Needs::of(snapshot.nodes(), snapshot.edges(), snapshot.request_path());
     let impacts: Vec<f64> = needs.of_caller(0).iter().map(|need| need.effect.impact_ratio).collect();
     assert_eq!(impacts, [0.3, 1.0]);
 }

@@ -12,10 +12,55 @@ pub enum EntityKind {
     Cache,
     /// A queue or a log.
     Queue,
-    /// A node pool, zone, region or network part.
+    /// Infrastructure that is none of the more telling kinds: a cluster, load balancer, network or host.
     Infrastructure,
     /// A party outside the tenant, with a contract rather than a team.
     External,
+    /// Machines of one sort that workloads are placed on.
+    NodePool,
+    /// An availability zone.
+    Zone,
+    /// A region of a cloud or of data centres.
+    Region,
+    /// What some services offer to others.
+    Api,
+    /// What its members do together.
+    System,
+}
+
+impl EntityKind {
+    /// Every kind, in their order.
+    pub const ALL: [Self; 11] = [
+        Self::Service,
+        Self::Datastore,
+        Self::Cache,
+        Self::Queue,
+        Self::Infrastructure,
+        Self::External,
+        Self::NodePool,
+        Self::Zone,
+        Self::Region,
+        Self::Api,
+        Self::System,
+    ];
+
+    /// Whether it is infrastructure of some sort.
+    #[must_use]
+    pub fn is_infrastructure(self) -> bool {
+        matches!(self, Self::Infrastructure | Self::NodePool | Self::Zone | Self::Region)
+    }
+
+    /// Whether it is what others make of it: an API or a system. It fails by its parts alone and has no requests but theirs.
+    #[must_use]
+    pub fn is_composite(self) -> bool {
+        matches!(self, Self::Api | Self::System)
+    }
+
+    /// Whether traces can show calls by it or to it.
+    #[must_use]
+    pub fn is_called(self) -> bool {
+        !self.is_infrastructure() && !self.is_composite()
+    }
 }
 
 /// How much depends on a service. The order is from the most to the least critical.

@@ -21,13 +21,13 @@ const HALF_LIFE_DAYS: f64 = 30.0;
 
 /// Confidence in an edge at a moment, in `[0, 1]`: it is there unless everybody who tells of it is wrong.
 ///
-/// `caller_observed` says whether calls of the caller would be seen ([`Snapshot::is_observed`]).
+/// `would_be_seen` says whether a call would have been seen ([`Snapshot::is_observed`], [`Snapshot::can_be_traced`]).
 #[must_use]
-pub fn confidence(terms: &Terms, caller_observed: bool, as_of_ms: UnixMillis) -> f64 {
+pub fn confidence(terms: &Terms, would_be_seen: bool, as_of_ms: UnixMillis) -> f64 {
     let seen = terms.observed_call_count as f64;
     let days = terms.last_seen_ms.map_or(0.0, |last_ms| (as_of_ms - last_ms).max(0) as f64 / DAY_MS as f64);
     let observed = seen / (seen + CALLS_HALF_SURE) * f64::exp2(-days / HALF_LIFE_DAYS);
-    let declared = match (terms.declared, caller_observed && !terms.traced && terms.observed_call_count == 0) {
+    let declared = match (terms.declared, would_be_seen && !terms.traced && terms.observed_call_count == 0) {
         (false, _) => 0.0,
         (true, false) => DECLARED,
         (true, true) => DECLARED_NEVER_SEEN,
@@ -43,7 +43,10 @@ pub fn of_caller(
 ) -> impl Iterator<Item = (EdgeIndex, f64)> + '_ {
     let observed = snapshot.is_observed(caller);
     let edges = snapshot.all().out_edges(caller).iter();
-    edges.map(move |&edge| (edge, confidence(&snapshot.edge(edge).terms, observed, as_of_ms)))
+    edges.map(move |&position| {
+        let edge = snapshot.edge(position);
+        (position, confidence(&edge.terms, observed && snapshot.can_be_traced(edge), as_of_ms))
+    })
 }
 
 /// Edges whose confidence is below a bound, by position.

@@ -114,6 +114,7 @@ fn of_node(snapshot: &Snapshot, node: NodeIndex) -> Option<Finding> {
 /// What is known of a caller as a whole.
 #[derive(Clone, Copy)]
 struct Caller {
+    /// Whether its calls would be seen.
     traced: bool,
     described: bool,
 }
@@ -126,11 +127,25 @@ impl Caller {
 }
 
 fn of_edge(snapshot: &Snapshot, edge: EdgeIndex, told: Caller) -> Vec<Finding> {
-    let Edge { caller, callee, terms } = snapshot.edge(edge);
+    let edge = snapshot.edge(edge);
+    let Edge { caller, callee, terms } = edge;
     let names = Names { caller: snapshot.id(*caller).as_str(), callee: snapshot.id(*callee).as_str() };
-    let found = [provenance(told, terms, &names), fallback(terms, &names), call_fraction(terms, &names)];
+    // What is no call is neither seen nor made by a share of the requests.
+    let of_calls = snapshot.can_be_traced(edge);
+    let declared_as_a_whole = || declares_what_it_is_part_of(snapshot, edge);
+    let provenance = provenance(told, terms, &names).filter(|_| of_calls && !declared_as_a_whole());
+    let found = [provenance, fallback(terms, &names), call_fraction(terms, &names).filter(|_| of_calls)];
     let found = found.into_iter().flatten();
     found.map(|(code, detail)| Finding { code, nodes: vec![*caller, *callee], detail }).collect()
+}
+
+/// Whether the caller of an edge declares that it needs an API or a system of which the callee is a part.
+fn declares_what_it_is_part_of(snapshot: &Snapshot, edge: &Edge) -> bool {
+    let all = snapshot.all();
+    let declared =
+        all.out_edges(edge.caller).iter().map(|&edge| snapshot.edge(edge)).filter(|edge| edge.terms.declared);
+    let mut wholes = declared.filter(|edge| snapshot.nodes()[edge.callee as usize].kind.is_composite());
+    wholes.any(|whole| all.callees(whole.callee).binary_search(&edge.callee).is_ok())
 }
 
 struct Names<'a> {

@@ -1,14 +1,18 @@
 //! Edges and redundancy groups as what each caller needs: the form from which structure functions and single points of
 //! failure are read.
+//!
+//! Of its members a system needs the entry points. The others it reaches through those, with the fallbacks that stand in between;
+//! needing them besides would say that a fallback within the system saves nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use attain_reliability::EdgeEffect;
-use attain_vocabulary::DependencyMode;
+use attain_vocabulary::{DependencyMode, EntityKind};
 
-use super::links::NodeIndex;
-use super::snapshot::{Edge, Terms};
+use super::cycles::strongly_connected;
+use super::links::{Links, NodeIndex};
+use super::snapshot::{Edge, Node, Terms};
 
 /// Failed calls that must have been seen before the observed share of rescues is taken for the fallback's success: with 20
 /// the standard error of a share is at most 0.11.
@@ -43,6 +47,14 @@ impl Need {
     pub fn matters(&self) -> bool {
         self.effect.impact_ratio > 0.0
     }
+
+    /// The member that every request needs, where nothing stands in for it: no other one, fallback or retry.
+    fn sole_member(&self) -> Option<NodeIndex> {
+        match self.members[..] {
+            [member] if self.is_certain() && self.effect.retry_count == 0 => Some(member),
+            _ => None,
+        }
+    }
 }
 
 /// The requirements of every caller on the request path; asynchronous edges are none. Copies share what is equal.
@@ -50,21 +62,38 @@ impl Need {
 pub struct Needs(Vec<Arc<[Need]>>);
 
 impl Needs {
-    /// Reads edges, sorted by caller. A group that needs all its members is as many single requirements, each with its own
-    /// effect; one with members to spare takes the greatest impact and the fewest retries of its edges.
+    /// Reads edges, sorted by caller; `request_path` links those that are on it. A group that needs all its members is as many
+    /// single requirements, each with its own effect; one with members to spare takes the greatest impact and the fewest
+    /// retries of its edges. Of a system that needs some members in every request, only its entry points count among them: those
+    /// that no other of them calls, and where they call each other in a ring that no other one calls into, all of the ring.
     #[must_use]
-    pub fn of(node_count: usize, edges: &[Edge]) -> Self {
+    pub fn of(nodes: &[Node], edges: &[Edge], request_path: &Links) -> Self {
         let nothing: Arc<[Need]> = Arc::new([]);
-        let mut needs = vec![nothing; node_count];
+        let mut needs = Self(vec![nothing; nodes.len()]);
         for edges in edges.chunk_by(|a, b| a.caller == b.caller) {
-            needs[edges[0].caller as usize] = of_edges(edges);
+            let caller = edges[0].caller;
+            needs.replace(caller, &nodes[caller as usize], edges, |member| request_path.callees(member));
         }
-        Self(needs)
+        needs
     }
 
-    /// The same but for what one caller needs, read from all of its edges.
-    pub(crate) fn replace(&mut self, caller: NodeIndex, edges: &[Edge]) {
-        self.0[caller as usize] = of_edges(edges);
+    /// The same but for what one caller needs, read from all of its edges; `callees` tells whom a node calls on the request
+    /// path.
+    pub(crate) fn replace<'a>(
+        &mut self,
+        caller: NodeIndex,
+        node: &Node,
+        edges: &[Edge],
+        callees: impl Fn(NodeIndex) -> &'a [NodeIndex],
+    ) {
+        let mut needs = of_edges(edges);
+        if node.kind == EntityKind::System {
+            let mut members: Vec<NodeIndex> = needs.iter().filter_map(Need::sole_member).collect();
+            members.sort_unstable();
+            let entry = entry_points(&members, callees);
+            needs.retain(|need| need.sole_member().is_none_or(|member| entry.binary_search(&member).is_ok()));
+        }
+        self.0[caller as usize] = needs.into();
     }
 
     /// What one caller needs.
@@ -80,8 +109,28 @@ impl Needs {
     }
 }
 
+/// Those of the members, in lexical order, that no other one calls, or only members of a ring that it is in itself.
+fn entry_points<'a>(members: &[NodeIndex], callees: impl Fn(NodeIndex) -> &'a [NodeIndex]) -> Vec<NodeIndex> {
+    let mut calls = Vec::new();
+    for (caller, &member) in (0..).zip(members) {
+        let called = callees(member).iter().filter_map(|callee| members.binary_search(callee).ok());
+        calls.extend(called.map(|callee| (caller, callee as NodeIndex, 0)));
+    }
+    let calls = Links::new(members.len(), &calls);
+    let mut entry = Vec::new();
+    for ring in strongly_connected(&calls) {
+        let outside = |caller: &NodeIndex| ring.binary_search(caller).is_err();
+        let from_outside = |&member: &NodeIndex| calls.callers(member).iter().any(outside);
+        if !ring.iter().any(from_outside) {
+            entry.extend(ring.iter().map(|&member| members[member as usize]));
+        }
+    }
+    entry.sort_unstable();
+    entry
+}
+
 /// What a caller of these edges needs.
-fn of_edges(edges: &[Edge]) -> Arc<[Need]> {
+fn of_edges(edges: &[Edge]) -> Vec<Need> {
     let mut needs = Vec::new();
     let mut groups: BTreeMap<&str, Vec<&Edge>> = BTreeMap::new();
     for edge in edges.iter().filter(|edge| edge.terms.on_request_path()) {
@@ -98,7 +147,7 @@ fn of_edges(edges: &[Edge]) -> Arc<[Need]> {
             needs.push(redundant(&members, required_count));
         }
     }
-    needs.into()
+    needs
 }
 
 /// How many members of a group must work, as its edges say: the most that any of them asks for, 1 where none does.

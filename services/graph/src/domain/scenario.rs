@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use attain_vocabulary::InvalidValue;
+use attain_vocabulary::{EntityKind, InvalidValue};
 
 use super::links::NodeIndex;
 use super::needs::Needs;
-use super::snapshot::{Dependency, Edge, Snapshot, Terms};
+use super::snapshot::{Dependency, Edge, Node, Snapshot, Terms};
 use super::structure::Rate;
 
 /// What is known of one component, by name.
@@ -53,9 +53,9 @@ pub enum Change {
 /// What an outage strikes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Place {
-    /// One component.
+    /// One component, and whoever is [down with it](Snapshot::down_with).
     Entity(String),
-    /// Everything that is said to run in a region.
+    /// Everything that is said to run in a region, and the region itself where it is a node.
     Region(String),
 }
 
@@ -102,10 +102,11 @@ impl Scenario {
             }
         }
         complaints.none_or(())?;
-        let changed = draft.changed.iter().copied().collect();
-        let rate_set = draft.rate_set.clone();
-        let after = (!changes.is_empty()).then(|| draft.finish());
-        Ok(Self { before, after, changed, rate_set })
+        let (after, mut changed, rate_set) = draft.finish();
+        let moved = |node: &NodeIndex| before.needs.of_caller(*node) != after.needs.of_caller(*node);
+        changed.extend(systems_above(snapshot, &changed).into_iter().filter(moved));
+        let after = (!changes.is_empty()).then_some(after);
+        Ok(Self { before, after, changed: changed.into_iter().collect(), rate_set })
     }
 }
 
@@ -124,17 +125,31 @@ impl Complaints {
     }
 }
 
+/// Systems of which one of the nodes is a member: who enters a system by whom depends on whom its members call.
+fn systems_above(snapshot: &Snapshot, members: &BTreeSet<NodeIndex>) -> BTreeSet<NodeIndex> {
+    let is_system = |node: &NodeIndex| snapshot.nodes()[*node as usize].kind == EntityKind::System;
+    let above = members.iter().flat_map(|&member| snapshot.all().callers(member)).copied();
+    above.filter(is_system).collect()
+}
+
+/// APIs and systems that have parts fail of their own by no means: that is known, not assumed.
 fn present(snapshot: &Snapshot, named: &[NamedRate], complaints: &mut Complaints) -> State {
     let mut rates = vec![Rate::default(); snapshot.nodes().len()];
-    let mut rated = vec![false; snapshot.nodes().len()];
+    let made_of_parts =
+        |(node, of): (NodeIndex, &Node)| of.kind.is_composite() && !snapshot.needs().of_caller(node).is_empty();
+    let by_parts: Vec<bool> = (0..).zip(snapshot.nodes()).map(made_of_parts).collect();
+    let (mut rated, mut given) = (by_parts, vec![false; snapshot.nodes().len()]);
     for (index, NamedRate { entity_id, rate }) in named.iter().enumerate() {
         let field = format!("rates/{index}/entity_id");
         match known(snapshot, &field, entity_id) {
             Err(invalid) => complaints.add(invalid),
-            Ok(node) if std::mem::replace(&mut rated[node as usize], true) => {
+            Ok(node) if std::mem::replace(&mut given[node as usize], true) => {
                 complaints.add(InvalidValue::new(field, "duplicate", format!("`{entity_id}` has a rate already")));
             }
-            Ok(node) => rates[node as usize] = *rate,
+            Ok(node) => {
+                rates[node as usize] = *rate;
+                rated[node as usize] = true;
+            }
         }
     }
     State { needs: Arc::clone(snapshot.needs()), rates, rated }
@@ -175,7 +190,7 @@ impl<'a> Draft<'a> {
             }
             Change::Outage(Place::Entity(id)) => {
                 let node = known(self.snapshot, "outage/entity_id", id)?;
-                self.rate(node, DOWN);
+                self.down([node]);
             }
             Change::Outage(Place::Region(region)) => {
                 let struck: Vec<NodeIndex> = self.snapshot.in_region(region).collect();
@@ -183,7 +198,7 @@ impl<'a> Draft<'a> {
                     let reason = "nothing in the graph is said to run there";
                     return Err(InvalidValue::new("outage/region", "unknown_region", reason));
                 }
-                struck.into_iter().for_each(|node| self.rate(node, DOWN));
+                self.down(struck);
             }
             Change::Set(dependency) => {
                 let caller = known(self.snapshot, "set_dependency/caller_id", dependency.caller.as_str())?;
@@ -204,6 +219,10 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    fn down(&mut self, struck: impl IntoIterator<Item = NodeIndex>) {
+        self.snapshot.down_with(struck).into_iter().for_each(|node| self.rate(node, DOWN));
+    }
+
     fn rate(&mut self, node: NodeIndex, rate: Rate) {
         self.rates[node as usize] = rate;
         self.rated[node as usize] = true;
@@ -212,18 +231,43 @@ impl<'a> Draft<'a> {
     }
 
     fn edges_of(&mut self, caller: NodeIndex) -> &mut BTreeMap<NodeIndex, Terms> {
-        let snapshot = self.snapshot;
-        let present = || snapshot.all().out_edges(caller).iter().map(|&edge| snapshot.edge(edge));
-        self.edges.entry(caller).or_insert_with(|| present().map(|edge| (edge.callee, edge.terms.clone())).collect())
+        let present = present_edges(self.snapshot, caller);
+        self.edges.entry(caller).or_insert_with(|| present.map(|edge| (edge.callee, edge.terms.clone())).collect())
     }
 
-    fn finish(self) -> State {
-        let mut needs = Arc::clone(self.snapshot.needs());
-        for (caller, edges) in self.edges {
-            let edge = |(callee, terms)| Edge { caller, callee, terms };
-            let edges: Vec<Edge> = edges.into_iter().map(edge).collect();
-            Arc::make_mut(&mut needs).replace(caller, &edges);
+    /// The state after the changes, whose equation they change, and whose rate; systems above may differ as well.
+    fn finish(self) -> (State, BTreeSet<NodeIndex>, BTreeSet<NodeIndex>) {
+        let Self { snapshot, edges, rates, rated, changed, rate_set } = self;
+        let edges: BTreeMap<NodeIndex, Vec<Edge>> = edges
+            .into_iter()
+            .map(|(caller, edges)| {
+                let edge = |(callee, terms)| Edge { caller, callee, terms };
+                (caller, edges.into_iter().map(edge).collect())
+            })
+            .collect();
+        let called: BTreeMap<NodeIndex, Vec<NodeIndex>> = edges
+            .iter()
+            .map(|(caller, edges)| {
+                let waited_for = edges.iter().filter(|edge| edge.terms.on_request_path());
+                (*caller, waited_for.map(|edge| edge.callee).collect())
+            })
+            .collect();
+        let callees = |node: NodeIndex| match called.get(&node) {
+            Some(callees) => callees.as_slice(),
+            None => snapshot.request_path().callees(node),
+        };
+        let callers: BTreeSet<NodeIndex> = edges.keys().copied().collect();
+        let mut needs = Arc::clone(snapshot.needs());
+        for &caller in callers.union(&systems_above(snapshot, &callers)) {
+            let present = || present_edges(snapshot, caller).cloned().collect();
+            let of_caller = edges.get(&caller).cloned().unwrap_or_else(present);
+            let node = &snapshot.nodes()[caller as usize];
+            Arc::make_mut(&mut needs).replace(caller, node, &of_caller, callees);
         }
-        State { needs, rates: self.rates, rated: self.rated }
+        (State { needs, rates, rated }, changed, rate_set)
     }
+}
+
+fn present_edges(snapshot: &Snapshot, caller: NodeIndex) -> impl Iterator<Item = &Edge> {
+    snapshot.all().out_edges(caller).iter().map(|&edge| snapshot.edge(edge))
 }

@@ -1,6 +1,8 @@
 //! The graph of one tenant at one version, immutable.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use attain_vocabulary::{DependencyMode, EntityId, EntityKind, Tier, UnixMillis};
@@ -134,7 +136,7 @@ impl Snapshot {
     fn connected(nodes: Vec<Node>, edges: Vec<Edge>) -> Self {
         let all = links(nodes.len(), &edges, |_| true);
         let request_path = links(nodes.len(), &edges, Terms::on_request_path);
-        let needs = Arc::new(Needs::of(nodes.len(), &edges));
+        let needs = Arc::new(Needs::of(&nodes, &edges, &request_path));
         let cycles = cycles(&all, &needs);
         let chains = Chains::of(&request_path, &strongly_connected(&request_path));
         Self { nodes, edges, all, request_path, cycles, chains, needs }
@@ -174,10 +176,52 @@ impl Snapshot {
         &self.nodes[node as usize].id
     }
 
-    /// Everything that is said to run in a region.
+    /// Everything that is said to run in a region, and the node that stands for it where there is one.
     pub fn in_region<'a>(&'a self, region: &'a str) -> impl Iterator<Item = NodeIndex> + 'a {
+        let stands_for_it = move |node: &Node| node.kind == EntityKind::Region && node.id.as_str() == region;
         let nodes = (0..).zip(&self.nodes);
-        nodes.filter(move |(_, node)| node.region.as_deref() == Some(region)).map(|(position, _)| position)
+        nodes
+            .filter(move |(_, node)| node.region.as_deref() == Some(region) || stands_for_it(node))
+            .map(|(position, _)| position)
+    }
+
+    /// Who is down when these are: with a region everything that is said to run there, with an API or a system its parts. Who is
+    /// down by an edge is left to the structure.
+    #[must_use]
+    pub fn down_with(&self, struck: impl IntoIterator<Item = NodeIndex>) -> BTreeSet<NodeIndex> {
+        let mut down = BTreeSet::new();
+        let mut open: Vec<NodeIndex> = struck.into_iter().collect();
+        while let Some(node) = open.pop() {
+            let Node { kind, id, .. } = &self.nodes[node as usize];
+            match (down.insert(node), kind) {
+                (true, EntityKind::Region) => open.extend(self.in_region(id.as_str())),
+                (true, kind) if kind.is_composite() => open.extend(self.all.callees(node)),
+                _ => {}
+            }
+        }
+        down
+    }
+
+    /// Links without those of APIs and systems, which are what their parts make of them and call nobody.
+    #[must_use]
+    pub fn calls_among<'a>(&'a self, links: &'a Links) -> Cow<'a, Links> {
+        let composite = |node: NodeIndex| self.nodes[node as usize].kind.is_composite();
+        let all = (0..self.nodes.len() as NodeIndex).map(|node| (node, links.callees(node)));
+        if !all.clone().any(|(node, callees)| composite(node) && !callees.is_empty()) {
+            return Cow::Borrowed(links);
+        }
+        let calls = all.filter(|(node, _)| !composite(*node));
+        let edges = calls.flat_map(|(node, callees)| {
+            callees.iter().zip(links.out_edges(node)).map(move |(&callee, &edge)| (node, callee, edge))
+        });
+        Cow::Owned(Links::new(self.nodes.len(), &edges.collect::<Vec<_>>()))
+    }
+
+    /// Whether traces can show the calls of an edge: they did, or both ends are of a kind that is called.
+    #[must_use]
+    pub fn can_be_traced(&self, edge: &Edge) -> bool {
+        let is_called = |end: NodeIndex| self.nodes[end as usize].kind.is_called();
+        edge.terms.traced || is_called(edge.caller) && is_called(edge.callee)
     }
 
     /// Whether calls of a service would be seen: it reports traces, or some of its calls were traced.

@@ -101,7 +101,8 @@ impl Engine {
             analysis.slow_calls = slow_calls(snapshot, node, &graph);
             analysis.doubtful = doubtful(&graph, node, confidence_min.max(DOUBTFUL));
             if with_betweenness {
-                let of_all = betweenness(snapshot.request_path(), give_up).ok_or(Error::Deadline)?;
+                let calls = snapshot.calls_among(snapshot.request_path());
+                let of_all = betweenness(&calls, give_up).ok_or(Error::Deadline)?;
                 analysis.betweenness = Some((of_all.ratios[node as usize], of_all.sampled));
             }
             Ok(analysis)
@@ -168,8 +169,9 @@ fn analyse(
         let cut = (!give_up()).then(|| cut(snapshot, &cycle.members)).ok_or(Error::Deadline)?;
         Ok((cycle.clone(), cut))
     };
+    let calls = snapshot.calls_among(snapshot.all());
     let mut analysis = Analysis {
-        fan_in_count: snapshot.all().callers(node).len() as u32,
+        fan_in_count: calls.callers(node).len() as u32,
         fan_out_count: snapshot.all().callees(node).len() as u32,
         downstream_count: below.iter().filter(|&&reached| reached).count() as u32 - 1,
         depth: snapshot.chains().depth(node),
@@ -182,7 +184,7 @@ fn analyse(
         slow_calls: Vec::new(),
         failing_calls: failing_calls(snapshot, node),
         choke_points: choke_points(snapshot.request_path(), node),
-        separated_count: separated_count(snapshot.all(), node),
+        separated_count: separated_count(&calls, node),
         doubtful: Vec::new(),
     };
     analysis.choke_points.truncate(CHOKE_POINTS_MAX);

@@ -74,7 +74,8 @@ impl Held {
         let edges: Vec<&Edge> = edges.iter().map(|&edge| self.snapshot.edge(edge)).collect();
         let of_callers = edges.chunk_by(|a, b| a.caller == b.caller).flat_map(|edges| {
             let observed = self.snapshot.is_observed(edges[0].caller);
-            edges.iter().map(move |edge| confidence(&edge.terms, observed, self.asked.time_ms))
+            let would_be_seen = move |edge: &Edge| observed && self.snapshot.can_be_traced(edge);
+            edges.iter().map(move |edge| confidence(&edge.terms, would_be_seen(edge), self.asked.time_ms))
         });
         of_callers.collect()
     }

@@ -77,5 +77,10 @@ fn kind_words(kind: EntityKind) -> &'static str {
         EntityKind::Queue => "queue",
         EntityKind::Infrastructure => "infrastructure",
         EntityKind::External => "external provider",
+        EntityKind::NodePool => "node pool",
+        EntityKind::Zone => "availability zone",
+        EntityKind::Region => "region",
+        EntityKind::Api => "API",
+        EntityKind::System => "system",
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use attain_attainment::{CountPoint, CountSeries, Forecast, MissingInput, predict};
 use attain_proto::graph::v1 as graph;
 use attain_runtime::context::CallContext;
-use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, InvalidValue, SliBucket, TimeRange, TimeWindow, bucket_start};
+use attain_vocabulary::{
+    BUCKET_MS, DAY_MS, EntityId, EntityKind, InvalidValue, SliBucket, TimeRange, TimeWindow, bucket_start,
+};
 use futures::StreamExt as _;
 use tokio::sync::SemaphorePermit;
 
@@ -16,7 +18,7 @@ use crate::domain::flow::{Component, Edge};
 use crate::domain::slo::Slo;
 use crate::engine::Engine;
 use crate::gather::blocking;
-use crate::members::{Closure, Direction, Refusal};
+use crate::members::{Closure, Direction, Refusal, Topology};
 use crate::message::topology;
 
 /// Most walks of the graph at a time.
@@ -40,13 +42,15 @@ pub(crate) struct Subject {
     pub(crate) needed: Vec<Named>,
     /// Regions of which everything behaves differently, each with the field that names it.
     pub(crate) regions: Vec<(String, String)>,
+    /// Those of the changed that are down: a region, an API or a system takes others along.
+    pub(crate) down: BTreeSet<EntityId>,
 }
 
 /// Everything around a change.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    /// Services in the regions of the subject.
-    pub(crate) in_regions: BTreeSet<EntityId>,
+    /// Who is down with a region, an API or a system of the subject.
+    pub(crate) struck: BTreeSet<EntityId>,
     /// The changed services and all that depend on them.
     pub(crate) affected: Vec<EntityId>,
     pub(crate) edges: Vec<Edge>,
@@ -67,10 +71,7 @@ pub(crate) async fn gather(
     window: Option<TimeWindow>,
 ) -> Result<Fleet, Error> {
     let _place = place(engine, context).await?;
-    let surroundings = match subject.regions[..] {
-        [] => surroundings(engine, context, subject).await?,
-        _ => surroundings_of_regions(engine, context, subject).await?,
-    };
+    let surroundings = surroundings(engine, context, subject).await?;
     let slos = engine.store.availability_slos(&context.tenant).await?;
     let missing = surroundings.union.missing();
     assemble(engine, context, Known { surroundings, slos, missing }, window).await
@@ -89,7 +90,7 @@ pub(crate) async fn promised(engine: &Arc<Engine>, context: &CallContext) -> Res
         let detail = format!("{} SLOs in force are of services that nobody knows any more", before - slos.len());
         missing.push(MissingInput { name: "slo_of_unknown_service".to_owned(), detail });
     }
-    let surroundings = Surroundings { in_regions: BTreeSet::new(), affected: slos.keys().cloned().collect(), union };
+    let surroundings = Surroundings { struck: BTreeSet::new(), affected: slos.keys().cloned().collect(), union };
     assemble(engine, context, Known { surroundings, slos, missing }, None).await
 }
 
@@ -102,7 +103,7 @@ async fn place<'e>(engine: &'e Engine, context: &CallContext) -> Result<Semaphor
 
 /// Everybody who depends on the changed services, and everything that those need.
 struct Surroundings {
-    in_regions: BTreeSet<EntityId>,
+    struck: BTreeSet<EntityId>,
     affected: Vec<EntityId>,
     union: Union,
 }
@@ -120,7 +121,7 @@ async fn assemble(
     known: Known,
     window: Option<TimeWindow>,
 ) -> Result<Fleet, Error> {
-    let Known { surroundings: Surroundings { in_regions, affected, union }, slos, mut missing } = known;
+    let Known { surroundings: Surroundings { struck, affected, union }, slos, mut missing } = known;
     let (promised, others): (Vec<EntityId>, Vec<EntityId>) = affected.into_iter().partition(|id| slos.contains_key(id));
     let affected = [promised, others].concat();
     let now_ms = bucket_start(engine.clock.now_ms()) + BUCKET_MS;
@@ -136,10 +137,22 @@ async fn assemble(
     })
     .await?;
     let rates = topology::rates(&rates(&components, &edges));
-    Ok(Fleet { in_regions, affected, edges, components, rates, slos, forecasts, missing })
+    Ok(Fleet { struck, affected, edges, components, rates, slos, forecasts, missing })
 }
 
 async fn surroundings(engine: &Engine, context: &CallContext, subject: &Subject) -> Result<Surroundings, Error> {
+    if subject.regions.is_empty() {
+        let near = walked(engine, context, subject).await?;
+        let kind = |id: &EntityId| near.union.facts.get(id).map(|facts| facts.kind);
+        let alone = |kind: EntityKind| kind != EntityKind::Region && !kind.is_composite();
+        if subject.down.iter().filter_map(kind).all(alone) {
+            return Ok(near);
+        }
+    }
+    surroundings_of_many(engine, context, subject).await
+}
+
+async fn walked(engine: &Engine, context: &CallContext, subject: &Subject) -> Result<Surroundings, Error> {
     let mut union = Union::default();
     let mut affected: Vec<EntityId> = Vec::new();
     for closure in walk_named(engine, context, &subject.changed, Direction::Upstream).await? {
@@ -151,11 +164,11 @@ async fn surroundings(engine: &Engine, context: &CallContext, subject: &Subject)
         union.add(closure);
     }
     cover(engine, context, &affected, &mut union).await?;
-    Ok(Surroundings { in_regions: BTreeSet::new(), affected, union })
+    Ok(Surroundings { struck: BTreeSet::new(), affected, union })
 }
 
-/// A region may hold a large part of all services: the whole topology is read once instead of a walk from each.
-async fn surroundings_of_regions(
+/// A region or a system may hold a large part of all services: the whole topology is read once instead of a walk from each.
+async fn surroundings_of_many(
     engine: &Engine,
     context: &CallContext,
     subject: &Subject,
@@ -166,21 +179,47 @@ async fn surroundings_of_regions(
     };
     let unknown = subject.changed.iter().chain(&subject.needed).filter(|named| !known(&named.id));
     let mut faults: Vec<InvalidValue> = unknown.map(unknown_service).collect();
-    let mut in_regions: BTreeSet<EntityId> = BTreeSet::new();
+    let mut struck: BTreeSet<EntityId> = BTreeSet::new();
     for (field, region) in &subject.regions {
-        let inside = topology.regions.iter().filter(|(_, of)| *of == region).map(|(id, _)| id.clone());
-        let inside: Vec<EntityId> = inside.collect();
+        let inside = in_region(&topology, region);
         if inside.is_empty() {
             faults.push(InvalidValue::new(field.clone(), "unknown_region", "no service is said to run there"));
         }
-        in_regions.extend(inside);
+        struck.extend(inside.into_iter().cloned());
     }
+    struck = down_with(&topology, struck.iter().chain(&subject.down));
     if !faults.is_empty() {
         return Err(Error::Invalid(faults));
     }
-    let changed = subject.changed.iter().map(|named| &named.id).chain(&in_regions).collect();
+    let changed = subject.changed.iter().map(|named| &named.id).chain(&struck).collect();
     let affected = upstream(&topology.edges, changed);
-    Ok(Surroundings { in_regions, affected, union: Union::of(topology.facts, topology.edges) })
+    Ok(Surroundings { struck, affected, union: Union::of(topology.facts, topology.edges) })
+}
+
+/// Everything that is said to run in a region, and the entity that stands for it where there is one.
+fn in_region<'a>(topology: &'a Topology, region: &str) -> BTreeSet<&'a EntityId> {
+    let inside = topology.regions.iter().filter(|(_, of)| *of == region).map(|(id, _)| id);
+    let stands_for_it = |(id, facts): &(&EntityId, &Facts)| facts.kind == EntityKind::Region && id.as_str() == region;
+    inside.chain(topology.facts.iter().filter(stands_for_it).map(|(id, _)| id)).collect()
+}
+
+/// Who is down when these are, as the graph engine has it: with a region what is said to run there, with an API or a system its
+/// parts; those aside who are down by their edges.
+fn down_with<'a>(topology: &'a Topology, down: impl Iterator<Item = &'a EntityId>) -> BTreeSet<EntityId> {
+    let (mut struck, mut open) = (BTreeSet::new(), Vec::from_iter(down));
+    while let Some(id) = open.pop() {
+        if !struck.insert(id.clone()) {
+            continue;
+        }
+        match topology.facts.get(id).map(|facts| facts.kind) {
+            Some(EntityKind::Region) => open.extend(in_region(topology, id.as_str())),
+            Some(kind) if kind.is_composite() => {
+                open.extend(topology.edges.iter().filter(|edge| edge.caller == *id).map(|edge| &edge.callee));
+            }
+            _ => {}
+        }
+    }
+    struck
 }
 
 /// The services and everybody who depends on one of them, by distance and then in lexical order.
@@ -379,4 +418,53 @@ fn forecast(component: &Component, window: TimeWindow, now_ms: i64) -> Option<Fo
 fn unique(ids: Vec<EntityId>) -> Vec<EntityId> {
     let mut seen = BTreeSet::new();
     ids.into_iter().filter(|id| seen.insert(id.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use attain_vocabulary::{DependencyMode, Tier};
+
+    use super::*;
+
+    fn id(text: &str) -> EntityId {
+        EntityId::new("id", text).expect("valid")
+    }
+
+    fn topology(kinds: &[(&str, EntityKind)], edges: &[(&str, &str)], regions: &[(&str, &str)]) -> Topology {
+        let facts = |kind| Facts { kind, tier: Tier::Three, published_ratio: None };
+        let edge = |&(caller, callee): &(&str, &str)| Edge {
+            caller: id(caller),
+            callee: id(callee),
+            mode: DependencyMode::Hard,
+            call_fraction: None,
+            fallback_success_ratio: None,
+        };
+        Topology {
+            facts: kinds.iter().map(|&(name, kind)| (id(name), facts(kind))).collect(),
+            edges: edges.iter().map(edge).collect(),
+            regions: regions.iter().map(|&(name, region)| (id(name), region.to_owned())).collect(),
+        }
+    }
+
+    #[test]
+    fn regions_apis_and_systems_take_others_along() {
+        use EntityKind::{Api, Region, Service, System, Zone};
+        let known = topology(
+            &[("west", Region), ("api", Api), ("outer", System), ("inner", System), ("a", Service), ("zone", Zone)],
+            &[("api", "a"), ("outer", "inner"), ("inner", "west"), ("inner", "outer"), ("a", "b"), ("zone", "b")],
+            &[("db", "west"), ("far", "east"), ("a", "zone")],
+        );
+        let with = |name: &str| {
+            let down = down_with(&known, [&id(name)].into_iter());
+            down.into_iter().map(String::from).collect::<Vec<_>>()
+        };
+        assert_eq!(with("west"), ["db", "west"]);
+        assert_eq!(with("api"), ["a", "api"]);
+        assert_eq!(with("outer"), ["db", "inner", "outer", "west"]);
+        // Whoever calls a service, or is in a zone, is hit by its edges.
+        assert_eq!(with("a"), ["a"]);
+        assert_eq!(with("zone"), ["zone"]);
+        assert_eq!(in_region(&known, "west"), BTreeSet::from([&id("db"), &id("west")]));
+        assert_eq!(in_region(&known, "api"), BTreeSet::new());
+    }
 }

@@ -98,7 +98,7 @@ fn weigh(
     ending: Option<Ending<'_>>,
 ) -> Vec<Affected> {
     let evaluated = by_service(response);
-    let changed: BTreeSet<&EntityId> = checked.contributing.iter().chain(&fleet.in_regions).collect();
+    let changed: BTreeSet<&EntityId> = checked.contributing.iter().chain(&fleet.struck).collect();
     let used = |state: &graph::Availability| contribution(state, &changed);
     let sides = fleet.affected.iter().filter_map(|id| {
         let service = evaluated.get(id.as_str())?;
@@ -195,7 +195,10 @@ impl Checked {
                 self.subject.regions.push((format!("{place}/outage/region"), region.clone()));
                 Ok(())
             }
-            Some(Place::EntityId(id)) => self.component(&format!("{place}/outage"), id, Vec::new(), "outage"),
+            Some(Place::EntityId(id)) => {
+                self.subject.down.extend(EntityId::new("entity_id", id));
+                self.component(&format!("{place}/outage"), id, Vec::new(), "outage")
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 use crate::{Ambition, ConfidenceLevel, ConstraintKind, Offer, RecommendationResult, SliResult, SplitMethod};
-use attain_vocabulary::SliKind;
+use attain_vocabulary::{EntityKind, SliKind};
 
 /// A fraction as a percentage: two digits that tell it from 0 or 1, whichever is nearer, and at most six decimals.
 ///
@@ -37,10 +37,13 @@ fn trimmed(value: f64, decimals: usize) -> String {
 }
 
 /// The reasons in one paragraph. Each number in it is a field of the result, through [`percent`] or [`number`].
-pub(crate) fn paragraph(result: &RecommendationResult) -> String {
+pub(crate) fn paragraph(result: &RecommendationResult, kind: EntityKind) -> String {
     let mut sentences = Vec::new();
     for sli in &result.slis {
         match sli.kind {
+            SliKind::Availability if kind.is_composite() && sli.measured.attained_ratio.is_none() => {
+                of_parts(result, kind, sli, &mut sentences);
+            }
             SliKind::Availability => availability(result, sli, &mut sentences),
             SliKind::Latency => latency(result, sli, &mut sentences),
         }
@@ -80,6 +83,23 @@ fn availability(result: &RecommendationResult, sli: &SliResult, out: &mut Vec<St
     }
 }
 
+/// An API or a system of which no request was measured.
+fn of_parts(result: &RecommendationResult, kind: EntityKind, sli: &SliResult, out: &mut Vec<String>) {
+    let (what, of) = match kind {
+        EntityKind::Api => ("an API", "whoever provides it"),
+        _ => ("a system", "its members"),
+    };
+    out.push(format!("{} is {what}: it has no requests of its own and fails as {of} make it fail.", result.service));
+    if let Some(ceiling) = sli.ceiling_ratio.filter(|ceiling| *ceiling < 1.0) {
+        out.push(format!("As far as they are known, they allow {} at most.", percent(ceiling)));
+    }
+    current(sli, out);
+    out.push(promise(result, sli));
+    if sli.binding_constraint.kind == ConstraintKind::Dependency {
+        binding(sli, out);
+    }
+}
+
 fn current(sli: &SliResult, out: &mut Vec<String>) {
     let Some(slo) = &sli.current_slo else { return };
     let what = match slo.latency_threshold_ms {
@@ -112,10 +132,13 @@ fn promise(result: &RecommendationResult, sli: &SliResult) -> String {
         Some(threshold) => format!("{} under {threshold} ms", percent(offer.target_ratio)),
         None => percent(offer.target_ratio),
     };
-    if sli.fallback {
+    if sli.fallback && !sli.offers.is_empty() {
         let template = sli.offers.first().map(target).unwrap_or_default();
+        let bounded = sli.binding_constraint.kind == ConstraintKind::Dependency;
+        let origin =
+            if bounded { "as much of the template of its tier as they allow" } else { "the template of its tier" };
         return format!(
-            "The data does not carry an estimate: {template} is the template of its tier, not a forecast, and needs a person to look at it."
+            "The data does not carry an estimate: {template} is {origin}, not a forecast, and needs a person to look at it."
         );
     }
     if sli.offers.is_empty() {

@@ -42,7 +42,7 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
         model_version: MODEL_VERSION.to_owned(),
         seed: input.seed,
     };
-    result.explanation = explain::paragraph(&result);
+    result.explanation = explain::paragraph(&result, input.kind);
     result
 }
 

@@ -3,6 +3,7 @@ use attain_vocabulary::{SliKind, UnixMillis};
 use crate::binding::{binding, data};
 use crate::counterfactual::Today;
 use crate::latency::{AtThreshold, Latencies, LatencyOffers};
+use crate::menu::targets_allowed;
 use crate::offers::{availability_offers, note, template_offer, template_target};
 use crate::sanity::Usable;
 use crate::series::fraction;
@@ -53,6 +54,9 @@ impl Gathered<'_> {
     }
 
     fn template(&self) -> SliResult {
+        if let Some(ceiling_ratio) = self.ceiling_of_parts() {
+            return self.within_parts(ceiling_ratio);
+        }
         let target = template_target(self.prediction, &self.input.policy);
         let forecast = self.prediction.map(|prediction| &prediction.forecast);
         let offer_note = match self.prediction {
@@ -65,6 +69,39 @@ impl Gathered<'_> {
             fallback: true,
             ..self.blank_availability()
         }
+    }
+
+    /// What the parts of an API or a system without requests of its own allow, where failures of any of them are known.
+    fn ceiling_of_parts(&self) -> Option<f64> {
+        let structure = self.input.structure.as_ref();
+        let made_of_parts = self.input.kind.is_composite() && self.prediction.is_none();
+        structure.and_then(|structure| fraction(structure.ceiling_ratio)).filter(|ratio| made_of_parts && *ratio < 1.0)
+    }
+
+    /// The template as far as the parts allow it.
+    fn within_parts(&self, ceiling_ratio: f64) -> SliResult {
+        let policy = &self.input.policy;
+        let within = policy.template_target_ratio.min(ceiling_ratio);
+        let target = targets_allowed(policy).find(|target| *target <= within);
+        let blank = self.blank_availability();
+        let most = blank.importances.first().filter(|most| most.contribution_ratio > 0.0);
+        let binding_constraint = match most {
+            Some(most) if ceiling_ratio < policy.template_target_ratio => by_part(most),
+            _ => data(
+                "The tier's template is within what its parts allow; a stricter target needs measurements of its own.",
+            ),
+        };
+        let allowed = explain::percent(ceiling_ratio);
+        let offer_note = match target {
+            Some(_) => format!(
+                "It has no requests of its own. Its parts allow {allowed} at most: this is the tier's template as far as that goes, not a forecast."
+            ),
+            None => {
+                format!("It has no requests of its own, and its parts allow {allowed} at most: no target on the menu.")
+            }
+        };
+        let offers = target.map(|target| template_offer(None, target, None)).into_iter().collect();
+        SliResult { binding_constraint, offers, offer_note, fallback: true, ..blank }
     }
 
     fn blank_availability(&self) -> SliResult {
@@ -174,6 +211,21 @@ impl Gathered<'_> {
                 at.threshold_ms
             ))
         }
+    }
+}
+
+/// The part that an API or a system owes most of its failures to.
+fn by_part(most: &Importance) -> BindingConstraint {
+    let detail = format!(
+        "{} contributes {} to what its parts fail together.",
+        most.entity_id,
+        explain::percent(most.contribution_ratio)
+    );
+    BindingConstraint {
+        kind: ConstraintKind::Dependency,
+        entity_id: Some(most.entity_id.clone()),
+        contribution_ratio: most.contribution_ratio,
+        ..data(&detail)
     }
 }
 

@@ -6,10 +6,11 @@ mod simulated;
 use std::collections::BTreeMap;
 
 use attain_attainment::{
-    Ambition, ConfidenceLevel, ConstraintKind, CounterfactualStructure, CurrentSlo, Exclusion, OWN_FAILURES_HALVED,
-    OfferBasis, Reach, RecommendationInput, RecommendationResult, ShareSeries, SplitMethod, number, percent, recommend,
+    Ambition, ConfidenceLevel, ConstraintKind, CounterfactualStructure, CurrentSlo, Exclusion, Importance,
+    OWN_FAILURES_HALVED, OfferBasis, Reach, RecommendationInput, RecommendationResult, ShareSeries, SplitMethod,
+    StructureFacts, number, percent, recommend,
 };
-use attain_vocabulary::{BUCKET_MS, BucketCounts, DAY_MS, Objective, SliKind, TimeRange, TimeWindow};
+use attain_vocabulary::{BUCKET_MS, BucketCounts, DAY_MS, EntityKind, Objective, SliKind, TimeRange, TimeWindow};
 use simulated::{PER_DAY, World, id};
 
 fn fallback(key: &str, caller: &str, reach: Reach, saved_ratio: f64) -> CounterfactualStructure {
@@ -105,6 +106,63 @@ fn a_soft_dependency_is_measured_soft_whatever_was_declared() {
     let result = recommend(&input);
     let share = &result.slis[0].failure_split.as_ref().unwrap().inherited[0];
     assert!(share.hardness.unwrap() < 0.1, "{share:?}");
+}
+
+/// An API of a provider that fails a hundredth, and of another part that fails less.
+fn api(ceiling_ratio: f64) -> RecommendationInput {
+    let mut input = World::checkout(60).input();
+    input.kind = EntityKind::Api;
+    input.history.buckets.clear();
+    let importance =
+        |entity: &str, contribution_ratio| Importance { entity_id: id(entity), birnbaum: 0.9, contribution_ratio };
+    input.structure = Some(StructureFacts {
+        ceiling_ratio,
+        exact: true,
+        importances: vec![importance("other", 0.002), importance("provider", 0.01)],
+        assumed_perfect_ids: Vec::new(),
+        snapshot_version: 7,
+        snapshot_age_ms: 0,
+    });
+    input
+}
+
+#[test]
+fn an_api_is_promised_no_more_than_its_parts_allow() {
+    let input = api(0.988);
+    let result = recommend(&input);
+    let sli = &result.slis[0];
+    assert!(result.fallback && sli.fallback && sli.measured.attained_ratio.is_none());
+    assert_eq!((sli.ceiling_ratio, result.confidence.level), (Some(0.988), ConfidenceLevel::Low));
+    let [offer] = &sli.offers[..] else { panic!("{:?}", sli.offers) };
+    assert_eq!((offer.target_ratio, offer.basis), (0.98, OfferBasis::Template), "the next of the menu below 98.8 %");
+    assert_eq!(offer.miss_probability, None, "there is no forecast");
+    assert_eq!(sli.binding_constraint.kind, ConstraintKind::Dependency);
+    assert_eq!(sli.binding_constraint.entity_id, Some(id("provider")));
+    for text in [&result.explanation, &sli.offer_note] {
+        assert!(text.contains("no requests of its own") && text.contains("98.8 %"), "{text}");
+    }
+    assert!(!result.explanation.contains("No request"), "{}", result.explanation);
+
+    // Parts that allow more than the template leave it as it is.
+    let good = recommend(&api(0.99999));
+    assert_eq!(good.slis[0].offers[0].target_ratio, input.policy.template_target_ratio);
+    assert_eq!(good.slis[0].binding_constraint.kind, ConstraintKind::Data);
+    // Parts that allow next to nothing leave nothing to offer, and parts of which nothing is known only the template.
+    let poor = recommend(&api(0.4));
+    assert!(
+        poor.slis[0].offers.is_empty() && poor.explanation.contains("No target on the menu"),
+        "{}",
+        poor.explanation
+    );
+    let unknown = recommend(&api(1.0));
+    assert_eq!(unknown.slis[0].offers[0].target_ratio, input.policy.template_target_ratio);
+    assert!(!unknown.explanation.contains("100 %"), "{}", unknown.explanation);
+
+    // A service without data is no composite, and an API that somebody measures is answered like everybody.
+    let service = recommend(&RecommendationInput { kind: EntityKind::Service, ..api(0.988) });
+    assert_eq!(service.slis[0].offers[0].target_ratio, input.policy.template_target_ratio);
+    let measured = RecommendationInput { kind: EntityKind::Api, ..checkout() };
+    assert_eq!(recommend(&measured), recommend(&checkout()));
 }
 
 #[test]

@@ -97,9 +97,11 @@ fn counterfactuals(
     let flows = Flows::new(service, known, &closure.edges);
     let mut changes = BTreeMap::new();
     let mut structures = Vec::new();
+    let calls = |edge: &Edge| !closure.facts.get(&edge.caller).is_some_and(|facts| facts.kind.is_composite());
     let candidates = flows.edges().into_iter().filter_map(|flow| {
-        let saved_ratio = saved_by_fallback(&closure.edges[flow.edge])?;
-        Some((flow, saved_ratio))
+        // An API or a system calls nobody: there is no code of its own that could fall back.
+        let edge = Some(&closure.edges[flow.edge]).filter(|edge| calls(edge))?;
+        Some((flow, saved_by_fallback(edge)?))
     });
     for (flow, saved_ratio) in candidates.take(EDGES_MAX) {
         let edge = &closure.edges[flow.edge];

@@ -16,6 +16,10 @@ EDGES = {
     ("tracking-site", "tracking"), ("tracking", "labels"), ("tracking", "scanner-svc"), ("tracking", "tracking-db"),
     ("tracking", "tracking-cache"), ("tracking-db", "cluster"), ("labels", "resource:default/labels"), ("labels", "fonts"),
     ("depot/sorter", "scanner-svc"),
+    ("api:default/labels-api", "labels"), ("api:default/tracking-api", "tracking"), ("api:depot/scans", "scanner-svc"),
+    ("system:default/parcels", "labels"), ("system:default/parcels", "resource:default/labels"),
+    ("system:default/parcels", "tracking"), ("system:default/parcels", "tracking-db"),
+    ("system:default/parcels", "tracking-site"),
 }
 # id: kind, tier, owner, system, lifecycle, the catalogue's name
 SERVICES = {
@@ -30,6 +34,11 @@ SERVICES = {
     "cluster": ("infrastructure", None, "dispatch", "", "", "resource:default/cluster"),
     "depot/beacon": ("infrastructure", None, "depot/crew", "", "", "resource:depot/beacon"),
     "fonts": ("infrastructure", None, "", "", "", "resource:default/fonts"),
+    "system:default/parcels": ("system", None, "dispatch", "", "", "system:default/parcels"),
+    "api:default/customs-api": ("api", None, "dispatch", "", "production", "api:default/customs-api"),
+    "api:default/labels-api": ("api", None, "dispatch", "parcels", "production", "api:default/labels-api"),
+    "api:default/tracking-api": ("api", None, "dispatch", "parcels", "production", "api:default/tracking-api"),
+    "api:depot/scans": ("api", None, "depot/crew", "", "production", "api:depot/scans"),
 }
 
 
@@ -86,8 +95,9 @@ class Attain:
 
 
 def references(backstage, token):
-    """Every component and resource of the catalogue, asked in another way than Attain does."""
-    found = get(f"{backstage}/api/catalog/entities?filter=kind=component&filter=kind=resource", token)
+    """Everything of the catalogue that is a node, asked in another way than Attain does."""
+    kinds = "&".join(f"filter=kind={kind}" for kind in ("component", "resource", "system", "api"))
+    found = get(f"{backstage}/api/catalog/entities?{kinds}", token)
     return {f"{e['kind']}:{e['metadata']['namespace']}/{e['metadata']['name']}".lower() for e in found}
 
 

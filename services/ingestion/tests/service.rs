@@ -304,7 +304,7 @@ async fn services_are_listed_page_by_page() {
     let request = wire::IngestDependenciesRequest { services, ..Default::default() };
     served.client.ingest_dependencies(request).await.unwrap();
     let mut names = Vec::new();
-    let mut request = wire::ListServicesRequest { query: "SERVICE".into(), page_size: 3, page_token: String::new() };
+    let mut request = wire::ListServicesRequest { query: "SERVICE".into(), page_size: 3, ..Default::default() };
     loop {
         let page = served.client.list_services(request.clone()).await.unwrap().into_inner();
         assert!(page.services.len() <= 3);
@@ -315,6 +315,22 @@ async fn services_are_listed_page_by_page() {
         request.page_token = page.next_page_token;
     }
     assert_eq!(names, (0..7).map(|i| format!("service-{i}")).collect::<Vec<_>>());
+
+    let of_kind =
+        |id: &str, kind: words::EntityKind| wire::ServiceDeclaration { kind: kind.into(), ..declared(id, &[]) };
+    let zones = ["zone-a", "zone-b"].map(|id| of_kind(id, words::EntityKind::Zone));
+    let services = zones.into_iter().chain([of_kind("zone-of-no-kind", words::EntityKind::System)]).collect();
+    let request = wire::IngestDependenciesRequest { services, ..Default::default() };
+    served.client.ingest_dependencies(request).await.unwrap();
+    let mut zones =
+        wire::ListServicesRequest { page_size: 1, kind: words::EntityKind::Zone.into(), ..Default::default() };
+    for (id, more) in [("zone-a", true), ("zone-b", false)] {
+        let page = served.client.list_services(zones.clone()).await.unwrap().into_inner();
+        assert_eq!((page.services[0].id.as_str(), !page.next_page_token.is_empty()), (id, more));
+        zones.page_token = page.next_page_token;
+    }
+    let unknown = wire::ListServicesRequest { kind: 99, ..Default::default() };
+    assert_eq!(served.client.list_services(unknown).await.unwrap_err().code(), Code::InvalidArgument);
     served.stop().await;
 }
 

@@ -15,7 +15,7 @@ use crate::domain::{CatalogueWords, DependencyKey, DependencyTerms, entity_name,
 use crate::storage::{CatalogueEntry, CatalogueSnapshot};
 
 /// Counted up whenever the same entities come to mean something else.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const NAME_CHARS_MAX: usize = 200;
 const WORD_CHARS_MAX: usize = 64;
 
@@ -108,11 +108,14 @@ type Words = BTreeMap<EntityId, CatalogueWords>;
 type Edges = BTreeMap<DependencyKey, DependencyTerms>;
 
 impl Translator<'_> {
-    /// Components and resources get their names: components first, then in the order of the catalogue's names, so that the
-    /// same entities always get the same.
+    /// Entities get their names: components first, then resources, then what is made of them, each in the order of the
+    /// catalogue's names, so that the same entities always get the same.
     fn name_nodes(&mut self, entities: &BTreeMap<&Reference, &CatalogueEntity>) -> Words {
         let mut words = Words::new();
-        for entity in entities.values().filter(|entity| is_node(&entity.reference)) {
+        let is_composite = |entity: &&&CatalogueEntity| composite_kind(&entity.reference).is_some();
+        let nodes = || entities.values().filter(|entity| is_node(&entity.reference));
+        let others = nodes().filter(|entity| !is_composite(entity));
+        for entity in others.chain(nodes().filter(is_composite)) {
             let entity_type = entity.entity_type.as_deref().unwrap_or_default().to_lowercase();
             if entity.reference.kind == "component" && self.rules.ignored_types.contains(&entity_type) {
                 self.problems.add("type_ignored", || format!("{} is a {entity_type}", entity.reference));
@@ -130,7 +133,12 @@ impl Translator<'_> {
         words
     }
 
+    /// An API or a system has the catalogue's full name: telemetry knows neither, and a service that it knows by the same short
+    /// name is something else.
     fn wanted_name(&self, entity: &CatalogueEntity) -> String {
+        if composite_kind(&entity.reference).is_some() {
+            return entity.reference.to_string();
+        }
         let named = self.rules.name_marks.iter().find_map(|mark| entity.marks.get(mark));
         let (namespace, name) = &entity.spelled;
         named.map_or_else(|| self.rules.naming.of(namespace, name), |name| name.trim().to_owned())
@@ -191,6 +199,9 @@ impl Translator<'_> {
         if reference.kind == "component" {
             return Some(self.rules.component_kinds.get(&hyphenated(said)).copied().unwrap_or(EntityKind::Service));
         }
+        if let Some(kind) = composite_kind(reference) {
+            return Some(kind);
+        }
         let kind = self.rules.resource_kind(said);
         if kind.is_none() {
             self.problems.add("type_unknown", || format!("{reference} is of type `{}`", shown(said, 50)));
@@ -223,20 +234,24 @@ impl Translator<'_> {
 
     fn snapshot(mut self, entities: &BTreeMap<&Reference, &CatalogueEntity>, mut words: Words) -> Translation {
         let mut edges = Edges::new();
-        let mut apis: BTreeMap<Reference, Api> = BTreeMap::new();
+        let mut wholes = Wholes::default();
         for entity in entities.values() {
             if entity.reference.kind == "api" {
-                apis.entry(entity.reference.clone()).or_default().entity_type = entity.entity_type.clone();
+                wholes.api(entity.reference.clone()).entity_type = entity.entity_type.clone();
             }
             if entity.relations_left_count > 0 {
                 self.problems.add("relations_too_many", || {
                     format!("{}: {} are left out", entity.reference, entity.relations_left_count)
                 });
             }
-            self.relate(entity, &mut words, &mut edges, &mut apis);
+            self.relate(entity, &mut words, &mut edges, &mut wholes);
         }
-        for (api, of) in &apis {
+        for (api, of) in &wholes.apis {
             self.connect(api, of, &mut words, &mut edges);
+        }
+        let parts = wholes.apis.iter().map(|(api, of)| (api, &of.providers)).chain(&wholes.members);
+        for (whole, parts) in parts {
+            self.compose(whole, parts, &mut edges);
         }
         let entries = entities.iter().map(|(reference, entity)| {
             let service = self.nodes.get(*reference).cloned();
@@ -254,31 +269,27 @@ impl Translator<'_> {
     }
 
     /// Each relation stands on both of its entities; either is enough, for the other may be filtered out.
-    fn relate(
-        &mut self,
-        entity: &CatalogueEntity,
-        words: &mut Words,
-        edges: &mut Edges,
-        apis: &mut BTreeMap<Reference, Api>,
-    ) {
+    fn relate(&mut self, entity: &CatalogueEntity, words: &mut Words, edges: &mut Edges, wholes: &mut Wholes) {
         for (kind, target) in &entity.relations {
-            let known = ["dependsOn", "dependencyOf", "consumesApi", "apiConsumedBy", "providesApi", "apiProvidedBy"];
-            if !known.contains(&kind.as_str()) {
-                continue;
-            }
+            let Some((relation, reversed)) = Relation::read(kind) else { continue };
             let Some(target) = Reference::parse(target) else {
+                if kind == "partOf" {
+                    // Told already where the word for the system is read.
+                    continue;
+                }
                 self.problems
                     .add("reference_malformed", || format!("{}: {kind} `{}`", entity.reference, shown(target, 100)));
                 continue;
             };
             let this = entity.reference.clone();
-            match kind.as_str() {
-                "dependsOn" => self.depend(&this, &target, DependencyTerms::default(), words, edges),
-                "dependencyOf" => self.depend(&target, &this, DependencyTerms::default(), words, edges),
-                "consumesApi" => drop(apis.entry(target).or_default().consumers.insert(this)),
-                "apiConsumedBy" => drop(apis.entry(this).or_default().consumers.insert(target)),
-                "providesApi" => drop(apis.entry(target).or_default().providers.insert(this)),
-                _ => drop(apis.entry(this).or_default().providers.insert(target)),
+            let (from, to) = if reversed { (target, this) } else { (this, target) };
+            match relation {
+                // To depend on an API is to consume it: it is its providers who are called.
+                Relation::DependsOn if to.kind == "api" => drop(wholes.api(to).consumers.insert(from)),
+                Relation::DependsOn => self.depend(&from, &to, DependencyTerms::default(), words, edges),
+                Relation::Consumes => drop(wholes.api(to).consumers.insert(from)),
+                Relation::Provides => drop(wholes.api(to).providers.insert(from)),
+                Relation::PartOf => wholes.member(to, from),
             }
         }
     }
@@ -293,6 +304,17 @@ impl Translator<'_> {
         for consumer in &of.consumers {
             for provider in of.providers.iter().filter(|provider| *provider != consumer) {
                 self.depend(consumer, provider, of.terms(), words, edges);
+            }
+        }
+    }
+
+    /// What is made of others needs them. Only what is there anyway is connected: nobody who is part of something says that it is
+    /// needed.
+    fn compose(&self, whole: &Reference, parts: &BTreeSet<Reference>, edges: &mut Edges) {
+        let Some(whole) = self.nodes.get(whole) else { return };
+        for part in parts.iter().filter_map(|part| self.nodes.get(part)) {
+            if let Ok(key) = DependencyKey::new(whole.clone(), part.clone()) {
+                edges.entry(key).or_default();
             }
         }
     }
@@ -325,20 +347,71 @@ impl Translator<'_> {
             return None;
         }
         if !is_node(reference) {
-            self.problems.add("relation_ignored", || format!("{reference} is neither a component nor a resource"));
+            self.problems.add("relation_ignored", || format!("{reference} is no component, resource, API or system"));
             self.left.insert(reference.clone());
             return None;
         }
         self.problems.add("not_in_catalogue", || reference.to_string());
-        let wanted = self.rules.naming.of(&reference.namespace, &reference.name);
+        let kind = composite_kind(reference);
+        let wanted = match kind {
+            Some(_) => reference.to_string(),
+            None => self.rules.naming.of(&reference.namespace, &reference.name),
+        };
         let Some(id) = self.name(reference, wanted, words) else {
             self.left.insert(reference.clone());
             return None;
         };
         self.nodes.insert(reference.clone(), id.clone());
-        let said = CatalogueWords { reference: reference.to_string(), ..CatalogueWords::default() };
+        let said = CatalogueWords { kind, reference: reference.to_string(), ..CatalogueWords::default() };
         words.insert(id.clone(), said);
         Some(id)
+    }
+}
+
+/// How two entities are related, as far as it matters.
+#[derive(Debug, Clone, Copy)]
+enum Relation {
+    DependsOn,
+    Consumes,
+    Provides,
+    PartOf,
+}
+
+impl Relation {
+    /// The relation, and whether it is told from its other end.
+    fn read(kind: &str) -> Option<(Self, bool)> {
+        Some(match kind {
+            "dependsOn" => (Self::DependsOn, false),
+            "dependencyOf" => (Self::DependsOn, true),
+            "consumesApi" => (Self::Consumes, false),
+            "apiConsumedBy" => (Self::Consumes, true),
+            "providesApi" => (Self::Provides, false),
+            "apiProvidedBy" => (Self::Provides, true),
+            "partOf" => (Self::PartOf, false),
+            "hasPart" => (Self::PartOf, true),
+            _ => return None,
+        })
+    }
+}
+
+/// What is made of others, and of whom.
+#[derive(Debug, Default)]
+struct Wholes {
+    apis: BTreeMap<Reference, Api>,
+    /// Members by system.
+    members: BTreeMap<Reference, BTreeSet<Reference>>,
+}
+
+impl Wholes {
+    fn api(&mut self, reference: Reference) -> &mut Api {
+        self.apis.entry(reference).or_default()
+    }
+
+    /// Components and resources are members of systems; the APIs of a system are offered by them.
+    fn member(&mut self, of: Reference, member: Reference) {
+        if of.kind == "system" && matches!(member.kind.as_str(), "component" | "resource") {
+            self.members.entry(of).or_default().insert(member);
+        }
     }
 }
 
@@ -377,5 +450,14 @@ fn graph_name(wanted: &str) -> Result<EntityId, InvalidValue> {
 }
 
 fn is_node(reference: &Reference) -> bool {
-    matches!(reference.kind.as_str(), "component" | "resource")
+    matches!(reference.kind.as_str(), "component" | "resource") || composite_kind(reference).is_some()
+}
+
+/// What an entity is that others make.
+fn composite_kind(reference: &Reference) -> Option<EntityKind> {
+    match reference.kind.as_str() {
+        "api" => Some(EntityKind::Api),
+        "system" => Some(EntityKind::System),
+        _ => None,
+    }
 }

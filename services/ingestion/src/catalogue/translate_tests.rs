@@ -45,6 +45,16 @@ fn edges(translation: &Translation) -> Vec<(String, String)> {
     translation.snapshot.edges.keys().map(ends).collect()
 }
 
+/// Without what APIs and systems are made of.
+fn calls(translation: &Translation) -> Vec<(String, String)> {
+    let is_composite = |id: &str| words(translation, id).kind.is_some_and(EntityKind::is_composite);
+    edges(translation).into_iter().filter(|(caller, _)| !is_composite(caller)).collect()
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(caller, callee)| ((*caller).to_owned(), (*callee).to_owned())).collect()
+}
+
 fn words<'t>(translation: &'t Translation, id: &str) -> &'t CatalogueWords {
     translation.snapshot.words.get(&EntityId::new("id", id).expect("valid")).expect(id)
 }
@@ -71,9 +81,17 @@ fn entity(kind: &str, name: &str, entity_type: &str, relations: &[(&str, &str)])
 fn a_genuine_catalogue_becomes_a_graph() {
     let translation = meaning(recorded(), &config(json!({})));
     let expected = [
+        ("api:default/labels-api", "labels"),
+        ("api:default/tracking-api", "tracking"),
+        ("api:depot/scans", "scanner-svc"),
         ("depot/sorter", "scanner-svc"),
         ("labels", "fonts"),
         ("labels", "resource:default/labels"),
+        ("system:default/parcels", "labels"),
+        ("system:default/parcels", "resource:default/labels"),
+        ("system:default/parcels", "tracking"),
+        ("system:default/parcels", "tracking-db"),
+        ("system:default/parcels", "tracking-site"),
         ("tracking", "labels"),
         ("tracking", "scanner-svc"),
         ("tracking", "tracking-cache"),
@@ -81,7 +99,7 @@ fn a_genuine_catalogue_becomes_a_graph() {
         ("tracking-db", "cluster"),
         ("tracking-site", "tracking"),
     ];
-    assert_eq!(edges(&translation), expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    assert_eq!(edges(&translation), pairs(&expected));
     let tracking = words(&translation, "tracking");
     let told = CatalogueWords {
         reference: "component:default/tracking".into(),
@@ -101,6 +119,9 @@ fn a_genuine_catalogue_becomes_a_graph() {
         ("tracking-cache", Some(EntityKind::Cache)),
         ("resource:default/labels", Some(EntityKind::Datastore)),
         ("cluster", Some(EntityKind::Infrastructure)),
+        ("system:default/parcels", Some(EntityKind::System)),
+        ("api:default/tracking-api", Some(EntityKind::Api)),
+        ("api:default/customs-api", Some(EntityKind::Api)),
         ("depot/beacon", None),
         ("fonts", None),
     ] {
@@ -124,7 +145,10 @@ fn a_genuine_catalogue_becomes_a_graph() {
     assert!(!translation.snapshot.words.keys().any(|id| id.as_str() == "barcode"));
     assert_eq!(translation.snapshot.entries.len(), 17);
     assert_eq!(translation.snapshot.entries["resource:default/fonts"].etag, "");
-    assert_eq!(translation.snapshot.entries["system:default/parcels"].service, None);
+    assert_eq!(translation.snapshot.entries["component:default/barcode"].service, None);
+    let parcels = EntityId::new("id", "system:default/parcels").expect("valid");
+    assert_eq!(translation.snapshot.entries["system:default/parcels"].service, Some(parcels));
+    assert_eq!(words(&translation, "api:default/tracking-api").system.as_deref(), Some("parcels"));
     assert_eq!(
         counts(&translation),
         BTreeMap::from([
@@ -163,9 +187,98 @@ fn either_side_of_a_relation_is_enough() {
         (json!([component("a", &[("consumesApi", "api:default/x")])]), false),
     ];
     for (items, connected) in sides {
-        let found = edges(&meaning(items.clone(), &config));
+        let found = calls(&meaning(items.clone(), &config));
         assert_eq!(found == [("a".to_owned(), "b".to_owned())], connected, "{items}: {found:?}");
     }
+}
+
+#[test]
+fn apis_and_systems_are_made_of_whom_the_catalogue_holds() {
+    let api = |relations: &[(&str, &str)]| entity("API", "orders", "grpc", relations);
+    let system = |relations: &[(&str, &str)]| entity("System", "orders", "", relations);
+    let told = json!([
+        api(&[("apiProvidedBy", "component:default/filtered-out"), ("partOf", "system:default/orders")]),
+        component("orders", &[("providesApi", "api:default/orders"), ("partOf", "system:default/orders")]),
+        component("other", &[("providesApi", "api:default/orders"), ("partOf", "system:default/unheard-of")]),
+        component("part", &[("partOf", "component:default/orders"), ("partOf", "no reference")]),
+        entity("Component", "lib", "library", &[("partOf", "system:default/orders")]),
+        entity("Resource", "db", "database", &[]),
+        system(&[("hasPart", "resource:default/db"), ("hasPart", "component:default/filtered-out")]),
+    ]);
+    let translation = meaning(told, &config(json!({})));
+    // Three entities of one name, and nobody has to give way.
+    assert_eq!(
+        edges(&translation),
+        pairs(&[
+            ("api:default/orders", "orders"),
+            ("api:default/orders", "other"),
+            ("system:default/orders", "db"),
+            ("system:default/orders", "orders"),
+        ])
+    );
+    assert_eq!(counts(&translation), BTreeMap::from([("type_ignored", 1)]));
+    let unconditional =
+        |terms: &crate::domain::DependencyTerms| terms.mode.is_none() && terms.redundancy_group.is_none();
+    assert!(translation.snapshot.edges.values().all(unconditional));
+    let names: Vec<&str> = translation.snapshot.words.keys().map(EntityId::as_str).collect();
+    assert_eq!(names, ["api:default/orders", "db", "orders", "other", "part", "system:default/orders"]);
+}
+
+#[test]
+fn whoever_depends_on_an_api_consumes_it_and_a_system_may_be_depended_on() {
+    let items = json!([
+        component("a", &[("dependsOn", "api:default/x"), ("dependsOn", "system:default/s")]),
+        component("b", &[("providesApi", "api:default/x"), ("dependsOn", "system:default/named-only")]),
+        entity("API", "x", "grpc", &[("dependsOn", "resource:default/gateway"), ("dependsOn", "api:default/x")]),
+        entity("System", "s", "", &[("hasPart", "component:default/b")]),
+        entity("Resource", "gateway", "load-balancer", &[]),
+    ]);
+    let translation = meaning(items, &config(json!({})));
+    assert_eq!(
+        edges(&translation),
+        pairs(&[
+            ("a", "b"),
+            ("a", "system:default/s"),
+            ("api:default/x", "b"),
+            ("api:default/x", "gateway"),
+            ("b", "system:default/named-only"),
+            ("system:default/s", "b"),
+        ])
+    );
+    assert_eq!(words(&translation, "system:default/named-only").kind, Some(EntityKind::System));
+    assert_eq!(counts(&translation), BTreeMap::from([("not_in_catalogue", 1)]));
+}
+
+#[test]
+fn a_name_that_somebody_chose_is_not_taken_by_an_api() {
+    let mut chosen = component("a", &[]);
+    chosen["metadata"]["annotations"] = json!({ "attain.dev/service-id": "api:default/x" });
+    let mut annotated = entity("API", "y", "grpc", &[]);
+    annotated["metadata"]["annotations"] = json!({ "attain.dev/service-id": "traced-service" });
+    let translation = meaning(json!([entity("API", "x", "grpc", &[]), chosen, annotated]), &config(json!({})));
+    assert_eq!(words(&translation, "api:default/x").reference, "component:default/a");
+    assert_eq!(words(&translation, "api:default/y").kind, Some(EntityKind::Api));
+    assert_eq!(counts(&translation), BTreeMap::from([("name_collision", 1)]));
+}
+
+#[test]
+fn infrastructure_is_told_apart_by_its_sort() {
+    for (said, kind) in [
+        ("Node Pool", EntityKind::NodePool),
+        ("nodegroup", EntityKind::NodePool),
+        ("availability_zone", EntityKind::Zone),
+        ("zone", EntityKind::Zone),
+        ("region", EntityKind::Region),
+        ("dns-zone", EntityKind::Infrastructure),
+        ("load-balancer", EntityKind::Infrastructure),
+    ] {
+        let translation = meaning(json!([entity("Resource", "r", said, &[])]), &config(json!({})));
+        assert_eq!(words(&translation, "r").kind, Some(kind), "{said}");
+        assert!(kind.is_infrastructure() && !kind.is_called(), "{said}");
+    }
+    let config = config(json!({ "kinds": { "cell": "zone", "rack": "node_pool" } }));
+    let translation = meaning(json!([entity("Resource", "r", "rack", &[])]), &config);
+    assert_eq!(words(&translation, "r").kind, Some(EntityKind::NodePool));
 }
 
 #[test]
@@ -307,7 +420,7 @@ proptest! {
     #[test]
     fn every_edge_has_both_ends_and_the_order_of_entities_does_not_matter(
         relations in proptest::collection::vec((0u8..6, 0u8..8, 0usize..6), 0..30),
-        rotate in 0usize..6,
+        rotate in 0usize..8,
     ) {
         let kinds = ["dependsOn", "dependencyOf", "consumesApi", "providesApi", "partOf", "oddity"];
         let targets = ["component:default/e0", "component:default/e1", "resource:default/e1", "api:default/x",
@@ -318,7 +431,12 @@ proptest! {
             entity(if i % 2 == 0 { "Component" } else { "Resource" }, &format!("e{}", i / 2), "service", &own)
         }).collect();
         let config = config(json!({}));
+        let without = meaning(json!(items), &config);
+        items.push(entity("API", "x", "grpc", &[]));
+        items.push(entity("System", "s", "", &[("hasPart", "component:default/e1")]));
         let one = meaning(json!(items), &config);
+        // What is made of others moves nobody else.
+        prop_assert_eq!(calls(&one), calls(&without));
         for key in one.snapshot.edges.keys() {
             prop_assert!(one.snapshot.words.contains_key(key.caller()) && one.snapshot.words.contains_key(key.callee()));
         }

@@ -19,7 +19,7 @@ use crate::domain::{CatalogueWords, DependencyKey, DependencyTerms};
 pub struct CatalogueEntry {
     /// Changes with what the catalogue says of it; empty for what only a relation names.
     pub etag: String,
-    /// Its node of the graph; `None` for what is none, such as a system.
+    /// Its node of the graph; `None` for what is none, such as a library.
     pub service: Option<EntityId>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use attain_vocabulary::{BUCKET_MS, DependencyMode, EntityKind, Ratio, Source, Tier};
+use attain_vocabulary::{BUCKET_MS, DependencyMode, EntityId, EntityKind, Ratio, Source, Tier};
 
 use super::testing::{bucket, edge, id, on_both_databases, tenant};
 use super::{BucketSpan, Change, ChangeKind, DeclaredEdge, IncidentPosition, Store};
@@ -15,6 +15,7 @@ on_both_databases!(
     a_tenant_sees_only_its_own,
     a_full_tenant_gets_no_more,
     services_are_searched_and_paged_in_byte_order,
+    every_kind_is_kept_and_found,
     buckets_are_replaced_and_replacing_them_by_themselves_changes_nothing,
     more_rows_than_a_statement_holds_are_all_kept,
     a_large_part_of_a_tenant_is_changed_like_a_small_one,
@@ -159,6 +160,40 @@ async fn services_are_searched_and_paged_in_byte_order(store: &Store) {
     assert_eq!(names(page("%", None, 10).await), ["a/1"]);
     assert_eq!(names(page("OTHER", None, 10).await), ["a-1", "a1"]);
     assert!(page("\\", None, 10).await.is_empty());
+}
+
+async fn every_kind_is_kept_and_found(store: &Store) {
+    let acme = tenant("acme");
+    let of_kind = |kind: EntityKind| EntityDeclaration { kind: Some(kind), ..EntityDeclaration::named(named_by(kind)) };
+    let kinds = EntityKind::ALL.into_iter();
+    store.declare(&acme, kinds.map(of_kind).collect(), Vec::new()).await.expect("declared");
+    // More than are read at once, and what is looked for stands at both ends.
+    let many = (0..700).map(|i| EntityDeclaration::named(id(&format!("many-{i:03}"))));
+    store.declare(&acme, many.collect(), Vec::new()).await.expect("declared");
+    let last = EntityDeclaration { kind: Some(EntityKind::Api), ..EntityDeclaration::named(id("zzz")) };
+    store.declare(&acme, vec![last], Vec::new()).await.expect("declared");
+    for kind in EntityKind::ALL {
+        let read = store.entity(&acme, &named_by(kind)).await.expect("read").expect("known");
+        assert_eq!((read.declared_kind, read.kind()), (Some(kind), kind));
+        let found = store.entities_of_kind(&acme, ("k-", kind), None, 10).await.expect("read");
+        assert_eq!(found.into_iter().map(|entity| entity.id).collect::<Vec<_>>(), [named_by(kind)]);
+    }
+    let apis = |after: Option<EntityId>, limit| {
+        let (store, acme) = (store.clone(), acme.clone());
+        async move {
+            let found =
+                store.entities_of_kind(&acme, ("", EntityKind::Api), after.as_ref(), limit).await.expect("read");
+            found.into_iter().map(|entity| entity.id).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(apis(None, 10).await, [named_by(EntityKind::Api), id("zzz")]);
+    assert_eq!(apis(None, 1).await, [named_by(EntityKind::Api)]);
+    assert_eq!(apis(Some(named_by(EntityKind::Api)), 1).await, [id("zzz")]);
+    assert_eq!(apis(Some(id("zzz")), 1).await, []);
+}
+
+fn named_by(kind: EntityKind) -> EntityId {
+    id(&format!("k-{kind:?}"))
 }
 
 async fn buckets_are_replaced_and_replacing_them_by_themselves_changes_nothing(store: &Store) {

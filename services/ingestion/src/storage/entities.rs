@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use attain_runtime::database::Dialect;
-use attain_vocabulary::{EntityId, Source, TenantId, UnixMillis};
+use attain_vocabulary::{EntityId, EntityKind, Source, TenantId, UnixMillis};
 use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
@@ -15,6 +15,9 @@ use super::said::neighbours;
 use super::write::Write;
 use crate::Error;
 use crate::domain::{Entity, RequestDays};
+
+/// Entities that are read at once in search of those of one kind.
+const READ_AT_ONCE: usize = 500;
 
 /// What becomes of new rows when the tenant has as many as are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +180,30 @@ impl Store {
             .fetch_all(self.database.pool())
             .await?;
         rows.iter().map(read_entity).collect()
+    }
+
+    /// Those among them of one kind. What an entity is follows from who says it, so it is told by whoever is read.
+    ///
+    /// # Errors
+    /// Where storage does not answer.
+    pub async fn entities_of_kind(
+        &self,
+        tenant: &TenantId,
+        (query, kind): (&str, EntityKind),
+        after: Option<&EntityId>,
+        limit: usize,
+    ) -> Result<Vec<Entity>, Error> {
+        let (mut found, mut after) = (Vec::new(), after.cloned());
+        loop {
+            let read = self.entities(tenant, query, after.as_ref(), READ_AT_ONCE.max(limit)).await?;
+            let ended = read.len() < READ_AT_ONCE.max(limit);
+            after = read.last().map(|entity| entity.id.clone());
+            let left = limit - found.len();
+            found.extend(read.into_iter().filter(|entity| entity.kind() == kind).take(left));
+            if ended || found.len() == limit {
+                return Ok(found);
+            }
+        }
     }
 
     /// How much is known of a service.

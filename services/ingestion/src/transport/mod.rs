@@ -22,7 +22,7 @@ use attain_runtime::channel::MESSAGE_BYTES_MAX;
 use attain_runtime::clock::Clock;
 use attain_runtime::context::CallContext;
 use attain_runtime::serve::call_timeout;
-use attain_vocabulary::{EntityId, TenantId, UtilisationKind};
+use attain_vocabulary::{EntityId, EntityKind, TenantId, UtilisationKind};
 use futures::{Stream, StreamExt as _};
 use tokio::sync::Semaphore;
 use tonic::codec::CompressionEncoding;
@@ -279,7 +279,11 @@ impl IngestionService for Transport {
         let size = cursor::page_size(request.page_size, SERVICES_PAGE.0, SERVICES_PAGE.1)?;
         let after = cursor::read_service_token(&request.page_token)?;
         let query = optional_text("query", &request.query, QUERY_CHARS_MAX).map_err(Error::from)?.unwrap_or_default();
-        let mut found = self.store.entities(&tenant, &query, after.as_ref(), size + 1).await?;
+        let kind = word::<words::EntityKind, EntityKind>("kind", request.kind).map_err(Error::from)?;
+        let mut found = match kind {
+            None => self.store.entities(&tenant, &query, after.as_ref(), size + 1).await?,
+            Some(kind) => self.store.entities_of_kind(&tenant, (&query, kind), after.as_ref(), size + 1).await?,
+        };
         let next_page_token = match found.len() > size {
             true => found.get(size - 1).map(|last| cursor::service_token(&last.id)).unwrap_or_default(),
             false => String::new(),

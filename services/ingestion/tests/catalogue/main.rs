@@ -119,10 +119,18 @@ fn told(edges: &[&str]) -> BTreeSet<String> {
     edges.iter().map(ToString::to_string).collect()
 }
 
-const EDGES: [&str; 9] = [
+const EDGES: [&str; 17] = [
+    "api:default/labels-api>labels",
+    "api:default/tracking-api>tracking",
+    "api:depot/scans>scanner-svc",
     "depot/sorter>scanner-svc",
     "labels>fonts",
     "labels>resource:default/labels",
+    "system:default/parcels>labels",
+    "system:default/parcels>resource:default/labels",
+    "system:default/parcels>tracking",
+    "system:default/parcels>tracking-db",
+    "system:default/parcels>tracking-site",
     "tracking-db>cluster",
     "tracking-site>tracking",
     "tracking>labels",
@@ -144,10 +152,16 @@ async fn a_catalogue_is_followed_asked_only_for_what_is_new_and_followed_when_it
     assert_eq!((tracking.system.as_str(), tracking.lifecycle.as_str()), ("parcels", "production"));
     assert_eq!(tracking.catalogue_ref, "component:default/tracking");
     assert_eq!(tracking.sources, [words::Source::Catalogue as i32]);
+    for (id, kind) in
+        [("system:default/parcels", words::EntityKind::System), ("api:default/customs-api", words::EntityKind::Api)]
+    {
+        let found = served.service(id).await;
+        assert_eq!((found.kind(), found.catalogue_ref.as_str(), found.owner.as_str()), (kind, id, "dispatch"));
+    }
     let (holds, detail) = served.condition().await;
     assert!(holds && detail.starts_with("16 entities"), "{detail}");
     let status = served.status().await;
-    assert_eq!((status.entity_count, status.service_count, status.dependency_count), (16, 11, 9));
+    assert_eq!((status.entity_count, status.service_count, status.dependency_count), (16, 16, 17));
     let problems: Vec<(&str, u32)> = status.problems.iter().map(|p| (p.code.as_str(), p.count)).collect();
     let expected =
         ["api_without_provider", "name_collision", "not_in_catalogue", "tier_unknown", "type_ignored", "type_unknown"];

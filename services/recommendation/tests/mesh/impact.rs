@@ -5,7 +5,7 @@ use attain_proto::graph::v1::outage::Place;
 use attain_proto::graph::v1::scenario_change::Change;
 use attain_proto::graph::v1::{AttainedRatio, DependencyRef, Outage, OwnFailure, ScenarioChange};
 use attain_proto::recommendation::v1 as wire;
-use attain_proto::vocabulary::v1::{Dependency, DependencyMode};
+use attain_proto::vocabulary::v1::{Dependency, DependencyMode, EntityKind, Tier};
 use tonic::Status;
 
 use crate::harness::{Mesh, fault};
@@ -203,6 +203,28 @@ async fn an_outage_uses_up_budgets_for_as_long_as_it_lasts() {
     // Longer than the window is the whole window.
     let months = what_if_for(&mesh, vec![provider()], Some(60 * 24 * 365)).await.unwrap();
     assert_eq!(of(&months, "checkout").ceiling_after_ratio, 0.0);
+}
+
+#[tokio::test]
+async fn a_region_or_a_system_that_is_down_takes_others_along() {
+    let mesh = Mesh::start().await;
+    mesh.world.entity("west", EntityKind::Region, Tier::Unspecified);
+    mesh.world.entity("system:default/shop", EntityKind::System, Tier::Unspecified);
+    mesh.world.entities.lock().unwrap().get_mut("user-db").unwrap().region = "west".into();
+    mesh.world.depend("system:default/shop", "inventory");
+    let hurt = async |place: Place| {
+        let answer = what_if(&mesh, down(place)).await.unwrap();
+        let affected = answer.affected.into_iter();
+        let mut hurt: Vec<(String, f64)> = affected.map(|one| (one.service_id, one.ceiling_after_ratio)).collect();
+        hurt.sort_by(|a, b| a.0.cmp(&b.0));
+        hurt
+    };
+    let down_all = |ids: &[&str]| ids.iter().map(|id| ((*id).to_owned(), 0.0)).collect::<Vec<_>>();
+    let expected = down_all(&["auth", "gateway", "user-db", "west"]);
+    assert_eq!(hurt(Place::EntityId("west".into())).await, expected);
+    assert_eq!(hurt(Place::Region("west".into())).await, expected);
+    let expected = down_all(&["checkout", "gateway", "inventory", "system:default/shop"]);
+    assert_eq!(hurt(Place::EntityId("system:default/shop".into())).await, expected);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use attain_proto::ingestion::v1::Incident;
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::status::v1::GetStatusRequest;
 use attain_proto::status::v1::status_service_client::StatusServiceClient;
-use attain_proto::vocabulary::v1::SliKind;
+use attain_proto::vocabulary::v1::{EntityKind, SliKind, Tier};
 use futures::future::join_all;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -55,6 +55,23 @@ async fn a_recommendation_tells_what_where_from_and_why() {
     assert!(data.coverage_ratio > 0.99, "{}", data.coverage_ratio);
     assert_eq!(data.snapshot.as_ref().unwrap().version, mesh.world.topology_version());
     assert_eq!(recommendation.create_time.map(|time| attain_proto::convert::unix_millis(&time)), Some(NOW_MS));
+}
+
+#[tokio::test]
+async fn an_api_is_answered_from_what_provides_it() {
+    let mesh = Mesh::start().await;
+    mesh.world.entity("api:default/checkout", EntityKind::Api, Tier::Tier2);
+    mesh.world.depend("api:default/checkout", "checkout");
+    let recommendation = mesh.ask("api:default/checkout").await.unwrap().recommendation.unwrap();
+    let of_checkout = mesh.ask("checkout").await.unwrap().recommendation.unwrap();
+    let (api, checkout) = (sli(&recommendation, SliKind::Availability), sli(&of_checkout, SliKind::Availability));
+    let ceiling = api.ceiling_ratio.unwrap();
+    assert!((ceiling - checkout.ceiling_ratio.unwrap()).abs() < 1e-12);
+    assert!(recommendation.fallback && api.counterfactuals.is_empty());
+    let [offer] = &api.offers[..] else { panic!("{:?}", api.offers) };
+    assert!(offer.target_ratio <= ceiling && offer.miss_probability.is_none(), "{offer:?} above {ceiling}");
+    assert_eq!(api.binding_constraint.as_ref().unwrap().entity_id, "provider");
+    assert!(recommendation.explanation.contains("is an API"), "{}", recommendation.explanation);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use attain_proto::graph::v1 as graph;
 use attain_proto::graph::v1::outage::Place;
 use attain_proto::graph::v1::scenario_change::Change;
-use attain_proto::vocabulary::v1::{Dependency, DependencyMode, Entity};
+use attain_proto::vocabulary::v1::{Dependency, DependencyMode, Entity, EntityKind};
 
 /// Edges and rates at one moment.
 #[derive(Clone)]
@@ -38,13 +38,9 @@ impl State {
                     touched.insert(own.entity_id.clone());
                 }
                 Change::Outage(outage) => {
-                    let down = entities.iter().filter(|entity| match outage.place.as_ref().unwrap() {
-                        Place::EntityId(id) => entity.id == *id,
-                        Place::Region(region) => entity.region == *region,
-                    });
-                    for entity in down {
-                        after.rates.insert(entity.id.clone(), (1.0, true));
-                        touched.insert(entity.id.clone());
+                    for id in self.down(outage.place.as_ref().unwrap(), entities) {
+                        after.rates.insert(id.clone(), (1.0, true));
+                        touched.insert(id);
                     }
                 }
                 Change::SetDependency(dependency) => {
@@ -59,6 +55,28 @@ impl State {
             }
         }
         (after, touched)
+    }
+
+    /// A region takes along what is said to run there, an API or a system what it is made of.
+    fn down(&self, place: &Place, entities: &[Entity]) -> BTreeSet<String> {
+        let in_region = |region: &str| {
+            let stands_for_it = |entity: &&Entity| entity.id == region && entity.kind() == EntityKind::Region;
+            let inside = entities.iter().filter(|entity| entity.region == region || stands_for_it(entity));
+            inside.map(|entity| entity.id.clone()).collect()
+        };
+        let id = match place {
+            Place::Region(region) => return in_region(region),
+            Place::EntityId(id) => id,
+        };
+        match entities.iter().find(|entity| entity.id == *id).map(Entity::kind) {
+            None => BTreeSet::new(),
+            Some(EntityKind::Region) => in_region(id),
+            Some(EntityKind::Api | EntityKind::System) => {
+                let parts = self.edges.keys().filter(|(whole, _)| whole == id).map(|(_, part)| part.clone());
+                parts.chain([id.clone()]).collect()
+            }
+            Some(_) => BTreeSet::from([id.clone()]),
+        }
     }
 
     fn calls<'a>(&'a self, caller: &'a str) -> impl Iterator<Item = &'a Dependency> {

@@ -131,7 +131,7 @@ impl World {
         Arc::new(world)
     }
 
-    fn entity(&self, id: &str, kind: EntityKind, tier: Tier) {
+    pub(crate) fn entity(&self, id: &str, kind: EntityKind, tier: Tier) {
         let entity = Entity {
             id: id.into(),
             display_name: id.into(),

@@ -11,11 +11,14 @@ use super::request::{Request, segment};
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Command {
     /// Lists the services that are known.
-    #[command(after_help = "Example:\n  attain services --query checkout")]
+    #[command(after_help = "Example:\n  attain services --query checkout --kind system")]
     Services {
         /// Part of an id, display name or owner.
         #[arg(long)]
         query: Option<String>,
+        /// Only what is of this kind.
+        #[arg(long, value_enum)]
+        kind: Option<EntityKind>,
     },
     /// Shows one service and how good its data is.
     #[command(after_help = "Example:\n  attain service checkout-service")]
@@ -380,6 +383,22 @@ pub(crate) enum Direction {
     Both,
 }
 
+/// What a node of the graph is.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum EntityKind {
+    Service,
+    Datastore,
+    Cache,
+    Queue,
+    Infrastructure,
+    External,
+    NodePool,
+    Zone,
+    Region,
+    Api,
+    System,
+}
+
 /// What a pushed file holds.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Pushed {
@@ -445,7 +464,9 @@ impl Command {
     pub(crate) fn request(self) -> anyhow::Result<Request> {
         let service = |id: &str, rest: &str| format!("/api/v1/services/{}{rest}", segment(id));
         Ok(match self {
-            Self::Services { query } => Request::get("/api/v1/services").with("query", query),
+            Self::Services { query, kind } => {
+                Request::get("/api/v1/services").with("query", query).with("kind", kind.and_then(word))
+            }
             Self::Service { service_id } => Request::get(service(&service_id, "")),
             Self::Dependencies { service_id, direction, depth } => Request::get(service(&service_id, "/dependencies"))
                 .with("direction", word(direction))
@@ -688,6 +709,13 @@ mod tests {
         let end = |delete| Command::MaintenanceEnd { window_id: "w".into(), end_time: None, delete };
         assert_eq!(sent(end(true)).0, Method::Delete);
         assert_eq!(sent(end(false)).1, "/api/v1/maintenance-windows/w/end");
+    }
+
+    #[test]
+    fn services_are_listed_by_kind() {
+        let listed = |kind| Command::Services { query: None, kind }.request().expect("valid").query;
+        assert_eq!(listed(Some(EntityKind::NodePool)), [("kind", "node-pool".to_owned())]);
+        assert_eq!(listed(None), []);
     }
 
     #[test]

@@ -289,6 +289,10 @@ impl IngestionService for Ingestion {
         Err(Status::unimplemented("not kept here"))
     }
 
+    async fn list_request_samples(&self, _: Request<ListRequestSamplesRequest>) -> Answer<ListRequestSamplesResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
     async fn stream_sli_history(&self, _: Request<StreamSliHistoryRequest>) -> Answer<Self::StreamSliHistoryStream> {
         Err(Status::unimplemented("not kept here"))
     }

@@ -63,6 +63,7 @@ async fn opened(folder: &tempfile::TempDir) -> Store {
             dependencies_max: 1_000,
             operations_per_service_max: 200,
             call_rate_days: 28,
+            request_samples_per_hour: 8,
         },
     )
     .await

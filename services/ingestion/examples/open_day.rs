@@ -45,8 +45,13 @@ async fn main() -> Result<(), Failure> {
     let pack_after_ms = asked("--pack-after-hours", 1)? * HOUR_MS;
     let folder = tempfile::tempdir()?;
     let url = format!("sqlite:{}", folder.path().join("ingestion.db").display());
-    let capacity =
-        Capacity { entities_max: 100_000, dependencies_max: 1, operations_per_service_max: 1, call_rate_days: 28 };
+    let capacity = Capacity {
+        entities_max: 100_000,
+        dependencies_max: 1,
+        operations_per_service_max: 1,
+        call_rate_days: 28,
+        request_samples_per_hour: 1,
+    };
     let store = Store::open(&url, capacity).await?;
     sqlx::any::install_default_drivers();
     let mut looking = AnyConnection::connect(&url).await?;

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::catalogue::CatalogueConfig;
 use crate::domain::BucketLimits;
 use crate::imports::{ServiceNames, Signatures};
-use crate::otlp::{AttributeLimits, PointLimits, SeriesLimits, SpanLimits};
+use crate::otlp::{AttributeLimits, PointLimits, SampleLimits, SeriesLimits, SpanLimits};
 use crate::storage::Capacity;
 
 const HOUR_MS: i64 = DAY_MS / 24;
@@ -108,6 +108,11 @@ pub struct Config {
     pub call_rate_days: u32,
     /// How long operations are kept, in days.
     pub operation_days: u32,
+    /// Requests of one service and hour that are kept with the calls that they waited for, drawn fairly, 0 to 64; 0 keeps
+    /// none.
+    pub request_samples_per_hour: usize,
+    /// How long they are kept, in days, 1 to 30.
+    pub request_sample_days: u32,
     /// Largest OTLP export, in bytes, compressed or not. SDKs send at most some hundred kilobytes, collectors some megabytes.
     pub otlp_message_bytes_max: usize,
     /// How long the body of an OTLP export may take to arrive, in seconds; beyond it the sender is asked to come again.
@@ -325,6 +330,8 @@ impl Default for Config {
             operations_per_service_max: 200,
             call_rate_days: 28,
             operation_days: 90,
+            request_samples_per_hour: 8,
+            request_sample_days: 3,
             otlp_message_bytes_max: 16 * 1024 * 1024,
             // As long as the Collector waits for an answer.
             otlp_body_seconds_max: 30,
@@ -414,6 +421,12 @@ impl Config {
         if !(1..=90).contains(&self.call_rate_days) {
             return refuse("call_rate_days", "is 1 to 90");
         }
+        if self.request_samples_per_hour > 64 {
+            return refuse("request_samples_per_hour", "is 0 to 64");
+        }
+        if !(1..=30).contains(&self.request_sample_days) {
+            return refuse("request_sample_days", "is 1 to 30");
+        }
         if self.change_poll_ms < 10 {
             return refuse("change_poll_ms", "is at least 10");
         }
@@ -437,7 +450,12 @@ impl Config {
             dependencies_max: self.dependencies_per_tenant_max,
             operations_per_service_max: self.operations_per_service_max,
             call_rate_days: self.call_rate_days,
+            request_samples_per_hour: self.request_samples_per_hour,
         }
+    }
+
+    pub(crate) fn sample_limits(&self) -> SampleLimits {
+        SampleLimits { per_hour: self.request_samples_per_hour, kept_ms: i64::from(self.request_sample_days) * DAY_MS }
     }
 
     pub(crate) fn bucket_limits(&self, now_ms: i64) -> BucketLimits {
@@ -628,6 +646,8 @@ mod tests {
             (vec!["ingestion.history_days=0"], "ingestion.history_days"),
             (vec!["ingestion.call_rate_days=0"], "ingestion.call_rate_days"),
             (vec!["ingestion.call_rate_days=91"], "ingestion.call_rate_days"),
+            (vec!["ingestion.request_samples_per_hour=65"], "ingestion.request_samples_per_hour"),
+            (vec!["ingestion.request_sample_days=0"], "ingestion.request_sample_days"),
             (vec!["ingestion.change_followers_max=0"], "ingestion.change_followers_max"),
             (vec!["ingestion.change_poll_ms=1"], "ingestion.change_poll_ms"),
             (vec!["ingestion.trace_idle_seconds=61"], "ingestion.trace_max_seconds"),

@@ -12,6 +12,7 @@ mod incident_event;
 mod maintenance;
 mod observation;
 mod operation;
+mod request_sample;
 mod text;
 mod utilisation;
 
@@ -32,6 +33,7 @@ pub use observation::{
     BucketMode, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, SettledFingerprints, SettledSpans,
 };
 pub use operation::{OTHER_CALLEES, OTHER_OPERATIONS, ObservedOperation, OperationCounts, OperationKey};
+pub use request_sample::{CALLS_PER_SAMPLE_MAX, RequestSample, SampledCall, least_ranks};
 pub use text::{entity_name, optional_text, required_text, without_secrets};
 pub use utilisation::{
     MeasuredUtilisation, ObservedUtilisation, UtilisationBucket, UtilisationDraft, UtilisationSummary, add_utilisation,

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use attain_vocabulary::{EntityId, EntityKind, SliBucket, Source, UnixMillis};
 
-use super::{DependencyKey, Exemplar, ObservedOperation, ObservedUtilisation, RequestDays, Sightings};
+use super::{DependencyKey, Exemplar, ObservedOperation, ObservedUtilisation, RequestDays, RequestSample, Sightings};
 
 /// What an observer (OTLP, Prometheus) learned, applied in one transaction or not at all.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -19,6 +19,8 @@ pub struct ObservationBatch {
     pub utilisation: Vec<ObservedUtilisation>,
     /// Requests that stand for others; of each service and hour the worst are kept.
     pub exemplars: Vec<Exemplar>,
+    /// Requests with the calls that they waited for; of each service and hour those of the least ranks are kept.
+    pub request_samples: Vec<RequestSample>,
     /// State to keep by key; `None` forgets it. Keys not named keep theirs.
     pub counter_states: BTreeMap<String, Option<Vec<u8>>>,
     /// Operations that were seen; what is stored of the same operation and day is added to.

@@ -18,6 +18,7 @@ use super::hashing::{NumberMap, NumberSet};
 use super::join::{Joined, Joiner, Surroundings};
 use super::names::{Names, Symbol};
 use super::recent::{Producers, Settled, fingerprint};
+use super::sampler::Sampler;
 use super::span::{Span, Spans};
 use super::waiting::Waiting;
 use crate::domain::SettledSpans;
@@ -89,6 +90,7 @@ pub(super) struct Workbench {
     pub(super) names: Names,
     pub(super) settled: Settled,
     pub(super) producers: Producers,
+    pub(super) sampler: Sampler,
     joiner: Joiner,
 }
 
@@ -98,6 +100,7 @@ impl Workbench {
             names: Names::default(),
             settled: Settled::new(patience.settled_max, patience.settled_ms),
             producers: Producers::new(patience.producers_max),
+            sampler: Sampler::default(),
             joiner: Joiner::default(),
         }
     }
@@ -316,12 +319,15 @@ impl Assembler {
             part_count,
             trace_ids: Vec::new(),
         };
+        let mut in_parts = NumberSet::default();
         for (trace_id, part) in self.parts.iter_mut().take(part_count) {
-            settlement.add(*trace_id, part, self.salt, bench);
+            settlement.add((*trace_id, part), true, self.salt, bench);
+            in_parts.insert(*trace_id);
         }
         for trace_id in &trace_ids {
             if let Some(trace) = self.traces.get_mut(trace_id) {
-                settlement.add(*trace_id, trace, self.salt, bench);
+                let is_part = trace.settled_before || in_parts.contains(trace_id);
+                settlement.add((*trace_id, trace), is_part, self.salt, bench);
             }
         }
         settlement.places.sort_unstable();
@@ -371,13 +377,13 @@ impl Assembler {
 }
 
 impl Settlement {
-    /// Joins what there is of a trace.
-    fn add(&mut self, trace_id: u128, trace: &mut Trace, salt: u64, bench: &mut Workbench) {
+    /// Joins what there is of a trace, perhaps only a part of it.
+    fn add(&mut self, (trace_id, trace): (u128, &mut Trace), is_part: bool, salt: u64, bench: &mut Workbench) {
         self.places.extend_from_slice(&trace.places);
         self.fingerprints.extend(trace.fingerprints(trace_id, salt));
         // After its spans, so that it is not forgotten before them.
         self.fingerprints.push(salt ^ fingerprint(trace_id, 0));
-        let surroundings = Surroundings { names: &bench.names, producers: &bench.producers };
+        let surroundings = Surroundings { names: &bench.names, producers: &bench.producers, is_part };
         bench.joiner.join(&mut trace.spans, &mut trace.links, surroundings, &mut self.joined);
     }
 }

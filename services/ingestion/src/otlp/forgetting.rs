@@ -47,6 +47,8 @@ async fn of_the_minute(store: &Store, config: &Config, now_ms: UnixMillis) -> Re
     stepwise(|| store.forget_spans(forgettable, ROWS_MAX)).await?;
     let before_ms = now_ms.saturating_sub(i64::from(config.exemplar_days) * DAY_MS);
     stepwise(|| store.forget_exemplars(before_ms, ROWS_MAX)).await?;
+    let before_ms = now_ms.saturating_sub(config.sample_limits().kept_ms);
+    stepwise(|| store.forget_request_samples(before_ms, ROWS_MAX)).await?;
     let first_kept = receipts::first_key_kept(config.series_limits(now_ms));
     store.forget_counter_states(receipts::KEY_PREFIX, &first_kept).await
 }
@@ -93,21 +95,21 @@ mod tests {
             let fingerprints = bench.store.settled_fingerprints(100).await.expect("read");
             let keys = ("otlp-host/", "otlp-host0");
             let hosts = bench.store.counter_keys(&TenantId::default(), keys, 10).await.expect("read");
-            (fingerprints.len(), hosts.len(), bench.operations("a").await.len())
+            (fingerprints.len(), hosts.len(), bench.operations("a").await.len(), bench.samples("a").await.len())
         };
         let forget = async |bench: &Bench, days: i64| {
             let now_ms = LATER_MS + days * DAY_MS;
             of_the_day(&bench.store, &config, now_ms, now_ms / DAY_MS).await.expect("forgotten");
         };
         forget(&bench, 0).await;
-        assert_eq!(left(&bench).await, (1, 1, 2));
+        assert_eq!(left(&bench).await, (1, 1, 2, 1));
         assert!(!bench.send_at(&sent, LATER_MS).await, "the receipt is there");
         forget(&bench, 1).await;
-        assert_eq!(left(&bench).await, (0, 1, 2));
+        assert_eq!(left(&bench).await, (0, 1, 2, 1));
         assert!(bench.send_at(&sent, LATER_MS).await, "the receipt is gone");
         forget(&bench, 8).await;
-        assert_eq!(left(&bench).await, (0, 0, 2));
+        assert_eq!(left(&bench).await, (0, 0, 2, 0));
         forget(&bench, 91).await;
-        assert_eq!(left(&bench).await, (0, 0, 0));
+        assert_eq!(left(&bench).await, (0, 0, 0, 0));
     }
 }

@@ -21,6 +21,7 @@ use attain_vocabulary::EntityKind;
 use super::effort;
 use super::names::{Names, Symbol};
 use super::recent::Producers;
+use super::sampler::rank;
 use super::span::{Span, SpanKind};
 use super::tree::{Place, Tree};
 
@@ -45,6 +46,11 @@ pub(super) struct Request {
     pub(super) outcome: Outcome,
     /// From and to which place in the list of callees; each at least once.
     pub(super) callees: (u32, u32),
+    /// From and to which place in the list of calls: those that it made.
+    pub(super) calls: (u32, u32),
+    /// What decides whether it is kept as a sample; `None` where it is not, since it stands for none or not all of its trace
+    /// is there.
+    pub(super) rank: Option<u64>,
 }
 
 /// Whom a request called.
@@ -85,6 +91,8 @@ pub(super) struct Call {
     pub(super) retry: bool,
     /// The caller is a queue.
     pub(super) from_queue: bool,
+    /// Seen from the answer alone: its times are those of the callee's clock.
+    pub(super) by_callee_clock: bool,
     /// `None` where nothing tells.
     pub(super) asynchronous: Option<bool>,
     pub(super) protocol: Symbol,
@@ -95,6 +103,8 @@ pub(super) struct Call {
 pub(super) struct Surroundings<'a> {
     pub(super) names: &'a Names,
     pub(super) producers: &'a Producers,
+    /// Other spans of the trace were settled before, or are settled apart: what a request called may be among them.
+    pub(super) is_part: bool,
 }
 
 /// Joins traces; keeps its lists from one to the next.
@@ -137,14 +147,14 @@ impl Joiner {
         self.made.sort_unstable_by_key(|made| made.owner);
         let mut rest = self.made.as_mut_slice();
         let ownerless = rest.partition_point(|made| made.owner.is_none());
+        joined.calls.extend(to_somebody(&rest[..ownerless]));
         rest = &mut rest[ownerless..];
         for (place, span) in spans.iter().enumerate().filter(|(place, _)| self.tree.counts_as_request(spans, *place)) {
             let before = rest.partition_point(|made| made.owner < Some(place));
             let of_request = rest.partition_point(|made| made.owner <= Some(place));
-            request(span, &mut rest[before..of_request], surroundings.names, joined);
+            request(span, &mut rest[before..of_request], surroundings, joined);
             rest = &mut rest[of_request..];
         }
-        joined.calls.extend(self.made.iter().filter(|made| !made.call.callee.is_none()).map(|made| made.call));
     }
 
     /// Attempts of the same call stand together once sorted.
@@ -183,22 +193,25 @@ fn mark_retries(attempts: &mut [Made]) {
     }
 }
 
-/// A request with its calls: adds it, and tells its calls what became of it.
-fn request(span: &Span, made: &mut [Made], names: &Names, joined: &mut Joined) {
+/// A request with its calls: adds both, and tells its calls what became of it.
+fn request(span: &Span, made: &mut [Made], surroundings: Surroundings<'_>, joined: &mut Joined) {
+    let name = |made: &Made| surroundings.names.text(made.call.callee);
     let unsaved = made.iter().filter(|made| made.call.failed && !made.call.rescued);
-    let last_failed = unsaved.max_by_key(|made| (made.end_ns, names.text(made.call.callee), !made.by_host()));
+    let last_failed = unsaved.max_by_key(|made| (made.end_ns, name(made), !made.by_host()));
     let outcome = match (span.failed, last_failed) {
         (false, _) => Outcome::Good,
         (true, None) => Outcome::OwnFailure,
         (true, Some(made)) => Outcome::InheritedFailure(made.called()),
     };
     let first = joined.callees.len();
-    for made in made {
+    for made in &mut *made {
         made.call.rescued |= made.call.failed && !span.failed;
         made.call.weight = made.call.weight.max(span.weight);
         joined.callees.extend(made.called());
     }
     distinct_from(first, &mut joined.callees);
+    let first_call = joined.calls.len();
+    joined.calls.extend(to_somebody(made));
     joined.requests.push(Request {
         service: span.service,
         operation: span.operation,
@@ -207,7 +220,14 @@ fn request(span: &Span, made: &mut [Made], names: &Names, joined: &mut Joined) {
         weight: span.weight,
         outcome,
         callees: (first as u32, joined.callees.len() as u32),
+        calls: (first_call as u32, joined.calls.len() as u32),
+        rank: if surroundings.is_part { None } else { rank(span) },
     });
+}
+
+/// Calls whose other side is known.
+fn to_somebody(made: &[Made]) -> impl Iterator<Item = Call> {
+    made.iter().filter(|made| !made.call.callee.is_none()).map(|made| made.call)
 }
 
 /// Leaves each callee from a place on once.
@@ -332,6 +352,7 @@ impl Maker<'_> {
             rescued: false,
             retry: span.resent,
             from_queue: false,
+            by_callee_clock: false,
             asynchronous: None,
             protocol: span.protocol,
         };
@@ -380,6 +401,7 @@ impl Maker<'_> {
             callee: span.service,
             duration_ns: made.call.duration_ns.filter(|_| !asynchronous),
             failed: span.failed && !asynchronous,
+            by_callee_clock: true,
             asynchronous: Some(asynchronous),
             ..made.call
         };

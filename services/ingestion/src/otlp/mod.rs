@@ -5,8 +5,9 @@
 //! exports a transaction, each with a receipt by which a retry is known), and acknowledged. The settler takes the rows from
 //! memory (`backlog`), or from the log after a restart, gathers spans into traces (`assembler`), joins each trace that came
 //! to rest (`tree`, `join`: requests, calls, retries, whose failure is whose), names services for `hosts`, sums up
-//! (`tally`), and applies the sums and settles the rows of the log in one transaction: each span counts exactly once,
-//! whenever the process is killed and whatever is sent again (`recent`).
+//! (`tally`), chooses a few requests to keep with their calls (`sampler`), and applies the sums and settles the rows of the
+//! log in one transaction: each span counts exactly once, whenever the process is killed and whatever is sent again
+//! (`recent`).
 //!
 //! **Metrics.** Points of the server metrics of the conventions are picked out (`points`), of old and new names of the same
 //! thing one is read (`chosen`), what each point adds to its series is found (`series`), and the increments of five-minute
@@ -16,7 +17,7 @@
 //! **Both** come in one way (`way_in`): refused by their head where there would be no place, read whole within bounds (`body`), then
 //! admitted, then decompressed and decoded.
 //!
-//! **What is remembered** of exports, spans, hosts, operations and exemplars goes in the background when it is old
+//! **What is remembered** of exports, spans, hosts, operations, exemplars and sampled requests goes in the background when it is old
 //! (`forgetting`).
 //!
 //! **Invariants.** What is acknowledged is durable. Rows that cannot be right are refused one by one, by the protocol's
@@ -56,6 +57,7 @@ mod receivers;
 mod recent;
 mod reduce;
 mod refusal;
+mod sampler;
 mod sampling;
 mod sent;
 mod series;
@@ -72,6 +74,8 @@ mod way_in;
 mod kept_tests;
 #[cfg(test)]
 mod metrics_tests;
+#[cfg(test)]
+mod sample_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -104,6 +108,7 @@ pub use pipeline::Pipeline;
 pub(crate) use points::PointLimits;
 use receivers::{MetricsReceiver, TraceReceiver};
 pub(crate) use reduce::SpanLimits;
+pub(crate) use sampler::SampleLimits;
 pub(crate) use sent::AttributeLimits;
 use settler::{Settler, Settling};
 use tenants::Tenants;
@@ -195,5 +200,5 @@ fn settling(config: &Config) -> Settling {
         producers_max: config.message_senders_max,
     };
     let hosts = HostLimits { days: i64::from(config.host_days), hosts_max: config.hosts_per_tenant_max };
-    Settling { patience, spans_max: config.spans_in_memory_max, hosts }
+    Settling { patience, spans_max: config.spans_in_memory_max, hosts, samples: config.sample_limits() }
 }

@@ -16,6 +16,7 @@ use super::counts::Counts;
 use super::hosts::{HostLimits, Hosts, state_keys};
 use super::names::Names;
 use super::recent::fingerprint;
+use super::sampler::{Chosen, SampleLimits};
 use super::span::{self, Spans, decode};
 use super::tally::Tally;
 use crate::Error;
@@ -38,6 +39,7 @@ pub(super) struct Settling {
     /// Most spans in memory and what they link to, those of one reading more.
     pub(super) spans_max: usize,
     pub(super) hosts: HostLimits,
+    pub(super) samples: SampleLimits,
 }
 
 pub(super) struct Settler {
@@ -222,7 +224,8 @@ impl Settler {
         self.assemblers.retain(|_, assembler| !assembler.is_empty());
         if self.bench.names.wants_sweep() {
             let of_spans = self.assemblers.values().flat_map(Assembler::symbols);
-            let used: HashSet<_> = of_spans.chain(self.bench.producers.symbols()).collect();
+            let used: HashSet<_> =
+                of_spans.chain(self.bench.producers.symbols()).chain(self.bench.sampler.symbols()).collect();
             self.bench.names.sweep(&used);
         }
         Ok(())
@@ -233,8 +236,11 @@ impl Settler {
         let pressed = self.held_count() > self.settling.spans_max;
         let Some(assembler) = self.assemblers.get_mut(tenant) else { return Ok(false) };
         let Some(settlement) = assembler.due(now_ms, pressed, &mut self.bench) else { return Ok(false) };
+        let samples = self.settling.samples;
+        let chosen = self.bench.sampler.choose(salt(tenant), &settlement.joined, now_ms, samples);
         let at = (now_ms, self.settling.hosts);
-        let ignored_count = apply(&self.store, tenant, &settlement, at, &mut self.bench.names).await?;
+        let ignored_count = apply(&self.store, tenant, (&settlement, &chosen), at, &mut self.bench.names).await?;
+        self.bench.sampler.note(&chosen, samples.per_hour);
         assembler.settled(&settlement, now_ms, &mut self.bench);
         self.counts.spans_settled.add(settlement.span_count);
         self.counts.traces_cut.add(settlement.early_count);
@@ -256,14 +262,14 @@ fn salt(tenant: &TenantId) -> u64 {
 async fn apply(
     store: &Store,
     tenant: &TenantId,
-    settlement: &Settlement,
+    work: (&Settlement, &Chosen),
     at: (UnixMillis, HostLimits),
     names: &mut Names,
 ) -> Result<usize, Error> {
-    let keys = state_keys(&settlement.joined, names);
+    let keys = state_keys(&work.0.joined, names);
     let mut ignored_count = 0;
     let build = |states: &CounterStates| {
-        let (batch, ignored) = observations(settlement, states, at, names);
+        let (batch, ignored) = observations(work, states, at, names);
         ignored_count = ignored;
         batch
     };
@@ -272,7 +278,7 @@ async fn apply(
 }
 
 fn observations(
-    settlement: &Settlement,
+    (settlement, chosen): (&Settlement, &Chosen),
     states: &CounterStates,
     (now_ms, limits): (UnixMillis, HostLimits),
     names: &mut Names,
@@ -285,6 +291,7 @@ fn observations(
     let settled = (!fingerprints.is_empty()).then_some(SettledFingerprints { settled_ms: now_ms, fingerprints });
     let batch = ObservationBatch {
         counter_states: hosts.states_after(names),
+        request_samples: chosen.samples(&settlement.joined, &hosts, names),
         settled_spans: settlement.rows.clone(),
         settled_fingerprints: settled,
         ..tally.into_batch(names)

@@ -17,9 +17,10 @@ use super::counts::Counts;
 use super::hosts::HostLimits;
 use super::known::KnownNames;
 use super::reduce::{Reduced, SpanLimits, reduce};
+use super::sampler::SampleLimits;
 use super::sent::SentSpans;
 use super::settler::{Settler, Settling};
-use crate::domain::{BucketLimits, Dependency, ObservedOperation};
+use crate::domain::{BucketLimits, Dependency, ObservedOperation, RequestSample};
 use crate::storage::{BucketSpan, Capacity, DaySpan, ReceivedSpans, Store};
 
 pub(super) const NOW_MS: i64 = 1_793_000_000_000;
@@ -40,7 +41,9 @@ pub(super) const PATIENCE: Patience = Patience {
     producers_max: 10_000,
 };
 pub(super) const HOSTS: HostLimits = HostLimits { days: 7, hosts_max: 100 };
-pub(super) const SETTLING: Settling = Settling { patience: PATIENCE, spans_max: 100_000, hosts: HOSTS };
+pub(super) const SAMPLES: SampleLimits = SampleLimits { per_hour: 4, kept_ms: 2 * DAY_MS };
+pub(super) const SETTLING: Settling =
+    Settling { patience: PATIENCE, spans_max: 100_000, hosts: HOSTS, samples: SAMPLES };
 /// Everything is due.
 pub(super) const LATER_MS: i64 = NOW_MS + 61_000;
 
@@ -139,6 +142,7 @@ impl Bench {
                 dependencies_max: 1_000,
                 operations_per_service_max: 50,
                 call_rate_days: 28,
+                request_samples_per_hour: SAMPLES.per_hour,
             },
         )
         .await
@@ -196,6 +200,14 @@ impl Bench {
             (callee, key.name, seen.request_count, seen.bad_count)
         };
         read.into_iter().map(told).collect()
+    }
+
+    /// Sampled requests of a service, newest hour first, those of an hour by rank.
+    pub(super) async fn samples(&self, service: &str) -> Vec<RequestSample> {
+        let (service, all) =
+            (EntityId::new("id", service).expect("valid"), BucketSpan { start_ms: 0, end_ms: i64::MAX });
+        let hours = self.store.request_samples(&TenantId::default(), &service, all, 1_000).await.expect("read");
+        hours.into_iter().flat_map(|hour| hour.samples).collect()
     }
 
     pub(super) async fn seen(&self) -> Seen {

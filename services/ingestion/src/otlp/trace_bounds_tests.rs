@@ -55,7 +55,7 @@ impl Shape {
     fn count(mut self) -> (u64, usize) {
         let mut joined = Joined::default();
         let steps = steps_of(|| {
-            let surroundings = Surroundings { names: &self.names, producers: &self.producers };
+            let surroundings = Surroundings { names: &self.names, producers: &self.producers, is_part: false };
             Joiner::default().join(&mut self.spans, &mut self.links, surroundings, &mut joined);
             let mut hosts = Hosts::read(&CounterStates::default(), &mut self.names, HOSTS);
             hosts.learn(&joined, &self.names);

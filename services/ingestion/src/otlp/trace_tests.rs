@@ -8,10 +8,11 @@ use super::hosts::Hosts;
 use super::join::{Joined, Joiner, Surroundings};
 use super::names::{Names, Symbol};
 use super::recent::Producers;
+use super::sampler::Sampler;
 use super::settler::Settling;
 use super::span::{Span, SpanKind, Spans};
 use super::tally::Tally;
-use super::testing::{Bench, HOSTS, LATER_MS, NOW_MS, PATIENCE, SETTLING, received, reduced, spans};
+use super::testing::{Bench, HOSTS, LATER_MS, NOW_MS, PATIENCE, SAMPLES, SETTLING, received, reduced, spans};
 use crate::domain::ObservationBatch;
 use crate::storage::CounterStates;
 
@@ -295,7 +296,7 @@ fn any_spans() -> impl Strategy<Value = Vec<Span>> {
 fn joined(mut spans: Vec<Span>) -> Joined {
     let (names, _) = names();
     let mut joined = Joined::default();
-    let surroundings = Surroundings { names: &names, producers: &Producers::new(10) };
+    let surroundings = Surroundings { names: &names, producers: &Producers::new(10), is_part: false };
     Joiner::default().join(&mut spans, &mut [], surroundings, &mut joined);
     joined
 }
@@ -306,7 +307,9 @@ fn tallied(joined: &Joined) -> ObservationBatch {
     hosts.learn(joined, &names);
     let mut tally = Tally::default();
     tally.add(joined, &hosts, &names);
-    tally.into_batch(&names)
+    let chosen = Sampler::default().choose(7, joined, LATER_MS, SAMPLES);
+    let request_samples = chosen.samples(joined, &hosts, &names);
+    ObservationBatch { request_samples, ..tally.into_batch(&names) }
 }
 
 /// Gathers batches, each a row, and settles once everything is due.

@@ -260,6 +260,7 @@ mod tests {
                 dependencies_max: 100,
                 operations_per_service_max: 3,
                 call_rate_days: 28,
+                request_samples_per_hour: 1,
             };
             let store = Store::open(&url, capacity).await.expect("opened");
             let settings =

@@ -276,7 +276,7 @@ async fn a_full_tenant_keeps_what_concerns_known_names(store: &Store) {
     let left_out = store.observe_telling(&acme, &[], |_| batch).await.expect("applied").left_out;
     assert!(left_out.has_edge(&edge("checkout", "payment"), Source::Traces));
     assert_eq!((left_out.entities, left_out.edge_count), (BTreeSet::from([id("payment")]), 1));
-    assert_eq!(store.over_capacity.counted(), [1, 1, 0, 0, 0, 0]);
+    assert_eq!(store.over_capacity.counted(), [1, 1, 0, 0, 0, 0, 0]);
     let topology = store.topology(&acme).await.expect("read");
     assert!(topology.dependencies.is_empty() && topology.entities.len() == 2_000);
     assert_eq!(store.sli_page(&acme, &id("checkout"), ALL, 1, true).await.expect("read").buckets.len(), 1);

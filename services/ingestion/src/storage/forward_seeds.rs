@@ -29,6 +29,7 @@ pub(super) async fn seed(database: &Database, version: i64) {
         5 => seed_5(&mut transaction).await,
         6 => seed_6(&mut transaction).await,
         10 => seed_10(&mut transaction).await,
+        14 => seed_14(&mut transaction).await,
         _ => {}
     }
     transaction.commit().await.expect("committed");
@@ -54,6 +55,9 @@ pub(super) async fn reads(store: &Store, version: i64) {
     }
     if version >= 10 {
         reads_10(store).await;
+    }
+    if version >= 14 {
+        reads_14(store).await;
     }
 }
 
@@ -249,6 +253,27 @@ async fn seed_10(transaction: &mut Transaction<'static, Any>) {
 async fn reads_10(store: &Store) {
     let waiting = sqlx::query(NAMED_ANYWHERE).bind("shop api").fetch_all(store.database.pool()).await.expect("read");
     assert_eq!(waiting.len(), 1, "a name still waits for its service");
+}
+
+/// One request of 9 ms that began 5 ms into its hour, failed, and called `cart` twice, the second time in vain; there were
+/// more calls.
+const SAMPLED: &str = "0a0463617274122609070000000000000010882718a84620012801320200003a04e807a01f4204d00f88274a0101";
+
+async fn seed_14(transaction: &mut Transaction<'static, Any>) {
+    let sql =
+        "INSERT INTO request_samples (tenant_id, service_id, hour_ms, record) VALUES ('acme', 'checkout', 3600000, $1)";
+    run(transaction, sqlx::query(sql).bind(hex::decode(SAMPLED).expect("hexadecimal"))).await;
+}
+
+async fn reads_14(store: &Store) {
+    let hours = store.request_samples(&tenant("acme"), &id("checkout"), ALL, 10).await.expect("read");
+    let [hour] = &hours[..] else { panic!("{hours:?}") };
+    let [sample] = &hour.samples[..] else { panic!("{hour:?}") };
+    assert_eq!((hour.hour_ms, sample.start_time_us, sample.duration_us), (3_600_000, 3_600_005_000, 9_000));
+    assert_eq!((sample.rank, sample.failed, sample.truncated), (7, true, true));
+    let calls: Vec<_> = sample.calls.iter().map(|call| (call.offset_us, call.duration_us, call.failed)).collect();
+    assert_eq!(calls, [(1_000, 2_000, false), (4_000, 5_000, true)]);
+    assert!(sample.calls.iter().all(|call| call.callee == id("cart")));
 }
 
 /// What was acknowledged before the upgrade is settled after it, each row in the state that it was left in.

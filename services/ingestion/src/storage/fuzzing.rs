@@ -1,6 +1,7 @@
 use super::block::{pack, seal, unpack};
 use super::incident_record::decode_incident;
 use super::record::{decode_call_days, decode_entity, decode_histogram, decode_shares, decode_terms};
+use super::sample_record::decode_hour;
 use super::utilisation::decode_day;
 
 const DAY_MS: i64 = 20_000 * attain_vocabulary::DAY_MS;
@@ -32,4 +33,7 @@ pub fn stored_records(bytes: &[u8]) {
     let _ = decode_shares(Some(bytes));
     let _ = decode_incident("a", bytes);
     let _ = decode_day(DAY_MS, bytes);
+    if let Ok(service) = super::record::entity_id("a") {
+        let _ = decode_hour(&service, DAY_MS, bytes);
+    }
 }

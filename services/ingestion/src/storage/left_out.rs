@@ -29,6 +29,8 @@ pub struct LeftOut {
     pub utilisation_count: usize,
     /// Exemplars.
     pub exemplar_count: usize,
+    /// Sampled requests.
+    pub request_sample_count: usize,
 }
 
 impl LeftOut {
@@ -67,6 +69,7 @@ struct Shared {
     operations: Count,
     utilisation: Count,
     exemplars: Count,
+    request_samples: Count,
     logged: Mutex<BTreeSet<(TenantId, &'static str)>>,
     newest: watch::Sender<Option<FullTenant>>,
 }
@@ -81,6 +84,7 @@ impl Default for OverCapacity {
             operations: count("operations_over_capacity"),
             utilisation: count("utilisation_over_capacity"),
             exemplars: count("exemplars_over_capacity"),
+            request_samples: count("request_samples_over_capacity"),
             logged: Mutex::default(),
             newest: watch::Sender::new(None),
         }))
@@ -100,6 +104,7 @@ impl OverCapacity {
         shared.operations.add(left_out.operation_count);
         shared.utilisation.add(left_out.utilisation_count);
         shared.exemplars.add(left_out.exemplar_count);
+        shared.request_samples.add(left_out.request_sample_count);
         for (full, setting) in [
             (!left_out.entities.is_empty(), "ingestion.entities_per_tenant_max"),
             (!left_out.edges.is_empty(), "ingestion.dependencies_per_tenant_max"),
@@ -130,9 +135,17 @@ impl OverCapacity {
     }
 
     #[cfg(test)]
-    pub(super) fn counted(&self) -> [u64; 6] {
+    pub(super) fn counted(&self) -> [u64; 7] {
         let shared = &self.0;
-        [&shared.entities, &shared.edges, &shared.buckets, &shared.operations, &shared.utilisation, &shared.exemplars]
-            .map(Count::value)
+        [
+            &shared.entities,
+            &shared.edges,
+            &shared.buckets,
+            &shared.operations,
+            &shared.utilisation,
+            &shared.exemplars,
+            &shared.request_samples,
+        ]
+        .map(Count::value)
     }
 }

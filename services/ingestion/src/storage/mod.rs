@@ -62,9 +62,11 @@ mod operations;
 mod packing;
 mod partitions;
 mod record;
+mod request_samples;
 mod retention;
 mod rows;
 mod said;
+mod sample_record;
 mod spans;
 mod tenants;
 mod utilisation;
@@ -86,6 +88,8 @@ mod contract_incidents;
 mod contract_members;
 #[cfg(test)]
 mod contract_observations;
+#[cfg(test)]
+mod contract_request_samples;
 #[cfg(test)]
 mod contract_traces;
 #[cfg(test)]
@@ -121,6 +125,7 @@ pub use left_out::{FullTenant, LeftOut};
 pub use observations::{CounterStates, Observed};
 pub use operations::{DaySpan, OperationPosition};
 pub use packing::{PackCursor, PackStep};
+pub use request_samples::SampledHour;
 pub use spans::{ForgettableSpans, PendingSpans, ReceivedSpans, SpanLogSize, SpanMemory, SpansDigest};
 pub use utilisation::UtilisationPage;
 
@@ -139,6 +144,8 @@ pub struct Capacity {
     pub operations_per_service_max: usize,
     /// Days of calls and requests that call rates are measured in.
     pub call_rate_days: u32,
+    /// Requests of one service and hour that are kept with their calls.
+    pub request_samples_per_hour: usize,
 }
 
 /// The database of ingestion; clones share it.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use attain_runtime::database::Dialect;
-use attain_vocabulary::{BUCKET_MS, DAY_MS, LatencyHistogram, Source, UtilisationKind};
+use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, LatencyHistogram, Source, UtilisationKind};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AssertSqlSafe, Executor as _, Row as _};
 
@@ -16,18 +16,18 @@ use super::testing::{bucket, edge, id, on_both_databases, tenant};
 use super::{
     BucketSpan, DaySpan, DeclaredEdge, PackCursor, ReceivedSpans, SpanMemory, Store, blocks, buckets, changes,
     entities, epochs, exemplars, forgetting, history, incidents, observations, operations, packing, partitions,
-    retention, said, spans, utilisation,
+    request_samples, retention, said, spans, utilisation,
 };
 use crate::domain::{
     BucketMode, DependencyKey, DependencyTerms, Exemplar, IncidentDraft, ObservationBatch, ObservedBucket,
-    ObservedEdge, ObservedOperation, ObservedUtilisation, OperationCounts, OperationKey, SettledFingerprints,
-    SettledSpans, Sightings, UtilisationBucket,
+    ObservedEdge, ObservedOperation, ObservedUtilisation, OperationCounts, OperationKey, RequestSample,
+    SettledFingerprints, SettledSpans, Sightings, UtilisationBucket,
 };
 
 on_both_databases!(queries_use_their_indexes_and_read_no_table_whole);
 
 /// Tables that grow with services, traffic or time.
-const LARGE: [&str; 16] = [
+const LARGE: [&str; 17] = [
     "sli_buckets",
     "sli_blocks",
     "changes",
@@ -43,6 +43,7 @@ const LARGE: [&str; 16] = [
     "settled_spans",
     "operations",
     "exemplars",
+    "request_samples",
     "utilisation_days",
 ];
 
@@ -104,6 +105,16 @@ fn hot_queries(dialect: Dialect) -> Vec<Hot> {
         hot(forgetting::KEYS, &[acme, "'otlp-host/'", "'otlp-host0'", "500"], &["tenant_id", "key"]),
         hot(observations::FORGET_STATES, &[acme, checkout, "'d'"], &["tenant_id", "key"]),
         hot(&entities::entity_lines(dialect), &[acme], &["tenant_id"]),
+        hot(
+            &request_samples::hours_as_lines(dialect),
+            &[acme, checkout, from, to, "100"],
+            &["tenant_id", "service_id", "hour_ms"],
+        ),
+        hot(
+            &format!("{} ($3, $4)", request_samples::OF_AN_HOUR),
+            &[acme, from, checkout, "'payment'"],
+            &["tenant_id", "hour_ms"],
+        ),
         hot(utilisation::PAGE, &[acme, checkout, from, to, "100"], series_and_day),
         hot(&listed(utilisation::OF_A_DAY), &[acme, from, "1", checkout, "'payment'"], series_and_day),
     ];
@@ -122,6 +133,7 @@ fn queries_of_few_rows() -> Vec<Hot> {
     let (acme, checkout, from) = ("'acme'", "'checkout'", "86400000");
     vec![
         hot(&exemplars::FORGOTTEN.sql(), &[from, "500"], &["hour_ms"]),
+        hot(&request_samples::FORGOTTEN.sql(), &[from, "500"], &["hour_ms"]),
         hot(&operations::FORGOTTEN.sql(), &["20000", "500"], &["day"]),
         hot(&spans::RECEIPTS.sql(), &[from, "500"], &["received_ms"]),
         hot(&spans::SETTLEMENTS.sql(), &["7", "25"], &["settlement"]),
@@ -287,6 +299,7 @@ async fn observe(store: &Store) {
     let used = |i: i64| UtilisationBucket::new(i * DAY_MS, UtilisationKind::Cpu, 0.5, 0.5, 1).expect("valid");
     let latency = LatencyHistogram::from_explicit(&[10.0], &[1, 0]).expect("valid");
     let of_checkout = services().take(10).map(|(_, service)| edge("checkout", service.as_str()));
+    let of_checkout_sampled = (0..500).map(|hour| sampled(id("checkout"), hour));
     let batch = ObservationBatch {
         edges: (0..1_500)
             .map(between)
@@ -325,6 +338,7 @@ async fn observe(store: &Store) {
                 failed: i % 2 == 0,
             })
             .collect(),
+        request_samples: services().map(|(i, service)| sampled(service, i)).chain(of_checkout_sampled).collect(),
         operations: services()
             .map(|(day, service)| ObservedOperation {
                 key: OperationKey { service, callee: None, name: "GET /".into(), day },
@@ -363,9 +377,23 @@ async fn observe(store: &Store) {
     store.counter_keys(&acme, ("service-1", "service-2"), 10).await.expect("read");
     store.forget_operations(2, 10).await.expect("forgotten");
     store.forget_exemplars(DAY_MS, 10).await.expect("forgotten");
+    store.forget_request_samples(DAY_MS, 10).await.expect("forgotten");
     let memory = SpanMemory { before_ms: 1, receipts_max: 1_000, settled_max: 1_000_000 };
     let forgettable = store.forgettable_spans(memory).await.expect("read");
     store.forget_spans(forgettable, 10).await.expect("forgotten");
+}
+
+/// A request of an hour, numbered.
+fn sampled(service: EntityId, hour: i64) -> RequestSample {
+    RequestSample {
+        service,
+        rank: 1,
+        start_time_us: hour * 3_600_000_000,
+        duration_us: 1,
+        failed: false,
+        calls: Vec::new(),
+        truncated: false,
+    }
 }
 
 async fn tell_incidents(store: &Store) {
@@ -413,6 +441,7 @@ async fn read(store: &Store) {
     store.utilisation_page(&acme, &checkout, all, 10).await.expect("read");
     store.operations(&acme, &checkout, DaySpan { first_day: 0, end_day: 9 }, None, 10).await.expect("read");
     store.exemplars(&acme, &checkout, all, None, 10).await.expect("read");
+    store.request_samples(&acme, &checkout, all, 10).await.expect("read");
     store.pending_spans(0, 10).await.expect("read");
     store.newest_spans().await.expect("read");
     store.span_log_size().await.expect("read");

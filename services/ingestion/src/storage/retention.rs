@@ -6,6 +6,7 @@
 //! | `utilisation_days` | as long as `history_days` says |
 //! | `operations` | `operation_days`; `otlp::forgetting` has them deleted |
 //! | `exemplars` | `exemplar_days`; `otlp::forgetting` too |
+//! | `request_samples` | `request_sample_days`; `otlp::forgetting` too |
 //! | `changes` | the newest of each service and kind; those of a service that the catalogue took away stay |
 //! | `change_epochs` | one for each of the last [`super::epochs::KEPT_MAX`] starts |
 //! | `counter_states` | until its observer forgets it |

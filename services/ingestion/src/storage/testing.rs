@@ -10,8 +10,13 @@ use super::Capacity;
 use crate::domain::DependencyKey;
 
 pub(crate) const POSTGRES_URL: &str = "ATTAIN_TEST_POSTGRES_URL";
-pub(crate) const CAPACITY: Capacity =
-    Capacity { entities_max: 2_000, dependencies_max: 2_000, operations_per_service_max: 3, call_rate_days: 28 };
+pub(crate) const CAPACITY: Capacity = Capacity {
+    entities_max: 2_000,
+    dependencies_max: 2_000,
+    operations_per_service_max: 3,
+    call_rate_days: 28,
+    request_samples_per_hour: 3,
+};
 
 /// Runs each promise of a suite on both databases.
 macro_rules! on_both_databases {

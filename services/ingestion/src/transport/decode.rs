@@ -26,6 +26,8 @@ use crate::{Config, Error};
 /// How the names of headers begin that senders of documents prove themselves by.
 const SIGNATURE_HEADERS: [&str; 4] = ["x-pagerduty-signature", "webhook-", "svix-", "x-opsgenie-"];
 const NAME_CHARS_MAX: usize = 200;
+/// Most services that one question about sampled requests may name.
+const SAMPLED_SERVICES_MAX: usize = 200;
 const WORD_CHARS_MAX: usize = 64;
 const GROUP_CHARS_MAX: usize = 128;
 
@@ -278,6 +280,19 @@ pub(super) fn services(names: &[String], max: usize) -> Result<Vec<EntityId>, Er
         }
     }
     Ok(services)
+}
+
+/// The services that a question about sampled requests names, 1 to 200.
+pub(super) fn sampled_services(names: &[String]) -> Result<Vec<EntityId>, Error> {
+    if names.is_empty() {
+        return Err(Error::invalid("service_ids", "required", "name 1 to 200 services"));
+    }
+    services(names, SAMPLED_SERVICES_MAX)
+}
+
+/// In microseconds since the Unix epoch; fractions of a microsecond are cut off.
+pub(super) fn unix_micros(time: &prost_types::Timestamp) -> i64 {
+    time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000)
 }
 
 #[cfg(test)]

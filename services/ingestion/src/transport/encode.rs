@@ -5,12 +5,12 @@ use attain_proto::convert::{rejection, timestamp};
 use attain_proto::day;
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::vocabulary::v1 as words;
-use attain_vocabulary::{BUCKET_MS, DAY_MS, Ratio, Source};
+use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, Ratio, Source};
 
 use crate::catalogue::Attempt;
 use crate::domain::{
     Dependency, Entity, Exemplar, Incident, IncidentKind, MeasuredUtilisation, MergedBucket, ObservedOperation,
-    UtilisationSummary,
+    RequestSample, SampledCall, UtilisationSummary,
 };
 use crate::imports::{Complaint, Imported};
 use crate::intake::Refused;
@@ -130,6 +130,33 @@ pub(super) fn exemplar(exemplar: &Exemplar) -> wire::Exemplar {
         time: Some(timestamp(exemplar.time_ms)),
         latency_ms: exemplar.latency_us as f64 / 1_000.0,
         failed: exemplar.failed,
+    }
+}
+
+pub(super) fn request_samples(found: Vec<(EntityId, Vec<RequestSample>)>) -> wire::ListRequestSamplesResponse {
+    let of_service = |(service, samples): (EntityId, Vec<RequestSample>)| wire::ServiceRequestSamples {
+        service_id: service.into(),
+        samples: samples.into_iter().map(request_sample).collect(),
+    };
+    wire::ListRequestSamplesResponse { services: found.into_iter().map(of_service).collect() }
+}
+
+fn request_sample(sample: RequestSample) -> wire::RequestSample {
+    let call = |call: SampledCall| wire::SampledCall {
+        callee_id: call.callee.into(),
+        start_us: call.offset_us,
+        duration_us: call.duration_us,
+        failed: call.failed,
+    };
+    wire::RequestSample {
+        start_time: Some(prost_types::Timestamp {
+            seconds: sample.start_time_us.div_euclid(1_000_000),
+            nanos: (sample.start_time_us.rem_euclid(1_000_000) * 1_000) as i32,
+        }),
+        duration_us: sample.duration_us,
+        failed: sample.failed,
+        calls: sample.calls.into_iter().map(call).collect(),
+        truncated: sample.truncated,
     }
 }
 
@@ -254,4 +281,50 @@ pub(super) fn rejections(refused: &[Refused]) -> Vec<words::Rejection> {
 /// A number of rows of one request.
 pub(super) fn row_count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::reading::wire_bytes;
+
+    #[test]
+    fn sampled_requests_take_no_more_bytes_than_are_counted() {
+        let id = |n: usize| EntityId::new("id", &format!("{n:0>128}")).expect("valid");
+        for (call_count, time_us) in [(0, 0), (1, -1), (64, i64::MAX), (64, 1_793_000_000_000_001)] {
+            let call = |n| SampledCall { callee: id(n), offset_us: u64::MAX, duration_us: u64::MAX, failed: true };
+            let sample = RequestSample {
+                service: id(0),
+                rank: 1,
+                start_time_us: time_us,
+                duration_us: u64::MAX,
+                failed: true,
+                calls: (0..call_count).map(call).collect(),
+                truncated: true,
+            };
+            let counted = wire_bytes(&sample);
+            let alone = request_samples(vec![(id(0), Vec::new())]).encoded_len();
+            let taken = request_samples(vec![(id(0), vec![sample])]).encoded_len() - alone;
+            // The length of the list before it grows by up to four bytes.
+            assert!(taken <= counted + 4 && counted <= taken + 48 + 3 * call_count, "{taken} of {counted}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_told_to_the_microsecond() {
+        let sample = RequestSample {
+            service: EntityId::new("id", "shop").expect("valid"),
+            rank: 1,
+            start_time_us: 1_793_000_000_123_456,
+            duration_us: 1,
+            failed: false,
+            calls: Vec::new(),
+            truncated: false,
+        };
+        let time = request_sample(sample).start_time.expect("there");
+        assert_eq!((time.seconds, time.nanos), (1_793_000_000, 123_456_000));
+        assert_eq!(super::super::decode::unix_micros(&time), 1_793_000_000_123_456);
+    }
 }

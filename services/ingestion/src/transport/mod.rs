@@ -32,7 +32,9 @@ use crate::catalogue::CatalogueStatus;
 use crate::domain::{Bounds, Dependency, Entity, ExclusionDecision, ServiceLink, optional_text};
 use crate::imports::Importer;
 use crate::intake::{self, keep_buckets, keep_dependencies, keep_incidents, keep_utilisation};
-use crate::reading::{FollowFrom, HistoryQuestion, follow_changes, stream_history, utilisation_summaries};
+use crate::reading::{
+    FollowFrom, HistoryQuestion, follow_changes, sampled_requests, stream_history, utilisation_summaries,
+};
 use crate::storage::{BucketSpan, IncidentPosition, OperationPosition, Store};
 use crate::{Config, Error};
 
@@ -393,6 +395,18 @@ impl IngestionService for Transport {
         }
         let exemplars = found.iter().map(encode::exemplar).collect();
         Ok(Response::new(wire::ListExemplarsResponse { exemplars, next_page_token }))
+    }
+
+    async fn list_request_samples(
+        &self,
+        request: Request<wire::ListRequestSamplesRequest>,
+    ) -> Result<Response<wire::ListRequestSamplesResponse>, Status> {
+        let tenant = tenant(&request)?;
+        let request = request.into_inner();
+        let services = decode::sampled_services(&request.service_ids)?;
+        let from_us = request.start_time.as_ref().map_or(0, decode::unix_micros);
+        let found = sampled_requests(&self.store, &tenant, services, from_us).await?;
+        Ok(Response::new(encode::request_samples(found)))
     }
 
     async fn get_catalogue_status(

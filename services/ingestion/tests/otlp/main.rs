@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod samples;
 mod senders;
 
 use std::time::{Duration, Instant};

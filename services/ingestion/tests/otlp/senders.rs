@@ -125,7 +125,7 @@ async fn what_is_no_export_is_refused_for_good() {
     served.stop().await;
 }
 
-fn of_tenant<T>(tenant: &'static str, message: T) -> Request<T> {
+pub(super) fn of_tenant<T>(tenant: &'static str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("x-attain-tenant", tenant.parse().unwrap());
     request

@@ -96,6 +96,13 @@ impl IngestionService for Members {
         not_asked()
     }
 
+    async fn list_request_samples(
+        &self,
+        _: Request<ingestion::ListRequestSamplesRequest>,
+    ) -> Result<Response<ingestion::ListRequestSamplesResponse>, Status> {
+        Ok(Response::new(Default::default()))
+    }
+
     async fn ingest_utilisation(
         &self,
         _: Request<ingestion::IngestUtilisationRequest>,

@@ -62,9 +62,15 @@ impl Needs {
         Self(needs)
     }
 
-    /// The same but for what one caller needs, read from all of its edges.
-    pub(crate) fn replace(&mut self, caller: NodeIndex, edges: &[Edge]) {
-        self.0[caller as usize] = of_edges(edges);
+    /// The same but for what one caller needs, read from all of its edges. Whether it needs anything else than before; where not,
+    /// nothing is copied.
+    pub(crate) fn replace(self: &mut Arc<Self>, caller: NodeIndex, edges: &[Edge]) -> bool {
+        let needs = of_edges(edges);
+        let differs = self.0[caller as usize] != needs;
+        if differs {
+            Arc::make_mut(self).0[caller as usize] = needs;
+        }
+        differs
     }
 
     /// What one caller needs.
@@ -91,7 +97,7 @@ fn of_edges(edges: &[Edge]) -> Arc<[Need]> {
         }
     }
     for members in groups.into_values() {
-        let required_count = required_count(members.iter().map(|edge| &edge.terms)).clamp(1, members.len() as u32);
+        let required_count = required_count(members.iter().map(|edge| &*edge.terms)).clamp(1, members.len() as u32);
         if required_count == members.len() as u32 {
             needs.extend(members.into_iter().map(single));
         } else {

@@ -150,7 +150,7 @@ pub(crate) fn known(snapshot: &Snapshot, field: &str, id: &str) -> Result<NodeIn
 struct Draft<'a> {
     snapshot: &'a Snapshot,
     /// Edges of the callers of which one changed, by callee.
-    edges: BTreeMap<NodeIndex, BTreeMap<NodeIndex, Terms>>,
+    edges: BTreeMap<NodeIndex, BTreeMap<NodeIndex, Arc<Terms>>>,
     rates: Vec<Rate>,
     rated: Vec<bool>,
     changed: BTreeSet<NodeIndex>,
@@ -188,7 +188,7 @@ impl<'a> Draft<'a> {
             Change::Set(dependency) => {
                 let caller = known(self.snapshot, "set_dependency/caller_id", dependency.caller.as_str())?;
                 let callee = known(self.snapshot, "set_dependency/callee_id", dependency.callee.as_str())?;
-                self.edges_of(caller).insert(callee, dependency.terms.clone());
+                self.edges_of(caller).insert(callee, Arc::new(dependency.terms.clone()));
                 self.changed.insert(caller);
             }
             Change::Remove { caller_id, callee_id } => {
@@ -211,7 +211,7 @@ impl<'a> Draft<'a> {
         self.rate_set.insert(node);
     }
 
-    fn edges_of(&mut self, caller: NodeIndex) -> &mut BTreeMap<NodeIndex, Terms> {
+    fn edges_of(&mut self, caller: NodeIndex) -> &mut BTreeMap<NodeIndex, Arc<Terms>> {
         let snapshot = self.snapshot;
         let present = || snapshot.all().out_edges(caller).iter().map(|&edge| snapshot.edge(edge));
         self.edges.entry(caller).or_insert_with(|| present().map(|edge| (edge.callee, edge.terms.clone())).collect())
@@ -222,7 +222,7 @@ impl<'a> Draft<'a> {
         for (caller, edges) in self.edges {
             let edge = |(callee, terms)| Edge { caller, callee, terms };
             let edges: Vec<Edge> = edges.into_iter().map(edge).collect();
-            Arc::make_mut(&mut needs).replace(caller, &edges);
+            needs.replace(caller, &edges);
         }
         State { needs, rates: self.rates, rated: self.rated }
     }

@@ -27,7 +27,7 @@ impl Counted {
 /// What is counted now of the services whose names begin with `run-`.
 pub(crate) async fn counted(client: &mut IngestionServiceClient<Channel>, run: &str) -> anyhow::Result<Counted> {
     let prefix = format!("{run}-");
-    let topology = client.get_topology(GetTopologyRequest {}).await?.into_inner();
+    let topology = client.get_topology(GetTopologyRequest::default()).await?.into_inner();
     let (entities, edges) = (topology.entities.to_vec()?, topology.dependencies.to_vec()?);
     let edges = edges.iter().filter(|edge| edge.caller_id.starts_with(&prefix));
     let calls = edges.map(|edge| edge.observed_call_count).sum();

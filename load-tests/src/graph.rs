@@ -19,6 +19,10 @@ const QUIET: Duration = Duration::from_secs(2);
 /// How long it is looked what the members spend while nobody asks.
 const IDLE: Duration = Duration::from_secs(4);
 const ROUTE: &str = "/api/v1/services/dependencies";
+/// Changes of one edge each, for processor time is read in steps that are longer than one of them takes.
+const CHANGES: u32 = 40;
+/// Between two of them: longer than the graph engine waits for a burst to go on, so that it follows each.
+const CHANGE_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
@@ -57,7 +61,7 @@ struct Spent {
     graph_ms: f64,
 }
 
-/// Sends the graph to one fresh mesh after the other, and again to each.
+/// Sends the graph to one fresh mesh after the other, again to each, and changes of single edges.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
     let attain = Attain::find(options.attain.as_deref())?;
     let (given, runs) = (options.database_urls.len(), options.runs as usize);
@@ -68,7 +72,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
     );
     let body = graph(options).to_string();
     let progress = ProgressBar::new(options.runs.into()).with_message("meshes");
-    let (mut first, mut again, mut idle) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut first, mut again, mut changed, mut idle) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for run in 0..runs {
         let database_url = options.database_urls.get(run).cloned();
         let started = IngestionOptions { database_url, ..IngestionOptions::default() };
@@ -85,6 +89,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
         idle.push(spent_in(&mesh, IDLE).await?);
         first.push(send(&mesh, &client, &body, options).await?);
         again.push(send(&mesh, &client, &body, options).await?);
+        changed.push(change(&mesh, &client, options).await?);
         progress.inc(1);
     }
     progress.finish_and_clear();
@@ -92,6 +97,8 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
     let idle = Spent::mean(&idle).times(1.0 / IDLE.as_secs_f64());
     let without_idle = |calls: Vec<Call>| calls.into_iter().map(|call| call.without(idle)).collect::<Vec<_>>();
     let (first, again) = (without_idle(first), without_idle(again));
+    let changed =
+        changed.iter().map(|(call, time)| call.without_idle_in(idle, *time).divided(CHANGES)).collect::<Vec<_>>();
     let mut report = judge(&first);
     report["cpu_ms_idle_per_second"] = json!(idle.sum());
     report["services"] = json!(options.services);
@@ -99,6 +106,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
     report["body_bytes"] = json!(body.len());
     report["each"] = first.iter().map(report_call).collect();
     report["the_same_graph_again"] = again.iter().map(report_call).collect();
+    report["one_edge_changed"] = changed.iter().map(report_call).collect();
     Ok(report)
 }
 
@@ -112,6 +120,26 @@ async fn send(mesh: &Mesh, client: &reqwest::Client, body: &str, options: &Optio
     ensure!(answer["accepted_dependency_count"] == options.edges, "edges are missing: {answer}");
     tokio::time::sleep(QUIET).await;
     Ok(Call { wall_ms, spent: Spent::between(&before, &mesh.usage()?) })
+}
+
+/// Changes one edge of the graph after the other; what all took, and the time in which.
+async fn change(mesh: &Mesh, client: &reqwest::Client, options: &Options) -> anyhow::Result<(Call, Duration)> {
+    let graph = graph(options);
+    let edges = graph["dependencies"].as_array().map_or(&[][..], Vec::as_slice);
+    let (before, began, mut wall) = (mesh.usage()?, Instant::now(), Duration::ZERO);
+    for number in 0..CHANGES {
+        let mut edge = edges[number as usize * edges.len() / CHANGES as usize].clone();
+        edge["call_fraction"] = json!(0.5);
+        let body = json!({"dependencies": [edge]}).to_string();
+        let sent = Instant::now();
+        let (status, answer) = post(client, &format!("{}{ROUTE}", mesh.gateway_url), body).await?;
+        wall += sent.elapsed();
+        ensure!(status == 200 && answer["accepted_dependency_count"] == 1, "{status}: {answer}");
+        tokio::time::sleep(CHANGE_PAUSE).await;
+    }
+    tokio::time::sleep(QUIET).await;
+    let spent = Spent::between(&before, &mesh.usage()?);
+    Ok((Call { wall_ms: wall.as_secs_f64() * 1000.0, spent }, began.elapsed()))
 }
 
 async fn spent_in(mesh: &Mesh, time: Duration) -> anyhow::Result<Spent> {
@@ -150,7 +178,11 @@ impl Call {
 
     /// What the call itself took of members that spend so much a second while nobody asks for anything.
     fn without(self, idle_per_second: Spent) -> Self {
-        let idle = idle_per_second.times(self.wall_ms / 1000.0 + QUIET.as_secs_f64());
+        self.without_idle_in(idle_per_second, Duration::from_secs_f64(self.wall_ms / 1000.0) + QUIET)
+    }
+
+    fn without_idle_in(self, idle_per_second: Spent, time: Duration) -> Self {
+        let idle = idle_per_second.times(time.as_secs_f64());
         let Spent { gateway_ms, ingestion_ms, graph_ms } = self.spent;
         let spent = Spent {
             gateway_ms: gateway_ms - idle.gateway_ms,
@@ -158,6 +190,12 @@ impl Call {
             graph_ms: graph_ms - idle.graph_ms,
         };
         Self { spent, ..self }
+    }
+
+    /// One of so many calls.
+    fn divided(self, calls: u32) -> Self {
+        let share = 1.0 / f64::from(calls);
+        Self { wall_ms: self.wall_ms * share, spent: self.spent.times(share) }
     }
 }
 
@@ -266,6 +304,8 @@ mod tests {
         let spent = Spent { gateway_ms: 20.0, ingestion_ms: 100.0, graph_ms: 30.0 };
         let call = Call { wall_ms: 2_000.0, spent }.without(per_second);
         assert_eq!(call.spent, Spent { gateway_ms: 20.0, ingestion_ms: 90.0, graph_ms: 25.0 });
+        let each = call.divided(5);
+        assert_eq!((each.wall_ms, each.spent.ingestion_ms, each.cpu_ms()), (400.0, 18.0, 27.0));
     }
 
     #[test]

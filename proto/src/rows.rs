@@ -4,9 +4,10 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use prost::encoding::{DecodeContext, WireType, bytes as field, skip_field, uint64};
+use prost::encoding::{DecodeContext, WireType, bytes as field, skip_field, string, uint64};
 use prost::{DecodeError, Message};
 
 use crate::ingestion::v1::ServiceDeclaration;
@@ -69,6 +70,39 @@ impl<M: Message + Default> Rows<M> {
         Ok(rows)
     }
 
+    /// Whether a row is, byte by byte, a row of other rows. Told at once where they share its memory.
+    #[must_use]
+    pub fn is_same(&self, index: usize, others: &Self, other: usize) -> bool {
+        let rows = self.rows.get(index).zip(others.rows.get(other));
+        rows.is_some_and(|(row, other)| std::ptr::eq(&row[..], &other[..]) || row == other)
+    }
+
+    /// Appends rows of others, which share their memory from then on.
+    ///
+    /// # Panics
+    /// When there are no such others.
+    pub fn share(&mut self, others: &Self, range: Range<usize>) {
+        self.rows.extend_from_slice(&others.rows[range]);
+    }
+
+    /// Length of all rows together.
+    #[must_use]
+    pub fn byte_count(&self) -> usize {
+        self.rows.iter().map(Bytes::len).sum()
+    }
+
+    /// The same rows in memory of their own. A row keeps everything in memory that came with it; where few are left of much,
+    /// a copy takes less.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let mut room = BytesMut::with_capacity(self.byte_count());
+        let copied = self.rows.iter().map(|row| {
+            room.extend_from_slice(row);
+            room.split().freeze()
+        });
+        Self { rows: copied.collect(), ..Self::default() }
+    }
+
     /// Makes a value of each row, or of why it is no `M`. All are read into the same memory, one after the other.
     pub fn map<T>(&self, mut value: impl FnMut(Result<&mut M, DecodeError>) -> T) -> impl Iterator<Item = T> {
         let mut message = M::default();
@@ -118,29 +152,29 @@ impl<M: Message + Default + fmt::Debug> fmt::Debug for Rows<M> {
     }
 }
 
-/// A message whose fields are lists of rows and, where it has a version, the sequence number that they are of.
+/// A message whose large fields are lists of rows, with values and lists of names beside them.
 macro_rules! message_of_rows {
     (
         $(#[$doc:meta])* $name:ident {
-            $($version:ident = $version_tag:literal,)?
-            $(#[$row_doc:meta] $rows:ident: $row:ty = $tag:literal,)+
+            $(values { $(#[$value_doc:meta] $value:ident: $value_type:ty = $value_kind:ident $value_tag:literal,)+ })?
+            $(names { $(#[$names_doc:meta] $names:ident = $names_tag:literal,)+ })?
+            rows { $(#[$rows_doc:meta] $rows:ident: $row:ty = $tag:literal,)+ }
         }
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Default)]
         pub struct $name {
-            $(
-                /// Sequence number of the newest change that it holds.
-                pub $version: u64,
-            )?
-            $(#[$row_doc] pub $rows: Rows<$row>,)+
+            $($(#[$value_doc] pub $value: $value_type,)+)?
+            $($(#[$names_doc] pub $names: Vec<String>,)+)?
+            $(#[$rows_doc] pub $rows: Rows<$row>,)+
         }
 
         impl Message for $name {
             fn encode_raw(&self, buffer: &mut impl BufMut) {
-                $(if self.$version != 0 {
-                    uint64::encode($version_tag, &self.$version, buffer);
-                })?
+                $($(if self.$value != <$value_type>::default() {
+                    $value_kind::encode($value_tag, &self.$value, buffer);
+                })+)?
+                $($(string::encode_repeated($names_tag, &self.$names, buffer);)+)?
                 $(field::encode_repeated($tag, &self.$rows.rows, buffer);)+
             }
 
@@ -152,7 +186,8 @@ macro_rules! message_of_rows {
                 context: DecodeContext,
             ) -> Result<(), DecodeError> {
                 match tag {
-                    $($version_tag => uint64::merge(wire_type, &mut self.$version, buffer, context),)?
+                    $($($value_tag => $value_kind::merge(wire_type, &mut self.$value, buffer, context),)+)?
+                    $($($names_tag => string::merge_repeated(wire_type, &mut self.$names, buffer, context),)+)?
                     $($tag => field::merge_repeated(wire_type, &mut self.$rows.rows, buffer, context),)+
                     _ => skip_field(wire_type, tag, buffer, context),
                 }
@@ -160,8 +195,12 @@ macro_rules! message_of_rows {
 
             fn encoded_len(&self) -> usize {
                 let length = 0;
-                $(let length = length
-                    + if self.$version == 0 { 0 } else { uint64::encoded_len($version_tag, &self.$version) };)?
+                $($(let length = length + if self.$value == <$value_type>::default() {
+                    0
+                } else {
+                    $value_kind::encoded_len($value_tag, &self.$value)
+                };)+)?
+                $($(let length = length + string::encoded_len_repeated($names_tag, &self.$names);)+)?
                 $(let length = length + field::encoded_len_repeated($tag, &self.$rows.rows);)+
                 length
             }
@@ -176,21 +215,36 @@ macro_rules! message_of_rows {
 message_of_rows!(
     /// A graph as it is declared.
     IngestDependenciesRequest {
-        /// Services with their own dependency lists.
-        services: ServiceDeclaration = 1,
-        /// Edges with details.
-        dependencies: Dependency = 2,
+        rows {
+            /// Services with their own dependency lists.
+            services: ServiceDeclaration = 1,
+            /// Edges with details.
+            dependencies: Dependency = 2,
+        }
     }
 );
 
 message_of_rows!(
-    /// The topology of the tenant.
+    /// The topology of the tenant: the whole, or what changed since a version.
     GetTopologyResponse {
-        version = 1,
-        /// Every node, in lexical order.
-        entities: Entity = 2,
-        /// Every edge, in lexical order of caller and callee.
-        dependencies: Dependency = 3,
+        values {
+            /// Sequence number of the newest change that it holds.
+            version: u64 = uint64 1,
+            /// What the version has to be sent back with.
+            epoch: String = string 4,
+            /// The version that this is a part on top of; 0 for the whole.
+            base_version: u64 = uint64 5,
+        }
+        names {
+            /// Of a part: the services whose row or outgoing edges may differ from those of the base, in lexical order.
+            changed_service_ids = 6,
+        }
+        rows {
+            /// Nodes, in lexical order.
+            entities: Entity = 2,
+            /// Edges, in lexical order of caller and callee.
+            dependencies: Dependency = 3,
+        }
     }
 );
 
@@ -218,11 +272,16 @@ mod tests {
         assert_eq!(read.dependencies.to_vec().expect("valid"), edges);
         let answer = GetTopologyResponse {
             version: 7,
+            epoch: "of this start".to_owned(),
+            base_version: 5,
+            changed_service_ids: vec!["a".to_owned(), "b".to_owned()],
             entities: vec![Entity::default(); 2].into(),
             dependencies: Rows::default(),
         };
-        let read = GetTopologyResponse::decode(Bytes::from(answer.encode_to_vec())).expect("valid");
-        assert_eq!((read.version, read.entities.len(), read.dependencies.is_empty()), (7, 2, true));
+        let bytes = answer.encode_to_vec();
+        assert_eq!(bytes.len(), answer.encoded_len());
+        let read = GetTopologyResponse::decode(Bytes::from(bytes)).expect("valid");
+        assert_eq!((&read, read.entities.len(), read.dependencies.is_empty()), (&answer, 2, true));
         assert_eq!(GetTopologyResponse::decode(&b""[..]).expect("empty"), GetTopologyResponse::default());
     }
 
@@ -261,8 +320,24 @@ mod tests {
             [
                 ("version".to_owned(), 1, false, String::new(), Type::Uint64),
                 rows("entities", 2, ".attain.vocabulary.v1.Entity"),
-                rows("dependencies", 3, dependency)
+                rows("dependencies", 3, dependency),
+                ("epoch".to_owned(), 4, false, String::new(), Type::String),
+                ("base_version".to_owned(), 5, false, String::new(), Type::Uint64),
+                ("changed_service_ids".to_owned(), 6, true, String::new(), Type::String),
             ]
         );
+    }
+
+    #[test]
+    fn rows_are_shared_until_they_are_set_apart() {
+        let whole: Rows<Dependency> = (0..4).map(dependency).collect();
+        let mut part = Rows::default();
+        part.share(&whole, 1..3);
+        assert_eq!(part.to_vec(), Ok(vec![dependency(1), dependency(2)]));
+        assert!(part.is_same(0, &whole, 1) && !part.is_same(0, &whole, 2) && !part.is_same(2, &whole, 3));
+        assert!(std::ptr::eq(&part.rows[0][..], &whole.rows[1][..]));
+        let apart = part.apart();
+        assert_eq!((&apart, apart.byte_count()), (&part, part.byte_count()));
+        assert!(apart.is_same(1, &whole, 2) && !std::ptr::eq(&apart.rows[1][..], &whole.rows[2][..]));
     }
 }

@@ -258,6 +258,15 @@ pub(crate) enum Command {
         #[arg(long)]
         replay: bool,
     },
+    /// Shows what changed between two recommendations of a service: what is offered, and what it was computed from.
+    #[command(after_help = "Example:\n  attain recommendation-changes REC_ID --since OTHER_REC_ID")]
+    RecommendationChanges {
+        /// The recommendation.
+        recommendation_id: String,
+        /// An earlier one of the same service; the version before when left out.
+        #[arg(long, value_name = "REC_ID")]
+        since: Option<String>,
+    },
     /// Accepts, modifies or rejects a recommendation, or declares the SLO in force.
     #[command(
         after_help = "Examples:\n  attain decide checkout-service accept --recommendation REC_ID --ambition balanced\n  \
@@ -546,6 +555,10 @@ impl Command {
             Self::Recommendation { recommendation_id, replay } => {
                 let rest = if replay { "/replay" } else { "" };
                 Request::get(format!("/api/v1/slo-recommendations/{}{rest}", segment(&recommendation_id)))
+            }
+            Self::RecommendationChanges { recommendation_id, since } => {
+                let path = format!("/api/v1/slo-recommendations/{}/changes", segment(&recommendation_id));
+                Request::get(path).with("since", since)
             }
             Self::Slos { service_id, history } => {
                 Request::get(service(&service_id, if history { "/slo-history" } else { "/slos" }))

@@ -55,7 +55,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
 
 /// Every edge that the member knows.
 async fn known_edges(client: &mut IngestionServiceClient<Channel>) -> anyhow::Result<Edges> {
-    let topology = client.get_topology(GetTopologyRequest {}).await?.into_inner();
+    let topology = client.get_topology(GetTopologyRequest::default()).await?.into_inner();
     topology
         .dependencies
         .iter()

@@ -418,6 +418,13 @@ impl RecommendationService for Recommender {
         Ok(Response::new(ReplayRecommendationResponse { identical: true, ..ReplayRecommendationResponse::default() }))
     }
 
+    async fn get_recommendation_changes(
+        &self,
+        _: Request<GetRecommendationChangesRequest>,
+    ) -> Answer<GetRecommendationChangesResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
     async fn get_slo_recommendations(
         &self,
         _: Request<GetSloRecommendationsRequest>,

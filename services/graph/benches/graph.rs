@@ -17,6 +17,7 @@ use attain_graph::domain::scenario::{Change, NamedRate, Scenario};
 use attain_graph::domain::single_points::single_points;
 use attain_graph::domain::snapshot::{Dependency, Node, Snapshot, Terms};
 use attain_graph::domain::structure::Rate;
+use attain_graph::domain::update::Told;
 use attain_graph::domain::walk::{Bounds, Heading, walk};
 use attain_reliability::EvaluationLimits;
 use attain_vocabulary::{DependencyMode, EntityId, EntityKind};
@@ -87,6 +88,18 @@ fn deepest(snapshot: &Snapshot) -> NodeIndex {
     everyone.max_by_key(|&node| snapshot.chains().depth(node)).expect("not empty")
 }
 
+/// All that is said of a caller, with other terms.
+fn told(snapshot: &Snapshot, caller: NodeIndex, change: impl Fn(&mut Terms)) -> Told {
+    let outgoing = snapshot.all().out_edges(caller).iter().map(|&edge| {
+        let edge = snapshot.edge(edge);
+        let mut terms = Terms::clone(&edge.terms);
+        change(&mut terms);
+        (snapshot.id(edge.callee).clone(), terms)
+    });
+    let node = Some(snapshot.nodes()[caller as usize].clone());
+    Told { id: snapshot.id(caller).clone(), node, outgoing: outgoing.collect() }
+}
+
 fn at_fleet_size(criterion: &mut Criterion) {
     let (nodes, edges) = drawn(5_000, 15_000);
     let snapshot = Snapshot::build(nodes.clone(), edges.clone());
@@ -97,6 +110,27 @@ fn at_fleet_size(criterion: &mut Criterion) {
     group.bench_function("build", |bencher| {
         bencher.iter_with_setup(|| (nodes.clone(), edges.clone()), |(nodes, edges)| Snapshot::build(nodes, edges));
     });
+    let callers = snapshot.edges().chunk_by(|a, b| a.caller == b.caller);
+    let callers: Vec<NodeIndex> = callers.filter(|edges| edges.len() == 3).map(|edges| edges[0].caller).collect();
+    let middle = callers[callers.len() / 2];
+    let updates = [
+        ("update: counts of one caller", told(&snapshot, middle, |terms| terms.observed_call_count += 1)),
+        ("update: call rates of one caller", told(&snapshot, middle, |terms| terms.call_fraction = Some(0.123))),
+        ("update: one edge of a caller less", {
+            let mut told = told(&snapshot, middle, |_| ());
+            told.outgoing.pop();
+            told
+        }),
+        (
+            "update: a node more",
+            Told { id: id(5_000), node: None, outgoing: vec![(id(1), Terms::of_mode(DependencyMode::Hard))] },
+        ),
+    ];
+    for (name, told) in updates {
+        group.bench_function(name, |bencher| {
+            bencher.iter_with_setup(|| vec![told.clone()], |told| black_box(&snapshot).updated(told));
+        });
+    }
     group.bench_function("walk to depth 3", |bencher| {
         bencher.iter(|| walk(&snapshot, black_box(top), Heading::Both, Some(3), WALKS));
     });

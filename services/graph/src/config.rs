@@ -19,8 +19,8 @@ pub struct Config {
     pub entities_max: usize,
     /// Most edges of one tenant's graph, 1 to 10,000,000.
     pub dependencies_max: usize,
-    /// Earlier versions of one tenant's graph that can still be asked about, 0 to 100. Each takes as much memory as the graph;
-    /// versions that differ in counted calls alone are one.
+    /// Earlier versions of one tenant's graph that can still be asked about, 0 to 100. Versions share what
+    /// did not change; at worst each takes as much memory as the graph. Versions that differ in counted calls alone are one.
     pub versions_kept: usize,
     /// Most nodes that one answer holds, 1 to 100,000.
     pub answer_entities_max: usize,

@@ -3,7 +3,6 @@
 use attain_proto::convert::{unix_millis, word};
 use attain_proto::vocabulary::v1 as wire;
 use attain_vocabulary::{DependencyMode, EntityId, EntityKind, InvalidValue, Ratio, Source, Tier};
-use foldhash::HashMap;
 
 use crate::domain::snapshot::{Dependency, Node, Terms};
 
@@ -24,12 +23,15 @@ pub(crate) fn node(entity: &wire::Entity) -> Result<Node, InvalidValue> {
     })
 }
 
-/// An edge between nodes of which some have their ids. Unspecified modes are hard.
+/// An edge between nodes of which `named` has the ids of some. Unspecified modes are hard.
 ///
 /// # Errors
 /// Names the field that cannot be right.
-pub(crate) fn dependency(row: &wire::Dependency, ids: &HashMap<&str, &EntityId>) -> Result<Dependency, InvalidValue> {
-    let id = |field: &str, name: &str| ids.get(name).map_or_else(|| EntityId::new(field, name), |id| Ok((*id).clone()));
+pub(crate) fn dependency(
+    row: &wire::Dependency,
+    named: impl Fn(&str) -> Option<EntityId>,
+) -> Result<Dependency, InvalidValue> {
+    let id = |field: &str, name: &str| named(name).map_or_else(|| EntityId::new(field, name), Ok);
     let caller = id("caller_id", &row.caller_id)?;
     let callee = id("callee_id", &row.callee_id)?;
     if caller == callee {
@@ -105,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_is_not_said_is_read_as_the_contract_says() {
-        let dependency = dependency(&row(), &HashMap::default()).expect("valid");
+        let dependency = dependency(&row(), |_| None).expect("valid");
         assert_eq!(dependency.terms, Terms::of_mode(DependencyMode::Hard));
         let entity = wire::Entity { id: "a".into(), ..Default::default() };
         assert_eq!(node(&entity).map(|node| node.kind), Ok(EntityKind::Service));
@@ -127,7 +129,7 @@ mod tests {
         for (field, spoil) in cases {
             let mut row = row();
             spoil(&mut row);
-            assert_eq!(dependency(&row, &HashMap::default()).map_err(|invalid| invalid.field), Err(field.to_owned()));
+            assert_eq!(dependency(&row, |_| None).map_err(|invalid| invalid.field), Err(field.to_owned()));
         }
     }
 }

@@ -114,7 +114,7 @@ fn set(snapshot: &Snapshot, edge: &attain_graph::domain::snapshot::Edge) -> Chan
     let dependency = Dependency {
         caller: snapshot.id(edge.caller).clone(),
         callee: snapshot.id(edge.callee).clone(),
-        terms: edge.terms.clone(),
+        terms: Terms::clone(&edge.terms),
     };
     Change::Set(Box::new(dependency))
 }
@@ -228,7 +228,7 @@ proptest! {
             let retried = |edge: &attain_graph::domain::snapshot::Edge| Dependency {
                 caller: snapshot.id(edge.caller).clone(),
                 callee: snapshot.id(edge.callee).clone(),
-                terms: Terms { retry_count: 2, ..edge.terms.clone() },
+                terms: Terms { retry_count: 2, ..Terms::clone(&edge.terms) },
             };
             let alone = Snapshot::build(snapshot.nodes().to_vec(), of_members.map(retried).collect());
             let model = Model::new(alone.needs(), &vec![Rate::default(); alone.nodes().len()]).unwrap();

@@ -149,7 +149,7 @@ async fn a_graph_is_kept_but_for_the_rows_that_cannot_be_right() {
     assert_eq!(complaints(&first.rejected), expected);
     assert!(first.rejected.iter().all(|rejection| !rejection.reason.is_empty()));
 
-    let topology = served.client.get_topology(wire::GetTopologyRequest {}).await.unwrap().into_inner();
+    let topology = served.client.get_topology(wire::GetTopologyRequest::default()).await.unwrap().into_inner();
     assert_eq!(topology.version, first.topology_version);
     let (entities, edges) = (topology.entities.to_vec().unwrap(), topology.dependencies.to_vec().unwrap());
     let names: Vec<&str> = entities.iter().map(|entity| entity.id.as_str()).collect();
@@ -276,8 +276,40 @@ async fn a_request_that_is_too_large_is_refused_as_a_whole() {
     let request =
         wire::IngestDependenciesRequest { services: vec![declared("a", &["b", "c"])].into(), ..Default::default() };
     assert_eq!(violated(&served.client.ingest_dependencies(request).await.unwrap_err()), "dependencies");
-    let topology = served.client.get_topology(wire::GetTopologyRequest {}).await.unwrap().into_inner();
-    assert_eq!(topology, wire::GetTopologyResponse::default());
+    let topology = served.client.get_topology(wire::GetTopologyRequest::default()).await.unwrap().into_inner();
+    assert_eq!(topology, wire::GetTopologyResponse { epoch: topology.epoch.clone(), ..Default::default() });
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn who_holds_a_version_of_the_topology_is_told_what_changed_since() {
+    let mut served = Served::start().await;
+    for services in [vec![declared("checkout", &["payment"]), declared("auth", &["user-db"])], Vec::new()] {
+        let request = wire::IngestDependenciesRequest { services: services.into(), ..Default::default() };
+        served.client.ingest_dependencies(request).await.unwrap();
+    }
+    let whole = served.client.get_topology(wire::GetTopologyRequest::default()).await.unwrap().into_inner();
+    assert_eq!((whole.base_version, whole.changed_service_ids.len(), whole.dependencies.len()), (0, 0, 2));
+    assert!(!whole.epoch.is_empty());
+
+    let services = vec![declared("checkout", &["payment", "inventory"])].into();
+    served
+        .client
+        .ingest_dependencies(wire::IngestDependenciesRequest { services, ..Default::default() })
+        .await
+        .unwrap();
+    let held = wire::GetTopologyRequest { after_version: whole.version, epoch: whole.epoch.clone() };
+    let part = served.client.get_topology(held.clone()).await.unwrap().into_inner();
+    assert_eq!((part.base_version, &part.epoch), (whole.version, &whole.epoch));
+    assert!(part.version > whole.version);
+    assert_eq!(part.changed_service_ids, ["checkout", "inventory"]);
+    let ids: Vec<String> = part.entities.to_vec().unwrap().into_iter().map(|entity| entity.id).collect();
+    assert_eq!(ids, ["checkout", "inventory"]);
+    assert_eq!(part.dependencies.len(), 2, "all edges of checkout, also the one that is held");
+
+    let other = wire::GetTopologyRequest { epoch: "another".into(), ..held };
+    let told = served.client.get_topology(other).await.unwrap().into_inner();
+    assert_eq!((told.base_version, told.dependencies.len()), (0, 3));
     served.stop().await;
 }
 

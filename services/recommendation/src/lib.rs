@@ -28,6 +28,7 @@
 //! HTTP, and who may do what (the gateway has decided that before it calls).
 
 mod changes;
+mod comparison;
 mod config;
 mod consistency;
 mod decide;

@@ -88,7 +88,7 @@ pub(crate) async fn replay(
     let stored = stored(engine, context, id).await?;
     let content = engine.store.inputs(&context.tenant, id).await?;
     let content = content.ok_or_else(|| Error::InputsNotKept(id.to_owned()))?;
-    let previous = previous(engine, context, &stored).await?;
+    let previous = previous(engine, context, &decode(&stored)?).await?;
     let (input_sha256, recomputed_sha256) = blocking(move || {
         let (kept, input_sha256) = unpack(&content)?;
         let computed = compute(&kept, &input_sha256, previous.as_ref());
@@ -273,14 +273,14 @@ fn audit_entry(recommendation: &StoredRecommendation, context: &CallContext, tim
     }
 }
 
-async fn previous(
+/// The version before, of the same service and window; `None` before the first.
+pub(crate) async fn previous(
     engine: &Engine,
     context: &CallContext,
-    stored: &StoredRecommendation,
+    of: &wire::Recommendation,
 ) -> Result<Option<wire::Recommendation>, Error> {
-    let Some(version) = stored.version.checked_sub(1).filter(|version| *version > 0) else { return Ok(None) };
-    let before =
-        engine.store.recommendation_version(&context.tenant, &stored.service_id, stored.window_days, version).await?;
+    let Some(version) = of.version.checked_sub(1).filter(|version| *version > 0) else { return Ok(None) };
+    let before = engine.store.recommendation_version(&context.tenant, &of.service_id, of.window_days, version).await?;
     before.as_ref().map(decode).transpose()
 }
 
@@ -288,7 +288,8 @@ fn answer(stored: &StoredRecommendation, staleness: Option<Staleness>, knowledge
     Ok(Answer { recommendation: decode(stored)?, staleness, knowledge_age_ms })
 }
 
-fn decode(stored: &StoredRecommendation) -> Result<wire::Recommendation, Error> {
+/// What was stored, as it was sent.
+pub(crate) fn decode(stored: &StoredRecommendation) -> Result<wire::Recommendation, Error> {
     wire::Recommendation::decode(stored.message.as_slice())
         .map_err(|error| Error::Broken(format!("the stored recommendation {} cannot be read: {error}", stored.id)))
 }

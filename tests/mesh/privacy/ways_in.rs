@@ -134,6 +134,7 @@ pub(crate) const ADDRESSES: &[&str] = &[
     "/api/v1/services/@/utilisation?kind=@",
     "/api/v1/incidents?service_id=@",
     "/api/v1/slo-recommendations/@/replay",
+    "/api/v1/slo-recommendations/@/changes?since=@",
     "/api/v1/knowledge/documents/@",
     "/api/v1/knowledge/documents?kind=@",
     "/api/v1/knowledge/search?query=@",

@@ -32,6 +32,19 @@ pub fn cycles(all: &Links, needs: &Needs) -> Vec<Cycle> {
     cycles
 }
 
+/// The same cycles with other needs of some callers, sorted: only those of whom one is a member are looked at again.
+pub(super) fn with_needs(cycles: &[Cycle], needs: &Needs, changed: &[NodeIndex]) -> Vec<Cycle> {
+    let is_changed = |node: &NodeIndex| changed.binary_search(node).is_ok();
+    let cycle = |cycle: &Cycle| {
+        let mut cycle = cycle.clone();
+        if cycle.members.iter().any(is_changed) {
+            cycle.bootstrap_hazard = is_hazard(&cycle.members, needs);
+        }
+        cycle
+    };
+    cycles.iter().map(cycle).collect()
+}
+
 /// The least fixed point of the members' certain requirements, all of whose greatest one is up.
 fn is_hazard(members: &[NodeIndex], needs: &Needs) -> bool {
     let inside = |node: &NodeIndex| members.binary_search(node).ok();

@@ -121,7 +121,7 @@ struct Caller {
 
 impl Caller {
     fn of(snapshot: &Snapshot, caller: NodeIndex) -> Self {
-        let mut edges = snapshot.all().out_edges(caller).iter().map(|&edge| &snapshot.edge(edge).terms);
+        let mut edges = snapshot.all().out_edges(caller).iter().map(|&edge| &*snapshot.edge(edge).terms);
         Self { traced: snapshot.is_observed(caller), described: edges.any(|terms| terms.declared) }
     }
 }
@@ -228,7 +228,7 @@ fn groups(snapshot: &Snapshot, caller: NodeIndex) -> Vec<Finding> {
     }
     let from = snapshot.id(caller);
     let doubts = groups.into_iter().filter_map(|(name, edges)| {
-        let required = required_count(edges.iter().map(|edge| &edge.terms));
+        let required = required_count(edges.iter().map(|edge| &*edge.terms));
         let count = edges.len();
         let (code, detail) = if edges.iter().any(|edge| !edge.terms.on_request_path()) {
             ("redundancy_group_with_async", format!("the redundancy group `{name}` of `{from}` has asynchronous members, which do not count"))

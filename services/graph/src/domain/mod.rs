@@ -1,6 +1,7 @@
 //! Structure and what it means for availability. Pure: no transport, no clock, no random numbers but seeded ones.
 //!
-//! [`snapshot::Snapshot`] is built once and never changes; every question is a function of it. Nodes are numbered in
+//! [`snapshot::Snapshot`] is built once, from rows or from the one before it ([`update`]), and never changes; every question is a
+//! function of it. Nodes are numbered in
 //! lexical order of their names, so that "lowest number first" and "lexical order" are the same thing.
 
 pub mod availability;
@@ -24,4 +25,5 @@ pub mod sensitivity;
 pub mod single_points;
 pub mod snapshot;
 pub mod structure;
+pub mod update;
 pub mod walk;

@@ -69,31 +69,29 @@ impl Needs {
     #[must_use]
     pub fn of(nodes: &[Node], edges: &[Edge], request_path: &Links) -> Self {
         let nothing: Arc<[Need]> = Arc::new([]);
-        let mut needs = Self(vec![nothing; nodes.len()]);
+        let mut needs = vec![nothing; nodes.len()];
         for edges in edges.chunk_by(|a, b| a.caller == b.caller) {
-            let caller = edges[0].caller;
-            needs.replace(caller, &nodes[caller as usize], edges, |member| request_path.callees(member));
+            let caller = edges[0].caller as usize;
+            needs[caller] = of_node(&nodes[caller], edges, |member| request_path.callees(member));
         }
-        needs
+        Self(needs)
     }
 
     /// The same but for what one caller needs, read from all of its edges; `callees` tells whom a node calls on the request
-    /// path.
+    /// path. Whether it needs anything else than before; where not, nothing is copied.
     pub(crate) fn replace<'a>(
-        &mut self,
+        self: &mut Arc<Self>,
         caller: NodeIndex,
         node: &Node,
         edges: &[Edge],
         callees: impl Fn(NodeIndex) -> &'a [NodeIndex],
-    ) {
-        let mut needs = of_edges(edges);
-        if node.kind == EntityKind::System {
-            let mut members: Vec<NodeIndex> = needs.iter().filter_map(Need::sole_member).collect();
-            members.sort_unstable();
-            let entry = entry_points(&members, callees);
-            needs.retain(|need| need.sole_member().is_none_or(|member| entry.binary_search(&member).is_ok()));
+    ) -> bool {
+        let needs = of_node(node, edges, callees);
+        let differs = self.0[caller as usize] != needs;
+        if differs {
+            Arc::make_mut(self).0[caller as usize] = needs;
         }
-        self.0[caller as usize] = needs.into();
+        differs
     }
 
     /// What one caller needs.
@@ -107,6 +105,18 @@ impl Needs {
     pub fn node_count(&self) -> usize {
         self.0.len()
     }
+}
+
+/// What a node with these edges needs.
+fn of_node<'a>(node: &Node, edges: &[Edge], callees: impl Fn(NodeIndex) -> &'a [NodeIndex]) -> Arc<[Need]> {
+    let mut needs = of_edges(edges);
+    if node.kind == EntityKind::System {
+        let mut members: Vec<NodeIndex> = needs.iter().filter_map(Need::sole_member).collect();
+        members.sort_unstable();
+        let entry = entry_points(&members, callees);
+        needs.retain(|need| need.sole_member().is_none_or(|member| entry.binary_search(&member).is_ok()));
+    }
+    needs.into()
 }
 
 /// Those of the members, in lexical order, that no other one calls, or only members of a ring that it is in itself.
@@ -140,7 +150,7 @@ fn of_edges(edges: &[Edge]) -> Vec<Need> {
         }
     }
     for members in groups.into_values() {
-        let required_count = required_count(members.iter().map(|edge| &edge.terms)).clamp(1, members.len() as u32);
+        let required_count = required_count(members.iter().map(|edge| &*edge.terms)).clamp(1, members.len() as u32);
         if required_count == members.len() as u32 {
             needs.extend(members.into_iter().map(single));
         } else {

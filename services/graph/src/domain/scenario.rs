@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use attain_vocabulary::{EntityKind, InvalidValue};
+use attain_vocabulary::InvalidValue;
 
 use super::links::NodeIndex;
 use super::needs::Needs;
@@ -104,7 +104,7 @@ impl Scenario {
         complaints.none_or(())?;
         let (after, mut changed, rate_set) = draft.finish();
         let moved = |node: &NodeIndex| before.needs.of_caller(*node) != after.needs.of_caller(*node);
-        changed.extend(systems_above(snapshot, &changed).into_iter().filter(moved));
+        changed.extend(snapshot.systems_above(&changed).into_iter().filter(moved));
         let after = (!changes.is_empty()).then_some(after);
         Ok(Self { before, after, changed: changed.into_iter().collect(), rate_set })
     }
@@ -123,13 +123,6 @@ impl Complaints {
     pub(crate) fn none_or<T>(self, value: T) -> Result<T, Vec<InvalidValue>> {
         if self.0.is_empty() { Ok(value) } else { Err(self.0) }
     }
-}
-
-/// Systems of which one of the nodes is a member: who enters a system by whom depends on whom its members call.
-fn systems_above(snapshot: &Snapshot, members: &BTreeSet<NodeIndex>) -> BTreeSet<NodeIndex> {
-    let is_system = |node: &NodeIndex| snapshot.nodes()[*node as usize].kind == EntityKind::System;
-    let above = members.iter().flat_map(|&member| snapshot.all().callers(member)).copied();
-    above.filter(is_system).collect()
 }
 
 /// APIs and systems that have parts fail of their own by no means: that is known, not assumed.
@@ -165,7 +158,7 @@ pub(crate) fn known(snapshot: &Snapshot, field: &str, id: &str) -> Result<NodeIn
 struct Draft<'a> {
     snapshot: &'a Snapshot,
     /// Edges of the callers of which one changed, by callee.
-    edges: BTreeMap<NodeIndex, BTreeMap<NodeIndex, Terms>>,
+    edges: BTreeMap<NodeIndex, BTreeMap<NodeIndex, Arc<Terms>>>,
     rates: Vec<Rate>,
     rated: Vec<bool>,
     changed: BTreeSet<NodeIndex>,
@@ -203,7 +196,7 @@ impl<'a> Draft<'a> {
             Change::Set(dependency) => {
                 let caller = known(self.snapshot, "set_dependency/caller_id", dependency.caller.as_str())?;
                 let callee = known(self.snapshot, "set_dependency/callee_id", dependency.callee.as_str())?;
-                self.edges_of(caller).insert(callee, dependency.terms.clone());
+                self.edges_of(caller).insert(callee, Arc::new(dependency.terms.clone()));
                 self.changed.insert(caller);
             }
             Change::Remove { caller_id, callee_id } => {
@@ -230,7 +223,7 @@ impl<'a> Draft<'a> {
         self.rate_set.insert(node);
     }
 
-    fn edges_of(&mut self, caller: NodeIndex) -> &mut BTreeMap<NodeIndex, Terms> {
+    fn edges_of(&mut self, caller: NodeIndex) -> &mut BTreeMap<NodeIndex, Arc<Terms>> {
         let present = present_edges(self.snapshot, caller);
         self.edges.entry(caller).or_insert_with(|| present.map(|edge| (edge.callee, edge.terms.clone())).collect())
     }
@@ -258,11 +251,11 @@ impl<'a> Draft<'a> {
         };
         let callers: BTreeSet<NodeIndex> = edges.keys().copied().collect();
         let mut needs = Arc::clone(snapshot.needs());
-        for &caller in callers.union(&systems_above(snapshot, &callers)) {
+        for &caller in callers.union(&snapshot.systems_above(&callers)) {
             let present = || present_edges(snapshot, caller).cloned().collect();
             let of_caller = edges.get(&caller).cloned().unwrap_or_else(present);
             let node = &snapshot.nodes()[caller as usize];
-            Arc::make_mut(&mut needs).replace(caller, node, &of_caller, callees);
+            needs.replace(caller, node, &of_caller, callees);
         }
         (State { needs, rates, rated }, changed, rate_set)
     }

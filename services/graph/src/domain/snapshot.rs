@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use attain_vocabulary::{DependencyMode, EntityId, EntityKind, Tier, UnixMillis};
@@ -28,6 +29,20 @@ pub struct Node {
     pub published_availability_ratio: Option<f64>,
     /// Whether it reports traces itself.
     pub traced: bool,
+}
+
+impl Node {
+    /// A node of which nothing is known but that an edge names it.
+    pub(super) fn implied(id: &EntityId) -> Self {
+        Self {
+            id: id.clone(),
+            kind: EntityKind::Service,
+            tier: None,
+            region: None,
+            published_availability_ratio: None,
+            traced: false,
+        }
+    }
 }
 
 /// An edge by the names of its ends.
@@ -107,52 +122,61 @@ pub struct Edge {
     pub caller: NodeIndex,
     /// Who is called.
     pub callee: NodeIndex,
-    /// What is known of the edge.
-    pub terms: Terms,
+    /// What is known of the edge; the snapshots of several versions share what did not change.
+    pub terms: Arc<Terms>,
 }
 
 /// Nodes in lexical order, edges in lexical order of caller and callee, and what every question needs of them.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    nodes: Vec<Node>,
-    edges: Vec<Edge>,
-    all: Links,
-    request_path: Links,
-    cycles: Vec<Cycle>,
-    chains: Chains,
-    needs: Arc<Needs>,
+    pub(super) nodes: Arc<[Node]>,
+    /// Nodes without a row of their own: they are there because an edge names them. In lexical order.
+    pub(super) implied: Vec<EntityId>,
+    pub(super) edges: Arc<[Edge]>,
+    pub(super) all: Arc<Links>,
+    pub(super) request_path: Arc<Links>,
+    pub(super) cycles: Arc<[Cycle]>,
+    pub(super) chains: Arc<Chains>,
+    pub(super) needs: Arc<Needs>,
 }
 
 impl Snapshot {
     /// Builds the graph. Of several rows with the same name or the same ends the last stands; an end without a row of its
     /// own becomes a service; an edge to itself says nothing and is left out.
     #[must_use]
-    pub fn build(nodes: Vec<Node>, dependencies: Vec<Dependency>) -> Self {
-        let nodes = intern(nodes, &dependencies);
+    pub fn build(nodes: Vec<Node>, mut dependencies: Vec<Dependency>) -> Self {
+        dependencies.retain(|dependency| dependency.caller != dependency.callee);
+        let (nodes, implied) = intern(nodes, &dependencies);
         let edges = connect(&nodes, dependencies);
-        Self::connected(nodes, edges)
+        Self::connected(nodes.into(), implied, edges.into())
     }
 
-    fn connected(nodes: Vec<Node>, edges: Vec<Edge>) -> Self {
+    pub(super) fn connected(nodes: Arc<[Node]>, implied: Vec<EntityId>, edges: Arc<[Edge]>) -> Self {
         let all = links(nodes.len(), &edges, |_| true);
         let request_path = links(nodes.len(), &edges, Terms::on_request_path);
         let needs = Arc::new(Needs::of(&nodes, &edges, &request_path));
-        let cycles = cycles(&all, &needs);
-        let chains = Chains::of(&request_path, &strongly_connected(&request_path));
-        Self { nodes, edges, all, request_path, cycles, chains, needs }
+        let cycles = cycles(&all, &needs).into();
+        let chains = chains(&request_path);
+        Self { nodes, implied, edges, all, request_path, cycles, chains, needs }
     }
 
     /// The same nodes without some of the edges, told by position.
     #[must_use]
     pub fn without(&self, dropped: &[bool]) -> Self {
         let kept = self.edges.iter().zip(dropped).filter(|(_, dropped)| !**dropped);
-        Self::connected(self.nodes.clone(), kept.map(|(edge, _)| edge.clone()).collect())
+        let edges = kept.map(|(edge, _)| edge.clone()).collect();
+        Self::connected(Arc::clone(&self.nodes), self.implied.clone(), edges)
     }
 
     /// Nodes in lexical order.
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// Names of the nodes that are there only because an edge names them, in lexical order.
+    pub(crate) fn implied(&self) -> &[EntityId] {
+        &self.implied
     }
 
     /// Edges in lexical order of caller and callee.
@@ -179,7 +203,7 @@ impl Snapshot {
     /// Everything that is said to run in a region, and the node that stands for it where there is one.
     pub fn in_region<'a>(&'a self, region: &'a str) -> impl Iterator<Item = NodeIndex> + 'a {
         let stands_for_it = move |node: &Node| node.kind == EntityKind::Region && node.id.as_str() == region;
-        let nodes = (0..).zip(&self.nodes);
+        let nodes = (0..).zip(&self.nodes[..]);
         nodes
             .filter(move |(_, node)| node.region.as_deref() == Some(region) || stands_for_it(node))
             .map(|(position, _)| position)
@@ -200,6 +224,13 @@ impl Snapshot {
             }
         }
         down
+    }
+
+    /// Systems of which one of the nodes is a member: who enters a system by whom depends on whom its members call.
+    #[must_use]
+    pub fn systems_above(&self, members: &BTreeSet<NodeIndex>) -> BTreeSet<NodeIndex> {
+        let is_system = |node: &NodeIndex| self.nodes[*node as usize].kind == EntityKind::System;
+        members.iter().flat_map(|&member| self.all.callers(member)).copied().filter(is_system).collect()
     }
 
     /// Links without those of APIs and systems, which are what their parts make of them and call nobody.
@@ -229,6 +260,17 @@ impl Snapshot {
     pub fn is_observed(&self, caller: NodeIndex) -> bool {
         let mut edges = self.all.out_edges(caller).iter();
         self.nodes[caller as usize].traced || edges.any(|&edge| self.edge(edge).terms.traced)
+    }
+
+    /// Positions of the edges that a caller has; of an unknown one, none at the place where they would be.
+    pub(crate) fn outgoing(&self, caller: &str) -> Range<usize> {
+        let (caller, known) = match self.nodes.binary_search_by(|node| node.id.as_str().cmp(caller)) {
+            Ok(position) => (position, true),
+            Err(position) => (position, false),
+        };
+        let start = self.edges.partition_point(|edge| (edge.caller as usize) < caller);
+        let count = if known { self.all.callees(caller as NodeIndex).len() } else { 0 };
+        start..start + count
     }
 
     /// The edge between two nodes.
@@ -278,28 +320,26 @@ impl Snapshot {
     }
 }
 
-fn intern(mut nodes: Vec<Node>, dependencies: &[Dependency]) -> Vec<Node> {
+/// All nodes, and the names of those without a row.
+fn intern(mut nodes: Vec<Node>, dependencies: &[Dependency]) -> (Vec<Node>, Vec<EntityId>) {
     let known: HashSet<EntityId> = nodes.iter().map(|node| node.id.clone()).collect();
     let ends = dependencies.iter().flat_map(|dependency| [&dependency.caller, &dependency.callee]);
     let missing: HashSet<&EntityId> = ends.filter(|end| !known.contains(*end)).collect();
-    nodes.extend(missing.into_iter().map(|id| Node {
-        id: id.clone(),
-        kind: EntityKind::Service,
-        tier: None,
-        region: None,
-        published_availability_ratio: None,
-        traced: false,
-    }));
+    let mut implied: Vec<EntityId> = missing.into_iter().cloned().collect();
+    implied.sort_unstable();
+    nodes.extend(implied.iter().map(Node::implied));
     sort_keeping_last(&mut nodes, |a, b| a.id.cmp(&b.id));
-    nodes
+    (nodes, implied)
 }
 
 fn connect(nodes: &[Node], dependencies: Vec<Dependency>) -> Vec<Edge> {
     let positions: HashMap<&EntityId, NodeIndex> = nodes.iter().map(|node| &node.id).zip(0..).collect();
-    let edge =
-        |Dependency { caller, callee, terms }| Edge { caller: positions[&caller], callee: positions[&callee], terms };
-    let others = dependencies.into_iter().filter(|dependency| dependency.caller != dependency.callee);
-    let mut edges: Vec<Edge> = others.map(edge).collect();
+    let edge = |Dependency { caller, callee, terms }| Edge {
+        caller: positions[&caller],
+        callee: positions[&callee],
+        terms: Arc::new(terms),
+    };
+    let mut edges: Vec<Edge> = dependencies.into_iter().map(edge).collect();
     sort_keeping_last(&mut edges, |a, b| (a.caller, a.callee).cmp(&(b.caller, b.callee)));
     edges
 }
@@ -316,15 +356,19 @@ pub(crate) fn sort_keeping_last<Row>(rows: &mut Vec<Row>, compare: impl Fn(&Row,
     });
 }
 
-fn find(nodes: &[Node], id: &str) -> Option<NodeIndex> {
+pub(super) fn find(nodes: &[Node], id: &str) -> Option<NodeIndex> {
     nodes.binary_search_by(|node| node.id.as_str().cmp(id)).ok().map(|position| position as NodeIndex)
 }
 
-fn links(node_count: usize, edges: &[Edge], counts: impl Fn(&Terms) -> bool) -> Links {
+pub(super) fn links(node_count: usize, edges: &[Edge], counts: impl Fn(&Terms) -> bool) -> Arc<Links> {
     let edges: Vec<_> = (0..)
         .zip(edges)
         .filter(|(_, edge)| counts(&edge.terms))
         .map(|(position, edge)| (edge.caller, edge.callee, position))
         .collect();
-    Links::new(node_count, &edges)
+    Arc::new(Links::new(node_count, &edges))
+}
+
+pub(super) fn chains(request_path: &Links) -> Arc<Chains> {
+    Arc::new(Chains::of(request_path, &strongly_connected(request_path)))
 }

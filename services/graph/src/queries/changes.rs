@@ -58,8 +58,12 @@ impl Engine {
 }
 
 fn compare(from: Arc<Held>, to: Arc<Held>, kept: Vec<Arc<Held>>) -> TopologyChanges {
-    let mut entities =
-        differences(from.entities.iter().cloned(), to.entities.iter().cloned(), |a, b| a.id.cmp(&b.id), |a, b| a == b);
+    let mut entities = differences(
+        from.entities.iter(),
+        to.entities.iter(),
+        |a, b| a.id.cmp(&b.id),
+        |before, after| Arc::ptr_eq(before, after) || before == after,
+    );
     // All of them were read when the versions were.
     let rows = |held: &Held| held.dependencies.to_vec().unwrap_or_default().into_iter();
     let mut dependencies = differences(
@@ -71,6 +75,11 @@ fn compare(from: Arc<Held>, to: Arc<Held>, kept: Vec<Arc<Held>>) -> TopologyChan
     let truncated = entities.len() > ENTITIES_MAX || dependencies.len() > DEPENDENCIES_MAX;
     entities.truncate(ENTITIES_MAX);
     dependencies.truncate(DEPENDENCIES_MAX);
+    let row = |entity: &Arc<wire::Entity>| wire::Entity::clone(entity);
+    let entities = entities
+        .into_iter()
+        .map(|row_of| Changed { before: row_of.before.map(row), after: row_of.after.map(row) })
+        .collect();
     TopologyChanges { from, to, entities, dependencies, truncated, kept }
 }
 

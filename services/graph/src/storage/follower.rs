@@ -1,9 +1,9 @@
 //! Follows ingestion's changes and keeps every tenant's snapshot the newest.
 //!
-//! Changes come in bursts, so a tenant's graph is fetched when its burst has paused or lasted long enough. Where a fetch
+//! Changes come in bursts, so what changed of a tenant's graph is fetched when its burst has paused or lasted long enough. Where a fetch
 //! brought nothing but counts, as every batch of traces does, the next one waits: structure that is new in it comes that much
 //! later, unless somebody asks for its version or its name. When the stream breaks it is opened again, after the last change
-//! that was seen, and every snapshot is fetched once more.
+//! that was seen, and what changed of every snapshot is fetched once more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

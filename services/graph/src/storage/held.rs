@@ -1,5 +1,6 @@
 //! One tenant's graph as it is held: the snapshot for questions, the rows of the wire for answers.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use attain_proto::ingestion::v1::GetTopologyResponse;
@@ -20,10 +21,14 @@ pub(crate) struct Held {
     pub(crate) snapshot: Snapshot,
     /// Version of the topology.
     pub(crate) version: u64,
-    /// By node.
-    pub(crate) entities: Vec<wire::Entity>,
-    /// By edge, as they came: few of them are ever part of an answer.
+    /// What ingestion wants to see again when it is asked what changed since.
+    pub(crate) epoch: String,
+    /// By node; versions share what is the same.
+    pub(crate) entities: Vec<Arc<wire::Entity>>,
+    /// By edge, as they came: few of them are ever part of an answer. Versions share the memory of what is the same.
     pub(crate) dependencies: Rows<wire::Dependency>,
+    /// Bytes of edges that parts brought since all were in memory of their own.
+    pub(super) parts_bytes: usize,
     /// When it was asked for: it holds everything that was acknowledged before.
     pub(crate) asked: Asked,
 }
@@ -46,20 +51,16 @@ impl Held {
     /// Reads a topology. A row that the contract forbids refuses the whole: a graph with a hole would answer wrongly
     /// without a sign of it.
     pub(crate) fn read(topology: GetTopologyResponse, size: Size, asked: Asked) -> Result<Self, Error> {
-        let GetTopologyResponse { version, entities, mut dependencies } = topology;
+        let GetTopologyResponse { version, epoch, entities, dependencies, .. } = topology;
         within("entities", entities.len(), size.entities_max)?;
         within("dependencies", dependencies.len(), size.dependencies_max)?;
-        let mut entities = entities.to_vec().map_err(|error| unreadable("entities", &error))?;
-        sort_keeping_last(&mut entities, |a, b| a.id.cmp(&b.id));
+        let entities = entities_in_order(&entities)?;
         let nodes = nodes(&entities)?;
-        let mut edges = edges(&dependencies, &nodes)?;
-        if !edges.is_sorted_by(|a, b| (&a.caller, &a.callee) < (&b.caller, &b.callee)) {
-            dependencies = in_order(&dependencies)?;
-            edges = self::edges(&dependencies, &nodes)?;
-        }
+        let ids: HashMap<&str, &EntityId> = nodes.iter().map(|node| (node.id.as_str(), &node.id)).collect();
+        let (dependencies, edges) = edges_in_order(dependencies, |name| ids.get(name).map(|id| (*id).clone()))?;
         let snapshot = Snapshot::build(nodes, edges);
         let entities = with_every_node(entities, snapshot.nodes());
-        Ok(Self { snapshot, version, entities, dependencies, asked })
+        Ok(Self { snapshot, version, epoch, entities, dependencies, parts_bytes: 0, asked })
     }
 
     /// The row of an edge.
@@ -89,10 +90,14 @@ impl Held {
     /// Whether all that is new since `before` is what was counted on edges that were known: the same nodes, the same edges.
     pub(crate) fn only_counts_since(&self, before: &Self) -> bool {
         let (new, old) = (&self.dependencies, &before.dependencies);
-        self.entities == before.entities
-            && new.len() == old.len()
-            && new != old
-            && new.iter().zip(old.iter()).all(|rows| matches!(rows, (Ok(new), Ok(old)) if same_edge(&new, &old)))
+        let same_entity = |(new, old): (&Arc<wire::Entity>, &Arc<wire::Entity>)| Arc::ptr_eq(new, old) || new == old;
+        if self.entities.len() != before.entities.len() || new.len() != old.len() {
+            return false;
+        }
+        let mut differing = (0..new.len()).filter(|&edge| !new.is_same(edge, old, edge)).peekable();
+        differing.peek().is_some()
+            && self.entities.iter().zip(&before.entities).all(same_entity)
+            && differing.all(|edge| matches!((new.get(edge), old.get(edge)), (Some(Ok(new)), Some(Ok(old))) if same_edge(&new, &old)))
     }
 }
 
@@ -108,7 +113,7 @@ pub(crate) fn same_edge(new: &wire::Dependency, old: &wire::Dependency) -> bool 
         && (counted || said(new) == said(old))
 }
 
-fn within(what: &'static str, count: usize, limit: usize) -> Result<(), Error> {
+pub(super) fn within(what: &'static str, count: usize, limit: usize) -> Result<(), Error> {
     if count <= limit { Ok(()) } else { Err(Error::TooLarge { what, count, limit }) }
 }
 
@@ -116,40 +121,63 @@ fn unreadable(list: &str, error: &dyn std::error::Error) -> Error {
     Error::Topology(InvalidValue::new(list, "unreadable", error.to_string()))
 }
 
-fn nodes(entities: &[wire::Entity]) -> Result<Vec<Node>, Error> {
+/// In the order of nodes; of several of the same name the last.
+pub(super) fn entities_in_order(rows: &Rows<wire::Entity>) -> Result<Vec<wire::Entity>, Error> {
+    let mut entities = rows.to_vec().map_err(|error| unreadable("entities", &error))?;
+    sort_keeping_last(&mut entities, |a, b| a.id.cmp(&b.id));
+    Ok(entities)
+}
+
+/// By entity.
+pub(super) fn nodes(entities: &[wire::Entity]) -> Result<Vec<Node>, Error> {
     let node = |(index, entity)| topology::node(entity).map_err(|invalid| refused("entities", index, invalid));
     entities.iter().enumerate().map(node).collect()
 }
 
-fn edges(rows: &Rows<wire::Dependency>, nodes: &[Node]) -> Result<Vec<Dependency>, Error> {
-    let ids: HashMap<&str, &EntityId> = nodes.iter().map(|node| (node.id.as_str(), &node.id)).collect();
+/// Rows in the order of edges, which ingestion promises, and what each says; of several for the same edge the last. `named` has
+/// ids of names that have one.
+pub(super) fn edges_in_order(
+    rows: Rows<wire::Dependency>,
+    named: impl Fn(&str) -> Option<EntityId> + Copy,
+) -> Result<(Rows<wire::Dependency>, Vec<Dependency>), Error> {
+    let read = edges(&rows, named)?;
+    if read.is_sorted_by(|a, b| (&a.caller, &a.callee) < (&b.caller, &b.callee)) {
+        return Ok((rows, read));
+    }
+    let mut sorted = rows.to_vec().map_err(|error| unreadable("dependencies", &error))?;
+    sort_keeping_last(&mut sorted, |a, b| (&a.caller_id, &a.callee_id).cmp(&(&b.caller_id, &b.callee_id)));
+    let rows = Rows::from(sorted);
+    let read = edges(&rows, named)?;
+    Ok((rows, read))
+}
+
+fn edges(
+    rows: &Rows<wire::Dependency>,
+    named: impl Fn(&str) -> Option<EntityId> + Copy,
+) -> Result<Vec<Dependency>, Error> {
     let mut edges = Vec::with_capacity(rows.len());
-    for (index, edge) in rows.map(|row| row.map(|row| topology::dependency(row, &ids))).enumerate() {
+    for (index, edge) in rows.map(|row| row.map(|row| topology::dependency(row, named))).enumerate() {
         let edge = edge.map_err(|error| unreadable("dependencies", &error))?;
         edges.push(edge.map_err(|invalid| refused("dependencies", index, invalid))?);
     }
     Ok(edges)
 }
 
-fn refused(list: &str, index: usize, invalid: InvalidValue) -> Error {
+pub(super) fn refused(list: &str, index: usize, invalid: InvalidValue) -> Error {
     Error::Topology(invalid.within(&format!("{list}/{index}")))
 }
 
-/// Rows in the order of edges, which ingestion promises; of several for the same edge the last.
-fn in_order(rows: &Rows<wire::Dependency>) -> Result<Rows<wire::Dependency>, Error> {
-    let mut rows = rows.to_vec().map_err(|error| unreadable("dependencies", &error))?;
-    sort_keeping_last(&mut rows, |a, b| (&a.caller_id, &a.callee_id).cmp(&(&b.caller_id, &b.callee_id)));
-    Ok(rows.into())
+/// An entity for each node: the told ones, in the order of nodes, and of the others the names.
+fn with_every_node(told: Vec<wire::Entity>, nodes: &[Node]) -> Vec<Arc<wire::Entity>> {
+    let mut told = told.into_iter().peekable();
+    let entity =
+        |node: &Node| told.next_if(|entity| entity.id == node.id.as_str()).map_or_else(|| implied(node), Arc::new);
+    nodes.iter().map(entity).collect()
 }
 
-/// An entity for each node: the told ones, in the order of nodes, and of the others the names.
-fn with_every_node(told: Vec<wire::Entity>, nodes: &[Node]) -> Vec<wire::Entity> {
-    let mut told = told.into_iter().peekable();
-    let entity = |node: &Node| {
-        let entity = told.next_if(|entity| entity.id == node.id.as_str());
-        entity.unwrap_or_else(|| wire::Entity { id: node.id.to_string(), ..Default::default() })
-    };
-    nodes.iter().map(entity).collect()
+/// The entity of a node that nothing but edges tell of.
+pub(super) fn implied(node: &Node) -> Arc<wire::Entity> {
+    Arc::new(wire::Entity { id: node.id.to_string(), ..Default::default() })
 }
 
 #[cfg(test)]
@@ -177,6 +205,7 @@ mod tests {
             version: 7,
             entities: vec![wire::Entity { id: "b".into(), owner: "team".into(), ..Default::default() }].into(),
             dependencies: vec![edge("b", "c", "grpc"), edge("b", "a", "old"), edge("b", "a", "new")].into(),
+            ..Default::default()
         };
         let held = Held::read(topology, SIZE, asked()).expect("valid");
         let names: Vec<&str> = held.entities.iter().map(|entity| entity.id.as_str()).collect();
@@ -211,7 +240,8 @@ mod tests {
         let read = |dependencies: Vec<wire::Dependency>, owner: &str| {
             let entities = vec![wire::Entity { id: "a".into(), owner: owner.into(), ..Default::default() }];
             let (entities, dependencies) = (entities.into(), dependencies.into());
-            Held::read(GetTopologyResponse { version: 1, entities, dependencies }, SIZE, asked()).expect("valid")
+            let topology = GetTopologyResponse { version: 1, entities, dependencies, ..Default::default() };
+            Held::read(topology, SIZE, asked()).expect("valid")
         };
         let before = read(vec![counted(2), edge("a", "c", "")], "team");
         let only_counts = |after: Held| after.only_counts_since(&before);

@@ -3,5 +3,6 @@
 
 pub(crate) mod follower;
 pub(crate) mod held;
+mod part;
 pub(crate) mod snapshots;
 pub(crate) mod source;

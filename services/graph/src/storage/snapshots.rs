@@ -1,4 +1,5 @@
-//! The snapshots of all tenants: read without waiting, replaced whole, fetched once for all who ask.
+//! The snapshots of all tenants: read without waiting, replaced whole, fetched once for all who ask. What is fetched is what
+//! changed since the one held, wherever ingestion can tell.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -243,11 +244,15 @@ impl Snapshots {
 
     async fn fetch(&self, id: &TenantId, tenant: &Tenant) -> Result<Arc<Held>, Error> {
         let asked = Asked { time_ms: self.clock.now_ms(), at: Instant::now() };
-        let topology = self.source.topology(id, self.bounds.fetch_timeout).await?;
-        let size = self.bounds.size;
         let before = tenant.current();
+        let base = before.as_ref().map(|held| (held.version, held.epoch.as_str()));
+        let topology = self.source.topology(id, base, self.bounds.fetch_timeout).await?;
+        let size = self.bounds.size;
         let read = tokio::task::spawn_blocking(move || {
-            let held = Held::read(topology, size, asked)?;
+            let held = match &before {
+                Some(before) if topology.base_version > 0 => before.updated(topology, size, asked)?,
+                _ => Held::read(topology, size, asked)?,
+            };
             let only_counts = before.is_some_and(|before| held.only_counts_since(&before));
             Ok::<_, Error>((Arc::new(held), only_counts))
         });

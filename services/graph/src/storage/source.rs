@@ -31,10 +31,17 @@ impl Source {
         Self { client }
     }
 
-    /// The newest topology of one tenant.
-    pub(crate) async fn topology(&self, tenant: &TenantId, timeout: Duration) -> Result<GetTopologyResponse, Error> {
+    /// The newest topology of one tenant: the whole, or what changed since the version that is held, with its epoch.
+    pub(crate) async fn topology(
+        &self,
+        tenant: &TenantId,
+        held: Option<(u64, &str)>,
+        timeout: Duration,
+    ) -> Result<GetTopologyResponse, Error> {
         let context = CallContext::new(tenant.clone(), CALLER, timeout);
-        let answer = self.client.clone().get_topology(context.request(GetTopologyRequest {})).await;
+        let (after_version, epoch) = held.unwrap_or_default();
+        let request = context.request(GetTopologyRequest { after_version, epoch: epoch.to_owned() });
+        let answer = self.client.clone().get_topology(request).await;
         answer.map(tonic::Response::into_inner).map_err(|status| match name_deadline(status) {
             status if status.code() == Code::DeadlineExceeded => Error::Deadline,
             status => Error::Ingestion(Box::new(status)),

@@ -9,7 +9,6 @@ use attain_proto::graph::v1::{
     TargetInForce,
 };
 use attain_vocabulary::{InvalidValue, Objective, Ratio};
-use foldhash::HashMap;
 
 use crate::domain::fleet::{NamedPromise, Promise};
 use crate::domain::scenario::{Change, NamedRate, Place};
@@ -104,8 +103,7 @@ fn change(change: &ScenarioChange) -> Result<Change, InvalidValue> {
             Ok(Change::Attained { entity_id: attained.entity_id.clone(), availability_ratio })
         }
         Some(WireChange::SetDependency(row)) => {
-            let dependency =
-                topology::dependency(row, &HashMap::default()).map_err(|invalid| invalid.within("set_dependency"))?;
+            let dependency = topology::dependency(row, |_| None).map_err(|invalid| invalid.within("set_dependency"))?;
             Ok(Change::Set(Box::new(dependency)))
         }
         Some(WireChange::RemoveDependency(ends)) => {

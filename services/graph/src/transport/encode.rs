@@ -27,7 +27,7 @@ const IMPORTANCES_MAX: usize = 50;
 
 pub(crate) fn neighbourhood(held: &Held, found: &Neighbourhood) -> wire::GetDependenciesResponse {
     let reached = found.reached.iter().map(|reached| wire::ReachedEntity {
-        entity: Some(held.entities[reached.node as usize].clone()),
+        entity: Some((*held.entities[reached.node as usize]).clone()),
         distance: reached.distance,
         direction: match reached.heading {
             None => wire::Direction::Unspecified,

@@ -374,6 +374,27 @@ async fn counts_arrive_though_nobody_asks_for_them() {
 }
 
 #[tokio::test]
+async fn what_changed_is_enough_and_a_whole_will_do_as_well() {
+    let mut mesh = Mesh::up().await;
+    let mut expected = 2;
+    for only_wholes in [false, true, true] {
+        if only_wholes {
+            mesh.ingestion.answer_wholes();
+        }
+        let parts = mesh.ingestion.part_count();
+        let version = mesh.ingestion.declare("default", &[("auth-service", &format!("cache-{expected}"))]);
+        mesh.reach(version).await;
+        expected += 1;
+        let found = mesh.walk("auth-service", wire::Direction::Downstream, 0).await.unwrap();
+        assert_eq!((ids(&found).len(), found.dependencies.len()), (expected, expected - 1));
+        assert_eq!(found.entities[1].entity.as_ref().unwrap().owner, "team");
+        assert_eq!(mesh.ingestion.part_count() > parts, !only_wholes);
+        let all = mesh.walk("api-gateway", wire::Direction::Downstream, 0).await.unwrap();
+        assert_eq!(ids(&all).len(), 8 + expected - 2, "the rest is as it was");
+    }
+}
+
+#[tokio::test]
 async fn a_restart_of_ingestion_is_survived() {
     let mut mesh = Mesh::up().await;
     mesh.stop_ingestion().await;

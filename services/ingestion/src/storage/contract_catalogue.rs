@@ -28,7 +28,7 @@ const NOW_MS: i64 = 1_793_000_000_000;
 const APPLIED_ALL: CatalogueOutcome = CatalogueOutcome::Applied { added_count: 3, gone_count: 0 };
 
 /// Components by name with the version of each, and edges.
-fn snapshot(components: &[(&str, &str)], edges: &[(&str, &str)]) -> CatalogueSnapshot {
+pub(super) fn snapshot(components: &[(&str, &str)], edges: &[(&str, &str)]) -> CatalogueSnapshot {
     let reference = |name: &str| format!("component:default/{name}");
     let entry = |(name, etag): &(&str, &str)| {
         (reference(name), CatalogueEntry { etag: (*etag).to_owned(), service: Some(id(name)) })

@@ -3,24 +3,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use attain_runtime::database::Dialect;
 use attain_vocabulary::{EntityId, Source, TenantId};
 use foldhash::{HashMap, HashSet};
-use sqlx::AssertSqlSafe;
 
 use super::Store;
 use super::changes::ChangeKind;
-use super::entities::{WhenFull, entity_lines, read_entity_line};
+use super::entities::WhenFull;
 use super::lines::{Line, Value, all_lines, read_lines};
 use super::record::{
     decode_call_days, decode_histogram, decode_terms, encode_call_days, encode_histogram, encode_terms, entity_id,
     invalid, source, source_number,
 };
 use super::rows::{count, insert_many, select_in, stored};
-use super::said::{Said, SaidRow, read_said, said_lines};
+use super::said::Said;
 use super::write::Write;
 use crate::Error;
-use crate::domain::{
-    CallerRequests, Dependency, DependencyKey, DependencyStatement, DependencyTerms, Entity, EntityDeclaration,
-    RequestDays, Sightings, merge_statements,
-};
+use crate::domain::{DependencyKey, DependencyStatement, DependencyTerms, EntityDeclaration, Sightings};
 
 /// An edge as declared: what is said of it, and whether a `depends_on` list names it.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,17 +27,6 @@ pub struct DeclaredEdge {
     pub said: DependencyTerms,
     /// Whether it is hard where nothing else is or was declared.
     pub listed: bool,
-}
-
-/// Everything that is known of a tenant's topology at one version.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Topology {
-    /// Sequence number of the newest topology change that it holds; 0 for none.
-    pub version: u64,
-    /// In lexical order.
-    pub entities: Vec<Entity>,
-    /// In lexical order of caller and callee.
-    pub dependencies: Vec<Dependency>,
 }
 
 /// As [`read_statement`] reads them.
@@ -101,56 +86,6 @@ impl Store {
         };
         write.update_said(Source::Declared, &callers, declare).await?;
         write.commit().await
-    }
-
-    /// Everything that is known of the tenant's topology.
-    ///
-    /// # Errors
-    /// Where storage does not answer.
-    pub async fn topology(&self, tenant: &TenantId) -> Result<Topology, Error> {
-        let (mut entities, mut dependencies) = (Vec::new(), Vec::new());
-        let (node, edge) = (|entity| entities.push(entity), |dependency| dependencies.push(dependency));
-        let version = self.visit_topology(tenant, node, edge).await?;
-        Ok(Topology { version, entities, dependencies })
-    }
-
-    /// Hands out the tenant's topology, edges and nodes in lexical order, without all edges ever being in memory as structures.
-    /// The sequence number of the newest topology change in it; 0 for none.
-    ///
-    /// # Errors
-    /// Where storage does not answer.
-    pub async fn visit_topology(
-        &self,
-        tenant: &TenantId,
-        node: impl FnMut(Entity) + Send,
-        edge: impl FnMut(Dependency) + Send,
-    ) -> Result<u64, Error> {
-        let mut transaction = self.begin_read().await?;
-        let version = sqlx::query("SELECT topology_version FROM tenants WHERE tenant_id = $1")
-            .bind(tenant.as_str())
-            .fetch_optional(&mut *transaction)
-            .await?;
-        let dialect = self.database.dialect();
-        let entities = sqlx::query(AssertSqlSafe(entity_lines(dialect)))
-            .bind(tenant.as_str())
-            .fetch_all(&mut *transaction)
-            .await?;
-        let seen = sqlx::query(AssertSqlSafe(statement_lines(dialect)))
-            .bind(tenant.as_str())
-            .fetch_all(&mut *transaction)
-            .await?;
-        let said =
-            sqlx::query(AssertSqlSafe(said_lines(dialect))).bind(tenant.as_str()).fetch_all(&mut *transaction).await?;
-        transaction.commit().await?;
-        let mut entities = read_lines(&entities, read_entity_line)?;
-        entities.sort_by(|a, b| a.id.cmp(&b.id));
-        let known: HashMap<&str, &EntityId> = entities.iter().map(|entity| (entity.id.as_str(), &entity.id)).collect();
-        let named = |name: &str| known.get(name).map_or_else(|| entity_id(name), |id| Ok((*id).clone()));
-        let mut seen = read_lines(&seen, |line| read_statement(line, named))?;
-        seen.sort_by(|a, b| a.key.caller().cmp(b.key.caller()));
-        merge((&read_said(&said)?, seen), &entities, named, self.capacity.call_rate_days, edge)?;
-        entities.into_iter().for_each(node);
-        version.map_or(Ok(0), |row| count(&row, "topology_version"))
     }
 }
 
@@ -314,49 +249,12 @@ fn empty(key: DependencyKey, source: Source) -> DependencyStatement {
     DependencyStatement { key, source, terms: DependencyTerms::default(), sightings: Sightings::default() }
 }
 
-fn statement_lines(dialect: Dialect) -> String {
+/// Everything that was seen of a tenant's edges.
+pub(super) fn statement_lines(dialect: Dialect) -> String {
     format!("SELECT {} FROM dependencies WHERE tenant_id = $1", all_lines(dialect, &VALUES))
 }
 
-/// Hands out what the sources say of each edge together, in lexical order of caller and callee. What is said and what was seen
-/// comes in the order of callers: those of one caller at a time are in memory as statements.
-fn merge(
-    (mut said, seen): (&[SaidRow<'_>], Vec<DependencyStatement>),
-    entities: &[Entity],
-    named: impl Fn(&str) -> Result<EntityId, Error>,
-    window_days: u32,
-    mut edge: impl FnMut(Dependency),
-) -> Result<(), Error> {
-    let requests: HashMap<&str, &RequestDays> =
-        entities.iter().map(|entity| (entity.id.as_str(), &entity.request_days)).collect();
-    let none = RequestDays::new();
-    let mut of_caller = Vec::new();
-    let mut seen = seen.into_iter().peekable();
-    loop {
-        let heads = (said.first().map(|row| row.caller), seen.peek().map(|statement| statement.key.caller()));
-        let caller = match heads {
-            (None, None) => return Ok(()),
-            (Some(caller), None) => caller.to_owned(),
-            (None, Some(caller)) => caller.to_string(),
-            (Some(said), Some(seen)) => said.min(seen.as_str()).to_owned(),
-        };
-        let (of_this, rest) = said.split_at(said.iter().take_while(|row| row.caller == caller).count());
-        said = rest;
-        for row in of_this {
-            row.statements(&named, |statement| of_caller.push(statement))?;
-        }
-        of_caller.extend(std::iter::from_fn(|| seen.next_if(|next| next.key.caller().as_str() == caller)));
-        of_caller.sort_by(|a, b| a.key.callee().cmp(b.key.callee()));
-        let days = requests.get(caller.as_str()).copied().unwrap_or(&none);
-        let of_edges = of_caller.chunk_by_mut(|a, b| a.key.callee() == b.key.callee());
-        of_edges
-            .filter_map(|of_edge| merge_statements(of_edge, CallerRequests { days, window_days }))
-            .for_each(&mut edge);
-        of_caller.clear();
-    }
-}
-
-fn read_statement(
+pub(super) fn read_statement(
     line: &mut Line<'_>,
     named: impl Fn(&str) -> Result<EntityId, Error>,
 ) -> Result<DependencyStatement, Error> {

@@ -106,21 +106,14 @@ impl Write {
         Ok(entities.map(|entity| (entity.id.clone(), entity)).collect())
     }
 
-    /// Whether so many entities are so large a part of the tenant's that reading all is less work than naming each.
+    /// As [`are_most`].
     pub(super) async fn are_most(&mut self, asked_count: usize) -> Result<bool, Error> {
-        Ok(asked_count >= NAMED_MAX && asked_count >= self.entity_count().await? / 2)
+        are_most(&mut self.transaction, &self.tenant, asked_count).await
     }
 
     async fn entity_room(&mut self) -> Result<usize, Error> {
-        Ok(self.capacity.entities_max.saturating_sub(self.entity_count().await?))
-    }
-
-    async fn entity_count(&mut self) -> Result<usize, Error> {
-        let row = sqlx::query("SELECT COUNT(*) AS kept FROM entities WHERE tenant_id = $1")
-            .bind(self.tenant.clone())
-            .fetch_one(&mut *self.transaction)
-            .await?;
-        Ok(usize::try_from(count(&row, "kept")?).unwrap_or(usize::MAX))
+        let kept = entity_count(&mut self.transaction, &self.tenant).await?;
+        Ok(self.capacity.entities_max.saturating_sub(kept))
     }
 
     async fn write_entities(&mut self, entities: &[Entity]) -> Result<(), Error> {
@@ -226,6 +219,23 @@ impl Store {
             dependent_count: callers.len() as u64,
         })
     }
+}
+
+/// Whether so many entities are so large a part of the tenant's that reading all is less work than naming each.
+pub(super) async fn are_most(
+    transaction: &mut Transaction<'static, Any>,
+    tenant: &str,
+    asked_count: usize,
+) -> Result<bool, Error> {
+    Ok(asked_count >= NAMED_MAX && asked_count >= entity_count(transaction, tenant).await? / 2)
+}
+
+async fn entity_count(transaction: &mut Transaction<'static, Any>, tenant: &str) -> Result<usize, Error> {
+    let row = sqlx::query("SELECT COUNT(*) AS kept FROM entities WHERE tenant_id = $1")
+        .bind(tenant.to_owned())
+        .fetch_one(&mut **transaction)
+        .await?;
+    Ok(usize::try_from(count(&row, "kept")?).unwrap_or(usize::MAX))
 }
 
 async fn names(

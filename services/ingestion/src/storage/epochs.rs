@@ -7,8 +7,12 @@
 //!
 //! The end of an epoch is the start of the next, whichever process began it: on PostgreSQL several may run. A database
 //! that is put back under a process which goes on running is not noticed: start it again.
+//!
+//! A topology is handed out with the epoch of the newest start ([`newest`]), and only what changed since is told to whoever
+//! comes back with it: settings and code, on which rows rest too, are the same until the next start.
 
 use attain_runtime::database::{Database, Dialect};
+use sqlx::{Any, Transaction};
 
 use super::Store;
 use super::changes::allocate;
@@ -20,6 +24,7 @@ pub(super) const KEPT_MAX: u64 = 100;
 
 pub(super) const OF: &str =
     "SELECT epoch FROM change_epochs WHERE first_sequence <= $1 ORDER BY first_sequence DESC LIMIT 1";
+const NEWEST: &str = "SELECT epoch FROM change_epochs ORDER BY first_sequence DESC LIMIT 1";
 /// Of a start after which nothing changed the name is replaced: nobody knows it.
 const BEGIN: &str = "ON CONFLICT (first_sequence) DO UPDATE SET epoch = excluded.epoch";
 const FORGET: &str = "DELETE FROM change_epochs WHERE first_sequence < \
@@ -41,6 +46,11 @@ pub(super) async fn begin(database: &Database) -> Result<(), Error> {
     sqlx::query(FORGET).bind(stored(KEPT_MAX)).execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+/// The epoch of the newest start.
+pub(super) async fn newest(transaction: &mut Transaction<'static, Any>) -> Result<String, Error> {
+    column(&sqlx::query(NEWEST).fetch_one(&mut **transaction).await?, "epoch")
 }
 
 impl Store {

@@ -29,7 +29,8 @@
 //! lasts until the commit, so they become visible in their order and a follower skips none. The log is compacted: of each
 //! (tenant, service, kind) the newest change stays, so it is never longer than four rows a service; also those of services
 //! that the catalogue took away stay, and say that something changed. Writing what is stored already changes nothing and
-//! appends nothing. A number belongs to an epoch, by which a follower notices that the database was put back (`epochs`).
+//! appends nothing. A number belongs to an epoch, by which a follower notices that the database was put back (`epochs`). What
+//! changed of a topology since a version is read by it (`topology`): every write that touches what a row rests on says so.
 //!
 //! **History** is rows while an hour is open and for a while after it, then part of one block a series and day (`block`
 //! says the format). What is written late stands in rows again, which win over the block, until it is packed in too. A batch that
@@ -69,6 +70,7 @@ mod said;
 mod sample_record;
 mod spans;
 mod tenants;
+mod topology;
 mod utilisation;
 mod write;
 
@@ -90,6 +92,8 @@ mod contract_members;
 mod contract_observations;
 #[cfg(test)]
 mod contract_request_samples;
+#[cfg(test)]
+mod contract_topology;
 #[cfg(test)]
 mod contract_traces;
 #[cfg(test)]
@@ -115,7 +119,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
 pub use catalogue::{AppliedSweep, CatalogueEntry, CatalogueOutcome, CatalogueProblem, CatalogueSnapshot};
 pub use changes::{Change, ChangeHead, ChangeKind};
-pub use dependencies::{DeclaredEdge, Topology};
+pub use dependencies::DeclaredEdge;
 pub use entities::DataSummary;
 pub use exemplars::ExemplarPosition;
 pub use history::{BucketSpan, HistorySize, SliPage};
@@ -127,6 +131,7 @@ pub use operations::{DaySpan, OperationPosition};
 pub use packing::{PackCursor, PackStep};
 pub use request_samples::SampledHour;
 pub use spans::{ForgettableSpans, PendingSpans, ReceivedSpans, SpanLogSize, SpanMemory, SpansDigest};
+pub use topology::{HandedTopology, HeldVersion, Topology};
 pub use utilisation::UtilisationPage;
 
 use crate::Error;

@@ -14,9 +14,9 @@ use super::contract_catalogue::{apply, three};
 use super::recorded::recorded;
 use super::testing::{bucket, edge, id, on_both_databases, tenant};
 use super::{
-    BucketSpan, DaySpan, DeclaredEdge, PackCursor, ReceivedSpans, SpanMemory, Store, blocks, buckets, changes,
-    entities, epochs, exemplars, forgetting, history, incidents, observations, operations, packing, partitions,
-    request_samples, retention, said, spans, utilisation,
+    BucketSpan, DaySpan, DeclaredEdge, HeldVersion, PackCursor, ReceivedSpans, SpanMemory, Store, blocks, buckets,
+    changes, entities, epochs, exemplars, forgetting, history, incidents, observations, operations, packing,
+    partitions, request_samples, retention, said, spans, topology, utilisation,
 };
 use crate::domain::{
     BucketMode, DependencyKey, DependencyTerms, Exemplar, IncidentDraft, ObservationBatch, ObservedBucket,
@@ -98,6 +98,7 @@ fn hot_queries(dialect: Dialect) -> Vec<Hot> {
         hot(packing::CANDIDATES, &[acme, checkout, to, "250"], &["tenant_id", "id"]),
         hot(&changes::after(dialect), &["7", "1000"], &["sequence"]),
         hot(&format!("{} ($2, $3)", changes::HEADS), &[acme, checkout, "'payment'"], of_series),
+        hot(&topology::changed_lines(dialect), &[acme, "7"], &["tenant_id", "sequence"]),
         hot(entities::PAGE, &[acme, checkout, "'%'", "100"], &["tenant_id", "id"]),
         hot(entities::CALLEES, &[acme, checkout], &["tenant_id", "caller_id"]),
         hot(entities::CALLERS, &[acme, checkout], &["tenant_id", "callee_id"]),
@@ -429,6 +430,11 @@ async fn read(store: &Store) {
     }
     store.data_summary(&acme, &checkout).await.expect("read");
     store.topology(&acme).await.expect("read");
+    let whole = store.visit_topology(&acme, None, |_| (), |_| ()).await.expect("read");
+    for version in [1, whole.version - 1] {
+        let held = Some(HeldVersion { version, epoch: &whole.epoch });
+        store.visit_topology(&acme, held, |_| (), |_| ()).await.expect("read");
+    }
     store.entity(&acme, &checkout).await.expect("read");
     store.entities(&acme, "check", None, 10).await.expect("read");
     store.known_services(&acme, &names).await.expect("read");

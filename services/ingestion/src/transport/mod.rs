@@ -35,7 +35,7 @@ use crate::intake::{self, keep_buckets, keep_dependencies, keep_incidents, keep_
 use crate::reading::{
     FollowFrom, HistoryQuestion, follow_changes, sampled_requests, stream_history, utilisation_summaries,
 };
-use crate::storage::{BucketSpan, IncidentPosition, OperationPosition, Store};
+use crate::storage::{BucketSpan, HeldVersion, IncidentPosition, OperationPosition, Store};
 use crate::{Config, Error};
 
 /// The service's full name.
@@ -449,7 +449,15 @@ impl IngestionService for Transport {
         let mut answer = wire::GetTopologyResponse::default();
         let node = |entity: Entity| answer.entities.push(&encode::entity(entity));
         let edge = |dependency: Dependency| answer.dependencies.push(&encode::dependency(dependency));
-        answer.version = self.store.visit_topology(&tenant(&request)?, node, edge).await?;
+        let tenant = tenant(&request)?;
+        let wire::GetTopologyRequest { after_version, epoch } = request.get_ref();
+        let held = HeldVersion { version: *after_version, epoch };
+        let handed = self.store.visit_topology(&tenant, Some(held), node, edge).await?;
+        (answer.version, answer.epoch) = (handed.version, handed.epoch);
+        if let Some(changed) = handed.changed {
+            answer.base_version = *after_version;
+            answer.changed_service_ids = changed.iter().map(EntityId::to_string).collect();
+        }
         Ok(Response::new(answer))
     }
 

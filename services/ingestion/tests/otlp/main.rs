@@ -175,7 +175,8 @@ async fn services_that_export_apart_meet_in_the_graph() {
     let shop = served.counted("shop", 1).await;
     assert_eq!((shop.bad_count, shop.inherited_bad_count), (1, Some(1)));
     assert_eq!(shop.inherited_by_dependency.into_iter().collect::<Vec<_>>(), [("cart".to_owned(), 1)]);
-    let topology = served.ingestion.clone().get_topology(words::GetTopologyRequest {}).await.unwrap().into_inner();
+    let topology =
+        served.ingestion.clone().get_topology(words::GetTopologyRequest::default()).await.unwrap().into_inner();
     let edges = topology.dependencies.to_vec().unwrap();
     assert_eq!(edges.len(), 1);
     let edge = &edges[0];
@@ -388,7 +389,8 @@ async fn a_genuine_sdk_is_understood() {
 
     let began = Instant::now();
     let edges = loop {
-        let topology = served.ingestion.clone().get_topology(words::GetTopologyRequest {}).await.unwrap().into_inner();
+        let topology =
+            served.ingestion.clone().get_topology(words::GetTopologyRequest::default()).await.unwrap().into_inner();
         let edges = topology.dependencies.to_vec().unwrap();
         let call_count: u64 = edges.iter().map(|edge| edge.observed_call_count).sum();
         if call_count >= 600 {

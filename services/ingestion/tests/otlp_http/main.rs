@@ -105,7 +105,7 @@ impl Served {
     }
 
     async fn edges(&self) -> Vec<Dependency> {
-        let request = words::GetTopologyRequest {};
+        let request = words::GetTopologyRequest::default();
         self.ingestion.clone().get_topology(request).await.unwrap().into_inner().dependencies.to_vec().unwrap()
     }
 }

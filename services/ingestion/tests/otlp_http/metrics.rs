@@ -129,7 +129,7 @@ async fn clients_tell_whom_they_call() {
     let kinds = served
         .ingestion
         .clone()
-        .get_topology(words::GetTopologyRequest {})
+        .get_topology(words::GetTopologyRequest::default())
         .await
         .unwrap()
         .into_inner()

@@ -202,7 +202,7 @@ pub(crate) async fn buckets_of(channel: &Channel, service: &str, now_ms: i64) ->
 
 /// Every edge by caller and callee.
 pub(crate) async fn edges_of(channel: &Channel) -> BTreeMap<(String, String), Dependency> {
-    let request = words::GetTopologyRequest {};
+    let request = words::GetTopologyRequest::default();
     let topology = IngestionServiceClient::new(channel.clone()).get_topology(request).await.unwrap().into_inner();
     let edges = topology.dependencies.to_vec().unwrap();
     edges.into_iter().map(|edge| ((edge.caller_id.clone(), edge.callee_id.clone()), edge)).collect()

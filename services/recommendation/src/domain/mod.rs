@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub(crate) mod components;
+pub(crate) mod differences;
 pub(crate) mod evidence;
 pub(crate) mod flow;
 pub(crate) mod freshness;

@@ -83,7 +83,7 @@ impl Ingestion {
 
     /// Reads every service and every edge of the tenant.
     pub(crate) async fn topology(&self, context: &CallContext) -> Result<Topology, Refusal> {
-        let response = self.0.clone().get_topology(context.request(wire::GetTopologyRequest {})).await;
+        let response = self.0.clone().get_topology(context.request(wire::GetTopologyRequest::default())).await;
         let response = response.map_err(|status| Refusal::from_status(&status))?.into_inner();
         let malformed =
             |error: &dyn std::error::Error| Refusal::Refused(format!("the topology cannot be read: {error}"));

@@ -134,18 +134,18 @@ fn inputs(before: &wire::Recommendation, after: &wire::Recommendation, out: &mut
     }
 }
 
-fn target((ratio, threshold_ms): (f64, u32)) -> String {
+pub(super) fn target((ratio, threshold_ms): (f64, u32)) -> String {
     if threshold_ms > 0 { format!("{ratio} below {threshold_ms} ms") } else { ratio.to_string() }
 }
 
-fn kind_name(kind: i32) -> &'static str {
+pub(super) fn kind_name(kind: i32) -> &'static str {
     match SliKind::try_from(kind) {
         Ok(SliKind::Latency) => "latency",
         Ok(SliKind::Availability | SliKind::Unspecified) | Err(_) => "availability",
     }
 }
 
-fn ambition_name(ambition: wire::Ambition) -> &'static str {
+pub(super) fn ambition_name(ambition: wire::Ambition) -> &'static str {
     match ambition {
         wire::Ambition::Conservative => "conservative",
         wire::Ambition::Unspecified | wire::Ambition::Balanced => "balanced",
@@ -153,7 +153,7 @@ fn ambition_name(ambition: wire::Ambition) -> &'static str {
     }
 }
 
-fn level_name(level: wire::ConfidenceLevel) -> &'static str {
+pub(super) fn level_name(level: wire::ConfidenceLevel) -> &'static str {
     match level {
         wire::ConfidenceLevel::Unspecified | wire::ConfidenceLevel::Low => "low",
         wire::ConfidenceLevel::Medium => "medium",
@@ -161,7 +161,7 @@ fn level_name(level: wire::ConfidenceLevel) -> &'static str {
     }
 }
 
-fn constraint_name(kind: i32) -> &'static str {
+pub(super) fn constraint_name(kind: i32) -> &'static str {
     match wire::ConstraintKind::try_from(kind) {
         Ok(wire::ConstraintKind::Own) => "its own failures",
         Ok(wire::ConstraintKind::Dependency) => "a dependency",

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use crate::engine::Engine;
 use crate::message::slo;
-use crate::{Error, consistency, decisions, impact, recommendations, what_if};
+use crate::{Error, comparison, consistency, decisions, impact, recommendations, what_if};
 
 const PAGE_SIZE_DEFAULT: u32 = 100;
 const PAGE_SIZE_MAX: u32 = 500;
@@ -63,6 +63,15 @@ impl RecommendationService for Transport {
         let context = context(&request)?;
         let replayed = recommendations::replay(&self.0, &context, &request.into_inner().recommendation_id).await?;
         Ok(Response::new(replayed))
+    }
+
+    async fn get_recommendation_changes(
+        &self,
+        request: Request<wire::GetRecommendationChangesRequest>,
+    ) -> Result<Response<wire::GetRecommendationChangesResponse>, Status> {
+        let context = context(&request)?;
+        let wire::GetRecommendationChangesRequest { recommendation_id, since } = request.into_inner();
+        Ok(Response::new(comparison::compare(&self.0, &context, &recommendation_id, &since).await?))
     }
 
     async fn decide_slo(

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod changes;
+mod comparison;
 mod decisions;
 mod degraded;
 mod harness;

@@ -231,6 +231,7 @@ impl IngestionService for Members {
             version: self.0.topology_version(),
             entities: entities.into(),
             dependencies: dependencies.into(),
+            ..Default::default()
         }))
     }
 

@@ -285,6 +285,10 @@ impl IngestionService for Ingestion {
         Err(Status::unimplemented("not kept here"))
     }
 
+    async fn list_request_samples(&self, _: Request<ListRequestSamplesRequest>) -> Answer<ListRequestSamplesResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
     async fn list_exemplars(&self, _: Request<ListExemplarsRequest>) -> Answer<ListExemplarsResponse> {
         Err(Status::unimplemented("not kept here"))
     }
@@ -336,6 +340,10 @@ impl GraphService for Graph {
     }
 
     async fn analyze_service(&self, _: Request<AnalyzeServiceRequest>) -> Answer<AnalyzeServiceResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn evaluate_latency(&self, _: Request<EvaluateLatencyRequest>) -> Answer<EvaluateLatencyResponse> {
         Err(Status::unimplemented("not kept here"))
     }
 

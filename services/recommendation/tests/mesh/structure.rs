@@ -47,6 +47,7 @@ impl State {
                         touched.insert(entity.id.clone());
                     }
                 }
+                Change::Latency(_) => {}
                 Change::SetDependency(dependency) => {
                     let key = (dependency.caller_id.clone(), dependency.callee_id.clone());
                     after.edges.insert(key, dependency.clone());

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
+use super::questions::{outage, proposed, slow_callee, slower, with_fallback};
 use super::request::{Request, segment};
 
 #[derive(Debug, Clone, Subcommand)]
@@ -60,7 +61,7 @@ pub(crate) enum Command {
         #[arg(long)]
         threshold_ms: Option<f64>,
         /// A direct callee that is to be so many times slower, CALLEE=FACTOR.
-        #[arg(long, value_name = "CALLEE=FACTOR", value_parser = slower)]
+        #[arg(long, value_name = "CALLEE=FACTOR", value_parser = slow_callee)]
         slower: Option<(String, f64)>,
     },
     /// Shows what changed in the graph between two kept versions, and which are kept.
@@ -344,6 +345,21 @@ pub(crate) enum Command {
         #[arg(long)]
         minutes: Option<u32>,
     },
+    /// Tells what a slower or faster component does to the latency of everybody above, before and after.
+    #[command(
+        after_help = "Examples:\n  attain slower external-payment-api --factor 2\n  attain slower user-db --added-ms 50"
+    )]
+    #[command(group = clap::ArgGroup::new("change").required(true))]
+    Slower {
+        /// The service, datastore or external party.
+        entity_id: String,
+        /// So many times as long; below 1 it is faster.
+        #[arg(long, group = "change")]
+        factor: Option<f64>,
+        /// So many milliseconds longer; below 0 it is faster.
+        #[arg(long, group = "change", allow_negative_numbers = true)]
+        added_ms: Option<f64>,
+    },
     /// Tells whether the availability SLOs in force hold together, and the cheapest changes that would settle contradictions.
     #[command(after_help = "Example:\n  attain consistency --repairs-max 12")]
     Consistency {
@@ -570,6 +586,9 @@ impl Command {
             Self::Outage { entity_id, region, minutes } => {
                 Request::post("/api/v1/slos/what-if", &outage(entity_id, region, minutes))
             }
+            Self::Slower { entity_id, factor, added_ms } => {
+                Request::post("/api/v1/slos/what-if", &slower(&entity_id, factor, added_ms))
+            }
             Self::Consistency { repairs_max } => {
                 Request::get("/api/v1/fleet/consistency").with("repairs_max", repairs_max)
             }
@@ -639,47 +658,6 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-fn proposed(proposals: &[String]) -> anyhow::Result<Value> {
-    let parsed: anyhow::Result<Vec<Value>> = proposals
-        .iter()
-        .map(|text| {
-            let (service_id, ratio) =
-                text.rsplit_once('=').with_context(|| format!("`{text}` is not SERVICE=RATIO"))?;
-            let ratio: f64 = ratio.parse().with_context(|| format!("`{ratio}` is no fraction"))?;
-            Ok(json!({"service_id": service_id, "target_ratio": ratio}))
-        })
-        .collect();
-    Ok(json!({"proposals": parsed?}))
-}
-
-fn with_fallback(caller_id: &str, callee_id: &str, fallback: f64, call_fraction: Option<f64>) -> Value {
-    let mut edge = json!({
-        "caller_id": caller_id, "callee_id": callee_id, "mode": "soft", "fallback_success_ratio": fallback,
-    });
-    if let Some(fraction) = call_fraction {
-        edge["call_fraction"] = fraction.into();
-    }
-    json!({"changes": [{"set_dependency": edge}]})
-}
-
-fn slower(text: &str) -> Result<(String, f64), String> {
-    let (callee_id, factor) = text.rsplit_once('=').ok_or("say CALLEE=FACTOR")?;
-    let factor = factor.parse().map_err(|_| format!("`{factor}` is no number"))?;
-    Ok((callee_id.to_owned(), factor))
-}
-
-fn outage(entity_id: Option<String>, region: Option<String>, minutes: Option<u32>) -> Value {
-    let place = match (entity_id, region) {
-        (Some(id), _) => json!({"entity_id": id}),
-        (None, region) => json!({"region": region}),
-    };
-    let mut question = json!({"changes": [{"outage": place}]});
-    if let Some(minutes) = minutes {
-        question["outage_duration"] = format!("{}s", u64::from(minutes) * 60).into();
-    }
-    question
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -729,12 +707,5 @@ mod tests {
         let listed = |kind| Command::Services { query: None, kind }.request().expect("valid").query;
         assert_eq!(listed(Some(EntityKind::NodePool)), [("kind", "node-pool".to_owned())]);
         assert_eq!(listed(None), []);
-    }
-
-    #[test]
-    fn a_malformed_proposal_is_named() {
-        let error = proposed(&["checkout".into()]).expect_err("no ratio");
-        assert!(error.to_string().contains("`checkout`"));
-        assert_eq!(proposed(&["a=b=0.9".into()]).expect("valid")["proposals"][0]["service_id"], "a=b");
     }
 }

@@ -1,6 +1,7 @@
 //! A client for every route of the gateway.
 
 mod commands;
+mod questions;
 mod request;
 
 pub(crate) use commands::Command;

@@ -285,12 +285,12 @@ impl IngestionService for Ingestion {
         Err(Status::unimplemented("not kept here"))
     }
 
-    async fn list_exemplars(&self, _: Request<ListExemplarsRequest>) -> Answer<ListExemplarsResponse> {
+    async fn list_request_samples(&self, _: Request<ListRequestSamplesRequest>) -> Answer<ListRequestSamplesResponse> {
         Err(Status::unimplemented("not kept here"))
     }
 
-    async fn list_request_samples(&self, _: Request<ListRequestSamplesRequest>) -> Answer<ListRequestSamplesResponse> {
-        Ok(Response::new(Default::default()))
+    async fn list_exemplars(&self, _: Request<ListExemplarsRequest>) -> Answer<ListExemplarsResponse> {
+        Err(Status::unimplemented("not kept here"))
     }
 
     async fn stream_sli_history(&self, _: Request<StreamSliHistoryRequest>) -> Answer<Self::StreamSliHistoryStream> {
@@ -340,6 +340,10 @@ impl GraphService for Graph {
     }
 
     async fn analyze_service(&self, _: Request<AnalyzeServiceRequest>) -> Answer<AnalyzeServiceResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn evaluate_latency(&self, _: Request<EvaluateLatencyRequest>) -> Answer<EvaluateLatencyResponse> {
         Err(Status::unimplemented("not kept here"))
     }
 

@@ -46,6 +46,7 @@ pub(crate) fn dependency(
         call_fraction: ratio("call_fraction", row.call_fraction)?,
         fallback_success_ratio: ratio("fallback_success_ratio", row.fallback_success_ratio)?,
         retry_count: retry_count(row.retry_count)?,
+        timeout_ms: row.timeout_ms.filter(|&timeout_ms| timeout_ms > 0),
         group: (!row.redundancy_group.is_empty()).then(|| row.redundancy_group.clone()),
         group_required_count: required_count(row.redundancy_required_count)?,
         declared,

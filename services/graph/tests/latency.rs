@@ -2,18 +2,22 @@
 
 #![allow(clippy::unwrap_used)]
 
-use attain_graph::domain::latency::{CALLS_MAX, Call, dearest, split, wait};
+use attain_graph::domain::latency::{self, CALLS_MAX, Call, WaitQuantile, dearest, split};
 use attain_vocabulary::LatencyHistogram;
 use proptest::prelude::*;
 
-fn latency(observations: &[(f64, u64)]) -> LatencyHistogram {
+fn histogram_of(observations: &[(f64, u64)]) -> LatencyHistogram {
     let mut histogram = LatencyHistogram::empty();
     observations.iter().for_each(|&(latency_ms, count)| histogram.record_many(latency_ms, count));
     histogram
 }
 
 fn call(callee: u32, call_fraction: f64, count: u32, observations: &[(f64, u64)]) -> Call {
-    Call { callee, call_fraction, count, latency: latency(observations) }
+    Call { callee, call_fraction, count, latency: histogram_of(observations) }
+}
+
+fn wait(calls: &[Call]) -> Result<Vec<WaitQuantile>, attain_composition::Error> {
+    latency::wait(calls, &|| false).map(Option::unwrap)
 }
 
 fn near(found: f64, expected: f64) -> bool {
@@ -48,6 +52,13 @@ fn who_seldom_calls_seldom_waits_and_calls_add_up() {
 }
 
 #[test]
+fn nobody_waits_for_an_answer_that_is_given_up() {
+    let calls = [call(0, 1.0, 3, &[(10.0, 900)]), call(1, 1.0, 1, &[(30.0, 100)])];
+    assert_eq!(latency::wait(&calls, &|| true).unwrap(), None);
+    assert_eq!(latency::wait(&[], &|| true).unwrap(), Some(Vec::new()));
+}
+
+#[test]
 fn a_threshold_is_split_where_it_saves_most() {
     let calls = [call(0, 1.0, 1, &[(100.0, 990), (400.0, 10)]), call(1, 1.0, 2, &[(20.0, 1_000)])];
     let budget = split(&calls, 500.0).unwrap();
@@ -71,7 +82,7 @@ fn the_dearest_calls_are_composed_and_the_rest_is_confessed() {
 
 #[test]
 fn a_scaled_latency_is_so_many_times_as_long() {
-    let before = latency(&[(10.0, 500), (40.0, 500)]);
+    let before = histogram_of(&[(10.0, 500), (40.0, 500)]);
     for factor in [0.5, 1.0, 2.0, 3.7] {
         let after = before.scaled(factor).unwrap();
         assert!(near(after.mean().unwrap(), factor * before.mean().unwrap()), "{factor}");

@@ -7,7 +7,7 @@ use attain_attainment::{CountPoint, CountSeries, Forecast, MissingInput, predict
 use attain_proto::graph::v1 as graph;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{
-    BUCKET_MS, DAY_MS, EntityId, EntityKind, InvalidValue, SliBucket, TimeRange, TimeWindow, bucket_start,
+    BUCKET_MS, DAY_MS, EntityId, EntityKind, InvalidValue, SliBucket, SliKind, TimeRange, TimeWindow, bucket_start,
 };
 use futures::StreamExt as _;
 use tokio::sync::SemaphorePermit;
@@ -24,7 +24,7 @@ use crate::message::topology;
 /// Most walks of the graph at a time.
 const WALKS_MAX: usize = 8;
 /// Most services of one evaluation; the graph engine takes twice as many.
-const EVALUATED_MAX: usize = 1000;
+pub(crate) const EVALUATED_MAX: usize = 1000;
 
 /// A service of the request, and the field that names it.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ pub(crate) async fn gather(
 ) -> Result<Fleet, Error> {
     let _place = place(engine, context).await?;
     let surroundings = surroundings(engine, context, subject).await?;
-    let slos = engine.store.availability_slos(&context.tenant).await?;
+    let slos = engine.store.slos_of_kind(&context.tenant, SliKind::Availability).await?;
     let missing = surroundings.union.missing();
     assemble(engine, context, Known { surroundings, slos, missing }, window).await
 }
@@ -80,7 +80,7 @@ pub(crate) async fn gather(
 /// Gathers all services that have an availability SLO in force, and everything that the tenant has beside them.
 pub(crate) async fn promised(engine: &Arc<Engine>, context: &CallContext) -> Result<Fleet, Error> {
     let _place = place(engine, context).await?;
-    let mut slos = engine.store.availability_slos(&context.tenant).await?;
+    let mut slos = engine.store.slos_of_kind(&context.tenant, SliKind::Availability).await?;
     let topology = engine.ingestion.topology(context).await.map_err(|refusal| refusal.fatal("ingestion"))?;
     let union = Union::of(topology.facts, topology.edges);
     let before = slos.len();

@@ -10,6 +10,7 @@ use attain_vocabulary::{EntityId, InvalidValue, Objective, TimeWindow};
 
 use crate::Error;
 use crate::domain::harm::{Affected, Ceiling, Sides, by_harm};
+use crate::domain::latency_harm::LatencyEffect;
 use crate::engine::Engine;
 use crate::fleet::{self, Fleet, Named, Subject};
 use crate::message::recommendation::missing_input;
@@ -160,6 +161,7 @@ fn weigh(
             contribution: Some((contribution(before, changed), contribution(after, changed))),
             target: fleet.slos.get(id).map(|slo| slo.target.target_ratio()),
             forecast: fleet.forecasts.get(id),
+            latency: LatencyEffect::None,
             path,
         })
     });
@@ -201,6 +203,11 @@ pub(crate) fn affected_service(affected: Affected) -> wire::AffectedService {
         budget_share_before: affected.budget_share_before,
         budget_share_after: affected.budget_share_after,
         slo_out_of_reach: affected.out_of_reach,
+        latency_unknown: affected.latency == LatencyEffect::Unknown,
+        latency: match affected.latency {
+            LatencyEffect::Known(latency) => Some(*latency),
+            LatencyEffect::None | LatencyEffect::Unknown => None,
+        },
         path: affected.path,
     }
 }

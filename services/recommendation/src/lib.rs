@@ -43,6 +43,7 @@ mod impact;
 mod members;
 mod message;
 mod recommendations;
+mod slowdown;
 mod storage;
 mod transport;
 mod what_if;

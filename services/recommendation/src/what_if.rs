@@ -1,11 +1,12 @@
-//! What a change does: a fallback, retries, an edge added or removed, a dependency's promise, more failures of its own, an
-//! outage of a component or a region.
+//! What a change does: a fallback, retries, an edge added or removed, a dependency's promise, more failures of its own, a slower
+//! component, an outage of a component or a region.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use attain_proto::convert;
 use attain_proto::graph::v1 as graph;
+use attain_proto::graph::v1::latency_change::Change as By;
 use attain_proto::graph::v1::outage::Place;
 use attain_proto::graph::v1::scenario_change::Change;
 use attain_proto::recommendation::v1 as wire;
@@ -20,9 +21,13 @@ use crate::fleet::{self, Fleet, Named, Subject};
 use crate::impact::{DOUBTFUL, affected_service, asked_window, ceiling, checked_count, contribution};
 use crate::message::recommendation::missing_input;
 use crate::message::topology::by_service;
+use crate::slowdown::{self, Slowdown};
 
 /// Most further attempts after a failed call, as the contract has it.
 const RETRIES_MAX: u32 = 10;
+/// Most times as long, and most milliseconds longer, as the contract has it.
+const FACTOR_MAX: f64 = 1e6;
+const ADDED_MS_MAX: f64 = 1e9;
 
 /// Evaluates the fleet as it is and after the changes; where outages end, also without them.
 pub(crate) async fn analyze(
@@ -35,7 +40,10 @@ pub(crate) async fn analyze(
     let outage_ms = outage_ms(request)?;
     let fleet = fleet::gather(engine, context, &checked.subject, window).await?;
     checked.removed_edges_exist(&fleet)?;
-    let response = fleet.evaluate(engine, context, request.changes.clone(), Some(DOUBTFUL)).await?;
+    let (response, slowdown) = futures::try_join!(
+        fleet.evaluate(engine, context, request.changes.clone(), Some(DOUBTFUL)),
+        slowdown::evaluate(engine, context, &fleet, &request.changes),
+    )?;
     let lasting: Vec<graph::ScenarioChange> =
         request.changes.iter().filter(|change| !is_outage(change)).cloned().collect();
     let without = match outage_ms {
@@ -46,14 +54,14 @@ pub(crate) async fn analyze(
     let unevaluated = fleet::unevaluated(&answers);
     let without = without.as_ref().map(by_service).unwrap_or_default();
     let ending = outage_ms.map(|outage_ms| Ending { outage_ms, window, without });
-    let affected = weigh(&fleet, &checked, &response, ending);
+    let affected = weigh(&fleet, &checked, (&response, &slowdown), ending);
     let mut affected: Vec<Affected> = affected.into_iter().filter(Affected::moves).collect();
     affected.sort_by(by_harm_then_help);
     Ok(wire::AnalyzeWhatIfResponse {
         affected: affected.into_iter().map(affected_service).collect(),
         assumed_perfect_ids: response.assumed_perfect_ids,
         snapshot: response.snapshot,
-        missing_inputs: fleet.missing.iter().chain(&unevaluated).map(missing_input).collect(),
+        missing_inputs: fleet.missing.iter().chain(&unevaluated).chain(&slowdown.missing).map(missing_input).collect(),
     })
 }
 
@@ -94,7 +102,7 @@ impl Ending<'_> {
 fn weigh(
     fleet: &Fleet,
     checked: &Checked,
-    response: &graph::EvaluateAvailabilityResponse,
+    (response, slowdown): (&graph::EvaluateAvailabilityResponse, &Slowdown),
     ending: Option<Ending<'_>>,
 ) -> Vec<Affected> {
     let evaluated = by_service(response);
@@ -133,7 +141,8 @@ fn weigh(
             contribution: Some((used(before), used_after)),
             target: fleet.slos.get(id).map(|slo| slo.target.target_ratio()),
             forecast: fleet.forecasts.get(id),
-            path: service.path.clone(),
+            latency: slowdown.effect(id),
+            path: if service.path.is_empty() { slowdown.path(id) } else { service.path.clone() },
         })
     });
     sides.map(Affected::weigh).collect()
@@ -159,11 +168,12 @@ impl Checked {
                 None => Err(vec![InvalidValue::new(
                     "change",
                     "required",
-                    "say what changes: attained_ratio, own_failure, outage, set_dependency or remove_dependency",
+                    "say what changes: attained_ratio, own_failure, outage, latency, set_dependency or remove_dependency",
                 )]),
                 Some(Change::AttainedRatio(attained)) => checked.attained(&place, attained),
                 Some(Change::OwnFailure(own)) => checked.own_failure(&place, own),
                 Some(Change::Outage(outage)) => checked.outage(&place, outage),
+                Some(Change::Latency(latency)) => checked.latency(&place, latency),
                 Some(Change::SetDependency(dependency)) => checked.set(&place, dependency),
                 Some(Change::RemoveDependency(edge)) => checked.remove(&place, edge),
             };
@@ -200,6 +210,21 @@ impl Checked {
                 self.component(&format!("{place}/outage"), id, Vec::new(), "outage")
             }
         }
+    }
+
+    fn latency(&mut self, place: &str, latency: &graph::LatencyChange) -> Result<(), Vec<InvalidValue>> {
+        let out_of_range = |field, reason: String| vec![InvalidValue::new(field, "out_of_range", reason)];
+        let faults = match latency.change {
+            None => vec![InvalidValue::new("change", "required", "say by how much: factor or added_ms")],
+            Some(By::Factor(factor)) if !(factor > 0.0 && factor <= FACTOR_MAX) => {
+                out_of_range("factor", format!("{factor} is not above 0 and at most {FACTOR_MAX}"))
+            }
+            Some(By::AddedMs(added_ms)) if !(added_ms.abs() <= ADDED_MS_MAX) => {
+                out_of_range("added_ms", format!("{added_ms} is not between -{ADDED_MS_MAX} and {ADDED_MS_MAX}"))
+            }
+            Some(_) => Vec::new(),
+        };
+        self.component(&format!("{place}/latency"), &latency.entity_id, faults, "latency")
     }
 
     /// A component that behaves differently itself.

@@ -1,8 +1,12 @@
 //! A latency distribution, measured or kept as a histogram, asked by quantile.
 
 use attain_vocabulary::LatencyHistogram;
+use statrs::distribution::{Binomial, DiscreteCDF};
 
 use crate::Error;
+
+/// Probability that a quantile lies below its interval, and that it lies above.
+const TAIL: f64 = 0.025;
 
 /// Latencies in milliseconds, at least one of them.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +60,19 @@ impl Distribution {
         }
     }
 
+    /// 95 % interval of a quantile in milliseconds, by order statistics, of a sample of independent latencies: how many of
+    /// them lie below the quantile is binomial. No upper end where even the greatest may well lie below; nothing for a
+    /// histogram and for a quantile outside `[0, 1]`.
+    #[must_use]
+    pub fn quantile_interval(&self, quantile: f64) -> Option<(f64, Option<f64>)> {
+        let Kind::Samples(sorted) = &self.0 else { return None };
+        let below = Binomial::new(quantile, sorted.len() as u64).ok()?;
+        let (low, high) = (below.inverse_cdf(TAIL), below.inverse_cdf(1.0 - TAIL));
+        // The place of an order statistic counts from 1.
+        let low = low.checked_sub(1).map_or(0.0, |place| sorted[place as usize]);
+        Some((low, sorted.get(high as usize).copied()))
+    }
+
     /// Share of latencies above a threshold in milliseconds, in `[0, 1]`.
     #[must_use]
     pub fn share_above(&self, threshold_ms: f64) -> f64 {
@@ -94,6 +111,18 @@ mod tests {
             assert!((a / b).log2().abs() < 0.125, "{quantile}: {a} {b}");
             assert!((samples.share_above(a) - (1.0 - quantile)).abs() < 0.002);
         }
+    }
+
+    #[test]
+    fn an_interval_of_a_quantile_is_read_from_order_statistics() {
+        let hundred = Distribution::from_samples((1..=100).map(f64::from).collect()).unwrap();
+        // Binomial with 100 and one half: cdf(39) = 0.0176, cdf(40) = 0.0284, cdf(59) = 0.9716, cdf(60) = 0.9824.
+        assert_eq!(hundred.quantile_interval(0.5), Some((40.0, Some(61.0))));
+        // 0.99^100 = 0.37: the greatest of a hundred may well lie below p99.
+        assert_eq!(hundred.quantile_interval(0.99), Some((97.0, None)));
+        assert_eq!(hundred.quantile_interval(1.5), None);
+        let few = Distribution::from_samples(vec![1.0, 2.0]).unwrap();
+        assert_eq!(few.quantile_interval(0.5), Some((0.0, None)));
     }
 
     #[test]

@@ -145,6 +145,44 @@ impl Trace {
         totals[0]
     }
 
+    /// The calls that the root itself waits for, by stage and then by beginning: part and measured nanoseconds.
+    pub fn calls(&self) -> impl Iterator<Item = (&str, u64)> {
+        let members = self.nodes[0].stages.iter().flatten().map(|member| &self.nodes[member.node]);
+        members.map(|call| (call.part.as_str(), call.duration_ns))
+    }
+
+    /// The root's duration in nanoseconds if its calls took these times, in the order of [`Self::calls`]: self time and lags
+    /// stay, and stages decide anew who is waited for. Calls past the end of the list stay as measured.
+    #[must_use]
+    pub fn duration_with_ns(&self, calls_ns: &[u64]) -> u64 {
+        let mut given = calls_ns.iter().copied();
+        let mut end =
+            |member: &Member| member.lag_ns.saturating_add(given.next().unwrap_or(self.nodes[member.node].duration_ns));
+        let root = &self.nodes[0];
+        let stage = |members: &Vec<Member>| members.iter().map(&mut end).max().unwrap_or(0);
+        root.stages.iter().map(stage).fold(root.self_ns, u64::saturating_add)
+    }
+
+    /// The root and its calls with these times, as [`Self::duration_with_ns`] has it. What a call waits for itself is left
+    /// out.
+    #[must_use]
+    pub fn with_calls_ns(&self, calls_ns: &[u64]) -> Self {
+        let root = &self.nodes[0];
+        let mut nodes = vec![Node { duration_ns: self.duration_with_ns(calls_ns), stages: Vec::new(), ..root.clone() }];
+        let mut given = calls_ns.iter().copied();
+        for stage in &root.stages {
+            let mut members = Vec::with_capacity(stage.len());
+            for member in stage {
+                let call = &self.nodes[member.node];
+                let duration_ns = given.next().unwrap_or(call.duration_ns);
+                members.push(Member { node: nodes.len(), lag_ns: member.lag_ns });
+                nodes.push(Node { part: call.part.clone(), self_ns: duration_ns, duration_ns, stages: Vec::new() });
+            }
+            nodes[0].stages.push(members);
+        }
+        Self { start_ns: self.start_ns, nodes }
+    }
+
     /// Self times in nanoseconds by part, of the spans that the root waits for.
     pub fn self_times_ns(&self) -> impl Iterator<Item = (&str, u64)> {
         self.nodes.iter().map(|node| (node.part.as_str(), node.self_ns))

@@ -77,6 +77,35 @@ fn sequences_add_up_and_of_overlapping_calls_the_slowest_counts() {
 }
 
 #[test]
+fn calls_that_take_other_times_move_the_root_by_what_is_waited_for() {
+    let spans = [
+        span("r", None, "root", 0, 100_000_000),
+        span("a", Some("r"), "a", 10_000_000, 30_000_000),
+        span("b", Some("r"), "b", 20_000_000, 60_000_000),
+        span("c", Some("r"), "c", 70_000_000, 80_000_000),
+    ];
+    let trace = build(&spans);
+    assert_eq!(trace.calls().collect::<Vec<_>>(), [("a", 20_000_000), ("b", 40_000_000), ("c", 10_000_000)]);
+    let root_ms = |calls_ms: [u64; 3]| trace.duration_with_ns(&calls_ms.map(|ms| ms * 1_000_000)) / 1_000_000;
+    assert_eq!(root_ms([20, 40, 10]), 100);
+    assert_eq!(root_ms([50, 40, 10]), 100, "hidden behind the slower one");
+    assert_eq!(root_ms([60, 40, 15]), 115);
+    assert_eq!(root_ms([0, 0, 0]), 50, "the second of a stage still begins when it did");
+    assert_eq!(trace.duration_with_ns(&[u64::MAX; 3]), u64::MAX);
+    let mut random = ChaCha8Rng::seed_from_u64(12);
+    for _ in 0..CASES {
+        let trace = build(&any_spans(&mut random));
+        let measured: Vec<u64> = trace.calls().map(|(_, ns)| ns).collect();
+        assert_eq!(trace.duration_with_ns(&measured), trace.duration_ns());
+        let calls: Vec<u64> = measured.iter().map(|_| random.random_range(0..40_000_000)).collect();
+        let changed = trace.with_calls_ns(&calls);
+        assert_eq!(changed.duration_ns(), trace.duration_with_ns(&calls));
+        assert_eq!(changed.recomposed_ns(), changed.duration_ns());
+        assert_eq!(critical_path_ns(&changed).values().sum::<u64>(), changed.duration_ns());
+    }
+}
+
+#[test]
 fn what_nobody_waits_for_does_not_count() {
     let spans = [
         span("r", None, "root", 0, 100_000_000),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use attain_reliability::{Component, Evaluation, EvaluationLimits, evaluate as evaluate_root};
 
-use super::links::NodeIndex;
+use super::links::{NodeIndex, Routes};
 use super::opened::opened;
 use super::scenario::{Scenario, State};
 use super::structure::Model;
@@ -61,7 +61,9 @@ pub fn evaluate(
     let model = |state: &State| Model::new(&state.needs, &state.rates);
     let before = model(&scenario.before)?;
     let after = scenario.after.as_ref().map(model).transpose()?;
-    let routes = Routes::new(&before, &scenario.changed);
+    // The present state's edges suffice: whoever reaches a change by an edge that was added or removed passes that edge's
+    // caller, which is itself changed.
+    let routes = Routes::new(before.node_count(), |node| before.callees(node), &scenario.changed);
     let mut known: BTreeMap<NodeIndex, Availability> = BTreeMap::new();
     for &node in services {
         if known.contains_key(&node) {
@@ -72,7 +74,7 @@ pub fn evaluate(
         }
         let evaluate = |model: &Model| Arc::new(evaluate_root(&model.structure, Component(node), limits));
         let present = evaluate(&before);
-        let path = routes.path(&before, node);
+        let path = routes.path(node);
         let changed = after.as_ref().map(|after| if path.is_empty() { Arc::clone(&present) } else { evaluate(after) });
         known.insert(node, Availability { node, before: present, after: changed, path });
     }
@@ -101,55 +103,4 @@ fn assumed_perfect(
         }
     }
     (0..).zip(assumed).filter(|(_, assumed)| *assumed).map(|(node, _)| node).collect()
-}
-
-/// Distances to the nearest changed component. The present state's edges suffice: whoever reaches a change by an edge that
-/// was added or removed passes that edge's caller, which is itself changed.
-struct Routes(Vec<Option<u32>>);
-
-impl Routes {
-    fn new(model: &Model, changed: &[NodeIndex]) -> Self {
-        let node_count = model.node_count();
-        let mut callers = vec![Vec::new(); node_count];
-        let mut distances = vec![None; node_count];
-        for node in 0..node_count as NodeIndex {
-            for &callee in model.callees(node) {
-                callers[callee as usize].push(node);
-            }
-        }
-        for &node in changed {
-            distances[node as usize] = Some(0);
-        }
-        let mut front = changed.to_vec();
-        for distance in 1.. {
-            let mut next = Vec::new();
-            for &caller in front.iter().flat_map(|&node| &callers[node as usize]) {
-                if distances[caller as usize].is_none() {
-                    distances[caller as usize] = Some(distance);
-                    next.push(caller);
-                }
-            }
-            if next.is_empty() {
-                break;
-            }
-            front = next;
-        }
-        Self(distances)
-    }
-
-    fn path(&self, model: &Model, from: NodeIndex) -> Vec<NodeIndex> {
-        let mut path = Vec::new();
-        let mut next = self.0[from as usize].map(|_| from);
-        while let Some(node) = next {
-            path.push(node);
-            next = match self.0[node as usize] {
-                Some(left @ 1..) => {
-                    let nearer = |callee: &NodeIndex| self.0[*callee as usize] == Some(left - 1);
-                    model.callees(node).iter().copied().find(nearer)
-                }
-                _ => None,
-            };
-        }
-        path
-    }
 }

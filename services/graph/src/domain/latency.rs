@@ -3,8 +3,8 @@
 //! In what order calls are made nobody says here, so both ends are told: all callees at once, and one after the other. How
 //! calls move together nobody says either, so the answer is a range ([`attain_composition::bounds`]).
 
-use attain_composition::{Bounds, Budget, Declared, Dependence, Distribution, Error, Order, split_budget};
-use attain_vocabulary::LatencyHistogram;
+use attain_composition::{Bounds, Budget, Dependence, Distribution, Error, split_budget};
+use attain_vocabulary::{InvalidValue, LatencyHistogram};
 
 use super::links::NodeIndex;
 
@@ -13,7 +13,7 @@ pub const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
 /// Most calls of one request that are composed: each further one takes milliseconds.
 pub const CALLS_MAX: u32 = 40;
 /// Units that a threshold is split into.
-const UNITS: usize = 200;
+pub(crate) const UNITS: usize = 200;
 
 /// All calls of one callee in a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +33,14 @@ impl Call {
     #[must_use]
     pub fn wait_ms(&self) -> f64 {
         self.call_fraction * f64::from(self.count) * self.latency.mean().unwrap_or(0.0)
+    }
+
+    /// The same with every call so many times as long.
+    ///
+    /// # Errors
+    /// A factor that no histogram holds.
+    pub fn slower(&self, factor: f64) -> Result<Self, InvalidValue> {
+        Ok(Self { latency: self.latency.scaled(factor)?, ..*self })
     }
 
     /// Latency of one call, no time where the request does not call.
@@ -73,37 +81,54 @@ pub fn dearest(mut calls: Vec<Call>) -> (Vec<Call>, bool) {
     (calls, truncated)
 }
 
-/// Quantiles of the whole wait; none without calls.
+/// Quantiles of the whole wait; none without calls, and `None` where `give_up` says so between two steps of milliseconds each.
 ///
 /// # Errors
 /// A latency without observations.
-pub fn wait(calls: &[Call]) -> Result<Vec<WaitQuantile>, Error> {
-    if calls.is_empty() {
-        return Ok(Vec::new());
-    }
-    let of_callee = |(part, call): (usize, &Call)| match call.count {
-        1 => Order::Part(part),
-        count => Order::InSequence(vec![Order::Part(part); count as usize]),
-    };
-    let callees: Vec<Order> = calls.iter().enumerate().map(of_callee).collect();
-    let parts: Result<Vec<Distribution>, Error> = calls.iter().map(Call::distribution).collect();
+pub fn wait(calls: &[Call], give_up: &dyn Fn() -> bool) -> Result<Option<Vec<WaitQuantile>>, Error> {
+    let parts: Result<Vec<Bounds>, Error> = calls.iter().map(|call| Ok(Bounds::of(&call.distribution()?))).collect();
     let parts = parts?;
-    let declared = |order: Order| Declared::new(order, parts.clone());
-    let (at_once, in_sequence) = (declared(Order::AtOnce(callees.clone()))?, declared(Order::InSequence(callees))?);
-    let bounds = |order: &Declared| [Dependence::Unknown, Dependence::Positive].map(|known| order.bounds(known));
-    let [at_once, at_once_positive] = bounds(&at_once);
-    let [in_sequence, in_sequence_positive] = bounds(&in_sequence);
-    let of = |quantile: f64| {
-        let at = |bounds: &Bounds| bounds.quantile(quantile);
-        WaitQuantile {
-            quantile,
-            at_once: at(&at_once),
-            in_sequence: at(&in_sequence),
-            at_once_positive: at(&at_once_positive),
-            in_sequence_positive: at(&in_sequence_positive),
-        }
+    if parts.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let joined = |dependence| joined(calls, &parts, dependence, give_up);
+    let (Some(unknown), Some(positive)) = (joined(Dependence::Unknown), joined(Dependence::Positive)) else {
+        return Ok(None);
     };
-    Ok(QUANTILES.map(of).to_vec())
+    let of = |quantile: f64| WaitQuantile {
+        quantile,
+        at_once: unknown.at_once.quantile(quantile),
+        in_sequence: unknown.in_sequence.quantile(quantile),
+        at_once_positive: positive.at_once.quantile(quantile),
+        in_sequence_positive: positive.in_sequence.quantile(quantile),
+    };
+    Ok(Some(QUANTILES.map(of).to_vec()))
+}
+
+/// All callees in either order.
+struct Joined {
+    at_once: Bounds,
+    in_sequence: Bounds,
+}
+
+/// Joins the calls, at least one; `parts` has one call of each callee.
+fn joined(calls: &[Call], parts: &[Bounds], dependence: Dependence, give_up: &dyn Fn() -> bool) -> Option<Joined> {
+    let mut joined: Option<Joined> = None;
+    for (call, part) in calls.iter().zip(parts) {
+        let mut all = part.clone();
+        for _ in 1..call.count {
+            all = (!give_up()).then(|| all.in_sequence(part, dependence))?;
+        }
+        joined = Some(match joined {
+            None => Joined { at_once: all.clone(), in_sequence: all },
+            Some(_) if give_up() => return None,
+            Some(so_far) => Joined {
+                at_once: so_far.at_once.at_once(&all, dependence),
+                in_sequence: so_far.in_sequence.in_sequence(&all, dependence),
+            },
+        });
+    }
+    joined
 }
 
 /// A threshold split over calls one after the other: milliseconds by callee, for all its calls of a request, and the greatest

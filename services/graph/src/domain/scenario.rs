@@ -48,6 +48,11 @@ pub enum Change {
         /// Who is called.
         callee_id: String,
     },
+    /// A component gets slower or faster, which means nothing for availability.
+    Pace {
+        /// The component.
+        entity_id: String,
+    },
 }
 
 /// What an outage strikes.
@@ -207,6 +212,9 @@ impl<'a> Draft<'a> {
                     return Err(InvalidValue::new("remove_dependency/callee_id", "unknown_dependency", reason));
                 }
                 self.changed.insert(caller);
+            }
+            Change::Pace { entity_id } => {
+                known(self.snapshot, "latency/entity_id", entity_id)?;
             }
         }
         Ok(())

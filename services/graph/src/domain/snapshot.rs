@@ -69,6 +69,8 @@ pub struct Terms {
     pub fallback_success_ratio: Option<f64>,
     /// Further attempts after a failed one.
     pub retry_count: u32,
+    /// Milliseconds after which the caller gives an attempt up; `None` where nobody says.
+    pub timeout_ms: Option<u32>,
     /// Name of the redundancy group, unique in the caller.
     pub group: Option<String>,
     /// How many members of the group must work, at least 1; where nobody says, 1.
@@ -97,6 +99,7 @@ impl Terms {
             call_fraction: None,
             fallback_success_ratio: None,
             retry_count: 0,
+            timeout_ms: None,
             group: None,
             group_required_count: None,
             declared: false,

@@ -113,7 +113,8 @@ impl Engine {
 }
 
 fn slow_calls(snapshot: &Snapshot, node: NodeIndex, held: &Held) -> Vec<SlowCall> {
-    let latency = |edge: &Edge| held.latency(edge.caller, edge.callee);
+    // The snapshot may be one without doubtful edges: rows stand at the positions of the whole graph.
+    let latency = |edge: &Edge| held.latency(held.snapshot.edge_between(edge.caller, edge.callee)?);
     let mean = |edge: &Edge| latency(edge).as_ref().and_then(LatencyHistogram::mean);
     let path = critical_path(snapshot, node, |edge| calls_per_request(&edge.terms), mean);
     let calls = path.into_iter().filter_map(|step| {

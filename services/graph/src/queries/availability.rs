@@ -39,6 +39,7 @@ impl Question {
         let names_known = |change: &Change| match change {
             Change::Attained { entity_id, .. }
             | Change::OwnFailure { entity_id, .. }
+            | Change::Pace { entity_id }
             | Change::Outage(Place::Entity(entity_id)) => known(entity_id),
             Change::Outage(Place::Region(region)) => snapshot.in_region(region).next().is_some(),
             Change::Set(dependency) => known(dependency.caller.as_str()) && known(dependency.callee.as_str()),

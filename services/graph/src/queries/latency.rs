@@ -1,17 +1,16 @@
 use std::sync::Arc;
 
 use attain_runtime::context::CallContext;
-use attain_vocabulary::{InvalidValue, LatencyHistogram};
+use attain_vocabulary::InvalidValue;
 
 use super::Engine;
 use crate::domain::latency::{Call, WaitQuantile, dearest, split, wait};
 use crate::domain::links::NodeIndex;
-use crate::domain::needs::{call_fraction, calls_per_request};
+use crate::domain::requests::Requests;
+use crate::domain::sampled_latency::{SampledLatency, sampled_latency};
+use crate::domain::slowdown::Wait;
 use crate::error::Error;
 use crate::storage::held::Held;
-
-/// Most calls of one callee in a request that are told apart.
-const CALLS_OF_ONE_MAX: f64 = 10.0;
 
 /// What is asked.
 #[derive(Debug)]
@@ -32,6 +31,8 @@ pub(crate) struct Waiting {
     pub(crate) budget: Option<(Vec<f64>, f64)>,
     pub(crate) unknown: Vec<NodeIndex>,
     pub(crate) truncated: bool,
+    pub(crate) sampled: Option<SampledLatency>,
+    pub(crate) samples_missing: bool,
 }
 
 impl Engine {
@@ -42,18 +43,35 @@ impl Engine {
         question: LatencyQuestion,
     ) -> Result<(Arc<Held>, Waiting), Error> {
         let (held, node) = self.gather_service(context, &question.service_id, 0).await?;
+        let mut samples = self.samples(context, &held, &[node]).await;
         let graph = Arc::clone(&held);
-        let job = move |_: &dyn Fn() -> bool| waiting(&graph, node, &question);
+        let requests = samples.requests.remove(&node);
+        let job = move |give_up: &dyn Fn() -> bool| waiting(&graph, node, requests.as_ref(), &question, give_up);
         let answer = self.workers.run(context.deadline, job).await?;
-        Ok((held, answer))
+        Ok((held, Waiting { samples_missing: samples.missing_count > 0, ..answer }))
     }
 }
 
-fn waiting(held: &Held, node: NodeIndex, question: &LatencyQuestion) -> Result<Waiting, Error> {
+fn waiting(
+    held: &Held,
+    node: NodeIndex,
+    requests: Option<&Requests>,
+    question: &LatencyQuestion,
+    give_up: &dyn Fn() -> bool,
+) -> Result<Waiting, Error> {
     let (known, unknown) = calls(held, node);
     let (calls, truncated) = dearest(known);
-    let slower = question.slower.as_ref().map(|slower| with_slower(held, &calls, slower)).transpose()?;
-    let judged = slower.as_ref().unwrap_or(&calls);
+    let slower = question.slower.as_ref().map(|(callee_id, factor)| (callee_id.as_str(), *factor));
+    let sampled = requests.map(|requests| sampled_latency(requests, slower, question.threshold_ms)).transpose()?;
+    let slower_calls = match slower {
+        None => None,
+        // Known from samples alone.
+        Some((callee_id, _)) if requests.is_some_and(|requests| requests.calls_ms(callee_id).next().is_some()) => {
+            with_slower(held, &calls, slower)?
+        }
+        Some(_) => Some(with_slower(held, &calls, slower)?.ok_or_else(not_called)?),
+    };
+    let judged = slower_calls.as_ref().unwrap_or(&calls);
     let budget = match question.threshold_ms {
         Some(threshold_ms) if !judged.is_empty() => {
             let budget = split(judged, threshold_ms)?;
@@ -61,44 +79,42 @@ fn waiting(held: &Held, node: NodeIndex, question: &LatencyQuestion) -> Result<W
         }
         _ => None,
     };
-    let quantiles = wait(&calls)?;
-    let slower_quantiles = slower.as_deref().map_or(Ok(Vec::new()), wait)?;
-    Ok(Waiting { calls, quantiles, slower_quantiles, budget, unknown, truncated })
+    let quantiles = |calls: &[Call]| wait(calls, give_up)?.ok_or(Error::Deadline);
+    let slower_quantiles = slower_calls.as_deref().map_or(Ok(Vec::new()), quantiles)?;
+    let quantiles = quantiles(&calls)?;
+    let samples_missing = false;
+    Ok(Waiting { calls, quantiles, slower_quantiles, budget, unknown, truncated, sampled, samples_missing })
 }
 
 /// Calls of known latency, and callees of unknown.
 fn calls(held: &Held, node: NodeIndex) -> (Vec<Call>, Vec<NodeIndex>) {
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
-    for &edge in held.snapshot.request_path().out_edges(node) {
-        let edge = held.snapshot.edge(edge);
-        let (fraction, rate) = (call_fraction(&edge.terms), calls_per_request(&edge.terms));
-        if fraction <= 0.0 {
-            continue;
-        }
-        match held.latency(edge.caller, edge.callee).filter(|latency| latency.count() > 0) {
+    for &position in held.snapshot.request_path().out_edges(node) {
+        let edge = held.snapshot.edge(position);
+        let Some(wait) = Wait::of(&edge.terms) else { continue };
+        match held.latency(position) {
             None => unknown.push(edge.callee),
             Some(latency) => {
-                let count = (rate / fraction).round().clamp(1.0, CALLS_OF_ONE_MAX) as u32;
-                known.push(Call { callee: edge.callee, call_fraction: fraction, count, latency });
+                known.push(Call { callee: edge.callee, call_fraction: wait.fraction, count: wait.count, latency })
             }
         }
     }
     (known, unknown)
 }
 
-fn with_slower(held: &Held, calls: &[Call], (callee_id, factor): &(String, f64)) -> Result<Vec<Call>, Error> {
-    let slower = held.snapshot.find(callee_id);
-    let scaled = |call: &Call| -> Result<Call, InvalidValue> {
-        let latency: LatencyHistogram = if Some(call.callee) == slower {
-            call.latency.scaled(*factor).map_err(|invalid| InvalidValue { field: "slower_factor".into(), ..invalid })?
-        } else {
-            call.latency.clone()
-        };
-        Ok(Call { latency, ..call.clone() })
+/// The calls with one callee slower; `None` where none of them is to it.
+fn with_slower(held: &Held, calls: &[Call], slower: Option<(&str, f64)>) -> Result<Option<Vec<Call>>, Error> {
+    let Some((callee_id, factor)) = slower else { return Ok(None) };
+    let Some(place) = calls.iter().position(|call| held.snapshot.id(call.callee).as_str() == callee_id) else {
+        return Ok(None);
     };
-    if !calls.iter().any(|call| Some(call.callee) == slower) {
-        let reason = "the service makes no calls of known latency to it";
-        return Err(InvalidValue::new("slower_callee_id", "unknown_dependency", reason).into());
-    }
-    Ok(calls.iter().map(scaled).collect::<Result<_, _>>()?)
+    let slower = calls[place].slower(factor);
+    let slower = slower.map_err(|invalid| InvalidValue { field: "slower_factor".into(), ..invalid })?;
+    let (before, after) = (&calls[..place], &calls[place + 1..]);
+    Ok(Some([before, &[slower], after].concat()))
+}
+
+fn not_called() -> Error {
+    let reason = "the service makes no calls of known latency to it";
+    InvalidValue::new("slower_callee_id", "unknown_dependency", reason).into()
 }

@@ -6,6 +6,8 @@ mod availability;
 mod changes;
 mod latency;
 mod neighbourhood;
+mod samples;
+mod slowdown;
 mod snapshot;
 mod targets;
 mod workers;
@@ -25,6 +27,7 @@ pub(crate) use analysis::{Analysis, AnalysisQuestion, FailingCall, SlowCall};
 pub(crate) use availability::{Answer, Question};
 pub(crate) use changes::{Changed, TopologyChanges};
 pub(crate) use latency::{LatencyQuestion, Waiting};
+pub(crate) use slowdown::{Slowdown, SlowdownQuestion};
 pub(crate) use targets::{SolvedTargets, TargetsQuestion};
 pub(crate) use workers::Workers;
 

@@ -10,7 +10,7 @@ use attain_vocabulary::{EntityId, InvalidValue, LatencyHistogram, UnixMillis};
 use foldhash::HashMap;
 
 use crate::domain::confidence::confidence;
-use crate::domain::links::{EdgeIndex, NodeIndex};
+use crate::domain::links::EdgeIndex;
 use crate::domain::snapshot::{Dependency, Edge, Node, Snapshot, sort_keeping_last};
 use crate::error::Error;
 use crate::topology;
@@ -81,10 +81,10 @@ impl Held {
         of_callers.collect()
     }
 
-    /// Latency of the calls between two nodes.
-    pub(crate) fn latency(&self, caller: NodeIndex, callee: NodeIndex) -> Option<LatencyHistogram> {
-        let row = self.dependency(self.snapshot.edge_between(caller, callee)?);
-        LatencyHistogram::try_from(row.observed_latency.as_deref()?).ok()
+    /// Latency of the calls of an edge; `None` where none was counted.
+    pub(crate) fn latency(&self, edge: EdgeIndex) -> Option<LatencyHistogram> {
+        let row = self.dependency(edge);
+        LatencyHistogram::try_from(row.observed_latency.as_deref()?).ok().filter(|latency| latency.count() > 0)
     }
 
     /// Whether all that is new since `before` is what was counted on edges that were known: the same nodes, the same edges.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
 use attain_proto::ingestion::v1::{
-    GetTopologyRequest, GetTopologyResponse, StreamChangesRequest, StreamChangesResponse,
+    GetTopologyRequest, GetTopologyResponse, ListRequestSamplesRequest, ListRequestSamplesResponse,
+    StreamChangesRequest, StreamChangesResponse,
 };
 use attain_runtime::channel::MESSAGE_BYTES_MAX;
 use attain_runtime::context::{CallContext, name_deadline};
@@ -46,6 +47,18 @@ impl Source {
             status if status.code() == Code::DeadlineExceeded => Error::Deadline,
             status => Error::Ingestion(Box::new(status)),
         })
+    }
+
+    /// Sampled requests of some services of one tenant, all that are kept.
+    pub(crate) async fn request_samples(
+        &self,
+        tenant: &TenantId,
+        service_ids: Vec<String>,
+        timeout: Duration,
+    ) -> Result<ListRequestSamplesResponse, Status> {
+        let context = CallContext::new(tenant.clone(), CALLER, timeout);
+        let request = ListRequestSamplesRequest { service_ids, start_time: None };
+        self.client.clone().list_request_samples(context.request(request)).await.map(tonic::Response::into_inner)
     }
 
     /// Every tenant's changes after a sequence number of an epoch, for as long as both ends last.

@@ -2,21 +2,28 @@
 
 use std::time::Duration;
 
+use attain_proto::graph::v1::latency_change::Change as WireLatency;
 use attain_proto::graph::v1::outage::Place as WirePlace;
 use attain_proto::graph::v1::scenario_change::Change as WireChange;
 use attain_proto::graph::v1::{
-    AnalyzeLatencyRequest, ComponentRate, Direction, EvaluateAvailabilityRequest, ScenarioChange, SolveTargetsRequest,
-    TargetInForce,
+    AnalyzeLatencyRequest, ComponentRate, Direction, EvaluateAvailabilityRequest, EvaluateLatencyRequest,
+    LatencyChange, LatencyThreshold, MeasuredLatency, ScenarioChange, SolveTargetsRequest, TargetInForce,
 };
-use attain_vocabulary::{InvalidValue, Objective, Ratio};
+use attain_proto::vocabulary::v1::{Dependency, DependencyMode};
+use attain_vocabulary::{InvalidValue, LatencyHistogram, Objective, Ratio};
 
 use crate::domain::fleet::{NamedPromise, Promise};
 use crate::domain::scenario::{Change, NamedRate, Place};
+use crate::domain::slowdown::{self, SetEdge};
 use crate::domain::structure::Rate;
 use crate::domain::walk::Heading;
 use crate::error::Error;
-use crate::queries::{LatencyQuestion, Question, TargetsQuestion};
+use crate::queries::{LatencyQuestion, Question, SlowdownQuestion, TargetsQuestion};
 use crate::topology;
+
+/// Most times as long, and most milliseconds longer, that something can get.
+const FACTOR_MAX: f64 = 1e6;
+const ADDED_MS_MAX: f64 = 1e9;
 
 pub(crate) fn heading(direction: i32) -> Result<Heading, Error> {
     match Direction::try_from(direction) {
@@ -53,10 +60,6 @@ pub(crate) fn targets(request: &SolveTargetsRequest) -> Result<TargetsQuestion, 
 }
 
 pub(crate) fn latency(request: AnalyzeLatencyRequest) -> Result<LatencyQuestion, Error> {
-    let positive = |field: &str, value: f64| {
-        let wrong = || InvalidValue::new(field, "out_of_range", format!("{value} is no positive number"));
-        if value.is_finite() && value > 0.0 { Ok(value) } else { Err(wrong()) }
-    };
     let threshold_ms = match request.threshold_ms {
         0.0 => None,
         threshold_ms => Some(positive("threshold_ms", threshold_ms)?),
@@ -69,6 +72,81 @@ pub(crate) fn latency(request: AnalyzeLatencyRequest) -> Result<LatencyQuestion,
         (id, factor) => Some((id, positive("slower_factor", factor)?)),
     };
     Ok(LatencyQuestion { service_id: request.service_id, threshold_ms, slower })
+}
+
+pub(crate) fn slowdown(request: EvaluateLatencyRequest) -> Result<SlowdownQuestion, Error> {
+    Ok(SlowdownQuestion {
+        service_ids: request.service_ids,
+        changes: each("changes", &request.changes, latency_effect)?,
+        measured: each("measured", &request.measured, measured)?,
+        thresholds_ms: each("thresholds", &request.thresholds, threshold)?.into_iter().collect(),
+    })
+}
+
+fn measured(row: &MeasuredLatency) -> Result<(String, LatencyHistogram), InvalidValue> {
+    let required = || InvalidValue::new("latency", "required", "say how long requests took");
+    let latency = LatencyHistogram::try_from(row.latency.as_ref().ok_or_else(required)?)?;
+    if latency.count() == 0 {
+        return Err(required());
+    }
+    Ok((row.service_id.clone(), latency))
+}
+
+fn threshold(row: &LatencyThreshold) -> Result<(String, f64), InvalidValue> {
+    Ok((row.service_id.clone(), positive("threshold_ms", row.threshold_ms)?))
+}
+
+fn positive(field: &str, value: f64) -> Result<f64, InvalidValue> {
+    let wrong = || InvalidValue::new(field, "out_of_range", format!("{value} is no positive number"));
+    if value.is_finite() && value > 0.0 { Ok(value) } else { Err(wrong()) }
+}
+
+/// What a change means for latency; a change that no other question would take is refused as there.
+fn latency_effect(row: &ScenarioChange) -> Result<slowdown::Change, InvalidValue> {
+    let set = match &row.change {
+        Some(WireChange::Latency(latency)) => return pace(latency),
+        Some(WireChange::SetDependency(row)) => Some(row),
+        _ => None,
+    };
+    Ok(match (change(row)?, set) {
+        (Change::Outage(place), _) => slowdown::Change::Outage(place),
+        (Change::Remove { caller_id, callee_id }, _) => slowdown::Change::Remove { caller_id, callee_id },
+        (Change::Set(_), Some(row)) => slowdown::Change::Set(Box::new(set_edge(row))),
+        _ => slowdown::Change::Other,
+    })
+}
+
+fn set_edge(row: &Dependency) -> SetEdge {
+    SetEdge {
+        caller_id: row.caller_id.clone(),
+        callee_id: row.callee_id.clone(),
+        waits: match row.mode() {
+            DependencyMode::Unspecified => None,
+            mode => Some(mode != DependencyMode::Async),
+        },
+        call_fraction: row.call_fraction,
+        timeout_ms: row.timeout_ms.filter(|&timeout_ms| timeout_ms > 0),
+        retry_count: row.retry_count,
+    }
+}
+
+fn pace(row: &LatencyChange) -> Result<slowdown::Change, InvalidValue> {
+    let entity_id = row.entity_id.clone();
+    let out_of_range = |field, reason| Err(InvalidValue::new(field, "out_of_range", reason).within("latency"));
+    match row.change {
+        None => {
+            let reason = "say by how much: factor or added_ms";
+            Err(InvalidValue::new("change", "required", reason).within("latency"))
+        }
+        Some(WireLatency::Factor(factor)) if !(factor > 0.0 && factor <= FACTOR_MAX) => {
+            out_of_range("factor", format!("{factor} is not above 0 and at most {FACTOR_MAX}"))
+        }
+        Some(WireLatency::AddedMs(added_ms)) if !(added_ms.abs() <= ADDED_MS_MAX) => {
+            out_of_range("added_ms", format!("{added_ms} is not between -{ADDED_MS_MAX} and {ADDED_MS_MAX}"))
+        }
+        Some(WireLatency::Factor(factor)) => Ok(slowdown::Change::Times { entity_id, factor }),
+        Some(WireLatency::AddedMs(added_ms)) => Ok(slowdown::Change::Plus { entity_id, added_ms }),
+    }
 }
 
 fn promise(target: &TargetInForce) -> Result<NamedPromise, InvalidValue> {
@@ -113,6 +191,9 @@ fn change(change: &ScenarioChange) -> Result<Change, InvalidValue> {
             let ratio = Ratio::new("own_failure_ratio", own.own_failure_ratio);
             let failure_ratio = ratio.map_err(|invalid| invalid.within("own_failure"))?.get();
             Ok(Change::OwnFailure { entity_id: own.entity_id.clone(), failure_ratio })
+        }
+        Some(WireChange::Latency(latency)) => {
+            pace(latency).map(|_| Change::Pace { entity_id: latency.entity_id.clone() })
         }
         Some(WireChange::Outage(outage)) => match &outage.place {
             Some(WirePlace::EntityId(id)) => Ok(Change::Outage(Place::Entity(id.clone()))),

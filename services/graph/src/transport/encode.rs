@@ -13,11 +13,10 @@ use crate::domain::chokes::ChokePoint;
 use crate::domain::cuts::Cut;
 use crate::domain::cycles::Cycle;
 use crate::domain::findings::Finding;
-use crate::domain::latency::{Call, WaitQuantile};
 use crate::domain::links::{EdgeIndex, NodeIndex};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::walk::{Heading, Neighbourhood};
-use crate::queries::{Analysis, Answer, Changed, FailingCall, SlowCall, TopologyChanges, Waiting};
+use crate::queries::{Analysis, Answer, Changed, FailingCall, SlowCall, TopologyChanges};
 use crate::storage::held::Held;
 
 /// Most calls to cut of one cycle.
@@ -128,42 +127,6 @@ fn dependency_ref(snapshot: &Snapshot, (caller, callee): (NodeIndex, NodeIndex))
 fn cycle_cut(snapshot: &Snapshot, cut: &Cut) -> wire::CycleCut {
     let named = cut.edges.iter().take(CUT_EDGES_MAX).map(|&ends| dependency_ref(snapshot, ends));
     wire::CycleCut { edges: named.collect(), edge_count: cut.edges.len() as u32, fewest: cut.fewest }
-}
-
-pub(crate) fn waiting(snapshot: &Snapshot, waiting: Waiting) -> wire::AnalyzeLatencyResponse {
-    let budgets = waiting.budget.as_ref().map(|(budgets, _)| budgets);
-    let call = |(at, call): (usize, &Call)| {
-        let quantile = |quantile| call.latency.quantile(quantile).unwrap_or_default();
-        wire::WaitedCall {
-            callee_id: snapshot.id(call.callee).to_string(),
-            call_fraction: call.call_fraction,
-            calls: call.count,
-            p50_ms: quantile(0.5),
-            p95_ms: quantile(0.95),
-            p99_ms: quantile(0.99),
-            budget_ms: budgets.and_then(|budgets| budgets.get(at).copied()),
-        }
-    };
-    wire::AnalyzeLatencyResponse {
-        calls: waiting.calls.iter().enumerate().map(call).collect(),
-        quantiles: waiting.quantiles.iter().map(wait_quantile).collect(),
-        slower_quantiles: waiting.slower_quantiles.iter().map(wait_quantile).collect(),
-        miss_probability_max: waiting.budget.as_ref().map(|(_, miss)| *miss),
-        unknown_callee_ids: names(snapshot, &waiting.unknown),
-        truncated: waiting.truncated,
-        snapshot: None,
-    }
-}
-
-fn wait_quantile(found: &WaitQuantile) -> wire::WaitQuantile {
-    let range = |(low_ms, high_ms): (f64, f64)| Some(wire::MillisecondRange { low_ms, high_ms });
-    wire::WaitQuantile {
-        quantile: found.quantile,
-        at_once: range(found.at_once),
-        in_sequence: range(found.in_sequence),
-        at_once_positive: range(found.at_once_positive),
-        in_sequence_positive: range(found.in_sequence_positive),
-    }
 }
 
 pub(crate) fn changes(changes: TopologyChanges) -> wire::GetTopologyChangesResponse {

@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+mod latencies;
 mod solved;
 
 use std::sync::Arc;
@@ -10,9 +11,9 @@ use attain_proto::convert;
 use attain_proto::graph::v1::graph_service_server::GraphService;
 use attain_proto::graph::v1::{
     AnalyzeLatencyRequest, AnalyzeLatencyResponse, AnalyzeServiceRequest, AnalyzeServiceResponse,
-    EvaluateAvailabilityRequest, EvaluateAvailabilityResponse, GetDependenciesRequest, GetDependenciesResponse,
-    GetSnapshotRequest, GetSnapshotResponse, GetTopologyChangesRequest, GetTopologyChangesResponse, SnapshotInfo,
-    SolveTargetsRequest, SolveTargetsResponse,
+    EvaluateAvailabilityRequest, EvaluateAvailabilityResponse, EvaluateLatencyRequest, EvaluateLatencyResponse,
+    GetDependenciesRequest, GetDependenciesResponse, GetSnapshotRequest, GetSnapshotResponse,
+    GetTopologyChangesRequest, GetTopologyChangesResponse, SnapshotInfo, SolveTargetsRequest, SolveTargetsResponse,
 };
 use attain_runtime::admission::Class;
 use attain_runtime::context::CallContext;
@@ -85,7 +86,7 @@ impl GraphService for Graph {
     ) -> Result<Response<AnalyzeLatencyResponse>, Status> {
         let context = CallContext::read(request.metadata(), call_timeout())?;
         let (held, waiting) = self.engine.latency(&context, decode::latency(request.into_inner())?).await?;
-        let mut answer = encode::waiting(&held.snapshot, waiting);
+        let mut answer = latencies::waiting(&held.snapshot, waiting);
         answer.snapshot = self.info(&context, &held);
         Ok(Response::new(answer))
     }
@@ -121,6 +122,18 @@ impl GraphService for Graph {
         let question = decode::question(request.into_inner())?;
         let (held, answer) = self.engine.availability(&context, question).await?;
         let mut answer = encode::availabilities(&held.snapshot, &answer);
+        answer.snapshot = self.info(&context, &held);
+        Ok(Response::new(answer))
+    }
+
+    async fn evaluate_latency(
+        &self,
+        request: Request<EvaluateLatencyRequest>,
+    ) -> Result<Response<EvaluateLatencyResponse>, Status> {
+        let context = CallContext::read(request.metadata(), call_timeout())?;
+        let question = decode::slowdown(request.into_inner())?;
+        let (held, found) = self.engine.slowdown(&context, question).await?;
+        let mut answer = latencies::slowdown(&held.snapshot, &found);
         answer.snapshot = self.info(&context, &held);
         Ok(Response::new(answer))
     }

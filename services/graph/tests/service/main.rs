@@ -7,6 +7,7 @@ mod fixture;
 #[path = "../fixture/ingestion.rs"]
 mod ingestion;
 mod measured;
+mod slowdown;
 
 use std::net::SocketAddr;
 use std::time::Duration;

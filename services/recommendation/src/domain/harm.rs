@@ -5,6 +5,8 @@ use std::cmp::Ordering;
 use attain_attainment::{Forecast, miss_probability_after_shift, percent};
 use attain_vocabulary::EntityId;
 
+use super::latency_harm::LatencyEffect;
+
 /// Differences of availability below this are rounding of the evaluation.
 const CEILING_NOISE: f64 = 1e-12;
 
@@ -64,6 +66,7 @@ pub(crate) struct Affected {
     pub(crate) budget_share_before: Option<f64>,
     pub(crate) budget_share_after: Option<f64>,
     pub(crate) out_of_reach: bool,
+    pub(crate) latency: LatencyEffect,
     pub(crate) path: Vec<String>,
 }
 
@@ -81,6 +84,7 @@ pub(crate) struct Sides<'a> {
     pub(crate) contribution: Option<(f64, f64)>,
     pub(crate) target: Option<f64>,
     pub(crate) forecast: Option<&'a Forecast>,
+    pub(crate) latency: LatencyEffect,
     pub(crate) path: Vec<String>,
 }
 
@@ -110,14 +114,25 @@ impl Affected {
             budget_share_before: share.map(|(before, _)| before),
             budget_share_after: share.map(|(_, after)| after),
             out_of_reach: asked.is_some_and(|target| sides.after.ratio < target),
+            latency: sides.latency,
             path: sides.path,
             service: sides.service,
         }
     }
 
-    /// Whether the ceiling moves at all.
+    /// Whether the ceiling or the latency moves at all.
     pub(crate) fn moves(&self) -> bool {
+        self.ceiling_moves() || self.latency.moves()
+    }
+
+    fn ceiling_moves(&self) -> bool {
         self.ceiling_drop().abs() >= CEILING_NOISE
+    }
+
+    /// Less available; where the ceiling stays, slower.
+    fn is_hurt(&self) -> bool {
+        let slower = self.latency == LatencyEffect::Unknown || self.latency.is_slower();
+        if self.ceiling_moves() { self.ceiling_drop() > 0.0 } else { slower }
     }
 
     fn ceiling_drop(&self) -> f64 {
@@ -141,6 +156,14 @@ impl Affected {
 
     /// In one sentence.
     pub(crate) fn sentence(&self) -> String {
+        let available = self.availability_sentence();
+        match self.latency.clause() {
+            None => available,
+            Some(clause) => format!("{available}; {clause}"),
+        }
+    }
+
+    fn availability_sentence(&self) -> String {
         let Some(during) = self.during else { return self.lasting() };
         let meanwhile = percent(during.ceiling.ratio);
         let used = self.outage_budget_share();
@@ -152,13 +175,16 @@ impl Affected {
         let service = &self.service;
         let (before, after) = (percent(self.before.ratio), percent(self.after.ratio));
         if self.changed {
-            return if self.moves() {
+            return if self.ceiling_moves() {
                 format!("{service} itself: {before} before, {after} after")
             } else {
                 format!("{service} itself: {after} as before, so nothing changes")
             };
         }
-        if !self.moves() {
+        if !self.ceiling_moves() && self.latency.moves() {
+            return format!("{service} can reach {after} as before");
+        }
+        if !self.ceiling_moves() {
             return format!("{service} depends on it without being moved: its ceiling stays at {after}");
         }
         let ceiling = format!("{service} can reach at most {after}, before {before}");
@@ -190,19 +216,25 @@ pub(crate) fn by_harm(a: &Affected, b: &Affected) -> Ordering {
     a.changed
         .cmp(&b.changed)
         .then_with(|| b.newly_out_of_reach().cmp(&a.newly_out_of_reach()))
+        .then_with(|| b.latency.breaks_slo().cmp(&a.latency.breaks_slo()))
         .then_with(|| b.miss_rise().total_cmp(&a.miss_rise()))
         .then_with(|| b.ceiling_drop().total_cmp(&a.ceiling_drop()))
+        .then_with(|| b.latency.slow_rise().total_cmp(&a.latency.slow_rise()))
+        .then_with(|| b.latency.growth().total_cmp(&a.latency.growth()))
         .then_with(|| a.service.cmp(&b.service))
 }
 
 /// Those who are hurt, by harm; then those who are helped, the most first.
 pub(crate) fn by_harm_then_help(a: &Affected, b: &Affected) -> Ordering {
-    let hurt = |affected: &Affected| affected.ceiling_drop() > 0.0;
-    hurt(b).cmp(&hurt(a)).then_with(|| if hurt(a) { by_harm(a, b) } else { by_help(a, b) })
+    b.is_hurt().cmp(&a.is_hurt()).then_with(|| if a.is_hurt() { by_harm(a, b) } else { by_help(a, b) })
 }
 
 fn by_help(a: &Affected, b: &Affected) -> Ordering {
-    a.ceiling_drop().total_cmp(&b.ceiling_drop()).then_with(|| a.service.cmp(&b.service))
+    a.ceiling_drop()
+        .total_cmp(&b.ceiling_drop())
+        .then_with(|| a.latency.slow_rise().total_cmp(&b.latency.slow_rise()))
+        .then_with(|| a.latency.growth().total_cmp(&b.latency.growth()))
+        .then_with(|| a.service.cmp(&b.service))
 }
 
 #[cfg(test)]
@@ -224,6 +256,7 @@ mod tests {
             contribution: Some((1.0 - before, 1.0 - after)),
             target,
             forecast: None,
+            latency: LatencyEffect::None,
             path: Vec::new(),
         }
     }

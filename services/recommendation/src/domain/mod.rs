@@ -8,6 +8,7 @@ pub(crate) mod flow;
 pub(crate) mod freshness;
 pub(crate) mod harm;
 pub(crate) mod kept;
+pub(crate) mod latency_harm;
 pub(crate) mod mirror;
 pub(crate) mod slo;
 pub(crate) mod touched;

@@ -119,6 +119,16 @@ impl Graph {
         Ok(response.map_err(|status| Refusal::from_status(&status))?.into_inner())
     }
 
+    /// What changes do to latencies.
+    pub(crate) async fn evaluate_latency(
+        &self,
+        context: &CallContext,
+        request: wire::EvaluateLatencyRequest,
+    ) -> Result<wire::EvaluateLatencyResponse, Refusal> {
+        let response = self.0.clone().evaluate_latency(context.request(request)).await;
+        Ok(response.map_err(|status| Refusal::from_status(&status))?.into_inner())
+    }
+
     /// Targets that hold together.
     pub(crate) async fn solve(
         &self,

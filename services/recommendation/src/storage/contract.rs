@@ -215,7 +215,9 @@ mod promises {
             assert_eq!((slo.version, slo.target.target_ratio().to_bits()), (i as u32 + 1, ratio.to_bits()));
             let read = store.slos(&tenant(), &service("checkout")).await.expect("read");
             assert_eq!(read, std::slice::from_ref(&slo));
-            assert_eq!(store.availability_slos(&tenant()).await.expect("read").get(&service("checkout")), Some(&slo));
+            let in_force = store.slos_of_kind(&tenant(), SliKind::Availability).await.expect("read");
+            assert_eq!(in_force.get(&service("checkout")), Some(&slo));
+            assert!(store.slos_of_kind(&tenant(), SliKind::Latency).await.expect("read").is_empty());
             let decisions = store.decisions(&tenant(), &service("checkout"), u64::MAX, 1).await.expect("read");
             assert_eq!(decisions[0].1, decided.decision);
             assert_eq!(decisions[0].1.target_ratio.map(f64::to_bits), Some(ratio.to_bits()));

@@ -64,12 +64,16 @@ impl Store {
         rows.into_iter().map(slo).collect()
     }
 
-    /// Every availability SLO in force of the tenant, by service.
-    pub(crate) async fn availability_slos(&self, tenant: &TenantId) -> Result<BTreeMap<EntityId, Slo>, Error> {
+    /// Every SLO in force of the tenant for one SLI, by service.
+    pub(crate) async fn slos_of_kind(
+        &self,
+        tenant: &TenantId,
+        kind: SliKind,
+    ) -> Result<BTreeMap<EntityId, Slo>, Error> {
         let statement = format!("SELECT {SLO_COLUMNS} FROM slos WHERE tenant_id = $1 AND kind = $2");
         let rows: Vec<SloRow> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
             .bind(tenant.as_str())
-            .bind(kind_word(SliKind::Availability))
+            .bind(kind_word(kind))
             .fetch_all(self.database.pool())
             .await?;
         rows.into_iter().map(|row| slo(row).map(|slo| (slo.service.clone(), slo))).collect()

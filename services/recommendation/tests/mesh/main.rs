@@ -8,5 +8,6 @@ mod degraded;
 mod harness;
 mod impact;
 mod recommendation;
+mod slowdown;
 mod structure;
 mod world;

@@ -43,6 +43,7 @@ impl State {
                         touched.insert(id);
                     }
                 }
+                Change::Latency(_) => {}
                 Change::SetDependency(dependency) => {
                     let key = (dependency.caller_id.clone(), dependency.callee_id.clone());
                     after.edges.insert(key, dependency.clone());

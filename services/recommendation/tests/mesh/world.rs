@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use attain_proto::convert::{timestamp, unix_millis};
 use attain_proto::graph::v1 as graph;
 use attain_proto::graph::v1::graph_service_server::GraphService;
+use attain_proto::graph::v1::latency_change::Change as By;
+use attain_proto::graph::v1::scenario_change::Change;
 use attain_proto::ingestion::v1 as ingestion;
 use attain_proto::ingestion::v1::ingestion_service_server::IngestionService;
 use attain_proto::rag::v1 as rag;
@@ -69,6 +71,8 @@ pub(crate) struct World {
     pub(crate) ingestion_down: AtomicBool,
     pub(crate) graph_down: AtomicBool,
     pub(crate) knowledge_down: AtomicBool,
+    /// Whether the graph answers for availability alone.
+    pub(crate) latencies_down: AtomicBool,
     /// How many services of one evaluation the time suffices for.
     pub(crate) evaluates_at_most: AtomicUsize,
     /// Histories with latency that were asked for: one a computation.

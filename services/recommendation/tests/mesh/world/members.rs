@@ -89,18 +89,18 @@ impl IngestionService for Members {
         Ok(Response::new(stream::iter(chunks).boxed()))
     }
 
+    async fn list_request_samples(
+        &self,
+        _: Request<ingestion::ListRequestSamplesRequest>,
+    ) -> Result<Response<ingestion::ListRequestSamplesResponse>, Status> {
+        not_asked()
+    }
+
     async fn list_exemplars(
         &self,
         _: Request<ingestion::ListExemplarsRequest>,
     ) -> Result<Response<ingestion::ListExemplarsResponse>, Status> {
         not_asked()
-    }
-
-    async fn list_request_samples(
-        &self,
-        _: Request<ingestion::ListRequestSamplesRequest>,
-    ) -> Result<Response<ingestion::ListRequestSamplesResponse>, Status> {
-        Ok(Response::new(Default::default()))
     }
 
     async fn ingest_utilisation(
@@ -342,6 +342,63 @@ impl GraphService for Members {
             assumed_perfect_ids: assumed.into_iter().collect(),
             snapshot: Some(snapshot(version)),
             unevaluated_ids: left_out,
+        }))
+    }
+
+    /// Services that were measured as a whole take 120 ms, others 80. What is added to a component is added to everybody above
+    /// it, or a part of that; of the young service nobody knows.
+    async fn evaluate_latency(
+        &self,
+        request: Request<graph::EvaluateLatencyRequest>,
+    ) -> Result<Response<graph::EvaluateLatencyResponse>, Status> {
+        check(&self.0.graph_down)?;
+        check(&self.0.latencies_down)?;
+        let request = request.into_inner();
+        let (_, dependencies) = self.0.held();
+        let mut added = BTreeMap::new();
+        for change in &request.changes {
+            if let Some(Change::Latency(latency)) = &change.change
+                && let Some(By::AddedMs(added_ms)) = latency.change
+            {
+                added.insert(latency.entity_id.clone(), added_ms);
+            }
+        }
+        let touched: BTreeSet<String> = added.keys().cloned().collect();
+        let state = State::new(&dependencies, &[]);
+        let (mut services, mut unknown_ids) = (Vec::new(), Vec::new());
+        for service_id in request.service_ids {
+            let path = state.path(&service_id, &touched);
+            let Some(added_ms) = path.last().and_then(|changed| added.get(changed)) else { continue };
+            if service_id == "young" {
+                unknown_ids.push(service_id);
+                continue;
+            }
+            let measured = request.measured.iter().find(|measured| measured.service_id == service_id);
+            let before_ms = if measured.is_some() { 120.0 } else { 80.0 };
+            let quantile = |quantile| graph::LatencyQuantile {
+                quantile,
+                before_ms,
+                after_low_ms: before_ms + added_ms.min(0.0),
+                after_high_ms: before_ms + added_ms.max(0.0),
+                ..graph::LatencyQuantile::default()
+            };
+            let threshold = request.thresholds.iter().find(|threshold| threshold.service_id == service_id);
+            let slow = |ms: f64| threshold.map(|threshold| if ms > threshold.threshold_ms { 0.2 } else { 0.001 });
+            services.push(graph::ServiceLatency {
+                slow_before_ratio: slow(before_ms),
+                slow_after_low_ratio: slow(before_ms + added_ms.min(0.0)),
+                slow_after_high_ratio: slow(before_ms + added_ms.max(0.0)),
+                quantiles: [0.5, 0.9, 0.95, 0.99].map(quantile).to_vec(),
+                path,
+                service_id,
+                ..graph::ServiceLatency::default()
+            });
+        }
+        Ok(Response::new(graph::EvaluateLatencyResponse {
+            services,
+            unknown_ids,
+            without_samples_count: if touched.is_empty() { 0 } else { 2 },
+            ..graph::EvaluateLatencyResponse::default()
         }))
     }
 

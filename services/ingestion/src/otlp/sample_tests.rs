@@ -267,7 +267,7 @@ fn least(all: &[(String, wire::Span)]) -> BTreeMap<(String, i64), Vec<u64>> {
             _ => continue,
         };
         let number = |bytes: &[u8]| bytes.iter().fold(0u128, |number, byte| number << 8 | u128::from(*byte));
-        let rank = (fingerprint(number(&span.trace_id), number(&span.span_id) as u64) >> 1) / weight;
+        let rank = fingerprint(number(&span.trace_id), number(&span.span_id) as u64) / weight;
         let hour_ms = hour_start((span.start_time_unix_nano / 1_000_000) as i64);
         least.entry((service.clone(), hour_ms)).or_default().push(rank);
     }

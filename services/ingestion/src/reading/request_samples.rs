@@ -135,7 +135,7 @@ mod tests {
     async fn what_does_not_fit_is_left_out_from_the_oldest_on_and_by_rank() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = opened(&folder).await;
-        let of_hours = (0..72).flat_map(|hour| (0..8).map(move |rank| sample("shop", hour, rank, 64)));
+        let of_hours = (0..72).flat_map(|hour| (0..8).map(move |rank| sample("shop", hour, rank, 50)));
         keep(&store, of_hours.collect()).await;
         // The share of one of two hundred holds few of the largest samples.
         let asked: Vec<EntityId> = (0..199).map(|n| id(&format!("other-{n}"))).chain([id("shop")]).collect();

@@ -49,7 +49,7 @@ async fn kept(store: &Store, of: &str, service: &str) -> Vec<RequestSample> {
 
 async fn the_least_ranks_of_each_hour_stay_whoever_brings_them_in_whatever_order(store: &Store) {
     // Ranks as they come: each once, spread over all of them.
-    let ranks: Vec<u64> = (1..=40).map(|n: u64| n * 0x9e37_79b9_7f4a_7c15 >> 1).collect();
+    let ranks: Vec<u64> = (1..=40).map(|n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
     let of_shop: Vec<RequestSample> = ranks.iter().map(|rank| sample("shop", 7, *rank)).collect();
     for (tenant, batch) in [("one", 40), ("by-one", 1), ("by-seven", 7)] {
         for samples in of_shop.chunks(batch) {
@@ -64,8 +64,8 @@ async fn the_least_ranks_of_each_hour_stay_whoever_brings_them_in_whatever_order
     assert_eq!(kept(store, "backwards", "shop").await, kept(store, "one", "shop").await);
     assert_eq!(kept(store, "nobody", "shop").await, [], "tenants do not meet");
     // Another service and the next hour have a place of their own each.
-    keep(store, "one", vec![sample("cart", 7, u64::MAX >> 1), sample("shop", 8, u64::MAX >> 1)]).await;
-    assert_eq!(kept(store, "one", "cart").await, [sample("cart", 7, u64::MAX >> 1)]);
+    keep(store, "one", vec![sample("cart", 7, u64::MAX), sample("shop", 8, u64::MAX)]).await;
+    assert_eq!(kept(store, "one", "cart").await, [sample("cart", 7, u64::MAX)]);
     assert_eq!(kept(store, "one", "shop").await.len(), CAPACITY.request_samples_per_hour + 1);
 }
 

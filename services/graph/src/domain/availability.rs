@@ -1,14 +1,15 @@
 //! What the structure allows each of several services to attain, before and after changes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use attain_reliability::{Component, Evaluation, EvaluationLimits, evaluate as evaluate_root};
+use attain_reliability::{Evaluation, EvaluationLimits};
 
 use super::links::NodeIndex;
 use super::opened::opened;
+use super::routes::Routes;
 use super::scenario::{Scenario, State};
 use super::structure::Model;
+use super::together::{Pair, Question};
 
 /// One service.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,8 +47,9 @@ pub enum Interruption {
     Structure(#[from] attain_reliability::Error),
 }
 
-/// Evaluates services in turn; each once, however often it is asked for, and after the changes only where they reach it.
-/// Black boxes above a change are [`opened`] first. When `give_up` says so between two services, the rest is left out.
+/// Evaluates services; each once, however often it is asked for, and after the changes only where they reach it. Several are
+/// evaluated [`together`](super::together). Black boxes above a change are [`opened`] first. When `give_up` says so between two
+/// pieces of work, whoever is not evaluated by then is left out.
 ///
 /// # Errors
 /// When `give_up` says so before the first service is evaluated; when the structure is too large.
@@ -57,33 +59,40 @@ pub fn evaluate(
     limits: &EvaluationLimits,
     give_up: &dyn Fn() -> bool,
 ) -> Result<Availabilities, Interruption> {
+    evaluate_among(scenario, services, services.len(), limits, give_up)
+}
+
+/// The same for some of `asked_count` services, in the way in which all of them are evaluated.
+pub(super) fn evaluate_among(
+    scenario: &Scenario,
+    services: &[NodeIndex],
+    asked_count: usize,
+    limits: &EvaluationLimits,
+    give_up: &dyn Fn() -> bool,
+) -> Result<Availabilities, Interruption> {
     let scenario = opened(scenario, limits, give_up)?;
     let model = |state: &State| Model::new(&state.needs, &state.rates);
     let before = model(&scenario.before)?;
     let after = scenario.after.as_ref().map(model).transpose()?;
-    let routes = Routes::new(&before, &scenario.changed);
-    let mut known: BTreeMap<NodeIndex, Availability> = BTreeMap::new();
-    for &node in services {
-        if known.contains_key(&node) {
-            continue;
-        }
-        if give_up() {
-            break;
-        }
-        let evaluate = |model: &Model| Arc::new(evaluate_root(&model.structure, Component(node), limits));
-        let present = evaluate(&before);
-        let path = routes.path(&before, node);
-        let changed = after.as_ref().map(|after| if path.is_empty() { Arc::clone(&present) } else { evaluate(after) });
-        known.insert(node, Availability { node, before: present, after: changed, path });
-    }
+    // The present state's edges suffice: whoever reaches a change by an edge that was added or removed passes that edge's
+    // caller, which is itself changed.
+    let links = before.links();
+    let routes = Routes::to(links.node_count(), &scenario.changed, |node| links.callers(node));
+    let contributing: Vec<NodeIndex> = scenario.contributing.iter().copied().collect();
+    let question =
+        Question { before: &before, after: after.as_ref(), routes: &routes, contributing: &contributing, asked_count };
+    let known = question.evaluate(services, limits, give_up);
     let states = [(Some(&scenario.before), Some(&before)), (scenario.after.as_ref(), after.as_ref())];
     let assumed_perfect = assumed_perfect(scenario.before.rates.len(), services, &states);
     let unevaluated: Vec<NodeIndex> = services.iter().copied().filter(|node| !known.contains_key(node)).collect();
     if known.is_empty() && !unevaluated.is_empty() {
         return Err(Interruption::GivenUp);
     }
-    let services = services.iter().filter_map(|node| known.get(node).cloned()).collect();
-    Ok(Availabilities { services, unevaluated, assumed_perfect })
+    let service = |&node: &NodeIndex| {
+        let Pair { before, after } = known.get(&node)?.clone();
+        Some(Availability { node, before, after, path: routes.path(node, |node| links.callees(node)) })
+    };
+    Ok(Availabilities { services: services.iter().filter_map(service).collect(), unevaluated, assumed_perfect })
 }
 
 fn assumed_perfect(
@@ -101,55 +110,4 @@ fn assumed_perfect(
         }
     }
     (0..).zip(assumed).filter(|(_, assumed)| *assumed).map(|(node, _)| node).collect()
-}
-
-/// Distances to the nearest changed component. The present state's edges suffice: whoever reaches a change by an edge that
-/// was added or removed passes that edge's caller, which is itself changed.
-struct Routes(Vec<Option<u32>>);
-
-impl Routes {
-    fn new(model: &Model, changed: &[NodeIndex]) -> Self {
-        let node_count = model.node_count();
-        let mut callers = vec![Vec::new(); node_count];
-        let mut distances = vec![None; node_count];
-        for node in 0..node_count as NodeIndex {
-            for &callee in model.callees(node) {
-                callers[callee as usize].push(node);
-            }
-        }
-        for &node in changed {
-            distances[node as usize] = Some(0);
-        }
-        let mut front = changed.to_vec();
-        for distance in 1.. {
-            let mut next = Vec::new();
-            for &caller in front.iter().flat_map(|&node| &callers[node as usize]) {
-                if distances[caller as usize].is_none() {
-                    distances[caller as usize] = Some(distance);
-                    next.push(caller);
-                }
-            }
-            if next.is_empty() {
-                break;
-            }
-            front = next;
-        }
-        Self(distances)
-    }
-
-    fn path(&self, model: &Model, from: NodeIndex) -> Vec<NodeIndex> {
-        let mut path = Vec::new();
-        let mut next = self.0[from as usize].map(|_| from);
-        while let Some(node) = next {
-            path.push(node);
-            next = match self.0[node as usize] {
-                Some(left @ 1..) => {
-                    let nearer = |callee: &NodeIndex| self.0[*callee as usize] == Some(left - 1);
-                    model.callees(node).iter().copied().find(nearer)
-                }
-                _ => None,
-            };
-        }
-        path
-    }
 }

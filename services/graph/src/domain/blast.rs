@@ -3,8 +3,10 @@
 use attain_reliability::{Component, propagate};
 
 use super::links::NodeIndex;
+use super::routes::shortest;
 use super::snapshot::Snapshot;
 use super::structure::among;
+use super::upstream::Felt;
 
 /// Somebody who needs the component.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,23 +42,24 @@ pub struct Blast {
     pub truncated: bool,
 }
 
-/// Everyone who needs `down` by edges that a request waits for, those included whom a fallback shields entirely.
+/// Everyone who needs `down` by edges that a request waits for, those included whom a fallback shields entirely. Impacts are
+/// those of [`propagate`]; where that would not try to find exact ones, its approximation comes from one pass over the snapshot.
 ///
 /// # Errors
 /// More components than a structure holds.
 pub fn blast(snapshot: &Snapshot, down: NodeIndex, bounds: Bounds) -> Result<Blast, attain_reliability::Error> {
-    let Reached { nodes, distances } = Reached::of(snapshot, down);
-    let structure = among(snapshot.needs(), &nodes)?;
-    let down = nodes.binary_search(&down).expect("whoever is down is reached by no step");
-    let impact = propagate(&structure, Component(down as u32), bounds.bdd_nodes_max).impact_ratios;
-    let mut hits: Vec<Hit> = nodes
-        .iter()
-        .zip(impact)
-        .filter_map(|(&node, impact_ratio)| {
-            let distance = distances[node as usize].filter(|&distance| distance > 0)?;
-            Some(Hit { node, impact_ratio, distance, path: Vec::new() })
-        })
-        .collect();
+    let links = snapshot.request_path();
+    let wave = snapshot.upstream().wave(down);
+    let hit = |(node, felt): (NodeIndex, Felt)| Hit {
+        node,
+        impact_ratio: felt.impact_ratio,
+        distance: felt.distance,
+        path: Vec::new(),
+    };
+    let mut hits: Vec<Hit> = wave.met().filter(|&(node, _)| node != down).map(hit).collect();
+    if wave.crossing.may_be_exact() {
+        weigh(&mut hits, snapshot, down, bounds.bdd_nodes_max)?;
+    }
     let hardest_first = |a: &Hit, b: &Hit| {
         let by_impact = b.impact_ratio.total_cmp(&a.impact_ratio);
         by_impact.then((a.distance, a.node).cmp(&(b.distance, b.node)))
@@ -72,7 +75,8 @@ pub fn blast(snapshot: &Snapshot, down: NodeIndex, bounds: Bounds) -> Result<Bla
         path_nodes += hit.distance as usize + 1;
         let fits = path_nodes <= bounds.path_nodes_max;
         if fits {
-            hit.path = path(snapshot, hit.node, &distances);
+            let distance = |node| Some(wave.felt(node).distance);
+            hit.path = shortest(hit.node, distance, |node| links.callees(node));
         }
         truncated |= !fits;
         fits
@@ -80,46 +84,18 @@ pub fn blast(snapshot: &Snapshot, down: NodeIndex, bounds: Bounds) -> Result<Bla
     Ok(Blast { hits, truncated })
 }
 
-/// Everybody from whom a walk leads to somebody, that one included.
-struct Reached {
-    /// In lexical order.
-    nodes: Vec<NodeIndex>,
-    /// Edges on the shortest walk, by node; `None` for whom no walk leads there.
-    distances: Vec<Option<u32>>,
-}
-
-impl Reached {
-    fn of(snapshot: &Snapshot, target: NodeIndex) -> Self {
-        let links = snapshot.request_path();
-        let mut distances = vec![None; links.node_count()];
-        distances[target as usize] = Some(0);
-        let mut nodes = vec![target];
-        let mut next = 0;
-        while let Some(&node) = nodes.get(next) {
-            next += 1;
-            let distance = distances[node as usize].map(|distance: u32| distance + 1);
-            for &caller in links.callers(node) {
-                if distances[caller as usize].is_none() {
-                    distances[caller as usize] = distance;
-                    nodes.push(caller);
-                }
-            }
-        }
-        nodes.sort_unstable();
-        Self { nodes, distances }
-    }
-}
-
-fn path(snapshot: &Snapshot, from: NodeIndex, distances: &[Option<u32>]) -> Vec<NodeIndex> {
-    let mut path = vec![from];
-    let mut node = from;
-    while let Some(left @ 1..) = distances[node as usize] {
-        let nearer = |callee: &&NodeIndex| distances[**callee as usize] == Some(left - 1);
-        match snapshot.request_path().callees(node).iter().find(nearer) {
-            Some(&callee) => node = callee,
-            None => break,
-        }
-        path.push(node);
-    }
-    path
+/// Impacts by the structure function of everybody who is hit.
+fn weigh(
+    hits: &mut [Hit],
+    snapshot: &Snapshot,
+    down: NodeIndex,
+    bdd_nodes_max: usize,
+) -> Result<(), attain_reliability::Error> {
+    let mut nodes: Vec<NodeIndex> = hits.iter().map(|hit| hit.node).chain([down]).collect();
+    nodes.sort_unstable();
+    let structure = among(snapshot.needs(), &nodes)?;
+    let position = |node: NodeIndex| nodes.binary_search(&node).expect("everybody who is hit is among them");
+    let impacts = propagate(&structure, Component(position(down) as u32), bdd_nodes_max).impact_ratios;
+    hits.iter_mut().for_each(|hit| hit.impact_ratio = impacts[position(hit.node)]);
+    Ok(())
 }

@@ -81,6 +81,8 @@ pub struct Scenario {
     pub changed: Vec<NodeIndex>,
     /// Those among them whose rate the question sets.
     pub rate_set: BTreeSet<NodeIndex>,
+    /// Components whose part in everybody's failures the changes are about: those whose rate is set, and of an edge the callee.
+    pub contributing: BTreeSet<NodeIndex>,
 }
 
 const DOWN: Rate = Rate { failure_ratio: 1.0, includes_dependencies: true };
@@ -104,8 +106,9 @@ impl Scenario {
         complaints.none_or(())?;
         let changed = draft.changed.iter().copied().collect();
         let rate_set = draft.rate_set.clone();
+        let contributing = rate_set.union(&draft.called).copied().collect();
         let after = (!changes.is_empty()).then(|| draft.finish());
-        Ok(Self { before, after, changed, rate_set })
+        Ok(Self { before, after, changed, rate_set, contributing })
     }
 }
 
@@ -155,12 +158,21 @@ struct Draft<'a> {
     rated: Vec<bool>,
     changed: BTreeSet<NodeIndex>,
     rate_set: BTreeSet<NodeIndex>,
+    /// Callees of the edges that changed.
+    called: BTreeSet<NodeIndex>,
 }
 
 impl<'a> Draft<'a> {
     fn of(snapshot: &'a Snapshot, before: &State) -> Self {
-        let (rates, rated) = (before.rates.clone(), before.rated.clone());
-        Self { snapshot, edges: BTreeMap::new(), rates, rated, changed: BTreeSet::new(), rate_set: BTreeSet::new() }
+        Self {
+            snapshot,
+            edges: BTreeMap::new(),
+            rates: before.rates.clone(),
+            rated: before.rated.clone(),
+            changed: BTreeSet::new(),
+            rate_set: BTreeSet::new(),
+            called: BTreeSet::new(),
+        }
     }
 
     fn apply(&mut self, change: &Change) -> Result<(), InvalidValue> {
@@ -190,6 +202,7 @@ impl<'a> Draft<'a> {
                 let callee = known(self.snapshot, "set_dependency/callee_id", dependency.callee.as_str())?;
                 self.edges_of(caller).insert(callee, dependency.terms.clone());
                 self.changed.insert(caller);
+                self.called.insert(callee);
             }
             Change::Remove { caller_id, callee_id } => {
                 let caller = known(self.snapshot, "remove_dependency/caller_id", caller_id)?;
@@ -199,6 +212,7 @@ impl<'a> Draft<'a> {
                     return Err(InvalidValue::new("remove_dependency/callee_id", "unknown_dependency", reason));
                 }
                 self.changed.insert(caller);
+                self.called.insert(callee);
             }
         }
         Ok(())

@@ -10,6 +10,7 @@ use super::chain::Chains;
 use super::cycles::{Cycle, cycles, strongly_connected};
 use super::links::{EdgeIndex, Links, NodeIndex};
 use super::needs::Needs;
+use super::upstream::Upstream;
 
 /// A node as the graph needs to know it.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,6 +120,7 @@ pub struct Snapshot {
     cycles: Vec<Cycle>,
     chains: Chains,
     needs: Arc<Needs>,
+    upstream: Upstream,
 }
 
 impl Snapshot {
@@ -136,8 +138,10 @@ impl Snapshot {
         let request_path = links(nodes.len(), &edges, Terms::on_request_path);
         let needs = Arc::new(Needs::of(nodes.len(), &edges));
         let cycles = cycles(&all, &needs);
-        let chains = Chains::of(&request_path, &strongly_connected(&request_path));
-        Self { nodes, edges, all, request_path, cycles, chains, needs }
+        let components = strongly_connected(&request_path);
+        let chains = Chains::of(&request_path, &components);
+        let upstream = Upstream::of(&needs, &components);
+        Self { nodes, edges, all, request_path, cycles, chains, needs, upstream }
     }
 
     /// The same nodes without some of the edges, told by position.
@@ -225,6 +229,12 @@ impl Snapshot {
     #[must_use]
     pub fn chains(&self) -> &Chains {
         &self.chains
+    }
+
+    /// Who feels whose failure.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
     }
 
     /// What each caller needs to work.

@@ -34,6 +34,8 @@ pub struct Availabilities {
     pub unevaluated: Vec<NodeIndex>,
     /// Components that one of the services reaches and that have no rate, in lexical order.
     pub assumed_perfect: Vec<NodeIndex>,
+    /// Components that the changes are about, in lexical order.
+    pub contributing: Vec<NodeIndex>,
 }
 
 /// Why there is no answer.
@@ -92,7 +94,8 @@ pub(super) fn evaluate_among(
         let Pair { before, after } = known.get(&node)?.clone();
         Some(Availability { node, before, after, path: routes.path(node, |node| links.callees(node)) })
     };
-    Ok(Availabilities { services: services.iter().filter_map(service).collect(), unevaluated, assumed_perfect })
+    let services = services.iter().filter_map(service).collect();
+    Ok(Availabilities { services, unevaluated, assumed_perfect, contributing })
 }
 
 fn assumed_perfect(

@@ -6,7 +6,6 @@ use super::links::NodeIndex;
 use super::routes::shortest;
 use super::snapshot::Snapshot;
 use super::structure::among;
-use super::upstream::Felt;
 
 /// Somebody who needs the component.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,52 +49,64 @@ pub struct Blast {
 pub fn blast(snapshot: &Snapshot, down: NodeIndex, bounds: Bounds) -> Result<Blast, attain_reliability::Error> {
     let links = snapshot.request_path();
     let wave = snapshot.upstream().wave(down);
-    let hit = |(node, felt): (NodeIndex, Felt)| Hit {
-        node,
-        impact_ratio: felt.impact_ratio,
-        distance: felt.distance,
-        path: Vec::new(),
-    };
-    let mut hits: Vec<Hit> = wave.met().filter(|&(node, _)| node != down).map(hit).collect();
+    let mut struck: Vec<Struck> = wave
+        .met()
+        .filter(|&(node, _)| node != down)
+        .map(|(node, felt)| Struck { impact_ratio: felt.impact_ratio, distance: felt.distance, node })
+        .collect();
     if wave.crossing.may_be_exact() {
-        weigh(&mut hits, snapshot, down, bounds.bdd_nodes_max)?;
+        weigh(&mut struck, snapshot, down, bounds.bdd_nodes_max)?;
     }
-    let hardest_first = |a: &Hit, b: &Hit| {
-        let by_impact = b.impact_ratio.total_cmp(&a.impact_ratio);
-        by_impact.then((a.distance, a.node).cmp(&(b.distance, b.node)))
-    };
-    let mut truncated = hits.len() > bounds.hits_max;
+    let mut truncated = struck.len() > bounds.hits_max;
     if truncated {
-        hits.select_nth_unstable_by(bounds.hits_max, hardest_first);
-        hits.truncate(bounds.hits_max);
+        struck.select_nth_unstable_by_key(bounds.hits_max, Struck::rank);
+        struck.truncate(bounds.hits_max);
     }
-    hits.sort_unstable_by(hardest_first);
+    struck.sort_unstable_by_key(Struck::rank);
     let mut path_nodes = 0;
-    hits.retain_mut(|hit| {
+    let fits = struck.iter().take_while(|hit| {
         path_nodes += hit.distance as usize + 1;
-        let fits = path_nodes <= bounds.path_nodes_max;
-        if fits {
-            let distance = |node| Some(wave.felt(node).distance);
-            hit.path = shortest(hit.node, distance, |node| links.callees(node));
-        }
-        truncated |= !fits;
-        fits
+        path_nodes <= bounds.path_nodes_max
     });
-    Ok(Blast { hits, truncated })
+    let fitting = fits.count();
+    truncated |= fitting < struck.len();
+    let distance = |node| Some(wave.felt(node).distance);
+    let hit = |&Struck { impact_ratio, distance: steps, node }: &Struck| Hit {
+        node,
+        impact_ratio,
+        distance: steps,
+        path: shortest(node, distance, |node| links.callees(node)),
+    };
+    Ok(Blast { hits: struck[..fitting].iter().map(hit).collect(), truncated })
+}
+
+/// A hit without its path.
+#[derive(Clone, Copy)]
+struct Struck {
+    impact_ratio: f64,
+    distance: u32,
+    node: NodeIndex,
+}
+
+impl Struck {
+    /// Greatest impact first, then the nearest, then in lexical order. Of numbers from 0 on, the greater has the greater bits.
+    fn rank(&self) -> u128 {
+        u128::from(!self.impact_ratio.to_bits()) << 64 | u128::from(self.distance) << 32 | u128::from(self.node)
+    }
 }
 
 /// Impacts by the structure function of everybody who is hit.
 fn weigh(
-    hits: &mut [Hit],
+    struck: &mut [Struck],
     snapshot: &Snapshot,
     down: NodeIndex,
     bdd_nodes_max: usize,
 ) -> Result<(), attain_reliability::Error> {
-    let mut nodes: Vec<NodeIndex> = hits.iter().map(|hit| hit.node).chain([down]).collect();
+    let mut nodes: Vec<NodeIndex> = struck.iter().map(|hit| hit.node).chain([down]).collect();
     nodes.sort_unstable();
     let structure = among(snapshot.needs(), &nodes)?;
     let position = |node: NodeIndex| nodes.binary_search(&node).expect("everybody who is hit is among them");
     let impacts = propagate(&structure, Component(position(down) as u32), bdd_nodes_max).impact_ratios;
-    hits.iter_mut().for_each(|hit| hit.impact_ratio = impacts[position(hit.node)]);
+    struck.iter_mut().for_each(|hit| hit.impact_ratio = impacts[position(hit.node)]);
     Ok(())
 }

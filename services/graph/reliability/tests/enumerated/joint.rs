@@ -167,8 +167,10 @@ proptest! {
             let parallel = |other: &&Edge| (other.caller, other.callee) == (edge.caller, edge.callee);
             let twice = case.edges.iter().filter(parallel).count() > 1;
             let found = both(&case.build(), &harder.build(), &roots);
-            // Of calls between the same two the order among them may change.
-            prop_assert!(twice || found.iter().all(is_at_most), "{found:?}");
+            // Of calls between the same two the order among them may change, and a call that did not matter may close a cycle,
+            // whose bounds are wider.
+            let new = case.edges[which.index(last + 1)].effect.impact_ratio == 0.0;
+            prop_assert!(twice || new || found.iter().all(is_at_most), "{found:?}");
         }
     }
 

@@ -161,6 +161,12 @@ fn at_fleet_size(criterion: &mut Criterion) {
             });
         });
     }
+    group.bench_function("worse hub, all of those who need it before and after", |bencher| {
+        bencher.iter(|| {
+            let scenario = Scenario::resolve(&snapshot, &rates, &worse).expect("every name is known");
+            evaluate(&scenario, black_box(&affected), &limits, &|| false)
+        });
+    });
     let everyone: Vec<NodeIndex> = (0..snapshot.nodes().len() as NodeIndex).collect();
     group.bench_function("calls to cut among all", |bencher| bencher.iter(|| cut(&snapshot, black_box(&everyone))));
     group.finish();

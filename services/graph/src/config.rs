@@ -62,7 +62,7 @@ impl Default for Config {
             versions_kept: 3,
             answer_entities_max: 5_000,
             answer_dependencies_max: 50_000,
-            evaluation_services_max: 2_000,
+            evaluation_services_max: 5_000,
             bdd_nodes_max: 200_000,
             samples: 65_536,
             computations_max: 0,

@@ -13,8 +13,10 @@ use attain_graph::domain::links::NodeIndex;
 use attain_graph::domain::scenario::{Change, NamedRate, Scenario};
 use attain_graph::domain::single_points::single_points;
 use attain_graph::domain::snapshot::{Dependency, Snapshot, Terms};
-use attain_graph::domain::structure::{Model, Rate};
+use attain_graph::domain::structure::{Model, Rate, among};
+use attain_graph::domain::upstream::NO_WAY;
 use attain_graph::domain::walk::{Bounds, Heading, walk};
+use attain_reliability::propagation::{crossing, noisy_or};
 use attain_reliability::{Component, Evaluation, EvaluationLimits, EvaluationMethod};
 use attain_vocabulary::DependencyMode;
 use fixture::{edge, node};
@@ -79,6 +81,11 @@ fn longest(snapshot: &Snapshot, node: NodeIndex) -> Vec<NodeIndex> {
     let below = snapshot.request_path().callees(node).iter().map(|&callee| longest(snapshot, callee));
     let best = below.min_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
     std::iter::once(node).chain(best.unwrap_or_default()).collect()
+}
+
+/// By edge: whether no request waits for it.
+fn not_waited_for(snapshot: &Snapshot) -> Vec<bool> {
+    snapshot.edges().iter().map(|edge| !edge.terms.on_request_path()).collect()
 }
 
 /// Availability of every node when one is down and everything else perfect.
@@ -208,6 +215,34 @@ proptest! {
                     prop_assert!(snapshot.request_path().callees(step[0]).contains(&step[1]));
                 }
             }
+        }
+    }
+
+    /// In whatever way impacts would then be found.
+    #[test]
+    fn a_wave_is_the_noisy_or_of_the_structure_function(snapshot in graphs(9, false)) {
+        let model = Model::new(snapshot.needs(), &vec![Rate::default(); snapshot.nodes().len()]).unwrap();
+        for down in 0..snapshot.nodes().len() as NodeIndex {
+            let expected = noisy_or(&model.structure, Component(down));
+            let wave = snapshot.upstream().wave(down);
+            let distances = distances(&snapshot.without(&not_waited_for(&snapshot)), down, true);
+            for node in 0..snapshot.nodes().len() as NodeIndex {
+                let felt = wave.felt(node);
+                prop_assert!((felt.impact_ratio - expected[node as usize]).abs() < 1e-12, "{:?}", felt);
+                prop_assert_eq!(Some(felt.distance).filter(|&distance| distance != NO_WAY), distances[node as usize]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_wave_leaves_in_doubt_is_what_the_structure_function_does(snapshot in graphs(9, false)) {
+        for down in 0..snapshot.nodes().len() as NodeIndex {
+            let wave = snapshot.upstream().wave(down);
+            let mut nodes: Vec<NodeIndex> = wave.met().map(|(node, _)| node).collect();
+            nodes.sort_unstable();
+            let structure = among(snapshot.needs(), &nodes).unwrap();
+            let position = nodes.binary_search(&down).unwrap() as u32;
+            prop_assert_eq!(wave.crossing, crossing(&structure, Component(position)));
         }
     }
 

@@ -10,25 +10,29 @@ use crate::fixed_point::strongly_connected;
 use crate::formulas::retry_remainder;
 use crate::structure::{Component, Group, Structure};
 
-/// Bounds for everything that a root reaches.
+/// Bounds for everything that some roots reach.
 pub(crate) struct Association {
     /// By component index.
     failure_ratio_max: Vec<f64>,
     /// Which cycle a component is of, by component index.
     cycle_of: Vec<usize>,
+    /// Members of each cycle, and of each component outside all of them; callees before callers.
+    cycles: Vec<Vec<usize>>,
 }
 
 impl Association {
-    pub(crate) fn below(structure: &Structure, root: Component) -> Self {
-        let order = strongly_connected(structure.component_count(), [root.index()], |node| {
+    pub(crate) fn below(structure: &Structure, roots: impl IntoIterator<Item = Component>) -> Self {
+        let roots = roots.into_iter().map(Component::index);
+        let cycles = strongly_connected(structure.component_count(), roots, |node| {
             let callees = structure.callees(Component(node as u32));
             callees.map(Component::index).collect()
         });
         let mut association = Self {
             failure_ratio_max: vec![0.0; structure.component_count()],
             cycle_of: vec![usize::MAX; structure.component_count()],
+            cycles: Vec::new(),
         };
-        for (cycle, members) in order.iter().enumerate() {
+        for (cycle, members) in cycles.iter().enumerate() {
             for &node in members {
                 association.cycle_of[node] = cycle;
             }
@@ -38,7 +42,12 @@ impl Association {
                 association.failure_ratio_max[node] = -survival.exp_m1();
             }
         }
-        association
+        Self { cycles, ..association }
+    }
+
+    /// Cycles, and components outside all of them, callees before callers.
+    pub(crate) fn callees_first(&self) -> impl Iterator<Item = &[usize]> {
+        self.cycles.iter().map(Vec::as_slice)
     }
 
     /// At least the probability that a request of the component fails.
@@ -107,7 +116,7 @@ mod tests {
         builder.add_edge(top, middle, retried).unwrap();
         builder.add_edge(middle, leaf, EdgeEffect::hard()).unwrap();
         let structure = builder.build();
-        let association = Association::below(&structure, top);
+        let association = Association::below(&structure, [top]);
         let edge = structure.edges_of(top).next().unwrap();
         let expected = 0.5 + 0.5 * 0.1 * 0.1;
         assert!((association.impact_ratio(&structure, edge) - expected).abs() < 1e-12);

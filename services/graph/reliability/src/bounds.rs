@@ -13,7 +13,8 @@ use crate::association::Association;
 use crate::bdd::{Diagram, Function};
 use crate::equations::{Clause, Equation, Source, System, Variable};
 use crate::modules;
-use crate::structure::Component;
+use crate::retries::Attempts;
+use crate::structure::{Component, Structure};
 
 /// Which bounds stand beside a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,37 @@ pub(crate) fn bracket(system: &System, root: Component, association: &Associatio
     let one_need =
         system.steady[0].clauses.iter().map(|clause| need(clause, &system.steady, &ratio)).fold(1.0, f64::min);
     (all_up.max(recursive).min(series), series * one_need)
+}
+
+/// A bracket around everybody's availability in one pass: the recursive product below, the least available single need above,
+/// which stands on its own needs in the same way. By component, of those that were bounded.
+pub(crate) fn brackets(structure: &Structure, association: &Association) -> Vec<(f64, f64)> {
+    let at_best = Attempts::at_best(structure);
+    let mut brackets = vec![(0.0, 1.0); structure.component_count()];
+    for members in association.callees_first() {
+        let of_member = |&node: &usize| {
+            let component = Component(node as u32);
+            let outside = |callee: Component| !association.in_one_cycle(component, callee);
+            let edges = structure.edges_of(component).filter(|&edge| outside(structure.edge(edge).callee));
+            let edges = edges.map(|edge| {
+                let impact = at_best.impact(structure, association, edge).steady();
+                1.0 - impact * (1.0 - brackets[structure.edge(edge).callee.index()].1)
+            });
+            let groups = structure.groups_of(component).iter().map(|group| {
+                let bound = || group.members.iter().filter(|&&member| outside(member));
+                let required = group.required.saturating_sub(group.members.len() - bound().count());
+                let expected: f64 = bound().map(|member| brackets[member.index()].1).sum();
+                // Markov's inequality: so many of them are up on average.
+                if required == 0 { 1.0 } else { f64::min(expected / required as f64, 1.0) }
+            });
+            let one_need = edges.chain(groups).fold(1.0, f64::min);
+            let high = (1.0 - structure.own(component).failure_ratio) * one_need;
+            ((1.0 - association.failure_ratio_max(component)).min(high), high)
+        };
+        let found: Vec<(f64, f64)> = members.iter().map(of_member).collect();
+        members.iter().zip(found).for_each(|(&node, found)| brackets[node] = found);
+    }
+    brackets
 }
 
 /// At least the probability that a clause holds: its node's own health, or the fallback.

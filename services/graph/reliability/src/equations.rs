@@ -83,6 +83,15 @@ impl Impact {
             Self::Partial { steady, cold }
         }
     }
+
+    /// Probability of failing a request in the steady state.
+    pub(crate) fn steady(self) -> f64 {
+        match self {
+            Self::Nothing => 0.0,
+            Self::Certain => 1.0,
+            Self::Partial { steady, .. } => steady,
+        }
+    }
 }
 
 impl Clause {

@@ -84,8 +84,27 @@ pub struct Evaluation {
 /// When `root` is not a component of the structure.
 #[must_use]
 pub fn evaluate(structure: &Structure, root: Component, limits: &EvaluationLimits) -> Evaluation {
+    let sampled = |structure: &Structure, system: &System| Some(steady_sampled(structure, system, limits));
+    evaluate_or_else(structure, root, limits, sampled).expect("whatever is not exact is sampled")
+}
+
+/// The same where the steady state is exact within the limits, and nothing where it would have to be sampled.
+///
+/// # Panics
+/// When `root` is not a component of the structure.
+#[must_use]
+pub fn evaluate_exactly(structure: &Structure, root: Component, limits: &EvaluationLimits) -> Option<Evaluation> {
+    evaluate_or_else(structure, root, limits, |_, _| None)
+}
+
+fn evaluate_or_else(
+    structure: &Structure,
+    root: Component,
+    limits: &EvaluationLimits,
+    inexact: impl FnOnce(&Structure, &System) -> Option<Steady>,
+) -> Option<Evaluation> {
     let Part { structure, root, origins } = structure.reached_from(root);
-    let mut evaluation = evaluate_part(&structure, root, limits);
+    let mut evaluation = evaluate_part(&structure, root, limits, inexact)?;
     let origin = |component: Component| origins[component.index()];
     for importance in &mut evaluation.importances {
         importance.component = origin(importance.component);
@@ -93,11 +112,16 @@ pub fn evaluate(structure: &Structure, root: Component, limits: &EvaluationLimit
     for member in evaluation.common_causes.iter_mut().flat_map(|cause| &mut cause.members) {
         *member = origin(*member);
     }
-    evaluation
+    Some(evaluation)
 }
 
-fn evaluate_part(structure: &Structure, root: Component, limits: &EvaluationLimits) -> Evaluation {
-    let association = Association::below(structure, root);
+fn evaluate_part(
+    structure: &Structure,
+    root: Component,
+    limits: &EvaluationLimits,
+    inexact: impl FnOnce(&Structure, &System) -> Option<Steady>,
+) -> Option<Evaluation> {
+    let association = Association::below(structure, [root]);
     let attempts = Attempts::of(structure, root, &association, limits.bdd_nodes_max);
     let impact = |edge| attempts.impact(structure, &association, edge);
     let compile = |order| System::compile(structure, root, &impact, order);
@@ -114,7 +138,10 @@ fn evaluate_part(structure: &Structure, root: Component, limits: &EvaluationLimi
         |cost_max| Plan::of(&depth_first.steady, &Schedule::of(&depth_first.steady, [0]), Some(0), cost_max),
         |plan| steady_by_elimination(structure, &depth_first, plan),
     );
-    let steady = steady.unwrap_or_else(|| steady_sampled(structure, &depth_first, limits));
+    let steady = match steady {
+        Some(steady) => steady,
+        None => inexact(structure, &depth_first)?,
+    };
     let cold = Schedule::of(&depth_first.cold, [0]).is_cyclic().then(|| {
         cold_exactly(&depth_first, limits)
             .or_else(|_| cold_exactly(&callers_first, limits))
@@ -122,10 +149,10 @@ fn evaluate_part(structure: &Structure, root: Component, limits: &EvaluationLimi
     });
     let bracket = bounds::bracket(&depth_first, root, &association);
     let evaluation = assemble(&Series::of(&depth_first), steady, cold, bracket);
-    match attempts.method {
+    Some(match attempts.method {
         RetryMethod::Exact => evaluation,
         RetryMethod::Bounded => confess(evaluation, structure, root, &association),
-    }
+    })
 }
 
 /// The value stands on retries that help too little: above, only what they could save at best is a bound.

@@ -2,6 +2,7 @@
 
 use crate::equations::{Source, System};
 use crate::structure::{Component, Structure};
+use std::cmp::Ordering;
 
 /// What one component does to the availability of the root.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,16 +72,19 @@ pub(crate) fn rank(structure: &Structure, system: &System, steady_up: f64, birnb
 
 impl Ranking {
     fn sort(&mut self) {
-        self.components.sort_by(|a, b| {
-            let by_contribution = b.contribution.total_cmp(&a.contribution);
-            let by_birnbaum = || b.birnbaum.total_cmp(&a.birnbaum);
-            by_contribution.then_with(by_birnbaum).then(a.component.cmp(&b.component))
-        });
+        self.components.sort_by(greatest_first);
         self.common_causes.sort_by(|a, b| {
             let by_contribution = b.contribution.total_cmp(&a.contribution);
             by_contribution.then_with(|| a.members.cmp(&b.members))
         });
     }
+}
+
+/// By contribution, then by importance, then in the order of components.
+pub(crate) fn greatest_first(a: &Importance, b: &Importance) -> Ordering {
+    let by_contribution = b.contribution.total_cmp(&a.contribution);
+    let by_birnbaum = || b.birnbaum.total_cmp(&a.birnbaum);
+    by_contribution.then_with(by_birnbaum).then(a.component.cmp(&b.component))
 }
 
 /// A product from which one factor can be taken out again, zeros included.

@@ -27,6 +27,8 @@
 //! | `modules`, `minimal_sets` | the diagram in independent pieces, and the minimal paths and cuts of each |
 //! | `importance` | Birnbaum importances, ranked |
 //! | [`evaluate`](mod@evaluate) | the order of all this, and the answer |
+//! | `draws` | sampled states that depend on nothing but the seed and who is random |
+//! | [`joint`] | many roots, in one state or two, from the same samples |
 //! | [`propagation`] | impact of one component that is down on everybody above it |
 //!
 //! Invariants: the same structure, root and limits give the same answer to the last bit, in whatever order edges were
@@ -38,6 +40,7 @@
 
 pub mod evaluate;
 pub mod formulas;
+pub mod joint;
 pub mod propagation;
 pub mod structure;
 
@@ -45,6 +48,7 @@ mod association;
 mod bdd;
 mod bounds;
 mod demand;
+mod draws;
 mod elimination;
 mod equations;
 mod error;
@@ -59,8 +63,9 @@ mod retries;
 
 pub use bounds::BoundsMethod;
 pub use error::Error;
-pub use evaluate::{Evaluation, EvaluationLimits, EvaluationMethod, evaluate};
+pub use evaluate::{Evaluation, EvaluationLimits, EvaluationMethod, evaluate, evaluate_exactly};
 pub use importance::{CommonCauseImportance, Importance};
+pub use joint::{JointEvaluation, JointQuestion, evaluate_jointly};
 pub use propagation::{Propagation, PropagationMethod, propagate};
 pub use retries::RetryMethod;
 pub use structure::{Component, EdgeEffect, Structure, StructureBuilder};

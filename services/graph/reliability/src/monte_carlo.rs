@@ -146,7 +146,7 @@ impl ImportancePlan {
 }
 
 /// Operations that solving one word takes, cycles counted as one round.
-fn cost_of(equations: &[Equation], schedule: &Schedule) -> usize {
+pub(crate) fn cost_of(equations: &[Equation], schedule: &Schedule) -> usize {
     let of_clause = |clause: &Clause| match clause {
         Clause::Needs { .. } => 1,
         Clause::AtLeast { required, nodes } => required * nodes.len(),

@@ -71,6 +71,15 @@ pub fn noisy_or(structure: &Structure, down: Component) -> Vec<f64> {
     noisy_or_over(structure, &Reach::of(structure, down))
 }
 
+/// How much of the impacts of `down` is in doubt, by which [`propagate`] chooses its way.
+///
+/// # Panics
+/// When `down` is not a component of the structure.
+#[must_use]
+pub fn crossing(structure: &Structure, down: Component) -> Crossing {
+    Doubt::of(structure, &Reach::of(structure, down)).crossing
+}
+
 /// What `down` reaches upwards.
 struct Reach {
     down: Component,
@@ -136,48 +145,62 @@ impl Reach {
     }
 }
 
+/// How much is left to find out about those whom what is down reaches and who do not fail by certain calls alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Crossing {
+    /// Such components.
+    pub component_count: usize,
+    /// Calls between them.
+    pub call_count: usize,
+    /// Those of the calls that may be spared.
+    pub partial_call_count: usize,
+}
+
+impl Crossing {
+    /// Whether [`propagate`] tries to find exact impacts.
+    #[must_use]
+    pub fn may_be_exact(&self) -> bool {
+        self.frontier_may_fit() || self.diagram_may_fit()
+    }
+
+    fn frontier_may_fit(&self) -> bool {
+        self.call_count <= CROSSING_CALLS_MAX || !self.is_many(self.call_count)
+    }
+
+    fn diagram_may_fit(&self) -> bool {
+        self.partial_call_count <= CROSSING_PARTIAL_CALLS_MAX || !self.is_many(self.partial_call_count)
+    }
+
+    /// Whether so many calls are more by a quarter of the components than a tree would have.
+    fn is_many(&self, call_count: usize) -> bool {
+        let beyond_a_tree = (call_count + 1).saturating_sub(self.component_count);
+        4 * beyond_a_tree > self.component_count
+    }
+}
+
 /// Those who fail for certain, and how much is left to find out about the others.
 struct Doubt {
     /// By component index: whether certain calls alone make it fail.
     certain: Vec<bool>,
-    /// The others.
-    count: usize,
-    /// Calls between the others.
-    call_count: usize,
-    /// Those of them that may be spared.
-    partial_call_count: usize,
+    crossing: Crossing,
 }
 
 impl Doubt {
     fn of(structure: &Structure, reach: &Reach) -> Self {
         let certain = certain(structure, reach);
         let in_doubt = |component: Component| reach.reached[component.index()] && !certain[component.index()];
-        let mut doubt = Self { certain: Vec::new(), count: 0, call_count: 0, partial_call_count: 0 };
+        let mut crossing = Crossing::default();
         for component in reach.components().filter(|&component| in_doubt(component)) {
-            doubt.count += 1;
+            crossing.component_count += 1;
             for edge in structure.edges_of(component).map(|edge| structure.edge(edge)) {
                 let counts = in_doubt(edge.callee);
-                doubt.call_count += usize::from(counts);
-                doubt.partial_call_count += usize::from(counts && edge.effect.impact_ratio < 1.0);
+                crossing.call_count += usize::from(counts);
+                crossing.partial_call_count += usize::from(counts && edge.effect.impact_ratio < 1.0);
             }
             let members = structure.groups_of(component).iter().flat_map(|group| &group.members);
-            doubt.call_count += members.filter(|&&member| in_doubt(member)).count();
+            crossing.call_count += members.filter(|&&member| in_doubt(member)).count();
         }
-        Self { certain, ..doubt }
-    }
-
-    fn frontier_may_fit(&self) -> bool {
-        self.call_count <= CROSSING_CALLS_MAX || !self.cross(self.call_count)
-    }
-
-    fn diagram_may_fit(&self) -> bool {
-        self.partial_call_count <= CROSSING_PARTIAL_CALLS_MAX || !self.cross(self.partial_call_count)
-    }
-
-    /// Whether so many calls are more by a quarter of the components than a tree would have.
-    fn cross(&self, call_count: usize) -> bool {
-        let beyond_a_tree = (call_count + 1).saturating_sub(self.count);
-        4 * beyond_a_tree > self.count
+        Self { certain, crossing }
     }
 }
 
@@ -208,7 +231,7 @@ fn must_fail(structure: &Structure, caller: Component, certain: &[bool]) -> bool
 
 fn exactly(structure: &Structure, reach: &Reach, bdd_nodes_max: usize) -> Result<Vec<f64>, LimitExceeded> {
     let doubt = Doubt::of(structure, reach);
-    if !doubt.frontier_may_fit() && !doubt.diagram_may_fit() {
+    if !doubt.crossing.may_be_exact() {
         return Err(LimitExceeded);
     }
     let impact = |edge| {
@@ -236,9 +259,9 @@ fn exactly(structure: &Structure, reach: &Reach, bdd_nodes_max: usize) -> Result
     let schedule = Schedule::of(&equations, nodes.iter().copied());
     let ratio = |v: u32| numbering.variables[v as usize].failure_ratio;
     let plan = || Plan::of(&equations, &schedule, None, cost_max(bdd_nodes_max));
-    let by_node = match doubt.frontier_may_fit().then(plan).flatten() {
+    let by_node = match doubt.crossing.frontier_may_fit().then(plan).flatten() {
         Some(plan) => by_elimination(&plan, equations.len(), &ratio),
-        None if doubt.diagram_may_fit() => by_diagram(&equations, &schedule, bdd_nodes_max, &ratio)?,
+        None if doubt.crossing.diagram_may_fit() => by_diagram(&equations, &schedule, bdd_nodes_max, &ratio)?,
         None => return Err(LimitExceeded),
     };
     let mut impact_ratios = vec![0.0; structure.component_count()];
@@ -361,15 +384,29 @@ fn cycle_by_cycle(structure: &Structure, reach: &Reach) -> Vec<f64> {
     impacts
 }
 
-/// The cycle's members from the hardest hit to the least; an impact of 0 in `impacts` means "not settled yet".
 fn settle(structure: &Structure, reach: &Reach, members: &[usize], impacts: &mut [f64]) {
-    let mut open: BTreeMap<u32, f64> = members.iter().map(|&node| (node as u32, 0.0)).collect();
+    let members: Vec<u32> = members.iter().map(|&node| node as u32).collect();
+    let impact_of = |impacts: &&mut [f64], node| combined(structure, Component(node), impacts);
+    let set = |impacts: &mut &mut [f64], node: u32, impact| impacts[node as usize] = impact;
+    settle_cycle(&members, |node| reach.callers(node), &mut { impacts }, impact_of, set);
+}
+
+/// Impacts on a cycle's members, from the hardest hit to the least: `impact_of` tells what somebody feels by the impacts set so
+/// far, those that `set` has not set counting as none. So no impact comes back to feed itself.
+pub fn settle_cycle<'a, Impacts>(
+    members: &[u32],
+    callers: impl Fn(u32) -> &'a [u32],
+    impacts: &mut Impacts,
+    impact_of: impl Fn(&Impacts, u32) -> f64,
+    set: impl Fn(&mut Impacts, u32, f64),
+) {
+    let mut open: BTreeMap<u32, f64> = members.iter().map(|&node| (node, 0.0)).collect();
     let mut queue = BinaryHeap::new();
     let mut candidates: Vec<u32> = open.keys().copied().collect();
     loop {
         for node in candidates {
             if let Some(best) = open.get_mut(&node) {
-                let impact = combined(structure, Component(node), impacts);
+                let impact = impact_of(impacts, node);
                 if impact > *best {
                     *best = impact;
                     queue.push(Candidate { impact, node });
@@ -382,8 +419,8 @@ fn settle(structure: &Structure, reach: &Reach, members: &[usize], impacts: &mut
         candidates = match open.get(&hit.node) {
             Some(&best) if best == hit.impact => {
                 open.remove(&hit.node);
-                impacts[hit.node as usize] = hit.impact;
-                reach.callers(hit.node).to_vec()
+                set(impacts, hit.node, hit.impact);
+                callers(hit.node).to_vec()
             }
             _ => Vec::new(),
         };
@@ -421,23 +458,29 @@ fn combined(structure: &Structure, component: Component, impacts: &[f64]) -> f64
         let edge = structure.edge(edge);
         edge.effect.impact_ratio * impacts[edge.callee.index()]
     });
-    let groups = structure.groups_of(component).iter().map(|group| group_failure(group, impacts));
+    let group_failure = |group: &Group| {
+        let members = group.members.iter().map(|member| impacts[member.index()]);
+        more_than(group.members.len() - group.required, members)
+    };
+    at_least_one(edges.chain(structure.groups_of(component).iter().map(group_failure)))
+}
+
+/// Probability that one of several independent failures occurs.
+pub fn at_least_one(failures: impl Iterator<Item = f64>) -> f64 {
     let mut up = 1.0;
     let mut down = 0.0;
-    for lost in edges.chain(groups) {
+    for lost in failures {
         down += up * lost;
         up *= 1.0 - lost;
     }
     f64::min(down, 1.0)
 }
 
-/// Probability that more members fail than the group can spare (Poisson–binomial).
-fn group_failure(group: &Group, impacts: &[f64]) -> f64 {
-    let spare = group.members.len() - group.required;
+/// Probability that more of several independent failures occur than there are to `spare` (Poisson–binomial).
+pub fn more_than(spare: usize, failures: impl Iterator<Item = f64>) -> f64 {
     let mut failed = vec![0.0; spare + 2];
     failed[0] = 1.0;
-    for member in &group.members {
-        let impact = impacts[member.index()];
+    for impact in failures {
         failed[spare + 1] += failed[spare] * impact;
         for count in (1..=spare).rev() {
             failed[count] = failed[count] * (1.0 - impact) + failed[count - 1] * impact;

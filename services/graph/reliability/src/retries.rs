@@ -87,10 +87,17 @@ impl Attempts {
             },
             |plan| Weighing::new(structure, &retried, &depth_first).by_elimination(plan),
         );
-        found.unwrap_or_else(|| Self {
-            failure_ratios: retried.keys().map(|&callee| (callee, association.failure_ratio_max(callee))).collect(),
-            method: RetryMethod::Bounded,
-        })
+        found.unwrap_or_else(|| Self::at_worst(&retried, association))
+    }
+
+    /// For all edges of the structure by the bound from above.
+    pub(crate) fn bounded(structure: &Structure, association: &Association) -> Self {
+        Self::at_worst(&retried_edges(structure), association)
+    }
+
+    fn at_worst(retried: &Retried, association: &Association) -> Self {
+        let failure_ratios = retried.keys().map(|&callee| (callee, association.failure_ratio_max(callee))).collect();
+        Self { failure_ratios, method: RetryMethod::Bounded }
     }
 
     /// As if every further attempt failed only by the callee's own fault: retries then help at least as much as they do.
@@ -112,6 +119,23 @@ impl Attempts {
         let cold = if association.in_one_cycle(edge.caller, edge.callee) { ratio } else { steady };
         Impact::of(steady, cold)
     }
+}
+
+/// By component: whether a request of it may come to an edge that is called with retries.
+pub(crate) fn rests_on_retries(structure: &Structure, association: &Association) -> Vec<bool> {
+    let mut rests = vec![false; structure.component_count()];
+    for members in association.callees_first() {
+        let on_retries = |&node: &usize| {
+            let component = Component(node as u32);
+            let mut edges = structure.edges_of(component);
+            edges.any(|edge| structure.edge(edge).effect.is_retried())
+                || structure.callees(component).any(|callee| rests[callee.index()])
+        };
+        if members.iter().any(on_retries) {
+            members.iter().for_each(|&node| rests[node] = true);
+        }
+    }
+    rests
 }
 
 /// Indices of the edges that are called with retries, by callee.

@@ -1,9 +1,16 @@
 //! Components, edges and redundancy groups, checked when they are added.
 
 use crate::Error;
+use crate::draws::name_of;
 
 /// Most components that a structure holds; bounds memory, an order of magnitude above the graphs it is meant for.
 pub const COMPONENTS_MAX: usize = 4_000_000;
+
+/// First parts of the names of what is random, see [`name_of`].
+const NAMED: u64 = 0;
+const SHIELDED: u64 = 1;
+const CALL: u64 = 2;
+const SHOCK: u64 = 3;
 
 /// Index of a component (a service, datastore, external party …), from 0 in the order of addition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +78,8 @@ pub struct Structure {
 pub(crate) struct Own {
     pub(crate) failure_ratio: f64,
     pub(crate) black_box: bool,
+    /// What it is called by samples: the same in every structure that holds it.
+    pub(crate) name: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -121,11 +130,16 @@ impl StructureBuilder {
     /// A ratio outside `[0, 1]`; more than [`COMPONENTS_MAX`] components.
     pub fn add_component(&mut self, own_failure_ratio: f64, black_box: bool) -> Result<Component, Error> {
         check_ratio("own_failure_ratio", own_failure_ratio)?;
+        let name = name_of([NAMED, self.components.len() as u64]);
+        self.add_named(Own { failure_ratio: own_failure_ratio, black_box, name })
+    }
+
+    fn add_named(&mut self, own: Own) -> Result<Component, Error> {
         if self.components.len() >= COMPONENTS_MAX {
             return Err(Error::TooManyComponents { limit: COMPONENTS_MAX });
         }
         let component = Component(self.components.len() as u32);
-        self.components.push(Own { failure_ratio: own_failure_ratio, black_box });
+        self.components.push(own);
         Ok(component)
     }
 
@@ -181,6 +195,30 @@ impl StructureBuilder {
         }
         self.groups.push(Group { caller, members, required: required_count as usize, common_cause_share, cause: None });
         Ok(())
+    }
+
+    /// Adds a group whose failure does to a request of the caller what the effect says: a fallback stands behind the group as a
+    /// whole, and not behind each member. The group becomes one more component, which never fails of its own.
+    ///
+    /// # Errors
+    /// As [`Self::add_group`] and [`Self::add_edge`]; more than [`COMPONENTS_MAX`] components.
+    pub fn add_shielded_group(
+        &mut self,
+        caller: Component,
+        members: &[Component],
+        required_count: u32,
+        common_cause_share: Option<f64>,
+        effect: EdgeEffect,
+    ) -> Result<(), Error> {
+        self.check_component("caller", caller)?;
+        if members.contains(&caller) {
+            return Err(Error::SelfDependency { index: caller.index() });
+        }
+        let ends = std::iter::once(caller).chain(members.iter().copied()).map(|component| u64::from(component.0));
+        let name = name_of(std::iter::once(SHIELDED).chain(ends));
+        let group = self.add_named(Own { failure_ratio: 0.0, black_box: false, name })?;
+        self.add_group(group, members, required_count, common_cause_share)?;
+        self.add_edge(caller, group, effect)
     }
 
     /// The finished structure.
@@ -273,6 +311,25 @@ impl Structure {
 
     pub(crate) fn cause(&self, index: usize) -> &CommonCause {
         &self.causes[index]
+    }
+
+    /// What the edges of a caller that matter are called by samples, in their order: by their ends, and where several have the
+    /// same ends by the order among those.
+    pub(crate) fn call_names(&self, caller: Component) -> impl Iterator<Item = (usize, u64)> + '_ {
+        let caller_name = self.own(caller).name;
+        let mut last = None;
+        let mut turn = 0;
+        self.edges_of(caller).map(move |index| {
+            let callee = self.edges[index].callee;
+            turn = if last.replace(callee) == Some(callee) { turn + 1 } else { 0 };
+            (index, name_of([CALL, caller_name, self.own(callee).name, turn]))
+        })
+    }
+
+    /// What a common cause is called by samples.
+    pub(crate) fn cause_name(&self, index: usize) -> u64 {
+        let members = self.causes[index].members.iter().map(|&member| self.own(member).name);
+        name_of(std::iter::once(SHOCK).chain(members))
     }
 
     pub(crate) fn components(&self) -> impl Iterator<Item = Component> + use<> {

@@ -1,14 +1,15 @@
 //! What the structure allows each of several services to attain, before and after changes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use attain_reliability::{Component, Evaluation, EvaluationLimits, evaluate as evaluate_root};
+use attain_reliability::{Evaluation, EvaluationLimits};
 
-use super::links::{NodeIndex, Routes};
+use super::links::NodeIndex;
 use super::opened::opened;
+use super::routes::Routes;
 use super::scenario::{Scenario, State};
 use super::structure::Model;
+use super::together::{Pair, Question};
 
 /// One service.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +34,8 @@ pub struct Availabilities {
     pub unevaluated: Vec<NodeIndex>,
     /// Components that one of the services reaches and that have no rate, in lexical order.
     pub assumed_perfect: Vec<NodeIndex>,
+    /// Components that the changes are about, in lexical order.
+    pub contributing: Vec<NodeIndex>,
 }
 
 /// Why there is no answer.
@@ -46,8 +49,9 @@ pub enum Interruption {
     Structure(#[from] attain_reliability::Error),
 }
 
-/// Evaluates services in turn; each once, however often it is asked for, and after the changes only where they reach it.
-/// Black boxes above a change are [`opened`] first. When `give_up` says so between two services, the rest is left out.
+/// Evaluates services; each once, however often it is asked for, and after the changes only where they reach it. Several are
+/// evaluated [`together`](super::together). Black boxes above a change are [`opened`] first. When `give_up` says so between two
+/// pieces of work, whoever is not evaluated by then is left out.
 ///
 /// # Errors
 /// When `give_up` says so before the first service is evaluated; when the structure is too large.
@@ -57,35 +61,41 @@ pub fn evaluate(
     limits: &EvaluationLimits,
     give_up: &dyn Fn() -> bool,
 ) -> Result<Availabilities, Interruption> {
+    evaluate_among(scenario, services, services.len(), limits, give_up)
+}
+
+/// The same for some of `asked_count` services, in the way in which all of them are evaluated.
+pub(super) fn evaluate_among(
+    scenario: &Scenario,
+    services: &[NodeIndex],
+    asked_count: usize,
+    limits: &EvaluationLimits,
+    give_up: &dyn Fn() -> bool,
+) -> Result<Availabilities, Interruption> {
     let scenario = opened(scenario, limits, give_up)?;
     let model = |state: &State| Model::new(&state.needs, &state.rates);
     let before = model(&scenario.before)?;
     let after = scenario.after.as_ref().map(model).transpose()?;
     // The present state's edges suffice: whoever reaches a change by an edge that was added or removed passes that edge's
     // caller, which is itself changed.
-    let routes = Routes::new(before.node_count(), |node| before.callees(node), &scenario.changed);
-    let mut known: BTreeMap<NodeIndex, Availability> = BTreeMap::new();
-    for &node in services {
-        if known.contains_key(&node) {
-            continue;
-        }
-        if give_up() {
-            break;
-        }
-        let evaluate = |model: &Model| Arc::new(evaluate_root(&model.structure, Component(node), limits));
-        let present = evaluate(&before);
-        let path = routes.path(node);
-        let changed = after.as_ref().map(|after| if path.is_empty() { Arc::clone(&present) } else { evaluate(after) });
-        known.insert(node, Availability { node, before: present, after: changed, path });
-    }
+    let links = before.links();
+    let routes = Routes::to(links.node_count(), &scenario.changed, |node| links.callers(node));
+    let contributing: Vec<NodeIndex> = scenario.contributing.iter().copied().collect();
+    let question =
+        Question { before: &before, after: after.as_ref(), routes: &routes, contributing: &contributing, asked_count };
+    let known = question.evaluate(services, limits, give_up);
     let states = [(Some(&scenario.before), Some(&before)), (scenario.after.as_ref(), after.as_ref())];
     let assumed_perfect = assumed_perfect(scenario.before.rates.len(), services, &states);
     let unevaluated: Vec<NodeIndex> = services.iter().copied().filter(|node| !known.contains_key(node)).collect();
     if known.is_empty() && !unevaluated.is_empty() {
         return Err(Interruption::GivenUp);
     }
-    let services = services.iter().filter_map(|node| known.get(node).cloned()).collect();
-    Ok(Availabilities { services, unevaluated, assumed_perfect })
+    let service = |&node: &NodeIndex| {
+        let Pair { before, after } = known.get(&node)?.clone();
+        Some(Availability { node, before, after, path: routes.path(node, |node| links.callees(node)) })
+    };
+    let services = services.iter().filter_map(service).collect();
+    Ok(Availabilities { services, unevaluated, assumed_perfect, contributing })
 }
 
 fn assumed_perfect(

@@ -3,6 +3,7 @@
 use attain_reliability::{Component, propagate};
 
 use super::links::NodeIndex;
+use super::routes::shortest;
 use super::snapshot::Snapshot;
 use super::structure::among;
 
@@ -40,86 +41,72 @@ pub struct Blast {
     pub truncated: bool,
 }
 
-/// Everyone who needs `down` by edges that a request waits for, those included whom a fallback shields entirely.
+/// Everyone who needs `down` by edges that a request waits for, those included whom a fallback shields entirely. Impacts are
+/// those of [`propagate`]; where that would not try to find exact ones, its approximation comes from one pass over the snapshot.
 ///
 /// # Errors
 /// More components than a structure holds.
 pub fn blast(snapshot: &Snapshot, down: NodeIndex, bounds: Bounds) -> Result<Blast, attain_reliability::Error> {
-    let Reached { nodes, distances } = Reached::of(snapshot, down);
-    let structure = among(snapshot.needs(), &nodes)?;
-    let down = nodes.binary_search(&down).expect("whoever is down is reached by no step");
-    let impact = propagate(&structure, Component(down as u32), bounds.bdd_nodes_max).impact_ratios;
-    let mut hits: Vec<Hit> = nodes
-        .iter()
-        .zip(impact)
-        .filter_map(|(&node, impact_ratio)| {
-            let distance = distances[node as usize].filter(|&distance| distance > 0)?;
-            Some(Hit { node, impact_ratio, distance, path: Vec::new() })
-        })
+    let links = snapshot.request_path();
+    let wave = snapshot.upstream().wave(down);
+    let mut struck: Vec<Struck> = wave
+        .met()
+        .filter(|&(node, _)| node != down)
+        .map(|(node, felt)| Struck { impact_ratio: felt.impact_ratio, distance: felt.distance, node })
         .collect();
-    let hardest_first = |a: &Hit, b: &Hit| {
-        let by_impact = b.impact_ratio.total_cmp(&a.impact_ratio);
-        by_impact.then((a.distance, a.node).cmp(&(b.distance, b.node)))
-    };
-    let mut truncated = hits.len() > bounds.hits_max;
+    if wave.crossing.may_be_exact() {
+        weigh(&mut struck, snapshot, down, bounds.bdd_nodes_max)?;
+    }
+    let mut truncated = struck.len() > bounds.hits_max;
     if truncated {
-        hits.select_nth_unstable_by(bounds.hits_max, hardest_first);
-        hits.truncate(bounds.hits_max);
+        struck.select_nth_unstable_by_key(bounds.hits_max, Struck::rank);
+        struck.truncate(bounds.hits_max);
     }
-    hits.sort_unstable_by(hardest_first);
+    struck.sort_unstable_by_key(Struck::rank);
     let mut path_nodes = 0;
-    hits.retain_mut(|hit| {
+    let fits = struck.iter().take_while(|hit| {
         path_nodes += hit.distance as usize + 1;
-        let fits = path_nodes <= bounds.path_nodes_max;
-        if fits {
-            hit.path = path(snapshot, hit.node, &distances);
-        }
-        truncated |= !fits;
-        fits
+        path_nodes <= bounds.path_nodes_max
     });
-    Ok(Blast { hits, truncated })
+    let fitting = fits.count();
+    truncated |= fitting < struck.len();
+    let distance = |node| Some(wave.felt(node).distance);
+    let hit = |&Struck { impact_ratio, distance: steps, node }: &Struck| Hit {
+        node,
+        impact_ratio,
+        distance: steps,
+        path: shortest(node, distance, |node| links.callees(node)),
+    };
+    Ok(Blast { hits: struck[..fitting].iter().map(hit).collect(), truncated })
 }
 
-/// Everybody from whom a walk leads to somebody, that one included.
-struct Reached {
-    /// In lexical order.
-    nodes: Vec<NodeIndex>,
-    /// Edges on the shortest walk, by node; `None` for whom no walk leads there.
-    distances: Vec<Option<u32>>,
+/// A hit without its path.
+#[derive(Clone, Copy)]
+struct Struck {
+    impact_ratio: f64,
+    distance: u32,
+    node: NodeIndex,
 }
 
-impl Reached {
-    fn of(snapshot: &Snapshot, target: NodeIndex) -> Self {
-        let links = snapshot.request_path();
-        let mut distances = vec![None; links.node_count()];
-        distances[target as usize] = Some(0);
-        let mut nodes = vec![target];
-        let mut next = 0;
-        while let Some(&node) = nodes.get(next) {
-            next += 1;
-            let distance = distances[node as usize].map(|distance: u32| distance + 1);
-            for &caller in links.callers(node) {
-                if distances[caller as usize].is_none() {
-                    distances[caller as usize] = distance;
-                    nodes.push(caller);
-                }
-            }
-        }
-        nodes.sort_unstable();
-        Self { nodes, distances }
+impl Struck {
+    /// Greatest impact first, then the nearest, then in lexical order. Of numbers from 0 on, the greater has the greater bits.
+    fn rank(&self) -> u128 {
+        u128::from(!self.impact_ratio.to_bits()) << 64 | u128::from(self.distance) << 32 | u128::from(self.node)
     }
 }
 
-fn path(snapshot: &Snapshot, from: NodeIndex, distances: &[Option<u32>]) -> Vec<NodeIndex> {
-    let mut path = vec![from];
-    let mut node = from;
-    while let Some(left @ 1..) = distances[node as usize] {
-        let nearer = |callee: &&NodeIndex| distances[**callee as usize] == Some(left - 1);
-        match snapshot.request_path().callees(node).iter().find(nearer) {
-            Some(&callee) => node = callee,
-            None => break,
-        }
-        path.push(node);
-    }
-    path
+/// Impacts by the structure function of everybody who is hit.
+fn weigh(
+    struck: &mut [Struck],
+    snapshot: &Snapshot,
+    down: NodeIndex,
+    bdd_nodes_max: usize,
+) -> Result<(), attain_reliability::Error> {
+    let mut nodes: Vec<NodeIndex> = struck.iter().map(|hit| hit.node).chain([down]).collect();
+    nodes.sort_unstable();
+    let structure = among(snapshot.needs(), &nodes)?;
+    let position = |node: NodeIndex| nodes.binary_search(&node).expect("everybody who is hit is among them");
+    let impacts = propagate(&structure, Component(position(down) as u32), bdd_nodes_max).impact_ratios;
+    struck.iter_mut().for_each(|hit| hit.impact_ratio = impacts[position(hit.node)]);
+    Ok(())
 }

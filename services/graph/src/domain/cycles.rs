@@ -85,7 +85,7 @@ fn is_hazard(members: &[NodeIndex], needs: &Needs) -> bool {
 const UNSEEN: u32 = u32::MAX;
 
 /// Tarjan 1972, with a stack of its own: a long chain must not overflow the thread's.
-fn tarjan<'a>(node_count: usize, successors: impl Fn(NodeIndex) -> &'a [NodeIndex]) -> Vec<Vec<NodeIndex>> {
+pub(super) fn tarjan<'a>(node_count: usize, successors: impl Fn(NodeIndex) -> &'a [NodeIndex]) -> Vec<Vec<NodeIndex>> {
     let mut search = Search {
         order: vec![UNSEEN; node_count],
         lowest: vec![UNSEEN; node_count],

@@ -76,65 +76,6 @@ pub(crate) fn reached<Steps: IntoIterator<Item = NodeIndex>>(
     reached
 }
 
-/// Shortest walks to the nearest of several targets, of several walks the lexically first.
-pub(crate) struct Routes<Callees> {
-    callees: Callees,
-    distances: Vec<Option<u32>>,
-}
-
-impl<'a, Callees: Fn(NodeIndex) -> &'a [NodeIndex]> Routes<Callees> {
-    /// `callees` tells whom a node leads to, in lexical order.
-    pub(crate) fn new(node_count: usize, callees: Callees, targets: &[NodeIndex]) -> Self {
-        let mut callers = vec![Vec::new(); node_count];
-        for node in 0..node_count as NodeIndex {
-            callees(node).iter().for_each(|&callee| callers[callee as usize].push(node));
-        }
-        let mut distances = vec![None; node_count];
-        let mut front = Vec::new();
-        for &target in targets {
-            if distances[target as usize].replace(0).is_none() {
-                front.push(target);
-            }
-        }
-        for distance in 1.. {
-            let mut next = Vec::new();
-            for &caller in front.iter().flat_map(|&node| &callers[node as usize]) {
-                if distances[caller as usize].is_none() {
-                    distances[caller as usize] = Some(distance);
-                    next.push(caller);
-                }
-            }
-            if next.is_empty() {
-                break;
-            }
-            front = next;
-        }
-        Self { callees, distances }
-    }
-
-    /// Steps to the nearest target; `None` where none is reached.
-    pub(crate) fn distance(&self, from: NodeIndex) -> Option<u32> {
-        self.distances[from as usize]
-    }
-
-    /// The walk from a node to the nearest target, both included; empty where none is reached.
-    pub(crate) fn path(&self, from: NodeIndex) -> Vec<NodeIndex> {
-        let mut path = Vec::new();
-        let mut next = self.distance(from).map(|_| from);
-        while let Some(node) = next {
-            path.push(node);
-            next = match self.distance(node) {
-                Some(left @ 1..) => {
-                    let nearer = |callee: &NodeIndex| self.distance(*callee) == Some(left - 1);
-                    (self.callees)(node).iter().copied().find(nearer)
-                }
-                _ => None,
-            };
-        }
-        path
-    }
-}
-
 fn rows(node_count: usize, edges: &[(NodeIndex, NodeIndex, EdgeIndex)]) -> Csr<(), EdgeIndex> {
     let mut rows = Csr::from_sorted_edges(edges).expect("the edges are sorted and each pair is named once");
     while rows.node_count() < node_count {

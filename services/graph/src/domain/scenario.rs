@@ -86,6 +86,8 @@ pub struct Scenario {
     pub changed: Vec<NodeIndex>,
     /// Those among them whose rate the question sets.
     pub rate_set: BTreeSet<NodeIndex>,
+    /// Components whose part in everybody's failures the changes are about: those whose rate is set, and of an edge the callee.
+    pub contributing: BTreeSet<NodeIndex>,
 }
 
 const DOWN: Rate = Rate { failure_ratio: 1.0, includes_dependencies: true };
@@ -107,11 +109,12 @@ impl Scenario {
             }
         }
         complaints.none_or(())?;
+        let contributing = draft.rate_set.union(&draft.called).copied().collect();
         let (after, mut changed, rate_set) = draft.finish();
         let moved = |node: &NodeIndex| before.needs.of_caller(*node) != after.needs.of_caller(*node);
         changed.extend(snapshot.systems_above(&changed).into_iter().filter(moved));
         let after = (!changes.is_empty()).then_some(after);
-        Ok(Self { before, after, changed: changed.into_iter().collect(), rate_set })
+        Ok(Self { before, after, changed: changed.into_iter().collect(), rate_set, contributing })
     }
 }
 
@@ -168,12 +171,21 @@ struct Draft<'a> {
     rated: Vec<bool>,
     changed: BTreeSet<NodeIndex>,
     rate_set: BTreeSet<NodeIndex>,
+    /// Callees of the edges that changed.
+    called: BTreeSet<NodeIndex>,
 }
 
 impl<'a> Draft<'a> {
     fn of(snapshot: &'a Snapshot, before: &State) -> Self {
-        let (rates, rated) = (before.rates.clone(), before.rated.clone());
-        Self { snapshot, edges: BTreeMap::new(), rates, rated, changed: BTreeSet::new(), rate_set: BTreeSet::new() }
+        Self {
+            snapshot,
+            edges: BTreeMap::new(),
+            rates: before.rates.clone(),
+            rated: before.rated.clone(),
+            changed: BTreeSet::new(),
+            rate_set: BTreeSet::new(),
+            called: BTreeSet::new(),
+        }
     }
 
     fn apply(&mut self, change: &Change) -> Result<(), InvalidValue> {
@@ -203,6 +215,7 @@ impl<'a> Draft<'a> {
                 let callee = known(self.snapshot, "set_dependency/callee_id", dependency.callee.as_str())?;
                 self.edges_of(caller).insert(callee, Arc::new(dependency.terms.clone()));
                 self.changed.insert(caller);
+                self.called.insert(callee);
             }
             Change::Remove { caller_id, callee_id } => {
                 let caller = known(self.snapshot, "remove_dependency/caller_id", caller_id)?;
@@ -212,6 +225,7 @@ impl<'a> Draft<'a> {
                     return Err(InvalidValue::new("remove_dependency/callee_id", "unknown_dependency", reason));
                 }
                 self.changed.insert(caller);
+                self.called.insert(callee);
             }
             Change::Pace { entity_id } => {
                 known(self.snapshot, "latency/entity_id", entity_id)?;
@@ -238,7 +252,7 @@ impl<'a> Draft<'a> {
 
     /// The state after the changes, whose equation they change, and whose rate; systems above may differ as well.
     fn finish(self) -> (State, BTreeSet<NodeIndex>, BTreeSet<NodeIndex>) {
-        let Self { snapshot, edges, rates, rated, changed, rate_set } = self;
+        let Self { snapshot, edges, rates, rated, changed, rate_set, .. } = self;
         let edges: BTreeMap<NodeIndex, Vec<Edge>> = edges
             .into_iter()
             .map(|(caller, edges)| {

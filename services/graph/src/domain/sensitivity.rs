@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use attain_reliability::EvaluationLimits;
 use attain_vocabulary::UnixMillis;
 
-use super::availability::{Interruption, evaluate};
+use super::availability::{Interruption, evaluate_among};
 use super::confidence::below;
 use super::links::{NodeIndex, reached};
 use super::scenario::{Change, NamedRate, Scenario};
@@ -18,7 +18,7 @@ pub type Pair = (f64, Option<f64>);
 /// removes one of them changes nothing then.
 ///
 /// # Errors
-/// As [`evaluate`].
+/// As [`evaluate`](super::availability::evaluate).
 pub fn without_doubtful(
     snapshot: &Snapshot,
     (confidence_min, as_of_ms): (f64, UnixMillis),
@@ -29,6 +29,7 @@ pub fn without_doubtful(
 ) -> Result<BTreeMap<NodeIndex, Pair>, Interruption> {
     let doubtful = below(snapshot, confidence_min, as_of_ms);
     let resting = resting_on(snapshot, &doubtful);
+    let asked_count = services.len();
     let services: Vec<NodeIndex> = services.iter().copied().filter(|&node| resting[node as usize]).collect();
     if services.is_empty() {
         return Ok(BTreeMap::new());
@@ -44,11 +45,12 @@ pub fn without_doubtful(
     let left: Vec<Change> = changes.iter().filter(stands).cloned().collect();
     // Everything was resolved on the whole graph before, and the nodes are the same.
     let Ok(scenario) = Scenario::resolve(&without, rates, &left) else { return Ok(BTreeMap::new()) };
-    let found = evaluate(&scenario, &services, limits, give_up)?.services.into_iter().map(|service| {
-        let before = service.before.availability_ratio;
-        let after = service.after.map_or(before, |after| after.availability_ratio);
-        (service.node, (before, (!changes.is_empty()).then_some(after)))
-    });
+    let found =
+        evaluate_among(&scenario, &services, asked_count, limits, give_up)?.services.into_iter().map(|service| {
+            let before = service.before.availability_ratio;
+            let after = service.after.map_or(before, |after| after.availability_ratio);
+            (service.node, (before, (!changes.is_empty()).then_some(after)))
+        });
     Ok(found.collect())
 }
 

@@ -13,6 +13,7 @@ use super::chain::Chains;
 use super::cycles::{Cycle, cycles, strongly_connected};
 use super::links::{EdgeIndex, Links, NodeIndex};
 use super::needs::Needs;
+use super::upstream::Upstream;
 
 /// A node as the graph needs to know it.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,6 +142,7 @@ pub struct Snapshot {
     pub(super) cycles: Arc<[Cycle]>,
     pub(super) chains: Arc<Chains>,
     pub(super) needs: Arc<Needs>,
+    pub(super) upstream: Arc<Upstream>,
 }
 
 impl Snapshot {
@@ -159,8 +161,10 @@ impl Snapshot {
         let request_path = links(nodes.len(), &edges, Terms::on_request_path);
         let needs = Arc::new(Needs::of(&nodes, &edges, &request_path));
         let cycles = cycles(&all, &needs).into();
-        let chains = chains(&request_path);
-        Self { nodes, implied, edges, all, request_path, cycles, chains, needs }
+        let components = strongly_connected(&request_path);
+        let chains = Arc::new(Chains::of(&request_path, &components));
+        let upstream = Arc::new(Upstream::of(&needs, &components));
+        Self { nodes, implied, edges, all, request_path, cycles, chains, needs, upstream }
     }
 
     /// The same nodes without some of the edges, told by position.
@@ -316,6 +320,12 @@ impl Snapshot {
         &self.chains
     }
 
+    /// Who feels whose failure.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
     /// What each caller needs to work.
     #[must_use]
     pub fn needs(&self) -> &Arc<Needs> {
@@ -370,8 +380,4 @@ pub(super) fn links(node_count: usize, edges: &[Edge], counts: impl Fn(&Terms) -
         .map(|(position, edge)| (edge.caller, edge.callee, position))
         .collect();
     Arc::new(Links::new(node_count, &edges))
-}
-
-pub(super) fn chains(request_path: &Links) -> Arc<Chains> {
-    Arc::new(Chains::of(request_path, &strongly_connected(request_path)))
 }

@@ -1,8 +1,8 @@
 //! Requirements and failure ratios as a structure function.
 
-use attain_reliability::{Component, EdgeEffect, Error, Structure, StructureBuilder};
+use attain_reliability::{Component, Error, Structure, StructureBuilder};
 
-use super::links::{NodeIndex, reached};
+use super::links::{Links, NodeIndex, reached};
 use super::needs::{Need, Needs};
 
 /// Share β of a redundant part's failures that take its companions along. Generic value for redundant equipment without
@@ -23,7 +23,7 @@ pub struct Rate {
 pub struct Model {
     /// Components beyond the nodes stand for redundancy groups behind a fallback.
     pub structure: Structure,
-    callees: Vec<Vec<NodeIndex>>,
+    links: Links,
 }
 
 impl Model {
@@ -36,38 +36,43 @@ impl Model {
         for rate in rates {
             builder.add_component(rate.failure_ratio, rate.includes_dependencies)?;
         }
-        let mut callees = vec![Vec::new(); rates.len()];
+        let mut edges = Vec::new();
         for (caller, rate) in (0..).zip(rates) {
+            let start = edges.len();
             for need in needs.of_caller(caller).iter().filter(|need| need.matters()) {
                 add(&mut builder, Component(caller), need)?;
                 if !rate.includes_dependencies {
-                    callees[caller as usize].extend(&need.members);
+                    edges.extend(need.members.iter().map(|&callee| (caller, callee, 0)));
                 }
             }
+            edges[start..].sort_unstable();
         }
-        callees.iter_mut().for_each(|callees| {
-            callees.sort_unstable();
-            callees.dedup();
-        });
-        Ok(Self { structure: builder.build(), callees })
+        edges.dedup();
+        Ok(Self { structure: builder.build(), links: Links::new(rates.len(), &edges) })
     }
 
     /// Number of nodes; the structure may have more components.
     #[must_use]
     pub fn node_count(&self) -> usize {
-        self.callees.len()
+        self.links.node_count()
+    }
+
+    /// Who can feel whose failure.
+    #[must_use]
+    pub fn links(&self) -> &Links {
+        &self.links
     }
 
     /// Whose failure can fail a request of the node, in lexical order.
     #[must_use]
     pub fn callees(&self, node: NodeIndex) -> &[NodeIndex] {
-        &self.callees[node as usize]
+        self.links.callees(node)
     }
 
     /// Nodes whose failure can reach one of the roots, the roots themselves included; by position.
     #[must_use]
     pub fn reached(&self, roots: impl IntoIterator<Item = NodeIndex>) -> Vec<bool> {
-        reached(self.callees.len(), roots, |node| self.callees(node).iter().copied())
+        reached(self.node_count(), roots, |node| self.callees(node).iter().copied())
     }
 }
 
@@ -76,7 +81,7 @@ impl Model {
 ///
 /// # Errors
 /// Too many components.
-pub(super) fn among(needs: &Needs, nodes: &[NodeIndex]) -> Result<Structure, Error> {
+pub fn among(needs: &Needs, nodes: &[NodeIndex]) -> Result<Structure, Error> {
     const ELSEWHERE: u32 = u32::MAX;
     let mut positions = vec![ELSEWHERE; needs.node_count()];
     (0..).zip(nodes).for_each(|(position, &node)| positions[node as usize] = position);
@@ -113,8 +118,5 @@ fn add(builder: &mut StructureBuilder, caller: Component, need: &Need) -> Result
     if need.is_certain() && need.effect.retry_count == 0 {
         return builder.add_group(caller, &members, need.required_count, share);
     }
-    // The group as a component of its own, so that the fallback stands behind the group and not behind each member.
-    let group = builder.add_component(0.0, false)?;
-    builder.add_group(group, &members, need.required_count, share)?;
-    builder.add_edge(caller, group, EdgeEffect { ..need.effect })
+    builder.add_shielded_group(caller, &members, need.required_count, share, need.effect)
 }

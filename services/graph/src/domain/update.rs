@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use attain_vocabulary::EntityId;
 
-use super::cycles::{cycles, with_needs};
+use super::chain::Chains;
+use super::cycles::{cycles, strongly_connected, with_needs};
 use super::links::NodeIndex;
-use super::snapshot::{Edge, Node, Snapshot, Terms, chains, find, links, sort_keeping_last};
+use super::snapshot::{Edge, Node, Snapshot, Terms, find, links, sort_keeping_last};
+use super::upstream::Upstream;
 
 /// All that is said of one service.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,9 +79,15 @@ impl Snapshot {
         }
         if !same_path {
             after.request_path = links(after.nodes.len(), &after.edges, Terms::on_request_path);
-            after.chains = chains(&after.request_path);
         }
         let differing = after.needs_again(self.of_another_kind(&after), changed);
+        if !same_path || !differing.is_empty() {
+            let components = strongly_connected(&after.request_path);
+            after.upstream = Arc::new(Upstream::of(&after.needs, &components));
+            if !same_path {
+                after.chains = Arc::new(Chains::of(&after.request_path, &components));
+            }
+        }
         if !same_ends {
             after.cycles = cycles(&after.all, &after.needs).into();
         } else if !differing.is_empty() {

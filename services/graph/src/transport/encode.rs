@@ -21,7 +21,7 @@ use crate::storage::held::Held;
 
 /// Most calls to cut of one cycle.
 const CUT_EDGES_MAX: usize = 100;
-/// Most importances of one service and state.
+/// Most importances of one service and state, those of components that the changes are about counted apart.
 const IMPORTANCES_MAX: usize = 50;
 
 pub(crate) fn neighbourhood(held: &Held, found: &Neighbourhood) -> wire::GetDependenciesResponse {
@@ -161,7 +161,7 @@ pub(crate) fn availabilities(snapshot: &Snapshot, answer: &Answer) -> wire::Eval
         wire::ServiceAvailability {
             without_doubtful_before_ratio: without.map(|(before, _)| *before),
             without_doubtful_after_ratio: without.and_then(|(_, after)| *after),
-            ..of_service(snapshot, service)
+            ..of_service(snapshot, service, &found.contributing)
         }
     };
     wire::EvaluateAvailabilityResponse {
@@ -172,19 +172,22 @@ pub(crate) fn availabilities(snapshot: &Snapshot, answer: &Answer) -> wire::Eval
     }
 }
 
-fn of_service(snapshot: &Snapshot, service: &Availability) -> wire::ServiceAvailability {
+fn of_service(snapshot: &Snapshot, service: &Availability, contributing: &[NodeIndex]) -> wire::ServiceAvailability {
     wire::ServiceAvailability {
         service_id: snapshot.id(service.node).to_string(),
-        before: Some(availability(snapshot, &service.before)),
-        after: service.after.as_ref().map(|after| availability(snapshot, after)),
+        before: Some(availability(snapshot, &service.before, contributing)),
+        after: service.after.as_ref().map(|after| availability(snapshot, after, contributing)),
         path: names(snapshot, &service.path),
         ..wire::ServiceAvailability::default()
     }
 }
 
-fn availability(snapshot: &Snapshot, found: &Evaluation) -> wire::Availability {
+fn availability(snapshot: &Snapshot, found: &Evaluation, contributing: &[NodeIndex]) -> wire::Availability {
     // Components past the nodes stand for redundancy groups; they never fail of their own.
     let of_nodes = found.importances.iter().filter(|importance| importance.component.index() < snapshot.nodes().len());
+    let others = of_nodes.clone().skip(IMPORTANCES_MAX);
+    let asked = others.filter(|importance| contributing.binary_search(&importance.component.0).is_ok());
+    let told = of_nodes.clone().take(IMPORTANCES_MAX).chain(asked.take(IMPORTANCES_MAX));
     wire::Availability {
         availability_ratio: found.availability_ratio,
         unavailability_ratio: found.unavailability_ratio,
@@ -206,8 +209,7 @@ fn availability(snapshot: &Snapshot, found: &Evaluation) -> wire::Availability {
         cold_start_ratio: found.cold_start_ratio,
         cold_start_method: method(found.cold_start_method).into(),
         importances_truncated: !found.importances_complete || of_nodes.clone().nth(IMPORTANCES_MAX).is_some(),
-        importances: of_nodes
-            .take(IMPORTANCES_MAX)
+        importances: told
             .map(|importance| wire::Importance {
                 entity_id: snapshot.id(importance.component.0).to_string(),
                 birnbaum: importance.birnbaum,

@@ -3,6 +3,7 @@
 
 mod cases;
 mod enumeration;
+mod joint;
 
 use attain_reliability::{
     BoundsMethod, Component, Evaluation, EvaluationLimits, EvaluationMethod, RetryMethod, Structure, evaluate,

@@ -2,7 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::alterations::Alterations;
 use crate::domain::cycles::strongly_connected;
-use crate::domain::links::{Links, NodeIndex, Routes, reached};
+use crate::domain::links::{Links, NodeIndex, reached};
+use crate::domain::routes::Routes;
 use crate::domain::snapshot::Snapshot;
 
 /// Which services are composed, and in what order.
@@ -22,7 +23,7 @@ impl Scope {
     pub fn of(snapshot: &Snapshot, alterations: &Alterations, asked: &[NodeIndex], nodes_max: usize) -> Self {
         let links = snapshot.request_path();
         let changed = alterations.changed();
-        let routes = Routes::new(links.node_count(), |node| links.callees(node), &changed);
+        let routes = Routes::to(links.node_count(), &changed, |node| links.callers(node));
         let mut added: BTreeMap<NodeIndex, Vec<NodeIndex>> = BTreeMap::new();
         for (caller, callee) in alterations.added() {
             added.entry(caller).or_default().push(callee);
@@ -50,7 +51,7 @@ impl Scope {
         let of_place = |place: NodeIndex| nodes[place as usize];
         let in_turn = strongly_connected(&Links::new(nodes.len(), &edges));
         let in_turn = in_turn.into_iter().map(|members| members.into_iter().map(of_place).collect()).collect();
-        let paths = nodes.iter().map(|&node| (node, routes.path(node))).collect();
+        let paths = nodes.iter().map(|&node| (node, routes.path(node, |node| links.callees(node)))).collect();
         Self { in_turn, left_out, paths }
     }
 

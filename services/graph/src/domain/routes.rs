@@ -1,0 +1,63 @@
+//! Shortest walks to the nearest of some nodes.
+
+use super::links::NodeIndex;
+
+/// How far everybody is from the nearest target.
+#[derive(Debug, Clone)]
+pub struct Routes(Vec<u32>);
+
+const NO_WAY: u32 = u32::MAX;
+
+impl Routes {
+    /// Every walk goes from callers to callees; `callers` tells who calls a node.
+    #[must_use]
+    pub fn to<'a>(node_count: usize, targets: &[NodeIndex], callers: impl Fn(NodeIndex) -> &'a [NodeIndex]) -> Self {
+        let mut distances = vec![NO_WAY; node_count];
+        targets.iter().for_each(|&target| distances[target as usize] = 0);
+        let mut met = targets.to_vec();
+        let mut next = 0;
+        while let Some(&node) = met.get(next) {
+            next += 1;
+            let distance = distances[node as usize] + 1;
+            for &caller in callers(node) {
+                if distances[caller as usize] == NO_WAY {
+                    distances[caller as usize] = distance;
+                    met.push(caller);
+                }
+            }
+        }
+        Self(distances)
+    }
+
+    /// Edges on the shortest walk from a node to a target; nothing where there is none.
+    #[must_use]
+    pub fn distance(&self, from: NodeIndex) -> Option<u32> {
+        Some(self.0[from as usize]).filter(|&distance| distance != NO_WAY)
+    }
+
+    /// The shortest walk from a node to a target, as [`shortest`].
+    #[must_use]
+    pub fn path<'a>(&self, from: NodeIndex, callees: impl Fn(NodeIndex) -> &'a [NodeIndex]) -> Vec<NodeIndex> {
+        shortest(from, |node| self.distance(node), callees)
+    }
+}
+
+/// The shortest walk from a node to a target, both included, of several the lexically first; empty where there is none.
+/// `distance` tells how far everybody is from the nearest target.
+pub(super) fn shortest<'a>(
+    from: NodeIndex,
+    distance: impl Fn(NodeIndex) -> Option<u32>,
+    callees: impl Fn(NodeIndex) -> &'a [NodeIndex],
+) -> Vec<NodeIndex> {
+    let Some(mut left) = distance(from) else { return Vec::new() };
+    let mut path = Vec::with_capacity(left as usize + 1);
+    path.push(from);
+    let mut node = from;
+    while left > 0 {
+        left -= 1;
+        let nearer = |callee: &&NodeIndex| distance(**callee) == Some(left);
+        node = *callees(node).iter().find(nearer).expect("a distance comes from a nearer callee");
+        path.push(node);
+    }
+    path
+}

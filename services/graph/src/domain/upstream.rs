@@ -1,0 +1,324 @@
+//! Who feels a failure, in one pass over everybody from callees to callers.
+//!
+//! What each caller needs is kept flat and in an order in which callees come first, once a snapshot: a pass then reads memory
+//! from one end to the other, and allocates nothing but its result.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::Range;
+
+use attain_reliability::propagation::{Crossing, at_least_one, more_than, settle_cycle};
+
+use super::cycles::tarjan;
+use super::links::NodeIndex;
+use super::needs::{Need, Needs};
+
+/// Position of a node in the order: callees come before callers, cycles apart, whose members follow each other.
+type Rank = u32;
+
+/// The needs of everybody, callees first. A group behind a fallback or retries has a rank of its own, as it is a component of its
+/// own in the structure function.
+#[derive(Debug, Clone, Default)]
+pub struct Upstream {
+    /// By rank; [`GROUP`] for a group.
+    nodes: Vec<NodeIndex>,
+    /// By node.
+    ranks: Vec<Rank>,
+    /// By rank: where its calls and its groups start; with an end marker.
+    starts: Vec<(u32, u32)>,
+    calls: Vec<Call>,
+    groups: Vec<Group>,
+    members: Vec<Rank>,
+    /// Those of more than one node, in order.
+    cycles: Vec<Range<Rank>>,
+}
+
+/// A need of one callee.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    callee: Rank,
+    impact_ratio: f64,
+}
+
+/// A certain need of several of which some may fail.
+#[derive(Debug, Clone)]
+struct Group {
+    members: Range<u32>,
+    spare: usize,
+}
+
+/// Stands for a group among nodes.
+const GROUP: NodeIndex = NodeIndex::MAX;
+
+/// What one node feels while somebody is down.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Felt {
+    /// Probability that a request fails, in `[0, 1]`: noisy-or, callees taken as failing independently of each other.
+    pub impact_ratio: f64,
+    /// Calls on the shortest walk to whoever is down; [`NO_WAY`] where there is none.
+    pub distance: u32,
+    /// Whether a failure can be felt at all.
+    is_reached: bool,
+    /// Whether it fails by certain calls alone.
+    is_certain: bool,
+}
+
+/// No distance.
+pub const NO_WAY: u32 = u32::MAX;
+const NOTHING: Felt = Felt { impact_ratio: 0.0, distance: NO_WAY, is_reached: false, is_certain: false };
+const DOWN: Felt = Felt { impact_ratio: 1.0, distance: 0, is_reached: true, is_certain: true };
+
+/// What everybody feels.
+#[derive(Debug)]
+pub struct Wave<'a> {
+    upstream: &'a Upstream,
+    felt: Vec<Felt>,
+    /// What of it could be told more exactly.
+    pub crossing: Crossing,
+}
+
+impl Wave<'_> {
+    /// What a node feels.
+    #[must_use]
+    pub fn felt(&self, node: NodeIndex) -> Felt {
+        self.felt[self.upstream.ranks[node as usize] as usize]
+    }
+
+    /// Everybody from whom a walk leads to whoever is down, that one included, in no particular order.
+    pub fn met(&self) -> impl Iterator<Item = (NodeIndex, Felt)> + '_ {
+        let all = self.upstream.nodes.iter().copied().zip(self.felt.iter().copied());
+        all.filter(|(node, felt)| felt.distance != NO_WAY && *node != GROUP)
+    }
+}
+
+/// Whether a group of which some may fail stands behind a fallback or retries.
+fn is_apart(need: &Need) -> bool {
+    need.members.len() > 1 && need.matters() && !(need.is_certain() && need.effect.retry_count == 0)
+}
+
+impl Upstream {
+    /// `components` are the strongly connected components of the request path, callees before callers.
+    #[must_use]
+    pub fn of(needs: &Needs, components: &[Vec<NodeIndex>]) -> Self {
+        let mut upstream = Self { ranks: vec![0; needs.node_count()], ..Self::default() };
+        for members in components {
+            let start = upstream.nodes.len() as Rank;
+            for &node in members {
+                let groups = needs.of_caller(node).iter().filter(|need| is_apart(need));
+                upstream.nodes.extend(groups.map(|_| GROUP));
+                upstream.ranks[node as usize] = upstream.nodes.len() as Rank;
+                upstream.nodes.push(node);
+            }
+            if members.len() > 1 {
+                upstream.cycles.push(start..upstream.nodes.len() as Rank);
+            }
+        }
+        for &node in components.iter().flatten() {
+            let needs = needs.of_caller(node);
+            let apart = || needs.iter().filter(|need| is_apart(need));
+            for need in apart() {
+                upstream.begin();
+                upstream.add_group(need);
+            }
+            upstream.begin();
+            let rank = upstream.starts.len() as Rank - 1;
+            needs.iter().filter(|need| !is_apart(need)).for_each(|need| upstream.add(need));
+            let groups = rank - apart().count() as Rank..rank;
+            let call = |(callee, need): (Rank, &Need)| Call { callee, impact_ratio: need.effect.impact_ratio };
+            upstream.calls.extend(groups.zip(apart()).map(call));
+        }
+        upstream.begin();
+        upstream
+    }
+
+    /// What is added from now on is of the next rank.
+    fn begin(&mut self) {
+        self.starts.push((self.calls.len() as u32, self.groups.len() as u32));
+    }
+
+    fn add(&mut self, need: &Need) {
+        if need.members.len() > 1 && need.matters() {
+            self.add_group(need);
+            return;
+        }
+        let impact_ratio = need.effect.impact_ratio;
+        let call = |&member: &NodeIndex| Call { callee: self.ranks[member as usize], impact_ratio };
+        self.calls.extend(need.members.iter().map(call));
+    }
+
+    fn add_group(&mut self, need: &Need) {
+        let start = self.members.len() as u32;
+        self.members.extend(need.members.iter().map(|&member| self.ranks[member as usize]));
+        let spare = need.members.len() - need.required_count as usize;
+        self.groups.push(Group { members: start..self.members.len() as u32, spare });
+    }
+
+    /// What everybody feels while one node is fully down and everything else works, as [`noisy_or`] has it.
+    ///
+    /// [`noisy_or`]: attain_reliability::propagation::noisy_or
+    #[must_use]
+    pub fn wave(&self, down: NodeIndex) -> Wave<'_> {
+        let down = self.ranks[down as usize];
+        let mut felt = vec![NOTHING; self.nodes.len()];
+        felt[down as usize] = DOWN;
+        let mut crossing = Crossing::default();
+        let mut cycles = self.cycles[self.cycles.partition_point(|cycle| cycle.end <= down)..].iter();
+        let mut cycle = cycles.next();
+        let mut rank = cycle.map_or(down, |cycle| cycle.start.min(down));
+        while (rank as usize) < felt.len() {
+            let start = rank;
+            match cycle {
+                Some(of_cycle) if of_cycle.start == rank => {
+                    self.settle(of_cycle.clone(), down, &mut felt);
+                    rank = of_cycle.end;
+                    cycle = cycles.next();
+                }
+                _ => {
+                    if rank != down {
+                        felt[rank as usize] = self.feel(rank, &felt);
+                    }
+                    rank += 1;
+                }
+            }
+            (start..rank).for_each(|rank| self.count(rank, &felt, &mut crossing));
+        }
+        Wave { upstream: self, felt, crossing }
+    }
+
+    fn calls(&self, rank: Rank) -> &[Call] {
+        &self.calls[self.starts[rank as usize].0 as usize..self.starts[rank as usize + 1].0 as usize]
+    }
+
+    fn groups(&self, rank: Rank) -> &[Group] {
+        &self.groups[self.starts[rank as usize].1 as usize..self.starts[rank as usize + 1].1 as usize]
+    }
+
+    fn members(&self, group: &Group) -> &[Rank] {
+        &self.members[group.members.start as usize..group.members.end as usize]
+    }
+
+    /// Whom a request of somebody may come to next.
+    fn callees(&self, rank: Rank) -> impl Iterator<Item = Rank> + '_ {
+        let members = self.groups(rank).iter().flat_map(|group| self.members(group));
+        self.calls(rank).iter().map(|call| call.callee).chain(members.copied())
+    }
+
+    /// What somebody feels by what is known of the callees.
+    fn feel(&self, rank: Rank, felt: &[Felt]) -> Felt {
+        let mut own = NOTHING;
+        let of = |rank: Rank| felt[rank as usize];
+        let by_calls = self.calls(rank).iter().map(|call| {
+            let callee = of(call.callee);
+            own.distance = own.distance.min(callee.distance);
+            own.is_reached |= call.impact_ratio > 0.0 && callee.is_reached;
+            own.is_certain |= call.impact_ratio >= 1.0 && callee.is_certain;
+            call.impact_ratio * callee.impact_ratio
+        });
+        let groups = self.groups(rank);
+        if groups.is_empty() {
+            own.impact_ratio = at_least_one(by_calls);
+        } else {
+            let by_calls: Vec<f64> = by_calls.collect();
+            let by_groups = groups.iter().map(|group| {
+                let members = || self.members(group).iter().map(|&member| of(member));
+                own.distance = members().map(|member| member.distance).fold(own.distance, u32::min);
+                own.is_reached |= self.matters(group, felt) && members().any(|member| member.is_reached);
+                own.is_certain |= members().filter(|member| member.is_certain).count() > group.spare;
+                more_than(group.spare, members().map(|member| member.impact_ratio))
+            });
+            let by_groups: Vec<f64> = by_groups.collect();
+            own.impact_ratio = at_least_one(by_calls.into_iter().chain(by_groups));
+        }
+        own.distance = own.distance.saturating_add(self.step(rank));
+        own
+    }
+
+    /// Calls from somebody to its callees: a group adds none to those of whom it is part.
+    fn step(&self, rank: Rank) -> u32 {
+        u32::from(self.nodes[rank as usize] != GROUP)
+    }
+
+    /// Whether enough members can feel the failure for the group to do so.
+    fn matters(&self, group: &Group, felt: &[Felt]) -> bool {
+        let met = self.members(group).iter().filter(|&&member| felt[member as usize].distance != NO_WAY);
+        met.count() > group.spare
+    }
+
+    /// What is in doubt about somebody, counted as the structure function has it.
+    fn count(&self, rank: Rank, felt: &[Felt], crossing: &mut Crossing) {
+        let in_doubt = |rank: Rank| felt[rank as usize].is_reached && !felt[rank as usize].is_certain;
+        if !in_doubt(rank) {
+            return;
+        }
+        crossing.component_count += 1;
+        for call in self.calls(rank).iter().filter(|call| call.impact_ratio > 0.0 && in_doubt(call.callee)) {
+            crossing.call_count += 1;
+            crossing.partial_call_count += usize::from(call.impact_ratio < 1.0);
+        }
+        for group in self.groups(rank).iter().filter(|group| self.matters(group, felt)) {
+            crossing.call_count += self.members(group).iter().filter(|&&member| in_doubt(member)).count();
+        }
+    }
+
+    /// The members of a cycle. Whoever is down among them stays as it is.
+    fn settle(&self, cycle: Range<Rank>, down: Rank, felt: &mut [Felt]) {
+        let members: Vec<Rank> = cycle.clone().filter(|&rank| rank != down).collect();
+        let inside = |rank: &Rank| cycle.contains(rank);
+        let mut callers = vec![Vec::new(); cycle.len()];
+        for &caller in &members {
+            for callee in self.callees(caller).filter(inside) {
+                callers[(callee - cycle.start) as usize].push(caller);
+            }
+        }
+        let callers = |rank: Rank| &callers[(rank - cycle.start) as usize][..];
+        self.measure(&members, callers, felt);
+        // Whether somebody is reached and fails for certain, each from nobody on.
+        let mut open = members.clone();
+        while let Some(rank) = open.pop() {
+            let Felt { is_reached, is_certain, .. } = self.feel(rank, felt);
+            let known = &mut felt[rank as usize];
+            if (known.is_reached, known.is_certain) != (is_reached, is_certain) {
+                (known.is_reached, known.is_certain) = (is_reached, is_certain);
+                open.extend(callers(rank));
+            }
+        }
+        for members in self.cycles_within(&cycle, down, felt) {
+            let impact_of = |felt: &&mut [Felt], rank| self.feel(rank, felt).impact_ratio;
+            let set = |felt: &mut &mut [Felt], rank: Rank, impact| felt[rank as usize].impact_ratio = impact;
+            settle_cycle(&members, callers, &mut { &mut *felt }, impact_of, set);
+        }
+    }
+
+    /// What is left of a cycle without calls by which nothing is felt: cycles and single members, callees before callers.
+    fn cycles_within(&self, cycle: &Range<Rank>, down: Rank, felt: &[Felt]) -> Vec<Vec<Rank>> {
+        let is_open = |rank: &Rank| cycle.contains(rank) && *rank != down && felt[*rank as usize].is_reached;
+        let felt_by = |caller: Rank| {
+            let calls = self.calls(caller).iter().filter(|call| call.impact_ratio > 0.0).map(|call| call.callee);
+            let groups = self.groups(caller).iter().filter(|group| self.matters(group, felt));
+            let members = groups.flat_map(|group| self.members(group)).copied();
+            let callees = calls.chain(members).filter(is_open).map(|callee| callee - cycle.start);
+            if is_open(&caller) { callees.collect() } else { Vec::new() }
+        };
+        let callees: Vec<Vec<u32>> = cycle.clone().map(felt_by).collect();
+        let components = tarjan(callees.len(), |node| &callees[node as usize]);
+        let ranks = |members: Vec<u32>| members.into_iter().map(|node| node + cycle.start).filter(is_open).collect();
+        components.into_iter().map(ranks).collect()
+    }
+
+    /// Distances inside a cycle, the nearest first (Dijkstra 1959).
+    fn measure<'a>(&self, members: &[Rank], callers: impl Fn(Rank) -> &'a [Rank], felt: &mut [Felt]) {
+        let distance = |rank: Rank, felt: &[Felt]| {
+            let nearest = self.callees(rank).map(|callee| felt[callee as usize].distance).min();
+            nearest.unwrap_or(NO_WAY).saturating_add(self.step(rank))
+        };
+        let known = members.iter().map(|&rank| Reverse((distance(rank, felt), rank)));
+        let mut open: BinaryHeap<_> = known.filter(|Reverse((distance, _))| *distance != NO_WAY).collect();
+        while let Some(Reverse((distance, rank))) = open.pop() {
+            if felt[rank as usize].distance <= distance {
+                continue;
+            }
+            felt[rank as usize].distance = distance;
+            open.extend(callers(rank).iter().map(|&caller| Reverse((distance + self.step(caller), caller))));
+        }
+    }
+}

@@ -24,7 +24,7 @@ on_both_databases!(
 
 /// Writes of one tenant, and tenants.
 const WRITES: usize = 14;
-const TENANTS: usize = 24;
+const TENANTS: usize = 12;
 const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
 
 /// One write; services by their places among the names.

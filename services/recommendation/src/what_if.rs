@@ -216,10 +216,10 @@ impl Checked {
         let out_of_range = |field, reason: String| vec![InvalidValue::new(field, "out_of_range", reason)];
         let faults = match latency.change {
             None => vec![InvalidValue::new("change", "required", "say by how much: factor or added_ms")],
-            Some(By::Factor(factor)) if !(factor > 0.0 && factor <= FACTOR_MAX) => {
+            Some(By::Factor(factor)) if !(f64::MIN_POSITIVE..=FACTOR_MAX).contains(&factor) => {
                 out_of_range("factor", format!("{factor} is not above 0 and at most {FACTOR_MAX}"))
             }
-            Some(By::AddedMs(added_ms)) if !(added_ms.abs() <= ADDED_MS_MAX) => {
+            Some(By::AddedMs(added_ms)) if !(-ADDED_MS_MAX..=ADDED_MS_MAX).contains(&added_ms) => {
                 out_of_range("added_ms", format!("{added_ms} is not between -{ADDED_MS_MAX} and {ADDED_MS_MAX}"))
             }
             Some(_) => Vec::new(),

@@ -138,10 +138,10 @@ fn pace(row: &LatencyChange) -> Result<slowdown::Change, InvalidValue> {
             let reason = "say by how much: factor or added_ms";
             Err(InvalidValue::new("change", "required", reason).within("latency"))
         }
-        Some(WireLatency::Factor(factor)) if !(factor > 0.0 && factor <= FACTOR_MAX) => {
+        Some(WireLatency::Factor(factor)) if !(f64::MIN_POSITIVE..=FACTOR_MAX).contains(&factor) => {
             out_of_range("factor", format!("{factor} is not above 0 and at most {FACTOR_MAX}"))
         }
-        Some(WireLatency::AddedMs(added_ms)) if !(added_ms.abs() <= ADDED_MS_MAX) => {
+        Some(WireLatency::AddedMs(added_ms)) if !(-ADDED_MS_MAX..=ADDED_MS_MAX).contains(&added_ms) => {
             out_of_range("added_ms", format!("{added_ms} is not between -{ADDED_MS_MAX} and {ADDED_MS_MAX}"))
         }
         Some(WireLatency::Factor(factor)) => Ok(slowdown::Change::Times { entity_id, factor }),

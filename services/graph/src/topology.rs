@@ -4,6 +4,7 @@ use attain_proto::convert::{unix_millis, word};
 use attain_proto::vocabulary::v1 as wire;
 use attain_vocabulary::{DependencyMode, EntityId, EntityKind, InvalidValue, Ratio, Source, Tier};
 
+use crate::domain::scenario::{Amendment, SaidTerms};
 use crate::domain::snapshot::{Dependency, Node, Terms};
 
 const RETRIES_MAX: u32 = 10;
@@ -31,6 +32,28 @@ pub(crate) fn dependency(
     row: &wire::Dependency,
     named: impl Fn(&str) -> Option<EntityId>,
 ) -> Result<Dependency, InvalidValue> {
+    let Amendment { caller, callee, said } = amendment(row, named)?;
+    let sources = sources(&row.sources)?;
+    let terms = Terms {
+        declared: [Source::Declared, Source::Catalogue].iter().any(|source| sources.contains(source)),
+        traced: sources.contains(&Source::Traces) || row.observed_call_count > 0,
+        observed_call_count: row.observed_call_count,
+        observed_failure_count: row.observed_failure_count,
+        observed_rescued_count: row.observed_rescued_count,
+        last_seen_ms: row.last_seen_time.as_ref().map(unix_millis),
+        ..said.over(None)
+    };
+    Ok(Dependency { caller, callee, terms })
+}
+
+/// What is said of an edge, but for what was observed.
+///
+/// # Errors
+/// Names the field that cannot be right.
+pub(crate) fn amendment(
+    row: &wire::Dependency,
+    named: impl Fn(&str) -> Option<EntityId>,
+) -> Result<Amendment, InvalidValue> {
     let id = |field: &str, name: &str| named(name).map_or_else(|| EntityId::new(field, name), Ok);
     let caller = id("caller_id", &row.caller_id)?;
     let callee = id("callee_id", &row.callee_id)?;
@@ -38,10 +61,8 @@ pub(crate) fn dependency(
         let reason = format!("`{caller}` cannot depend on itself");
         return Err(InvalidValue::new("callee_id", "self_dependency", reason));
     }
-    let sources = sources(&row.sources)?;
-    let declared = [Source::Declared, Source::Catalogue].iter().any(|source| sources.contains(source));
-    let terms = Terms {
-        mode: word::<wire::DependencyMode, DependencyMode>("mode", row.mode)?.unwrap_or(DependencyMode::Hard),
+    let said = SaidTerms {
+        mode: word::<wire::DependencyMode, DependencyMode>("mode", row.mode)?,
         call_rate: call_rate(row.call_rate)?,
         call_fraction: ratio("call_fraction", row.call_fraction)?,
         fallback_success_ratio: ratio("fallback_success_ratio", row.fallback_success_ratio)?,
@@ -49,14 +70,8 @@ pub(crate) fn dependency(
         timeout_ms: row.timeout_ms.filter(|&timeout_ms| timeout_ms > 0),
         group: (!row.redundancy_group.is_empty()).then(|| row.redundancy_group.clone()),
         group_required_count: required_count(row.redundancy_required_count)?,
-        declared,
-        traced: sources.contains(&Source::Traces) || row.observed_call_count > 0,
-        observed_call_count: row.observed_call_count,
-        observed_failure_count: row.observed_failure_count,
-        observed_rescued_count: row.observed_rescued_count,
-        last_seen_ms: row.last_seen_time.as_ref().map(unix_millis),
     };
-    Ok(Dependency { caller, callee, terms })
+    Ok(Amendment { caller, callee, said })
 }
 
 fn sources(numbers: &[i32]) -> Result<Vec<Source>, InvalidValue> {
@@ -78,13 +93,13 @@ fn call_rate(value: Option<f64>) -> Result<Option<f64>, InvalidValue> {
     }
 }
 
-fn retry_count(value: Option<u32>) -> Result<u32, InvalidValue> {
-    match value.unwrap_or_default() {
-        count if count > RETRIES_MAX => {
+fn retry_count(value: Option<u32>) -> Result<Option<u32>, InvalidValue> {
+    match value {
+        Some(count) if count > RETRIES_MAX => {
             let reason = format!("{count} further attempts; at most {RETRIES_MAX} make sense");
             Err(InvalidValue::new("retry_count", "out_of_range", reason))
         }
-        count => Ok(count),
+        other => Ok(other),
     }
 }
 

@@ -6,12 +6,12 @@ mod fixture;
 
 use attain_graph::domain::availability::{Availabilities, Availability, Interruption, evaluate};
 use attain_graph::domain::needs::{self, Needs, fallback_success_ratio};
-use attain_graph::domain::scenario::{Change, NamedRate, Place, Scenario};
+use attain_graph::domain::scenario::{Amendment, Change, NamedRate, Place, SaidTerms, Scenario};
 use attain_graph::domain::snapshot::{Dependency, Node, Snapshot, Terms};
 use attain_graph::domain::structure::{COMMON_CAUSE_SHARE_PRIOR, Rate};
 use attain_reliability::EvaluationLimits;
 use attain_vocabulary::DependencyMode;
-use fixture::{at, edge, graph, hard, in_background, in_group, names, node, shop, soft};
+use fixture::{at, edge, graph, hard, id, in_background, in_group, names, node, set, shop, soft};
 
 fn rates(list: &[(&str, f64)]) -> Vec<NamedRate> {
     let rate = |failure_ratio| Rate { failure_ratio, includes_dependencies: false };
@@ -116,7 +116,7 @@ fn what_the_shop_can_promise_with_its_payment_provider() {
     let shop = shop();
     let given = rates(&[("checkout-service", 4e-4), ("external-payment-api", 5e-3), ("api-gateway", 2e-4)]);
     let fallback = soft("payment-service", "external-payment-api", 0.9);
-    let answer = ask(&shop, &["checkout-service", "api-gateway"], &given, &[Change::Set(Box::new(fallback))]);
+    let answer = ask(&shop, &["checkout-service", "api-gateway"], &given, &[set(fallback)]);
     let checkout = &answer.services[0];
     close(checkout.before.availability_ratio, (1.0 - 4e-4) * (1.0 - 5e-3));
     close(checkout.after.as_ref().unwrap().availability_ratio, (1.0 - 4e-4) * (1.0 - 5e-4));
@@ -124,6 +124,22 @@ fn what_the_shop_can_promise_with_its_payment_provider() {
     let binding = checkout.before.importances[0].component;
     assert_eq!(names(&shop, &[binding.0]), ["external-payment-api"]);
     assert_eq!(names(&shop, &answer.services[1].path), ["api-gateway", "checkout-service", "payment-service"]);
+}
+
+#[test]
+fn what_a_question_does_not_say_of_an_edge_stays() {
+    let seldom = Terms { call_fraction: Some(0.1), ..Terms::of_mode(DependencyMode::Hard) };
+    let pair = graph([edge("a", "b", seldom)]);
+    let of_a = |said: SaidTerms| {
+        let amendment = Amendment { caller: id("a"), callee: id("b"), said };
+        let a = &ask(&pair, &["a"], &rates(&[("b", 0.5)]), &[Change::Set(Box::new(amendment))]).services[0];
+        a.after.as_ref().unwrap().availability_ratio
+    };
+    close(of_a(SaidTerms::default()), 1.0 - 0.1 * 0.5);
+    let fallback =
+        SaidTerms { mode: Some(DependencyMode::Soft), fallback_success_ratio: Some(0.8), ..SaidTerms::default() };
+    close(of_a(fallback), 1.0 - 0.1 * 0.2 * 0.5);
+    close(of_a(SaidTerms { call_fraction: Some(0.4), ..SaidTerms::default() }), 1.0 - 0.4 * 0.5);
 }
 
 #[test]
@@ -143,7 +159,7 @@ fn a_black_box_hides_what_is_below_it_until_that_changes() {
         assert_eq!(steps, path);
     };
     close_to(of_a(&[attained("c", 0.5)]), 0.8 / 0.9 * 0.5, 3);
-    close_to(of_a(&[Change::Set(Box::new(soft("b", "c", 0.5)))]), 0.8 / 0.9 * 0.95, 2);
+    close_to(of_a(&[set(soft("b", "c", 0.5))]), 0.8 / 0.9 * 0.95, 2);
     close_to(of_a(&[Change::Remove { caller_id: "b".into(), callee_id: "c".into() }]), 0.8 / 0.9, 2);
     // What the question itself says of b stands, whatever is below.
     close_to(of_a(&[attained("c", 0.5), attained("b", 0.7)]), 0.7, 2);
@@ -226,7 +242,7 @@ fn what_speaks_of_nothing_is_named_by_its_place() {
     let changes = [
         attained("api-gateway", 0.9),
         attained("nobody", 0.9),
-        Change::Set(Box::new(hard("api-gateway", "nobody"))),
+        set(hard("api-gateway", "nobody")),
         Change::Remove { caller_id: "nobody".into(), callee_id: "user-db".into() },
         Change::Remove { caller_id: "api-gateway".into(), callee_id: "user-db".into() },
         Change::OwnFailure { entity_id: "nobody".into(), failure_ratio: 0.1 },

@@ -15,7 +15,7 @@ use attain_graph::domain::snapshot::{Dependency, Node, Snapshot, Terms};
 use attain_graph::domain::structure::Rate;
 use attain_reliability::EvaluationLimits;
 use attain_vocabulary::{DependencyMode, EntityKind};
-use fixture::{at, edge, hard, in_background, in_group, names, node, soft};
+use fixture::{at, edge, hard, in_background, in_group, names, node, said, set, soft};
 use proptest::prelude::*;
 
 const NOW_MS: i64 = 1_793_000_000_000;
@@ -109,7 +109,7 @@ fn a_change_between_members_moves_the_entry_points() {
     close(before(&shop, "system"), 0.9);
     let apart = Change::Remove { caller_id: "web".into(), callee_id: "cart".into() };
     close(after(&shop, "system", apart), 0.81);
-    let background = Change::Set(Box::new(in_background("web", "cart")));
+    let background = set(in_background("web", "cart"));
     close(after(&shop, "system", background), 0.81);
 }
 
@@ -322,12 +322,13 @@ proptest! {
         let nodes = || [services(), wholes.clone()].concat();
         let snapshot = Snapshot::build(nodes(), all.clone());
         let change = match &terms {
-            Some(terms) => Change::Set(Box::new(Dependency { terms: terms.clone(), ..changed.clone() })),
+            Some(terms) => set(Dependency { terms: terms.clone(), ..changed.clone() }),
             None => Change::Remove { caller_id: changed.caller.to_string(), callee_id: changed.callee.to_string() },
         };
         let same = |edge: &Dependency| (&edge.caller, &edge.callee) == (&changed.caller, &changed.callee);
         let mut otherwise: Vec<Dependency> = all.into_iter().filter(|edge| !same(edge)).collect();
-        otherwise.extend(terms.map(|terms| Dependency { terms, ..changed.clone() }));
+        let amended = |terms: Terms| said(&terms).over(Some(&changed.terms));
+        otherwise.extend(terms.map(|terms| Dependency { terms: amended(terms), ..changed.clone() }));
         let rebuilt = everybody(&Snapshot::build(nodes(), otherwise), &[]);
         let found = everybody(&snapshot, std::slice::from_ref(&change));
         for (service, expected) in found.services.iter().zip(&rebuilt.services) {

@@ -118,12 +118,11 @@ fn everybody(snapshot: &Snapshot, changes: &[Change]) -> Vec<Answer> {
 }
 
 fn set(snapshot: &Snapshot, edge: &attain_graph::domain::snapshot::Edge) -> Change {
-    let dependency = Dependency {
+    fixture::set(Dependency {
         caller: snapshot.id(edge.caller).clone(),
         callee: snapshot.id(edge.callee).clone(),
         terms: Terms::clone(&edge.terms),
-    };
-    Change::Set(Box::new(dependency))
+    })
 }
 
 fn remove(snapshot: &Snapshot, edge: &attain_graph::domain::snapshot::Edge) -> Change {

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use attain_graph::domain::links::NodeIndex;
 use attain_graph::domain::requests::{Requests, Sampled, SampledCall};
-use attain_graph::domain::scenario::Place;
-use attain_graph::domain::slowdown::{Alterations, Change, Inputs, Outcome, Outcomes, Scope, SetEdge, evaluate};
+use attain_graph::domain::scenario::{Amendment, Place, SaidTerms};
+use attain_graph::domain::slowdown::{Alterations, Change, Inputs, Outcome, Outcomes, Scope, evaluate};
 use attain_graph::domain::snapshot::{Dependency, Snapshot, Terms};
 use attain_vocabulary::{DependencyMode, LatencyHistogram};
-use fixture::{at, edge, graph, hard, in_background, names};
+use fixture::{at, edge, graph, hard, id, in_background, names};
 use proptest::prelude::*;
 
 const QUANTILES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
@@ -124,10 +124,10 @@ fn down(name: &str) -> Change {
     Change::Outage(Place::Entity(name.into()))
 }
 
-fn set(caller: &str, callee: &str, set: impl FnOnce(&mut SetEdge)) -> Change {
-    let mut edge = SetEdge { caller_id: caller.into(), callee_id: callee.into(), ..SetEdge::default() };
-    set(&mut edge);
-    Change::Set(Box::new(edge))
+fn set(caller: &str, callee: &str, say: impl FnOnce(&mut SaidTerms)) -> Change {
+    let mut said = SaidTerms::default();
+    say(&mut said);
+    Change::Set(Box::new(Amendment { caller: id(caller), callee: id(callee), said }))
 }
 
 fn remove(caller: &str, callee: &str) -> Change {
@@ -185,7 +185,10 @@ fn nothing_that_changes_changes_nothing_to_the_last_bit() {
         vec![times("x", 1.0)],
         vec![plus("x", 40.0), plus("x", -40.0)],
         vec![times("x", 4.0), plus("x", 8.0), times("x", 0.25), plus("x", -2.0)],
-        vec![set("a", "x", |edge| edge.call_fraction = Some(1.0)), set("a", "x", |edge| edge.waits = Some(true))],
+        vec![
+            set("a", "x", |said| said.call_fraction = Some(1.0)),
+            set("a", "x", |said| said.mode = Some(DependencyMode::Hard)),
+        ],
         vec![remove("a", "x"), set("a", "x", |_| {}), Change::Other],
     ] {
         for name in ["a", "b"] {
@@ -300,19 +303,19 @@ fn a_change_and_its_reverse_cancel_where_there_are_samples() {
 fn half_of_the_calls_is_half_of_the_requests_that_wait() {
     let samples = |place| sample(place, 100.0, &[("x", 10.0, 60.0)]);
     let world = World::of([hard("a", "x")]).sampled("a", (0..40).map(samples).collect());
-    let half = world.outcome(&[set("a", "x", |edge| edge.call_fraction = Some(0.25))], "a");
+    let half = world.outcome(&[set("a", "x", |said| said.call_fraction = Some(0.25))], "a");
     assert_eq!(half.share_above_after(99.0), (0.25, 0.25));
     assert_eq!(half.after(0.5), (40.0, 40.0));
-    exactly(&world.outcome(&[set("a", "x", |edge| edge.waits = Some(false))], "a"), |_| 40.0);
+    exactly(&world.outcome(&[set("a", "x", |said| said.mode = Some(DependencyMode::Async))], "a"), |_| 40.0);
     // Of calls of which no sample tells when they are made nobody knows who is waited for.
     let mixed = |place| if place % 2 == 0 { samples(place) } else { sample(place, 40.0, &[]) };
     let half_call = edge("a", "x", Terms { call_fraction: Some(0.5), ..Terms::of_mode(DependencyMode::Hard) });
     let world = World::of([half_call]).sampled("a", (0..40).map(mixed).collect());
-    let more = world.outcome(&[set("a", "x", |edge| edge.call_fraction = Some(1.0))], "a");
+    let more = world.outcome(&[set("a", "x", |said| said.call_fraction = Some(1.0))], "a");
     let (low, high) = more.after(0.25);
     assert!(low == 40.0 && high >= 100.0, "{low} {high}");
     assert!(more.after(0.99).1 <= 160.1, "{:?}", more.after(0.99));
-    let fewer = world.outcome(&[set("a", "x", |edge| edge.call_fraction = Some(0.25))], "a");
+    let fewer = world.outcome(&[set("a", "x", |said| said.call_fraction = Some(0.25))], "a");
     assert_eq!(fewer.share_above_after(99.0), (0.25, 0.25));
 }
 
@@ -329,7 +332,7 @@ fn a_call_waits_for_its_timeouts_at_most() {
     // A timeout that is not kept today is not counted on; one that is new is.
     let not_kept = world(with_timeout("a", "x", 20, 0));
     exactly(&not_kept.outcome(&[times("x", 2.0)], "a"), |_| 60.0);
-    let cut = not_kept.outcome(&[set("a", "x", |edge| edge.timeout_ms = Some(30))], "a");
+    let cut = not_kept.outcome(&[set("a", "x", |said| said.timeout_ms = Some(30))], "a");
     exactly(&cut, |_| 40.0);
     // Nobody knows how long a call waits without one.
     let endless = World::of([hard("a", "x"), hard("b", "a")]).sampled("a", (0..40).map(samples).collect());
@@ -349,7 +352,7 @@ fn failed_calls_that_are_tried_again_take_up_to_their_time_once_more() {
         sample
     });
     let world = World::of([hard("a", "x")]).sampled("a", samples.collect());
-    let retried = world.outcome(&[set("a", "x", |edge| edge.retry_count = Some(2))], "a");
+    let retried = world.outcome(&[set("a", "x", |said| said.retry_count = Some(2))], "a");
     assert_eq!(retried.after(0.5), (60.0, 60.0));
     let (low, high) = retried.after(0.9);
     assert!(low == 60.0 && (high - 160.0).abs() < 1e-6, "{low} {high}");

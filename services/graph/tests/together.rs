@@ -150,7 +150,7 @@ fn changes_to_nothing_change_nothing() {
     let (caller, callee) = (snapshot.id(edge.caller).clone(), snapshot.id(edge.callee).clone());
     let dependency = attain_graph::domain::snapshot::Dependency { caller, callee, terms: Terms::clone(&edge.terms) };
     let remove = Change::Remove { caller_id: dependency.caller.to_string(), callee_id: dependency.callee.to_string() };
-    let set = Change::Set(Box::new(dependency));
+    let set = fixture::set(dependency);
     for changes in [vec![set.clone()], vec![remove, set], vec![worse(0.3), worse(PRESENT)]] {
         let found = ask(&snapshot, &everybody(&snapshot), &changes);
         assert!(found.services.iter().any(|service| is_estimate(service) && !service.path.is_empty()));

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use attain_vocabulary::InvalidValue;
+use attain_vocabulary::{DependencyMode, EntityId, InvalidValue};
 
 use super::links::NodeIndex;
 use super::needs::Needs;
-use super::snapshot::{Dependency, Edge, Node, Snapshot, Terms};
+use super::snapshot::{Edge, Node, Snapshot, Terms};
 use super::structure::Rate;
 
 /// What is known of one component, by name.
@@ -39,8 +39,8 @@ pub enum Change {
     },
     /// Something fails every request.
     Outage(Place),
-    /// An edge is added, or replaced where it exists.
-    Set(Box<Dependency>),
+    /// An edge is added, or amended where it exists.
+    Set(Box<Amendment>),
     /// An edge is removed.
     Remove {
         /// Who calls.
@@ -53,6 +53,57 @@ pub enum Change {
         /// The component.
         entity_id: String,
     },
+}
+
+/// What a question says of an edge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Amendment {
+    /// Who calls.
+    pub caller: EntityId,
+    /// Who is called.
+    pub callee: EntityId,
+    /// How.
+    pub said: SaidTerms,
+}
+
+/// Terms that are said; where there is nothing, what is known stays. Ratios are fractions in `[0, 1]`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SaidTerms {
+    /// What a failure of the callee does to the caller; of a new edge hard, where nobody says.
+    pub mode: Option<DependencyMode>,
+    /// Calls for each request of the caller, at least 0.
+    pub call_rate: Option<f64>,
+    /// Share of the caller's requests that call the callee.
+    pub call_fraction: Option<f64>,
+    /// Share of failed calls that a fallback saves.
+    pub fallback_success_ratio: Option<f64>,
+    /// Further attempts after a failed one.
+    pub retry_count: Option<u32>,
+    /// Milliseconds of one attempt, above 0.
+    pub timeout_ms: Option<u32>,
+    /// Name of the redundancy group.
+    pub group: Option<String>,
+    /// How many members of the group must work, at least 1.
+    pub group_required_count: Option<u32>,
+}
+
+impl SaidTerms {
+    /// What is said, in place of what is known of the edge; `None` where there is none.
+    #[must_use]
+    pub fn over(&self, known: Option<&Terms>) -> Terms {
+        let known = known.cloned().unwrap_or_else(|| Terms::of_mode(DependencyMode::Hard));
+        Terms {
+            mode: self.mode.unwrap_or(known.mode),
+            call_rate: self.call_rate.or(known.call_rate),
+            call_fraction: self.call_fraction.or(known.call_fraction),
+            fallback_success_ratio: self.fallback_success_ratio.or(known.fallback_success_ratio),
+            retry_count: self.retry_count.unwrap_or(known.retry_count),
+            timeout_ms: self.timeout_ms.or(known.timeout_ms),
+            group: self.group.clone().or(known.group),
+            group_required_count: self.group_required_count.or(known.group_required_count),
+            ..known
+        }
+    }
 }
 
 /// What an outage strikes.
@@ -210,10 +261,13 @@ impl<'a> Draft<'a> {
                 }
                 self.down(struck);
             }
-            Change::Set(dependency) => {
-                let caller = known(self.snapshot, "set_dependency/caller_id", dependency.caller.as_str())?;
-                let callee = known(self.snapshot, "set_dependency/callee_id", dependency.callee.as_str())?;
-                self.edges_of(caller).insert(callee, Arc::new(dependency.terms.clone()));
+            Change::Set(amendment) => {
+                let Amendment { caller, callee, said } = &**amendment;
+                let caller = known(self.snapshot, "set_dependency/caller_id", caller.as_str())?;
+                let callee = known(self.snapshot, "set_dependency/callee_id", callee.as_str())?;
+                let edges = self.edges_of(caller);
+                let terms = said.over(edges.get(&callee).map(Arc::as_ref));
+                edges.insert(callee, Arc::new(terms));
                 self.changed.insert(caller);
                 self.called.insert(callee);
             }

@@ -42,7 +42,7 @@ impl Question {
             | Change::Pace { entity_id }
             | Change::Outage(Place::Entity(entity_id)) => known(entity_id),
             Change::Outage(Place::Region(region)) => snapshot.in_region(region).next().is_some(),
-            Change::Set(dependency) => known(dependency.caller.as_str()) && known(dependency.callee.as_str()),
+            Change::Set(edge) => known(edge.caller.as_str()) && known(edge.callee.as_str()),
             Change::Remove { caller_id, callee_id } => known(caller_id) && known(callee_id),
         };
         self.service_ids.iter().all(|id| known(id))

@@ -41,7 +41,7 @@ impl SlowdownQuestion {
             Change::Times { entity_id, .. }
             | Change::Plus { entity_id, .. }
             | Change::Outage(Place::Entity(entity_id)) => known(entity_id),
-            Change::Set(edge) => known(&edge.caller_id) && known(&edge.callee_id),
+            Change::Set(edge) => known(edge.caller.as_str()) && known(edge.callee.as_str()),
             Change::Remove { caller_id, callee_id } => known(caller_id) && known(callee_id),
             Change::Outage(Place::Region(_)) | Change::Other => true,
         };

@@ -9,12 +9,11 @@ use attain_proto::graph::v1::{
     AnalyzeLatencyRequest, ComponentRate, Direction, EvaluateAvailabilityRequest, EvaluateLatencyRequest,
     LatencyChange, LatencyThreshold, MeasuredLatency, ScenarioChange, SolveTargetsRequest, TargetInForce,
 };
-use attain_proto::vocabulary::v1::{Dependency, DependencyMode};
 use attain_vocabulary::{InvalidValue, LatencyHistogram, Objective, Ratio};
 
 use crate::domain::fleet::{NamedPromise, Promise};
 use crate::domain::scenario::{Change, NamedRate, Place};
-use crate::domain::slowdown::{self, SetEdge};
+use crate::domain::slowdown;
 use crate::domain::structure::Rate;
 use crate::domain::walk::Heading;
 use crate::error::Error;
@@ -103,31 +102,15 @@ fn positive(field: &str, value: f64) -> Result<f64, InvalidValue> {
 
 /// What a change means for latency; a change that no other question would take is refused as there.
 fn latency_effect(row: &ScenarioChange) -> Result<slowdown::Change, InvalidValue> {
-    let set = match &row.change {
-        Some(WireChange::Latency(latency)) => return pace(latency),
-        Some(WireChange::SetDependency(row)) => Some(row),
-        _ => None,
-    };
-    Ok(match (change(row)?, set) {
-        (Change::Outage(place), _) => slowdown::Change::Outage(place),
-        (Change::Remove { caller_id, callee_id }, _) => slowdown::Change::Remove { caller_id, callee_id },
-        (Change::Set(_), Some(row)) => slowdown::Change::Set(Box::new(set_edge(row))),
+    if let Some(WireChange::Latency(latency)) = &row.change {
+        return pace(latency);
+    }
+    Ok(match change(row)? {
+        Change::Outage(place) => slowdown::Change::Outage(place),
+        Change::Remove { caller_id, callee_id } => slowdown::Change::Remove { caller_id, callee_id },
+        Change::Set(amendment) => slowdown::Change::Set(amendment),
         _ => slowdown::Change::Other,
     })
-}
-
-fn set_edge(row: &Dependency) -> SetEdge {
-    SetEdge {
-        caller_id: row.caller_id.clone(),
-        callee_id: row.callee_id.clone(),
-        waits: match row.mode() {
-            DependencyMode::Unspecified => None,
-            mode => Some(mode != DependencyMode::Async),
-        },
-        call_fraction: row.call_fraction,
-        timeout_ms: row.timeout_ms.filter(|&timeout_ms| timeout_ms > 0),
-        retry_count: row.retry_count,
-    }
 }
 
 fn pace(row: &LatencyChange) -> Result<slowdown::Change, InvalidValue> {
@@ -181,8 +164,8 @@ fn change(change: &ScenarioChange) -> Result<Change, InvalidValue> {
             Ok(Change::Attained { entity_id: attained.entity_id.clone(), availability_ratio })
         }
         Some(WireChange::SetDependency(row)) => {
-            let dependency = topology::dependency(row, |_| None).map_err(|invalid| invalid.within("set_dependency"))?;
-            Ok(Change::Set(Box::new(dependency)))
+            let amendment = topology::amendment(row, |_| None).map_err(|invalid| invalid.within("set_dependency"))?;
+            Ok(Change::Set(Box::new(amendment)))
         }
         Some(WireChange::RemoveDependency(ends)) => {
             Ok(Change::Remove { caller_id: ends.caller_id.clone(), callee_id: ends.callee_id.clone() })

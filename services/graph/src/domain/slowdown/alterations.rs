@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use attain_vocabulary::InvalidValue;
+use attain_vocabulary::{DependencyMode, InvalidValue};
 
 use super::pace::Pace;
 use crate::domain::links::NodeIndex;
 use crate::domain::needs::{call_fraction, calls_per_request};
-use crate::domain::scenario::{Complaints, Place, known};
+use crate::domain::scenario::{Amendment, Complaints, Place, SaidTerms, known};
 use crate::domain::snapshot::{Snapshot, Terms};
 
 /// Most calls of one callee in a request that are told apart.
@@ -33,7 +33,7 @@ pub enum Change {
     /// Something answers nothing any more.
     Outage(Place),
     /// An edge is added, or what is said replaces what it has.
-    Set(Box<SetEdge>),
+    Set(Box<Amendment>),
     /// An edge is removed.
     Remove {
         /// Who calls.
@@ -43,23 +43,6 @@ pub enum Change {
     },
     /// Nothing that has to do with latency.
     Other,
-}
-
-/// What is said of an edge. What is not said stays; of a new edge it is what a hard edge of which nothing is known has.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct SetEdge {
-    /// Who calls.
-    pub caller_id: String,
-    /// Who is called.
-    pub callee_id: String,
-    /// Whether a request waits for the call.
-    pub waits: Option<bool>,
-    /// Share of requests that call, in `[0, 1]`.
-    pub call_fraction: Option<f64>,
-    /// Milliseconds of one attempt, above 0.
-    pub timeout_ms: Option<u32>,
-    /// Further attempts after a failed one.
-    pub retry_count: Option<u32>,
 }
 
 /// How a request waits for calls of one callee.
@@ -149,7 +132,7 @@ impl Alterations {
                 *pace = pace.plus_ms(*added_ms);
             }
             Change::Outage(Place::Entity(id)) => {
-                self.down.insert(known(snapshot, "outage/entity_id", id)?);
+                self.down.extend(snapshot.down_with([known(snapshot, "outage/entity_id", id)?]));
             }
             Change::Outage(Place::Region(region)) => {
                 let struck: Vec<NodeIndex> = snapshot.in_region(region).collect();
@@ -157,12 +140,12 @@ impl Alterations {
                     let reason = "nothing in the graph is said to run there";
                     return Err(InvalidValue::new("outage/region", "unknown_region", reason));
                 }
-                self.down.extend(struck);
+                self.down.extend(snapshot.down_with(struck));
             }
             Change::Set(edge) => {
-                let caller = known(snapshot, "set_dependency/caller_id", &edge.caller_id)?;
-                let callee = known(snapshot, "set_dependency/callee_id", &edge.callee_id)?;
-                self.edge(snapshot, caller, callee).set(edge);
+                let caller = known(snapshot, "set_dependency/caller_id", edge.caller.as_str())?;
+                let callee = known(snapshot, "set_dependency/callee_id", edge.callee.as_str())?;
+                self.edge(snapshot, caller, callee).set(&edge.said);
             }
             Change::Remove { caller_id, callee_id } => {
                 let caller = known(snapshot, "remove_dependency/caller_id", caller_id)?;
@@ -190,18 +173,18 @@ impl Altered {
         Self { before: wait, after: wait, timeout_set: false, exists: true }
     }
 
-    fn set(&mut self, edge: &SetEdge) {
+    fn set(&mut self, said: &SaidTerms) {
         let of_new = Wait { fraction: 1.0, count: 1, timeout_ms: None, attempts: 1 };
         let was = self.after.or(self.before).filter(|_| self.exists).unwrap_or(of_new);
-        let waits = edge.waits.unwrap_or(!self.exists || self.after.is_some());
-        let fraction = edge.call_fraction.unwrap_or(was.fraction);
+        let waits = said.mode.map_or(!self.exists || self.after.is_some(), |mode| mode != DependencyMode::Async);
+        let fraction = said.call_fraction.unwrap_or(was.fraction);
         self.after = (waits && fraction > 0.0).then(|| Wait {
             fraction,
             count: was.count,
-            timeout_ms: edge.timeout_ms.map(f64::from).or(was.timeout_ms),
-            attempts: edge.retry_count.map_or(was.attempts, |count| count + 1),
+            timeout_ms: said.timeout_ms.map(f64::from).or(was.timeout_ms),
+            attempts: said.retry_count.map_or(was.attempts, |count| count + 1),
         });
         self.exists = true;
-        self.timeout_set |= edge.timeout_ms.is_some();
+        self.timeout_set |= said.timeout_ms.is_some();
     }
 }

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use attain_composition::Distribution;
 use attain_vocabulary::LatencyHistogram;
 
-pub use self::alterations::{Alterations, Change, SetEdge};
+pub use self::alterations::{Alterations, Change};
 pub use self::scope::Scope;
 
 pub(crate) use self::alterations::Wait;

@@ -62,7 +62,7 @@ fn scenario(snapshot: &Snapshot, changes: &[Change]) -> Scenario {
     Scenario::resolve(snapshot, &rates, changes).unwrap()
 }
 
-const LIMITS: EvaluationLimits = EvaluationLimits { bdd_nodes_max: 200_000, samples: 16_384, seed: 5 };
+const LIMITS: EvaluationLimits = EvaluationLimits { bdd_nodes_max: 1_000, samples: 16_384, seed: 5 };
 
 fn ask(snapshot: &Snapshot, services: &[NodeIndex], changes: &[Change]) -> Availabilities {
     evaluate(&scenario(snapshot, changes), services, &LIMITS, &|| false).unwrap()

@@ -1,5 +1,6 @@
 //! What the structure allows each of several services to attain, before and after changes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use attain_reliability::{Evaluation, EvaluationLimits};
@@ -61,10 +62,14 @@ pub fn evaluate(
     limits: &EvaluationLimits,
     give_up: &dyn Fn() -> bool,
 ) -> Result<Availabilities, Interruption> {
-    evaluate_among(scenario, services, services.len(), limits, give_up)
+    evaluate_among(scenario, services, distinct_count(services), limits, give_up)
 }
 
-/// The same for some of `asked_count` services, in the way in which all of them are evaluated.
+pub(super) fn distinct_count(services: &[NodeIndex]) -> usize {
+    services.iter().collect::<BTreeSet<_>>().len()
+}
+
+/// The same for some of `asked_count` different services, in the way in which all of them are evaluated.
 pub(super) fn evaluate_among(
     scenario: &Scenario,
     services: &[NodeIndex],

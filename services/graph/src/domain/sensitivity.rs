@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use attain_reliability::EvaluationLimits;
 use attain_vocabulary::UnixMillis;
 
-use super::availability::{Interruption, evaluate_among};
+use super::availability::{Interruption, distinct_count, evaluate_among};
 use super::confidence::below;
 use super::links::{NodeIndex, reached};
 use super::scenario::{Change, NamedRate, Scenario};
@@ -29,7 +29,7 @@ pub fn without_doubtful(
 ) -> Result<BTreeMap<NodeIndex, Pair>, Interruption> {
     let doubtful = below(snapshot, confidence_min, as_of_ms);
     let resting = resting_on(snapshot, &doubtful);
-    let asked_count = services.len();
+    let asked_count = distinct_count(services);
     let services: Vec<NodeIndex> = services.iter().copied().filter(|&node| resting[node as usize]).collect();
     if services.is_empty() {
         return Ok(BTreeMap::new());

@@ -655,7 +655,7 @@ async fn what_cannot_be_right_is_named_by_its_place() {
         assert_eq!(violation.field, field);
         assert!(violation.description.starts_with(&format!("{code}: ")), "{}", violation.description);
     }
-    let many = vec!["user-db"; 2_001];
+    let many = vec!["user-db"; 5_001];
     let refused = mesh.evaluate(&many, &[], Vec::new()).await.unwrap_err();
     assert_eq!(refused.get_error_details().bad_request().unwrap().field_violations[0].field, "service_ids");
     let request = wire::GetDependenciesRequest { service_id: "user-db".into(), direction: 9, ..Default::default() };

@@ -217,31 +217,24 @@ proptest! {
         }
     }
 
-    /// In whatever way impacts would then be found.
     #[test]
     fn a_wave_is_the_noisy_or_of_the_structure_function(snapshot in graphs(9, false)) {
-        let model = Model::new(snapshot.needs(), &vec![Rate::default(); snapshot.nodes().len()]).unwrap();
-        for down in 0..snapshot.nodes().len() as NodeIndex {
-            let expected = noisy_or(&model.structure, Component(down));
-            let wave = snapshot.upstream().wave(down);
-            let distances = distances(&snapshot.without(&not_waited_for(&snapshot)), down, true);
-            for node in 0..snapshot.nodes().len() as NodeIndex {
-                let felt = wave.felt(node);
-                prop_assert!((felt.impact_ratio - expected[node as usize]).abs() < 1e-12, "{:?}", felt);
-                prop_assert_eq!(Some(felt.distance).filter(|&distance| distance != NO_WAY), distances[node as usize]);
-            }
-        }
-    }
-
-    #[test]
-    fn what_a_wave_leaves_in_doubt_is_what_the_structure_function_does(snapshot in graphs(9, false)) {
         for down in 0..snapshot.nodes().len() as NodeIndex {
             let wave = snapshot.upstream().wave(down);
             let mut nodes: Vec<NodeIndex> = wave.met().map(|(node, _)| node).collect();
             nodes.sort_unstable();
             let structure = among(snapshot.needs(), &nodes).unwrap();
-            let position = nodes.binary_search(&down).unwrap() as u32;
-            prop_assert_eq!(wave.crossing, crossing(&structure, Component(position)));
+            let down_among = Component(nodes.binary_search(&down).unwrap() as u32);
+            for (&node, expected) in nodes.iter().zip(noisy_or(&structure, down_among)) {
+                let found = wave.felt(node).impact_ratio;
+                prop_assert!((found - expected).abs() < 1e-12, "{} is not {}", found, expected);
+            }
+            prop_assert_eq!(wave.crossing, crossing(&structure, down_among));
+            let distances = distances(&snapshot.without(&not_waited_for(&snapshot)), down, true);
+            for (node, distance) in (0..).zip(distances) {
+                let found = Some(wave.felt(node).distance).filter(|&distance| distance != NO_WAY);
+                prop_assert_eq!(found, distance);
+            }
         }
     }
 

@@ -101,34 +101,50 @@ impl Upstream {
     #[must_use]
     pub fn of(needs: &Needs, components: &[Vec<NodeIndex>]) -> Self {
         let mut upstream = Self { ranks: vec![0; needs.node_count()], ..Self::default() };
+        let mut groups = vec![0; needs.node_count()];
+        let mut apart: Vec<Option<&Need>> = Vec::new();
         for members in components {
             let start = upstream.nodes.len() as Rank;
-            for &node in members {
-                let groups = needs.of_caller(node).iter().filter(|need| is_apart(need));
-                upstream.nodes.extend(groups.map(|_| GROUP));
-                upstream.ranks[node as usize] = upstream.nodes.len() as Rank;
-                upstream.nodes.push(node);
+            // A group comes before its caller, but inside a cycle after all nodes, as in the structure function: whoever is hit
+            // equally hard is settled in this order.
+            let is_cycle = members.len() > 1;
+            if is_cycle {
+                members.iter().for_each(|&node| upstream.enter(node, &mut apart));
             }
-            if members.len() > 1 {
+            for &node in members {
+                groups[node as usize] = upstream.nodes.len() as Rank;
+                for need in needs.of_caller(node).iter().filter(|need| is_apart(need)) {
+                    upstream.nodes.push(GROUP);
+                    apart.push(Some(need));
+                }
+            }
+            if is_cycle {
                 upstream.cycles.push(start..upstream.nodes.len() as Rank);
+            } else {
+                members.iter().for_each(|&node| upstream.enter(node, &mut apart));
             }
         }
-        for &node in components.iter().flatten() {
-            let needs = needs.of_caller(node);
-            let apart = || needs.iter().filter(|need| is_apart(need));
-            for need in apart() {
-                upstream.begin();
-                upstream.add_group(need);
-            }
+        for (rank, group) in apart.into_iter().enumerate() {
             upstream.begin();
-            let rank = upstream.starts.len() as Rank - 1;
-            needs.iter().filter(|need| !is_apart(need)).for_each(|need| upstream.add(need));
-            let groups = rank - apart().count() as Rank..rank;
+            if let Some(group) = group {
+                upstream.add_group(group);
+                continue;
+            }
+            let node = upstream.nodes[rank];
+            let (apart, others): (Vec<&Need>, Vec<&Need>) =
+                needs.of_caller(node).iter().partition(|need| is_apart(need));
+            others.into_iter().for_each(|need| upstream.add(need));
             let call = |(callee, need): (Rank, &Need)| Call { callee, impact_ratio: need.effect.impact_ratio };
-            upstream.calls.extend(groups.zip(apart()).map(call));
+            upstream.calls.extend((groups[node as usize]..).zip(apart).map(call));
         }
         upstream.begin();
         upstream
+    }
+
+    fn enter(&mut self, node: NodeIndex, apart: &mut Vec<Option<&Need>>) {
+        self.ranks[node as usize] = self.nodes.len() as Rank;
+        self.nodes.push(node);
+        apart.push(None);
     }
 
     /// What is added from now on is of the next rank.

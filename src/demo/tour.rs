@@ -35,7 +35,7 @@ struct Facts {
 
 impl Facts {
     async fn gather(gateway: &Gateway) -> anyhow::Result<Self> {
-        let services = gateway.send(&Command::Services { query: None }.request()?).await?;
+        let services = gateway.send(&Command::Services { query: None, kind: None }.request()?).await?;
         let mut recommendations = Vec::new();
         // Each service, then both questions.
         let progress = Progress::count("asking what can be attained", list(&services["services"]).len() + 2);

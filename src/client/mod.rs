@@ -3,6 +3,7 @@
 mod commands;
 mod questions;
 mod request;
+mod words;
 
 pub(crate) use commands::Command;
 pub(crate) use request::Gateway;

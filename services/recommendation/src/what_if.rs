@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use attain_attainment::MissingInput;
 use attain_proto::convert;
 use attain_proto::graph::v1 as graph;
 use attain_proto::graph::v1::latency_change::Change as By;
@@ -56,12 +57,19 @@ pub(crate) async fn analyze(
     let ending = outage_ms.map(|outage_ms| Ending { outage_ms, window, without });
     let affected = weigh(&fleet, &checked, (&response, &slowdown), ending);
     let mut affected: Vec<Affected> = affected.into_iter().filter(Affected::moves).collect();
+    let unknown_latencies = (!request.changes.iter().any(is_of_latency)).then(|| {
+        let all = affected.len();
+        affected.retain(|affected| !affected.may_move_unknown());
+        all - affected.len()
+    });
+    let unknown_latencies = unknown_latencies.filter(|&count| count > 0).map(latencies_unknown);
     affected.sort_by(by_harm_then_help);
+    let missing = fleet.missing.iter().chain(&unevaluated).chain(&slowdown.missing).chain(&unknown_latencies);
     Ok(wire::AnalyzeWhatIfResponse {
         affected: affected.into_iter().map(affected_service).collect(),
         assumed_perfect_ids: response.assumed_perfect_ids,
         snapshot: response.snapshot,
-        missing_inputs: fleet.missing.iter().chain(&unevaluated).chain(&slowdown.missing).map(missing_input).collect(),
+        missing_inputs: missing.map(missing_input).collect(),
     })
 }
 
@@ -76,6 +84,18 @@ fn outage_ms(request: &wire::AnalyzeWhatIfRequest) -> Result<Option<i64>, Error>
         ..=0 => fault("out_of_range", "an outage lasts longer than no time"),
         ms => Ok(Some(ms)),
     }
+}
+
+/// Services of which nothing but this is to be said are many after an outage, and no answer to a question about availability.
+fn latencies_unknown(count: usize) -> MissingInput {
+    let detail = format!(
+        "the availability of {count} more services that the changes reach stays; what becomes of their latency nobody knows"
+    );
+    MissingInput { name: "latency_unknown".to_owned(), detail }
+}
+
+fn is_of_latency(change: &graph::ScenarioChange) -> bool {
+    matches!(change.change, Some(Change::Latency(_)))
 }
 
 fn is_outage(change: &graph::ScenarioChange) -> bool {

@@ -120,9 +120,14 @@ impl Affected {
         }
     }
 
-    /// Whether the ceiling or the latency moves at all.
+    /// Whether the ceiling or the latency moves at all, or may.
     pub(crate) fn moves(&self) -> bool {
         self.ceiling_moves() || self.latency.moves()
+    }
+
+    /// Whether all that is to be said is that nobody knows what becomes of its latency.
+    pub(crate) fn may_move_unknown(&self) -> bool {
+        !self.ceiling_moves() && self.latency == LatencyEffect::Unknown
     }
 
     fn ceiling_moves(&self) -> bool {

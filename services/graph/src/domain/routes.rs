@@ -35,7 +35,7 @@ impl Routes {
         Some(self.0[from as usize]).filter(|&distance| distance != NO_WAY)
     }
 
-    /// The shortest walk from a node to a target, as [`shortest`].
+    /// The shortest walk from a node to a target, both included, of several the lexically first; empty where there is none.
     #[must_use]
     pub fn path<'a>(&self, from: NodeIndex, callees: impl Fn(NodeIndex) -> &'a [NodeIndex]) -> Vec<NodeIndex> {
         shortest(from, |node| self.distance(node), callees)

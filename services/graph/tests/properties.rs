@@ -232,7 +232,7 @@ proptest! {
             prop_assert_eq!(wave.crossing, crossing(&structure, down_among));
             let distances = distances(&snapshot.without(&not_waited_for(&snapshot)), down, true);
             for (node, distance) in (0..).zip(distances) {
-                let found = Some(wave.felt(node).distance).filter(|&distance| distance != NO_WAY);
+                let found = Some(wave.felt(node).distance()).filter(|&distance| distance != NO_WAY);
                 prop_assert_eq!(found, distance);
             }
         }

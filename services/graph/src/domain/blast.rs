@@ -52,7 +52,7 @@ pub fn blast(snapshot: &Snapshot, down: NodeIndex, bounds: Bounds) -> Result<Bla
     let mut struck: Vec<Struck> = wave
         .met()
         .filter(|&(node, _)| node != down)
-        .map(|(node, felt)| Struck { impact_ratio: felt.impact_ratio, distance: felt.distance, node })
+        .map(|(node, felt)| Struck { impact_ratio: felt.impact_ratio, distance: felt.distance(), node })
         .collect();
     if wave.crossing.may_be_exact() {
         weigh(&mut struck, snapshot, down, bounds.bdd_nodes_max)?;
@@ -70,7 +70,7 @@ pub fn blast(snapshot: &Snapshot, down: NodeIndex, bounds: Bounds) -> Result<Bla
     });
     let fitting = fits.count();
     truncated |= fitting < struck.len();
-    let distance = |node| Some(wave.felt(node).distance);
+    let distance = |node| Some(wave.felt(node).distance());
     let hit = |&Struck { impact_ratio, distance: steps, node }: &Struck| Hit {
         node,
         impact_ratio,

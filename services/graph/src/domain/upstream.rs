@@ -37,7 +37,17 @@ pub struct Upstream {
 #[derive(Debug, Clone, Copy)]
 struct Call {
     callee: Rank,
+    /// What of the callee's mark the caller may take over.
+    passes: u32,
     impact_ratio: f64,
+}
+
+impl Call {
+    fn new(callee: Rank, impact_ratio: f64) -> Self {
+        let reached = if impact_ratio > 0.0 { Mark::REACHED } else { 0 };
+        let certain = if impact_ratio >= 1.0 { Mark::CERTAIN } else { 0 };
+        Self { callee, passes: reached | certain, impact_ratio }
+    }
 }
 
 /// A certain need of several of which some may fail.
@@ -50,23 +60,71 @@ struct Group {
 /// Stands for a group among nodes.
 const GROUP: NodeIndex = NodeIndex::MAX;
 
-/// What one node feels while somebody is down.
+/// What one node feels while somebody is down. Small, since a pass over many services is as fast as the cache it fits into.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Felt {
     /// Probability that a request fails, in `[0, 1]`: noisy-or, callees taken as failing independently of each other.
     pub impact_ratio: f64,
+    mark: Mark,
+}
+
+/// Calls on the shortest walk to whoever is down, above whether a failure can be felt at all and whether it is certain.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Mark(u32);
+
+impl Mark {
+    const REACHED: u32 = 1;
+    const CERTAIN: u32 = 2;
+    const BITS: u32 = 2;
+
+    fn new(distance: u32, bits: u32) -> Self {
+        Self(distance << Self::BITS | bits)
+    }
+
+    fn distance(self) -> u32 {
+        self.0 >> Self::BITS
+    }
+
+    fn bits(self) -> u32 {
+        self.0 & (Self::REACHED | Self::CERTAIN)
+    }
+
+    fn is_in_doubt(self) -> bool {
+        self.bits() == Self::REACHED
+    }
+}
+
+impl Felt {
     /// Calls on the shortest walk to whoever is down; [`NO_WAY`] where there is none.
-    pub distance: u32,
-    /// Whether a failure can be felt at all.
-    is_reached: bool,
-    /// Whether it fails by certain calls alone.
-    is_certain: bool,
+    #[must_use]
+    pub fn distance(self) -> u32 {
+        self.mark.distance()
+    }
+
+    fn is_met(self) -> bool {
+        self.distance() != NO_WAY
+    }
+
+    fn is_reached(self) -> bool {
+        self.mark.bits() & Mark::REACHED != 0
+    }
+
+    fn is_certain(self) -> bool {
+        self.mark.bits() & Mark::CERTAIN != 0
+    }
 }
 
 /// No distance.
-pub const NO_WAY: u32 = u32::MAX;
-const NOTHING: Felt = Felt { impact_ratio: 0.0, distance: NO_WAY, is_reached: false, is_certain: false };
-const DOWN: Felt = Felt { impact_ratio: 1.0, distance: 0, is_reached: true, is_certain: true };
+pub const NO_WAY: u32 = u32::MAX >> Mark::BITS;
+const NOTHING: Felt = Felt { impact_ratio: 0.0, mark: Mark(NO_WAY << Mark::BITS) };
+const DOWN: Felt = Felt { impact_ratio: 1.0, mark: Mark(Mark::REACHED | Mark::CERTAIN) };
+
+/// Calls of one node whose callees are in doubt.
+#[derive(Debug, Clone, Copy, Default)]
+struct Doubtful {
+    calls: usize,
+    partial_calls: usize,
+}
 
 /// What everybody feels.
 #[derive(Debug)]
@@ -87,7 +145,7 @@ impl Wave<'_> {
     /// Everybody from whom a walk leads to whoever is down, that one included, in no particular order.
     pub fn met(&self) -> impl Iterator<Item = (NodeIndex, Felt)> + '_ {
         let all = self.upstream.nodes.iter().copied().zip(self.felt.iter().copied());
-        all.filter(|(node, felt)| felt.distance != NO_WAY && *node != GROUP)
+        all.filter(|(node, felt)| felt.is_met() && *node != GROUP)
     }
 }
 
@@ -134,7 +192,7 @@ impl Upstream {
             let (apart, others): (Vec<&Need>, Vec<&Need>) =
                 needs.of_caller(node).iter().partition(|need| is_apart(need));
             others.into_iter().for_each(|need| upstream.add(need));
-            let call = |(callee, need): (Rank, &Need)| Call { callee, impact_ratio: need.effect.impact_ratio };
+            let call = |(callee, need): (Rank, &Need)| Call::new(callee, need.effect.impact_ratio);
             upstream.calls.extend((groups[node as usize]..).zip(apart).map(call));
         }
         upstream.begin();
@@ -158,7 +216,7 @@ impl Upstream {
             return;
         }
         let impact_ratio = need.effect.impact_ratio;
-        let call = |&member: &NodeIndex| Call { callee: self.ranks[member as usize], impact_ratio };
+        let call = |&member: &NodeIndex| Call::new(self.ranks[member as usize], impact_ratio);
         self.calls.extend(need.members.iter().map(call));
     }
 
@@ -182,21 +240,26 @@ impl Upstream {
         let mut cycle = cycles.next();
         let mut rank = cycle.map_or(down, |cycle| cycle.start.min(down));
         while (rank as usize) < felt.len() {
-            let start = rank;
             match cycle {
                 Some(of_cycle) if of_cycle.start == rank => {
                     self.settle(of_cycle.clone(), down, &mut felt);
+                    for member in of_cycle.clone().filter(|member| felt[*member as usize].mark.is_in_doubt()) {
+                        count(&mut crossing, self.feel(member, &felt).1);
+                    }
                     rank = of_cycle.end;
                     cycle = cycles.next();
                 }
                 _ => {
                     if rank != down {
-                        felt[rank as usize] = self.feel(rank, &felt);
+                        let (own, doubtful) = self.feel(rank, &felt);
+                        felt[rank as usize] = own;
+                        if own.mark.is_in_doubt() {
+                            count(&mut crossing, doubtful);
+                        }
                     }
                     rank += 1;
                 }
             }
-            (start..rank).for_each(|rank| self.count(rank, &felt, &mut crossing));
         }
         Wave { upstream: self, felt, crossing }
     }
@@ -219,34 +282,41 @@ impl Upstream {
         self.calls(rank).iter().map(|call| call.callee).chain(members.copied())
     }
 
-    /// What somebody feels by what is known of the callees.
-    fn feel(&self, rank: Rank, felt: &[Felt]) -> Felt {
-        let mut own = NOTHING;
-        let of = |rank: Rank| felt[rank as usize];
+    /// What somebody feels by what is known of the callees, and which of its calls are in doubt.
+    fn feel(&self, rank: Rank, felt: &[Felt]) -> (Felt, Doubtful) {
+        let (mut distance, mut bits) = (NO_WAY, 0);
+        let mut doubtful = Doubtful::default();
         let by_calls = self.calls(rank).iter().map(|call| {
-            let callee = of(call.callee);
-            own.distance = own.distance.min(callee.distance);
-            own.is_reached |= call.impact_ratio > 0.0 && callee.is_reached;
-            own.is_certain |= call.impact_ratio >= 1.0 && callee.is_certain;
+            let callee = felt[call.callee as usize];
+            distance = distance.min(callee.distance());
+            bits |= callee.mark.bits() & call.passes;
+            let is_doubtful = callee.mark.is_in_doubt() && call.passes != 0;
+            doubtful.calls += usize::from(is_doubtful);
+            doubtful.partial_calls += usize::from(is_doubtful && call.passes & Mark::CERTAIN == 0);
             call.impact_ratio * callee.impact_ratio
         });
         let groups = self.groups(rank);
-        if groups.is_empty() {
-            own.impact_ratio = at_least_one(by_calls);
+        let impact_ratio = if groups.is_empty() {
+            at_least_one(by_calls)
         } else {
             let by_calls: Vec<f64> = by_calls.collect();
             let by_groups = groups.iter().map(|group| {
-                let members = || self.members(group).iter().map(|&member| of(member));
-                own.distance = members().map(|member| member.distance).fold(own.distance, u32::min);
-                own.is_reached |= self.matters(group, felt) && members().any(|member| member.is_reached);
-                own.is_certain |= members().filter(|member| member.is_certain).count() > group.spare;
+                let members = || self.members(group).iter().map(|&member| felt[member as usize]);
+                distance = members().map(Felt::distance).fold(distance, u32::min);
+                if self.matters(group, felt) {
+                    bits |= members().fold(0, |bits, member| bits | member.mark.bits() & Mark::REACHED);
+                    doubtful.calls += members().filter(|member| member.mark.is_in_doubt()).count();
+                }
+                if members().filter(|member| member.is_certain()).count() > group.spare {
+                    bits |= Mark::CERTAIN;
+                }
                 more_than(group.spare, members().map(|member| member.impact_ratio))
             });
             let by_groups: Vec<f64> = by_groups.collect();
-            own.impact_ratio = at_least_one(by_calls.into_iter().chain(by_groups));
-        }
-        own.distance = own.distance.saturating_add(self.step(rank));
-        own
+            at_least_one(by_calls.into_iter().chain(by_groups))
+        };
+        let distance = distance.saturating_add(self.step(rank)).min(NO_WAY);
+        (Felt { impact_ratio, mark: Mark::new(distance, bits) }, doubtful)
     }
 
     /// Calls from somebody to its callees: a group adds none to those of whom it is part.
@@ -256,24 +326,8 @@ impl Upstream {
 
     /// Whether enough members can feel the failure for the group to do so.
     fn matters(&self, group: &Group, felt: &[Felt]) -> bool {
-        let met = self.members(group).iter().filter(|&&member| felt[member as usize].distance != NO_WAY);
+        let met = self.members(group).iter().filter(|&&member| felt[member as usize].is_met());
         met.count() > group.spare
-    }
-
-    /// What is in doubt about somebody, counted as the structure function has it.
-    fn count(&self, rank: Rank, felt: &[Felt], crossing: &mut Crossing) {
-        let in_doubt = |rank: Rank| felt[rank as usize].is_reached && !felt[rank as usize].is_certain;
-        if !in_doubt(rank) {
-            return;
-        }
-        crossing.component_count += 1;
-        for call in self.calls(rank).iter().filter(|call| call.impact_ratio > 0.0 && in_doubt(call.callee)) {
-            crossing.call_count += 1;
-            crossing.partial_call_count += usize::from(call.impact_ratio < 1.0);
-        }
-        for group in self.groups(rank).iter().filter(|group| self.matters(group, felt)) {
-            crossing.call_count += self.members(group).iter().filter(|&&member| in_doubt(member)).count();
-        }
     }
 
     /// The members of a cycle. Whoever is down among them stays as it is.
@@ -291,15 +345,15 @@ impl Upstream {
         // Whether somebody is reached and fails for certain, each from nobody on.
         let mut open = members.clone();
         while let Some(rank) = open.pop() {
-            let Felt { is_reached, is_certain, .. } = self.feel(rank, felt);
-            let known = &mut felt[rank as usize];
-            if (known.is_reached, known.is_certain) != (is_reached, is_certain) {
-                (known.is_reached, known.is_certain) = (is_reached, is_certain);
+            let bits = self.feel(rank, felt).0.mark.bits();
+            let known = &mut felt[rank as usize].mark;
+            if known.bits() != bits {
+                *known = Mark::new(known.distance(), bits);
                 open.extend(callers(rank));
             }
         }
         for members in self.cycles_within(&cycle, down, felt) {
-            let impact_of = |felt: &&mut [Felt], rank| self.feel(rank, felt).impact_ratio;
+            let impact_of = |felt: &&mut [Felt], rank| self.feel(rank, felt).0.impact_ratio;
             let set = |felt: &mut &mut [Felt], rank: Rank, impact| felt[rank as usize].impact_ratio = impact;
             settle_cycle(&members, callers, &mut { &mut *felt }, impact_of, set);
         }
@@ -307,7 +361,7 @@ impl Upstream {
 
     /// What is left of a cycle without calls by which nothing is felt: cycles and single members, callees before callers.
     fn cycles_within(&self, cycle: &Range<Rank>, down: Rank, felt: &[Felt]) -> Vec<Vec<Rank>> {
-        let is_open = |rank: &Rank| cycle.contains(rank) && *rank != down && felt[*rank as usize].is_reached;
+        let is_open = |rank: &Rank| cycle.contains(rank) && *rank != down && felt[*rank as usize].is_reached();
         let felt_by = |caller: Rank| {
             let calls = self.calls(caller).iter().filter(|call| call.impact_ratio > 0.0).map(|call| call.callee);
             let groups = self.groups(caller).iter().filter(|group| self.matters(group, felt));
@@ -324,17 +378,25 @@ impl Upstream {
     /// Distances inside a cycle, the nearest first (Dijkstra 1959).
     fn measure<'a>(&self, members: &[Rank], callers: impl Fn(Rank) -> &'a [Rank], felt: &mut [Felt]) {
         let distance = |rank: Rank, felt: &[Felt]| {
-            let nearest = self.callees(rank).map(|callee| felt[callee as usize].distance).min();
-            nearest.unwrap_or(NO_WAY).saturating_add(self.step(rank))
+            let nearest = self.callees(rank).map(|callee| felt[callee as usize].distance()).min();
+            nearest.unwrap_or(NO_WAY).saturating_add(self.step(rank)).min(NO_WAY)
         };
         let known = members.iter().map(|&rank| Reverse((distance(rank, felt), rank)));
         let mut open: BinaryHeap<_> = known.filter(|Reverse((distance, _))| *distance != NO_WAY).collect();
         while let Some(Reverse((distance, rank))) = open.pop() {
-            if felt[rank as usize].distance <= distance {
+            let known = &mut felt[rank as usize].mark;
+            if known.distance() <= distance {
                 continue;
             }
-            felt[rank as usize].distance = distance;
+            *known = Mark::new(distance, known.bits());
             open.extend(callers(rank).iter().map(|&caller| Reverse((distance + self.step(caller), caller))));
         }
     }
+}
+
+/// Adds somebody in doubt, as the structure function has it.
+fn count(crossing: &mut Crossing, doubtful: Doubtful) {
+    crossing.component_count += 1;
+    crossing.call_count += doubtful.calls;
+    crossing.partial_call_count += doubtful.partial_calls;
 }

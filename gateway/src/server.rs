@@ -8,6 +8,7 @@ use std::time::Duration;
 use attain_redaction::shown_address;
 use attain_runtime::Shutdown;
 use attain_runtime::clock::Clock;
+use attain_runtime::connections::{Accepted, Acceptor};
 use axum::body::Body;
 use futures::StreamExt as _;
 use http::request::Parts;
@@ -18,7 +19,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::pipeline::Gateway;
 use crate::{Config, Error};
@@ -27,8 +27,6 @@ const HEADER_BYTES_MAX: usize = 64 * 1024;
 const STREAMS_PER_CONNECTION_MAX: u32 = 128;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause after the system refused a connection, for want of file descriptors for example.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What is left of a refused body is read and thrown away up to here, so that the sender gets to read the refusal.
 const DRAIN_BYTES_MAX: usize = 128 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,7 +43,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let gateway = Arc::new(Gateway::new(&config, &clock)?);
     let server = Server::new(&config, gateway);
     tracing::info!(server.address = %address, "the gateway listens");
-    server.accept(listener, shutdown).await;
+    server.accept(Acceptor::new(listener, config.connections_max), shutdown).await;
     server.drain(Duration::from_millis(config.drain_ms)).await;
     Ok(())
 }
@@ -53,7 +51,6 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
 struct Server {
     gateway: Arc<Gateway>,
     http: Arc<auto::Builder<TokioExecutor>>,
-    connections: Arc<Semaphore>,
     graceful: GracefulShutdown,
     first_byte_timeout: Duration,
 }
@@ -69,44 +66,23 @@ impl Server {
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .max_header_list_size(HEADER_BYTES_MAX as u32);
-        Self {
-            gateway,
-            http: Arc::new(http),
-            connections: Arc::new(Semaphore::new(config.connections_max)),
-            graceful: GracefulShutdown::new(),
-            first_byte_timeout: header_read,
-        }
+        Self { gateway, http: Arc::new(http), graceful: GracefulShutdown::new(), first_byte_timeout: header_read }
     }
 
-    async fn accept(&self, listener: TcpListener, shutdown: Shutdown) {
+    async fn accept(&self, acceptor: Acceptor, shutdown: Shutdown) {
         loop {
-            let accepted = async {
-                // Connections beyond the bound wait in the system's queue.
-                let place = Arc::clone(&self.connections).acquire_owned().await;
-                (place, listener.accept().await)
-            };
-            let (place, accepted) = tokio::select! {
-                accepted = accepted => accepted,
+            tokio::select! {
+                accepted = acceptor.next() => self.spawn(accepted),
                 () = shutdown.cancelled() => return,
-            };
-            match (place, accepted) {
-                (Ok(place), Ok((stream, peer))) => self.spawn(stream, peer, place),
-                (_, Err(error)) => {
-                    tracing::warn!(error = %error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-                (Err(_), _) => return,
             }
         }
     }
 
-    fn spawn(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+    fn spawn(&self, Accepted { stream, peer, place }: Accepted) {
         let (gateway, http) = (Arc::clone(&self.gateway), Arc::clone(&self.http));
         let (watcher, first_byte_timeout) = (self.graceful.watcher(), self.first_byte_timeout);
         tokio::spawn(async move {
             let _place = place;
-            // Fails only for a connection that is gone already.
-            let _ = stream.set_nodelay(true);
             if tokio::time::timeout(first_byte_timeout, stream.readable()).await.is_ok() {
                 converse(gateway, http, stream, peer, watcher).await;
             }

@@ -1,6 +1,9 @@
 //! What options choose from: the words of the API.
 
+use attain_proto::vocabulary::v1 as vocabulary;
+use attain_vocabulary::EntityKind;
 use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
 
 /// Which way to walk.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -10,20 +13,13 @@ pub(crate) enum Direction {
     Both,
 }
 
-/// What a node of the graph is.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum EntityKind {
-    Service,
-    Datastore,
-    Cache,
-    Queue,
-    Infrastructure,
-    External,
-    NodePool,
-    Zone,
-    Region,
-    Api,
-    System,
+/// What nodes of the graph may be, by the contract's words.
+pub(crate) fn entity_kinds() -> PossibleValuesParser {
+    let word = |kind: EntityKind| {
+        let name = vocabulary::EntityKind::from(kind).as_str_name();
+        name.trim_start_matches("ENTITY_KIND_").to_lowercase().replace('_', "-")
+    };
+    PossibleValuesParser::new(EntityKind::ALL.map(word))
 }
 
 /// What a pushed file holds.

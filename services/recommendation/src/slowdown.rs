@@ -59,16 +59,15 @@ pub(crate) async fn evaluate(
     let measured = measured(engine, context, fleet, &slos, &mut found).await?;
     let (mut unevaluated, mut without_samples) = (0, 0);
     for services in fleet.affected.chunks(EVALUATED_MAX) {
-        let of_these = |id: &str| services.iter().any(|service| service.as_str() == id);
-        let threshold = |(id, slo): (&EntityId, &Slo)| {
-            let threshold_ms = f64::from(slo.latency_threshold_ms?);
-            of_these(id.as_str()).then(|| graph::LatencyThreshold { service_id: id.to_string(), threshold_ms })
+        let threshold = |id: &EntityId| {
+            let threshold_ms = f64::from(slos.get(id)?.latency_threshold_ms?);
+            Some(graph::LatencyThreshold { service_id: id.to_string(), threshold_ms })
         };
         let request = graph::EvaluateLatencyRequest {
             service_ids: services.iter().map(ToString::to_string).collect(),
             changes: changes.to_vec(),
             measured: measured.clone(),
-            thresholds: slos.iter().filter_map(threshold).collect(),
+            thresholds: services.iter().filter_map(threshold).collect(),
         };
         let answer = match engine.graph.evaluate_latency(context, request).await {
             Ok(answer) => answer,
@@ -77,9 +76,10 @@ pub(crate) async fn evaluate(
                 return Ok(found);
             }
         };
+        let asked: BTreeMap<&str, &EntityId> = services.iter().map(|id| (id.as_str(), id)).collect();
         for service in answer.services {
             found.paths.insert(service.service_id.clone(), service.path.clone());
-            let slo = slos.iter().find(|(id, _)| id.as_str() == service.service_id).map(|(_, slo)| slo);
+            let slo = asked.get(&*service.service_id).and_then(|id| slos.get(*id));
             let id = service.service_id.clone();
             found.effects.insert(id, LatencyEffect::Known(Box::new(affected_latency(service, slo))));
         }

@@ -56,13 +56,12 @@ pub(crate) async fn analyze(
     let without = without.as_ref().map(by_service).unwrap_or_default();
     let ending = outage_ms.map(|outage_ms| Ending { outage_ms, window, without });
     let affected = weigh(&fleet, &checked, (&response, &slowdown), ending);
-    let mut affected: Vec<Affected> = affected.into_iter().filter(Affected::moves).collect();
-    let unknown_latencies = (!request.changes.iter().any(is_of_latency)).then(|| {
-        let all = affected.len();
-        affected.retain(|affected| !affected.may_move_unknown());
-        all - affected.len()
-    });
-    let unknown_latencies = unknown_latencies.filter(|&count| count > 0).map(latencies_unknown);
+    let about_latency = request.changes.iter().any(is_of_latency);
+    let (counted, mut affected): (Vec<Affected>, Vec<Affected>) = affected
+        .into_iter()
+        .filter(Affected::moves)
+        .partition(|affected| !about_latency && affected.may_move_unknown());
+    let unknown_latencies = (!counted.is_empty()).then(|| latencies_unknown(counted.len()));
     affected.sort_by(by_harm_then_help);
     let missing = fleet.missing.iter().chain(&unevaluated).chain(&slowdown.missing).chain(&unknown_latencies);
     Ok(wire::AnalyzeWhatIfResponse {

@@ -3,6 +3,7 @@
 
 use std::future::Future as _;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -29,14 +30,62 @@ pub(crate) struct Connection {
     _place: OwnedSemaphorePermit,
 }
 
+/// A port that is listened on, with as many places for connections as it has; at least one.
+#[derive(Debug)]
+pub struct Acceptor {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+}
+
+/// A connection, and the place that it takes until that is dropped.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The connection.
+    pub stream: TcpStream,
+    /// Who is at the other end.
+    pub peer: SocketAddr,
+    /// Its place.
+    pub place: OwnedSemaphorePermit,
+}
+
+impl Acceptor {
+    /// Accepts at most `most` connections at a time; those on top wait in the system's queue.
+    #[must_use]
+    pub fn new(listener: TcpListener, most: usize) -> Self {
+        Self { listener, places: Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS))) }
+    }
+
+    /// The next connection, as soon as there is one and a place for it. What the system refuses is logged and tried again.
+    ///
+    /// Cancel safe: a connection that was accepted is always returned.
+    pub async fn next(&self) -> Accepted {
+        loop {
+            // The semaphore is never closed.
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return std::future::pending().await };
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    // An answer in several parts must not wait until the caller has acknowledged the first. Fails only for a
+                    // connection that is gone already.
+                    let _ = stream.set_nodelay(true);
+                    return Accepted { stream, peer, place };
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
 /// Accepts connections, at most `most` at a time and at least one, for as long as somebody takes them.
 pub(crate) fn accept(listener: TcpListener, most: usize) -> ReceiverStream<io::Result<Connection>> {
-    let places = Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
+    let acceptor = Acceptor::new(listener, most);
     let (sender, accepted) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {
             let next = tokio::select! {
-                next = next(&listener, &places) => next,
+                next = acceptor.next() => Connection::new(next, FIRST_BYTE_WITHIN),
                 () = sender.closed() => return,
             };
             if sender.send(Ok(next)).await.is_err() {
@@ -47,24 +96,8 @@ pub(crate) fn accept(listener: TcpListener, most: usize) -> ReceiverStream<io::R
     ReceiverStream::new(accepted)
 }
 
-async fn next(listener: &TcpListener, places: &Arc<Semaphore>) -> Connection {
-    loop {
-        let Ok(place) = Arc::clone(places).acquire_owned().await else { return std::future::pending().await };
-        match listener.accept().await {
-            Ok((stream, _)) => return Connection::new(stream, place, FIRST_BYTE_WITHIN),
-            Err(error) => {
-                tracing::warn!(error = %error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
 impl Connection {
-    fn new(stream: TcpStream, place: OwnedSemaphorePermit, first_byte_within: Duration) -> Self {
-        // An answer in several parts must not wait until the caller has acknowledged the first. Fails only for a connection
-        // that is gone already.
-        let _ = stream.set_nodelay(true);
+    fn new(Accepted { stream, place, .. }: Accepted, first_byte_within: Duration) -> Self {
         Self { stream, overdue: Some(Box::pin(tokio::time::sleep(first_byte_within))), _place: place }
     }
 }
@@ -125,7 +158,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    async fn listener() -> (TcpListener, std::net::SocketAddr) {
+    async fn listener() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         (listener, address)
@@ -154,9 +187,7 @@ mod tests {
     async fn connected(first_byte_within: Duration) -> (TcpStream, Connection) {
         let (listener, address) = listener().await;
         let client = TcpStream::connect(address).await.expect("connected");
-        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.expect("a place");
-        let (stream, _) = listener.accept().await.expect("accepted");
-        (client, Connection::new(stream, place, first_byte_within))
+        (client, Connection::new(Acceptor::new(listener, 1).next().await, first_byte_within))
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@
 //!
 //! Overload is answered at once: [`admission`] bounds the calls in flight by class and refuses the rest with
 //! RESOURCE_EXHAUSTED and a RetryInfo; its bounds give way where those let in take too long ([`gate`]). Connections have a bound
-//! of their own (`connections`). Deadlines travel with the call ([`context`]).
+//! of their own ([`connections`]). Deadlines travel with the call ([`context`]).
 //!
 //! Deliberately unknown here: what any service does. This crate names no message of a service's own package.
 
@@ -18,7 +18,7 @@ pub mod admission;
 pub mod channel;
 pub mod clock;
 pub mod config;
-mod connections;
+pub mod connections;
 pub mod context;
 pub mod count;
 pub mod database;

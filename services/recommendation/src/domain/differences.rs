@@ -59,11 +59,6 @@ pub(crate) fn moved(before: f64, after: f64) -> bool {
     (before - after).abs() > RATIO_CHANGE_MIN * before.abs().max(after.abs())
 }
 
-/// Names of one list that the other lacks.
-pub(crate) fn lacking<'a, T: Ord>(these: &'a BTreeSet<T>, others: &'a BTreeSet<T>) -> impl Iterator<Item = &'a T> {
-    these.difference(others)
-}
-
 /// Differences of what is kept beside the recommendations, part by part.
 pub(crate) fn inputs(before: &Kept, after: &Kept) -> Vec<Difference> {
     let mut differences = Vec::new();
@@ -233,13 +228,13 @@ fn own_failure_ratio(importance: &Importance) -> Option<f64> {
 fn assumed(before: &StructureFacts, after: &StructureFacts, out: &mut Vec<Difference>) {
     let ids = |facts: &StructureFacts| facts.assumed_perfect_ids.iter().cloned().collect::<BTreeSet<_>>();
     let (was, is) = (ids(before), ids(after));
-    for id in lacking(&is, &was) {
+    for id in is.difference(&was) {
         let detail = format!(
             "nothing is known of how often {id} fails, so it counts as never failing: send its telemetry, or say what its contract promises"
         );
         out.push(Difference::of((Part::Component, id.as_str(), "assumed_perfect"), None, Some(true), detail));
     }
-    for id in lacking(&was, &is) {
+    for id in was.difference(&is) {
         let detail = format!("{id} no longer counts as never failing: it was measured, or is not needed any more");
         out.push(Difference::of((Part::Component, id.as_str(), "assumed_perfect"), Some(true), None, detail));
     }
@@ -272,13 +267,13 @@ fn service(before: &Kept, after: &Kept, out: &mut Vec<Difference>) {
 fn incidents(before: &Kept, after: &Kept, out: &mut Vec<Difference>) {
     let ids = |kept: &Kept| kept.input.incident_ids.iter().cloned().collect::<BTreeSet<_>>();
     let (was, is) = (ids(before), ids(after));
-    for id in lacking(&is, &was) {
+    for id in is.difference(&was) {
         let detail = format!(
             "incident {id} is on record for the span now: exclude it where it will not happen again, with a reason"
         );
         out.push(Difference::of((Part::History, id, "incident"), None, Some(id), detail));
     }
-    for id in lacking(&was, &is) {
+    for id in was.difference(&is) {
         let detail = format!("incident {id} is no longer on record for the span that was read");
         out.push(Difference::of((Part::History, id, "incident"), Some(id), None, detail));
     }

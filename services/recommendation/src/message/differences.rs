@@ -8,7 +8,7 @@ use attain_proto::recommendation::v1 as wire;
 use attain_vocabulary::{DAY_MS, UnixMillis};
 
 use super::changes::{ambition_name, constraint_name, kind_name, level_name, target};
-use crate::domain::differences::{Difference, Part, lacking, moved};
+use crate::domain::differences::{Difference, Part, moved};
 
 /// Differences of what the recommendations themselves say.
 pub(crate) fn differences(before: &wire::Recommendation, after: &wire::Recommendation) -> Vec<Difference> {
@@ -218,11 +218,11 @@ fn data(before: &wire::DataUsed, after: &wire::DataUsed, out: &mut Vec<Differenc
     let exclusions =
         |data: &wire::DataUsed| data.exclusions.iter().map(|left_out| left_out.reason.clone()).collect::<BTreeSet<_>>();
     let (was, is) = (exclusions(before), exclusions(after));
-    for reason in lacking(&is, &was) {
+    for reason in is.difference(&was) {
         let detail = format!("a span of time is left out now: {reason}");
         out.push(Difference::of((Part::History, reason, "exclusion"), None, Some(reason), detail));
     }
-    for reason in lacking(&was, &is) {
+    for reason in was.difference(&is) {
         let detail = format!("a span of time counts again: {reason}");
         out.push(Difference::of((Part::History, reason, "exclusion"), Some(reason), None, detail));
     }

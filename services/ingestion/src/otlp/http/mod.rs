@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attain_runtime::Shutdown;
+use attain_runtime::connections::{Accepted, Acceptor};
 use attain_runtime::readiness::Readiness;
 use http::Request;
 use hyper::body::Incoming;
@@ -24,7 +25,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::WINDOWS;
 use super::counts::Counts;
@@ -38,8 +38,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAMS_PER_CONNECTION_MAX: u32 = 128;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause after the system refused a connection, for want of file descriptors for example.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Receives OTLP/HTTP on `listener` until `shutdown`; exports in flight end within the drain time.
 pub(super) async fn serve(
@@ -51,8 +49,8 @@ pub(super) async fn serve(
     shutdown: Shutdown,
 ) {
     let door = Arc::new(Door::new(config, receivers, counts, readiness));
-    let server = Server::new(door, config.otlp_http_connections_max);
-    server.accept(listener, shutdown).await;
+    let server = Server::new(door);
+    server.accept(Acceptor::new(listener, config.otlp_http_connections_max), shutdown).await;
     if tokio::time::timeout(config.drain(), server.graceful.shutdown()).await.is_err() {
         tracing::warn!("OTLP/HTTP exports in flight were cut off at the end of the drain");
     }
@@ -61,12 +59,11 @@ pub(super) async fn serve(
 struct Server {
     door: Arc<Door>,
     http: Arc<auto::Builder<TokioExecutor>>,
-    connections: Arc<Semaphore>,
     graceful: GracefulShutdown,
 }
 
 impl Server {
-    fn new(door: Arc<Door>, connections_max: usize) -> Self {
+    fn new(door: Arc<Door>) -> Self {
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_BYTES_MAX);
         http.http2()
@@ -77,37 +74,22 @@ impl Server {
             .initial_stream_window_size(WINDOWS.call_bytes)
             .initial_connection_window_size(WINDOWS.connection_bytes)
             .max_header_list_size(HEADER_BYTES_MAX as u32);
-        let connections = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
-        Self { door, http: Arc::new(http), connections, graceful: GracefulShutdown::new() }
+        Self { door, http: Arc::new(http), graceful: GracefulShutdown::new() }
     }
 
-    async fn accept(&self, listener: TcpListener, shutdown: Shutdown) {
+    async fn accept(&self, acceptor: Acceptor, shutdown: Shutdown) {
         loop {
-            let accepted = async {
-                let place = Arc::clone(&self.connections).acquire_owned().await;
-                (place, listener.accept().await)
-            };
-            let (place, accepted) = tokio::select! {
-                accepted = accepted => accepted,
+            tokio::select! {
+                accepted = acceptor.next() => self.spawn(accepted),
                 () = shutdown.cancelled() => return,
-            };
-            match (place, accepted) {
-                (Ok(place), Ok((stream, peer))) => self.spawn(stream, peer, place),
-                (_, Err(error)) => {
-                    tracing::warn!(error = %error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-                (Err(_), _) => return,
             }
         }
     }
 
-    fn spawn(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+    fn spawn(&self, Accepted { stream, peer, place }: Accepted) {
         let (door, http, watcher) = (Arc::clone(&self.door), Arc::clone(&self.http), self.graceful.watcher());
         tokio::spawn(async move {
             let _place = place;
-            // Fails only for a connection that is gone already.
-            let _ = stream.set_nodelay(true);
             // HTTP/1.1 or 2 shows in the first bytes; the timeouts of both begin after them.
             if tokio::time::timeout(HEADER_TIMEOUT, stream.readable()).await.is_ok() {
                 converse(door, http, stream, peer, watcher).await;

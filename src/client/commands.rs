@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::questions::{outage, proposed, slow_callee, slower, with_fallback};
 use super::request::{Request, segment};
-use super::words::{Action, Ambition, Direction, Imported, Pushed, Sli, UtilisationKind, entity_kinds, word};
+use super::words::{Action, Ambition, Direction, EntityKind, Imported, Pushed, Sli, UtilisationKind, word};
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Command {
@@ -19,8 +19,8 @@ pub(crate) enum Command {
         #[arg(long)]
         query: Option<String>,
         /// Only what is of this kind.
-        #[arg(long, value_parser = entity_kinds())]
-        kind: Option<String>,
+        #[arg(long, value_enum)]
+        kind: Option<EntityKind>,
     },
     /// Shows one service and how good its data is.
     #[command(after_help = "Example:\n  attain service checkout-service")]
@@ -406,7 +406,9 @@ impl Command {
     pub(crate) fn request(self) -> anyhow::Result<Request> {
         let service = |id: &str, rest: &str| format!("/api/v1/services/{}{rest}", segment(id));
         Ok(match self {
-            Self::Services { query, kind } => Request::get("/api/v1/services").with("query", query).with("kind", kind),
+            Self::Services { query, kind } => {
+                Request::get("/api/v1/services").with("query", query).with("kind", kind.and_then(word))
+            }
             Self::Service { service_id } => Request::get(service(&service_id, "")),
             Self::Dependencies { service_id, direction, depth } => Request::get(service(&service_id, "/dependencies"))
                 .with("direction", word(direction))
@@ -576,7 +578,6 @@ fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::FromArgMatches as _;
     use crate::client::request::Method;
 
     #[test]
@@ -620,14 +621,8 @@ mod tests {
 
     #[test]
     fn services_are_listed_by_kind() {
-        let listed = |arguments: &[&str]| {
-            let command = Command::augment_subcommands(clap::Command::new("attain"));
-            let matches = command.try_get_matches_from([&["attain", "services"], arguments].concat())?;
-            Ok::<_, clap::Error>(Command::from_arg_matches(&matches)?.request().expect("valid").query)
-        };
-        assert_eq!(listed(&["--kind", "node-pool"]).expect("known"), [("kind", "node-pool".to_owned())]);
-        assert_eq!(listed(&[]).expect("known"), []);
-        let unknown = listed(&["--kind", "pod"]).expect_err("no kind");
-        assert!(unknown.to_string().contains("system"), "{unknown}");
+        let listed = |kind| Command::Services { query: None, kind }.request().expect("valid").query;
+        assert_eq!(listed(Some(EntityKind::NodePool)), [("kind", "node-pool".to_owned())]);
+        assert_eq!(listed(None), []);
     }
 }

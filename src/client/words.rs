@@ -1,9 +1,6 @@
 //! What options choose from: the words of the API.
 
-use attain_proto::vocabulary::v1 as vocabulary;
-use attain_vocabulary::EntityKind;
 use clap::ValueEnum;
-use clap::builder::PossibleValuesParser;
 
 /// Which way to walk.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -13,13 +10,20 @@ pub(crate) enum Direction {
     Both,
 }
 
-/// What nodes of the graph may be, by the contract's words.
-pub(crate) fn entity_kinds() -> PossibleValuesParser {
-    let word = |kind: EntityKind| {
-        let name = vocabulary::EntityKind::from(kind).as_str_name();
-        name.trim_start_matches("ENTITY_KIND_").to_lowercase().replace('_', "-")
-    };
-    PossibleValuesParser::new(EntityKind::ALL.map(word))
+/// What a node of the graph is.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum EntityKind {
+    Service,
+    Datastore,
+    Cache,
+    Queue,
+    Infrastructure,
+    External,
+    NodePool,
+    Zone,
+    Region,
+    Api,
+    System,
 }
 
 /// What a pushed file holds.
@@ -80,4 +84,21 @@ pub(crate) enum Ambition {
 /// The word that an enum value has on the command line and in JSON alike.
 pub(super) fn word(value: impl ValueEnum) -> Option<String> {
     value.to_possible_value().map(|value| value.get_name().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use attain_proto::vocabulary::v1 as wire;
+    use attain_vocabulary as vocabulary;
+
+    #[test]
+    fn every_kind_of_the_contract_can_be_asked_for() {
+        let name = |kind| wire::EntityKind::from(kind).as_str_name().to_owned();
+        let known = vocabulary::EntityKind::ALL.map(name);
+        let offered = EntityKind::value_variants().iter().filter_map(|kind| word(*kind));
+        let offered: Vec<String> =
+            offered.map(|word| format!("ENTITY_KIND_{}", word.to_uppercase().replace('-', "_"))).collect();
+        assert_eq!(offered, known);
+    }
 }

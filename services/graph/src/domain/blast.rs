@@ -2,8 +2,8 @@
 
 use attain_reliability::{Component, propagate};
 
-use super::links::NodeIndex;
-use super::routes::shortest;
+use super::links::{Links, NodeIndex};
+use super::routes::{NO_WAY, Routes};
 use super::snapshot::Snapshot;
 use super::structure::among;
 
@@ -49,11 +49,14 @@ pub struct Blast {
 pub fn blast(snapshot: &Snapshot, down: NodeIndex, bounds: Bounds) -> Result<Blast, attain_reliability::Error> {
     let links = snapshot.request_path();
     let wave = snapshot.upstream().wave(down);
-    let mut struck: Vec<Struck> = wave
-        .met()
-        .filter(|&(node, _)| node != down)
-        .map(|(node, felt)| Struck { impact_ratio: felt.impact_ratio, distance: felt.distance(), node })
-        .collect();
+    let mut distances = vec![NO_WAY; snapshot.nodes().len()];
+    let mut struck = Vec::with_capacity(snapshot.nodes().len());
+    for (node, felt) in wave.met() {
+        distances[node as usize] = felt.distance();
+        if node != down {
+            struck.push(Struck { impact_ratio: felt.impact_ratio, distance: felt.distance(), node });
+        }
+    }
     if wave.crossing.may_be_exact() {
         weigh(&mut struck, snapshot, down, bounds.bdd_nodes_max)?;
     }
@@ -70,14 +73,36 @@ pub fn blast(snapshot: &Snapshot, down: NodeIndex, bounds: Bounds) -> Result<Bla
     });
     let fitting = fits.count();
     truncated |= fitting < struck.len();
-    let distance = |node| Some(wave.felt(node).distance());
-    let hit = |&Struck { impact_ratio, distance: steps, node }: &Struck| Hit {
+    let mut walks = Walks { routes: Routes::known(distances), next: vec![None; snapshot.nodes().len()] };
+    let hit = |&Struck { impact_ratio, distance, node }: &Struck| Hit {
         node,
         impact_ratio,
-        distance: steps,
-        path: shortest(node, distance, |node| links.callees(node)),
+        distance,
+        path: walks.from(node, distance, links),
     };
     Ok(Blast { hits: struck[..fitting].iter().map(hit).collect(), truncated })
+}
+
+/// Shortest walks to whoever is down. Many lead over the same nodes, so that the step from each is looked for once.
+struct Walks {
+    routes: Routes,
+    /// By node, where it is known.
+    next: Vec<Option<NodeIndex>>,
+}
+
+impl Walks {
+    /// Of several walks the lexically first.
+    fn from(&mut self, node: NodeIndex, distance: u32, links: &Links) -> Vec<NodeIndex> {
+        let mut path = Vec::with_capacity(distance as usize + 1);
+        path.push(node);
+        let mut node = node;
+        for _ in 0..distance {
+            let next = &mut self.next[node as usize];
+            node = *next.get_or_insert_with(|| self.routes.step(node, links.callees(node)));
+            path.push(node);
+        }
+        path
+    }
 }
 
 /// A hit without its path.

@@ -6,7 +6,8 @@ use super::links::NodeIndex;
 #[derive(Debug, Clone)]
 pub struct Routes(Vec<u32>);
 
-const NO_WAY: u32 = u32::MAX;
+/// No distance.
+pub const NO_WAY: u32 = u32::MAX;
 
 impl Routes {
     /// Every walk goes from callers to callees; `callers` tells who calls a node.
@@ -29,6 +30,12 @@ impl Routes {
         Self(distances)
     }
 
+    /// Of distances that are known, by node; [`NO_WAY`] where no walk leads.
+    #[must_use]
+    pub fn known(distances: Vec<u32>) -> Self {
+        Self(distances)
+    }
+
     /// Edges on the shortest walk from a node to a target; nothing where there is none.
     #[must_use]
     pub fn distance(&self, from: NodeIndex) -> Option<u32> {
@@ -38,26 +45,24 @@ impl Routes {
     /// The shortest walk from a node to a target, both included, of several the lexically first; empty where there is none.
     #[must_use]
     pub fn path<'a>(&self, from: NodeIndex, callees: impl Fn(NodeIndex) -> &'a [NodeIndex]) -> Vec<NodeIndex> {
-        shortest(from, |node| self.distance(node), callees)
+        let Some(distance) = self.distance(from) else { return Vec::new() };
+        let mut path = Vec::with_capacity(distance as usize + 1);
+        path.push(from);
+        let mut node = from;
+        for _ in 0..distance {
+            node = self.step(node, callees(node));
+            path.push(node);
+        }
+        path
     }
-}
 
-/// The shortest walk from a node to a target, both included, of several the lexically first; empty where there is none.
-/// `distance` tells how far everybody is from the nearest target.
-pub(super) fn shortest<'a>(
-    from: NodeIndex,
-    distance: impl Fn(NodeIndex) -> Option<u32>,
-    callees: impl Fn(NodeIndex) -> &'a [NodeIndex],
-) -> Vec<NodeIndex> {
-    let Some(mut left) = distance(from) else { return Vec::new() };
-    let mut path = Vec::with_capacity(left as usize + 1);
-    path.push(from);
-    let mut node = from;
-    while left > 0 {
-        left -= 1;
-        let nearer = |callee: &&NodeIndex| distance(**callee) == Some(left);
-        node = *callees(node).iter().find(nearer).expect("a distance comes from a nearer callee");
-        path.push(node);
+    /// The next node on that walk, of one that is not a target itself.
+    ///
+    /// # Panics
+    /// Where no walk leads from the node.
+    #[must_use]
+    pub fn step(&self, node: NodeIndex, callees: &[NodeIndex]) -> NodeIndex {
+        let left = self.0[node as usize] - 1;
+        *callees.iter().find(|&&callee| self.0[callee as usize] == left).expect("a distance comes from a nearer callee")
     }
-    path
 }

@@ -44,9 +44,9 @@ struct Call {
 
 impl Call {
     fn new(callee: Rank, impact_ratio: f64) -> Self {
-        let reached = if impact_ratio > 0.0 { Mark::REACHED } else { 0 };
-        let certain = if impact_ratio >= 1.0 { Mark::CERTAIN } else { 0 };
-        Self { callee, passes: reached | certain, impact_ratio }
+        let reached = if impact_ratio > 0.0 { Mark::REACHED | Mark::IN_DOUBT } else { 0 };
+        let more = if impact_ratio >= 1.0 { Mark::CERTAIN } else { Mark::SPARED_IN_DOUBT };
+        Self { callee, passes: if reached == 0 { 0 } else { reached | more }, impact_ratio }
     }
 }
 
@@ -68,29 +68,48 @@ pub struct Felt {
     mark: Mark,
 }
 
-/// Calls on the shortest walk to whoever is down, above whether a failure can be felt at all and whether it is certain.
+/// Calls on the shortest walk to whoever is down, and bits of what is felt. Whether somebody is in doubt follows from the
+/// other two, and stands twice: for the calls that may be counted as in doubt, and for those of them that may be spared.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Mark(u32);
 
 impl Mark {
+    /// A failure can be felt at all.
     const REACHED: u32 = 1;
-    const CERTAIN: u32 = 2;
-    const BITS: u32 = 2;
+    /// It is felt for certain.
+    const CERTAIN: u32 = 1 << 1;
+    const DISTANCE_SHIFT: u32 = 2;
+    const DISTANCE: u32 = NO_WAY << Self::DISTANCE_SHIFT;
+    const IN_DOUBT: u32 = 1 << 30;
+    const SPARED_IN_DOUBT: u32 = 1 << 31;
 
-    fn new(distance: u32, bits: u32) -> Self {
-        Self(distance << Self::BITS | bits)
+    fn new(distance: u32, is_reached: bool, is_certain: bool) -> Self {
+        let doubt = if is_reached && !is_certain { Self::IN_DOUBT | Self::SPARED_IN_DOUBT } else { 0 };
+        Self(distance << Self::DISTANCE_SHIFT | doubt | u32::from(is_certain) << 1 | u32::from(is_reached))
     }
 
     fn distance(self) -> u32 {
-        self.0 >> Self::BITS
+        (self.0 & Self::DISTANCE) >> Self::DISTANCE_SHIFT
     }
 
-    fn bits(self) -> u32 {
-        self.0 & (Self::REACHED | Self::CERTAIN)
+    fn is_reached(self) -> bool {
+        self.0 & Self::REACHED != 0
+    }
+
+    fn is_certain(self) -> bool {
+        self.0 & Self::CERTAIN != 0
     }
 
     fn is_in_doubt(self) -> bool {
-        self.bits() == Self::REACHED
+        self.0 & Self::IN_DOUBT != 0
+    }
+}
+
+impl Doubtful {
+    /// Of sums of bits of marks.
+    fn of_calls(in_doubt: u64, spared_in_doubt: u64) -> Self {
+        let count = |sum: u64, bit: u32| (sum / u64::from(bit)) as usize;
+        Self { calls: count(in_doubt, Mark::IN_DOUBT), partial_calls: count(spared_in_doubt, Mark::SPARED_IN_DOUBT) }
     }
 }
 
@@ -104,19 +123,11 @@ impl Felt {
     fn is_met(self) -> bool {
         self.distance() != NO_WAY
     }
-
-    fn is_reached(self) -> bool {
-        self.mark.bits() & Mark::REACHED != 0
-    }
-
-    fn is_certain(self) -> bool {
-        self.mark.bits() & Mark::CERTAIN != 0
-    }
 }
 
 /// No distance.
-pub const NO_WAY: u32 = u32::MAX >> Mark::BITS;
-const NOTHING: Felt = Felt { impact_ratio: 0.0, mark: Mark(NO_WAY << Mark::BITS) };
+pub const NO_WAY: u32 = (1 << 28) - 1;
+const NOTHING: Felt = Felt { impact_ratio: 0.0, mark: Mark(Mark::DISTANCE) };
 const DOWN: Felt = Felt { impact_ratio: 1.0, mark: Mark(Mark::REACHED | Mark::CERTAIN) };
 
 /// Calls of one node whose callees are in doubt.
@@ -284,39 +295,48 @@ impl Upstream {
 
     /// What somebody feels by what is known of the callees, and which of its calls are in doubt.
     fn feel(&self, rank: Rank, felt: &[Felt]) -> (Felt, Doubtful) {
-        let (mut distance, mut bits) = (NO_WAY, 0);
-        let mut doubtful = Doubtful::default();
+        let mut nearest = Mark::DISTANCE;
+        // Bits of all that calls pass on, and how often each bit of doubt is passed on, times its value: a pass over many
+        // calls is bound by how little is done for each.
+        let (mut passed_on, mut in_doubt, mut spared_in_doubt) = (0, 0_u64, 0_u64);
         let by_calls = self.calls(rank).iter().map(|call| {
             let callee = felt[call.callee as usize];
-            distance = distance.min(callee.distance());
-            bits |= callee.mark.bits() & call.passes;
-            let is_doubtful = callee.mark.is_in_doubt() && call.passes != 0;
-            doubtful.calls += usize::from(is_doubtful);
-            doubtful.partial_calls += usize::from(is_doubtful && call.passes & Mark::CERTAIN == 0);
+            let passed = callee.mark.0 & call.passes;
+            nearest = nearest.min(callee.mark.0 & Mark::DISTANCE);
+            passed_on |= passed;
+            in_doubt += u64::from(passed & Mark::IN_DOUBT);
+            spared_in_doubt += u64::from(passed & Mark::SPARED_IN_DOUBT);
             call.impact_ratio * callee.impact_ratio
         });
         let groups = self.groups(rank);
-        let impact_ratio = if groups.is_empty() {
-            at_least_one(by_calls)
-        } else {
-            let by_calls: Vec<f64> = by_calls.collect();
-            let by_groups = groups.iter().map(|group| {
-                let members = || self.members(group).iter().map(|&member| felt[member as usize]);
-                distance = members().map(Felt::distance).fold(distance, u32::min);
-                if self.matters(group, felt) {
-                    bits |= members().fold(0, |bits, member| bits | member.mark.bits() & Mark::REACHED);
-                    doubtful.calls += members().filter(|member| member.mark.is_in_doubt()).count();
-                }
-                if members().filter(|member| member.is_certain()).count() > group.spare {
-                    bits |= Mark::CERTAIN;
-                }
-                more_than(group.spare, members().map(|member| member.impact_ratio))
-            });
-            let by_groups: Vec<f64> = by_groups.collect();
-            at_least_one(by_calls.into_iter().chain(by_groups))
-        };
-        let distance = distance.saturating_add(self.step(rank)).min(NO_WAY);
-        (Felt { impact_ratio, mark: Mark::new(distance, bits) }, doubtful)
+        if groups.is_empty() {
+            let impact_ratio = at_least_one(by_calls);
+            let doubtful = Doubtful::of_calls(in_doubt, spared_in_doubt);
+            return (self.felt(rank, impact_ratio, Mark(nearest | passed_on)), doubtful);
+        }
+        let by_calls: Vec<f64> = by_calls.collect();
+        let mut doubtful = Doubtful::of_calls(in_doubt, spared_in_doubt);
+        let by_groups = groups.iter().map(|group| {
+            let members = || self.members(group).iter().map(|&member| felt[member as usize]);
+            nearest = members().map(|member| member.mark.0 & Mark::DISTANCE).fold(nearest, u32::min);
+            if self.matters(group, felt) {
+                passed_on |= members().fold(0, |all, member| all | member.mark.0 & Mark::REACHED);
+                doubtful.calls += members().filter(|member| member.mark.is_in_doubt()).count();
+            }
+            if members().filter(|member| member.mark.is_certain()).count() > group.spare {
+                passed_on |= Mark::CERTAIN;
+            }
+            more_than(group.spare, members().map(|member| member.impact_ratio))
+        });
+        let by_groups: Vec<f64> = by_groups.collect();
+        let impact_ratio = at_least_one(by_calls.into_iter().chain(by_groups));
+        (self.felt(rank, impact_ratio, Mark(nearest | passed_on)), doubtful)
+    }
+
+    /// What somebody feels whose nearest callee and all that is passed on to it are in `mark`.
+    fn felt(&self, rank: Rank, impact_ratio: f64, mark: Mark) -> Felt {
+        let distance = (mark.distance() + self.step(rank)).min(NO_WAY);
+        Felt { impact_ratio, mark: Mark::new(distance, mark.is_reached(), mark.is_certain()) }
     }
 
     /// Calls from somebody to its callees: a group adds none to those of whom it is part.
@@ -345,10 +365,10 @@ impl Upstream {
         // Whether somebody is reached and fails for certain, each from nobody on.
         let mut open = members.clone();
         while let Some(rank) = open.pop() {
-            let bits = self.feel(rank, felt).0.mark.bits();
+            let now = self.feel(rank, felt).0.mark;
             let known = &mut felt[rank as usize].mark;
-            if known.bits() != bits {
-                *known = Mark::new(known.distance(), bits);
+            if (known.is_reached(), known.is_certain()) != (now.is_reached(), now.is_certain()) {
+                *known = Mark::new(known.distance(), now.is_reached(), now.is_certain());
                 open.extend(callers(rank));
             }
         }
@@ -361,7 +381,7 @@ impl Upstream {
 
     /// What is left of a cycle without calls by which nothing is felt: cycles and single members, callees before callers.
     fn cycles_within(&self, cycle: &Range<Rank>, down: Rank, felt: &[Felt]) -> Vec<Vec<Rank>> {
-        let is_open = |rank: &Rank| cycle.contains(rank) && *rank != down && felt[*rank as usize].is_reached();
+        let is_open = |rank: &Rank| cycle.contains(rank) && *rank != down && felt[*rank as usize].mark.is_reached();
         let felt_by = |caller: Rank| {
             let calls = self.calls(caller).iter().filter(|call| call.impact_ratio > 0.0).map(|call| call.callee);
             let groups = self.groups(caller).iter().filter(|group| self.matters(group, felt));
@@ -388,7 +408,7 @@ impl Upstream {
             if known.distance() <= distance {
                 continue;
             }
-            *known = Mark::new(distance, known.bits());
+            *known = Mark::new(distance, known.is_reached(), known.is_certain());
             open.extend(callers(rank).iter().map(|&caller| Reverse((distance + self.step(caller), caller))));
         }
     }

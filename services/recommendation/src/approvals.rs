@@ -33,14 +33,20 @@ pub(crate) async fn decide_or_propose(engine: &Engine, context: &CallContext, ve
     let policy = engine.store.policy(&context.tenant).await?.policy;
     let facts = facts(engine, context, &verdict).await?;
     let rules = policy.rules(facts.tier);
-    if rules.four_eyes && context.names_somebody() && replaces_or_follows(engine, context, &verdict).await? {
+    let mut verdict = verdict;
+    let needs_two = rules.four_eyes && context.names_somebody();
+    if needs_two && replaces_or_follows(engine, context, &verdict).await? {
         let expire_ms = verdict.time_ms + policy.pending_ms();
         let (service, kind) = (verdict.service.clone(), verdict.kind);
         let pending = engine.store.propose(&context.tenant, verdict, expire_ms).await?;
         let in_force = engine.store.slos(&context.tenant, &service).await?;
         return Ok(Came::Pending(Box::new(pending), in_force.into_iter().find(|slo| slo.kind == kind)));
     }
-    let terms = terms(rules, &verdict, facts.clone());
+    if needs_two {
+        // The first statement of what is in force: nothing that came into force meanwhile is replaced.
+        verdict.version_match.get_or_insert(0);
+    }
+    let terms = terms(rules, &verdict, facts);
     Ok(Came::Decided(engine.store.decide(&context.tenant, verdict, &terms).await?))
 }
 

@@ -89,6 +89,7 @@ CREATE TABLE pending_decisions (
     sequence BIGINT NOT NULL,
     id TEXT NOT NULL,
     service_id TEXT NOT NULL,
+    recommendation_id TEXT NOT NULL,
     -- What is to be decided, as JSON.
     verdict_json TEXT NOT NULL,
     proposed_by TEXT NOT NULL,
@@ -103,6 +104,7 @@ CREATE TABLE pending_decisions (
     PRIMARY KEY (tenant_id, id)
 );
 CREATE UNIQUE INDEX pending_by_sequence ON pending_decisions (tenant_id, sequence);
+CREATE INDEX pending_by_recommendation ON pending_decisions (tenant_id, recommendation_id);
 CREATE INDEX pending_by_state ON pending_decisions (state, expire_ms);
 
 -- Every version of every tenant's policy: rows are added and never changed.

@@ -84,12 +84,11 @@ impl Default for Policy {
             automatic: None,
         };
         Self {
-            tiers: [
-                rules(Tier::One, 30, 90, 14),
-                rules(Tier::Two, 45, 180, 14),
-                rules(Tier::Three, 90, 365, 30),
-                rules(Tier::Four, 90, 365, 30),
-            ],
+            tiers: TIERS.map(|tier| match tier {
+                Tier::One => rules(tier, 30, 90, 14),
+                Tier::Two => rules(tier, 45, 180, 14),
+                Tier::Three | Tier::Four => rules(tier, 90, 365, 30),
+            }),
             pending_days: 7,
         }
     }

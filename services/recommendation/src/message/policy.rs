@@ -3,6 +3,7 @@
 use attain_proto::convert::{self, timestamp};
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1 as vocabulary;
+use attain_redaction::redact;
 use attain_vocabulary::{EntityId, InvalidValue, Tier};
 
 use super::slo::{ambition, ambition_of};
@@ -79,6 +80,12 @@ fn one(message: &wire::TierRules, at: &str) -> Result<Rules, Vec<InvalidValue>> 
 }
 
 fn automatic(message: &wire::AutomaticAcceptance, at: &str) -> Result<Automatic, Vec<InvalidValue>> {
+    for (list, names) in [("service_ids", &message.service_ids), ("owners", &message.owners)] {
+        if names.iter().any(|name| redact(name).1 > 0) {
+            let reason = "a name holds a secret or personal data";
+            return Err(vec![InvalidValue::new(format!("{at}/automatic/{list}"), "secret_in_name", reason)]);
+        }
+    }
     let named = |name: &String| EntityId::new(format!("{at}/automatic/service_ids").as_str(), name);
     let services: Result<Vec<EntityId>, InvalidValue> = message.service_ids.iter().map(named).collect();
     let ambition = ambition_of(message.ambition).map_err(|fault| vec![fault.within(&format!("{at}/automatic"))])?;
@@ -89,6 +96,6 @@ fn automatic(message: &wire::AutomaticAcceptance, at: &str) -> Result<Automatic,
         days_between_min: message.days_between_min,
         first_slo: message.first_slo,
         services: services.map_err(|fault| vec![fault])?,
-        owners: message.owners.iter().map(|owner| attain_redaction::redact(owner).0.into_owned()).collect(),
+        owners: message.owners.clone(),
     })
 }

@@ -160,10 +160,16 @@ mod promises {
         assert_eq!((listed(PendingState::Waiting, 99).await, listed(PendingState::Waiting, 100).await), (1, 0));
         assert_eq!((listed(PendingState::Expired, 99).await, listed(PendingState::Expired, 100).await), (0, 1));
         assert_eq!(listed(PendingState::Approved, 99).await, 0);
+        // What may be decided upon can be replayed then.
+        for version in 1..=4 {
+            store.insert(&tenant(), new("checkout", version)).await.expect("stored");
+        }
+        assert!(store.inputs(&tenant(), "rec-checkout-1").await.expect("read").is_some());
+        assert!(store.inputs(&tenant(), "rec-checkout-2").await.expect("read").is_none());
         let cart = service("cart");
         let of_cart = store.pending_decisions(&tenant(), PendingState::Waiting, Some(&cart), 0, u64::MAX, 10).await;
         assert_eq!(of_cart.expect("read"), []);
-        assert_eq!(actions(store).await, ["slo.declared", "decision.proposed"]);
+        assert_eq!(actions(store).await[..2], ["slo.declared", "decision.proposed"]);
     }
 
     pub(super) async fn an_approval_puts_exactly_the_proposal_in_force(store: &Store) {
@@ -337,7 +343,7 @@ mod promises {
         let facts = Some(ServiceFacts { tier: Tier::Three, owner: String::new() });
         let terms = Terms { facts, policy_version: 4, ..Terms::default() };
         let availability = attain_vocabulary::SliKind::Availability;
-        let last = || store.last_automatic(&tenant(), &service("s0"), availability);
+        let last = async || store.last_automatic(&tenant(), &service("s0"), availability).await;
         assert_eq!(last().await.expect("read"), None);
         let decisions = (0..6).map(|i| {
             let (store, terms) = (store.clone(), terms.clone());

@@ -183,14 +183,15 @@ async fn insert(transaction: &mut Transaction, tenant: &TenantId, pending: &Pend
     let verdict = serde_json::to_string(&pending.verdict)
         .map_err(|error| Error::Broken(format!("a decision cannot be written: {error}")))?;
     sqlx::query(
-        "INSERT INTO pending_decisions (tenant_id, sequence, id, service_id, verdict_json, proposed_by, create_ms, \
-         expire_ms, state, closed_by, close_ms, close_reason, decision_id) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '', 0, '', '')",
+        "INSERT INTO pending_decisions (tenant_id, sequence, id, service_id, recommendation_id, verdict_json, \
+         proposed_by, create_ms, expire_ms, state, closed_by, close_ms, close_reason, decision_id) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, '', 0, '', '')",
     )
     .bind(tenant.as_str())
     .bind(pending.sequence as i64)
     .bind(&pending.id)
     .bind(pending.verdict.service.as_str())
+    .bind(&pending.verdict.recommendation_id)
     .bind(verdict)
     .bind(&pending.verdict.decided_by)
     .bind(pending.verdict.time_ms)

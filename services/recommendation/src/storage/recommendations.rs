@@ -210,7 +210,7 @@ async fn insert_recommendation(
     Ok(())
 }
 
-/// Keeps the inputs and gives up those of old versions that nobody decided upon.
+/// Keeps the inputs and gives up those of old versions that nobody decided upon, or proposed to.
 async fn insert_inputs(transaction: &mut Transaction, tenant: &TenantId, new: &NewRecommendation) -> Result<(), Error> {
     let recommendation = &new.recommendation;
     sqlx::query(
@@ -227,7 +227,8 @@ async fn insert_inputs(transaction: &mut Transaction, tenant: &TenantId, new: &N
     .await?;
     sqlx::query(
         "DELETE FROM inputs WHERE tenant_id = $1 AND service_id = $2 AND window_days = $3 AND version <= $4 \
-         AND recommendation_id NOT IN (SELECT recommendation_id FROM decisions WHERE tenant_id = $1)",
+         AND recommendation_id NOT IN (SELECT recommendation_id FROM decisions WHERE tenant_id = $1) \
+         AND recommendation_id NOT IN (SELECT recommendation_id FROM pending_decisions WHERE tenant_id = $1)",
     )
     .bind(tenant.as_str())
     .bind(&recommendation.service_id)

@@ -5,11 +5,15 @@ use std::path::PathBuf;
 
 const PACKAGES: [&str; 6] = ["vocabulary", "status", "ingestion", "graph", "rag", "recommendation"];
 
+/// Further files of packages.
+const FURTHER: [&str; 2] = ["recommendation/v1/lifecycle", "recommendation/v1/webhooks"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=attain");
     println!("cargo:rerun-if-changed=third_party");
 
-    let files: Vec<String> = PACKAGES.iter().map(|package| format!("attain/{package}/v1/{package}.proto")).collect();
+    let packages = PACKAGES.iter().map(|package| format!("attain/{package}/v1/{package}.proto"));
+    let files: Vec<String> = packages.chain(FURTHER.iter().map(|file| format!("attain/{file}.proto"))).collect();
     let mut compiler = protox::Compiler::new([".", "third_party"])?;
     // Comments become the OpenAPI descriptions.
     compiler.include_source_info(true).include_imports(true).open_files(&files)?;

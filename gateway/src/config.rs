@@ -1,10 +1,14 @@
 use std::net::SocketAddr;
 
 use attain_runtime::Error;
+use attain_runtime::context::{LOCAL_CALLER, UNKNOWN_CALLER};
 use attain_vocabulary::TenantId;
 use serde::Deserialize;
 
 use crate::identity::Role;
+
+/// Names under which the mesh itself acts, or nobody.
+const RESERVED_CALLERS: [&str; 4] = [LOCAL_CALLER, UNKNOWN_CALLER, "policy", "recommendation"];
 
 /// Settings of the gateway: section `[gateway]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -171,6 +175,9 @@ impl Config {
             if !readable {
                 return refuse(&name("caller"), "1 to 200 visible ASCII characters");
             }
+            if RESERVED_CALLERS.contains(&key.caller.as_str()) {
+                return refuse(&name("caller"), "this name is the mesh's own; choose another");
+            }
         }
         Ok(())
     }
@@ -223,6 +230,7 @@ mod tests {
             (keys(vec![key(&hash), key(&hash.to_uppercase())]), "gateway.keys.1.sha256"),
             (keys(vec![KeyConfig { tenant: "Not A Tenant".into(), ..key(&hash) }]), "gateway.keys.0.tenant"),
             (keys(vec![KeyConfig { caller: "a\nb".into(), ..key(&hash) }]), "gateway.keys.0.caller"),
+            (keys(vec![KeyConfig { caller: "local".into(), ..key(&hash) }]), "gateway.keys.0.caller"),
             (Config { deadline_ms: 0, ..Config::default() }, "gateway.deadline_ms"),
             (Config { body_bytes_in_flight_max: 1, ..Config::default() }, "gateway.body_bytes_in_flight_max"),
             (

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use attain_runtime::Error;
+use attain_runtime::context::LOCAL_CALLER;
 pub use attain_runtime::context::Role;
 use attain_vocabulary::TenantId;
 use http::{HeaderMap, StatusCode, header};
@@ -14,8 +15,6 @@ use crate::problem::Problem;
 
 const API_KEY: &str = "x-api-key";
 const HASH_BYTES: usize = 32;
-/// How the audit log names a caller where no keys are in use.
-const WITHOUT_KEY: &str = "local";
 
 /// What an RPC needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +35,17 @@ impl Access {
         if name.contains("Audit") {
             return Self { role: Role::Admin, writes: false };
         }
+        // Whom the tenant's decisions are sent to is the administrators' to know and to say.
+        if name.contains("Webhook") || name.contains("Deliver") {
+            return Self { role: Role::Admin, writes: !begins(&["Get", "List"]) };
+        }
         if begins(&["Get", "List", "Search", "Analyze", "Replay"]) {
             return Self { role: Role::Reader, writes: false };
         }
         if begins(&["Ingest", "Import", "Put", "End"]) {
             return Self { role: Role::Proposer, writes: true };
         }
-        if begins(&["Decide", "Delete"]) {
+        if begins(&["Decide", "Delete", "Approve", "Refuse", "Withdraw"]) {
             return Self { role: Role::Approver, writes: true };
         }
         Self { role: Role::Admin, writes: true }
@@ -89,7 +92,7 @@ impl Identities {
     /// Who sent these headers.
     pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<Identity, Problem> {
         let Some(keys) = &self.keys else {
-            return Ok(Identity { tenant: TenantId::default(), caller: WITHOUT_KEY.to_owned(), role: Role::Admin });
+            return Ok(Identity { tenant: TenantId::default(), caller: LOCAL_CALLER.to_owned(), role: Role::Admin });
         };
         let refuse = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail);
         let given = credential(headers)
@@ -210,6 +213,16 @@ mod tests {
             ("DecideSlo", Role::Approver, true),
             ("DeleteDocument", Role::Approver, true),
             ("ListAuditRecords", Role::Admin, false),
+            ("ApproveDecision", Role::Approver, true),
+            ("RefuseDecision", Role::Approver, true),
+            ("WithdrawDecision", Role::Approver, true),
+            ("SetPolicy", Role::Admin, true),
+            ("GetPolicy", Role::Reader, false),
+            ("CreateWebhook", Role::Admin, true),
+            ("DeleteWebhook", Role::Admin, true),
+            ("ListWebhooks", Role::Admin, false),
+            ("ListDeliveries", Role::Admin, false),
+            ("RetryDelivery", Role::Admin, true),
             ("ReformatDisk", Role::Admin, true),
         ] {
             assert_eq!(Access::of_name(name), Access { role, writes }, "{name}");
@@ -217,12 +230,14 @@ mod tests {
     }
 
     #[test]
-    fn reading_by_get_needs_no_more_than_reader_except_for_the_audit_log() {
+    fn reading_by_get_needs_no_more_than_reader_except_for_the_audit_log_and_webhooks() {
         for endpoint in Contract::read(attain_proto::DESCRIPTORS).expect("valid").endpoints() {
             let read =
                 endpoint.verb == http::Method::GET && endpoint.access.role == Role::Reader && !endpoint.access.writes;
-            let audit = endpoint.template.to_string() == "/api/v1/audit" && endpoint.access.role == Role::Admin;
-            assert!(endpoint.verb != http::Method::GET || read || audit, "{}", endpoint.operation_id);
+            let path = endpoint.template.to_string();
+            let for_admins = path == "/api/v1/audit" || path.starts_with("/api/v1/webhooks");
+            let admin = for_admins && endpoint.access.role == Role::Admin;
+            assert!(endpoint.verb != http::Method::GET || read || admin, "{}", endpoint.operation_id);
         }
     }
 

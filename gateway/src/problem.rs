@@ -17,6 +17,8 @@ const CONTENT_TYPE: &str = "application/problem+json";
 const TYPE_PREFIX: &str = "urn:attain:problem:";
 /// Who signs the error details that may be passed on.
 const ERROR_DOMAIN: &str = "attain";
+/// Metadata of an error that names the version that is there, where another was expected.
+const FOUND_VERSION: &str = "found_version";
 /// When a caller should try again where nobody said.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -28,6 +30,8 @@ pub(crate) struct Problem {
     pub(crate) code: String,
     pub(crate) detail: String,
     pub(crate) errors: Vec<Violation>,
+    /// The version that is there, where the request expected another.
+    pub(crate) current_version: Option<u32>,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -42,6 +46,8 @@ struct Document<'a> {
     code: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Entry<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current_version: Option<u32>,
     request_id: &'a str,
 }
 
@@ -59,6 +65,7 @@ impl Problem {
             code: code.to_owned(),
             detail: detail.into(),
             errors: Vec::new(),
+            current_version: None,
             retry_after: None,
             headers: Vec::new(),
         }
@@ -109,9 +116,12 @@ impl Problem {
         let violations = details.bad_request().map(|request| request.field_violations.as_slice()).unwrap_or_default();
         let errors =
             violations.iter().map(|violation| field_violation(&violation.field, &violation.description)).collect();
+        let current_version =
+            signed.and_then(|info| info.metadata.get(FOUND_VERSION)).and_then(|version| version.parse().ok());
         let retry = details.retry_info().and_then(|info| info.retry_delay);
         let waits = matches!(http, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        Self { errors, retry_after: retry.or_else(|| waits.then_some(RETRY_DELAY)), ..Self::new(http, &code, detail) }
+        let retry_after = retry.or_else(|| waits.then_some(RETRY_DELAY));
+        Self { errors, current_version, retry_after, ..Self::new(http, &code, detail) }
     }
 
     /// The document as a response. `instance` is the path that was asked for.
@@ -130,6 +140,7 @@ impl Problem {
                 .iter()
                 .map(|error| Entry { pointer: said(&error.pointer), code: &error.code, reason: said(&error.reason) })
                 .collect(),
+            current_version: self.current_version,
             request_id,
         };
         let body = serde_json::to_vec(&document).unwrap_or_default();
@@ -280,6 +291,15 @@ mod tests {
             assert!(!problem.detail.contains("SELECT"), "{code:?}");
             assert!(problem.detail.contains("ingestion"), "{code:?}");
         }
+    }
+
+    #[test]
+    fn a_version_that_is_not_the_one_expected_is_named() {
+        let found = [("found_version".to_owned(), "3".to_owned())];
+        let details = ErrorDetails::with_error_info("VERSION_MISMATCH", "attain", found);
+        let status = Status::with_error_details(Code::Aborted, "version 3 is in force, not 2", details);
+        assert_eq!(Problem::from_status(&status, "recommendation").current_version, Some(3));
+        assert_eq!(Problem::from_status(&Status::aborted("no"), "recommendation").current_version, None);
     }
 
     #[test]

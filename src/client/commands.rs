@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
+use super::lifecycle::LifecycleCommand;
 use super::questions::{outage, proposed, slow_callee, slower, with_fallback};
 use super::request::{Request, segment};
 use super::words::{Action, Ambition, Direction, EntityKind, Imported, Pushed, Sli, UtilisationKind, word};
@@ -386,6 +387,8 @@ pub(crate) enum Command {
         #[arg(long, requires = "document_id")]
         delete: bool,
     },
+    #[command(flatten)]
+    Lifecycle(LifecycleCommand),
     /// Reads the audit log, oldest first.
     #[command(after_help = "Example:\n  attain audit --service-id checkout-service")]
     Audit {
@@ -520,6 +523,7 @@ impl Command {
             Self::Audit { service_id, page_token } => {
                 Request::get("/api/v1/audit").with("service_id", service_id).with("page_token", page_token)
             }
+            Self::Lifecycle(command) => command.request()?,
             Self::Status => Request::get("/readyz"),
             decide @ Self::Decide { .. } => decide.decision(),
         })
@@ -566,7 +570,7 @@ fn pushed_path(what: Pushed) -> &'static str {
     }
 }
 
-fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+pub(super) fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     if file == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes)?;

@@ -24,6 +24,7 @@ pub(crate) struct Request {
 pub(crate) enum Method {
     Get,
     Post,
+    Put,
     Delete,
 }
 
@@ -38,6 +39,10 @@ impl Request {
 
     pub(crate) fn post(path: impl Into<String>, body: &Value) -> Self {
         Self::post_bytes(path, body.to_string().into_bytes())
+    }
+
+    pub(crate) fn put(path: impl Into<String>, body: &Value) -> Self {
+        Self { method: Method::Put, ..Self::post(path, body) }
     }
 
     pub(crate) fn post_bytes(path: impl Into<String>, body: Vec<u8>) -> Self {
@@ -75,6 +80,7 @@ impl Gateway {
         let builder = match request.method {
             Method::Get => self.client.get(&url),
             Method::Post => self.client.post(&url),
+            Method::Put => self.client.put(&url),
             Method::Delete => self.client.delete(&url),
         };
         let builder = match &self.api_key {

@@ -81,6 +81,48 @@ pub(crate) enum Ambition {
     Ambitious,
 }
 
+/// What became of a recommendation.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum RecommendationState {
+    Open,
+    Accepted,
+    Modified,
+    Rejected,
+    Expired,
+    Superseded,
+}
+
+/// Where a decision stands that needs an approval.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum PendingState {
+    Waiting,
+    Approved,
+    Refused,
+    Withdrawn,
+    Expired,
+}
+
+/// Where a message to an endpoint stands.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DeliveryState {
+    Waiting,
+    Delivered,
+    Dead,
+}
+
+/// How much depends on a service.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Tier {
+    #[value(name = "tier-1")]
+    One,
+    #[value(name = "tier-2")]
+    Two,
+    #[value(name = "tier-3")]
+    Three,
+    #[value(name = "tier-4")]
+    Four,
+}
+
 /// The word that an enum value has on the command line and in JSON alike.
 pub(super) fn word(value: impl ValueEnum) -> Option<String> {
     value.to_possible_value().map(|value| value.get_name().to_owned())

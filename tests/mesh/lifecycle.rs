@@ -1,8 +1,9 @@
 //! Ready, asked, drained; and the loop of recommending and deciding.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Up, buckets, folder};
+use crate::harness::{Up, buckets, client, folder};
 
 fn availability(recommendation: &Value) -> &Value {
     recommendation["slis"].as_array().unwrap().iter().find(|sli| sli["kind"] == "availability").unwrap()
@@ -131,4 +132,121 @@ async fn little_data_is_a_labelled_answer() {
         assert_eq!(recommendation["fallback"], true);
         assert!(!recommendation["confidence"]["raise_with"].as_array().unwrap().is_empty());
     }
+}
+
+/// A request with headers: status, entity tag and JSON, null where there is no body.
+async fn send(
+    up: &Up,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&Value>,
+) -> (u16, String, Value) {
+    let mut request = client().request(method, format!("{}{path}", up.gateway));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    if let Some(body) = body {
+        request = request.header("content-type", "application/json").body(body.to_string());
+    }
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    let tag = response.headers().get("etag").map(|tag| tag.to_str().unwrap().to_owned()).unwrap_or_default();
+    (status, tag, serde_json::from_str(&response.text().await.unwrap()).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn entity_tags_tell_what_is_held_already_and_guard_what_is_replaced() {
+    let dir = folder();
+    let up = Up::start(dir.path(), &[]).await;
+    chain(&up).await;
+    let read = async |path: &str, tag: &str| send(&up, Method::GET, path, &[("if-none-match", tag)], None).await;
+    let newest = "/api/v1/services/b/slo-recommendations";
+    let (status, tag, answer) = read(newest, "").await;
+    assert_eq!(status, 200, "{answer}");
+    // The age of the knowledge by which it is judged is another each time; the tag is not.
+    assert_eq!(read(newest, &tag).await.0, 304);
+    let id = answer["recommendation"]["id"].as_str().unwrap().to_owned();
+    let one = format!("/api/v1/slo-recommendations/{id}");
+    let (_, open, answer) = read(&one, "").await;
+    assert_eq!(answer["lifecycle"]["state"], "open", "{answer}");
+    assert_eq!(read(&one, &open).await.0, 304);
+
+    let slos = "/api/v1/services/b/slos";
+    let (status, none, _) = read(slos, "").await;
+    assert_eq!((status, read(slos, &none).await.0), (200, 304));
+    let accept =
+        json!({"action": "accept", "recommendation_id": id, "kind": "availability", "ambition": "conservative"});
+    let decide = async |tag: &str| send(&up, Method::POST, slos, &[("if-match", tag)], Some(&accept)).await;
+    let (status, first, answer) = decide("\"0\"").await;
+    assert_eq!(status, 200, "{answer}");
+    let (status, _, problem) = decide("\"0\"").await;
+    assert_eq!((status, problem["current_version"].as_u64()), (412, Some(1)), "{problem}");
+    assert_eq!(problem["code"], "version_mismatch");
+    assert_eq!(decide(&none).await.0, 400, "the tag of a list names no version");
+    assert_eq!(decide(&first).await.0, 200);
+    let (status, _, listed) = read(slos, &none).await;
+    assert_eq!((status, listed["slos"][0]["version"].as_u64()), (200, Some(2)));
+    let slo = "/api/v1/services/b/slos/availability";
+    let (_, second, answer) = read(slo, "").await;
+    assert_eq!((answer["slo"]["version"].as_u64(), read(slo, &second).await.0), (Some(2), 304));
+    assert_eq!(read(slo, &first).await.0, 200);
+    // What became of the recommendation is part of it.
+    let (status, _, answer) = read(&one, &open).await;
+    assert_eq!((status, answer["lifecycle"]["state"].as_str()), (200, Some("accepted")));
+
+    let policy = "/api/v1/policy";
+    let (_, defaults, answer) = read(policy, "").await;
+    assert_eq!(answer["policy"]["tiers"][0]["four_eyes"], true);
+    let body = json!({"pending_days": 3, "reason": "quicker"});
+    let set = async |tag: &str| send(&up, Method::PUT, policy, &[("if-match", tag)], Some(&body)).await;
+    let (status, _, answer) = set(&defaults).await;
+    assert_eq!((status, answer["policy"]["version"].as_u64()), (200, Some(1)), "{answer}");
+    let (status, _, problem) = set(&defaults).await;
+    assert_eq!((status, problem["current_version"].as_u64()), (412, Some(1)), "{problem}");
+}
+
+#[tokio::test]
+async fn keys_make_two_people_of_two_callers() {
+    // What `printf KEY | sha256sum` prints.
+    let keys = [
+        ("15b5f344504549a217d5e34c7ae9b0af03c413536b0d0c0fc48822ac8922d3c8", "ada", "admin"),
+        ("472be0fb4b6a99c6946a165dd34324a8fa6252e9b89b771708631414b7b39e17", "ada", "approver"),
+        ("72ef804535b6f5be52e73a10d0ca5eb88da4808257f80f41dd55d0fac6745f77", "grace", "approver"),
+        ("ec4408df15da46b328f6f3246fa723d0aa6cb0f0a0dd9c4626080ab1b02aa3b2", "eve", "reader"),
+    ]
+    .map(|(sha256, caller, role)| {
+        format!("{{sha256=\"{sha256}\", tenant=\"default\", caller=\"{caller}\", role=\"{role}\"}}")
+    });
+    let keys = format!("gateway.keys=[{}]", keys.join(", "));
+    let dir = folder();
+    let up = Up::start(dir.path(), &["--set", "gateway.auth=keys", "--set", &keys]).await;
+    let as_key = async |key: &str, method: Method, path: &str, body: Option<&Value>| {
+        let (status, _, answer) = send(&up, method, path, &[("x-api-key", key)], body).await;
+        (status, answer)
+    };
+    let graph = json!({"services": [{"id": "pay", "tier": "tier_1", "owner": "payments"}]});
+    assert_eq!(as_key("ada-key", Method::POST, "/api/v1/services/dependencies", Some(&graph)).await.0, 200);
+    let (status, answer) = as_key("ada-key", Method::GET, "/api/v1/services/pay/slo-recommendations", None).await;
+    assert_eq!(status, 200, "{answer}");
+    let decide = json!({"action": "modify", "recommendation_id": answer["recommendation"]["id"], "kind": "availability",
+        "target_ratio": 0.995, "reason": "contract"});
+    let (status, answer) = as_key("ada-key", Method::POST, "/api/v1/services/pay/slos", Some(&decide)).await;
+    assert_eq!((status, answer["pending"]["proposed_by"].as_str()), (200, Some("ada")), "{answer}");
+    let id = answer["pending"]["id"].as_str().unwrap().to_owned();
+    let approve =
+        async |key: &str| as_key(key, Method::POST, &format!("/api/v1/decisions/{id}/approve"), Some(&json!({}))).await;
+    let (status, problem) = approve("ada-other-key").await;
+    assert_eq!((status, problem["code"].as_str()), (403, Some("same_identity")), "another key of the same person");
+    assert_eq!(approve("reader-key").await.1["code"], "forbidden");
+    let (_, pending) = as_key("reader-key", Method::GET, "/api/v1/decisions/pending", None).await;
+    assert_eq!(pending["pending"][0]["state"], "waiting");
+    let (status, answer) = approve("grace-key").await;
+    assert_eq!((status, answer["slo"]["target_ratio"].as_f64()), (200, Some(0.995)), "{answer}");
+    let (_, registry) = as_key("reader-key", Method::GET, "/api/v1/slos?owner=payments&tier=tier_1", None).await;
+    assert_eq!(registry["slos"][0]["slo"]["service_id"], "pay", "{registry}");
+    assert_eq!(as_key("grace-key", Method::GET, "/api/v1/webhooks", None).await.0, 403);
+    let inside = json!({"url": "https://127.0.0.1/hook"});
+    let (status, problem) = as_key("ada-key", Method::POST, "/api/v1/webhooks", Some(&inside)).await;
+    assert_eq!((status, problem["errors"][0]["code"].as_str()), (400, Some("private_address")), "{problem}");
 }

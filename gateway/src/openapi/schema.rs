@@ -176,6 +176,7 @@ pub(crate) fn problem() -> JsonValue {
                     "required": ["pointer", "code", "reason"],
                 },
             },
+            "current_version": {"type": "integer", "description": "The version that is there, where the request expected another."},
             "request_id": text("Names the request in the gateway's logs; also the header x-request-id."),
         },
         "required": ["type", "title", "status", "detail", "instance", "code", "request_id"],

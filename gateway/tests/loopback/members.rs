@@ -384,7 +384,7 @@ impl RecommendationService for Recommender {
             slis: vec![sli],
             ..Recommendation::default()
         };
-        Ok(Response::new(GetRecommendationResponse { recommendation: Some(recommendation) }))
+        Ok(Response::new(GetRecommendationResponse { recommendation: Some(recommendation), lifecycle: None }))
     }
 
     async fn analyze_consistency(&self, _: Request<AnalyzeConsistencyRequest>) -> Answer<AnalyzeConsistencyResponse> {
@@ -406,7 +406,7 @@ impl RecommendationService for Recommender {
             version: version + 1,
             ..Slo::default()
         });
-        Ok(Response::new(DecideSloResponse { slo: slo.clone(), decision: None }))
+        Ok(Response::new(DecideSloResponse { slo: slo.clone(), ..DecideSloResponse::default() }))
     }
 
     async fn list_slos(&self, _: Request<ListSlosRequest>) -> Answer<ListSlosResponse> {

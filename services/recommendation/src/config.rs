@@ -7,6 +7,8 @@ use attain_runtime::admission::Limits;
 use attain_runtime::database::without_credentials;
 use serde::Deserialize;
 
+use crate::webhooks::config::WebhookConfig;
+
 /// Settings of the section `[recommendation]`.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -50,6 +52,10 @@ pub struct Config {
     pub health_interval_seconds: u64,
     /// Seconds that calls in flight may take to end after the stop.
     pub drain_seconds: u64,
+    /// Seconds between two looks for pending decisions that lapsed and SLOs whose review is near, 1 to 86,400.
+    pub upkeep_interval_seconds: u64,
+    /// Signed callbacks.
+    pub webhooks: WebhookConfig,
     /// Most calls in flight, by class.
     pub limits: Limits,
 }
@@ -77,6 +83,8 @@ impl Default for Config {
             citations_max: 5,
             health_interval_seconds: 5,
             drain_seconds: 10,
+            upkeep_interval_seconds: 60,
+            webhooks: WebhookConfig::default(),
             limits: Limits::default(),
         }
     }
@@ -98,7 +106,7 @@ impl Config {
     /// # Errors
     /// Names the first setting that is out of range.
     pub fn validate(&self) -> Result<(), attain_runtime::Error> {
-        let ranges: [(&str, u64, u64, u64); 11] = [
+        let ranges: [(&str, u64, u64, u64); 12] = [
             ("max_age_seconds", self.max_age_seconds, 1, u64::MAX / 1000),
             ("history_days", u64::from(self.history_days), 7, 400),
             ("components_max", self.components_max as u64, 1, 2000),
@@ -110,6 +118,7 @@ impl Config {
             ("inputs_kept_max", u64::from(self.inputs_kept_max), 1, 10_000),
             ("citations_max", u64::from(self.citations_max), 1, 50),
             ("health_interval_seconds", self.health_interval_seconds, 1, 3600),
+            ("upkeep_interval_seconds", self.upkeep_interval_seconds, 1, 86_400),
         ];
         for (key, value, least, most) in ranges {
             if !(least..=most).contains(&value) {
@@ -117,7 +126,7 @@ impl Config {
                 return Err(attain_runtime::Error::Config(text));
             }
         }
-        Ok(())
+        self.webhooks.validate()
     }
 }
 

@@ -8,19 +8,32 @@ use attain_runtime::context::CallContext;
 use attain_vocabulary::{EntityId, InvalidValue, Objective, SliKind, TimeWindow};
 
 use crate::Error;
-use crate::domain::slo::{Action, NewTarget, Verdict, ambition_word, checked_reason, checked_threshold, kind_word};
+use crate::approvals;
+use crate::domain::lifecycle::Pending;
+use crate::domain::slo::{
+    Action, NewTarget, Slo, Verdict, ambition_word, checked_reason, checked_threshold, kind_word,
+};
 use crate::engine::Engine;
 use crate::members::Refusal;
 use crate::message::slo::{action_of, ambition_of};
 use crate::recommendations;
-use crate::storage::Decided;
+use crate::storage::{Decided, Terms};
 
-/// Checks the decision against the recommendation that it names, then writes it.
+/// What came of a decision.
+#[derive(Debug)]
+pub(crate) enum Came {
+    /// It is made.
+    Decided(Decided),
+    /// It waits for somebody else; what is in force stays.
+    Pending(Box<Pending>, Option<Slo>),
+}
+
+/// Checks the decision against the recommendation that it names, then writes it, or lets it wait for an approval.
 pub(crate) async fn decide_slo(
     engine: &Engine,
     context: &CallContext,
     request: wire::DecideSloRequest,
-) -> Result<Decided, Error> {
+) -> Result<Came, Error> {
     let asked = Asked::read(&request)?;
     let target = match asked.action {
         Action::Declare => {
@@ -29,6 +42,9 @@ pub(crate) async fn decide_slo(
         }
         Action::Accept | Action::Modify | Action::Reject => {
             let recommendation = recommendations::one(engine, context, &request.recommendation_id).await?;
+            if asked.action != Action::Reject {
+                approvals::acceptable(engine, context, &request.recommendation_id).await?;
+            }
             against(&recommendation, &request, &asked)?
         }
     };
@@ -44,7 +60,10 @@ pub(crate) async fn decide_slo(
         time_ms: engine.clock.now_ms(),
         version_match: request.version_match,
     };
-    engine.store.decide(&context.tenant, verdict).await
+    if verdict.target.is_none() {
+        return Ok(Came::Decided(engine.store.decide(&context.tenant, verdict, &Terms::default()).await?));
+    }
+    approvals::decide_or_propose(engine, context, verdict).await
 }
 
 /// The request, each field checked by itself.

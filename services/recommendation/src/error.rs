@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use attain_vocabulary::InvalidValue;
+
+use crate::domain::lifecycle::Objection;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
@@ -36,6 +38,62 @@ pub enum Error {
         /// The version in force; 0 where there is none.
         found: u32,
     },
+    /// The recommendation is too old to be accepted.
+    #[error("recommendation `{id}` can no longer be accepted; the newest of its service and window is `{newest}`")]
+    RecommendationExpired {
+        /// The recommendation.
+        id: String,
+        /// The newest one of the same service and window.
+        newest: String,
+    },
+    /// No SLO of this kind is in force.
+    #[error("no {kind} SLO of `{service}` is in force")]
+    UnknownSlo {
+        /// The service.
+        service: String,
+        /// The kind.
+        kind: String,
+    },
+    /// No pending decision has this id.
+    #[error("there is no pending decision `{0}`")]
+    UnknownPending(String),
+    /// The pending decision was closed before, or lapsed.
+    #[error("`{id}` is {state} already; decide anew")]
+    DecisionClosed {
+        /// The pending decision.
+        id: String,
+        /// In which state it is.
+        state: &'static str,
+    },
+    /// Whoever proposed a decision cannot be the second pair of eyes.
+    #[error("`{0}` is a proposal of your own: somebody else has to look at it, or withdraw it")]
+    SameIdentity(String),
+    /// Only whoever proposed a decision can take it back.
+    #[error("only whoever proposed `{0}` can withdraw it; refuse it instead")]
+    NotTheProposer(String),
+    /// Nobody knows who asks, so nobody can be somebody else.
+    #[error("an approval needs a caller who is told apart by a key of their own")]
+    Anonymous,
+    /// No policy has this version.
+    #[error("there is no version {0} of the policy")]
+    UnknownPolicy(u32),
+    /// Somebody changed the policy since it was read.
+    #[error("the policy that holds has version {found}, not {expected}; read it again")]
+    PolicyMismatch {
+        /// The version that the change was made on.
+        expected: u32,
+        /// The version that holds; 0 for the defaults.
+        found: u32,
+    },
+    /// No endpoint has this id.
+    #[error("there is no webhook `{0}`")]
+    UnknownWebhook(String),
+    /// The tenant has as many endpoints as it may have.
+    #[error("there are {0} webhooks, which is the most; delete one first")]
+    TooManyWebhooks(u32),
+    /// No message of this event was written for the endpoint, or it was forgotten.
+    #[error("there is no delivery of the event `{0}` to this webhook")]
+    UnknownDelivery(String),
     /// A member that the answer cannot do without does not answer.
     #[error("{member} cannot be reached: {detail}")]
     Unreachable {
@@ -83,13 +141,33 @@ impl From<attain_runtime::Error> for Error {
 }
 
 impl Error {
+    /// Why a pending decision cannot be closed as asked.
+    pub(crate) fn objection(id: &str, objection: Objection) -> Self {
+        match objection {
+            Objection::Closed(state) => Self::DecisionClosed { id: id.to_owned(), state: state.word() },
+            Objection::OwnProposal => Self::SameIdentity(id.to_owned()),
+            Objection::OthersProposal => Self::NotTheProposer(id.to_owned()),
+        }
+    }
+
     fn code_and_reason(&self) -> (Code, &'static str) {
         match self {
             Self::Invalid(_) => (Code::InvalidArgument, "INVALID_REQUEST"),
             Self::UnknownService(_) => (Code::NotFound, "UNKNOWN_SERVICE"),
             Self::UnknownRecommendation(_) => (Code::NotFound, "UNKNOWN_RECOMMENDATION"),
             Self::InputsNotKept(_) => (Code::FailedPrecondition, "INPUTS_NOT_KEPT"),
-            Self::VersionMismatch { .. } => (Code::Aborted, "VERSION_MISMATCH"),
+            Self::VersionMismatch { .. } | Self::PolicyMismatch { .. } => (Code::Aborted, "VERSION_MISMATCH"),
+            Self::RecommendationExpired { .. } => (Code::FailedPrecondition, "RECOMMENDATION_EXPIRED"),
+            Self::UnknownSlo { .. } => (Code::NotFound, "UNKNOWN_SLO"),
+            Self::UnknownPending(_) => (Code::NotFound, "UNKNOWN_DECISION"),
+            Self::DecisionClosed { .. } => (Code::FailedPrecondition, "DECISION_CLOSED"),
+            Self::SameIdentity(_) => (Code::PermissionDenied, "SAME_IDENTITY"),
+            Self::NotTheProposer(_) => (Code::PermissionDenied, "NOT_THE_PROPOSER"),
+            Self::Anonymous => (Code::PermissionDenied, "NO_IDENTITY"),
+            Self::UnknownPolicy(_) => (Code::NotFound, "UNKNOWN_POLICY"),
+            Self::UnknownWebhook(_) => (Code::NotFound, "UNKNOWN_WEBHOOK"),
+            Self::TooManyWebhooks(_) => (Code::FailedPrecondition, "TOO_MANY_WEBHOOKS"),
+            Self::UnknownDelivery(_) => (Code::NotFound, "UNKNOWN_DELIVERY"),
             Self::Unreachable { .. } => (Code::Unavailable, "MEMBER_UNREACHABLE"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             Self::Storage(_) => (Code::Unavailable, "STORAGE_UNAVAILABLE"),
@@ -101,11 +179,28 @@ impl Error {
         let pairs: Vec<(&str, String)> = match self {
             Self::UnknownService(id) => vec![("service_id", id.clone())],
             Self::UnknownRecommendation(id) | Self::InputsNotKept(id) => vec![("recommendation_id", id.clone())],
-            Self::VersionMismatch { expected, found } => {
+            Self::RecommendationExpired { id, newest } => {
+                vec![("recommendation_id", id.clone()), ("newest_recommendation_id", newest.clone())]
+            }
+            Self::UnknownPending(id)
+            | Self::DecisionClosed { id, .. }
+            | Self::SameIdentity(id)
+            | Self::NotTheProposer(id) => vec![("decision_id", id.clone())],
+            Self::UnknownWebhook(id) => vec![("webhook_id", id.clone())],
+            Self::UnknownDelivery(id) => vec![("event_id", id.clone())],
+            Self::UnknownSlo { service, kind } => vec![("service_id", service.clone()), ("kind", kind.clone())],
+            Self::VersionMismatch { expected, found } | Self::PolicyMismatch { expected, found } => {
                 vec![("expected_version", expected.to_string()), ("found_version", found.to_string())]
             }
             Self::Unreachable { member, .. } => vec![("member", (*member).to_owned())],
-            Self::Invalid(_) | Self::Deadline | Self::Storage(_) | Self::Broken(_) | Self::Runtime(_) => Vec::new(),
+            Self::Invalid(_)
+            | Self::Anonymous
+            | Self::UnknownPolicy(_)
+            | Self::TooManyWebhooks(_)
+            | Self::Deadline
+            | Self::Storage(_)
+            | Self::Broken(_)
+            | Self::Runtime(_) => Vec::new(),
         };
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }

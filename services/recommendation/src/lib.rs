@@ -9,7 +9,10 @@
 //!                  └ gather (ingestion, graph, knowledge; what is missing is named)             │
 //!                      └ decide (the statistics of attain-attainment) ─ storage (with audit) ───┴─ answer
 //! changes ─ follows ingestion's stream of changes and holds the newest of each service: the test of freshness
-//! transport ─ decisions ─ storage (SLO in force, decision, audit record: one transaction)
+//! transport ─ decisions ─ approvals ─ storage (SLO in force, decision, audit record, messages to webhooks: one transaction)
+//! transport ─ lifecycle | policies ─ storage
+//! webhooks ─ what waits in storage ─ signed, to endpoints
+//! upkeep ─ pending decisions that lapsed, SLOs whose review is near
 //! transport ─ impact | what_if ─ fleet (everybody around a change) ─ graph, before and after ─ answer
 //! ```
 //!
@@ -27,6 +30,8 @@
 //! What it deliberately does not know: how telemetry arrives, how a structure function is evaluated, how passages are found,
 //! HTTP, and who may do what (the gateway has decided that before it calls).
 
+mod approvals;
+mod automatic;
 mod changes;
 mod comparison;
 mod config;
@@ -40,18 +45,25 @@ mod fleet;
 mod gather;
 mod health;
 mod impact;
+mod lifecycle;
 mod members;
 mod message;
+mod page;
+mod policies;
 mod recommendations;
 mod slowdown;
 mod storage;
 mod transport;
+mod upkeep;
+mod webhooks;
 mod what_if;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use attain_proto::recommendation::v1::lifecycle_service_server::LifecycleServiceServer;
 use attain_proto::recommendation::v1::recommendation_service_server::RecommendationServiceServer;
+use attain_proto::recommendation::v1::webhook_service_server::WebhookServiceServer;
 use attain_runtime::Shutdown;
 use attain_runtime::channel::{self, MESSAGE_BYTES_MAX};
 use attain_runtime::clock::Clock;
@@ -65,6 +77,7 @@ use tonic::service::Routes;
 pub use config::Config;
 pub use domain::audit;
 pub use error::Error;
+pub use webhooks::config::WebhookConfig;
 
 use changes::Changes;
 use changes::follower::Follower;
@@ -73,7 +86,11 @@ use members::Ingestion;
 use storage::Store;
 use transport::{Transport, classify};
 
-const SERVICE_NAMES: &[&str] = &["attain.recommendation.v1.RecommendationService"];
+const SERVICE_NAMES: &[&str] = &[
+    "attain.recommendation.v1.RecommendationService",
+    "attain.recommendation.v1.LifecycleService",
+    "attain.recommendation.v1.WebhookService",
+];
 
 /// Serves until `shutdown`, then drains.
 ///
@@ -92,6 +109,10 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
 
     let (limits, drain) = (config.limits, Duration::from_secs(config.drain_seconds));
     let engine = Arc::new(Engine::new(config, store.clone(), changes, clock)?);
+    let keeping = upkeep::keep(Arc::clone(&engine), shutdown.clone());
+    let sending = webhooks::send(Arc::clone(&engine), shutdown.clone())?;
+    let lifecycle = LifecycleServiceServer::new(Transport(Arc::clone(&engine)));
+    let webhooks = WebhookServiceServer::new(Transport(Arc::clone(&engine)));
     let service = RecommendationServiceServer::new(Transport(engine))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
@@ -106,9 +127,13 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
         drain,
         windows: Windows::default(),
     };
-    let served = member.serve(Routes::new(service), shutdown).await;
+    let routes = Routes::new(service).add_service(lifecycle).add_service(webhooks);
+    let served = member.serve(routes, shutdown).await;
     looks.abort_all();
     following.abort();
+    keeping.abort();
+    // What is under way is sent again by the next start: it was not noted as sent.
+    sending.abort();
     store.close().await;
     Ok(served?)
 }

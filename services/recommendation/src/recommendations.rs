@@ -11,13 +11,14 @@ use futures::FutureExt as _;
 use prost::Message as _;
 
 use crate::Error;
+use crate::automatic;
 use crate::decide::{Computed, Packed, compute, pack, unpack};
 use crate::domain::audit::Entry;
 use crate::domain::freshness::{Basis, Present, Staleness, Verdict, judge};
 use crate::domain::kept::sha256_hex;
 use crate::engine::{Engine, FlightKey, Landed};
 use crate::gather::{Gathered, Question, basis, blocking, gather};
-use crate::storage::{Inserted, Latest, NewRecommendation, StoredRecommendation};
+use crate::storage::{Inserted, Latest, NewRecommendation, NewStanding, ServiceFacts, StoredRecommendation};
 
 /// Time kept back from the caller's deadline to send what is stored when a computation does not end in time.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -185,7 +186,8 @@ async fn compute_and_store(
         return Ok(Landed { recommendation: newer.recommendation.clone(), staleness: read_basis(newer)?.staleness() });
     }
     let gathered = gather(engine, context, Question { service, window, latest: latest.as_ref() }).await?;
-    let Gathered { kept, basis } = gathered;
+    let Gathered { kept, basis, owner } = gathered;
+    let facts = ServiceFacts { tier: kept.input.tier, owner };
     let staleness = basis.staleness();
     let basis = serde_json::to_string(&basis).map_err(|error| Error::Broken(error.to_string()))?;
     let before = latest.as_ref().map(|latest| decode(&latest.recommendation)).transpose()?;
@@ -197,11 +199,14 @@ async fn compute_and_store(
     .await??;
     if let Some(latest) = latest.as_ref().filter(|latest| latest.recommendation.input_sha256 == packed.sha256) {
         let now_ms = engine.clock.now_ms();
-        engine.store.confirm(&context.tenant, &latest.recommendation, now_ms, &basis).await?;
+        let policy = engine.store.policy(&context.tenant).await?.policy;
+        let expire_ms = policy.rules(facts.tier).expire_ms(now_ms);
+        engine.store.confirm(&context.tenant, &latest.recommendation, now_ms, &basis, expire_ms).await?;
         return Ok(Landed { recommendation: latest.recommendation.clone(), staleness });
     }
-    let version = latest.map_or(0, |latest| latest.recommendation.version) + 1;
-    let numbered = Numbered { version, packed, computed, basis };
+    let (version, supersedes) =
+        latest.map_or((1, None), |latest| (latest.recommendation.version + 1, Some(latest.recommendation.id)));
+    let numbered = Numbered { version, supersedes, packed, computed, basis, facts };
     let recommendation = store(engine, context, service, window, numbered).await?;
     Ok(Landed { recommendation, staleness })
 }
@@ -209,9 +214,12 @@ async fn compute_and_store(
 /// A computed recommendation that knows its place.
 struct Numbered {
     version: u32,
+    /// The one whose place it takes.
+    supersedes: Option<String>,
     packed: Packed,
     computed: Computed,
     basis: String,
+    facts: ServiceFacts,
 }
 
 async fn store(
@@ -222,11 +230,18 @@ async fn store(
     new: Numbered,
 ) -> Result<StoredRecommendation, Error> {
     let now_ms = engine.clock.now_ms();
-    let Numbered { version, packed, computed, basis } = new;
+    let Numbered { version, supersedes, packed, computed, basis, facts } = new;
     let name = format!("{}\n{service}\n{}\n{version}\n{}", context.tenant, window.days(), packed.sha256);
     let id = format!("rec-{}", &sha256_hex(name.as_bytes())[..20]);
     let message =
         wire::Recommendation { id: id.clone(), version, create_time: Some(timestamp(now_ms)), ..computed.message };
+    let policy = engine.store.policy(&context.tenant).await?.policy;
+    let standing = NewStanding {
+        expire_ms: policy.rules(facts.tier).expire_ms(now_ms),
+        confidence: message.confidence.as_ref().map_or(0, |confidence| confidence.level),
+        fallback: message.fallback,
+        facts: facts.clone(),
+    };
     let recommendation = StoredRecommendation {
         id,
         service_id: service.to_string(),
@@ -237,15 +252,19 @@ async fn store(
         message: message.encode_to_vec(),
     };
     let new = NewRecommendation {
-        audit: audit_entry(&recommendation, context, now_ms),
+        audit: audit_entry(&recommendation, supersedes.as_deref(), context, now_ms),
         recommendation: recommendation.clone(),
         create_ms: now_ms,
         inputs: packed.content,
         basis,
         inputs_kept_max: engine.config.inputs_kept_max,
+        standing,
     };
     match engine.store.insert(&context.tenant, new).await? {
-        Inserted::Stored => Ok(recommendation),
+        Inserted::Stored => {
+            automatic::consider(engine, context, service, &message, &facts).await;
+            Ok(recommendation)
+        }
         // Another process was faster; what it stored was computed from the same members.
         Inserted::Overtaken => {
             let latest = engine.store.latest(&context.tenant, service, window).await?;
@@ -256,14 +275,22 @@ async fn store(
     }
 }
 
-fn audit_entry(recommendation: &StoredRecommendation, context: &CallContext, time_ms: i64) -> Entry {
-    let detail = serde_json::json!({
+fn audit_entry(
+    recommendation: &StoredRecommendation,
+    supersedes: Option<&str>,
+    context: &CallContext,
+    time_ms: i64,
+) -> Entry {
+    let mut detail = serde_json::json!({
         "recommendation_id": recommendation.id,
         "version": recommendation.version,
         "window_days": recommendation.window_days,
         "input_sha256": recommendation.input_sha256,
         "result_sha256": recommendation.result_sha256,
     });
+    if let Some(supersedes) = supersedes {
+        detail["supersedes"] = supersedes.into();
+    }
     Entry {
         time_ms,
         caller: context.caller.clone(),

@@ -13,6 +13,10 @@ const TENANT: &str = "x-attain-tenant";
 const CALLER: &str = "x-attain-caller";
 const ROLE: &str = "x-attain-role";
 const CALLER_LEN_MAX: usize = 200;
+/// How a call from inside the mesh is named that names nobody.
+pub const UNKNOWN_CALLER: &str = "unknown";
+/// How the gateway names every caller where no keys are in use.
+pub const LOCAL_CALLER: &str = "local";
 const TIMEOUT: &str = "grpc-timeout";
 const TRACE_STATE: &str = "tracestate";
 
@@ -73,7 +77,7 @@ impl CallContext {
             }
         };
         let caller = match metadata.get(CALLER) {
-            None => "unknown".to_owned(),
+            None => UNKNOWN_CALLER.to_owned(),
             Some(value) => value
                 .to_str()
                 .map_err(|_| Status::invalid_argument("the caller is no text"))?
@@ -109,6 +113,13 @@ impl CallContext {
     #[must_use]
     pub fn may(&self, role: Role) -> bool {
         self.role.is_some_and(|held| held >= role)
+    }
+
+    /// Whether the caller is told apart from others: neither a call from inside the mesh without a name nor one through a
+    /// gateway without keys.
+    #[must_use]
+    pub fn names_somebody(&self) -> bool {
+        ![UNKNOWN_CALLER, LOCAL_CALLER].contains(&self.caller.as_str())
     }
 
     /// Time left; zero when the deadline has passed.

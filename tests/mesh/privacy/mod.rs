@@ -139,15 +139,21 @@ async fn every_body_is_known(gateway: &str) {
     assert_eq!(known, taking, "routes with a body and the entries in ways_in::bodies differ");
 }
 
+/// A request to a route that takes a body.
+fn with_body(client: &reqwest::Client, gateway: &str, path: &str) -> reqwest::RequestBuilder {
+    let url = format!("{gateway}{path}");
+    let request = if path == ways_in::PUT_TO { client.put(url) } else { client.post(url) };
+    request.header("content-type", "application/json")
+}
+
 fn rest_requests(gateway: &str, canaries: &[Canary]) -> Vec<(String, reqwest::RequestBuilder)> {
     let client = client();
     let mut requests = Vec::new();
     for canary in canaries {
         for (_, path, body) in ways_in::bodies() {
             for body in variations(&body, &canary.text) {
-                let request =
-                    client.post(format!("{gateway}{path}")).header("content-type", "application/json").body(body);
-                requests.push((format!("POST {path} with {}", canary.what), request));
+                let request = with_body(&client, gateway, path).body(body);
+                requests.push((format!("a body to {path} with {}", canary.what), request));
             }
         }
         for (address, written) in ways_in::ADDRESSES
@@ -229,17 +235,16 @@ async fn found_after_everything(dir: &Path, settings: &[String], canaries: &[Can
     // Something to find, so that the canaries reach past the question whether there is such a service.
     let known: Vec<_> = ways_in::bodies()
         .into_iter()
-        .map(|(_, path, body)| {
-            let request = client().post(format!("{}{path}", mesh.gateway)).header("content-type", "application/json");
-            (path.to_owned(), request.body(body.to_string()))
-        })
+        .map(|(_, path, body)| (path.to_owned(), with_body(&client(), &mesh.gateway, path).body(body.to_string())))
         .collect();
     // One after the other: a window has to be there before it ends.
     for request in known {
         let (path, answer) = send(vec![request]).await.remove(0);
-        // The formats of other tools have tests of their own; here their canaries matter.
+        // The formats of other tools have tests of their own; nobody here is told apart from somebody who proposed something,
+        // and nothing was sent to an endpoint yet: of these the canaries matter.
+        let unlike = ["/imports/", "/decisions/", "/webhooks/"];
         assert!(
-            answer.starts_with(b"200") || path.contains("/imports/"),
+            answer.starts_with(b"200") || unlike.iter().any(|part| path.contains(part)),
             "{path}: {}",
             String::from_utf8_lossy(&answer)
         );

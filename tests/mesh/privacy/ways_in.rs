@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 
 use crate::harness::bucket_times;
 
+/// The route whose body is put in place; the others are posted.
+pub(crate) const PUT_TO: &str = "/api/v1/policy";
+
 /// A route that takes a body: its path in the OpenAPI document, the path asked, and a body in which every text is replaced
 /// by each canary in turn.
 pub(crate) type Body = (&'static str, &'static str, Value);
@@ -69,6 +72,27 @@ pub(crate) fn bodies() -> Vec<Body> {
                 "service_ids": ["shop"]}]}),
         ),
         ("/api/v1/services/{service_id}/slos", "/api/v1/services/shop/slos", declare),
+        ("/api/v1/decisions/{decision_id}/approve", "/api/v1/decisions/pending-1/approve", json!({"reason": "why"})),
+        ("/api/v1/decisions/{decision_id}/refuse", "/api/v1/decisions/pending-1/refuse", json!({"reason": "why"})),
+        ("/api/v1/decisions/{decision_id}/withdraw", "/api/v1/decisions/pending-1/withdraw", json!({"reason": "why"})),
+        (
+            PUT_TO,
+            PUT_TO,
+            json!({"tiers": [{"tier": "tier_2", "recommendation_days": 30, "review_days": 90, "renewal_days": 14,
+                "automatic": {"ambition": "balanced", "steps_max": 1, "per_day_max": 1, "days_between_min": 1,
+                    "service_ids": ["shop"], "owners": ["team"]}}], "reason": "why"}),
+        ),
+        (
+            "/api/v1/webhooks",
+            "/api/v1/webhooks",
+            json!({"url": "https://hooks.invalid/a", "event_types": ["slo.accepted"]}),
+        ),
+        ("/api/v1/webhooks/{webhook_id}/secret", "/api/v1/webhooks/webhook-1/secret", json!({"overlap_hours": 1})),
+        (
+            "/api/v1/webhooks/{webhook_id}/deliveries/{event_id}/retry",
+            "/api/v1/webhooks/webhook-1/deliveries/evt-default-1/retry",
+            json!({"webhook_id": "webhook-1", "event_id": "evt-default-1"}),
+        ),
         (
             "/api/v1/slos/impact-analysis",
             "/api/v1/slos/impact-analysis",
@@ -133,7 +157,13 @@ pub(crate) const ADDRESSES: &[&str] = &[
     "/api/v1/services/shop/metrics?start_time=@",
     "/api/v1/services/@/utilisation?kind=@",
     "/api/v1/incidents?service_id=@",
+    "/api/v1/slo-recommendations?state=@",
+    "/api/v1/slo-recommendations?service_id=@",
     "/api/v1/slo-recommendations/@/replay",
+    "/api/v1/slos?owner=@",
+    "/api/v1/slos?page_token=@",
+    "/api/v1/services/shop/slos/@",
+    "/api/v1/webhooks/@/deliveries",
     "/api/v1/slo-recommendations/@/changes?since=@",
     "/api/v1/knowledge/documents/@",
     "/api/v1/knowledge/documents?kind=@",

@@ -1,6 +1,7 @@
 //! What is decided, free of transport, storage and time: everything comes in as an argument.
 
 pub mod audit;
+pub(crate) mod automatic;
 pub(crate) mod components;
 pub(crate) mod differences;
 pub(crate) mod evidence;
@@ -9,6 +10,9 @@ pub(crate) mod freshness;
 pub(crate) mod harm;
 pub(crate) mod kept;
 pub(crate) mod latency_harm;
+pub(crate) mod lifecycle;
 pub(crate) mod mirror;
+pub(crate) mod policy;
 pub(crate) mod slo;
 pub(crate) mod touched;
+pub(crate) mod webhook;

@@ -35,7 +35,8 @@ impl Slo {
 }
 
 /// What a person decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Action {
     Accept,
     Modify,
@@ -85,11 +86,15 @@ pub(crate) struct Decision {
     pub(crate) latency_threshold_ms: Option<u32>,
     pub(crate) reason: String,
     pub(crate) decided_by: String,
+    /// Who approved; empty where nobody had to.
+    pub(crate) approved_by: String,
+    /// Version of the policy that accepted it; 0 where a person decided.
+    pub(crate) policy_version: u32,
     pub(crate) create_ms: UnixMillis,
 }
 
 /// A target that is to come into force.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct NewTarget {
     pub(crate) target: Objective,
     pub(crate) latency_threshold_ms: Option<u32>,
@@ -98,7 +103,7 @@ pub(crate) struct NewTarget {
 }
 
 /// A checked decision, ready to be stored.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Verdict {
     pub(crate) action: Action,
     pub(crate) service: EntityId,
@@ -143,7 +148,11 @@ pub(crate) fn ambition_from_word(word: &str) -> Option<Ambition> {
 
 /// Checks the reason of a decision, and redacts it.
 pub(crate) fn checked_reason(action: Action, reason: &str) -> Result<String, InvalidValue> {
-    let needed = matches!(action, Action::Modify | Action::Reject);
+    checked_note(reason, matches!(action, Action::Modify | Action::Reject))
+}
+
+/// Checks a reason, and redacts it.
+pub(crate) fn checked_note(reason: &str, needed: bool) -> Result<String, InvalidValue> {
     let reason = reason.trim();
     if needed && reason.is_empty() {
         return Err(InvalidValue::new("reason", "required", "say why, so that whoever reads it later understands"));

@@ -37,6 +37,8 @@ use walk::Walked;
 pub(crate) struct Gathered {
     pub(crate) kept: Kept,
     pub(crate) basis: Basis,
+    /// Who owns the service.
+    pub(crate) owner: String,
 }
 
 /// What a computation is for.
@@ -58,6 +60,7 @@ struct Observed {
 /// Who is asked about: the service and what it needs.
 struct Subject {
     facts: Facts,
+    owner: String,
     walked: Walked,
     slos: Vec<Slo>,
 }
@@ -71,7 +74,7 @@ pub(crate) async fn gather(
 ) -> Result<Gathered, Error> {
     let Question { service, window, latest } = question;
     let mut missing = Vec::new();
-    let Subject { facts, walked, slos } = subject(engine, context, service, &mut missing).await?;
+    let Subject { facts, owner, walked, slos } = subject(engine, context, service, &mut missing).await?;
     let Walked { closure, graph_known, heads } = walked;
     let mut basis = basis(heads, &slos);
 
@@ -112,7 +115,7 @@ pub(crate) async fn gather(
     let (input, evidence, complete) = with_evidence(engine, context, input, &closure.facts).await?;
     basis.complete = complete && input.missing_inputs.is_empty();
     let kept = Kept { input, changes: structure.changes, evidence, snapshot: structure.size, sources, slos };
-    Ok(Gathered { kept, basis })
+    Ok(Gathered { kept, basis, owner })
 }
 
 async fn subject(
@@ -130,7 +133,7 @@ async fn subject(
     let (_, facts) = topology::entity(&entity)
         .map_err(|invalid| Error::Broken(format!("ingestion's {service} cannot be read: {invalid}")))?;
     let walked = walk::or_alone(service, &facts, walked, missing);
-    Ok(Subject { facts, walked, slos })
+    Ok(Subject { facts, owner: entity.owner, walked, slos })
 }
 
 fn direct_dependencies(

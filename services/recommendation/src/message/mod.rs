@@ -2,6 +2,9 @@
 
 pub(crate) mod changes;
 pub(crate) mod differences;
+pub(crate) mod lifecycle;
+pub(crate) mod policy;
 pub(crate) mod recommendation;
 pub(crate) mod slo;
 pub(crate) mod topology;
+pub(crate) mod webhook;

@@ -36,6 +36,8 @@ pub(crate) fn decision(decision: &Decision) -> wire::Decision {
         latency_threshold_ms: decision.latency_threshold_ms.unwrap_or(0),
         reason: decision.reason.clone(),
         decided_by: decision.decided_by.clone(),
+        approved_by: decision.approved_by.clone(),
+        policy_version: decision.policy_version,
         create_time: Some(timestamp(decision.create_ms)),
     }
 }
@@ -84,7 +86,7 @@ pub(crate) fn action_of(number: i32) -> Result<Action, InvalidValue> {
     }
 }
 
-fn action(action: Action) -> wire::DecisionAction {
+pub(crate) fn action(action: Action) -> wire::DecisionAction {
     match action {
         Action::Accept => wire::DecisionAction::Accept,
         Action::Modify => wire::DecisionAction::Modify,

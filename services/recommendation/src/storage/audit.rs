@@ -1,6 +1,6 @@
 use attain_vocabulary::TenantId;
 
-use super::{Store, Transaction, number};
+use super::{Store, Transaction, deliveries, number};
 use crate::Error;
 use crate::domain::audit::{Entry, GENESIS_SHA256, Record};
 
@@ -23,7 +23,7 @@ pub(super) async fn lock(transaction: &mut Transaction, tenant: &TenantId) -> Re
     Ok(Head { sequence: number("sequence", sequence)?, previous_sha256 })
 }
 
-/// Writes the entry in the place that was taken.
+/// Writes the entry in the place that was taken, and the messages that tell of it.
 pub(super) async fn append(
     transaction: &mut Transaction,
     tenant: &TenantId,
@@ -51,7 +51,7 @@ pub(super) async fn append(
         .bind(&record.sha256)
         .execute(&mut **transaction)
         .await?;
-    Ok(())
+    deliveries::emit(transaction, tenant, &record).await
 }
 
 type Row = (i64, i64, String, String, String, String, String, String);

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use attain_attainment::Ambition;
-use attain_vocabulary::{EntityId, Objective, SliKind, TenantId, TimeWindow};
+use attain_vocabulary::{EntityId, Objective, SliKind, TenantId, Tier, TimeWindow};
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyPoolOptions;
 
@@ -36,6 +36,8 @@ macro_rules! contract {
     };
 }
 
+pub(super) use contract;
+
 contract!(
     what_is_stored_is_what_is_read,
     versions_follow_one_another,
@@ -50,14 +52,14 @@ contract!(
 );
 
 /// A PostgreSQL database of one test's own.
-struct Fresh {
+pub(super) struct Fresh {
     server: String,
     name: String,
-    url: String,
+    pub(super) url: String,
 }
 
 impl Fresh {
-    async fn create() -> Option<Self> {
+    pub(super) async fn create() -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let Ok(server) = std::env::var("ATTAIN_TEST_POSTGRES_URL") else {
             eprintln!("SKIPPED: ATTAIN_TEST_POSTGRES_URL is not set");
@@ -70,7 +72,7 @@ impl Fresh {
         Some(Self { url: format!("{base}/{name}"), server, name })
     }
 
-    async fn drop(self) {
+    pub(super) async fn drop(self) {
         execute(&self.server, format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
     }
 }
@@ -82,15 +84,15 @@ async fn execute(url: &str, statement: String) {
     pool.close().await;
 }
 
-fn tenant() -> TenantId {
+pub(super) fn tenant() -> TenantId {
     TenantId::default()
 }
 
-fn service(name: &str) -> EntityId {
+pub(super) fn service(name: &str) -> EntityId {
     EntityId::new("service_id", name).expect("valid")
 }
 
-fn new(service_id: &str, version: u32) -> NewRecommendation {
+pub(super) fn new(service_id: &str, version: u32) -> NewRecommendation {
     NewRecommendation {
         recommendation: StoredRecommendation {
             id: format!("rec-{service_id}-{version}"),
@@ -112,10 +114,16 @@ fn new(service_id: &str, version: u32) -> NewRecommendation {
             detail_json: format!("{{\"version\":{version}}}"),
         },
         inputs_kept_max: 2,
+        standing: NewStanding {
+            expire_ms: 1_000_000,
+            confidence: 3,
+            fallback: false,
+            facts: ServiceFacts { tier: Tier::Two, owner: "team-a".into() },
+        },
     }
 }
 
-fn verdict(action: Action, target: Option<f64>, version_match: Option<u32>) -> Verdict {
+pub(super) fn verdict(action: Action, target: Option<f64>, version_match: Option<u32>) -> Verdict {
     let target = target.map(|ratio| NewTarget {
         target: Objective::new("target_ratio", ratio).expect("valid"),
         latency_threshold_ms: None,
@@ -178,12 +186,12 @@ mod promises {
     pub(super) async fn a_confirmation_moves_only_its_own_recommendation(store: &Store) {
         let first = new("checkout", 1).recommendation;
         store.insert(&tenant(), new("checkout", 1)).await.expect("stored");
-        store.confirm(&tenant(), &first, 9_000, "again").await.expect("confirmed");
+        store.confirm(&tenant(), &first, 9_000, "again", 2_000_000).await.expect("confirmed");
         let latest =
             store.latest(&tenant(), &service("checkout"), TimeWindow::default()).await.expect("read").expect("there");
         assert_eq!((latest.checked_ms, latest.basis.as_str()), (9_000, "again"));
         store.insert(&tenant(), new("checkout", 2)).await.expect("stored");
-        store.confirm(&tenant(), &first, 99_000, "late").await.expect("confirmed");
+        store.confirm(&tenant(), &first, 99_000, "late", 2_000_000).await.expect("confirmed");
         let latest =
             store.latest(&tenant(), &service("checkout"), TimeWindow::default()).await.expect("read").expect("there");
         assert_eq!((latest.recommendation.version, latest.basis.as_str()), (2, "basis 2"));
@@ -191,7 +199,7 @@ mod promises {
 
     pub(super) async fn old_inputs_are_given_up_unless_decided_upon(store: &Store) {
         store.insert(&tenant(), new("checkout", 1)).await.expect("stored");
-        store.decide(&tenant(), verdict(Action::Accept, Some(0.99), None)).await.expect("decided");
+        store.decide(&tenant(), verdict(Action::Accept, Some(0.99), None), &Terms::default()).await.expect("decided");
         for version in 2..=5 {
             store.insert(&tenant(), new("checkout", version)).await.expect("stored");
         }
@@ -209,8 +217,10 @@ mod promises {
     pub(super) async fn a_target_survives_to_the_last_bit(store: &Store) {
         let awkward = [0.1 + 0.2, 0.999_499_999_999_999_9, 1.0 - f64::EPSILON / 2.0, f64::MIN_POSITIVE, 1.0 / 3.0];
         for (i, ratio) in awkward.into_iter().enumerate() {
-            let decided =
-                store.decide(&tenant(), verdict(Action::Accept, Some(ratio), Some(i as u32))).await.expect("decided");
+            let decided = store
+                .decide(&tenant(), verdict(Action::Accept, Some(ratio), Some(i as u32)), &Terms::default())
+                .await
+                .expect("decided");
             let slo = decided.slo.expect("in force");
             assert_eq!((slo.version, slo.target.target_ratio().to_bits()), (i as u32 + 1, ratio.to_bits()));
             let read = store.slos(&tenant(), &service("checkout")).await.expect("read");
@@ -225,10 +235,12 @@ mod promises {
     }
 
     pub(super) async fn versions_are_matched_under_contention(store: &Store) {
-        store.decide(&tenant(), verdict(Action::Declare, Some(0.9), Some(0))).await.expect("first");
+        store.decide(&tenant(), verdict(Action::Declare, Some(0.9), Some(0)), &Terms::default()).await.expect("first");
         let tries = (0..8).map(|_| {
             let store = store.clone();
-            tokio::spawn(async move { store.decide(&tenant(), verdict(Action::Modify, Some(0.95), Some(1))).await })
+            tokio::spawn(async move {
+                store.decide(&tenant(), verdict(Action::Modify, Some(0.95), Some(1)), &Terms::default()).await
+            })
         });
         let mut won = 0;
         for answer in futures::future::join_all(tries).await {
@@ -248,10 +260,16 @@ mod promises {
     }
 
     pub(super) async fn a_reject_changes_nothing_and_is_kept(store: &Store) {
-        let decided = store.decide(&tenant(), verdict(Action::Reject, None, None)).await.expect("decided");
+        let decided =
+            store.decide(&tenant(), verdict(Action::Reject, None, None), &Terms::default()).await.expect("decided");
         assert_eq!(decided.slo, None);
-        let before = store.decide(&tenant(), verdict(Action::Declare, Some(0.99), None)).await.expect("decided").slo;
-        let decided = store.decide(&tenant(), verdict(Action::Reject, None, Some(1))).await.expect("decided");
+        let before = store
+            .decide(&tenant(), verdict(Action::Declare, Some(0.99), None), &Terms::default())
+            .await
+            .expect("decided")
+            .slo;
+        let decided =
+            store.decide(&tenant(), verdict(Action::Reject, None, Some(1)), &Terms::default()).await.expect("decided");
         assert_eq!(decided.slo, before);
         assert_eq!(decided.decision.target_ratio, None);
         let actions: Vec<Action> = store
@@ -271,7 +289,10 @@ mod promises {
                 if i % 2 == 0 {
                     store.insert(&tenant(), new(&format!("s{i}"), 1)).await.map(|_| ())
                 } else {
-                    store.decide(&tenant(), verdict(Action::Declare, Some(0.9), None)).await.map(|_| ())
+                    store
+                        .decide(&tenant(), verdict(Action::Declare, Some(0.9), None), &Terms::default())
+                        .await
+                        .map(|_| ())
                 }
             })
         });
@@ -291,7 +312,10 @@ mod promises {
     pub(super) async fn pages_follow_one_another(store: &Store) {
         for version in 1..=3 {
             store.insert(&tenant(), new("cart", version)).await.expect("stored");
-            store.decide(&tenant(), verdict(Action::Declare, Some(0.9), None)).await.expect("decided");
+            store
+                .decide(&tenant(), verdict(Action::Declare, Some(0.9), None), &Terms::default())
+                .await
+                .expect("decided");
         }
         let of_cart = store.audit_records(&tenant(), Some("cart"), 0, 2).await.expect("read");
         assert_eq!(of_cart.iter().map(|record| record.sequence).collect::<Vec<_>>(), [1, 3]);
@@ -306,7 +330,7 @@ mod promises {
     pub(super) async fn tenants_see_only_their_own(store: &Store) {
         let other = TenantId::new("tenant", "other").expect("valid");
         store.insert(&tenant(), new("checkout", 1)).await.expect("stored");
-        store.decide(&tenant(), verdict(Action::Declare, Some(0.9), None)).await.expect("decided");
+        store.decide(&tenant(), verdict(Action::Declare, Some(0.9), None), &Terms::default()).await.expect("decided");
         assert_eq!(store.recommendation(&other, "rec-checkout-1").await.expect("read"), None);
         assert_eq!(store.inputs(&other, "rec-checkout-1").await.expect("read"), None);
         assert_eq!(store.slos(&other, &service("checkout")).await.expect("read"), []);

@@ -1,13 +1,17 @@
 use std::collections::BTreeMap;
 
-use attain_vocabulary::{EntityId, Objective, SliKind, TenantId, TimeWindow};
+use attain_vocabulary::{EntityId, Objective, SliKind, TenantId, TimeWindow, UnixMillis};
 
-use super::{Store, Transaction, audit, number, word};
+use super::audit::Head;
+use super::standings::{ServiceFacts, tier_number, upsert_facts};
+use super::{Store, Transaction, audit, number, registry, standings, word};
 use crate::Error;
 use crate::domain::audit::Entry;
 use crate::domain::slo::{
     Action, Decision, Slo, Verdict, ambition_from_word, ambition_word, kind_from_word, kind_word,
 };
+
+const DAY_MS: UnixMillis = 86_400_000;
 
 /// What a decision did.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,10 +21,38 @@ pub(crate) struct Decided {
     pub(crate) decision: Decision,
 }
 
-type SloRow = (String, String, f64, i64, i64, i64, String, i64, i64);
-type DecisionRow = (i64, String, String, String, String, String, String, f64, i64, String, String, i64);
+/// What a decision brings with it beside what was decided.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Terms {
+    /// When the SLO is to be reviewed, and from when on a renewal is to be offered; for one that follows a recommendation.
+    pub(crate) review: Option<Review>,
+    /// What the service is today, where that is known.
+    pub(crate) facts: Option<ServiceFacts>,
+    /// Who approved, by which proposal and why.
+    pub(crate) approval: Option<Approval>,
+    /// Version of the policy that decided instead of a person; 0 otherwise.
+    pub(crate) policy_version: u32,
+}
 
-const SLO_COLUMNS: &str = "service_id, kind, target_ratio, latency_threshold_ms, window_days, version, recommendation_id, \
+/// When an SLO is to be looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Review {
+    pub(crate) review_ms: UnixMillis,
+    pub(crate) renewal_ms: UnixMillis,
+}
+
+/// The second pair of eyes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Approval {
+    pub(crate) pending_id: String,
+    pub(crate) approved_by: String,
+    pub(crate) reason: String,
+}
+
+pub(super) type SloRow = (String, String, f64, i64, i64, i64, String, i64, i64);
+type DecisionRow = (i64, String, String, String, String, String, String, f64, i64, String, String, i64, String, i64);
+
+pub(super) const SLO_COLUMNS: &str = "service_id, kind, target_ratio, latency_threshold_ms, window_days, version, recommendation_id, \
                            as_recommended, update_ms";
 
 impl Store {
@@ -28,28 +60,61 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::VersionMismatch`] where another version is in force than the decision was made on.
-    pub(crate) async fn decide(&self, tenant: &TenantId, verdict: Verdict) -> Result<Decided, Error> {
+    pub(crate) async fn decide(&self, tenant: &TenantId, verdict: Verdict, terms: &Terms) -> Result<Decided, Error> {
         let mut transaction = self.database.begin_write().await?;
         let head = audit::lock(&mut transaction, tenant).await?;
-        let in_force = slo_in_force(&mut transaction, tenant, &verdict.service, verdict.kind).await?;
-        let found = in_force.as_ref().map_or(0, |slo| slo.version);
-        if let Some(expected) = verdict.version_match.filter(|expected| *expected != found) {
-            transaction.rollback().await?;
-            return Err(Error::VersionMismatch { expected, found });
-        }
-        let slo = match following(&verdict, found) {
-            None => in_force,
-            Some(slo) => {
-                upsert_slo(&mut transaction, tenant, &slo).await?;
-                Some(slo)
-            }
-        };
-        let decision = decision(&verdict, head.sequence);
-        insert_decision(&mut transaction, tenant, head.sequence, &decision).await?;
-        let entry = audit_entry(&decision, slo.as_ref());
-        audit::append(&mut transaction, tenant, head, entry).await?;
+        let decided = enact(&mut transaction, tenant, head, &verdict, terms).await?;
         transaction.commit().await?;
-        Ok(Decided { slo, decision })
+        Ok(decided)
+    }
+
+    /// The same for a decision of policy's own, unless policy made `per_day_max` decisions about services of this tier within
+    /// the 24 hours before: then nothing is written.
+    pub(crate) async fn decide_within(
+        &self,
+        tenant: &TenantId,
+        verdict: Verdict,
+        terms: &Terms,
+        per_day_max: u32,
+    ) -> Result<Option<Decided>, Error> {
+        let mut transaction = self.database.begin_write().await?;
+        let head = audit::lock(&mut transaction, tenant).await?;
+        let (made,): (i64,) = sqlx::query_as(
+            "SELECT CAST(COUNT(*) AS BIGINT) FROM decisions d JOIN service_facts f ON f.tenant_id = d.tenant_id \
+             AND f.service_id = d.service_id WHERE d.tenant_id = $1 AND d.policy_version > 0 AND d.create_ms > $2 \
+             AND f.tier = $3",
+        )
+        .bind(tenant.as_str())
+        .bind(verdict.time_ms - DAY_MS)
+        .bind(terms.facts.as_ref().map_or(0, |facts| tier_number(facts.tier)))
+        .fetch_one(&mut *transaction)
+        .await?;
+        if made >= i64::from(per_day_max) {
+            transaction.rollback().await?;
+            return Ok(None);
+        }
+        let decided = enact(&mut transaction, tenant, head, &verdict, terms).await?;
+        transaction.commit().await?;
+        Ok(Some(decided))
+    }
+
+    /// When policy last decided about an SLO.
+    pub(crate) async fn last_automatic(
+        &self,
+        tenant: &TenantId,
+        service: &EntityId,
+        kind: SliKind,
+    ) -> Result<Option<UnixMillis>, Error> {
+        let (last,): (i64,) = sqlx::query_as(
+            "SELECT CAST(COALESCE(MAX(create_ms), -1) AS BIGINT) FROM decisions \
+             WHERE tenant_id = $1 AND service_id = $2 AND kind = $3 AND policy_version > 0",
+        )
+        .bind(tenant.as_str())
+        .bind(service.as_str())
+        .bind(kind_word(kind))
+        .fetch_one(self.database.pool())
+        .await?;
+        Ok(Some(last).filter(|time| *time >= 0))
     }
 
     /// The SLOs in force of a service, availability first.
@@ -89,7 +154,7 @@ impl Store {
     ) -> Result<Vec<(u64, Decision)>, Error> {
         let rows: Vec<DecisionRow> = sqlx::query_as(
             "SELECT sequence, id, service_id, action, recommendation_id, kind, ambition, target_ratio, latency_threshold_ms, \
-             reason, decided_by, create_ms FROM decisions \
+             reason, decided_by, create_ms, approved_by, policy_version FROM decisions \
              WHERE tenant_id = $1 AND service_id = $2 AND sequence < $3 ORDER BY sequence DESC LIMIT $4",
         )
         .bind(tenant.as_str())
@@ -99,6 +164,49 @@ impl Store {
         .fetch_all(self.database.pool())
         .await?;
         rows.into_iter().map(read_decision).collect()
+    }
+}
+
+/// Writes all that a decision changes. Where it fails the transaction is to be given up.
+pub(super) async fn enact(
+    transaction: &mut Transaction,
+    tenant: &TenantId,
+    head: Head,
+    verdict: &Verdict,
+    terms: &Terms,
+) -> Result<Decided, Error> {
+    let in_force = matched(transaction, tenant, verdict).await?;
+    let found = in_force.as_ref().map_or(0, |slo| slo.version);
+    let decision = decision(verdict, terms, head.sequence);
+    let slo = match following(verdict, found) {
+        None => in_force,
+        Some(slo) => {
+            upsert_slo(transaction, tenant, &slo, terms.review).await?;
+            registry::insert_version(transaction, tenant, &slo, head.sequence).await?;
+            Some(slo)
+        }
+    };
+    insert_decision(transaction, tenant, head.sequence, &decision).await?;
+    standings::mark_decided(transaction, tenant, &decision).await?;
+    if let Some(facts) = &terms.facts {
+        upsert_facts(transaction, tenant, decision.service.as_str(), facts).await?;
+    }
+    let entry = audit_entry(&decision, slo.as_ref(), terms);
+    audit::append(transaction, tenant, head, entry).await?;
+    Ok(Decided { slo, decision })
+}
+
+/// The SLO in force that a decision replaces; refused where it is not the version that was expected.
+pub(super) async fn matched(
+    transaction: &mut Transaction,
+    tenant: &TenantId,
+    verdict: &Verdict,
+) -> Result<Option<Slo>, Error> {
+    let in_force = slo_in_force(transaction, tenant, &verdict.service, verdict.kind).await?;
+    let found = in_force.as_ref().map_or(0, |slo| slo.version);
+    match verdict.version_match.filter(|expected| *expected != found) {
+        Some(expected) => Err(Error::VersionMismatch { expected, found }),
+        None => Ok(in_force),
     }
 }
 
@@ -118,7 +226,7 @@ fn following(verdict: &Verdict, version_in_force: u32) -> Option<Slo> {
     })
 }
 
-fn decision(verdict: &Verdict, sequence: u64) -> Decision {
+fn decision(verdict: &Verdict, terms: &Terms, sequence: u64) -> Decision {
     Decision {
         id: format!("decision-{sequence}"),
         action: verdict.action,
@@ -130,12 +238,14 @@ fn decision(verdict: &Verdict, sequence: u64) -> Decision {
         latency_threshold_ms: verdict.target.and_then(|new| new.latency_threshold_ms),
         reason: verdict.reason.clone(),
         decided_by: verdict.decided_by.clone(),
+        approved_by: terms.approval.as_ref().map(|approval| approval.approved_by.clone()).unwrap_or_default(),
+        policy_version: terms.policy_version,
         create_ms: verdict.time_ms,
     }
 }
 
-fn audit_entry(decision: &Decision, slo: Option<&Slo>) -> Entry {
-    let detail = serde_json::json!({
+fn audit_entry(decision: &Decision, slo: Option<&Slo>, terms: &Terms) -> Entry {
+    let mut detail = serde_json::json!({
         "decision_id": decision.id,
         "recommendation_id": decision.recommendation_id,
         "kind": kind_word(decision.kind),
@@ -146,9 +256,20 @@ fn audit_entry(decision: &Decision, slo: Option<&Slo>) -> Entry {
         "slo_version": slo.map(|slo| slo.version),
         "window_days": slo.map(|slo| slo.window.days()),
     });
+    let mut caller = &decision.decided_by;
+    if let Some(approval) = &terms.approval {
+        // It was the approval that put it in force.
+        caller = &approval.approved_by;
+        detail["pending_id"] = approval.pending_id.as_str().into();
+        detail["proposed_by"] = decision.decided_by.as_str().into();
+        detail["approval_reason"] = approval.reason.as_str().into();
+    }
+    if decision.policy_version > 0 {
+        detail["policy_version"] = decision.policy_version.into();
+    }
     Entry {
         time_ms: decision.create_ms,
-        caller: decision.decided_by.clone(),
+        caller: caller.clone(),
         action: decision.action.audit_action().to_owned(),
         service_id: decision.service.to_string(),
         detail_json: detail.to_string(),
@@ -171,14 +292,21 @@ async fn slo_in_force(
     row.map(slo).transpose()
 }
 
-async fn upsert_slo(transaction: &mut Transaction, tenant: &TenantId, slo: &Slo) -> Result<(), Error> {
+async fn upsert_slo(
+    transaction: &mut Transaction,
+    tenant: &TenantId,
+    slo: &Slo,
+    review: Option<Review>,
+) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO slos (tenant_id, service_id, kind, target_ratio, latency_threshold_ms, window_days, version, \
-         recommendation_id, as_recommended, update_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+         recommendation_id, as_recommended, update_ms, review_ms, renewal_ms, renewal_offered) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0) \
          ON CONFLICT (tenant_id, service_id, kind) DO UPDATE SET target_ratio = excluded.target_ratio, \
          latency_threshold_ms = excluded.latency_threshold_ms, window_days = excluded.window_days, \
          version = excluded.version, recommendation_id = excluded.recommendation_id, \
-         as_recommended = excluded.as_recommended, update_ms = excluded.update_ms",
+         as_recommended = excluded.as_recommended, update_ms = excluded.update_ms, review_ms = excluded.review_ms, \
+         renewal_ms = excluded.renewal_ms, renewal_offered = 0",
     )
     .bind(tenant.as_str())
     .bind(slo.service.as_str())
@@ -190,6 +318,8 @@ async fn upsert_slo(transaction: &mut Transaction, tenant: &TenantId, slo: &Slo)
     .bind(&slo.recommendation_id)
     .bind(i64::from(slo.as_recommended))
     .bind(slo.update_ms)
+    .bind(review.map_or(0, |review| review.review_ms))
+    .bind(review.map_or(0, |review| review.renewal_ms))
     .execute(&mut **transaction)
     .await?;
     Ok(())
@@ -203,7 +333,8 @@ async fn insert_decision(
 ) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO decisions (tenant_id, sequence, id, service_id, action, recommendation_id, kind, ambition, target_ratio, \
-         latency_threshold_ms, reason, decided_by, create_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+         latency_threshold_ms, reason, decided_by, create_ms, approved_by, policy_version) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     )
     .bind(tenant.as_str())
     .bind(sequence as i64)
@@ -218,12 +349,14 @@ async fn insert_decision(
     .bind(&decision.reason)
     .bind(&decision.decided_by)
     .bind(decision.create_ms)
+    .bind(&decision.approved_by)
+    .bind(i64::from(decision.policy_version))
     .execute(&mut **transaction)
     .await?;
     Ok(())
 }
 
-fn slo(row: SloRow) -> Result<Slo, Error> {
+pub(super) fn slo(row: SloRow) -> Result<Slo, Error> {
     let (
         service_id,
         kind,
@@ -264,6 +397,8 @@ fn read_decision(row: DecisionRow) -> Result<(u64, Decision), Error> {
         reason,
         decided_by,
         create_ms,
+        approved_by,
+        policy_version,
     ) = row;
     let decision = Decision {
         id,
@@ -277,12 +412,14 @@ fn read_decision(row: DecisionRow) -> Result<(u64, Decision), Error> {
         latency_threshold_ms: threshold(threshold_ms)?,
         reason,
         decided_by,
+        approved_by,
+        policy_version: number("policy_version", policy_version)?,
         create_ms,
     };
     Ok((number("sequence", sequence)?, decision))
 }
 
-fn threshold(stored_ms: i64) -> Result<Option<u32>, Error> {
+pub(super) fn threshold(stored_ms: i64) -> Result<Option<u32>, Error> {
     let threshold: u32 = number("latency_threshold_ms", stored_ms)?;
     Ok(Some(threshold).filter(|threshold| *threshold > 0))
 }

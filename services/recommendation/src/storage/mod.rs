@@ -3,13 +3,28 @@
 
 mod audit;
 mod decisions;
+mod deliveries;
+mod pending;
+mod policies;
 mod recommendations;
+mod registry;
+mod standings;
+mod webhooks;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod lifecycle_contract;
+#[cfg(test)]
+mod webhook_contract;
 
-pub(crate) use decisions::Decided;
+pub(crate) use decisions::{Decided, Review, Terms};
+pub(crate) use deliveries::{Delivery, DeliveryState, Due, Outcome};
+pub(crate) use pending::{Closed, Closing};
 pub(crate) use recommendations::{Inserted, Latest, NewRecommendation, StoredRecommendation};
+pub(crate) use registry::{Registered, RegistryFilter, Renewal, SloVersion};
+pub(crate) use standings::{NewStanding, ServiceFacts};
+pub(crate) use webhooks::{NewWebhook, Webhook};
 
 use attain_runtime::database::{Database, Migrations};
 use sqlx::Any;

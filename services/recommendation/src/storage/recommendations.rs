@@ -1,5 +1,6 @@
 use attain_vocabulary::{EntityId, TenantId, TimeWindow, UnixMillis};
 
+use super::standings::{self, NewStanding};
 use super::{Store, Transaction, audit, number};
 use crate::Error;
 use crate::domain::audit::Entry;
@@ -39,6 +40,8 @@ pub(crate) struct NewRecommendation {
     pub(crate) audit: Entry,
     /// How many versions keep their inputs.
     pub(crate) inputs_kept_max: u32,
+    /// What its state begins with.
+    pub(crate) standing: NewStanding,
 }
 
 /// What became of a recommendation to store.
@@ -118,13 +121,14 @@ impl Store {
         Ok(Some(Latest { recommendation, checked_ms, basis }))
     }
 
-    /// Notes that a recommendation was found to hold.
+    /// Notes that a recommendation was found to hold, and can be accepted until `expire_ms`.
     pub(crate) async fn confirm(
         &self,
         tenant: &TenantId,
         held: &StoredRecommendation,
         now_ms: UnixMillis,
         basis: &str,
+        expire_ms: UnixMillis,
     ) -> Result<(), Error> {
         // The name keeps an overtaken confirmation from undoing a newer recommendation.
         sqlx::query(
@@ -139,7 +143,7 @@ impl Store {
         .bind(basis)
         .execute(self.database.pool())
         .await?;
-        Ok(())
+        self.extend(tenant, &held.id, expire_ms).await
     }
 
     /// Stores a recommendation, its inputs, its basis and its audit record, or nothing of it.
@@ -163,6 +167,7 @@ impl Store {
         insert_recommendation(&mut transaction, tenant, &new).await?;
         insert_inputs(&mut transaction, tenant, &new).await?;
         upsert_freshness(&mut transaction, tenant, &new).await?;
+        standings::insert(&mut transaction, tenant, head.sequence, &new).await?;
         audit::append(&mut transaction, tenant, head, new.audit).await?;
         transaction.commit().await?;
         Ok(Inserted::Stored)
@@ -205,7 +210,7 @@ async fn insert_recommendation(
     Ok(())
 }
 
-/// Keeps the inputs and gives up those of old versions that nobody decided upon.
+/// Keeps the inputs and gives up those of old versions that nobody decided upon, or proposed to.
 async fn insert_inputs(transaction: &mut Transaction, tenant: &TenantId, new: &NewRecommendation) -> Result<(), Error> {
     let recommendation = &new.recommendation;
     sqlx::query(
@@ -222,7 +227,8 @@ async fn insert_inputs(transaction: &mut Transaction, tenant: &TenantId, new: &N
     .await?;
     sqlx::query(
         "DELETE FROM inputs WHERE tenant_id = $1 AND service_id = $2 AND window_days = $3 AND version <= $4 \
-         AND recommendation_id NOT IN (SELECT recommendation_id FROM decisions WHERE tenant_id = $1)",
+         AND recommendation_id NOT IN (SELECT recommendation_id FROM decisions WHERE tenant_id = $1) \
+         AND recommendation_id NOT IN (SELECT recommendation_id FROM pending_decisions WHERE tenant_id = $1)",
     )
     .bind(tenant.as_str())
     .bind(&recommendation.service_id)

@@ -1,5 +1,8 @@
 //! The gRPC face: decode, use case, encode.
 
+mod lifecycle_service;
+mod webhook_service;
+
 use std::sync::Arc;
 
 use attain_proto::convert;
@@ -8,15 +11,18 @@ use attain_proto::recommendation::v1::recommendation_service_server::Recommendat
 use attain_runtime::admission::Class;
 use attain_runtime::context::CallContext;
 use attain_runtime::serve::call_timeout;
-use attain_vocabulary::{EntityId, InvalidValue, TimeWindow};
+use attain_vocabulary::{EntityId, TimeWindow};
 use tonic::{Request, Response, Status};
 
+use crate::decisions::Came;
 use crate::engine::Engine;
+use crate::message::lifecycle as message;
 use crate::message::slo;
-use crate::{Error, comparison, consistency, decisions, impact, recommendations, what_if};
+use crate::page::{next_token, page_size, position};
+use crate::{Error, comparison, consistency, decisions, impact, lifecycle, recommendations, what_if};
 
-const PAGE_SIZE_DEFAULT: u32 = 100;
-const PAGE_SIZE_MAX: u32 = 500;
+/// What the names of RPCs begin with that change nothing.
+const READ_VERBS: [&str; 4] = ["Get", "List", "Analyze", "Replay"];
 
 /// Answers the contract.
 #[derive(Debug, Clone)]
@@ -24,7 +30,8 @@ pub(crate) struct Transport(pub(crate) Arc<Engine>);
 
 /// What a call costs.
 pub(crate) fn classify(path: &str) -> Class {
-    if path.ends_with("/DecideSlo") { Class::Write } else { Class::Read }
+    let name = path.rsplit('/').next().unwrap_or_default();
+    if READ_VERBS.iter().any(|verb| name.starts_with(verb)) { Class::Read } else { Class::Write }
 }
 
 #[tonic::async_trait]
@@ -52,8 +59,7 @@ impl RecommendationService for Transport {
         request: Request<wire::GetRecommendationRequest>,
     ) -> Result<Response<wire::GetRecommendationResponse>, Status> {
         let context = context(&request)?;
-        let recommendation = recommendations::one(&self.0, &context, &request.into_inner().recommendation_id).await?;
-        Ok(Response::new(wire::GetRecommendationResponse { recommendation: Some(recommendation) }))
+        Ok(Response::new(lifecycle::recommendation(&self.0, &context, &request.into_inner().recommendation_id).await?))
     }
 
     async fn replay_recommendation(
@@ -79,9 +85,13 @@ impl RecommendationService for Transport {
         request: Request<wire::DecideSloRequest>,
     ) -> Result<Response<wire::DecideSloResponse>, Status> {
         let context = context(&request)?;
-        let decided = decisions::decide_slo(&self.0, &context, request.into_inner()).await?;
-        let decision = Some(slo::decision(&decided.decision));
-        Ok(Response::new(wire::DecideSloResponse { slo: decided.slo.as_ref().map(slo::slo), decision }))
+        let came = decisions::decide_slo(&self.0, &context, request.into_inner()).await?;
+        let (slo, decision, pending) = match &came {
+            Came::Decided(decided) => (decided.slo.as_ref(), Some(slo::decision(&decided.decision)), None),
+            Came::Pending(pending, in_force) => (in_force.as_ref(), None, Some(&**pending)),
+        };
+        let pending = pending.map(|pending| message::pending(pending, self.0.clock.now_ms()));
+        Ok(Response::new(wire::DecideSloResponse { slo: slo.map(slo::slo), decision, pending }))
     }
 
     async fn list_slos(
@@ -158,59 +168,18 @@ fn entity_id(text: &str) -> Result<EntityId, Error> {
     Ok(EntityId::new("service_id", text)?)
 }
 
-fn page_size(asked: u32) -> Result<u32, Error> {
-    match asked {
-        0 => Ok(PAGE_SIZE_DEFAULT),
-        1..=PAGE_SIZE_MAX => Ok(asked),
-        _ => {
-            Err(InvalidValue::new("page_size", "out_of_range", format!("{asked} is outside 1 to {PAGE_SIZE_MAX}"))
-                .into())
-        }
-    }
-}
-
-/// A page token is the position of the last row of the page before.
-fn position(token: &str) -> Result<Option<u64>, Error> {
-    if token.is_empty() {
-        return Ok(None);
-    }
-    let malformed = || InvalidValue::new("page_token", "malformed", "send the token as the page before gave it");
-    // Positions are stored as signed numbers.
-    let position = token.parse::<i64>().ok().and_then(|position| u64::try_from(position).ok());
-    Ok(Some(position.ok_or_else(malformed)?))
-}
-
-/// Cuts the row beyond the page off; where there was one, the next page starts after the last that stays.
-fn next_token<T>(page: &mut Vec<T>, size: u32, position: impl Fn(&T) -> u64) -> String {
-    if page.len() <= size as usize {
-        return String::new();
-    }
-    page.truncate(size as usize);
-    page.last().map(|row| position(row).to_string()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_decisions_are_writes() {
-        assert_eq!(classify("/attain.recommendation.v1.RecommendationService/DecideSlo"), Class::Write);
-        assert_eq!(classify("/attain.recommendation.v1.RecommendationService/AnalyzeImpact"), Class::Read);
-    }
-
-    #[test]
-    fn pages_are_bounded_and_tokens_checked() {
-        assert_eq!(page_size(0).ok(), Some(100));
-        assert!(page_size(501).is_err());
-        assert_eq!(position("").ok(), Some(None));
-        assert_eq!(position("7").ok(), Some(Some(7)));
-        for token in ["x", "-1", "99999999999999999999"] {
-            assert!(position(token).is_err(), "{token}");
+    fn what_changes_something_is_a_write() {
+        for name in
+            ["RecommendationService/DecideSlo", "LifecycleService/ApproveDecision", "WebhookService/CreateWebhook"]
+        {
+            assert_eq!(classify(&format!("/attain.recommendation.v1.{name}")), Class::Write);
         }
-        let mut rows = vec![1u64, 2, 3];
-        assert_eq!(next_token(&mut rows, 2, |row| *row), "2");
-        assert_eq!(rows, [1, 2]);
-        assert_eq!(next_token(&mut rows, 2, |row| *row), "");
+        assert_eq!(classify("/attain.recommendation.v1.LifecycleService/ListPendingDecisions"), Class::Read);
+        assert_eq!(classify("/attain.recommendation.v1.RecommendationService/AnalyzeImpact"), Class::Read);
     }
 }

@@ -55,7 +55,7 @@ impl Mesh {
         mesh
     }
 
-    async fn start_with(config: Config) -> Self {
+    pub(crate) async fn start_with(config: Config) -> Self {
         let world = World::shop();
         let members = serve_members(Arc::clone(&world)).await;
         let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,138 @@
+//! Sends what waits: endpoints beside one another, the messages of each one after the other.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use attain_runtime::Shutdown;
+use attain_vocabulary::TenantId;
+use reqwest::StatusCode;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::client::{Client, Message};
+use crate::Error;
+use crate::domain::webhook::{Backoff, signatures};
+use crate::engine::Engine;
+use crate::storage::{DeliveryState, Due, Outcome};
+
+/// Most endpoints that are sent to at a time.
+const ENDPOINTS_AT_A_TIME: u32 = 32;
+/// Most messages to one endpoint before others get their turn.
+const MESSAGES_IN_A_ROW: u32 = 32;
+/// Time beside the endpoint's own for which an attempt is nobody else's, in milliseconds.
+const CLAIM_MARGIN_MS: i64 = 30_000;
+
+/// Endpoints that are being sent to.
+type Busy = Arc<Mutex<BTreeSet<(TenantId, String)>>>;
+
+/// Looks for messages that are due again and again until the stop.
+///
+/// # Errors
+/// Where the process has no way to speak TLS.
+pub(crate) fn send(engine: Arc<Engine>, shutdown: Shutdown) -> Result<JoinHandle<()>, Error> {
+    let client = Client::new(&engine.config.webhooks)?;
+    let interval = Duration::from_millis(engine.config.webhooks.poll_interval_ms);
+    Ok(tokio::spawn(async move {
+        let busy = Busy::default();
+        let mut sending = JoinSet::new();
+        loop {
+            if let Err(error) = round(&engine, &client, &busy, &mut sending).await {
+                tracing::warn!(error = %error, "messages to webhooks could not be looked for");
+            }
+            while sending.try_join_next().is_some() {}
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }))
+}
+
+async fn round(engine: &Arc<Engine>, client: &Client, busy: &Busy, sending: &mut JoinSet<()>) -> Result<(), Error> {
+    for endpoint in engine.store.due_endpoints(engine.clock.now_ms(), ENDPOINTS_AT_A_TIME).await? {
+        let mut taken = busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.len() >= ENDPOINTS_AT_A_TIME as usize || !taken.insert(endpoint.clone()) {
+            continue;
+        }
+        drop(taken);
+        let (engine, client) = (Arc::clone(engine), client.clone());
+        let place = Place { busy: Arc::clone(busy), endpoint };
+        sending.spawn(async move {
+            let (tenant, webhook_id) = &place.endpoint;
+            if let Err(error) = drain(&engine, &client, tenant, webhook_id).await {
+                tracing::warn!(attain.webhook = webhook_id, error = %error, "messages to a webhook could not be sent");
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Gives the endpoint free, also where its task breaks off.
+struct Place {
+    busy: Busy,
+    endpoint: (TenantId, String),
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.endpoint);
+    }
+}
+
+/// Sends what is due to an endpoint, oldest first, until something fails.
+async fn drain(engine: &Engine, client: &Client, tenant: &TenantId, webhook_id: &str) -> Result<(), Error> {
+    for _ in 0..MESSAGES_IN_A_ROW {
+        let Some(due) = engine.store.next_due(tenant, webhook_id, engine.clock.now_ms()).await? else { break };
+        if !attempt(engine, client, &due).await? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// One attempt; whether the endpoint took the message.
+async fn attempt(engine: &Engine, client: &Client, due: &Due) -> Result<bool, Error> {
+    let settings = &engine.config.webhooks;
+    let now_ms = engine.clock.now_ms();
+    let until_ms = now_ms + i64::from(settings.timeout_seconds) * 1000 + CLAIM_MARGIN_MS;
+    let Some(taken) = engine.store.claim(due, until_ms).await? else { return Ok(true) };
+    let id = due.event_id();
+    let timestamp_seconds = now_ms.div_euclid(1000);
+    let signed = signatures(&due.secrets.held(now_ms), &id, timestamp_seconds, &due.body);
+    let message = Message { url: &due.url, id: &id, timestamp_seconds, signatures: &signed, body: &due.body };
+    let sent = client.post(&message).await;
+    let backoff = Backoff {
+        first_ms: i64::from(settings.first_wait_seconds) * 1000,
+        max_ms: i64::from(settings.wait_seconds_max) * 1000,
+        attempts_max: settings.attempts_max,
+    };
+    let wait_ms = backoff.wait_ms(taken.round_count, &format!("{id}\n{}", due.webhook_id));
+    let outcome = outcome(sent, wait_ms.map(|wait_ms| engine.clock.now_ms() + wait_ms));
+    if outcome.state == DeliveryState::Dead {
+        tracing::warn!(
+            attain.webhook = due.webhook_id,
+            attain.event = id,
+            "a message is given up; it can be sent again on request"
+        );
+    }
+    engine.store.settle(due, taken, &outcome).await?;
+    Ok(outcome.state == DeliveryState::Delivered)
+}
+
+fn outcome(sent: Result<StatusCode, String>, next_ms: Option<i64>) -> Outcome {
+    let (status, error) = match sent {
+        Ok(status) if status.is_success() => {
+            return Outcome {
+                status: status.as_u16(),
+                error: String::new(),
+                state: DeliveryState::Delivered,
+                next_ms: 0,
+            };
+        }
+        Ok(status) if status.is_redirection() => (status.as_u16(), "redirects are not followed".to_owned()),
+        Ok(status) => (status.as_u16(), format!("the endpoint answered {}", status.as_u16())),
+        Err(error) => (0, error),
+    };
+    let state = if next_ms.is_some() { DeliveryState::Waiting } else { DeliveryState::Dead };
+    Outcome { status, error, state, next_ms: next_ms.unwrap_or(0) }
+}

@@ -10,6 +10,7 @@
 //!                      └ decide (the statistics of attain-attainment) ─ storage (with audit) ───┴─ answer
 //! changes ─ follows ingestion's stream of changes and holds the newest of each service: the test of freshness
 //! transport ─ decisions ─ storage (SLO in force, decision, audit record: one transaction)
+//! judge ─ offers whose window has closed against what was measured ─ storage ─ calibration (how often offers are missed)
 //! transport ─ impact | what_if ─ fleet (everybody around a change) ─ graph, before and after ─ answer
 //! ```
 //!
@@ -27,6 +28,7 @@
 //! What it deliberately does not know: how telemetry arrives, how a structure function is evaluated, how passages are found,
 //! HTTP, and who may do what (the gateway has decided that before it calls).
 
+mod calibration;
 mod changes;
 mod comparison;
 mod config;
@@ -40,6 +42,7 @@ mod fleet;
 mod gather;
 mod health;
 mod impact;
+mod judge;
 mod members;
 mod message;
 mod recommendations;
@@ -92,6 +95,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
 
     let (limits, drain) = (config.limits, Duration::from_secs(config.drain_seconds));
     let engine = Arc::new(Engine::new(config, store.clone(), changes, clock)?);
+    let judging = tokio::spawn(judge::sweep(Arc::clone(&engine), shutdown.clone()));
     let service = RecommendationServiceServer::new(Transport(engine))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
@@ -109,6 +113,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let served = member.serve(Routes::new(service), shutdown).await;
     looks.abort_all();
     following.abort();
+    judging.abort();
     store.close().await;
     Ok(served?)
 }

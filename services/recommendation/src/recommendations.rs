@@ -16,6 +16,7 @@ use crate::domain::audit::Entry;
 use crate::domain::freshness::{Basis, Present, Staleness, Verdict, judge};
 use crate::domain::kept::sha256_hex;
 use crate::engine::{Engine, FlightKey, Landed};
+use crate::judge;
 use crate::gather::{Gathered, Question, basis, blocking, gather};
 use crate::storage::{Inserted, Latest, NewRecommendation, StoredRecommendation};
 
@@ -203,6 +204,7 @@ async fn compute_and_store(
     let version = latest.map_or(0, |latest| latest.recommendation.version) + 1;
     let numbered = Numbered { version, packed, computed, basis };
     let recommendation = store(engine, context, service, window, numbered).await?;
+    judge::in_passing(engine, context, service).await;
     Ok(Landed { recommendation, staleness })
 }
 
@@ -243,6 +245,7 @@ async fn store(
         inputs: packed.content,
         basis,
         inputs_kept_max: engine.config.inputs_kept_max,
+        evidence: computed.evidence,
     };
     match engine.store.insert(&context.tenant, new).await? {
         Inserted::Stored => Ok(recommendation),

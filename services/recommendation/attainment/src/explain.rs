@@ -69,6 +69,7 @@ fn availability(result: &RecommendationResult, sli: &SliResult, out: &mut Vec<St
     }
     current(sli, out);
     out.push(promise(result, sli));
+    backtested(sli, out);
     split(service.as_str(), sli, out);
     binding(sli, out);
     if let Some(best) = sli.counterfactuals.first() {
@@ -157,6 +158,22 @@ fn promise(result: &RecommendationResult, sli: &SliResult) -> String {
     };
     let offers: Vec<String> = sli.offers.chunk_by(same).map(one).collect();
     format!("For the next {} days it can promise {}.", result.window_days, joined(&offers, "or"))
+}
+
+/// What became of the balanced offers of the past.
+fn backtested(sli: &SliResult, out: &mut Vec<String>) {
+    let record = sli.backtest.as_ref().map(|backtest| backtest.of(Ambition::Balanced)).unwrap_or_default();
+    match (record.forecast_count, record.missed_count) {
+        (0, _) => {}
+        (count, 0) => {
+            out.push(format!("Of {} balanced offers of its past none would have been missed.", grouped(count)))
+        }
+        (count, missed) => out.push(format!(
+            "Of {} balanced offers of its past {} would have been missed.",
+            grouped(count),
+            grouped(missed)
+        )),
+    }
 }
 
 /// `a`, `a or b`, `a, b or c`.

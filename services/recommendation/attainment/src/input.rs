@@ -6,7 +6,7 @@ use attain_vocabulary::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::TierPolicy;
+use crate::{Record, TierPolicy};
 
 /// Everything that a recommendation is computed from; kept and hashed, so that it can be computed again bit for bit.
 ///
@@ -41,6 +41,10 @@ pub struct RecommendationInput {
     pub missing_inputs: Vec<MissingInput>,
     /// What the tier allows; see [`TierPolicy::for_tier`].
     pub policy: TierPolicy,
+    /// How the balanced availability offers of the other services of the same tier and kind fared in their back-tests; `None`
+    /// where there is no record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_record: Option<Record>,
     /// Seed of everything random; nothing is random at this model version, but the seed is part of the record.
     pub seed: u64,
 }

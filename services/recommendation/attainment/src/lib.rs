@@ -27,7 +27,9 @@
 //! The statistical method and its sources stand at each module's functions: a bad fraction is predicted as a chronic level
 //! (Beta, with counting noise, error of estimation and drift) plus incidents (drifting level, zero-inflated logit-t).
 
+mod backtest;
 mod binding;
+mod cells;
 mod confidence;
 mod counterfactual;
 mod episodes;
@@ -37,8 +39,10 @@ mod input;
 mod latency;
 mod menu;
 mod offers;
+mod outcome;
 mod prediction;
 mod recommend;
+mod record;
 mod regime;
 mod result;
 mod sanity;
@@ -47,6 +51,7 @@ mod sli;
 mod split;
 mod student;
 
+pub use backtest::{Backtest, OfferRecord, backtest};
 pub use counterfactual::OWN_FAILURES_HALVED;
 pub use episodes::{Episode, episodes};
 pub use explain::{number, percent};
@@ -59,8 +64,10 @@ pub use input::{
 };
 pub use menu::{LATENCY_MENU_MS, TARGET_MENU, TierPolicy};
 pub use offers::strictest_target;
+pub use outcome::{Outcome, outcome};
 pub use prediction::{Prediction, predict};
 pub use recommend::{MODEL_VERSION, recommend};
+pub use record::{Held, Record};
 pub use regime::{Regime, regimes};
 pub use result::{
     Ambition, BindingConstraint, Confidence, ConfidenceLevel, ConfidencePart, ConstraintKind, Counterfactual, DataUsed,

@@ -1,12 +1,15 @@
-use crate::confidence::{confidence, last_change};
+use crate::backtest::backtest_from;
+use crate::cells::Cells;
+use crate::confidence::{Found, confidence, last_change};
 use crate::latency::Latencies;
+use crate::prediction::predict_from;
 use crate::sanity::Usable;
 use crate::sli::Gathered;
 use crate::split::split;
-use crate::{DataUsed, Prediction, RecommendationInput, RecommendationResult, explain, predict};
+use crate::{DataUsed, Prediction, RecommendationInput, RecommendationResult, explain};
 
 /// Version of the statistical model: changes whenever the same input may give another result.
-pub const MODEL_VERSION: &str = "drifting-level-1";
+pub const MODEL_VERSION: &str = "drifting-level-2";
 
 /// Recommends. Deterministic: the same input gives the same result, to the last bit, at the same [`MODEL_VERSION`].
 ///
@@ -15,9 +18,12 @@ pub const MODEL_VERSION: &str = "drifting-level-1";
 pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
     let usable = Usable::of(input);
     let window = f64::from(input.window.days());
-    let prediction = predict(&usable.series, window, input.as_of_ms);
+    let cells = Cells::of(usable.series.points(), input.as_of_ms);
+    let prediction = predict_from(cells.all(), window, input.as_of_ms);
     let split = split(input, &usable);
-    let confidence = confidence(input, &usable, prediction.as_ref(), &split);
+    let backtest = backtest_from(&cells, window, input.as_of_ms, &input.policy);
+    let found = Found { usable: &usable, prediction: prediction.as_ref(), split: &split, backtest: backtest.as_ref() };
+    let confidence = confidence(input, &found);
     let gathered = Gathered {
         input,
         usable: &usable,
@@ -25,6 +31,7 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
         split: &split,
         confidence: &confidence,
         latencies: Latencies::of(&usable.buckets),
+        backtest,
     };
     let availability = gathered.availability();
     let fallback = availability.fallback;

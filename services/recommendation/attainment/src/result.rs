@@ -1,7 +1,7 @@
 use attain_vocabulary::{EntityId, SliKind, TimeRange, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::{Exclusion, Forecast, Importance, MissingInput};
+use crate::{Backtest, Exclusion, Forecast, Importance, MissingInput};
 
 /// What a service can attain, and everything that this rests on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,6 +58,9 @@ pub struct SliResult {
     /// The predictive distribution that the offers were read from; `None` when no request was measured. For latency it is
     /// the one of [`SliResult::latency_threshold_ms`].
     pub forecast: Option<Forecast>,
+    /// What the engine would have offered in the past, held against what followed; `None` for a template and where no window
+    /// of the history can be scored. For latency the threshold stands and the target moves on the menu.
+    pub backtest: Option<Backtest>,
 }
 
 /// What was measured over the history used.
@@ -291,7 +294,7 @@ pub struct Confidence {
 /// One reason to be sure or not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConfidencePart {
-    /// `history_length`, `effective_sample`, `coverage`, `regime`, `graph`, `split`, `sensitivity` or `inputs`.
+    /// `history_length`, `effective_sample`, `coverage`, `regime`, `graph`, `split`, `sensitivity`, `backtest` or `inputs`.
     pub name: String,
     /// In [0, 1].
     pub score: f64,

@@ -9,8 +9,9 @@ use crate::sanity::Usable;
 use crate::series::fraction;
 use crate::split::Split;
 use crate::{
-    Ambition, BindingConstraint, Confidence, ConfidenceLevel, ConstraintKind, CountSeries, CurrentSlo, Importance,
-    Measurement, Offer, Prediction, RecommendationInput, SliResult, SloAssessment, explain, predict,
+    Ambition, Backtest, BindingConstraint, Confidence, ConfidenceLevel, ConstraintKind, CountSeries, CurrentSlo,
+    Importance, Measurement, Offer, Prediction, RecommendationInput, SliResult, SloAssessment, backtest, explain,
+    predict,
 };
 
 /// Least share of a window whose days must have latencies before a threshold is estimated: a week of four. Below it
@@ -25,6 +26,8 @@ pub(crate) struct Gathered<'a> {
     pub(crate) split: &'a Split,
     pub(crate) confidence: &'a Confidence,
     pub(crate) latencies: Option<Latencies<'a>>,
+    /// The back-test of availability.
+    pub(crate) backtest: Option<Backtest>,
 }
 
 impl Gathered<'_> {
@@ -49,6 +52,7 @@ impl Gathered<'_> {
             counterfactuals: today.counterfactuals(self.split),
             offer_note: note(&offers, prediction),
             offers,
+            backtest: self.backtest.clone(),
             ..self.blank_availability()
         }
     }
@@ -161,8 +165,14 @@ impl Gathered<'_> {
             binding_constraint: self.latency_binding(at.as_ref()),
             offer_note: offer_note.to_owned(),
             offers,
+            backtest: at.as_ref().and_then(|at| self.backtest_of(at)),
             ..self.blank_latency(at)
         }
+    }
+
+    /// The same machinery on the ratio of requests faster than the threshold that is offered today.
+    fn backtest_of(&self, at: &AtThreshold) -> Option<Backtest> {
+        backtest(&at.series, at.prediction.window_days, self.input.as_of_ms, &self.input.policy)
     }
 
     fn template_latency(&self, quantile: f64, offer_note: &str) -> SliResult {
@@ -249,6 +259,7 @@ fn blank(kind: SliKind) -> SliResult {
         counterfactuals: Vec::new(),
         offer_note: String::new(),
         forecast: None,
+        backtest: None,
     }
 }
 

@@ -109,6 +109,7 @@ prop_compose! {
             current_slos: vec![],
             missing_inputs: vec![],
             policy: TierPolicy::for_tier(Tier::Two),
+            class_record: None,
             seed: 1,
         }
     }

@@ -385,6 +385,7 @@ mod tests {
             current_slos: Vec::new(),
             missing_inputs: Vec::new(),
             policy: TierPolicy::for_tier(Tier::Two),
+            class_record: None,
             seed: 1,
         };
         let (changes, evidence) = (BTreeMap::new(), Evidence::default());

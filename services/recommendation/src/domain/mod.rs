@@ -1,6 +1,7 @@
 //! What is decided, free of transport, storage and time: everything comes in as an argument.
 
 pub mod audit;
+pub(crate) mod calibration;
 pub(crate) mod components;
 pub(crate) mod differences;
 pub(crate) mod evidence;

@@ -3,5 +3,6 @@
 pub(crate) mod changes;
 pub(crate) mod differences;
 pub(crate) mod recommendation;
+pub(crate) mod record;
 pub(crate) mod slo;
 pub(crate) mod topology;

@@ -9,7 +9,7 @@ use attain_proto::vocabulary::v1 as vocabulary;
 use attain_vocabulary::SliKind;
 use prost::Message as _;
 
-use super::{slo, topology};
+use super::{record, slo, topology};
 use crate::domain::kept::{Citation, Kept, sha256_hex};
 use crate::domain::slo::Slo;
 
@@ -52,6 +52,7 @@ pub(crate) fn missing_input(missing: &words::MissingInput) -> wire::MissingInput
 }
 
 fn sli_recommendation(kept: &Kept, sli: &words::SliResult) -> wire::SliRecommendation {
+    let of_class = kept.input.class_record.as_ref().filter(|_| sli.kind == SliKind::Availability);
     wire::SliRecommendation {
         kind: vocabulary::SliKind::from(sli.kind) as i32,
         latency_threshold_ms: sli.latency_threshold_ms.unwrap_or(0),
@@ -70,6 +71,8 @@ fn sli_recommendation(kept: &Kept, sli: &words::SliResult) -> wire::SliRecommend
         importances: sli.importances.iter().map(importance).collect(),
         counterfactuals: sli.counterfactuals.iter().map(|change| counterfactual(kept, change)).collect(),
         offer_note: sli.offer_note.clone(),
+        backtest: sli.backtest.as_ref().map(record::backtest),
+        class_record: of_class.map(record::record),
     }
 }
 

@@ -2,12 +2,14 @@
 //! belongs together is written in one transaction; the tenant's audit head is its lock and puts writes in order.
 
 mod audit;
+mod calibration;
 mod decisions;
 mod recommendations;
 
 #[cfg(test)]
 mod contract;
 
+pub(crate) use calibration::{DueOffer, Filter, Judgement};
 pub(crate) use decisions::Decided;
 pub(crate) use recommendations::{Inserted, Latest, NewRecommendation, StoredRecommendation};
 

@@ -1,8 +1,9 @@
 use attain_vocabulary::{EntityId, TenantId, TimeWindow, UnixMillis};
 
-use super::{Store, Transaction, audit, number};
+use super::{Store, Transaction, audit, calibration, number};
 use crate::Error;
 use crate::domain::audit::Entry;
+use crate::domain::calibration::Evidence;
 
 /// A recommendation as it was stored; never changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub(crate) struct NewRecommendation {
     pub(crate) audit: Entry,
     /// How many versions keep their inputs.
     pub(crate) inputs_kept_max: u32,
+    /// What it adds to the record of its class.
+    pub(crate) evidence: Evidence,
 }
 
 /// What became of a recommendation to store.
@@ -163,6 +166,8 @@ impl Store {
         insert_recommendation(&mut transaction, tenant, &new).await?;
         insert_inputs(&mut transaction, tenant, &new).await?;
         upsert_freshness(&mut transaction, tenant, &new).await?;
+        let (service, id) = (&recommendation.service_id, &recommendation.id);
+        calibration::record(&mut transaction, tenant, service, id, new.create_ms, &new.evidence).await?;
         audit::append(&mut transaction, tenant, head, new.audit).await?;
         transaction.commit().await?;
         Ok(Inserted::Stored)

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use crate::engine::Engine;
 use crate::message::slo;
-use crate::{Error, comparison, consistency, decisions, impact, recommendations, what_if};
+use crate::{Error, calibration, comparison, consistency, decisions, impact, recommendations, what_if};
 
 const PAGE_SIZE_DEFAULT: u32 = 100;
 const PAGE_SIZE_MAX: u32 = 500;
@@ -147,6 +147,14 @@ impl RecommendationService for Transport {
         let next_page_token = next_token(&mut page, size, |record| record.sequence);
         let records = page.into_iter().map(slo::audit_record).collect();
         Ok(Response::new(wire::ListAuditRecordsResponse { records, next_page_token }))
+    }
+
+    async fn get_calibration(
+        &self,
+        request: Request<wire::GetCalibrationRequest>,
+    ) -> Result<Response<wire::GetCalibrationResponse>, Status> {
+        let context = context(&request)?;
+        Ok(Response::new(calibration::read(&self.0, &context, request.get_ref()).await?))
     }
 }
 

@@ -193,6 +193,7 @@ impl World {
             current_slos: vec![],
             missing_inputs: vec![],
             policy: TierPolicy::for_tier(Tier::One),
+            class_record: None,
             seed: self.seed,
         }
     }

@@ -11,6 +11,7 @@ use crate::Error;
 use crate::domain::calibration::{Published, Scope};
 use crate::engine::Engine;
 use crate::message::record::records;
+use crate::message::window;
 use crate::storage::Filter;
 
 /// Reads the record of every class that the question names.
@@ -40,5 +41,6 @@ fn class((scope, published): (&Scope, &Published)) -> wire::CalibrationClass {
         lived: any(&published.lived).then(|| records(&published.lived)),
         open_count: published.open_count,
         unjudged_count: published.unjudged_count,
+        calendar_window: window::calendar(scope.window),
     }
 }

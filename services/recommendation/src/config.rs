@@ -46,6 +46,8 @@ pub struct Config {
     pub inputs_kept_max: u32,
     /// Most passages cited by one recommendation, 1 to 50.
     pub citations_max: u32,
+    /// Whether five minutes without a request count as good where a budget is counted by slices of time; else they do not count.
+    pub quiet_slices_good: bool,
     /// Seconds between two looks for offers whose window has closed, 1 to 86,400: they are held against what was measured.
     pub judge_interval_seconds: u64,
     /// Seconds between two looks at the health of the members that this one calls.
@@ -77,6 +79,7 @@ impl Default for Config {
             compute_seconds_max: 30,
             inputs_kept_max: 10,
             citations_max: 5,
+            quiet_slices_good: false,
             judge_interval_seconds: 900,
             health_interval_seconds: 5,
             drain_seconds: 10,

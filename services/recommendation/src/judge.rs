@@ -109,11 +109,8 @@ fn held_against(
         let window = TimeRange::new("window", offer.start_ms, offer.end_ms).ok()?;
         let seen = outcome(&history, exclusions, window, offer.latency_threshold_ms)
             .filter(|seen| seen.covered_share >= COVERED_SHARE_MIN)?;
-        let held = Held {
-            miss_probability: 0.0,
-            allowed_ratio: 1.0 - offer.target_ratio,
-            observed_ratio: seen.bad_ratio,
-        };
+        let held =
+            Held { miss_probability: 0.0, allowed_ratio: 1.0 - offer.target_ratio, observed_ratio: seen.bad_ratio };
         Some(if held.missed() { Judgement::Missed(seen.bad_ratio) } else { Judgement::Met(seen.bad_ratio) })
     };
     let pair = |offer: DueOffer| {

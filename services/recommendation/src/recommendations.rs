@@ -16,8 +16,9 @@ use crate::domain::audit::Entry;
 use crate::domain::freshness::{Basis, Present, Staleness, Verdict, judge};
 use crate::domain::kept::sha256_hex;
 use crate::engine::{Engine, FlightKey, Landed};
-use crate::judge;
 use crate::gather::{Gathered, Question, basis, blocking, gather};
+use crate::judge;
+use crate::message::window;
 use crate::storage::{Inserted, Latest, NewRecommendation, StoredRecommendation};
 
 /// Time kept back from the caller's deadline to send what is stored when a computation does not end in time.
@@ -225,14 +226,14 @@ async fn store(
 ) -> Result<StoredRecommendation, Error> {
     let now_ms = engine.clock.now_ms();
     let Numbered { version, packed, computed, basis } = new;
-    let name = format!("{}\n{service}\n{}\n{version}\n{}", context.tenant, window.days(), packed.sha256);
+    let name = format!("{}\n{service}\n{}\n{version}\n{}", context.tenant, window.code(), packed.sha256);
     let id = format!("rec-{}", &sha256_hex(name.as_bytes())[..20]);
     let message =
         wire::Recommendation { id: id.clone(), version, create_time: Some(timestamp(now_ms)), ..computed.message };
     let recommendation = StoredRecommendation {
         id,
         service_id: service.to_string(),
-        window_days: window.days(),
+        window_days: window.code(),
         version,
         input_sha256: packed.sha256,
         result_sha256: computed.result_sha256,
@@ -263,7 +264,7 @@ fn audit_entry(recommendation: &StoredRecommendation, context: &CallContext, tim
     let detail = serde_json::json!({
         "recommendation_id": recommendation.id,
         "version": recommendation.version,
-        "window_days": recommendation.window_days,
+        "window_code": recommendation.window_days,
         "input_sha256": recommendation.input_sha256,
         "result_sha256": recommendation.result_sha256,
     });
@@ -283,7 +284,8 @@ pub(crate) async fn previous(
     of: &wire::Recommendation,
 ) -> Result<Option<wire::Recommendation>, Error> {
     let Some(version) = of.version.checked_sub(1).filter(|version| *version > 0) else { return Ok(None) };
-    let before = engine.store.recommendation_version(&context.tenant, &of.service_id, of.window_days, version).await?;
+    let window = window::of(of)?.code();
+    let before = engine.store.recommendation_version(&context.tenant, &of.service_id, window, version).await?;
     before.as_ref().map(decode).transpose()
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Found<'a> {
 /// How sure an answer is: the least of parts that are each computed.
 pub(crate) fn confidence(input: &RecommendationInput, found: &Found<'_>) -> Confidence {
     let Found { usable, prediction, split, backtest } = *found;
-    let window = f64::from(input.window.days());
+    let window = input.window_ahead().days();
     let rated = [
         history_length(usable.series.covered_days(), window),
         effective_sample(input, prediction),

@@ -45,8 +45,19 @@ pub struct RecommendationInput {
     /// where there is no record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_record: Option<Record>,
+    /// Whether slices of time without a request count as good where a budget is counted by time; else they do not count.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quiet_slices_good: bool,
     /// Seed of everything random; nothing is random at this model version, but the seed is part of the record.
     pub seed: u64,
+}
+
+impl RecommendationInput {
+    /// The window that is offered for: the first whole one from the instant of the recommendation on.
+    #[must_use]
+    pub fn window_ahead(&self) -> TimeRange {
+        self.window.ahead_of(self.as_of_ms)
+    }
 }
 
 /// Most counterfactual structures that are solved again for one recommendation.

@@ -104,18 +104,19 @@ fn blank(ambition: Ambition, basis: OfferBasis, target: f64, threshold: Option<u
         expected_budget_use: None,
         budget_use_low: None,
         budget_use_high: None,
+        in_force_miss_probability: None,
     }
 }
 
 /// Why there are fewer offers than three; empty when there are.
-pub(crate) fn note(offers: &[Offer], prediction: &Prediction) -> String {
-    if offers.len() == Ambition::ALL.len() {
+pub(crate) fn note(ambitions: &[Ambition], prediction: &Prediction) -> String {
+    if ambitions.len() == Ambition::ALL.len() {
         return String::new();
     }
     if !prediction.distinguishes(0.5) {
         return "The traffic expected in a window is too little to tell any target from none.".into();
     }
-    let found = |ambition| offers.iter().any(|offer| offer.ambition == ambition);
+    let found = |ambition| ambitions.contains(&ambition);
     let lacking: Vec<&str> = [
         (Ambition::Conservative, "conservative"),
         (Ambition::Balanced, "balanced"),

@@ -110,6 +110,7 @@ prop_compose! {
             missing_inputs: vec![],
             policy: TierPolicy::for_tier(Tier::Two),
             class_record: None,
+            quiet_slices_good: false,
             seed: 1,
         }
     }

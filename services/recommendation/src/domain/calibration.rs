@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use attain_attainment::{Ambition, Backtest, OfferBasis, Record, RecommendationInput, RecommendationResult};
-use attain_vocabulary::{DAY_MS, EntityKind, SliKind, Tier, TimeWindow, UnixMillis};
+use attain_attainment::{Ambition, Backtest, OfferBasis, RecommendationInput, RecommendationResult, Record};
+use attain_vocabulary::{EntityKind, SliKind, Tier, TimeWindow, UnixMillis};
 
 /// Services that are judged together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,11 +84,12 @@ impl Evidence {
         let of_sli = |sli: &attain_attainment::SliResult| {
             sli.offers.iter().filter_map(|offer| estimated(sli.kind, offer)).collect::<Vec<_>>()
         };
+        let ahead = input.window_ahead();
         Self {
             class: Class { tier: input.tier, kind: input.kind },
             window: input.window,
-            start_ms: input.as_of_ms,
-            end_ms: input.as_of_ms + i64::from(input.window.days()) * DAY_MS,
+            start_ms: ahead.start_ms(),
+            end_ms: ahead.end_ms(),
             backtests,
             claims: result.slis.iter().flat_map(of_sli).collect(),
         }

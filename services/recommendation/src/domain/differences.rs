@@ -386,6 +386,7 @@ mod tests {
             missing_inputs: Vec::new(),
             policy: TierPolicy::for_tier(Tier::Two),
             class_record: None,
+            quiet_slices_good: false,
             seed: 1,
         };
         let (changes, evidence) = (BTreeMap::new(), Evidence::default());

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use attain_attainment::{
-    CurrentSlo, DependencyHistory, Exclusion, MODEL_VERSION, MissingInput, RecommendationInput, RecommendationResult, Record,
-    ServiceHistory, TierPolicy, recommend,
+    CurrentSlo, DependencyHistory, Exclusion, MODEL_VERSION, MissingInput, RecommendationInput, RecommendationResult,
+    Record, ServiceHistory, TierPolicy, recommend,
 };
 use attain_proto::convert;
 use attain_proto::ingestion::v1 as ingestion;
@@ -117,6 +117,7 @@ pub(crate) async fn gather(
         missing_inputs: missing,
         policy: TierPolicy::for_tier(facts.tier),
         class_record: basis.class_record,
+        quiet_slices_good: engine.config.quiet_slices_good,
         seed: members::SEED,
     };
     let (input, evidence, complete) = with_evidence(engine, context, input, &closure.facts).await?;
@@ -233,7 +234,11 @@ fn from_first_bucket(range: TimeRange, buckets: &[SliBucket]) -> TimeRange {
 }
 
 /// Incidents that hurt the service within the span, and the spans that a person excluded or that work was planned for.
-pub(crate) fn incidents(service: &EntityId, incidents: &[ingestion::Incident], range: TimeRange) -> (Vec<String>, Vec<Exclusion>) {
+pub(crate) fn incidents(
+    service: &EntityId,
+    incidents: &[ingestion::Incident],
+    range: TimeRange,
+) -> (Vec<String>, Vec<Exclusion>) {
     let (mut ids, mut exclusions) = (Vec::new(), Vec::new());
     for incident in incidents.iter().filter(|incident| incident.service_ids.iter().any(|id| id == service.as_str())) {
         let Some(start_ms) = incident.start_time.as_ref().map(convert::unix_millis) else { continue };

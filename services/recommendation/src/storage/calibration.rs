@@ -92,7 +92,7 @@ pub(super) async fn record(
     evidence: &Evidence,
 ) -> Result<(), Error> {
     let (tier, kind) = (tier_number(evidence.class.tier), entity_kind_word(evidence.class.kind));
-    let window = i64::from(evidence.window.days());
+    let window = evidence.window.code();
     sqlx::query("DELETE FROM backtests WHERE tenant_id = $1 AND service_id = $2 AND window_days = $3")
         .bind(tenant.as_str())
         .bind(service)
@@ -175,7 +175,7 @@ impl Store {
         .bind(tier_number(class.tier))
         .bind(entity_kind_word(class.kind))
         .bind(kind_word(SliKind::Availability))
-        .bind(i64::from(window.days()))
+        .bind(window.code())
         .bind(ambition_word(Ambition::Balanced))
         .bind(but.as_str())
         .fetch_one(self.database.pool())
@@ -217,8 +217,21 @@ impl Store {
             .bind(filter.kind())
             .fetch_all(self.database.pool())
             .await?;
-        for (tier, entity, kind, window, ambition, services, forecasts, missed, windows, stated, brier, allowed, seen) in
-            rows
+        for (
+            tier,
+            entity,
+            kind,
+            window,
+            ambition,
+            services,
+            forecasts,
+            missed,
+            windows,
+            stated,
+            brier,
+            allowed,
+            seen,
+        ) in rows
         {
             let (scope, ambition) = scope((tier, entity, kind, window, ambition))?;
             let of: &mut Published = published.entry(scope).or_default();
@@ -254,8 +267,23 @@ impl Store {
             .fetch_all(self.database.pool())
             .await?;
         let mut services: BTreeMap<Scope, BTreeSet<String>> = BTreeMap::new();
-        for (tier, entity, kind, window, ambition, service, count, missed, first, last, length, stated, brier, allowed, seen) in
-            rows
+        for (
+            tier,
+            entity,
+            kind,
+            window,
+            ambition,
+            service,
+            count,
+            missed,
+            first,
+            last,
+            length,
+            stated,
+            brier,
+            allowed,
+            seen,
+        ) in rows
         {
             let (scope, ambition) = scope((tier, entity, kind, window, ambition))?;
             let windows = 1.0 + (last - first) as f64 * count as f64 / (length as f64).max(1.0);
@@ -366,8 +394,11 @@ fn scope((tier, entity, kind, window, ambition): ScopeRow) -> Result<(Scope, Amb
     let tier =
         tier_from_number(tier).ok_or_else(|| Error::Broken(format!("the stored tier {tier} is out of range")))?;
     let class = Class { tier, kind: word("entity_kind", &entity, entity_kind_from_word)? };
-    let window = TimeWindow::from_days("window_days", number("window_days", window)?)?;
-    Ok((Scope { class, sli: word("kind", &kind, kind_from_word)?, window }, word("ambition", &ambition, ambition_from_word)?))
+    let window = TimeWindow::from_code("window_days", window)?;
+    Ok((
+        Scope { class, sli: word("kind", &kind, kind_from_word)?, window },
+        word("ambition", &ambition, ambition_from_word)?,
+    ))
 }
 
 fn added(row: (i64, i64, f64, f64, f64, f64, f64)) -> Result<Record, Error> {

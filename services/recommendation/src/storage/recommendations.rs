@@ -10,7 +10,8 @@ use crate::domain::calibration::Evidence;
 pub(crate) struct StoredRecommendation {
     pub(crate) id: String,
     pub(crate) service_id: String,
-    pub(crate) window_days: u32,
+    /// Code of the window: days of a rolling one, minus the months of a calendar one.
+    pub(crate) window_days: i64,
     pub(crate) version: u32,
     pub(crate) input_sha256: String,
     pub(crate) result_sha256: String,
@@ -78,7 +79,7 @@ impl Store {
         &self,
         tenant: &TenantId,
         service_id: &str,
-        window_days: u32,
+        window_days: i64,
         version: u32,
     ) -> Result<Option<StoredRecommendation>, Error> {
         let statement = format!(
@@ -88,7 +89,7 @@ impl Store {
         let row: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
             .bind(tenant.as_str())
             .bind(service_id)
-            .bind(i64::from(window_days))
+            .bind(window_days)
             .bind(i64::from(version))
             .fetch_optional(self.database.pool())
             .await?;
@@ -111,7 +112,7 @@ impl Store {
         let row: Option<LatestRow> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
             .bind(tenant.as_str())
             .bind(service.as_str())
-            .bind(i64::from(window.days()))
+            .bind(window.code())
             .fetch_optional(self.database.pool())
             .await?;
         let Some((id, service_id, window_days, version, input, result, message, checked_ms, basis)) = row else {
@@ -136,7 +137,7 @@ impl Store {
         )
         .bind(tenant.as_str())
         .bind(&held.service_id)
-        .bind(i64::from(held.window_days))
+        .bind(held.window_days)
         .bind(&held.id)
         .bind(now_ms)
         .bind(basis)
@@ -156,7 +157,7 @@ impl Store {
         )
         .bind(tenant.as_str())
         .bind(&recommendation.service_id)
-        .bind(i64::from(recommendation.window_days))
+        .bind(recommendation.window_days)
         .fetch_one(&mut *transaction)
         .await?;
         if newest + 1 != i64::from(recommendation.version) {
@@ -199,7 +200,7 @@ async fn insert_recommendation(
     .bind(tenant.as_str())
     .bind(&recommendation.id)
     .bind(&recommendation.service_id)
-    .bind(i64::from(recommendation.window_days))
+    .bind(recommendation.window_days)
     .bind(i64::from(recommendation.version))
     .bind(new.create_ms)
     .bind(&recommendation.input_sha256)
@@ -220,7 +221,7 @@ async fn insert_inputs(transaction: &mut Transaction, tenant: &TenantId, new: &N
     .bind(tenant.as_str())
     .bind(&recommendation.id)
     .bind(&recommendation.service_id)
-    .bind(i64::from(recommendation.window_days))
+    .bind(recommendation.window_days)
     .bind(i64::from(recommendation.version))
     .bind(&new.inputs)
     .execute(&mut **transaction)
@@ -231,7 +232,7 @@ async fn insert_inputs(transaction: &mut Transaction, tenant: &TenantId, new: &N
     )
     .bind(tenant.as_str())
     .bind(&recommendation.service_id)
-    .bind(i64::from(recommendation.window_days))
+    .bind(recommendation.window_days)
     .bind(i64::from(recommendation.version) - i64::from(new.inputs_kept_max))
     .execute(&mut **transaction)
     .await?;
@@ -252,7 +253,7 @@ async fn upsert_freshness(
     )
     .bind(tenant.as_str())
     .bind(&recommendation.service_id)
-    .bind(i64::from(recommendation.window_days))
+    .bind(recommendation.window_days)
     .bind(&recommendation.id)
     .bind(new.create_ms)
     .bind(&new.basis)
@@ -266,7 +267,7 @@ fn stored(row: Row) -> Result<StoredRecommendation, Error> {
     Ok(StoredRecommendation {
         id,
         service_id,
-        window_days: number("window_days", window_days)?,
+        window_days,
         version: number("version", version)?,
         input_sha256,
         result_sha256,

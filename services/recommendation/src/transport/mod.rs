@@ -8,11 +8,11 @@ use attain_proto::recommendation::v1::recommendation_service_server::Recommendat
 use attain_runtime::admission::Class;
 use attain_runtime::context::CallContext;
 use attain_runtime::serve::call_timeout;
-use attain_vocabulary::{EntityId, InvalidValue, TimeWindow};
+use attain_vocabulary::{EntityId, InvalidValue};
 use tonic::{Request, Response, Status};
 
 use crate::engine::Engine;
-use crate::message::slo;
+use crate::message::{slo, window};
 use crate::{Error, calibration, comparison, consistency, decisions, impact, recommendations, what_if};
 
 const PAGE_SIZE_DEFAULT: u32 = 100;
@@ -36,7 +36,7 @@ impl RecommendationService for Transport {
         let context = context(&request)?;
         let request = request.into_inner();
         let service = entity_id(&request.service_id)?;
-        let window = TimeWindow::from_days("window_days", request.window_days).map_err(Error::from)?;
+        let window = window::asked(request.window_days, request.calendar_window).map_err(Error::from)?;
         let answer = recommendations::newest(&self.0, &context, service, window).await?;
         let recommendation = Some(answer.recommendation);
         Ok(Response::new(wire::GetSloRecommendationsResponse {

@@ -194,6 +194,7 @@ impl World {
             missing_inputs: vec![],
             policy: TierPolicy::for_tier(Tier::One),
             class_record: None,
+            quiet_slices_good: false,
             seed: self.seed,
         }
     }

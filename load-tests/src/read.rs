@@ -24,7 +24,10 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
     let channel = Channel::from_shared(options.load.address.clone())?.connect().await?;
     let client = RecommendationServiceClient::new(channel).max_decoding_message_size(64 * 1024 * 1024);
-    let request = GetSloRecommendationsRequest { service_id: options.service_id.clone(), window_days: 0 };
+    let request = GetSloRecommendationsRequest {
+        service_id: options.service_id.clone(),
+        ..GetSloRecommendationsRequest::default()
+    };
     client.clone().get_slo_recommendations(request.clone()).await?;
     let outcome = drive(&options.load, move |_| {
         let (mut client, request) = (client.clone(), request.clone());

@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 use super::lifecycle::LifecycleCommand;
 use super::questions::{outage, proposed, slow_callee, slower, with_fallback};
 use super::request::{Request, segment};
-use super::words::{Action, Ambition, Direction, EntityKind, Imported, Pushed, Sli, UtilisationKind, word};
+use super::words::{
+    Action, Ambition, Direction, EntityKind, Imported, Pushed, Sli, Tier, UtilisationKind, Window, word,
+};
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Command {
@@ -251,6 +253,9 @@ pub(crate) enum Command {
         /// Days of the rolling window: 7, 28, 30 or 90.
         #[arg(long)]
         window_days: Option<u32>,
+        /// The window: rolling, or the calendar month or quarter (UTC).
+        #[arg(long, value_enum, conflicts_with = "window_days")]
+        window: Option<Window>,
     },
     /// Shows one recommendation as it was made, or replays it.
     #[command(after_help = "Example:\n  attain recommendation REC_ID --replay")]
@@ -296,6 +301,9 @@ pub(crate) enum Command {
         /// The latency threshold in milliseconds; for modify and declare of a latency SLO.
         #[arg(long)]
         latency_threshold_ms: Option<u32>,
+        /// The window; for declare, 28d when left out.
+        #[arg(long, value_enum)]
+        window: Option<Window>,
         /// Why.
         #[arg(long)]
         reason: Option<String>,
@@ -389,6 +397,16 @@ pub(crate) enum Command {
     },
     #[command(flatten)]
     Lifecycle(LifecycleCommand),
+    /// Tells how often offers are missed: in back-tests, and of offers whose window has closed.
+    #[command(after_help = "Example:\n  attain calibration --tier tier-1 --kind service")]
+    Calibration {
+        /// Only services of this tier.
+        #[arg(long, value_enum)]
+        tier: Option<Tier>,
+        /// Only services of this kind.
+        #[arg(long, value_enum)]
+        kind: Option<EntityKind>,
+    },
     /// Reads the audit log, oldest first.
     #[command(after_help = "Example:\n  attain audit --service-id checkout-service")]
     Audit {
@@ -485,8 +503,11 @@ impl Command {
                     false => Request::post(format!("{path}/end"), &json!({"end_time": end_time})),
                 }
             }
-            Self::Recommend { service_id, window_days } => {
-                Request::get(service(&service_id, "/slo-recommendations")).with("window_days", window_days)
+            Self::Recommend { service_id, window_days, window } => {
+                let calendar = window.and_then(Window::calendar);
+                Request::get(service(&service_id, "/slo-recommendations"))
+                    .with("window_days", window_days.or(window.and_then(Window::days)))
+                    .with("calendar_window", calendar)
             }
             Self::Recommendation { recommendation_id, replay } => {
                 let rest = if replay { "/replay" } else { "" };
@@ -520,6 +541,9 @@ impl Command {
                 let path = format!("/api/v1/knowledge/documents/{}", segment(&id));
                 if delete { Request::delete(path) } else { Request::get(path) }
             }
+            Self::Calibration { tier, kind } => {
+                Request::get("/api/v1/calibration").with("tier", tier.and_then(word)).with("kind", kind.and_then(word))
+            }
             Self::Audit { service_id, page_token } => {
                 Request::get("/api/v1/audit").with("service_id", service_id).with("page_token", page_token)
             }
@@ -538,6 +562,7 @@ impl Command {
             ambition,
             target_ratio,
             latency_threshold_ms,
+            window,
             reason,
             version_match,
         } = self
@@ -551,6 +576,8 @@ impl Command {
             ("ambition", ambition.and_then(word).map(Value::from)),
             ("target_ratio", target_ratio.map(Value::from)),
             ("latency_threshold_ms", latency_threshold_ms.map(Value::from)),
+            ("window_days", window.and_then(Window::days).map(Value::from)),
+            ("calendar_window", window.and_then(Window::calendar).map(Value::from)),
             ("reason", reason.map(Value::from)),
             ("version_match", version_match.map(Value::from)),
         ];
@@ -594,6 +621,7 @@ mod tests {
             ambition: Some(Ambition::Balanced),
             target_ratio: None,
             latency_threshold_ms: None,
+            window: None,
             reason: None,
             version_match: None,
         };
@@ -628,5 +656,18 @@ mod tests {
         let listed = |kind| Command::Services { query: None, kind }.request().expect("valid").query;
         assert_eq!(listed(Some(EntityKind::NodePool)), [("kind", "node-pool".to_owned())]);
         assert_eq!(listed(None), []);
+    }
+
+    #[test]
+    fn a_window_is_days_or_a_word_of_the_calendar() {
+        let asked = |window| {
+            let service_id = "checkout".to_owned();
+            Command::Recommend { service_id, window_days: None, window }.request().expect("valid").query
+        };
+        assert_eq!(asked(Some(Window::Days30)), [("window_days", "30".to_owned())]);
+        assert_eq!(asked(Some(Window::Quarter)), [("calendar_window", "quarter".to_owned())]);
+        assert_eq!(asked(None), []);
+        let of = Command::Calibration { tier: Some(Tier::One), kind: None }.request().expect("valid");
+        assert_eq!((of.path.as_str(), of.query), ("/api/v1/calibration", vec![("tier", "tier-1".to_owned())]));
     }
 }

@@ -19,6 +19,7 @@ const LARGE_BODY_BYTES: usize = 1024 * 1024;
 pub(crate) async fn run(connection: &Connection, command: Command, format: Format) -> anyhow::Result<()> {
     let gateway = Gateway::new(&connection.url, connection.api_key.as_deref())?;
     let is_recommendation = matches!(command, Command::Recommend { .. });
+    let is_calibration = matches!(command, Command::Calibration { .. });
     let is_status = matches!(command, Command::Status);
     let request = command.request()?;
     let large = request.body.as_ref().is_some_and(|body| body.len() >= LARGE_BODY_BYTES);
@@ -30,6 +31,8 @@ pub(crate) async fn run(connection: &Connection, command: Command, format: Forma
     let answer = answer?;
     if is_recommendation && format == Format::Text {
         output::recommendation(&answer["recommendation"]);
+    } else if is_calibration && format == Format::Text {
+        output::calibration(&answer);
     } else {
         output::answer(&answer, format);
     }

@@ -26,6 +26,52 @@ pub(crate) enum EntityKind {
     System,
 }
 
+/// How much depends on a service.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Tier {
+    #[value(name = "tier-1")]
+    One,
+    #[value(name = "tier-2")]
+    Two,
+    #[value(name = "tier-3")]
+    Three,
+    #[value(name = "tier-4")]
+    Four,
+}
+
+/// The window that an SLO covers: rolling, or of the calendar (UTC).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Window {
+    #[value(name = "7d")]
+    Days7,
+    #[value(name = "28d")]
+    Days28,
+    #[value(name = "30d")]
+    Days30,
+    #[value(name = "90d")]
+    Days90,
+    Month,
+    Quarter,
+}
+
+impl Window {
+    /// Days of a rolling window.
+    pub(super) fn days(self) -> Option<u32> {
+        match self {
+            Self::Days7 => Some(7),
+            Self::Days28 => Some(28),
+            Self::Days30 => Some(30),
+            Self::Days90 => Some(90),
+            Self::Month | Self::Quarter => None,
+        }
+    }
+
+    /// The word of a calendar window.
+    pub(super) fn calendar(self) -> Option<String> {
+        if self.days().is_some() { None } else { word(self) }
+    }
+}
+
 /// What a pushed file holds.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Pushed {

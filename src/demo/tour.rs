@@ -41,7 +41,8 @@ impl Facts {
         let progress = Progress::count("asking what can be attained", list(&services["services"]).len() + 2);
         for service in list(&services["services"]) {
             let service_id = service["id"].as_str().context("a service has an id")?.to_owned();
-            let answer = gateway.send(&Command::Recommend { service_id, window_days: None }.request()?).await?;
+            let answer =
+                gateway.send(&Command::Recommend { service_id, window_days: None, window: None }.request()?).await?;
             recommendations.push(answer["recommendation"].clone());
             progress.advance(1);
         }

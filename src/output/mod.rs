@@ -1,6 +1,7 @@
 //! Everything that is printed on standard output: JSON for programs, plain tables for people.
 #![allow(clippy::print_stdout)]
 
+mod calibration;
 mod numbers;
 mod progress;
 mod recommendation;
@@ -30,6 +31,11 @@ pub(crate) fn answer(answer: &Value, format: Format) {
 /// A recommendation as a person reads it.
 pub(crate) fn recommendation(answer: &Value) {
     print!("{}", recommendation::readable(answer));
+}
+
+/// How often offers are missed, as a person reads it.
+pub(crate) fn calibration(answer: &Value) {
+    print!("{}", calibration::readable(answer));
 }
 
 /// Plain lines.

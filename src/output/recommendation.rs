@@ -9,10 +9,10 @@ pub(crate) fn readable(recommendation: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let confidence = &recommendation["confidence"];
     let mut out = format!(
-        "{}, version {}, {}-day window, confidence {} ({})\n",
+        "{}, version {}, {}, confidence {} ({})\n",
         text(&recommendation["service_id"]),
         recommendation["version"],
-        recommendation["window_days"],
+        window(recommendation),
         text(&confidence["level"]),
         text(&recommendation["id"]),
     );
@@ -44,6 +44,14 @@ pub(crate) fn readable(recommendation: &Value) -> String {
         out.push_str(&format!("{note}\n"));
     }
     out
+}
+
+fn window(recommendation: &Value) -> String {
+    let days = &recommendation["window_days"];
+    match recommendation["calendar_window"].as_str() {
+        Some(word @ ("month" | "quarter")) => format!("calendar {word} of {days} days"),
+        _ => format!("{days}-day window"),
+    }
 }
 
 fn offers(sli: &Value) -> String {

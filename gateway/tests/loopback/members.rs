@@ -453,4 +453,8 @@ impl RecommendationService for Recommender {
     async fn list_audit_records(&self, _: Request<ListAuditRecordsRequest>) -> Answer<ListAuditRecordsResponse> {
         Ok(Response::new(ListAuditRecordsResponse::default()))
     }
+
+    async fn get_calibration(&self, _: Request<GetCalibrationRequest>) -> Answer<GetCalibrationResponse> {
+        Ok(Response::new(GetCalibrationResponse::default()))
+    }
 }

@@ -48,6 +48,10 @@ pub struct Config {
     pub inputs_kept_max: u32,
     /// Most passages cited by one recommendation, 1 to 50.
     pub citations_max: u32,
+    /// Whether five minutes without a request count as good where a budget is counted by slices of time; else they do not count.
+    pub quiet_slices_good: bool,
+    /// Seconds between two looks for offers whose window has closed, 1 to 86,400: they are held against what was measured.
+    pub judge_interval_seconds: u64,
     /// Seconds between two looks at the health of the members that this one calls.
     pub health_interval_seconds: u64,
     /// Seconds that calls in flight may take to end after the stop.
@@ -81,6 +85,8 @@ impl Default for Config {
             compute_seconds_max: 30,
             inputs_kept_max: 10,
             citations_max: 5,
+            quiet_slices_good: false,
+            judge_interval_seconds: 900,
             health_interval_seconds: 5,
             drain_seconds: 10,
             upkeep_interval_seconds: 60,
@@ -106,7 +112,7 @@ impl Config {
     /// # Errors
     /// Names the first setting that is out of range.
     pub fn validate(&self) -> Result<(), attain_runtime::Error> {
-        let ranges: [(&str, u64, u64, u64); 12] = [
+        let ranges: &[(&str, u64, u64, u64)] = &[
             ("max_age_seconds", self.max_age_seconds, 1, u64::MAX / 1000),
             ("history_days", u64::from(self.history_days), 7, 400),
             ("components_max", self.components_max as u64, 1, 2000),
@@ -117,10 +123,11 @@ impl Config {
             ("compute_seconds_max", self.compute_seconds_max, 1, 600),
             ("inputs_kept_max", u64::from(self.inputs_kept_max), 1, 10_000),
             ("citations_max", u64::from(self.citations_max), 1, 50),
+            ("judge_interval_seconds", self.judge_interval_seconds, 1, 86_400),
             ("health_interval_seconds", self.health_interval_seconds, 1, 3600),
             ("upkeep_interval_seconds", self.upkeep_interval_seconds, 1, 86_400),
         ];
-        for (key, value, least, most) in ranges {
+        for &(key, value, least, most) in ranges {
             if !(least..=most).contains(&value) {
                 let text = format!("recommendation.{key}: {value} is outside {least} to {most}");
                 return Err(attain_runtime::Error::Config(text));

@@ -6,6 +6,7 @@ use attain_attainment::recommend;
 use attain_proto::recommendation::v1 as wire;
 
 use crate::Error;
+use crate::domain::calibration::Evidence;
 use crate::domain::kept::{Kept, sha256_hex};
 use crate::message::changes::changes;
 use crate::message::recommendation::{recommendation, result_sha256};
@@ -20,6 +21,8 @@ const INPUT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub(crate) struct Computed {
     pub(crate) message: wire::Recommendation,
     pub(crate) result_sha256: String,
+    /// What it adds to the record of its class.
+    pub(crate) evidence: Evidence,
 }
 
 /// Inputs as they are hashed and kept.
@@ -57,5 +60,6 @@ pub(crate) fn compute(kept: &Kept, input_sha256: &str, previous: Option<&wire::R
     if let Some(previous) = previous {
         message.changes = changes(previous, &message);
     }
-    Computed { result_sha256: result_sha256(&message), message }
+    let evidence = Evidence::of(&kept.input, &result);
+    Computed { result_sha256: result_sha256(&message), message, evidence }
 }

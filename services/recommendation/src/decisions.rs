@@ -16,6 +16,7 @@ use crate::domain::slo::{
 use crate::engine::Engine;
 use crate::members::Refusal;
 use crate::message::slo::{action_of, ambition_of};
+use crate::message::window;
 use crate::recommendations;
 use crate::storage::{Decided, Terms};
 
@@ -120,7 +121,7 @@ async fn known(engine: &Engine, context: &CallContext, service: &EntityId) -> Re
 }
 
 fn declared(request: &wire::DecideSloRequest, asked: &Asked) -> Result<NewTarget, Error> {
-    let window = TimeWindow::from_days("window_days", request.window_days)?;
+    let window = window::asked(request.window_days, request.calendar_window)?;
     own_target(request, asked.kind, window)
 }
 
@@ -145,11 +146,10 @@ fn against(
         let reason = format!("{} is a recommendation for {}", recommendation.id, recommendation.service_id);
         return Err(InvalidValue::new("recommendation_id", "other_service", reason).into());
     }
-    if request.window_days != 0 && request.window_days != recommendation.window_days {
-        let reason = format!(
-            "the recommendation is for {} days; ask for one for {}",
-            recommendation.window_days, request.window_days
-        );
+    let window = window::of(recommendation)?;
+    let named = window::asked(request.window_days, request.calendar_window)?;
+    if (request.window_days, request.calendar_window) != (0, 0) && named != window {
+        let reason = format!("the recommendation is for the window {window}; ask for one for {named}");
         return Err(InvalidValue::new("window_days", "other_window", reason).into());
     }
     let number = WireKind::from(asked.kind) as i32;
@@ -160,7 +160,6 @@ fn against(
             format!("{} says nothing of {}", recommendation.id, kind_word(asked.kind)),
         )
     })?;
-    let window = TimeWindow::from_days("window_days", recommendation.window_days)?;
     match asked.action {
         Action::Accept => offered(recommendation, sli, request, asked, window).map(Some),
         Action::Modify => own_target(request, asked.kind, window).map(Some),

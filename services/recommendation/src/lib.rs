@@ -13,6 +13,7 @@
 //! transport ─ lifecycle | policies ─ storage
 //! webhooks ─ what waits in storage ─ signed, to endpoints
 //! upkeep ─ pending decisions that lapsed, SLOs whose review is near
+//! judge ─ offers whose window has closed against what was measured ─ storage ─ calibration (how often offers are missed)
 //! transport ─ impact | what_if ─ fleet (everybody around a change) ─ graph, before and after ─ answer
 //! ```
 //!
@@ -32,6 +33,7 @@
 
 mod approvals;
 mod automatic;
+mod calibration;
 mod changes;
 mod comparison;
 mod config;
@@ -45,6 +47,7 @@ mod fleet;
 mod gather;
 mod health;
 mod impact;
+mod judge;
 mod lifecycle;
 mod members;
 mod message;
@@ -113,6 +116,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let sending = webhooks::send(Arc::clone(&engine), shutdown.clone())?;
     let lifecycle = LifecycleServiceServer::new(Transport(Arc::clone(&engine)));
     let webhooks = WebhookServiceServer::new(Transport(Arc::clone(&engine)));
+    let judging = tokio::spawn(judge::sweep(Arc::clone(&engine), shutdown.clone()));
     let service = RecommendationServiceServer::new(Transport(engine))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
@@ -134,6 +138,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     keeping.abort();
     // What is under way is sent again by the next start: it was not noted as sent.
     sending.abort();
+    judging.abort();
     store.close().await;
     Ok(served?)
 }

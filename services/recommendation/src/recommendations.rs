@@ -18,6 +18,8 @@ use crate::domain::freshness::{Basis, Present, Staleness, Verdict, judge};
 use crate::domain::kept::sha256_hex;
 use crate::engine::{Engine, FlightKey, Landed};
 use crate::gather::{Gathered, Question, basis, blocking, gather};
+use crate::judge;
+use crate::message::window;
 use crate::storage::{Inserted, Latest, NewRecommendation, NewStanding, ServiceFacts, StoredRecommendation};
 
 /// Time kept back from the caller's deadline to send what is stored when a computation does not end in time.
@@ -208,6 +210,7 @@ async fn compute_and_store(
         latest.map_or((1, None), |latest| (latest.recommendation.version + 1, Some(latest.recommendation.id)));
     let numbered = Numbered { version, supersedes, packed, computed, basis, facts };
     let recommendation = store(engine, context, service, window, numbered).await?;
+    judge::in_passing(engine, context, service).await;
     Ok(Landed { recommendation, staleness })
 }
 
@@ -231,7 +234,7 @@ async fn store(
 ) -> Result<StoredRecommendation, Error> {
     let now_ms = engine.clock.now_ms();
     let Numbered { version, supersedes, packed, computed, basis, facts } = new;
-    let name = format!("{}\n{service}\n{}\n{version}\n{}", context.tenant, window.days(), packed.sha256);
+    let name = format!("{}\n{service}\n{}\n{version}\n{}", context.tenant, window.code(), packed.sha256);
     let id = format!("rec-{}", &sha256_hex(name.as_bytes())[..20]);
     let message =
         wire::Recommendation { id: id.clone(), version, create_time: Some(timestamp(now_ms)), ..computed.message };
@@ -245,7 +248,7 @@ async fn store(
     let recommendation = StoredRecommendation {
         id,
         service_id: service.to_string(),
-        window_days: window.days(),
+        window_days: window.code(),
         version,
         input_sha256: packed.sha256,
         result_sha256: computed.result_sha256,
@@ -259,6 +262,7 @@ async fn store(
         basis,
         inputs_kept_max: engine.config.inputs_kept_max,
         standing,
+        evidence: computed.evidence,
     };
     match engine.store.insert(&context.tenant, new).await? {
         Inserted::Stored => {
@@ -284,7 +288,7 @@ fn audit_entry(
     let mut detail = serde_json::json!({
         "recommendation_id": recommendation.id,
         "version": recommendation.version,
-        "window_days": recommendation.window_days,
+        "window_code": recommendation.window_days,
         "input_sha256": recommendation.input_sha256,
         "result_sha256": recommendation.result_sha256,
     });
@@ -307,7 +311,8 @@ pub(crate) async fn previous(
     of: &wire::Recommendation,
 ) -> Result<Option<wire::Recommendation>, Error> {
     let Some(version) = of.version.checked_sub(1).filter(|version| *version > 0) else { return Ok(None) };
-    let before = engine.store.recommendation_version(&context.tenant, &of.service_id, of.window_days, version).await?;
+    let window = window::of(of)?.code();
+    let before = engine.store.recommendation_version(&context.tenant, &of.service_id, window, version).await?;
     before.as_ref().map(decode).transpose()
 }
 

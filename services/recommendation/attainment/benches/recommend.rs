@@ -7,7 +7,10 @@ mod simulated;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
-use attain_attainment::{CounterfactualStructure, Reach, RecommendationInput, ShareSeries, recommend};
+use attain_attainment::{
+    CountPoint, CountSeries, CounterfactualStructure, Reach, RecommendationInput, ShareSeries, backtest, predict,
+    recommend,
+};
 use criterion::{Criterion, criterion_group, criterion_main};
 use simulated::{World, id};
 
@@ -42,5 +45,23 @@ fn benches(c: &mut Criterion) {
     }
 }
 
-criterion_group!(recommendation, benches);
+/// The back-test by itself, beside one prediction from the whole history.
+fn backtests(c: &mut Criterion) {
+    let input = input(false, 0);
+    let point = |bucket: &attain_vocabulary::SliBucket| CountPoint {
+        start_ms: bucket.start_ms,
+        valid: bucket.counts.valid() as f64,
+        bad: bucket.counts.bad() as f64,
+    };
+    let series = CountSeries::new(input.history.buckets.iter().map(point).collect());
+    c.bench_function("prediction", |b| b.iter(|| predict(black_box(&series), 28.0, input.as_of_ms)));
+    for window_days in [7.0, 28.0] {
+        let name = format!("backtest_{window_days}_days");
+        c.bench_function(&name, |b| {
+            b.iter(|| backtest(black_box(&series), window_days, input.as_of_ms, &input.policy))
+        });
+    }
+}
+
+criterion_group!(recommendation, benches, backtests);
 criterion_main!(recommendation);

@@ -5,8 +5,8 @@ use crate::offers::strictest_target;
 use crate::sanity::{Usable, days_between};
 use crate::split::Split;
 use crate::{
-    Ambition, Confidence, ConfidenceLevel, ConfidencePart, Constants, Episode, Prediction, RecommendationInput,
-    SplitMethod,
+    Ambition, Backtest, Confidence, ConfidenceLevel, ConfidencePart, Constants, Episode, Prediction,
+    RecommendationInput, Record, SplitMethod,
 };
 
 /// Scores from which an answer is good enough to act on, and to discuss.
@@ -19,14 +19,26 @@ const STEP_COST: f64 = 0.15;
 /// Age at which a graph snapshot is worth half.
 const SNAPSHOT_STALE_MS: f64 = DAY_MS as f64;
 
+/// Windows, missed as often as stated, that a back-test is shrunk by: a single window of a service proves little, twenty of a
+/// whole class prove more.
+const OWN_PRIOR_WINDOWS: f64 = 2.0;
+const CLASS_PRIOR_WINDOWS: f64 = 20.0;
+/// Score lost for each point by which a class misses more than was stated: one that misses 30 % where 10 % was stated is just
+/// no longer good enough to act on.
+const CLASS_COST: f64 = 1.5;
+
+/// What a confidence is computed from.
+pub(crate) struct Found<'a> {
+    pub(crate) usable: &'a Usable<'a>,
+    pub(crate) prediction: Option<&'a Prediction>,
+    pub(crate) split: &'a Split,
+    pub(crate) backtest: Option<&'a Backtest>,
+}
+
 /// How sure an answer is: the least of parts that are each computed.
-pub(crate) fn confidence(
-    input: &RecommendationInput,
-    usable: &Usable<'_>,
-    prediction: Option<&Prediction>,
-    split: &Split,
-) -> Confidence {
-    let window = f64::from(input.window.days());
+pub(crate) fn confidence(input: &RecommendationInput, found: &Found<'_>) -> Confidence {
+    let Found { usable, prediction, split, backtest } = *found;
+    let window = input.window_ahead().days();
     let rated = [
         history_length(usable.series.covered_days(), window),
         effective_sample(input, prediction),
@@ -35,6 +47,7 @@ pub(crate) fn confidence(
         graph(input),
         split_quality(split),
         sensitivity(input, prediction),
+        backtested(backtest, input.class_record.as_ref()),
         inputs(input),
     ];
     let score = rated.iter().map(|(part, _)| part.score).fold(1.0, f64::min);
@@ -156,6 +169,29 @@ fn inputs(input: &RecommendationInput) -> (ConfidencePart, String) {
         detail,
         "the inputs that could not be had, once they can be had again",
     )
+}
+
+/// Missing more than was stated costs; meeting more does not, nor does having nothing to test: the history's length has a part of
+/// its own. Balanced offers decide, of the service itself and of the others of its class.
+fn backtested(backtest: Option<&Backtest>, class: Option<&Record>) -> (ConfidencePart, String) {
+    let own = backtest.map(|backtest| backtest.of(Ambition::Balanced)).filter(|record| record.forecast_count > 0);
+    let class = class.filter(|record| record.forecast_count > 0);
+    let own_score = own.as_ref().map_or(1.0, |record| 1.0 - record.excess(OWN_PRIOR_WINDOWS));
+    let class_score = class.map_or(1.0, |record| 1.0 - CLASS_COST * record.excess(CLASS_PRIOR_WINDOWS));
+    let told = |whose: &str, record: &Record| {
+        format!(
+            "balanced offers of {whose} missed {} of {} windows, {:.1} as stated",
+            record.missed_count, record.forecast_count, record.probability_sum
+        )
+    };
+    let detail =
+        match (own.as_ref().map(|record| told("the past", record)), class.map(|record| told("its class", record))) {
+            (Some(own), Some(class)) => format!("{own}; {class}"),
+            (Some(only), None) => only,
+            (None, Some(class)) => format!("no window of its own to hold an offer against; {class}"),
+            (None, None) => "no window of its own or of its class to hold an offer against yet".to_owned(),
+        };
+    part("backtest", own_score.min(class_score), detail, "time: windows that meet the offers as often as they say")
 }
 
 fn split_quality(split: &Split) -> (ConfidencePart, String) {

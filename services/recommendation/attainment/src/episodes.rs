@@ -2,6 +2,7 @@ use attain_vocabulary::{BUCKET_MS, DAY_MS, UnixMillis};
 use serde::{Deserialize, Serialize};
 use statrs::function::beta::checked_beta_reg;
 
+use crate::cells::{Cells, Span, Weight};
 use crate::{CountPoint, CountSeries, Regime};
 
 /// Greatest probability, under the chronic level, of a bucket that is called part of an episode; shared among all buckets
@@ -9,14 +10,14 @@ use crate::{CountPoint, CountSeries, Regime};
 const TAIL_MAX: f64 = 1e-6;
 const FAMILY: f64 = 0.01;
 /// Episodes closer than this are one: people count an incident once.
-const GAP_MS: i64 = 15 * 60 * 1000;
+pub(crate) const GAP_MS: i64 = 15 * 60 * 1000;
 /// Rounds of telling chronic buckets from episodes before the answer is taken as it is.
 const ROUNDS: usize = 6;
 /// A bucket this few deviations above its mean need not have its tail computed: it is above 1e-6 for every skewed count.
-const DEVIATIONS_MIN: f64 = 4.0;
+pub(crate) const DEVIATIONS_MIN: f64 = 4.0;
 /// A regime shorter than this between two better ones is an incident, not a level.
 const PASSING_DAYS: f64 = 14.0;
-const HOUR_MS: i64 = 3_600_000;
+pub(crate) const HOUR_MS: i64 = 3_600_000;
 
 /// Failure in excess of the chronic level.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -35,7 +36,7 @@ pub struct Episode {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ToldApart {
     pub(crate) episodes: Vec<Episode>,
-    /// Failures of each point at the chronic level: its own, or inside an episode what the level leads to expect.
+    /// Failures of each cell at the chronic level: its own, or inside an episode what the level leads to expect.
     pub(crate) chronic_bad: Vec<f64>,
     /// Correlation of outcomes within a bucket at the chronic level, in [0, 1].
     pub(crate) correlation: f64,
@@ -49,14 +50,14 @@ pub(crate) struct ToldApart {
 /// (less when there are more than 10,000 buckets). Episodes within 15 minutes of one another are joined.
 #[must_use]
 pub fn episodes(series: &CountSeries, regimes: &[Regime]) -> Vec<Episode> {
-    tell_apart(series, regimes).episodes
+    tell_apart(Cells::of(series.points(), 0).all(), regimes).episodes
 }
 
-pub(crate) fn tell_apart(series: &CountSeries, regimes: &[Regime]) -> ToldApart {
-    let points = series.points();
-    let segments = segments(points, regimes);
-    let tail_max = TAIL_MAX.min(FAMILY / points.len().max(1) as f64);
-    let mut chronic: Vec<Chronic> = segments.iter().map(|segment| Chronic::of(segment, tail_max)).collect();
+pub(crate) fn tell_apart(cells: Span<'_>, regimes: &[Regime]) -> ToldApart {
+    let segments = segments(cells, regimes);
+    let buckets: f64 = cells.weights.iter().map(|weight| weight.buckets).sum();
+    let tail_max = TAIL_MAX.min(FAMILY / buckets.max(1.0));
+    let mut chronic: Vec<Chronic> = segments.iter().map(|segment| Chronic::of(*segment, tail_max)).collect();
     let rates: Vec<f64> = chronic.iter().map(|chronic| chronic.rate).collect();
     for (i, passing) in chronic.iter_mut().enumerate() {
         passing.call_off_if_passing(segments[i], i.checked_sub(1).map(|i| rates[i]), rates.get(i + 1).copied());
@@ -69,26 +70,27 @@ pub(crate) fn tell_apart(series: &CountSeries, regimes: &[Regime]) -> ToldApart 
     let correlation = if denominator > 0.0 { (numerator / denominator).clamp(0.0, 1.0) } else { 0.0 };
     let marks = chronic.iter().zip(&segments).flat_map(|(part, segment)| {
         let rate = part.rate;
-        part.flagged.iter().zip(*segment).map(move |(flagged, point)| (*flagged, rate * point.valid))
+        part.flagged.iter().zip(segment.points).map(move |(flagged, point)| (*flagged, rate * point.valid))
     });
-    let (episodes, chronic_bad) = join(points, marks, series.valid() / series.covered_days().max(1e-9));
+    let (episodes, chronic_bad) = join(cells, marks, cells.valid() / cells.covered_days().max(1e-9));
     ToldApart { episodes, chronic_bad, correlation }
 }
 
-fn segments<'a>(points: &'a [CountPoint], regimes: &[Regime]) -> Vec<&'a [CountPoint]> {
-    let mut rest = points;
+fn segments<'a>(cells: Span<'a>, regimes: &[Regime]) -> Vec<Span<'a>> {
+    let mut rest = cells;
     let mut segments = Vec::with_capacity(regimes.len().max(1));
     for regime in regimes.iter().skip(1) {
-        let (before, after) = rest.split_at(rest.partition_point(|point| point.start_ms < regime.start_ms));
-        segments.push(before);
-        rest = after;
+        let at = rest.points.partition_point(|point| point.start_ms < regime.start_ms);
+        segments.push(rest.slice(0, at));
+        rest = rest.slice(at, rest.points.len());
     }
     segments.push(rest);
     segments
 }
 
-/// Joins flagged points into episodes; returns them and the chronic failures of each point.
-fn join(points: &[CountPoint], marks: impl Iterator<Item = (bool, f64)>, daily_valid: f64) -> (Vec<Episode>, Vec<f64>) {
+/// Joins flagged cells into episodes; returns them and the chronic failures of each cell.
+fn join(cells: Span<'_>, marks: impl Iterator<Item = (bool, f64)>, daily_valid: f64) -> (Vec<Episode>, Vec<f64>) {
+    let points = cells.points;
     let marks: Vec<(bool, f64)> = marks.collect();
     let mut chronic_bad: Vec<f64> = points.iter().map(|point| point.bad).collect();
     let mut episodes = Vec::new();
@@ -98,13 +100,14 @@ fn join(points: &[CountPoint], marks: impl Iterator<Item = (bool, f64)>, daily_v
             at += 1;
             continue;
         }
-        let mut last = at;
+        let (mut last, mut last_ms) = (at, cells.weights[at].last_ms);
         for next in at + 1..points.len() {
-            if points[next].start_ms - points[last].start_ms - BUCKET_MS > GAP_MS {
+            if points[next].start_ms - last_ms - BUCKET_MS > GAP_MS {
                 break;
             }
             if marks[next].0 {
                 last = next;
+                last_ms = last_ms.max(cells.weights[next].last_ms);
             }
         }
         let mut excess_bad = 0.0;
@@ -118,7 +121,7 @@ fn join(points: &[CountPoint], marks: impl Iterator<Item = (bool, f64)>, daily_v
             let amount_days = if daily_valid > 0.0 { excess_bad / daily_valid } else { 0.0 };
             episodes.push(Episode {
                 start_ms: points[at].start_ms,
-                end_ms: points[last].start_ms + BUCKET_MS,
+                end_ms: last_ms + BUCKET_MS,
                 excess_bad,
                 amount_days,
             });
@@ -139,13 +142,11 @@ struct Moments {
 }
 
 impl Moments {
-    fn add(&mut self, point: &CountPoint) {
-        if point.valid > 0.0 {
-            self.count += 1.0;
-            self.valid += point.valid;
-            self.bad += point.bad;
-            self.square += point.bad * point.bad / point.valid;
-        }
+    fn add(&mut self, point: &CountPoint, weight: &Weight) {
+        self.count += weight.busy;
+        self.valid += point.valid;
+        self.bad += point.bad;
+        self.square += weight.square;
     }
 
     /// Pearson's chi-square less what independent requests give.
@@ -179,15 +180,18 @@ struct Chronic {
 }
 
 impl Chronic {
-    fn of(points: &[CountPoint], tail_max: f64) -> Self {
-        let hours = hours(points);
+    fn of(cells: Span<'_>, tail_max: f64) -> Self {
+        let points = cells.points;
+        let hours = hours(cells);
         let (mut rate, mut correlation) = (calm_rate(points), 0.0);
         let mut flagged = vec![false; points.len()];
         let mut moments = Moments::default();
         for _ in 0..ROUNDS {
-            let now = flag(points, &hours, rate, correlation, tail_max);
+            let now = flag(cells, &hours, rate, correlation, tail_max);
             moments = Moments::default();
-            points.iter().zip(&now).filter(|(_, flagged)| !**flagged).for_each(|(point, _)| moments.add(point));
+            for ((point, weight), _) in cells.iter().zip(&now).filter(|(_, flagged)| !**flagged) {
+                moments.add(point, weight);
+            }
             let unchanged = now == flagged && rate == moments.rate();
             flagged = now;
             rate = moments.rate();
@@ -200,13 +204,14 @@ impl Chronic {
     }
 
     /// Takes a short regime between two better ones for one long episode above the worse of them.
-    fn call_off_if_passing(&mut self, points: &[CountPoint], before: Option<f64>, after: Option<f64>) {
-        let (Some(before), Some(after), Some(first), Some(last)) = (before, after, points.first(), points.last())
+    fn call_off_if_passing(&mut self, cells: Span<'_>, before: Option<f64>, after: Option<f64>) {
+        let (Some(before), Some(after), Some(first), Some(last_ms)) =
+            (before, after, cells.points.first(), cells.last_ms())
         else {
             return;
         };
         let level = before.max(after);
-        if self.rate > level && ((last.start_ms - first.start_ms) as f64) < PASSING_DAYS * DAY_MS as f64 {
+        if self.rate > level && ((last_ms - first.start_ms) as f64) < PASSING_DAYS * DAY_MS as f64 {
             self.rate = level;
             self.moments = Moments::default();
             self.flagged.fill(true);
@@ -240,10 +245,10 @@ struct Hour {
     bad: f64,
 }
 
-fn hours(points: &[CountPoint]) -> Vec<Hour> {
-    let mut hours: Vec<Hour> = Vec::with_capacity(points.len() / 12 + 1);
+fn hours(cells: Span<'_>) -> Vec<Hour> {
+    let mut hours: Vec<Hour> = Vec::new();
     let mut last_hour = None;
-    for (i, point) in points.iter().enumerate() {
+    for (i, (point, _)) in cells.iter().enumerate().filter(|(_, (_, weight))| weight.by_hour) {
         let hour = point.start_ms.div_euclid(HOUR_MS);
         if last_hour != Some(hour) {
             hours.push(Hour { first: i, end: i, valid: 0.0, bad: 0.0 });
@@ -258,9 +263,12 @@ fn hours(points: &[CountPoint]) -> Vec<Hour> {
     hours
 }
 
-fn flag(points: &[CountPoint], hours: &[Hour], rate: f64, correlation: f64, tail_max: f64) -> Vec<bool> {
-    let mut flagged: Vec<bool> =
-        points.iter().map(|point| improbable(point.valid, point.bad, rate, correlation, tail_max)).collect();
+fn flag(cells: Span<'_>, hours: &[Hour], rate: f64, correlation: f64, tail_max: f64) -> Vec<bool> {
+    let points = cells.points;
+    let told = |(point, weight): (&CountPoint, &Weight)| {
+        weight.alone && improbable(point.valid, point.bad, rate, correlation, tail_max)
+    };
+    let mut flagged: Vec<bool> = cells.iter().map(told).collect();
     for hour in hours.iter().filter(|hour| hour.bad > rate * hour.valid) {
         // Only what the single buckets have not told: an outage must not draw its hour's calm buckets in.
         let told = (hour.first..hour.end).filter(|i| flagged[*i]);
@@ -372,7 +380,8 @@ mod tests {
                 point.bad += 80.0;
             }
         });
-        let apart = tell_apart(&series, &regimes(series.points()));
+        let cells = Cells::of(series.points(), 0);
+        let apart = tell_apart(cells.all(), &regimes(series.points()));
         let sum = apart.chronic_bad.iter().sum::<f64>()
             + apart.episodes.iter().map(|episode| episode.excess_bad).sum::<f64>();
         assert!((sum - series.bad()).abs() < 1e-6 * series.bad(), "{sum} against {}", series.bad());

@@ -1,5 +1,5 @@
 use crate::{Ambition, ConfidenceLevel, ConstraintKind, Offer, RecommendationResult, SliResult, SplitMethod};
-use attain_vocabulary::{EntityKind, SliKind};
+use attain_vocabulary::{EntityKind, SliKind, TimeWindow};
 
 /// A fraction as a percentage: two digits that tell it from 0 or 1, whichever is nearer, and at most six decimals.
 ///
@@ -69,6 +69,7 @@ fn availability(result: &RecommendationResult, sli: &SliResult, out: &mut Vec<St
     }
     current(sli, out);
     out.push(promise(result, sli));
+    backtested(sli, out);
     split(service.as_str(), sli, out);
     binding(sli, out);
     if let Some(best) = sli.counterfactuals.first() {
@@ -113,11 +114,12 @@ fn current(sli: &SliResult, out: &mut Vec<String>) {
     };
     match slo.miss_probability {
         Some(missed) => {
-            out.push(format!(
-                "{what} {past}, and the next {} days miss it with a probability of {}.",
-                slo.window_days,
-                percent(missed)
-            ));
+            let ahead = match slo.window {
+                TimeWindow::MONTH => "the calendar month, as far as it has come, misses".to_owned(),
+                TimeWindow::QUARTER => "the calendar quarter, as far as it has come, misses".to_owned(),
+                rolling => format!("the next {} days miss", rolling.days()),
+            };
+            out.push(format!("{what} {past}, and {ahead} it with a probability of {}.", percent(missed)));
         }
         None => out.push(format!("{what} {past}.")),
     }
@@ -156,7 +158,27 @@ fn promise(result: &RecommendationResult, sli: &SliResult) -> String {
         format!("{target} ({}{missed})", joined(&ambitions, "and"))
     };
     let offers: Vec<String> = sli.offers.chunk_by(same).map(one).collect();
-    format!("For the next {} days it can promise {}.", result.window_days, joined(&offers, "or"))
+    let span = match result.window_in_force {
+        Some(_) => format!("a whole calendar window of {} days", result.window_days),
+        None => format!("the next {} days", result.window_days),
+    };
+    format!("For {span} it can promise {}.", joined(&offers, "or"))
+}
+
+/// What became of the balanced offers of the past.
+fn backtested(sli: &SliResult, out: &mut Vec<String>) {
+    let record = sli.backtest.as_ref().map(|backtest| backtest.of(Ambition::Balanced)).unwrap_or_default();
+    match (record.forecast_count, record.missed_count) {
+        (0, _) => {}
+        (count, 0) => {
+            out.push(format!("Of {} balanced offers of its past none would have been missed.", grouped(count)))
+        }
+        (count, missed) => out.push(format!(
+            "Of {} balanced offers of its past {} would have been missed.",
+            grouped(count),
+            grouped(missed)
+        )),
+    }
 }
 
 /// `a`, `a or b`, `a, b or c`.

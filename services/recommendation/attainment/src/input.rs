@@ -6,7 +6,7 @@ use attain_vocabulary::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::TierPolicy;
+use crate::{Record, TierPolicy};
 
 /// Everything that a recommendation is computed from; kept and hashed, so that it can be computed again bit for bit.
 ///
@@ -41,8 +41,23 @@ pub struct RecommendationInput {
     pub missing_inputs: Vec<MissingInput>,
     /// What the tier allows; see [`TierPolicy::for_tier`].
     pub policy: TierPolicy,
+    /// How the balanced availability offers of the other services of the same tier and kind fared in their back-tests; `None`
+    /// where there is no record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_record: Option<Record>,
+    /// Whether slices of time without a request count as good where a budget is counted by time; else they do not count.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quiet_slices_good: bool,
     /// Seed of everything random; nothing is random at this model version, but the seed is part of the record.
     pub seed: u64,
+}
+
+impl RecommendationInput {
+    /// The window that is offered for: the first whole one from the instant of the recommendation on.
+    #[must_use]
+    pub fn window_ahead(&self) -> TimeRange {
+        self.window.ahead_of(self.as_of_ms)
+    }
 }
 
 /// Most counterfactual structures that are solved again for one recommendation.

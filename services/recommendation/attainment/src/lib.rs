@@ -2,10 +2,13 @@
 //!
 //! Entry points: [`recommend`] turns a [`RecommendationInput`] into a [`RecommendationResult`]; [`predict`] goes from a history
 //! of counts to the predictive distribution of the next window, and [`IncidentForecast::fit`] from a list of incidents to it
-//! (both are what a back-test calls); [`miss_probability_after_shift`] is what an impact analysis calls.
+//! (both are what an eval calls); [`backtest`] makes the offers of the past again; [`outcome`] says what a window turned out to be;
+//! [`miss_probability_after_shift`] is what an impact analysis calls.
 //!
 //! ```text
-//! input ─ sanity ─┬─ regime ─ episodes ─ forecast ─ offers ─┬─ counterfactual, binding (the same on a history with fewer failures)
+//! input ─ sanity ─ cells ─┬─ back-test (the same before each origin of the past, held against what followed)
+//!                 ┌───────┘
+//!                 ├─ regime ─ episodes ─ forecast ─ offers ─┬─ counterfactual, binding (the same on a history with fewer failures)
 //!                 ├─ split (own and inherited) ─────────────┤
 //!                 └─ latency (the same on slow requests)    └─ confidence ─ explain ─ result
 //! ```
@@ -18,27 +21,34 @@
 //! - a stricter target never has a smaller probability of a miss; a target that the traffic cannot tell is never offered;
 //! - own, inherited by dependency and unattributed failure sum to what was measured;
 //! - a history with fewer failures is never reported as worse;
-//! - each number in the explanation is a field of the result.
+//! - each number in the explanation is a field of the result;
+//! - an offer of a back-test rests on nothing at or after its origin.
 //!
 //! What it deliberately does not know: the wire format, storage, the network; the shape of the graph (it is handed a ceiling and
 //! importances, and the share of a dependency's failures that an edge further down brings); who decides; citations; other
-//! services' histories (no pooling, no consistency across a fleet); how a latency is made up of others.
+//! services' histories (it is handed how offers of their class fared; no pooling, no consistency across a fleet); how a latency is made up of others.
 //!
 //! The statistical method and its sources stand at each module's functions: a bad fraction is predicted as a chronic level
 //! (Beta, with counting noise, error of estimation and drift) plus incidents (drifting level, zero-inflated logit-t).
 
+mod backtest;
 mod binding;
+mod budgeting;
+mod cells;
 mod confidence;
 mod counterfactual;
 mod episodes;
 mod explain;
 mod forecast;
+mod in_force;
 mod input;
 mod latency;
 mod menu;
 mod offers;
+mod outcome;
 mod prediction;
 mod recommend;
+mod record;
 mod regime;
 mod result;
 mod sanity;
@@ -47,20 +57,25 @@ mod sli;
 mod split;
 mod student;
 
+pub use backtest::{Backtest, OfferRecord, backtest};
+pub use budgeting::{Budgeting, BudgetingMethod, SLICE_MINUTES, SLICE_TARGET, SliceOffer};
 pub use counterfactual::OWN_FAILURES_HALVED;
 pub use episodes::{Episode, episodes};
 pub use explain::{number, percent};
 pub use forecast::{
     ChronicEvidence, ChronicForecast, Constants, Forecast, IncidentForecast, Level, miss_probability_after_shift,
 };
+pub use in_force::WindowInForce;
 pub use input::{
     COUNTERFACTUALS_MAX, CounterfactualStructure, CurrentSlo, DependencyBucket, DependencyHistory, Exclusion,
     Importance, MissingInput, Reach, RecommendationInput, ServiceHistory, ShareSeries, StructureFacts,
 };
 pub use menu::{LATENCY_MENU_MS, TARGET_MENU, TierPolicy};
 pub use offers::strictest_target;
+pub use outcome::{Outcome, outcome};
 pub use prediction::{Prediction, predict};
 pub use recommend::{MODEL_VERSION, recommend};
+pub use record::{Held, Record};
 pub use regime::{Regime, regimes};
 pub use result::{
     Ambition, BindingConstraint, Confidence, ConfidenceLevel, ConfidencePart, ConstraintKind, Counterfactual, DataUsed,

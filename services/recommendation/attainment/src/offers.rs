@@ -11,14 +11,32 @@ pub fn strictest_target(prediction: &Prediction, policy: &TierPolicy, miss_proba
     })
 }
 
+/// The strictest target of each ambition, in the order of [`Ambition::ALL`], with its probability of a miss. The forecast is asked
+/// about each step of the menu at most once: stricter ones are missed no less.
+pub(crate) fn strictest_targets(prediction: &Prediction, policy: &TierPolicy) -> [Option<(f64, f64)>; 3] {
+    let mut found = [None; Ambition::ALL.len()];
+    for target in targets_allowed(policy).filter(|target| prediction.distinguishes(1.0 - target)) {
+        let missed = prediction.forecast.miss_probability(1.0 - target);
+        for (found, ambition) in found.iter_mut().zip(Ambition::ALL) {
+            if found.is_none() && missed <= ambition.miss_probability_max() {
+                *found = Some((target, missed));
+            }
+        }
+        if found.iter().all(Option::is_some) {
+            break;
+        }
+    }
+    found
+}
+
 /// One offer for each ambition that a target can be found for.
 pub(crate) fn availability_offers(prediction: &Prediction, policy: &TierPolicy) -> Vec<Offer> {
     let range = UseRange::of(&prediction.forecast);
-    let target = |ambition: Ambition| {
-        strictest_target(prediction, policy, ambition.miss_probability_max()).map(|target| (ambition, target))
+    let offer = |(ambition, found): (Ambition, Option<(f64, f64)>)| {
+        let (target, _) = found?;
+        Some(range.offer(&prediction.forecast, ambition, OfferBasis::Estimate, target, None))
     };
-    let offer = |(ambition, target)| range.offer(&prediction.forecast, ambition, OfferBasis::Estimate, target, None);
-    Ambition::ALL.into_iter().filter_map(target).map(offer).collect()
+    Ambition::ALL.into_iter().zip(strictest_targets(prediction, policy)).filter_map(offer).collect()
 }
 
 /// A forecast's mean and its 5 % and 95 % quantiles: what each offer says of its budget, computed once.
@@ -86,18 +104,19 @@ fn blank(ambition: Ambition, basis: OfferBasis, target: f64, threshold: Option<u
         expected_budget_use: None,
         budget_use_low: None,
         budget_use_high: None,
+        in_force_miss_probability: None,
     }
 }
 
 /// Why there are fewer offers than three; empty when there are.
-pub(crate) fn note(offers: &[Offer], prediction: &Prediction) -> String {
-    if offers.len() == Ambition::ALL.len() {
+pub(crate) fn note(ambitions: &[Ambition], prediction: &Prediction) -> String {
+    if ambitions.len() == Ambition::ALL.len() {
         return String::new();
     }
     if !prediction.distinguishes(0.5) {
         return "The traffic expected in a window is too little to tell any target from none.".into();
     }
-    let found = |ambition| offers.iter().any(|offer| offer.ambition == ambition);
+    let found = |ambition| ambitions.contains(&ambition);
     let lacking: Vec<&str> = [
         (Ambition::Conservative, "conservative"),
         (Ambition::Balanced, "balanced"),

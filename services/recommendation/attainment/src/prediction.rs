@@ -1,6 +1,7 @@
-use attain_vocabulary::{DAY_MS, UnixMillis};
+use attain_vocabulary::{BUCKET_MS, DAY_MS, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::cells::{Cells, Span};
 use crate::episodes::tell_apart;
 use crate::{
     ChronicEvidence, ChronicForecast, CountSeries, Episode, Forecast, IncidentForecast, Level, Regime, regimes,
@@ -44,18 +45,22 @@ pub struct Prediction {
 /// `now_ms` is the instant that the window ahead starts at; episodes' ages count from it.
 #[must_use]
 pub fn predict(series: &CountSeries, window_days: f64, now_ms: UnixMillis) -> Option<Prediction> {
-    let valid = series.valid();
+    predict_from(Cells::of(series.points(), now_ms).all(), window_days, now_ms)
+}
+
+/// The same from cells that were made once.
+pub(crate) fn predict_from(cells: Span<'_>, window_days: f64, now_ms: UnixMillis) -> Option<Prediction> {
+    let valid = cells.valid();
     if valid <= 0.0 {
         return None;
     }
-    let regimes = regimes(series.points());
-    let apart = tell_apart(series, &regimes);
-    let observed_days = series.covered_days();
-    let busy = series.points().iter().filter(|point| point.valid > 0.0).count() as f64;
-    let design_effect = 1.0 + (valid / busy - 1.0).max(0.0) * apart.correlation;
+    let regimes = regimes(cells.points);
+    let apart = tell_apart(cells, &regimes);
+    let observed_days = cells.covered_days();
+    let design_effect = 1.0 + (valid / cells.busy() - 1.0).max(0.0) * apart.correlation;
     let expected_window_count = valid / observed_days * window_days;
     let now_from = regimes.last().map_or(i64::MIN, |regime| regime.start_ms);
-    let evidence = evidence(series, &apart.chronic_bad, now_from);
+    let evidence = evidence(cells, &apart.chronic_bad, now_from);
     let chronic = ChronicForecast::fit(&ChronicEvidence {
         design_effect,
         window_valid: expected_window_count,
@@ -100,14 +105,14 @@ fn fit_incidents(episodes: &[Episode], observed_days: f64, window_days: f64, now
 }
 
 /// Chronic levels: of the regime that holds now, of the time before, and of the whole weeks of the present one.
-fn evidence(series: &CountSeries, chronic_bad: &[f64], now_from: UnixMillis) -> ChronicEvidence {
-    let end = series.points().last().map_or(0, |point| point.start_ms);
-    let day = series.covered_days() / series.points().len().max(1) as f64;
+fn evidence(cells: Span<'_>, chronic_bad: &[f64], now_from: UnixMillis) -> ChronicEvidence {
+    let end = cells.last_ms().unwrap_or(0);
+    let bucket_days = BUCKET_MS as f64 / DAY_MS as f64;
     let (mut now, mut before) = (Level::default(), Level::default());
     let mut weeks: Vec<Level> = Vec::new();
-    for (point, bad) in series.points().iter().zip(chronic_bad) {
+    for ((point, weight), bad) in cells.iter().zip(chronic_bad) {
         let add = |level: &mut Level| {
-            level.days += day;
+            level.days += weight.buckets * bucket_days;
             level.valid += point.valid;
             level.bad += bad;
         };
@@ -130,7 +135,6 @@ fn evidence(series: &CountSeries, chronic_bad: &[f64], now_from: UnixMillis) -> 
 mod tests {
     use super::*;
     use crate::CountPoint;
-    use attain_vocabulary::BUCKET_MS;
 
     fn steady(days: i64, valid: f64, bad: f64) -> CountSeries {
         let points = (0..days * 288).map(|i| {

@@ -1,12 +1,18 @@
-use crate::confidence::{confidence, last_change};
+use attain_vocabulary::DependencyMode;
+
+use crate::backtest::backtest_from;
+use crate::cells::Cells;
+use crate::confidence::{Found, confidence, last_change};
+use crate::in_force::InProgress;
 use crate::latency::Latencies;
+use crate::prediction::predict_from;
 use crate::sanity::Usable;
 use crate::sli::Gathered;
 use crate::split::split;
-use crate::{DataUsed, Prediction, RecommendationInput, RecommendationResult, explain, predict};
+use crate::{DataUsed, MissingInput, Prediction, RecommendationInput, RecommendationResult, explain};
 
 /// Version of the statistical model: changes whenever the same input may give another result.
-pub const MODEL_VERSION: &str = "drifting-level-1";
+pub const MODEL_VERSION: &str = "drifting-level-2";
 
 /// Recommends. Deterministic: the same input gives the same result, to the last bit, at the same [`MODEL_VERSION`].
 ///
@@ -14,10 +20,13 @@ pub const MODEL_VERSION: &str = "drifting-level-1";
 #[must_use]
 pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
     let usable = Usable::of(input);
-    let window = f64::from(input.window.days());
-    let prediction = predict(&usable.series, window, input.as_of_ms);
+    let window = input.window_ahead().days();
+    let cells = Cells::of(usable.series.points(), input.as_of_ms);
+    let prediction = predict_from(cells.all(), window, input.as_of_ms);
     let split = split(input, &usable);
-    let confidence = confidence(input, &usable, prediction.as_ref(), &split);
+    let backtest = backtest_from(&cells, window, input.as_of_ms, &input.policy);
+    let found = Found { usable: &usable, prediction: prediction.as_ref(), split: &split, backtest: backtest.as_ref() };
+    let confidence = confidence(input, &found);
     let gathered = Gathered {
         input,
         usable: &usable,
@@ -25,6 +34,8 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
         split: &split,
         confidence: &confidence,
         latencies: Latencies::of(&usable.buckets),
+        backtest,
+        in_progress: InProgress::of(&usable.series, input.window, input.as_of_ms),
     };
     let availability = gathered.availability();
     let fallback = availability.fallback;
@@ -32,18 +43,33 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
     let data = data_used(input, &usable, prediction.as_ref());
     let mut result = RecommendationResult {
         service: input.service.clone(),
-        window_days: input.window.days(),
+        window_days: window as u32,
+        window_in_force: gathered.in_progress.as_ref().map(|in_progress| in_progress.window),
         slis: std::iter::once(availability).chain(latency).collect(),
         explanation: String::new(),
         confidence,
         data,
-        missing_inputs: input.missing_inputs.clone(),
+        missing_inputs: input.missing_inputs.iter().cloned().chain(freshness(input)).collect(),
         fallback,
         model_version: MODEL_VERSION.to_owned(),
         seed: input.seed,
     };
     result.explanation = explain::paragraph(&result, input.kind);
     result
+}
+
+/// What is called asynchronously is outside the request path: its SLO would be one of freshness, which nothing measured here tells.
+/// No offer rests on it, so the confidence does not fall.
+fn freshness(input: &RecommendationInput) -> Option<MissingInput> {
+    let waiting = input.dependencies.iter().filter(|dependency| dependency.mode == DependencyMode::Async);
+    let names: Vec<&str> = waiting.map(|dependency| dependency.id.as_str()).collect();
+    (!names.is_empty()).then(|| MissingInput {
+        name: "freshness".to_owned(),
+        detail: format!(
+            "{} is called asynchronously, and the age of what waits there is not measured: no freshness SLO is offered",
+            names.join(", ")
+        ),
+    })
 }
 
 fn data_used(input: &RecommendationInput, usable: &Usable<'_>, prediction: Option<&Prediction>) -> DataUsed {

@@ -1,15 +1,17 @@
-use attain_vocabulary::{EntityId, SliKind, TimeRange, UnixMillis};
+use attain_vocabulary::{EntityId, SliKind, TimeRange, TimeWindow, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::{Exclusion, Forecast, Importance, MissingInput};
+use crate::{Backtest, Budgeting, Exclusion, Forecast, Importance, MissingInput, WindowInForce};
 
 /// What a service can attain, and everything that this rests on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecommendationResult {
     /// The service.
     pub service: EntityId,
-    /// Length of the window that targets cover, in days.
+    /// Length of the window that targets cover, in days; of a calendar window that of the one that is offered for.
     pub window_days: u32,
+    /// The calendar window that has begun; `None` for a rolling one and without requests.
+    pub window_in_force: Option<WindowInForce>,
     /// Availability first; then latency, where there are histograms or a latency SLO in force.
     pub slis: Vec<SliResult>,
     /// The reasons in one paragraph; every number in it is a field of this result.
@@ -18,7 +20,7 @@ pub struct RecommendationResult {
     pub confidence: Confidence,
     /// What it was computed from.
     pub data: DataUsed,
-    /// Inputs that could not be had, as handed in.
+    /// Inputs that could not be had, as handed in, and `freshness` where something is called asynchronously.
     pub missing_inputs: Vec<MissingInput>,
     /// Whether the availability target is the tier's template because the data does not carry an estimate.
     pub fallback: bool,
@@ -58,6 +60,11 @@ pub struct SliResult {
     /// The predictive distribution that the offers were read from; `None` when no request was measured. For latency it is
     /// the one of [`SliResult::latency_threshold_ms`].
     pub forecast: Option<Forecast>,
+    /// What the engine would have offered in the past, held against what followed; `None` for a template and where no window
+    /// of the history can be scored. For latency the threshold stands and the target moves on the menu.
+    pub backtest: Option<Backtest>,
+    /// The same budget counted by slices of time; for availability, empty for a template.
+    pub budgetings: Vec<Budgeting>,
 }
 
 /// What was measured over the history used.
@@ -137,6 +144,9 @@ pub struct Offer {
     pub budget_use_low: Option<f64>,
     /// 95 % quantile of the share used.
     pub budget_use_high: Option<f64>,
+    /// Probability that the calendar window that has begun misses the target, what was spent of it counted; for availability, `None`
+    /// for a rolling window.
+    pub in_force_miss_probability: Option<f64>,
 }
 
 /// An SLO in force and its prospects.
@@ -146,8 +156,8 @@ pub struct SloAssessment {
     pub target_ratio: f64,
     /// Requests faster than this are good; for latency.
     pub latency_threshold_ms: Option<u32>,
-    /// Days of its window.
-    pub window_days: u32,
+    /// Its window.
+    pub window: TimeWindow,
     /// Probability that its next window misses it; `None` when no request was measured.
     pub miss_probability: Option<f64>,
     /// Good over valid for this SLO over the history used.
@@ -291,7 +301,7 @@ pub struct Confidence {
 /// One reason to be sure or not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConfidencePart {
-    /// `history_length`, `effective_sample`, `coverage`, `regime`, `graph`, `split`, `sensitivity` or `inputs`.
+    /// `history_length`, `effective_sample`, `coverage`, `regime`, `graph`, `split`, `sensitivity`, `backtest` or `inputs`.
     pub name: String,
     /// In [0, 1].
     pub score: f64,

@@ -47,7 +47,7 @@ fn point(bucket: &SliBucket) -> CountPoint {
 }
 
 /// Excluded spans widened to whole buckets, in order, none overlapping another.
-fn union(exclusions: &[Exclusion]) -> Vec<(UnixMillis, UnixMillis)> {
+pub(crate) fn union(exclusions: &[Exclusion]) -> Vec<(UnixMillis, UnixMillis)> {
     let whole = |range: &TimeRange| {
         let end = bucket_start(range.end_ms().saturating_sub(1).min(i64::MAX - BUCKET_MS)) + BUCKET_MS;
         (bucket_start(range.start_ms().max(i64::MIN + BUCKET_MS)), end)
@@ -65,13 +65,13 @@ fn union(exclusions: &[Exclusion]) -> Vec<(UnixMillis, UnixMillis)> {
     joined
 }
 
-fn excluded(spans: &[(UnixMillis, UnixMillis)], start: UnixMillis) -> bool {
+pub(crate) fn excluded(spans: &[(UnixMillis, UnixMillis)], start: UnixMillis) -> bool {
     let next = spans.partition_point(|span| span.0 <= start);
     next > 0 && start < spans[next - 1].1
 }
 
 /// Buckets that the span could hold, excluded ones taken out.
-fn possible(start: UnixMillis, end: UnixMillis, spans: &[(UnixMillis, UnixMillis)]) -> i64 {
+pub(crate) fn possible(start: UnixMillis, end: UnixMillis, spans: &[(UnixMillis, UnixMillis)]) -> i64 {
     let first = start.saturating_add(BUCKET_MS - 1).div_euclid(BUCKET_MS);
     let whole = |from: i64, to: i64| (to - from).max(0);
     let end = end.div_euclid(BUCKET_MS);

@@ -66,6 +66,14 @@ impl CountSeries {
         (valid > 0.0).then(|| (1.0 - self.bad() / valid).clamp(0.0, 1.0))
     }
 
+    /// The buckets that start in `[start_ms, end_ms)`.
+    #[must_use]
+    pub fn between(&self, start_ms: UnixMillis, end_ms: UnixMillis) -> Self {
+        let at = |time_ms| self.points.partition_point(|point| point.start_ms < time_ms);
+        let (first, end) = (at(start_ms), at(end_ms));
+        Self { points: self.points[first..end.max(first)].to_vec() }
+    }
+
     /// The same history with fewer failures: bucket by bucket, never below none nor above what was.
     #[must_use]
     pub fn relieved(&self, saved: &[f64]) -> Self {

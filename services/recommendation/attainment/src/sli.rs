@@ -1,7 +1,9 @@
 use attain_vocabulary::{SliKind, UnixMillis};
 
 use crate::binding::{binding, data};
+use crate::budgeting::budgetings;
 use crate::counterfactual::Today;
+use crate::in_force::InProgress;
 use crate::latency::{AtThreshold, Latencies, LatencyOffers};
 use crate::menu::targets_allowed;
 use crate::offers::{availability_offers, note, template_offer, template_target};
@@ -9,8 +11,9 @@ use crate::sanity::Usable;
 use crate::series::fraction;
 use crate::split::Split;
 use crate::{
-    Ambition, BindingConstraint, Confidence, ConfidenceLevel, ConstraintKind, CountSeries, CurrentSlo, Importance,
-    Measurement, Offer, Prediction, RecommendationInput, SliResult, SloAssessment, explain, predict,
+    Ambition, Backtest, BindingConstraint, Budgeting, Confidence, ConfidenceLevel, ConstraintKind, CountSeries,
+    CurrentSlo, Importance, Measurement, Offer, Prediction, RecommendationInput, SliResult, SloAssessment, backtest,
+    explain, predict,
 };
 
 /// Least share of a window whose days must have latencies before a threshold is estimated: a week of four. Below it
@@ -25,6 +28,10 @@ pub(crate) struct Gathered<'a> {
     pub(crate) split: &'a Split,
     pub(crate) confidence: &'a Confidence,
     pub(crate) latencies: Option<Latencies<'a>>,
+    /// The back-test of availability.
+    pub(crate) backtest: Option<Backtest>,
+    /// The calendar window that has begun.
+    pub(crate) in_progress: Option<InProgress>,
 }
 
 impl Gathered<'_> {
@@ -37,7 +44,13 @@ impl Gathered<'_> {
     }
 
     fn estimated(&self, prediction: &Prediction) -> SliResult {
-        let offers = availability_offers(prediction, &self.input.policy);
+        let mut offers = availability_offers(prediction, &self.input.policy);
+        for offer in &mut offers {
+            let in_force = self.in_progress.as_ref();
+            offer.in_force_miss_probability =
+                in_force.map(|in_force| in_force.miss_probability(1.0 - offer.target_ratio));
+        }
+        let ambitions: Vec<Ambition> = offers.iter().map(|offer| offer.ambition).collect();
         let today = Today {
             input: self.input,
             series: &self.usable.series,
@@ -47,10 +60,19 @@ impl Gathered<'_> {
         SliResult {
             binding_constraint: binding(&today, self.split),
             counterfactuals: today.counterfactuals(self.split),
-            offer_note: note(&offers, prediction),
+            offer_note: note(&ambitions, prediction),
             offers,
+            backtest: self.backtest.clone(),
+            budgetings: self.by_time(prediction),
             ..self.blank_availability()
         }
+    }
+
+    /// The budget counted by slices of time.
+    fn by_time(&self, prediction: &Prediction) -> Vec<Budgeting> {
+        let input = self.input;
+        let series = &self.usable.series;
+        budgetings(series, input.quiet_slices_good, prediction.window_days, input.as_of_ms, &input.policy)
     }
 
     fn template(&self) -> SliResult {
@@ -125,7 +147,7 @@ impl Gathered<'_> {
         if self.latencies.is_none() && slo.is_none() {
             return None;
         }
-        let window = f64::from(self.input.window.days());
+        let window = self.input.window_ahead().days();
         let enough = |latencies: &&Latencies<'_>| latencies.days() >= LATENCY_HISTORY_MIN * window && !fallback;
         let quantile = self.input.policy.latency_quantile.clamp(0.5, 0.9999);
         let found = self
@@ -161,13 +183,19 @@ impl Gathered<'_> {
             binding_constraint: self.latency_binding(at.as_ref()),
             offer_note: offer_note.to_owned(),
             offers,
+            backtest: at.as_ref().and_then(|at| self.backtest_of(at)),
             ..self.blank_latency(at)
         }
     }
 
+    /// The same machinery on the ratio of requests faster than the threshold that is offered today.
+    fn backtest_of(&self, at: &AtThreshold) -> Option<Backtest> {
+        backtest(&at.series, at.prediction.window_days, self.input.as_of_ms, &self.input.policy)
+    }
+
     fn template_latency(&self, quantile: f64, offer_note: &str) -> SliResult {
         let threshold = self.input.policy.template_latency_threshold_ms;
-        let window = f64::from(self.input.window.days());
+        let window = self.input.window_ahead().days();
         let at = self.latencies.as_ref().and_then(|latencies| latencies.at(threshold, window, self.input.as_of_ms));
         let forecast = at.as_ref().map(|at| &at.prediction.forecast);
         SliResult {
@@ -249,6 +277,8 @@ fn blank(kind: SliKind) -> SliResult {
         counterfactuals: Vec::new(),
         offer_note: String::new(),
         forecast: None,
+        backtest: None,
+        budgetings: Vec::new(),
     }
 }
 
@@ -260,7 +290,8 @@ fn current(input: &RecommendationInput, kind: SliKind) -> Option<&CurrentSlo> {
     input.current_slos.iter().find(|slo| slo.kind == kind)
 }
 
-/// An SLO in force against the history and the forecast of its own window.
+/// An SLO in force against the history and the forecast of its own window: the next one where it rolls, the one that has begun
+/// where it follows the calendar.
 fn assess(
     slo: &CurrentSlo,
     series: &CountSeries,
@@ -270,6 +301,9 @@ fn assess(
     let budget = slo.target.error_budget();
     let window = f64::from(slo.window.days());
     let miss_probability = match prediction.filter(|prediction| prediction.window_days == window) {
+        _ if slo.window.is_calendar() => {
+            InProgress::of(series, slo.window, now_ms).map(|in_force| in_force.miss_probability(budget))
+        }
         Some(prediction) => Some(prediction.forecast.miss_probability(budget)),
         None => predict(series, window, now_ms).map(|prediction| prediction.forecast.miss_probability(budget)),
     };
@@ -277,7 +311,7 @@ fn assess(
     SloAssessment {
         target_ratio: slo.target.target_ratio(),
         latency_threshold_ms: slo.latency_threshold_ms,
-        window_days: slo.window.days(),
+        window: slo.window,
         miss_probability,
         attained_ratio,
         attained: attained_ratio.map(|attained| attained >= slo.target.target_ratio()),

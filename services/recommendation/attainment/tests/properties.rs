@@ -109,6 +109,8 @@ prop_compose! {
             current_slos: vec![],
             missing_inputs: vec![],
             policy: TierPolicy::for_tier(Tier::Two),
+            class_record: None,
+            quiet_slices_good: false,
             seed: 1,
         }
     }

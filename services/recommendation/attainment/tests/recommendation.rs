@@ -77,7 +77,7 @@ fn checkout_learns_that_its_payment_provider_holds_it_back() {
     assert!(sli.counterfactuals[0].attained_ratio > sli.measured.attained_ratio.unwrap());
 
     let slo = sli.current_slo.as_ref().unwrap();
-    assert_eq!((slo.window_days, slo.attained), (30, Some(true)));
+    assert_eq!((slo.window.days(), slo.attained), (30, Some(true)));
     assert!(slo.miss_probability.unwrap() > 0.0);
 }
 

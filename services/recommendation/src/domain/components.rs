@@ -129,6 +129,8 @@ fn split(
         current_slos: Vec::new(),
         missing_inputs: Vec::new(),
         policy: TierPolicy::for_tier(Tier::Three),
+        class_record: None,
+        quiet_slices_good: false,
         seed: 0,
     };
     let split = failure_split(&input);

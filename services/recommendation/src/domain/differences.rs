@@ -380,6 +380,8 @@ mod tests {
             current_slos: Vec::new(),
             missing_inputs: Vec::new(),
             policy: TierPolicy::for_tier(Tier::Two),
+            class_record: None,
+            quiet_slices_good: false,
             seed: 1,
         };
         let (changes, evidence) = (BTreeMap::new(), Evidence::default());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use attain_attainment::Record;
 use attain_vocabulary::{EntityId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,7 @@ impl Head {
 }
 
 /// Until which changes a recommendation has read.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Basis {
     /// The service and its closure, as they were no later than when each was read.
     pub(crate) heads: BTreeMap<EntityId, Head>,
@@ -38,6 +39,10 @@ pub(crate) struct Basis {
     pub(crate) complete: bool,
     /// Statistical model.
     pub(crate) model_version: String,
+    /// The record of its class that it was computed with. Others' offers change it all the time; a recommendation follows when an
+    /// input of its own changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) class_record: Option<Record>,
 }
 
 impl Basis {

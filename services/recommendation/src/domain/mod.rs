@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub(crate) mod automatic;
+pub(crate) mod calibration;
 pub(crate) mod components;
 pub(crate) mod differences;
 pub(crate) mod evidence;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use attain_attainment::{
     CurrentSlo, DependencyHistory, Exclusion, MODEL_VERSION, MissingInput, RecommendationInput, RecommendationResult,
-    ServiceHistory, TierPolicy, recommend,
+    Record, ServiceHistory, TierPolicy, recommend,
 };
 use attain_proto::convert;
 use attain_proto::ingestion::v1 as ingestion;
@@ -18,6 +18,7 @@ use attain_runtime::context::CallContext;
 use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, SliBucket, TimeRange, TimeWindow, UnixMillis, bucket_start};
 use prost::Message as _;
 
+use crate::domain::calibration::Class;
 use crate::domain::components::{Facts, components, counts, dependencies};
 use crate::domain::evidence;
 use crate::domain::flow::Component;
@@ -78,7 +79,15 @@ pub(crate) async fn gather(
     let Walked { closure, graph_known, heads } = walked;
     let mut basis = basis(heads, &slos);
 
-    let as_of_ms = as_of(engine, latest, &basis);
+    let standing = standing(engine, latest, &basis);
+    let as_of_ms = standing.as_ref().map_or_else(|| bucket_start(engine.clock.now_ms()) + BUCKET_MS, |(at, _)| *at);
+    basis.class_record = match standing {
+        Some((_, record)) => record,
+        None => {
+            let class = Class { tier: facts.tier, kind: facts.kind };
+            engine.store.class_record(&context.tenant, class, window, service).await?
+        }
+    };
     let range = TimeRange::new("range", as_of_ms - i64::from(engine.config.history_days) * DAY_MS, as_of_ms)?;
     let read = bounded(&closure, engine.config.components_max, &mut missing);
     let observed = observe(engine, context, service, &read, range, &mut missing).await?;
@@ -110,6 +119,8 @@ pub(crate) async fn gather(
         current_slos: slos.iter().map(current_slo).collect(),
         missing_inputs: missing,
         policy: TierPolicy::for_tier(facts.tier),
+        class_record: basis.class_record,
+        quiet_slices_good: engine.config.quiet_slices_good,
         seed: members::SEED,
     };
     let (input, evidence, complete) = with_evidence(engine, context, input, &closure.facts).await?;
@@ -153,6 +164,7 @@ pub(crate) fn basis(heads: BTreeMap<EntityId, Head>, slos: &[Slo]) -> Basis {
         slo_versions: slos.iter().map(|slo| (kind_word(slo.kind).to_owned(), slo.version)).collect(),
         complete: true,
         model_version: MODEL_VERSION.to_owned(),
+        class_record: None,
     }
 }
 
@@ -163,18 +175,16 @@ fn known<T>(service: &EntityId, answer: Result<T, Refusal>) -> Result<T, Error> 
     })
 }
 
-/// The instant that the recommendation is made for: the end of the present bucket. Where nothing changed since the newest
-/// recommendation its instant stands, so that asking again does not make another version of the same.
-fn as_of(engine: &Engine, latest: Option<&Latest>, now: &Basis) -> UnixMillis {
-    let now_ms = engine.clock.now_ms();
-    let unchanged = latest.and_then(|latest| {
-        let read: Basis = serde_json::from_str(&latest.basis).ok()?;
-        let young = now_ms - latest.checked_ms < engine.ages().max_ms;
-        let same = read.heads == now.heads && read.slo_versions == now.slo_versions;
-        let message = wire::Recommendation::decode(latest.recommendation.message.as_slice()).ok()?;
-        (young && same).then(|| message.data?.range?.end_time.as_ref().map(convert::unix_millis)).flatten()
-    });
-    unchanged.unwrap_or_else(|| bucket_start(now_ms) + BUCKET_MS)
+/// The instant that the newest recommendation was made for and the record of its class then, where none of its own inputs changed
+/// since: they stand, so that asking again does not make another version of the same.
+fn standing(engine: &Engine, latest: Option<&Latest>, now: &Basis) -> Option<(UnixMillis, Option<Record>)> {
+    let latest = latest?;
+    let read: Basis = serde_json::from_str(&latest.basis).ok()?;
+    let young = engine.clock.now_ms() - latest.checked_ms < engine.ages().max_ms;
+    let same = read.heads == now.heads && read.slo_versions == now.slo_versions;
+    let message = wire::Recommendation::decode(latest.recommendation.message.as_slice()).ok()?;
+    let as_of_ms = message.data?.range?.end_time.as_ref().map(convert::unix_millis)?;
+    (young && same).then_some((as_of_ms, read.class_record))
 }
 
 /// The components whose history is read: the nearest ones.
@@ -227,7 +237,11 @@ fn from_first_bucket(range: TimeRange, buckets: &[SliBucket]) -> TimeRange {
 }
 
 /// Incidents that hurt the service within the span, and the spans that a person excluded or that work was planned for.
-fn incidents(service: &EntityId, incidents: &[ingestion::Incident], range: TimeRange) -> (Vec<String>, Vec<Exclusion>) {
+pub(crate) fn incidents(
+    service: &EntityId,
+    incidents: &[ingestion::Incident],
+    range: TimeRange,
+) -> (Vec<String>, Vec<Exclusion>) {
     let (mut ids, mut exclusions) = (Vec::new(), Vec::new());
     for incident in incidents.iter().filter(|incident| incident.service_ids.iter().any(|id| id == service.as_str())) {
         let Some(start_ms) = incident.start_time.as_ref().map(convert::unix_millis) else { continue };

@@ -53,6 +53,7 @@ pub(crate) fn version(recommendation: &wire::Recommendation) -> wire::Recommenda
         service_id: recommendation.service_id.clone(),
         version: recommendation.version,
         window_days: recommendation.window_days,
+        calendar_window: recommendation.calendar_window,
         create_time: recommendation.create_time,
         input_sha256: recommendation.input_sha256.clone(),
     }
@@ -178,7 +179,9 @@ fn method(before: &wire::Recommendation, after: &wire::Recommendation, out: &mut
         let detail = format!("the statistical model is {is}, before {was}: a target may move though nothing else did");
         out.push(Difference::of((Part::Method, "", "model_version"), Some(was), Some(is), detail));
     }
-    if before.window_days != after.window_days {
+    // One month is longer than another, and yet they are the same window.
+    let same_calendar = before.calendar_window == after.calendar_window && after.calendar_window != 0;
+    if before.window_days != after.window_days && !same_calendar {
         let (was, is) = (before.window_days, after.window_days);
         let detail = format!(
             "the window is {is} days, before {was}: compare recommendations of one window to see what else moved"

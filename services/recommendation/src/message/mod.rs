@@ -1,10 +1,13 @@
 //! Between the domain and the wire: what goes out cannot fail, what comes in is checked.
 
+pub(crate) mod budgeting;
 pub(crate) mod changes;
 pub(crate) mod differences;
 pub(crate) mod lifecycle;
 pub(crate) mod policy;
 pub(crate) mod recommendation;
+pub(crate) mod record;
 pub(crate) mod slo;
 pub(crate) mod topology;
 pub(crate) mod webhook;
+pub(crate) mod window;

@@ -9,7 +9,7 @@ use attain_proto::vocabulary::v1 as vocabulary;
 use attain_vocabulary::SliKind;
 use prost::Message as _;
 
-use super::{slo, topology};
+use super::{budgeting, record, slo, topology, window};
 use crate::domain::kept::{Citation, Kept, sha256_hex};
 use crate::domain::slo::Slo;
 
@@ -38,6 +38,8 @@ pub(crate) fn recommendation(
         seed: result.seed,
         input_sha256: input_sha256.to_owned(),
         changes,
+        calendar_window: window::calendar(kept.input.window),
+        window_in_force: result.window_in_force.as_ref().map(window_in_force),
     }
 }
 
@@ -51,7 +53,17 @@ pub(crate) fn missing_input(missing: &words::MissingInput) -> wire::MissingInput
     wire::MissingInput { name: missing.name.clone(), detail: missing.detail.clone() }
 }
 
+fn window_in_force(window: &words::WindowInForce) -> wire::WindowInForce {
+    wire::WindowInForce {
+        range: Some(window.range.into()),
+        remaining_days: window.remaining_days,
+        request_share: window.request_share,
+        bad_ratio: window.bad_ratio,
+    }
+}
+
 fn sli_recommendation(kept: &Kept, sli: &words::SliResult) -> wire::SliRecommendation {
+    let of_class = kept.input.class_record.as_ref().filter(|_| sli.kind == SliKind::Availability);
     wire::SliRecommendation {
         kind: vocabulary::SliKind::from(sli.kind) as i32,
         latency_threshold_ms: sli.latency_threshold_ms.unwrap_or(0),
@@ -70,6 +82,9 @@ fn sli_recommendation(kept: &Kept, sli: &words::SliResult) -> wire::SliRecommend
         importances: sli.importances.iter().map(importance).collect(),
         counterfactuals: sli.counterfactuals.iter().map(|change| counterfactual(kept, change)).collect(),
         offer_note: sli.offer_note.clone(),
+        backtest: sli.backtest.as_ref().map(record::backtest),
+        class_record: of_class.map(record::record),
+        budgetings: sli.budgetings.iter().map(budgeting::budgeting).collect(),
     }
 }
 
@@ -96,6 +111,7 @@ fn offer(offer: &words::Offer) -> wire::Offer {
         expected_budget_use: offer.expected_budget_use,
         budget_use_low: offer.budget_use_low,
         budget_use_high: offer.budget_use_high,
+        in_force_miss_probability: offer.in_force_miss_probability,
     }
 }
 

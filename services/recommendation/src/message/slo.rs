@@ -6,6 +6,7 @@ use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1::SliKind as WireKind;
 use attain_vocabulary::InvalidValue;
 
+use super::window;
 use crate::domain::audit::Record;
 use crate::domain::slo::{Action, Decision, Slo};
 
@@ -21,6 +22,7 @@ pub(crate) fn slo(slo: &Slo) -> wire::Slo {
         recommendation_id: slo.recommendation_id.clone(),
         as_recommended: slo.as_recommended,
         update_time: Some(timestamp(slo.update_ms)),
+        calendar_window: window::calendar(slo.window),
     }
 }
 

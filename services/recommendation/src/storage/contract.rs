@@ -1,5 +1,7 @@
 //! What the store promises, run on SQLite and on PostgreSQL.
 
+mod calibration;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -49,6 +51,9 @@ contract!(
     the_audit_log_is_one_chain,
     pages_follow_one_another,
     tenants_see_only_their_own,
+    the_newest_back_test_of_each_service_counts,
+    offers_are_kept_once_a_week_and_judged_once,
+    classes_are_told_apart_and_filtered,
 );
 
 /// A PostgreSQL database of one test's own.
@@ -120,6 +125,7 @@ pub(super) fn new(service_id: &str, version: u32) -> NewRecommendation {
             fallback: false,
             facts: ServiceFacts { tier: Tier::Two, owner: "team-a".into() },
         },
+        evidence: calibration::nothing(),
     }
 }
 
@@ -146,6 +152,11 @@ pub(super) fn verdict(action: Action, target: Option<f64>, version_match: Option
 
 mod promises {
     use super::*;
+
+    pub(super) use super::calibration::{
+        classes_are_told_apart_and_filtered, offers_are_kept_once_a_week_and_judged_once,
+        the_newest_back_test_of_each_service_counts,
+    };
 
     pub(super) async fn what_is_stored_is_what_is_read(store: &Store) {
         let made = new("checkout", 1);

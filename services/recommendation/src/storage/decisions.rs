@@ -254,7 +254,7 @@ fn audit_entry(decision: &Decision, slo: Option<&Slo>, terms: &Terms) -> Entry {
         "latency_threshold_ms": decision.latency_threshold_ms,
         "reason": decision.reason,
         "slo_version": slo.map(|slo| slo.version),
-        "window_days": slo.map(|slo| slo.window.days()),
+        "window": slo.map(|slo| slo.window.to_string()),
     });
     let mut caller = &decision.decided_by;
     if let Some(approval) = &terms.approval {
@@ -313,7 +313,7 @@ async fn upsert_slo(
     .bind(kind_word(slo.kind))
     .bind(slo.target.target_ratio())
     .bind(i64::from(slo.latency_threshold_ms.unwrap_or(0)))
-    .bind(i64::from(slo.window.days()))
+    .bind(slo.window.code())
     .bind(i64::from(slo.version))
     .bind(&slo.recommendation_id)
     .bind(i64::from(slo.as_recommended))
@@ -375,7 +375,7 @@ pub(super) fn slo(row: SloRow) -> Result<Slo, Error> {
         kind: word("kind", &kind, kind_from_word)?,
         target: Objective::new("target_ratio", target_ratio).map_err(broken)?,
         latency_threshold_ms: threshold(threshold_ms)?,
-        window: TimeWindow::from_days("window_days", number("window_days", window_days)?).map_err(broken)?,
+        window: TimeWindow::from_code("window_days", window_days).map_err(broken)?,
         version: number("version", version)?,
         recommendation_id,
         as_recommended: as_recommended != 0,

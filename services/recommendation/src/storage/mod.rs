@@ -2,6 +2,7 @@
 //! belongs together is written in one transaction; the tenant's audit head is its lock and puts writes in order.
 
 mod audit;
+mod calibration;
 mod decisions;
 mod deliveries;
 mod pending;
@@ -18,6 +19,7 @@ mod lifecycle_contract;
 #[cfg(test)]
 mod webhook_contract;
 
+pub(crate) use calibration::{DueOffer, Filter, Judgement};
 pub(crate) use decisions::{Decided, Review, Terms};
 pub(crate) use deliveries::{Delivery, DeliveryState, Due, Outcome};
 pub(crate) use pending::{Closed, Closing};

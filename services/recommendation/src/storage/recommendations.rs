@@ -1,16 +1,18 @@
 use attain_vocabulary::{EntityId, TenantId, TimeWindow, UnixMillis};
 
 use super::standings::{self, NewStanding};
-use super::{Store, Transaction, audit, number};
+use super::{Store, Transaction, audit, calibration, number};
 use crate::Error;
 use crate::domain::audit::Entry;
+use crate::domain::calibration::Evidence;
 
 /// A recommendation as it was stored; never changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredRecommendation {
     pub(crate) id: String,
     pub(crate) service_id: String,
-    pub(crate) window_days: u32,
+    /// Code of the window: days of a rolling one, minus the months of a calendar one.
+    pub(crate) window_days: i64,
     pub(crate) version: u32,
     pub(crate) input_sha256: String,
     pub(crate) result_sha256: String,
@@ -42,6 +44,8 @@ pub(crate) struct NewRecommendation {
     pub(crate) inputs_kept_max: u32,
     /// What its state begins with.
     pub(crate) standing: NewStanding,
+    /// What it adds to the record of its class.
+    pub(crate) evidence: Evidence,
 }
 
 /// What became of a recommendation to store.
@@ -78,7 +82,7 @@ impl Store {
         &self,
         tenant: &TenantId,
         service_id: &str,
-        window_days: u32,
+        window_days: i64,
         version: u32,
     ) -> Result<Option<StoredRecommendation>, Error> {
         let statement = format!(
@@ -88,7 +92,7 @@ impl Store {
         let row: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
             .bind(tenant.as_str())
             .bind(service_id)
-            .bind(i64::from(window_days))
+            .bind(window_days)
             .bind(i64::from(version))
             .fetch_optional(self.database.pool())
             .await?;
@@ -111,7 +115,7 @@ impl Store {
         let row: Option<LatestRow> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
             .bind(tenant.as_str())
             .bind(service.as_str())
-            .bind(i64::from(window.days()))
+            .bind(window.code())
             .fetch_optional(self.database.pool())
             .await?;
         let Some((id, service_id, window_days, version, input, result, message, checked_ms, basis)) = row else {
@@ -137,7 +141,7 @@ impl Store {
         )
         .bind(tenant.as_str())
         .bind(&held.service_id)
-        .bind(i64::from(held.window_days))
+        .bind(held.window_days)
         .bind(&held.id)
         .bind(now_ms)
         .bind(basis)
@@ -157,7 +161,7 @@ impl Store {
         )
         .bind(tenant.as_str())
         .bind(&recommendation.service_id)
-        .bind(i64::from(recommendation.window_days))
+        .bind(recommendation.window_days)
         .fetch_one(&mut *transaction)
         .await?;
         if newest + 1 != i64::from(recommendation.version) {
@@ -168,6 +172,8 @@ impl Store {
         insert_inputs(&mut transaction, tenant, &new).await?;
         upsert_freshness(&mut transaction, tenant, &new).await?;
         standings::insert(&mut transaction, tenant, head.sequence, &new).await?;
+        let (service, id) = (&recommendation.service_id, &recommendation.id);
+        calibration::record(&mut transaction, tenant, service, id, new.create_ms, &new.evidence).await?;
         audit::append(&mut transaction, tenant, head, new.audit).await?;
         transaction.commit().await?;
         Ok(Inserted::Stored)
@@ -199,7 +205,7 @@ async fn insert_recommendation(
     .bind(tenant.as_str())
     .bind(&recommendation.id)
     .bind(&recommendation.service_id)
-    .bind(i64::from(recommendation.window_days))
+    .bind(recommendation.window_days)
     .bind(i64::from(recommendation.version))
     .bind(new.create_ms)
     .bind(&recommendation.input_sha256)
@@ -220,7 +226,7 @@ async fn insert_inputs(transaction: &mut Transaction, tenant: &TenantId, new: &N
     .bind(tenant.as_str())
     .bind(&recommendation.id)
     .bind(&recommendation.service_id)
-    .bind(i64::from(recommendation.window_days))
+    .bind(recommendation.window_days)
     .bind(i64::from(recommendation.version))
     .bind(&new.inputs)
     .execute(&mut **transaction)
@@ -232,7 +238,7 @@ async fn insert_inputs(transaction: &mut Transaction, tenant: &TenantId, new: &N
     )
     .bind(tenant.as_str())
     .bind(&recommendation.service_id)
-    .bind(i64::from(recommendation.window_days))
+    .bind(recommendation.window_days)
     .bind(i64::from(recommendation.version) - i64::from(new.inputs_kept_max))
     .execute(&mut **transaction)
     .await?;
@@ -253,7 +259,7 @@ async fn upsert_freshness(
     )
     .bind(tenant.as_str())
     .bind(&recommendation.service_id)
-    .bind(i64::from(recommendation.window_days))
+    .bind(recommendation.window_days)
     .bind(&recommendation.id)
     .bind(new.create_ms)
     .bind(&new.basis)
@@ -267,7 +273,7 @@ fn stored(row: Row) -> Result<StoredRecommendation, Error> {
     Ok(StoredRecommendation {
         id,
         service_id,
-        window_days: number("window_days", window_days)?,
+        window_days,
         version: number("version", version)?,
         input_sha256,
         result_sha256,

@@ -11,15 +11,15 @@ use attain_proto::recommendation::v1::recommendation_service_server::Recommendat
 use attain_runtime::admission::Class;
 use attain_runtime::context::CallContext;
 use attain_runtime::serve::call_timeout;
-use attain_vocabulary::{EntityId, TimeWindow};
+use attain_vocabulary::EntityId;
 use tonic::{Request, Response, Status};
 
 use crate::decisions::Came;
 use crate::engine::Engine;
 use crate::message::lifecycle as message;
-use crate::message::slo;
+use crate::message::{slo, window};
 use crate::page::{next_token, page_size, position};
-use crate::{Error, comparison, consistency, decisions, impact, lifecycle, recommendations, what_if};
+use crate::{Error, calibration, comparison, consistency, decisions, impact, lifecycle, recommendations, what_if};
 
 /// What the names of RPCs begin with that change nothing.
 const READ_VERBS: [&str; 4] = ["Get", "List", "Analyze", "Replay"];
@@ -43,7 +43,7 @@ impl RecommendationService for Transport {
         let context = context(&request)?;
         let request = request.into_inner();
         let service = entity_id(&request.service_id)?;
-        let window = TimeWindow::from_days("window_days", request.window_days).map_err(Error::from)?;
+        let window = window::asked(request.window_days, request.calendar_window).map_err(Error::from)?;
         let answer = recommendations::newest(&self.0, &context, service, window).await?;
         let recommendation = Some(answer.recommendation);
         Ok(Response::new(wire::GetSloRecommendationsResponse {
@@ -157,6 +157,14 @@ impl RecommendationService for Transport {
         let next_page_token = next_token(&mut page, size, |record| record.sequence);
         let records = page.into_iter().map(slo::audit_record).collect();
         Ok(Response::new(wire::ListAuditRecordsResponse { records, next_page_token }))
+    }
+
+    async fn get_calibration(
+        &self,
+        request: Request<wire::GetCalibrationRequest>,
+    ) -> Result<Response<wire::GetCalibrationResponse>, Status> {
+        let context = context(&request)?;
+        Ok(Response::new(calibration::read(&self.0, &context, request.get_ref()).await?))
     }
 }
 

@@ -122,13 +122,15 @@ impl Mesh {
     }
 
     pub(crate) async fn ask(&self, service_id: &str) -> Result<wire::GetSloRecommendationsResponse, Status> {
-        let request = wire::GetSloRecommendationsRequest { service_id: service_id.into(), window_days: 0 };
+        let request =
+            wire::GetSloRecommendationsRequest { service_id: service_id.into(), window_days: 0, ..Default::default() };
         self.client.clone().get_slo_recommendations(request).await.map(tonic::Response::into_inner)
     }
 
     pub(crate) async fn ask_as(&self, tenant: &str, service_id: &str) -> wire::GetSloRecommendationsResponse {
         let context = CallContext::new(TenantId::new("tenant", tenant).unwrap(), "test", PATIENCE);
-        let request = wire::GetSloRecommendationsRequest { service_id: service_id.into(), window_days: 0 };
+        let request =
+            wire::GetSloRecommendationsRequest { service_id: service_id.into(), window_days: 0, ..Default::default() };
         self.client.clone().get_slo_recommendations(context.request(request)).await.unwrap().into_inner()
     }
 

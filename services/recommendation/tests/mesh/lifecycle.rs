@@ -339,7 +339,7 @@ async fn policy_accepts_only_what_it_may() {
     let set = wire::SetPolicyRequest { tiers: vec![rules], reason: "toil".into(), ..Default::default() };
     client.set_policy(by("root", set)).await.unwrap();
     let ask = |service_id: &'static str, window_days| {
-        let request = wire::GetSloRecommendationsRequest { service_id: service_id.into(), window_days };
+        let request = wire::GetSloRecommendationsRequest { service_id: service_id.into(), window_days, ..Default::default() };
         let mut client = mesh.client.clone();
         async move { client.get_slo_recommendations(request).await.unwrap().into_inner().recommendation.unwrap() }
     };

@@ -1,6 +1,7 @@
 //! The service over gRPC on loopback, with members that hold a small seeded system and answer honestly from it.
 #![allow(clippy::unwrap_used)]
 
+mod calibration;
 mod changes;
 mod comparison;
 mod decisions;
@@ -12,4 +13,5 @@ mod recommendation;
 mod slowdown;
 mod structure;
 mod webhooks;
+mod windows;
 mod world;

@@ -279,14 +279,16 @@ async fn what_cannot_be_asked_for_is_refused_by_name() {
     assert_eq!(reason(&status), (Code::NotFound, "UNKNOWN_SERVICE".into()));
     assert!(status.message().contains("nobody"));
     assert_eq!(fault(&mesh.ask(" ").await.unwrap_err()), ("service_id".into(), "malformed_name".into()));
-    let request = wire::GetSloRecommendationsRequest { service_id: "checkout".into(), window_days: 13 };
+    let request =
+        wire::GetSloRecommendationsRequest { service_id: "checkout".into(), window_days: 13, ..Default::default() };
     let status = mesh.client.clone().get_slo_recommendations(request).await.unwrap_err();
     assert_eq!(fault(&status), ("window_days".into(), "not_offered".into()));
     let request = wire::GetRecommendationRequest { recommendation_id: "rec-0".into() };
     let status = mesh.client.clone().get_recommendation(request).await.unwrap_err();
     assert_eq!(reason(&status), (Code::NotFound, "UNKNOWN_RECOMMENDATION".into()));
     // Windows are recommended for by themselves.
-    let request = wire::GetSloRecommendationsRequest { service_id: "checkout".into(), window_days: 7 };
+    let request =
+        wire::GetSloRecommendationsRequest { service_id: "checkout".into(), window_days: 7, ..Default::default() };
     let week = mesh.client.clone().get_slo_recommendations(request).await.unwrap().into_inner().recommendation.unwrap();
     assert_eq!((week.window_days, week.version, mesh.recommend("checkout").await.version), (7, 1, 1));
 }

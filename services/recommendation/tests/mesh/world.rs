@@ -262,6 +262,21 @@ impl World {
         }
     }
 
+    /// Days more of history, in each bucket of which a share of requests fails.
+    pub(crate) fn go_on(&self, id: &str, days: i64, bad_ratio: f64) {
+        let mut histories = self.histories.lock().unwrap();
+        let history = histories.get_mut(id).unwrap();
+        let next_ms = unix_millis(history.last().unwrap().start_time.as_ref().unwrap()) + BUCKET_MS;
+        history.extend((0..days * 288).map(|i| SliBucket {
+            start_time: Some(timestamp(next_ms + i * BUCKET_MS)),
+            valid_count: REQUESTS,
+            bad_count: (bad_ratio * REQUESTS as f64) as u64,
+            ..SliBucket::default()
+        }));
+        drop(histories);
+        self.touch_measurements(id);
+    }
+
     /// Writes a bucket anew, as ingestion would: the last write wins and the head moves.
     pub(crate) fn rewrite_last_bucket(&self, id: &str, bad_count: u64) {
         let mut histories = self.histories.lock().unwrap();

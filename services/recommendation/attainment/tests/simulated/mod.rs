@@ -193,6 +193,8 @@ impl World {
             current_slos: vec![],
             missing_inputs: vec![],
             policy: TierPolicy::for_tier(Tier::One),
+            class_record: None,
+            quiet_slices_good: false,
             seed: self.seed,
         }
     }

@@ -1,0 +1,121 @@
+//! What became of offers that were made: once their window has closed they are held against what was measured in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use attain_attainment::{Exclusion, Held, ServiceHistory, outcome};
+use attain_runtime::Shutdown;
+use attain_runtime::context::CallContext;
+use attain_vocabulary::{EntityId, SliBucket, SliKind, TenantId, TimeRange, UnixMillis};
+
+use crate::Error;
+use crate::engine::Engine;
+use crate::gather::{blocking, incidents};
+use crate::storage::{DueOffer, Judgement};
+
+/// How long after its end a window is judged: spans wait for their traces, and exports are sent again.
+const SETTLED_MS: i64 = 3_600_000;
+/// Most offers that are read at a time.
+const DUE_MAX: u32 = 600;
+/// Least share of a window, what was left out of it not counted, that buckets cover before it proves anything.
+const COVERED_SHARE_MIN: f64 = 0.5;
+/// How this member calls itself where nobody asked it.
+const CALLER: &str = "recommendation";
+
+/// Judges the offers of every tenant again and again, until the stop.
+pub(crate) async fn sweep(engine: Arc<Engine>, shutdown: Shutdown) {
+    let interval = Duration::from_secs(engine.config.judge_interval_seconds);
+    loop {
+        match everybody(&engine).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(judge.offer_count = count, "judged offers whose window has closed"),
+            Err(error) => tracing::warn!(error = %error, "offers whose window has closed could not be judged"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Judges what is due of one service. That is not what the caller asked for: a failure is told to the log.
+pub(crate) async fn in_passing(engine: &Engine, context: &CallContext, service: &EntityId) {
+    let judged = async {
+        let due = engine.store.due_offers(Some((&context.tenant, service)), settled_before(engine), DUE_MAX).await?;
+        judge(engine, context, service, due).await
+    };
+    if let Err(error) = judged.await {
+        tracing::warn!(service.id = %service, error = %error, "offers whose window has closed could not be judged");
+    }
+}
+
+/// One service after the other; a service whose measurements cannot be had now is left for the next time.
+async fn everybody(engine: &Engine) -> Result<usize, Error> {
+    let due = engine.store.due_offers(None, settled_before(engine), DUE_MAX).await?;
+    let mut services: BTreeMap<(TenantId, EntityId), Vec<DueOffer>> = BTreeMap::new();
+    for offer in due {
+        services.entry((offer.tenant.clone(), offer.service.clone())).or_default().push(offer);
+    }
+    let mut count = 0;
+    for ((tenant, service), due) in services {
+        let context = CallContext::new(tenant, CALLER, engine.compute_timeout());
+        let _place = engine.places.acquire().await.map_err(|error| Error::Broken(error.to_string()))?;
+        match judge(engine, &context, &service, due).await {
+            Ok(judged) => count += judged,
+            Err(error) => {
+                tracing::warn!(service.id = %service, error = %error, "offers whose window has closed could not be judged");
+            }
+        }
+    }
+    Ok(count)
+}
+
+fn settled_before(engine: &Engine) -> UnixMillis {
+    engine.clock.now_ms() - SETTLED_MS
+}
+
+/// Holds offers of one service against its measurements; how many.
+async fn judge(engine: &Engine, context: &CallContext, service: &EntityId, due: Vec<DueOffer>) -> Result<usize, Error> {
+    let (Some(start_ms), Some(end_ms)) =
+        (due.iter().map(|offer| offer.start_ms).min(), due.iter().map(|offer| offer.end_ms).max())
+    else {
+        return Ok(0);
+    };
+    let range = TimeRange::new("range", start_ms, end_ms)?;
+    let without_latency = due.iter().all(|offer| offer.kind != SliKind::Latency);
+    let ids = std::slice::from_ref(service);
+    let (histories, known) = futures::join!(
+        engine.ingestion.histories(context, ids, range, without_latency),
+        engine.ingestion.incidents(context, service),
+    );
+    let mut histories = histories.map_err(|refusal| refusal.fatal("ingestion"))?;
+    let known = known.map_err(|refusal| refusal.fatal("ingestion"))?;
+    let (_, exclusions) = incidents(service, &known, range);
+    let buckets = histories.remove(service).unwrap_or_default().buckets;
+    let judged = blocking(move || held_against(due, range, buckets, &exclusions)).await?;
+    engine.store.judge(&judged, engine.clock.now_ms()).await?;
+    Ok(judged.len())
+}
+
+fn held_against(
+    due: Vec<DueOffer>,
+    range: TimeRange,
+    buckets: Vec<SliBucket>,
+    exclusions: &[Exclusion],
+) -> Vec<(DueOffer, Judgement)> {
+    let history = ServiceHistory { range, buckets };
+    let judgement = |offer: &DueOffer| {
+        let window = TimeRange::new("window", offer.start_ms, offer.end_ms).ok()?;
+        let seen = outcome(&history, exclusions, window, offer.latency_threshold_ms)
+            .filter(|seen| seen.covered_share >= COVERED_SHARE_MIN)?;
+        let held =
+            Held { miss_probability: 0.0, allowed_ratio: 1.0 - offer.target_ratio, observed_ratio: seen.bad_ratio };
+        Some(if held.missed() { Judgement::Missed(seen.bad_ratio) } else { Judgement::Met(seen.bad_ratio) })
+    };
+    let pair = |offer: DueOffer| {
+        let judgement = judgement(&offer).unwrap_or(Judgement::Unjudged);
+        (offer, judgement)
+    };
+    due.into_iter().map(pair).collect()
+}

@@ -39,7 +39,7 @@ impl Access {
         if begins(&["Get", "List", "Search", "Analyze", "Replay"]) {
             return Self { role: Role::Reader, writes: false };
         }
-        if begins(&["Ingest", "Import", "Put", "End"]) {
+        if begins(&["Ingest", "Import", "Put", "End", "Submit"]) {
             return Self { role: Role::Proposer, writes: true };
         }
         if begins(&["Decide", "Delete"]) {
@@ -204,12 +204,14 @@ mod tests {
             ("PutDocuments", Role::Proposer, true),
             ("ImportDocument", Role::Proposer, true),
             ("EndMaintenanceWindow", Role::Proposer, true),
+            ("SubmitFeedback", Role::Proposer, true),
             ("DecideIncidentExclusion", Role::Approver, true),
             ("GetSloRecommendations", Role::Reader, false),
             ("AnalyzeImpact", Role::Reader, false),
             ("DecideSlo", Role::Approver, true),
             ("DeleteDocument", Role::Approver, true),
             ("ListAuditRecords", Role::Admin, false),
+            ("GetAuditHead", Role::Admin, false),
             ("ReformatDisk", Role::Admin, true),
         ] {
             assert_eq!(Access::of_name(name), Access { role, writes }, "{name}");
@@ -221,7 +223,8 @@ mod tests {
         for endpoint in Contract::read(attain_proto::DESCRIPTORS).expect("valid").endpoints() {
             let read =
                 endpoint.verb == http::Method::GET && endpoint.access.role == Role::Reader && !endpoint.access.writes;
-            let audit = endpoint.template.to_string() == "/api/v1/audit" && endpoint.access.role == Role::Admin;
+            let audit =
+                endpoint.template.to_string().starts_with("/api/v1/audit") && endpoint.access.role == Role::Admin;
             assert!(endpoint.verb != http::Method::GET || read || audit, "{}", endpoint.operation_id);
         }
     }

@@ -453,4 +453,20 @@ impl RecommendationService for Recommender {
     async fn list_audit_records(&self, _: Request<ListAuditRecordsRequest>) -> Answer<ListAuditRecordsResponse> {
         Ok(Response::new(ListAuditRecordsResponse::default()))
     }
+
+    async fn get_audit_head(&self, _: Request<GetAuditHeadRequest>) -> Answer<GetAuditHeadResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn get_learning(&self, _: Request<GetLearningRequest>) -> Answer<GetLearningResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn submit_feedback(&self, _: Request<SubmitFeedbackRequest>) -> Answer<SubmitFeedbackResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn list_feedback(&self, _: Request<ListFeedbackRequest>) -> Answer<ListFeedbackResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
 }

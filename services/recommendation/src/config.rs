@@ -46,6 +46,14 @@ pub struct Config {
     pub inputs_kept_max: u32,
     /// Most passages cited by one recommendation, 1 to 50.
     pub citations_max: u32,
+    /// Whether any offer may be suggested as decisions teach; else balanced always is, and nothing is learned of the others.
+    pub explore_suggestions: bool,
+    /// Most reads that wait to be written to the audit log, 1 to 1,000,000; about 500 bytes each. Those beyond are counted only.
+    pub reads_queued_max: usize,
+    /// Milliseconds that a read may wait for others to be written with it, 10 to 60,000.
+    pub reads_flush_ms: u64,
+    /// Seconds between two lines in the process' log that say where the audit logs end, up to 86,400; 0 for none.
+    pub audit_anchor_interval_seconds: u64,
     /// Seconds between two looks at the health of the members that this one calls.
     pub health_interval_seconds: u64,
     /// Seconds that calls in flight may take to end after the stop.
@@ -75,6 +83,10 @@ impl Default for Config {
             compute_seconds_max: 30,
             inputs_kept_max: 10,
             citations_max: 5,
+            explore_suggestions: true,
+            reads_queued_max: 10_000,
+            reads_flush_ms: 500,
+            audit_anchor_interval_seconds: 3600,
             health_interval_seconds: 5,
             drain_seconds: 10,
             limits: Limits::default(),
@@ -98,7 +110,7 @@ impl Config {
     /// # Errors
     /// Names the first setting that is out of range.
     pub fn validate(&self) -> Result<(), attain_runtime::Error> {
-        let ranges: [(&str, u64, u64, u64); 11] = [
+        let ranges: [(&str, u64, u64, u64); 14] = [
             ("max_age_seconds", self.max_age_seconds, 1, u64::MAX / 1000),
             ("history_days", u64::from(self.history_days), 7, 400),
             ("components_max", self.components_max as u64, 1, 2000),
@@ -109,6 +121,9 @@ impl Config {
             ("compute_seconds_max", self.compute_seconds_max, 1, 600),
             ("inputs_kept_max", u64::from(self.inputs_kept_max), 1, 10_000),
             ("citations_max", u64::from(self.citations_max), 1, 50),
+            ("reads_queued_max", self.reads_queued_max as u64, 1, 1_000_000),
+            ("reads_flush_ms", self.reads_flush_ms, 10, 60_000),
+            ("audit_anchor_interval_seconds", self.audit_anchor_interval_seconds, 0, 86_400),
             ("health_interval_seconds", self.health_interval_seconds, 1, 3600),
         ];
         for (key, value, least, most) in ranges {

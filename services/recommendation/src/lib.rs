@@ -10,6 +10,9 @@
 //!                      └ decide (the statistics of attain-attainment) ─ storage (with audit) ───┴─ answer
 //! changes ─ follows ingestion's stream of changes and holds the newest of each service: the test of freshness
 //! transport ─ decisions ─ storage (SLO in force, decision, audit record: one transaction)
+//! transport ─ reads ─ a bounded queue ─ one writer ─ storage (who read what, many records in one transaction)
+//! transport ─ feedback ─ storage (feedback, audit record: one transaction)
+//! learning ─ made from the log of decisions and feedback ─ gather (which offer is suggested, and nothing else)
 //! transport ─ impact | what_if ─ fleet (everybody around a change) ─ graph, before and after ─ answer
 //! ```
 //!
@@ -19,7 +22,7 @@
 //! - the same inputs make no second version;
 //! - an accepted target is the offer's, to the last bit;
 //! - a decision, the SLO that it puts in force and its audit record are written together or not at all; the audit log of a
-//!   tenant is one chain of hashes;
+//!   tenant is one chain of hashes; reads are recorded by batches behind a bounded queue, and those that find no room are counted;
 //! - a missing input is a named field of the answer and lowers its confidence; only where the service's own history cannot be
 //!   had and nothing is stored is there no answer;
 //! - all failure ratios that meet in one evaluation are failures of a component's own: measured SLIs are never multiplied.
@@ -36,12 +39,15 @@ mod decisions;
 mod domain;
 mod engine;
 mod error;
+mod feedback;
 mod fleet;
 mod gather;
 mod health;
 mod impact;
+mod learning;
 mod members;
 mod message;
+mod reads;
 mod recommendations;
 mod slowdown;
 mod storage;
@@ -91,7 +97,8 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let following = follow(&config, &readiness, Arc::clone(&changes), shutdown.clone())?;
 
     let (limits, drain) = (config.limits, Duration::from_secs(config.drain_seconds));
-    let engine = Arc::new(Engine::new(config, store.clone(), changes, clock)?);
+    let (reads, writing) = reads::begin(&config, store.clone(), clock.clone());
+    let engine = Arc::new(Engine::new(config, store.clone(), changes, clock, reads)?);
     let service = RecommendationServiceServer::new(Transport(engine))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
@@ -109,6 +116,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let served = member.serve(Routes::new(service), shutdown).await;
     looks.abort_all();
     following.abort();
+    writing.finish().await;
     store.close().await;
     Ok(served?)
 }

@@ -9,6 +9,9 @@ use crate::harness::bucket_times;
 /// by each canary in turn.
 pub(crate) type Body = (&'static str, &'static str, Value);
 
+/// Stands in an address for the name of a recommendation that there is.
+pub(crate) const RECOMMENDATION: &str = "RECOMMENDATION_ID";
+
 pub(crate) fn bodies() -> Vec<Body> {
     let time = bucket_times();
     let bucket = json!({
@@ -69,6 +72,11 @@ pub(crate) fn bodies() -> Vec<Body> {
                 "service_ids": ["shop"]}]}),
         ),
         ("/api/v1/services/{service_id}/slos", "/api/v1/services/shop/slos", declare),
+        (
+            "/api/v1/slo-recommendations/{recommendation_id}/feedback",
+            "/api/v1/slo-recommendations/RECOMMENDATION_ID/feedback",
+            json!({"feedback_kind": "wrong_dependency", "dependency_id": "store", "text": "it is gone"}),
+        ),
         (
             "/api/v1/slos/impact-analysis",
             "/api/v1/slos/impact-analysis",
@@ -144,6 +152,8 @@ pub(crate) const ADDRESSES: &[&str] = &[
     "/api/v1/graph/changes?from_version=@",
     "/api/v1/imports/jaeger-dependencies?start_time=@",
     "/api/v1/audit?page_token=@",
+    "/api/v1/services/@/slos",
+    "/api/v1/services/@/feedback",
     "/@",
 ];
 

@@ -2,6 +2,8 @@
 
 pub(crate) mod changes;
 pub(crate) mod differences;
+pub(crate) mod feedback;
+pub(crate) mod learning;
 pub(crate) mod recommendation;
 pub(crate) mod slo;
 pub(crate) mod topology;

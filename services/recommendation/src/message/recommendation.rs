@@ -38,6 +38,7 @@ pub(crate) fn recommendation(
         seed: result.seed,
         input_sha256: input_sha256.to_owned(),
         changes,
+        suggested: Vec::new(),
     }
 }
 

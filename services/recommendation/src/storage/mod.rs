@@ -3,11 +3,14 @@
 
 mod audit;
 mod decisions;
+mod feedback;
+mod learning;
 mod recommendations;
 
 #[cfg(test)]
 mod contract;
 
+pub(crate) use audit::Sought;
 pub(crate) use decisions::Decided;
 pub(crate) use recommendations::{Inserted, Latest, NewRecommendation, StoredRecommendation};
 

@@ -1,5 +1,7 @@
 //! The gRPC face: decode, use case, encode.
 
+mod pages;
+
 use std::sync::Arc;
 
 use attain_proto::convert;
@@ -8,15 +10,12 @@ use attain_proto::recommendation::v1::recommendation_service_server::Recommendat
 use attain_runtime::admission::Class;
 use attain_runtime::context::CallContext;
 use attain_runtime::serve::call_timeout;
-use attain_vocabulary::{EntityId, InvalidValue, TimeWindow};
+use attain_vocabulary::{EntityId, TimeWindow};
 use tonic::{Request, Response, Status};
 
 use crate::engine::Engine;
 use crate::message::slo;
-use crate::{Error, comparison, consistency, decisions, impact, recommendations, what_if};
-
-const PAGE_SIZE_DEFAULT: u32 = 100;
-const PAGE_SIZE_MAX: u32 = 500;
+use crate::{Error, comparison, consistency, decisions, feedback, impact, learning, message, recommendations, what_if};
 
 /// Answers the contract.
 #[derive(Debug, Clone)]
@@ -24,7 +23,7 @@ pub(crate) struct Transport(pub(crate) Arc<Engine>);
 
 /// What a call costs.
 pub(crate) fn classify(path: &str) -> Class {
-    if path.ends_with("/DecideSlo") { Class::Write } else { Class::Read }
+    if ["/DecideSlo", "/SubmitFeedback"].iter().any(|write| path.ends_with(write)) { Class::Write } else { Class::Read }
 }
 
 #[tonic::async_trait]
@@ -35,12 +34,17 @@ impl RecommendationService for Transport {
     ) -> Result<Response<wire::GetSloRecommendationsResponse>, Status> {
         let context = context(&request)?;
         let request = request.into_inner();
-        let service = entity_id(&request.service_id)?;
-        let window = TimeWindow::from_days("window_days", request.window_days).map_err(Error::from)?;
-        let answer = recommendations::newest(&self.0, &context, service, window).await?;
-        let recommendation = Some(answer.recommendation);
+        let asking = self.0.reads.begin("GetSloRecommendations", &context, &request).of_service(&request.service_id);
+        let answer = async {
+            let service = entity_id(&request.service_id)?;
+            let window = TimeWindow::from_days("window_days", request.window_days)?;
+            recommendations::newest(&self.0, &context, service, window).await
+        }
+        .await;
+        asking.answered_by(&answer, |answer| &answer.stored);
+        let answer = answer?;
         Ok(Response::new(wire::GetSloRecommendationsResponse {
-            recommendation,
+            recommendation: Some(recommendations::decode(&answer.stored)?),
             stale: answer.staleness.is_some(),
             stale_reason: answer.staleness.map(|why| why.word().to_owned()).unwrap_or_default(),
             knowledge_age: Some(convert::duration(answer.knowledge_age_ms)),
@@ -52,7 +56,12 @@ impl RecommendationService for Transport {
         request: Request<wire::GetRecommendationRequest>,
     ) -> Result<Response<wire::GetRecommendationResponse>, Status> {
         let context = context(&request)?;
-        let recommendation = recommendations::one(&self.0, &context, &request.into_inner().recommendation_id).await?;
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("GetRecommendation", &context, &request);
+        let asking = asking.of_recommendation(&request.recommendation_id);
+        let stored = recommendations::stored(&self.0, &context, &request.recommendation_id).await;
+        asking.answered_by(&stored, |stored| stored);
+        let recommendation = recommendations::decode(&stored?)?;
         Ok(Response::new(wire::GetRecommendationResponse { recommendation: Some(recommendation) }))
     }
 
@@ -61,8 +70,10 @@ impl RecommendationService for Transport {
         request: Request<wire::ReplayRecommendationRequest>,
     ) -> Result<Response<wire::ReplayRecommendationResponse>, Status> {
         let context = context(&request)?;
-        let replayed = recommendations::replay(&self.0, &context, &request.into_inner().recommendation_id).await?;
-        Ok(Response::new(replayed))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("ReplayRecommendation", &context, &request);
+        let asking = asking.of_recommendation(&request.recommendation_id);
+        asking.answered(recommendations::replay(&self.0, &context, &request.recommendation_id).await)
     }
 
     async fn get_recommendation_changes(
@@ -70,8 +81,11 @@ impl RecommendationService for Transport {
         request: Request<wire::GetRecommendationChangesRequest>,
     ) -> Result<Response<wire::GetRecommendationChangesResponse>, Status> {
         let context = context(&request)?;
-        let wire::GetRecommendationChangesRequest { recommendation_id, since } = request.into_inner();
-        Ok(Response::new(comparison::compare(&self.0, &context, &recommendation_id, &since).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("GetRecommendationChanges", &context, &request);
+        let wire::GetRecommendationChangesRequest { recommendation_id, since } = request;
+        let asking = asking.of_recommendation(&recommendation_id);
+        asking.answered(comparison::compare(&self.0, &context, &recommendation_id, &since).await)
     }
 
     async fn decide_slo(
@@ -79,7 +93,12 @@ impl RecommendationService for Transport {
         request: Request<wire::DecideSloRequest>,
     ) -> Result<Response<wire::DecideSloResponse>, Status> {
         let context = context(&request)?;
-        let decided = decisions::decide_slo(&self.0, &context, request.into_inner()).await?;
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("DecideSlo", &context, &request).of_service(&request.service_id);
+        let asking = asking.of_recommendation(&request.recommendation_id);
+        let decided = decisions::decide_slo(&self.0, &context, request).await;
+        asking.written(&decided);
+        let decided = decided?;
         let decision = Some(slo::decision(&decided.decision));
         Ok(Response::new(wire::DecideSloResponse { slo: decided.slo.as_ref().map(slo::slo), decision }))
     }
@@ -89,9 +108,9 @@ impl RecommendationService for Transport {
         request: Request<wire::ListSlosRequest>,
     ) -> Result<Response<wire::ListSlosResponse>, Status> {
         let context = context(&request)?;
-        let service = entity_id(&request.into_inner().service_id)?;
-        let slos = self.0.store.slos(&context.tenant, &service).await?;
-        Ok(Response::new(wire::ListSlosResponse { slos: slos.iter().map(slo::slo).collect() }))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("ListSlos", &context, &request).of_service(&request.service_id);
+        asking.answered(pages::slos(&self.0, &context, &request).await)
     }
 
     async fn list_decisions(
@@ -100,13 +119,8 @@ impl RecommendationService for Transport {
     ) -> Result<Response<wire::ListDecisionsResponse>, Status> {
         let context = context(&request)?;
         let request = request.into_inner();
-        let service = entity_id(&request.service_id)?;
-        let size = page_size(request.page_size)?;
-        let before = position(&request.page_token)?.unwrap_or(u64::MAX);
-        let mut page = self.0.store.decisions(&context.tenant, &service, before, size + 1).await?;
-        let next_page_token = next_token(&mut page, size, |(sequence, _)| *sequence);
-        let decisions = page.iter().map(|(_, decision)| slo::decision(decision)).collect();
-        Ok(Response::new(wire::ListDecisionsResponse { decisions, next_page_token }))
+        let asking = self.0.reads.begin("ListDecisions", &context, &request).of_service(&request.service_id);
+        asking.answered(pages::decisions(&self.0, &context, &request).await)
     }
 
     async fn analyze_impact(
@@ -114,7 +128,9 @@ impl RecommendationService for Transport {
         request: Request<wire::AnalyzeImpactRequest>,
     ) -> Result<Response<wire::AnalyzeImpactResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(impact::analyze(&self.0, &context, &request.into_inner()).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("AnalyzeImpact", &context, &request);
+        asking.answered(impact::analyze(&self.0, &context, &request).await)
     }
 
     async fn analyze_what_if(
@@ -122,7 +138,9 @@ impl RecommendationService for Transport {
         request: Request<wire::AnalyzeWhatIfRequest>,
     ) -> Result<Response<wire::AnalyzeWhatIfResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(what_if::analyze(&self.0, &context, &request.into_inner()).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("AnalyzeWhatIf", &context, &request);
+        asking.answered(what_if::analyze(&self.0, &context, &request).await)
     }
 
     async fn analyze_consistency(
@@ -130,7 +148,9 @@ impl RecommendationService for Transport {
         request: Request<wire::AnalyzeConsistencyRequest>,
     ) -> Result<Response<wire::AnalyzeConsistencyResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(consistency::analyze(&self.0, &context, request.into_inner()).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("AnalyzeConsistency", &context, &request);
+        asking.answered(consistency::analyze(&self.0, &context, request).await)
     }
 
     async fn list_audit_records(
@@ -139,14 +159,49 @@ impl RecommendationService for Transport {
     ) -> Result<Response<wire::ListAuditRecordsResponse>, Status> {
         let context = context(&request)?;
         let request = request.into_inner();
-        let service = if request.service_id.is_empty() { None } else { Some(entity_id(&request.service_id)?) };
-        let size = page_size(request.page_size)?;
-        let after = position(&request.page_token)?.unwrap_or(0);
-        let service = service.as_ref().map(EntityId::as_str);
-        let mut page = self.0.store.audit_records(&context.tenant, service, after, size + 1).await?;
-        let next_page_token = next_token(&mut page, size, |record| record.sequence);
-        let records = page.into_iter().map(slo::audit_record).collect();
-        Ok(Response::new(wire::ListAuditRecordsResponse { records, next_page_token }))
+        let asking = self.0.reads.begin("ListAuditRecords", &context, &request).of_service(&request.service_id);
+        asking.answered(pages::audit_records(&self.0, &context, &request).await)
+    }
+
+    async fn get_audit_head(
+        &self,
+        request: Request<wire::GetAuditHeadRequest>,
+    ) -> Result<Response<wire::GetAuditHeadResponse>, Status> {
+        let context = context(&request)?;
+        let asking = self.0.reads.begin("GetAuditHead", &context, request.get_ref());
+        asking.answered(pages::audit_head(&self.0, &context).await)
+    }
+
+    async fn get_learning(
+        &self,
+        request: Request<wire::GetLearningRequest>,
+    ) -> Result<Response<wire::GetLearningResponse>, Status> {
+        let context = context(&request)?;
+        let asking = self.0.reads.begin("GetLearning", &context, request.get_ref());
+        asking.answered(learning::told(&self.0, &context).await)
+    }
+
+    async fn submit_feedback(
+        &self,
+        request: Request<wire::SubmitFeedbackRequest>,
+    ) -> Result<Response<wire::SubmitFeedbackResponse>, Status> {
+        let context = context(&request)?;
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("SubmitFeedback", &context, &request);
+        let asking = asking.of_recommendation(&request.recommendation_id);
+        let kept = feedback::submit(&self.0, &context, request).await;
+        asking.written(&kept);
+        Ok(Response::new(wire::SubmitFeedbackResponse { feedback: Some(message::feedback::feedback(&kept?)) }))
+    }
+
+    async fn list_feedback(
+        &self,
+        request: Request<wire::ListFeedbackRequest>,
+    ) -> Result<Response<wire::ListFeedbackResponse>, Status> {
+        let context = context(&request)?;
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("ListFeedback", &context, &request).of_service(&request.service_id);
+        asking.answered(pages::feedback(&self.0, &context, &request).await)
     }
 }
 
@@ -158,40 +213,16 @@ fn entity_id(text: &str) -> Result<EntityId, Error> {
     Ok(EntityId::new("service_id", text)?)
 }
 
-fn page_size(asked: u32) -> Result<u32, Error> {
-    match asked {
-        0 => Ok(PAGE_SIZE_DEFAULT),
-        1..=PAGE_SIZE_MAX => Ok(asked),
-        _ => {
-            Err(InvalidValue::new("page_size", "out_of_range", format!("{asked} is outside 1 to {PAGE_SIZE_MAX}"))
-                .into())
-        }
-    }
-}
-
-/// A page token is the position of the last row of the page before.
-fn position(token: &str) -> Result<Option<u64>, Error> {
-    if token.is_empty() {
-        return Ok(None);
-    }
-    let malformed = || InvalidValue::new("page_token", "malformed", "send the token as the page before gave it");
-    // Positions are stored as signed numbers.
-    let position = token.parse::<i64>().ok().and_then(|position| u64::try_from(position).ok());
-    Ok(Some(position.ok_or_else(malformed)?))
-}
-
-/// Cuts the row beyond the page off; where there was one, the next page starts after the last that stays.
-fn next_token<T>(page: &mut Vec<T>, size: u32, position: impl Fn(&T) -> u64) -> String {
-    if page.len() <= size as usize {
-        return String::new();
-    }
-    page.truncate(size as usize);
-    page.last().map(|row| position(row).to_string()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
     use super::*;
+    use crate::domain::audit::READ_PREFIX;
+    use crate::domain::reads::ACTIONS;
 
     #[test]
     fn only_decisions_are_writes() {
@@ -200,17 +231,16 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_bounded_and_tokens_checked() {
-        assert_eq!(page_size(0).ok(), Some(100));
-        assert!(page_size(501).is_err());
-        assert_eq!(position("").ok(), Some(None));
-        assert_eq!(position("7").ok(), Some(Some(7)));
-        for token in ["x", "-1", "99999999999999999999"] {
-            assert!(position(token).is_err(), "{token}");
+    fn every_call_has_a_name_in_the_audit_log() {
+        let contract = FileDescriptorSet::decode(attain_proto::DESCRIPTORS).expect("descriptors");
+        let services = contract.file.iter().flat_map(|file| &file.service);
+        let service = services.into_iter().find(|service| service.name() == "RecommendationService").expect("there");
+        let described: BTreeSet<&str> = service.method.iter().map(|method| method.name()).collect();
+        let named: BTreeSet<&str> = ACTIONS.iter().map(|(rpc, _)| *rpc).collect();
+        assert_eq!(named, described, "calls of the contract, and what the audit log calls them");
+        for (rpc, action) in ACTIONS {
+            let path = format!("/attain.recommendation.v1.RecommendationService/{rpc}");
+            assert_eq!(classify(&path) == Class::Read, action.starts_with(READ_PREFIX), "{rpc}");
         }
-        let mut rows = vec![1u64, 2, 3];
-        assert_eq!(next_token(&mut rows, 2, |row| *row), "2");
-        assert_eq!(rows, [1, 2]);
-        assert_eq!(next_token(&mut rows, 2, |row| *row), "");
     }
 }

@@ -1,12 +1,14 @@
 //! The service over gRPC on loopback, with members that hold a small seeded system and answer honestly from it.
 #![allow(clippy::unwrap_used)]
 
+mod audit;
 mod changes;
 mod comparison;
 mod decisions;
 mod degraded;
 mod harness;
 mod impact;
+mod learning;
 mod recommendation;
 mod slowdown;
 mod structure;

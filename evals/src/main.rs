@@ -8,6 +8,7 @@ mod calibration;
 mod composition;
 mod consistency;
 mod import;
+mod learning;
 mod retrieval;
 mod scores;
 mod spans;
@@ -58,6 +59,9 @@ enum Evaluation {
         after_help = "Example:\n  cargo run --release -p evals -- retrieval --corpus src/demo/knowledge --queries evals/queries/demo.jsonl --attain target/debug/attain"
     )]
     Retrieval(retrieval::Options),
+    /// What learning which offer to suggest costs against teams of known taste, and whether off-policy estimates tell the truth.
+    #[command(after_help = "Example:\n  cargo run --release -p evals -- learning --seed 1 --format json")]
+    Learning(learning::Options),
     /// Public traces and metrics sent to a real member: is the graph found the one that comes with them?
     Import(import::Options),
 }
@@ -70,6 +74,7 @@ async fn main() -> ExitCode {
         Evaluation::Consistency(options) => consistency::run(&options),
         Evaluation::Composition(options) => composition::run(&options),
         Evaluation::Retrieval(options) => retrieval::run(&options).await,
+        Evaluation::Learning(options) => learning::run(&options),
         Evaluation::Import(options) => import::run(&options).await,
     };
     match result {

@@ -42,7 +42,7 @@ impl Access {
         if begins(&["Get", "List", "Search", "Analyze", "Replay"]) {
             return Self { role: Role::Reader, writes: false };
         }
-        if begins(&["Ingest", "Import", "Put", "End"]) {
+        if begins(&["Ingest", "Import", "Put", "End", "Submit"]) {
             return Self { role: Role::Proposer, writes: true };
         }
         if begins(&["Decide", "Delete", "Approve", "Refuse", "Withdraw"]) {
@@ -207,6 +207,7 @@ mod tests {
             ("PutDocuments", Role::Proposer, true),
             ("ImportDocument", Role::Proposer, true),
             ("EndMaintenanceWindow", Role::Proposer, true),
+            ("SubmitFeedback", Role::Proposer, true),
             ("DecideIncidentExclusion", Role::Approver, true),
             ("GetSloRecommendations", Role::Reader, false),
             ("AnalyzeImpact", Role::Reader, false),
@@ -223,6 +224,7 @@ mod tests {
             ("ListWebhooks", Role::Admin, false),
             ("ListDeliveries", Role::Admin, false),
             ("RetryDelivery", Role::Admin, true),
+            ("GetAuditHead", Role::Admin, false),
             ("ReformatDisk", Role::Admin, true),
         ] {
             assert_eq!(Access::of_name(name), Access { role, writes }, "{name}");
@@ -235,7 +237,7 @@ mod tests {
             let read =
                 endpoint.verb == http::Method::GET && endpoint.access.role == Role::Reader && !endpoint.access.writes;
             let path = endpoint.template.to_string();
-            let for_admins = path == "/api/v1/audit" || path.starts_with("/api/v1/webhooks");
+            let for_admins = path.starts_with("/api/v1/audit") || path.starts_with("/api/v1/webhooks");
             let admin = for_admins && endpoint.access.role == Role::Admin;
             assert!(endpoint.verb != http::Method::GET || read || admin, "{}", endpoint.operation_id);
         }

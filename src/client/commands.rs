@@ -6,6 +6,8 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
+use super::audit::AuditCommand;
+use super::feedback::Feedback;
 use super::lifecycle::LifecycleCommand;
 use super::questions::{outage, proposed, slow_callee, slower, with_fallback};
 use super::request::{Request, segment};
@@ -407,15 +409,33 @@ pub(crate) enum Command {
         #[arg(long, value_enum)]
         kind: Option<EntityKind>,
     },
-    /// Reads the audit log, oldest first.
-    #[command(after_help = "Example:\n  attain audit --service-id checkout-service")]
+    /// Says what is wrong with a recommendation, or lists what was said.
+    #[command(
+        after_help = "Examples:\n  attain feedback REC_ID wrong-dependency --dependency user-db\n  attain feedback \
+                            checkout-service --list"
+    )]
+    Feedback(Feedback),
+    /// Tells what was learned from decisions: which offers are taken, by tier and class, and what other policies would have got.
+    #[command(after_help = "Example:\n  attain learning --format json")]
+    Learning,
+    /// Reads the audit log, oldest first; exports and verifies it.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  attain audit --service-id checkout-service --without-reads\n  attain audit export > \
+                      audit.jsonl\n  attain audit verify"
+    )]
     Audit {
+        #[command(subcommand)]
+        what: Option<AuditCommand>,
         /// Only about this service.
         #[arg(long)]
         service_id: Option<String>,
-        /// Where the previous page ended.
+        /// Where the previous page ended; any position in the log.
         #[arg(long)]
         page_token: Option<String>,
+        /// Leave out who read what.
+        #[arg(long)]
+        without_reads: bool,
     },
     /// Tells whether every member is ready, and what is missing.
     #[command(after_help = "Example:\n  attain status")]
@@ -544,9 +564,12 @@ impl Command {
             Self::Calibration { tier, kind } => {
                 Request::get("/api/v1/calibration").with("tier", tier.and_then(word)).with("kind", kind.and_then(word))
             }
-            Self::Audit { service_id, page_token } => {
-                Request::get("/api/v1/audit").with("service_id", service_id).with("page_token", page_token)
-            }
+            Self::Feedback(feedback) => feedback.request(),
+            Self::Learning => Request::get("/api/v1/learning"),
+            Self::Audit { service_id, page_token, without_reads, what: _ } => Request::get("/api/v1/audit")
+                .with("service_id", service_id)
+                .with("page_token", page_token)
+                .with("without_reads", without_reads.then_some(true)),
             Self::Lifecycle(command) => command.request()?,
             Self::Status => Request::get("/readyz"),
             decide @ Self::Decide { .. } => decide.decision(),

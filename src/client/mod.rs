@@ -1,6 +1,8 @@
 //! A client for every route of the gateway.
 
+mod audit;
 mod commands;
+mod feedback;
 mod lifecycle;
 mod questions;
 mod request;
@@ -18,6 +20,9 @@ const LARGE_BODY_BYTES: usize = 1024 * 1024;
 /// Sends one command and prints the answer.
 pub(crate) async fn run(connection: &Connection, command: Command, format: Format) -> anyhow::Result<()> {
     let gateway = Gateway::new(&connection.url, connection.api_key.as_deref())?;
+    if let Command::Audit { what: Some(what), .. } = command {
+        return audit::run(&gateway, what, format).await;
+    }
     let is_recommendation = matches!(command, Command::Recommend { .. });
     let is_calibration = matches!(command, Command::Calibration { .. });
     let is_status = matches!(command, Command::Status);

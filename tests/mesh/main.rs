@@ -4,6 +4,7 @@
 //! the test run sets; without them the test says `SKIPPED`, or fails where `ATTAIN_TEST_REQUIRE` is set.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
+mod audit;
 mod bad_input;
 mod compose;
 mod consistency;

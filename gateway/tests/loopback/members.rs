@@ -457,4 +457,20 @@ impl RecommendationService for Recommender {
     async fn get_calibration(&self, _: Request<GetCalibrationRequest>) -> Answer<GetCalibrationResponse> {
         Ok(Response::new(GetCalibrationResponse::default()))
     }
+
+    async fn get_audit_head(&self, _: Request<GetAuditHeadRequest>) -> Answer<GetAuditHeadResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn get_learning(&self, _: Request<GetLearningRequest>) -> Answer<GetLearningResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn submit_feedback(&self, _: Request<SubmitFeedbackRequest>) -> Answer<SubmitFeedbackResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn list_feedback(&self, _: Request<ListFeedbackRequest>) -> Answer<ListFeedbackResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
 }

@@ -52,6 +52,14 @@ pub struct Config {
     pub quiet_slices_good: bool,
     /// Seconds between two looks for offers whose window has closed, 1 to 86,400: they are held against what was measured.
     pub judge_interval_seconds: u64,
+    /// Whether any offer may be suggested as decisions teach; else balanced always is, and nothing is learned of the others.
+    pub explore_suggestions: bool,
+    /// Most reads that wait to be written to the audit log, 1 to 1,000,000; about 500 bytes each. Those beyond are counted only.
+    pub reads_queued_max: usize,
+    /// Milliseconds that a read may wait for others to be written with it, 10 to 60,000.
+    pub reads_flush_ms: u64,
+    /// Seconds between two lines in the process' log that say where the audit logs end, up to 86,400; 0 for none.
+    pub audit_anchor_interval_seconds: u64,
     /// Seconds between two looks at the health of the members that this one calls.
     pub health_interval_seconds: u64,
     /// Seconds that calls in flight may take to end after the stop.
@@ -87,6 +95,10 @@ impl Default for Config {
             citations_max: 5,
             quiet_slices_good: false,
             judge_interval_seconds: 900,
+            explore_suggestions: true,
+            reads_queued_max: 10_000,
+            reads_flush_ms: 500,
+            audit_anchor_interval_seconds: 3600,
             health_interval_seconds: 5,
             drain_seconds: 10,
             upkeep_interval_seconds: 60,
@@ -124,6 +136,9 @@ impl Config {
             ("inputs_kept_max", u64::from(self.inputs_kept_max), 1, 10_000),
             ("citations_max", u64::from(self.citations_max), 1, 50),
             ("judge_interval_seconds", self.judge_interval_seconds, 1, 86_400),
+            ("reads_queued_max", self.reads_queued_max as u64, 1, 1_000_000),
+            ("reads_flush_ms", self.reads_flush_ms, 10, 60_000),
+            ("audit_anchor_interval_seconds", self.audit_anchor_interval_seconds, 0, 86_400),
             ("health_interval_seconds", self.health_interval_seconds, 1, 3600),
             ("upkeep_interval_seconds", self.upkeep_interval_seconds, 1, 86_400),
         ];

@@ -10,6 +10,7 @@ use crate::domain::calibration::Evidence;
 use crate::domain::kept::{Kept, sha256_hex};
 use crate::message::changes::changes;
 use crate::message::recommendation::{recommendation, result_sha256};
+use crate::message::{feedback, learning};
 
 /// Fast and small enough: inputs are megabytes of numbers that resemble one another.
 const ZSTD_LEVEL: i32 = 3;
@@ -57,6 +58,10 @@ pub(crate) fn unpack(content: &[u8]) -> Result<(Kept, String), Error> {
 pub(crate) fn compute(kept: &Kept, input_sha256: &str, previous: Option<&wire::Recommendation>) -> Computed {
     let result = recommend(&kept.input);
     let mut message = recommendation(kept, &result, input_sha256, Vec::new());
+    if let Some(learned) = &kept.learned {
+        message.suggested = learned.suggest(&result).iter().map(|drawn| learning::suggested(learned, drawn)).collect();
+    }
+    message.missing_inputs.extend(kept.disputed.iter().map(feedback::disputed));
     if let Some(previous) = previous {
         message.changes = changes(previous, &message);
     }

@@ -13,7 +13,9 @@ use tokio::sync::Semaphore;
 
 use crate::changes::Changes;
 use crate::domain::freshness::{Ages, Staleness};
+use crate::learning::Memory;
 use crate::members::{Graph, Ingestion, Knowledge};
+use crate::reads::Reads;
 use crate::storage::{Store, StoredRecommendation};
 use crate::{Config, Error};
 
@@ -27,6 +29,10 @@ pub(crate) struct Engine {
     /// What is known of ingestion's changes without asking it.
     pub(crate) changes: Arc<Changes>,
     pub(crate) clock: Clock,
+    /// What was learned from decisions, by tenant.
+    pub(crate) learned: Memory,
+    /// Who read what, on the way to the audit log.
+    pub(crate) reads: Reads,
     pub(crate) config: Config,
     /// One computation at a time for a service and window.
     pub(crate) flights: Flights<FlightKey, Result<Arc<Landed>, Error>>,
@@ -48,7 +54,13 @@ pub(crate) type FlightKey = (TenantId, EntityId, TimeWindow);
 impl Engine {
     /// # Errors
     /// Names the setting where a member's address cannot be understood.
-    pub(crate) fn new(config: Config, store: Store, changes: Arc<Changes>, clock: Clock) -> Result<Self, Error> {
+    pub(crate) fn new(
+        config: Config,
+        store: Store,
+        changes: Arc<Changes>,
+        clock: Clock,
+        reads: Reads,
+    ) -> Result<Self, Error> {
         let member = |key: &str, url: &str| channel::connect(&format!("recommendation.{key}"), url);
         Ok(Self {
             ingestion: Ingestion::new(member("ingestion_url", &config.ingestion_url)?),
@@ -57,6 +69,8 @@ impl Engine {
             places: Semaphore::new(config.computations_max),
             flights: Flights::default(),
             changes,
+            learned: Memory::default(),
+            reads,
             store,
             clock,
             config,

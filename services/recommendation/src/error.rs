@@ -175,6 +175,11 @@ impl Error {
         }
     }
 
+    /// The machine-readable reason.
+    pub(crate) fn reason(&self) -> &'static str {
+        self.code_and_reason().1
+    }
+
     fn metadata(&self) -> HashMap<String, String> {
         let pairs: Vec<(&str, String)> = match self {
             Self::UnknownService(id) => vec![("service_id", id.clone())],

@@ -11,6 +11,9 @@
 //! changes ─ follows ingestion's stream of changes and holds the newest of each service: the test of freshness
 //! transport ─ decisions ─ approvals ─ storage (SLO in force, decision, audit record, messages to webhooks: one transaction)
 //! transport ─ lifecycle | policies ─ storage
+//! transport ─ reads ─ a bounded queue ─ one writer ─ storage (who read what, many records in one transaction)
+//! transport ─ feedback ─ storage (feedback, audit record: one transaction)
+//! learning ─ made from the log of decisions and feedback ─ gather (which offer is suggested, and nothing else)
 //! webhooks ─ what waits in storage ─ signed, to endpoints
 //! upkeep ─ pending decisions that lapsed, SLOs whose review is near
 //! judge ─ offers whose window has closed against what was measured ─ storage ─ calibration (how often offers are missed)
@@ -23,7 +26,7 @@
 //! - the same inputs make no second version;
 //! - an accepted target is the offer's, to the last bit;
 //! - a decision, the SLO that it puts in force and its audit record are written together or not at all; the audit log of a
-//!   tenant is one chain of hashes;
+//!   tenant is one chain of hashes; reads are recorded by batches behind a bounded queue, and those that find no room are counted;
 //! - a missing input is a named field of the answer and lowers its confidence; only where the service's own history cannot be
 //!   had and nothing is stored is there no answer;
 //! - all failure ratios that meet in one evaluation are failures of a component's own: measured SLIs are never multiplied.
@@ -43,16 +46,19 @@ mod decisions;
 mod domain;
 mod engine;
 mod error;
+mod feedback;
 mod fleet;
 mod gather;
 mod health;
 mod impact;
 mod judge;
+mod learning;
 mod lifecycle;
 mod members;
 mod message;
 mod page;
 mod policies;
+mod reads;
 mod recommendations;
 mod slowdown;
 mod storage;
@@ -111,7 +117,8 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let following = follow(&config, &readiness, Arc::clone(&changes), shutdown.clone())?;
 
     let (limits, drain) = (config.limits, Duration::from_secs(config.drain_seconds));
-    let engine = Arc::new(Engine::new(config, store.clone(), changes, clock)?);
+    let (reads, writing) = reads::begin(&config, store.clone(), clock.clone());
+    let engine = Arc::new(Engine::new(config, store.clone(), changes, clock, reads)?);
     let keeping = upkeep::keep(Arc::clone(&engine), shutdown.clone());
     let sending = webhooks::send(Arc::clone(&engine), shutdown.clone())?;
     let lifecycle = LifecycleServiceServer::new(Transport(Arc::clone(&engine)));
@@ -139,6 +146,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     // What is under way is sent again by the next start: it was not noted as sent.
     sending.abort();
     judging.abort();
+    writing.finish().await;
     store.close().await;
     Ok(served?)
 }

@@ -11,7 +11,7 @@ use crate::domain::slo::{kind_from_word, kind_word};
 use crate::engine::Engine;
 use crate::message::lifecycle as message;
 use crate::page::{next_token, page_size, position};
-use crate::storage::RegistryFilter;
+use crate::storage::{RegistryFilter, StoredRecommendation};
 use crate::{Error, recommendations};
 
 /// Lists recommendations by what became of them.
@@ -31,17 +31,17 @@ pub(crate) async fn recommendations(
     Ok(wire::ListRecommendationsResponse { recommendations, next_page_token })
 }
 
-/// Reads one recommendation with what became of it.
+/// One recommendation with what became of it.
 pub(crate) async fn recommendation(
     engine: &Engine,
     context: &CallContext,
-    id: &str,
+    stored: &StoredRecommendation,
 ) -> Result<wire::GetRecommendationResponse, Error> {
-    let recommendation = recommendations::one(engine, context, id).await?;
+    let (id, recommendation) = (&stored.id, recommendations::decode(stored)?);
     let standing = engine.store.standing(&context.tenant, id).await?;
     let newest =
         engine.store.newest_standing(&context.tenant, &recommendation.service_id, recommendation.window_days).await?;
-    let newest_id = newest.map_or_else(|| id.to_owned(), |newest| newest.recommendation_id);
+    let newest_id = newest.map_or_else(|| id.clone(), |newest| newest.recommendation_id);
     let now_ms = engine.clock.now_ms();
     Ok(wire::GetRecommendationResponse {
         lifecycle: standing.map(|standing| message::lifecycle(&standing, newest_id, now_ms)),

@@ -28,7 +28,7 @@ const MARGIN: Duration = Duration::from_millis(100);
 /// A recommendation, and whether its inputs have changed since.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) recommendation: wire::Recommendation,
+    pub(crate) stored: StoredRecommendation,
     /// Why it may be another by now.
     pub(crate) staleness: Option<Staleness>,
     /// Age of the knowledge by which it was judged.
@@ -47,11 +47,11 @@ pub(crate) async fn newest(
     if let Some(latest) = &latest {
         match judged(engine, context, &service, latest).await {
             Ok(Judged { verdict: Verdict::Recompute, .. }) => {}
-            Ok(Judged { verdict: Verdict::Fresh, age_ms }) => return answer(&latest.recommendation, None, age_ms),
+            Ok(Judged { verdict: Verdict::Fresh, age_ms }) => return Ok(answer(&latest.recommendation, None, age_ms)),
             Ok(Judged { verdict: Verdict::Stale(why), age_ms }) => {
-                return answer(&latest.recommendation, Some(why), age_ms);
+                return Ok(answer(&latest.recommendation, Some(why), age_ms));
             }
-            Err(Error::Unreachable { .. }) => return unconfirmed(engine, latest, Staleness::IngestionUnreachable),
+            Err(Error::Unreachable { .. }) => return Ok(unconfirmed(engine, latest, Staleness::IngestionUnreachable)),
             Err(error) => return Err(error),
         }
     }
@@ -59,15 +59,17 @@ pub(crate) async fn newest(
     let within = context.remaining().saturating_sub(MARGIN);
     let computed = tokio::time::timeout(within, flight).await.unwrap_or(Err(Error::Deadline));
     match (computed, latest) {
-        (Ok(landed), _) => answer(&landed.recommendation, landed.staleness, 0),
-        (Err(Error::Deadline), Some(latest)) => unconfirmed(engine, &latest, Staleness::ComputationLate),
-        (Err(Error::Unreachable { .. }), Some(latest)) => unconfirmed(engine, &latest, Staleness::IngestionUnreachable),
+        (Ok(landed), _) => Ok(answer(&landed.recommendation, landed.staleness, 0)),
+        (Err(Error::Deadline), Some(latest)) => Ok(unconfirmed(engine, &latest, Staleness::ComputationLate)),
+        (Err(Error::Unreachable { .. }), Some(latest)) => {
+            Ok(unconfirmed(engine, &latest, Staleness::IngestionUnreachable))
+        }
         (Err(error), _) => Err(error),
     }
 }
 
 /// The stored one, as it was when it was last found to hold.
-fn unconfirmed(engine: &Engine, latest: &Latest, why: Staleness) -> Result<Answer, Error> {
+fn unconfirmed(engine: &Engine, latest: &Latest, why: Staleness) -> Answer {
     answer(&latest.recommendation, Some(why), (engine.clock.now_ms() - latest.checked_ms).max(0))
 }
 
@@ -316,8 +318,8 @@ pub(crate) async fn previous(
     before.as_ref().map(decode).transpose()
 }
 
-fn answer(stored: &StoredRecommendation, staleness: Option<Staleness>, knowledge_age_ms: i64) -> Result<Answer, Error> {
-    Ok(Answer { recommendation: decode(stored)?, staleness, knowledge_age_ms })
+fn answer(stored: &StoredRecommendation, staleness: Option<Staleness>, knowledge_age_ms: i64) -> Answer {
+    Answer { stored: stored.clone(), staleness, knowledge_age_ms }
 }
 
 /// What was stored, as it was sent.

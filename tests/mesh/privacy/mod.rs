@@ -146,12 +146,26 @@ fn with_body(client: &reqwest::Client, gateway: &str, path: &str) -> reqwest::Re
     request.header("content-type", "application/json")
 }
 
-fn rest_requests(gateway: &str, canaries: &[Canary]) -> Vec<(String, reqwest::RequestBuilder)> {
+/// The address with the name of a recommendation that there is, where it asks for one.
+async fn named(gateway: &str, path: &str) -> String {
+    if !path.contains(ways_in::RECOMMENDATION) {
+        return path.to_owned();
+    }
+    let answer = get_text(&format!("{gateway}/api/v1/services/shop/slo-recommendations")).await;
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    path.replace(ways_in::RECOMMENDATION, answer["recommendation"]["id"].as_str().unwrap())
+}
+
+async fn rest_requests(gateway: &str, canaries: &[Canary]) -> Vec<(String, reqwest::RequestBuilder)> {
     let client = client();
+    let mut bodies = Vec::new();
+    for (_, path, body) in ways_in::bodies() {
+        bodies.push((named(gateway, path).await, body));
+    }
     let mut requests = Vec::new();
     for canary in canaries {
-        for (_, path, body) in ways_in::bodies() {
-            for body in variations(&body, &canary.text) {
+        for (path, body) in &bodies {
+            for body in variations(body, &canary.text) {
                 let request = with_body(&client, gateway, path).body(body);
                 requests.push((format!("a body to {path} with {}", canary.what), request));
             }
@@ -216,6 +230,8 @@ async fn read_back(gateway: &str) -> Vec<(String, Vec<u8>)> {
         "/api/v1/knowledge/documents/runbooks/shop",
         "/api/v1/knowledge/search?query=shop",
         "/api/v1/audit?page_size=500",
+        "/api/v1/services/shop/feedback",
+        "/api/v1/learning",
         "/api/v1/catalogue",
         "/metrics",
     ] {
@@ -233,13 +249,12 @@ async fn found_after_everything(dir: &Path, settings: &[String], canaries: &[Can
     let mesh = Watched::start(dir, &[settings, &sources].concat()).await;
     every_body_is_known(&mesh.gateway).await;
     // Something to find, so that the canaries reach past the question whether there is such a service.
-    let known: Vec<_> = ways_in::bodies()
-        .into_iter()
-        .map(|(_, path, body)| (path.to_owned(), with_body(&client(), &mesh.gateway, path).body(body.to_string())))
-        .collect();
+
     // One after the other: a window has to be there before it ends.
-    for request in known {
-        let (path, answer) = send(vec![request]).await.remove(0);
+    for (_, path, body) in ways_in::bodies() {
+        let path = named(&mesh.gateway, path).await;
+        let request = with_body(&client(), &mesh.gateway, &path).body(body.to_string());
+        let (path, answer) = send(vec![(path, request)]).await.remove(0);
         // The formats of other tools have tests of their own; nobody here is told apart from somebody who proposed something,
         // and nothing was sent to an endpoint yet: of these the canaries matter.
         let unlike = ["/imports/", "/decisions/", "/webhooks/"];
@@ -250,7 +265,7 @@ async fn found_after_everything(dir: &Path, settings: &[String], canaries: &[Can
         );
     }
     let mut answers = send(otlp_requests(&mesh.otlp_http, canaries)).await;
-    answers.extend(send(rest_requests(&mesh.gateway, canaries)).await);
+    answers.extend(send(rest_requests(&mesh.gateway, canaries).await).await);
     for marker in ["canary-marker", asked::PROMETHEUS_MARKER, asked::CATALOGUE_MARKER] {
         eventually(marker, WITHIN, async || {
             let found = get_text(&format!("{}/api/v1/services?query={marker}", mesh.gateway)).await;

@@ -12,6 +12,9 @@ pub(crate) const PUT_TO: &str = "/api/v1/policy";
 /// by each canary in turn.
 pub(crate) type Body = (&'static str, &'static str, Value);
 
+/// Stands in an address for the name of a recommendation that there is.
+pub(crate) const RECOMMENDATION: &str = "RECOMMENDATION_ID";
+
 pub(crate) fn bodies() -> Vec<Body> {
     let time = bucket_times();
     let bucket = json!({
@@ -94,6 +97,11 @@ pub(crate) fn bodies() -> Vec<Body> {
             json!({"webhook_id": "webhook-1", "event_id": "evt-default-1"}),
         ),
         (
+            "/api/v1/slo-recommendations/{recommendation_id}/feedback",
+            "/api/v1/slo-recommendations/RECOMMENDATION_ID/feedback",
+            json!({"feedback_kind": "wrong_dependency", "dependency_id": "store", "text": "it is gone"}),
+        ),
+        (
             "/api/v1/slos/impact-analysis",
             "/api/v1/slos/impact-analysis",
             json!({"proposals": [{"service_id": "shop", "target_ratio": 0.9}]}),
@@ -174,6 +182,8 @@ pub(crate) const ADDRESSES: &[&str] = &[
     "/api/v1/graph/changes?from_version=@",
     "/api/v1/imports/jaeger-dependencies?start_time=@",
     "/api/v1/audit?page_token=@",
+    "/api/v1/services/@/slos",
+    "/api/v1/services/@/feedback",
     "/@",
 ];
 

@@ -385,7 +385,16 @@ mod tests {
             seed: 1,
         };
         let (changes, evidence) = (BTreeMap::new(), Evidence::default());
-        Kept { input, changes, evidence, snapshot: None, sources: Vec::new(), slos: Vec::new() }
+        Kept {
+            input,
+            changes,
+            evidence,
+            snapshot: None,
+            sources: Vec::new(),
+            slos: Vec::new(),
+            learned: None,
+            disputed: Vec::new(),
+        }
     }
 
     fn facts(kept: &mut Kept) -> &mut StructureFacts {

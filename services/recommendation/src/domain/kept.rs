@@ -7,6 +7,8 @@ use attain_vocabulary::{DependencyMode, EntityId, Source};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::feedback::Disputed;
+use super::learning::Learned;
 use super::slo::Slo;
 
 /// The inputs of one recommendation.
@@ -24,6 +26,12 @@ pub(crate) struct Kept {
     pub(crate) sources: Vec<Source>,
     /// SLOs in force of the service.
     pub(crate) slos: Vec<Slo>,
+    /// What was learned from decisions; not there in what was made before anything was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) learned: Option<Learned>,
+    /// Dependencies that people said are wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) disputed: Vec<Disputed>,
 }
 
 /// Passages found, or why there are none.

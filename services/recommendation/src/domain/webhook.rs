@@ -195,7 +195,7 @@ mod tests {
             service_id: "checkout".into(),
             detail_json: "{\"target_ratio\":0.30000000000000004}".into(),
         };
-        let body = body(&tenant, &Record::seal(7, GENESIS_SHA256.into(), entry));
+        let body = body(&tenant, &Record::seal(tenant.as_str(), 7, GENESIS_SHA256.into(), entry));
         let read: serde_json::Value = serde_json::from_str(&body).expect("JSON");
         assert_eq!(
             (read["type"].as_str(), read["timestamp"].as_str()),

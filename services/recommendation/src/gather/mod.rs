@@ -21,9 +21,11 @@ use prost::Message as _;
 use crate::domain::calibration::Class;
 use crate::domain::components::{Facts, components, counts, dependencies};
 use crate::domain::evidence;
+use crate::domain::feedback::{DISPUTED_MS, Disputed};
 use crate::domain::flow::Component;
 use crate::domain::freshness::{Basis, Head};
 use crate::domain::kept::{Evidence, Kept};
+use crate::domain::learning::Learned;
 use crate::domain::slo::{Slo, kind_word};
 use crate::engine::Engine;
 use crate::members::{Closure, History, Refusal};
@@ -125,8 +127,36 @@ pub(crate) async fn gather(
     };
     let (input, evidence, complete) = with_evidence(engine, context, input, &closure.facts).await?;
     basis.complete = complete && input.missing_inputs.is_empty();
-    let kept = Kept { input, changes: structure.changes, evidence, snapshot: structure.size, sources, slos };
+    let (learned, disputed) = said(engine, context, &input).await?;
+    let kept = Kept {
+        input,
+        changes: structure.changes,
+        evidence,
+        snapshot: structure.size,
+        sources,
+        slos,
+        learned: Some(learned),
+        disputed,
+    };
     Ok(Gathered { kept, basis, owner })
+}
+
+/// What people decided and said that bears on the service: which offers are taken, and which dependencies are said to be wrong.
+async fn said(
+    engine: &Engine,
+    context: &CallContext,
+    input: &RecommendationInput,
+) -> Result<(Learned, Vec<Disputed>), Error> {
+    let (service, window, as_of_ms) = (&input.service, input.window, input.as_of_ms);
+    let (read, disputed) = futures::join!(
+        engine.learned.now(&engine.store, &context.tenant),
+        engine.store.disputed(&context.tenant, service, as_of_ms - DISPUTED_MS),
+    );
+    let read = read?;
+    let subject = format!("{}\n{service}\n{}", context.tenant, window.days());
+    let explores = engine.config.explore_suggestions;
+    let learned = Learned::of(&read.state, &read.sha256, (input.tier, input.kind), as_of_ms, explores, &subject);
+    Ok((learned, disputed?))
 }
 
 async fn subject(

@@ -3,6 +3,8 @@
 pub(crate) mod budgeting;
 pub(crate) mod changes;
 pub(crate) mod differences;
+pub(crate) mod feedback;
+pub(crate) mod learning;
 pub(crate) mod lifecycle;
 pub(crate) mod policy;
 pub(crate) mod recommendation;

@@ -40,6 +40,7 @@ pub(crate) fn recommendation(
         changes,
         calendar_window: window::calendar(kept.input.window),
         window_in_force: result.window_in_force.as_ref().map(window_in_force),
+        suggested: Vec::new(),
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) fn decision(decision: &Decision) -> wire::Decision {
 
 pub(crate) fn audit_record(record: Record) -> wire::AuditRecord {
     wire::AuditRecord {
+        tenant_id: record.tenant_id,
+        encoding: record.encoding.number(),
         sequence: record.sequence,
         time: Some(timestamp(record.entry.time_ms)),
         caller: record.entry.caller,

@@ -11,7 +11,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::any::AnyPoolOptions;
 
 use super::*;
-use crate::domain::audit::{Entry, GENESIS_SHA256, verify};
+use crate::domain::audit::{Anchor, BrokenChain, Entry, GENESIS_SHA256, Record, Verifier};
 use crate::domain::slo::{Action, NewTarget, Verdict};
 
 macro_rules! contract {
@@ -150,6 +150,11 @@ pub(super) fn verdict(action: Action, target: Option<f64>, version_match: Option
     }
 }
 
+pub(super) fn verify(records: &[Record]) -> Result<(), BrokenChain> {
+    let mut verifier = Verifier::new(Anchor::genesis(), Vec::new())?;
+    records.iter().try_for_each(|record| verifier.check(record))
+}
+
 mod promises {
     use super::*;
 
@@ -190,7 +195,7 @@ mod promises {
             store.latest(&tenant(), &service("checkout"), TimeWindow::default()).await.expect("read").expect("there");
         assert_eq!((latest.recommendation.version, latest.basis.as_str()), (2, "basis 2"));
         // What was overtaken left nothing behind, in the log neither.
-        assert_eq!(store.audit_records(&tenant(), None, 0, 10).await.expect("read").len(), 2);
+        assert_eq!(store.audit_records(&tenant(), Sought::default(), 10).await.expect("read").len(), 2);
         assert_eq!(store.recommendation(&tenant(), "rec-late").await.expect("read"), None);
     }
 
@@ -266,8 +271,8 @@ mod promises {
         }
         assert_eq!(won, 1);
         assert_eq!(store.decisions(&tenant(), &service("checkout"), u64::MAX, 100).await.expect("read").len(), 2);
-        let records = store.audit_records(&tenant(), None, 0, 100).await.expect("read");
-        assert_eq!((records.len(), verify(GENESIS_SHA256, &records)), (2, Ok(())));
+        let records = store.audit_records(&tenant(), Sought::default(), 100).await.expect("read");
+        assert_eq!((records.len(), verify(&records)), (2, Ok(())));
     }
 
     pub(super) async fn a_reject_changes_nothing_and_is_kept(store: &Store) {
@@ -310,14 +315,14 @@ mod promises {
         for answer in futures::future::join_all(writes).await {
             answer.expect("no panic").expect("written");
         }
-        let records = store.audit_records(&tenant(), None, 0, 100).await.expect("read");
-        assert_eq!((records.len(), verify(GENESIS_SHA256, &records)), (12, Ok(())));
+        let records = store.audit_records(&tenant(), Sought::default(), 100).await.expect("read");
+        assert_eq!((records.len(), verify(&records)), (12, Ok(())));
         sqlx::query("UPDATE audit SET caller = 'mallory' WHERE sequence = 7")
             .execute(store.database.pool())
             .await
             .expect("changed");
-        let records = store.audit_records(&tenant(), None, 0, 100).await.expect("read");
-        assert_eq!(verify(GENESIS_SHA256, &records).map_err(|broken| broken.sequence), Err(7));
+        let records = store.audit_records(&tenant(), Sought::default(), 100).await.expect("read");
+        assert_eq!(verify(&records).map_err(|broken| broken.sequence), Err(7));
     }
 
     pub(super) async fn pages_follow_one_another(store: &Store) {
@@ -328,9 +333,10 @@ mod promises {
                 .await
                 .expect("decided");
         }
-        let of_cart = store.audit_records(&tenant(), Some("cart"), 0, 2).await.expect("read");
-        assert_eq!(of_cart.iter().map(|record| record.sequence).collect::<Vec<_>>(), [1, 3]);
-        let rest = store.audit_records(&tenant(), Some("cart"), 3, 2).await.expect("read");
+        let of_cart = |after_sequence| Sought { service_id: Some("cart"), without_reads: false, after_sequence };
+        let first = store.audit_records(&tenant(), of_cart(0), 2).await.expect("read");
+        assert_eq!(first.iter().map(|record| record.sequence).collect::<Vec<_>>(), [1, 3]);
+        let rest = store.audit_records(&tenant(), of_cart(3), 2).await.expect("read");
         assert_eq!(rest.iter().map(|record| record.sequence).collect::<Vec<_>>(), [5]);
         let newest = store.decisions(&tenant(), &service("checkout"), u64::MAX, 2).await.expect("read");
         assert_eq!(newest.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [6, 4]);
@@ -346,10 +352,10 @@ mod promises {
         assert_eq!(store.inputs(&other, "rec-checkout-1").await.expect("read"), None);
         assert_eq!(store.slos(&other, &service("checkout")).await.expect("read"), []);
         assert_eq!(store.decisions(&other, &service("checkout"), u64::MAX, 10).await.expect("read"), []);
-        assert_eq!(store.audit_records(&other, None, 0, 10).await.expect("read"), []);
+        assert_eq!(store.audit_records(&other, Sought::default(), 10).await.expect("read"), []);
         // Each tenant's log and versions begin at 1.
         assert_eq!(store.insert(&other, new("checkout", 1)).await.expect("answered"), Inserted::Stored);
-        let records = store.audit_records(&other, None, 0, 10).await.expect("read");
+        let records = store.audit_records(&other, Sought::default(), 10).await.expect("read");
         assert_eq!((records[0].sequence, records[0].previous_sha256.as_str()), (1, GENESIS_SHA256));
     }
 }

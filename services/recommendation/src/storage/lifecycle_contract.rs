@@ -3,10 +3,10 @@
 use attain_vocabulary::{Tier, TimeWindow};
 use futures::future::join_all;
 
-use super::contract::{Fresh, contract, new, service, tenant, verdict};
+use super::contract::{Fresh, contract, new, service, tenant, verdict, verify};
 use super::decisions::Review;
 use super::*;
-use crate::domain::audit::{Entry, GENESIS_SHA256, verify};
+use crate::domain::audit::Entry;
 use crate::domain::lifecycle::{PendingState, State};
 use crate::domain::policy::{Policy, VersionedPolicy};
 use crate::domain::slo::{Action, Verdict};
@@ -41,8 +41,8 @@ async fn states(store: &Store, now_ms: i64) -> Vec<State> {
 }
 
 async fn actions(store: &Store) -> Vec<String> {
-    let records = store.audit_records(&tenant(), None, 0, 100).await.expect("read");
-    assert_eq!(verify(GENESIS_SHA256, &records), Ok(()));
+    let records = store.audit_records(&tenant(), Sought::default(), 100).await.expect("read");
+    assert_eq!(verify(&records), Ok(()));
     records.into_iter().map(|record| record.entry.action).collect()
 }
 
@@ -199,7 +199,7 @@ mod promises {
         let again = store.close_pending(&tenant(), close(PendingState::Approved, "grace"), Terms::default()).await;
         assert!(matches!(again, Err(Error::DecisionClosed { state: "approved", .. })), "{again:?}");
         assert_eq!(actions(store).await, ["decision.proposed", "slo.accepted"]);
-        let records = store.audit_records(&tenant(), None, 0, 10).await.expect("read");
+        let records = store.audit_records(&tenant(), Sought::default(), 10).await.expect("read");
         assert_eq!(records[1].entry.caller, "grace");
         assert!(records[1].entry.detail_json.contains("\"proposed_by\":\"ada\""), "{}", records[1].entry.detail_json);
     }

@@ -5,6 +5,8 @@ mod audit;
 mod calibration;
 mod decisions;
 mod deliveries;
+mod feedback;
+mod learning;
 mod pending;
 mod policies;
 mod recommendations;
@@ -19,6 +21,7 @@ mod lifecycle_contract;
 #[cfg(test)]
 mod webhook_contract;
 
+pub(crate) use audit::Sought;
 pub(crate) use calibration::{DueOffer, Filter, Judgement};
 pub(crate) use decisions::{Decided, Review, Terms};
 pub(crate) use deliveries::{Delivery, DeliveryState, Due, Outcome};

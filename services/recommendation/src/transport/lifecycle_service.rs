@@ -16,7 +16,9 @@ impl LifecycleService for Transport {
         request: Request<wire::ListRecommendationsRequest>,
     ) -> Result<Response<wire::ListRecommendationsResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(lifecycle::recommendations(&self.0, &context, request.into_inner()).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("ListRecommendations", &context, &request).of_service(&request.service_id);
+        asking.answered(lifecycle::recommendations(&self.0, &context, request).await)
     }
 
     async fn list_pending_decisions(
@@ -24,7 +26,9 @@ impl LifecycleService for Transport {
         request: Request<wire::ListPendingDecisionsRequest>,
     ) -> Result<Response<wire::ListPendingDecisionsResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(lifecycle::pending(&self.0, &context, request.into_inner()).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("ListPendingDecisions", &context, &request).of_service(&request.service_id);
+        asking.answered(lifecycle::pending(&self.0, &context, request).await)
     }
 
     async fn approve_decision(
@@ -32,8 +36,11 @@ impl LifecycleService for Transport {
         request: Request<wire::ApproveDecisionRequest>,
     ) -> Result<Response<wire::ApproveDecisionResponse>, Status> {
         let context = context(&request)?;
+        let asking = self.0.reads.begin("ApproveDecision", &context, request.get_ref());
         let wire::ApproveDecisionRequest { decision_id, reason } = request.into_inner();
-        let closed = approvals::close(&self.0, &context, &decision_id, PendingState::Approved, &reason).await?;
+        let closed = approvals::close(&self.0, &context, &decision_id, PendingState::Approved, &reason).await;
+        asking.written(&closed);
+        let closed = closed?;
         let decided = closed.decided.ok_or_else(|| Error::Broken("an approval decided nothing".to_owned()))?;
         let decision = Some(slo::decision(&decided.decision));
         Ok(Response::new(wire::ApproveDecisionResponse { slo: decided.slo.as_ref().map(slo::slo), decision }))
@@ -44,8 +51,11 @@ impl LifecycleService for Transport {
         request: Request<wire::RefuseDecisionRequest>,
     ) -> Result<Response<wire::RefuseDecisionResponse>, Status> {
         let context = context(&request)?;
+        let asking = self.0.reads.begin("RefuseDecision", &context, request.get_ref());
         let wire::RefuseDecisionRequest { decision_id, reason } = request.into_inner();
-        let closed = approvals::close(&self.0, &context, &decision_id, PendingState::Refused, &reason).await?;
+        let closed = approvals::close(&self.0, &context, &decision_id, PendingState::Refused, &reason).await;
+        asking.written(&closed);
+        let closed = closed?;
         let pending = Some(message::pending(&closed.pending, self.0.clock.now_ms()));
         Ok(Response::new(wire::RefuseDecisionResponse { pending }))
     }
@@ -55,8 +65,11 @@ impl LifecycleService for Transport {
         request: Request<wire::WithdrawDecisionRequest>,
     ) -> Result<Response<wire::WithdrawDecisionResponse>, Status> {
         let context = context(&request)?;
+        let asking = self.0.reads.begin("WithdrawDecision", &context, request.get_ref());
         let wire::WithdrawDecisionRequest { decision_id, reason } = request.into_inner();
-        let closed = approvals::close(&self.0, &context, &decision_id, PendingState::Withdrawn, &reason).await?;
+        let closed = approvals::close(&self.0, &context, &decision_id, PendingState::Withdrawn, &reason).await;
+        asking.written(&closed);
+        let closed = closed?;
         let pending = Some(message::pending(&closed.pending, self.0.clock.now_ms()));
         Ok(Response::new(wire::WithdrawDecisionResponse { pending }))
     }
@@ -66,7 +79,9 @@ impl LifecycleService for Transport {
         request: Request<wire::GetPolicyRequest>,
     ) -> Result<Response<wire::GetPolicyResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(policies::get(&self.0, &context, request.into_inner().version).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("GetPolicy", &context, &request);
+        asking.answered(policies::get(&self.0, &context, request.version).await)
     }
 
     async fn set_policy(
@@ -74,7 +89,11 @@ impl LifecycleService for Transport {
         request: Request<wire::SetPolicyRequest>,
     ) -> Result<Response<wire::SetPolicyResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(policies::set(&self.0, &context, request.into_inner()).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("SetPolicy", &context, &request);
+        let set = policies::set(&self.0, &context, request).await;
+        asking.written(&set);
+        Ok(Response::new(set?))
     }
 
     async fn list_policy_versions(
@@ -82,7 +101,9 @@ impl LifecycleService for Transport {
         request: Request<wire::ListPolicyVersionsRequest>,
     ) -> Result<Response<wire::ListPolicyVersionsResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(policies::versions(&self.0, &context, request.into_inner()).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("ListPolicyVersions", &context, &request);
+        asking.answered(policies::versions(&self.0, &context, request).await)
     }
 
     async fn list_registered_slos(
@@ -90,12 +111,16 @@ impl LifecycleService for Transport {
         request: Request<wire::ListRegisteredSlosRequest>,
     ) -> Result<Response<wire::ListRegisteredSlosResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(lifecycle::registered(&self.0, &context, request.into_inner()).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("ListRegisteredSlos", &context, &request);
+        asking.answered(lifecycle::registered(&self.0, &context, request).await)
     }
 
     async fn get_slo(&self, request: Request<wire::GetSloRequest>) -> Result<Response<wire::GetSloResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(lifecycle::slo(&self.0, &context, &request.into_inner()).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("GetSlo", &context, &request).of_service(&request.service_id);
+        asking.answered(lifecycle::slo(&self.0, &context, &request).await)
     }
 
     async fn list_slo_versions(
@@ -103,6 +128,8 @@ impl LifecycleService for Transport {
         request: Request<wire::ListSloVersionsRequest>,
     ) -> Result<Response<wire::ListSloVersionsResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(lifecycle::versions(&self.0, &context, request.into_inner()).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("ListSloVersions", &context, &request).of_service(&request.service_id);
+        asking.answered(lifecycle::versions(&self.0, &context, request).await)
     }
 }

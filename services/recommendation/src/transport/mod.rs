@@ -3,6 +3,8 @@
 mod lifecycle_service;
 mod webhook_service;
 
+mod pages;
+
 use std::sync::Arc;
 
 use attain_proto::convert;
@@ -16,10 +18,12 @@ use tonic::{Request, Response, Status};
 
 use crate::decisions::Came;
 use crate::engine::Engine;
-use crate::message::lifecycle as message;
+use crate::message::lifecycle as lifecycle_message;
 use crate::message::{slo, window};
-use crate::page::{next_token, page_size, position};
-use crate::{Error, calibration, comparison, consistency, decisions, impact, lifecycle, recommendations, what_if};
+use crate::{
+    Error, calibration, comparison, consistency, decisions, feedback, impact, learning, lifecycle, message,
+    recommendations, what_if,
+};
 
 /// What the names of RPCs begin with that change nothing.
 const READ_VERBS: [&str; 4] = ["Get", "List", "Analyze", "Replay"];
@@ -42,12 +46,17 @@ impl RecommendationService for Transport {
     ) -> Result<Response<wire::GetSloRecommendationsResponse>, Status> {
         let context = context(&request)?;
         let request = request.into_inner();
-        let service = entity_id(&request.service_id)?;
-        let window = window::asked(request.window_days, request.calendar_window).map_err(Error::from)?;
-        let answer = recommendations::newest(&self.0, &context, service, window).await?;
-        let recommendation = Some(answer.recommendation);
+        let asking = self.0.reads.begin("GetSloRecommendations", &context, &request).of_service(&request.service_id);
+        let answer = async {
+            let service = entity_id(&request.service_id)?;
+            let window = window::asked(request.window_days, request.calendar_window)?;
+            recommendations::newest(&self.0, &context, service, window).await
+        }
+        .await;
+        asking.answered_by(&answer, |answer| &answer.stored);
+        let answer = answer?;
         Ok(Response::new(wire::GetSloRecommendationsResponse {
-            recommendation,
+            recommendation: Some(recommendations::decode(&answer.stored)?),
             stale: answer.staleness.is_some(),
             stale_reason: answer.staleness.map(|why| why.word().to_owned()).unwrap_or_default(),
             knowledge_age: Some(convert::duration(answer.knowledge_age_ms)),
@@ -59,7 +68,12 @@ impl RecommendationService for Transport {
         request: Request<wire::GetRecommendationRequest>,
     ) -> Result<Response<wire::GetRecommendationResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(lifecycle::recommendation(&self.0, &context, &request.into_inner().recommendation_id).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("GetRecommendation", &context, &request);
+        let asking = asking.of_recommendation(&request.recommendation_id);
+        let stored = recommendations::stored(&self.0, &context, &request.recommendation_id).await;
+        asking.answered_by(&stored, |stored| stored);
+        Ok(Response::new(lifecycle::recommendation(&self.0, &context, &stored?).await?))
     }
 
     async fn replay_recommendation(
@@ -67,8 +81,10 @@ impl RecommendationService for Transport {
         request: Request<wire::ReplayRecommendationRequest>,
     ) -> Result<Response<wire::ReplayRecommendationResponse>, Status> {
         let context = context(&request)?;
-        let replayed = recommendations::replay(&self.0, &context, &request.into_inner().recommendation_id).await?;
-        Ok(Response::new(replayed))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("ReplayRecommendation", &context, &request);
+        let asking = asking.of_recommendation(&request.recommendation_id);
+        asking.answered(recommendations::replay(&self.0, &context, &request.recommendation_id).await)
     }
 
     async fn get_recommendation_changes(
@@ -76,8 +92,11 @@ impl RecommendationService for Transport {
         request: Request<wire::GetRecommendationChangesRequest>,
     ) -> Result<Response<wire::GetRecommendationChangesResponse>, Status> {
         let context = context(&request)?;
-        let wire::GetRecommendationChangesRequest { recommendation_id, since } = request.into_inner();
-        Ok(Response::new(comparison::compare(&self.0, &context, &recommendation_id, &since).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("GetRecommendationChanges", &context, &request);
+        let wire::GetRecommendationChangesRequest { recommendation_id, since } = request;
+        let asking = asking.of_recommendation(&recommendation_id);
+        asking.answered(comparison::compare(&self.0, &context, &recommendation_id, &since).await)
     }
 
     async fn decide_slo(
@@ -85,12 +104,17 @@ impl RecommendationService for Transport {
         request: Request<wire::DecideSloRequest>,
     ) -> Result<Response<wire::DecideSloResponse>, Status> {
         let context = context(&request)?;
-        let came = decisions::decide_slo(&self.0, &context, request.into_inner()).await?;
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("DecideSlo", &context, &request).of_service(&request.service_id);
+        let asking = asking.of_recommendation(&request.recommendation_id);
+        let came = decisions::decide_slo(&self.0, &context, request).await;
+        asking.written(&came);
+        let came = came?;
         let (slo, decision, pending) = match &came {
             Came::Decided(decided) => (decided.slo.as_ref(), Some(slo::decision(&decided.decision)), None),
             Came::Pending(pending, in_force) => (in_force.as_ref(), None, Some(&**pending)),
         };
-        let pending = pending.map(|pending| message::pending(pending, self.0.clock.now_ms()));
+        let pending = pending.map(|pending| lifecycle_message::pending(pending, self.0.clock.now_ms()));
         Ok(Response::new(wire::DecideSloResponse { slo: slo.map(slo::slo), decision, pending }))
     }
 
@@ -99,9 +123,9 @@ impl RecommendationService for Transport {
         request: Request<wire::ListSlosRequest>,
     ) -> Result<Response<wire::ListSlosResponse>, Status> {
         let context = context(&request)?;
-        let service = entity_id(&request.into_inner().service_id)?;
-        let slos = self.0.store.slos(&context.tenant, &service).await?;
-        Ok(Response::new(wire::ListSlosResponse { slos: slos.iter().map(slo::slo).collect() }))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("ListSlos", &context, &request).of_service(&request.service_id);
+        asking.answered(pages::slos(&self.0, &context, &request).await)
     }
 
     async fn list_decisions(
@@ -110,13 +134,8 @@ impl RecommendationService for Transport {
     ) -> Result<Response<wire::ListDecisionsResponse>, Status> {
         let context = context(&request)?;
         let request = request.into_inner();
-        let service = entity_id(&request.service_id)?;
-        let size = page_size(request.page_size)?;
-        let before = position(&request.page_token)?.unwrap_or(u64::MAX);
-        let mut page = self.0.store.decisions(&context.tenant, &service, before, size + 1).await?;
-        let next_page_token = next_token(&mut page, size, |(sequence, _)| *sequence);
-        let decisions = page.iter().map(|(_, decision)| slo::decision(decision)).collect();
-        Ok(Response::new(wire::ListDecisionsResponse { decisions, next_page_token }))
+        let asking = self.0.reads.begin("ListDecisions", &context, &request).of_service(&request.service_id);
+        asking.answered(pages::decisions(&self.0, &context, &request).await)
     }
 
     async fn analyze_impact(
@@ -124,7 +143,9 @@ impl RecommendationService for Transport {
         request: Request<wire::AnalyzeImpactRequest>,
     ) -> Result<Response<wire::AnalyzeImpactResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(impact::analyze(&self.0, &context, &request.into_inner()).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("AnalyzeImpact", &context, &request);
+        asking.answered(impact::analyze(&self.0, &context, &request).await)
     }
 
     async fn analyze_what_if(
@@ -132,7 +153,9 @@ impl RecommendationService for Transport {
         request: Request<wire::AnalyzeWhatIfRequest>,
     ) -> Result<Response<wire::AnalyzeWhatIfResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(what_if::analyze(&self.0, &context, &request.into_inner()).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("AnalyzeWhatIf", &context, &request);
+        asking.answered(what_if::analyze(&self.0, &context, &request).await)
     }
 
     async fn analyze_consistency(
@@ -140,7 +163,9 @@ impl RecommendationService for Transport {
         request: Request<wire::AnalyzeConsistencyRequest>,
     ) -> Result<Response<wire::AnalyzeConsistencyResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(consistency::analyze(&self.0, &context, request.into_inner()).await?))
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("AnalyzeConsistency", &context, &request);
+        asking.answered(consistency::analyze(&self.0, &context, request).await)
     }
 
     async fn list_audit_records(
@@ -149,14 +174,49 @@ impl RecommendationService for Transport {
     ) -> Result<Response<wire::ListAuditRecordsResponse>, Status> {
         let context = context(&request)?;
         let request = request.into_inner();
-        let service = if request.service_id.is_empty() { None } else { Some(entity_id(&request.service_id)?) };
-        let size = page_size(request.page_size)?;
-        let after = position(&request.page_token)?.unwrap_or(0);
-        let service = service.as_ref().map(EntityId::as_str);
-        let mut page = self.0.store.audit_records(&context.tenant, service, after, size + 1).await?;
-        let next_page_token = next_token(&mut page, size, |record| record.sequence);
-        let records = page.into_iter().map(slo::audit_record).collect();
-        Ok(Response::new(wire::ListAuditRecordsResponse { records, next_page_token }))
+        let asking = self.0.reads.begin("ListAuditRecords", &context, &request).of_service(&request.service_id);
+        asking.answered(pages::audit_records(&self.0, &context, &request).await)
+    }
+
+    async fn get_audit_head(
+        &self,
+        request: Request<wire::GetAuditHeadRequest>,
+    ) -> Result<Response<wire::GetAuditHeadResponse>, Status> {
+        let context = context(&request)?;
+        let asking = self.0.reads.begin("GetAuditHead", &context, request.get_ref());
+        asking.answered(pages::audit_head(&self.0, &context).await)
+    }
+
+    async fn get_learning(
+        &self,
+        request: Request<wire::GetLearningRequest>,
+    ) -> Result<Response<wire::GetLearningResponse>, Status> {
+        let context = context(&request)?;
+        let asking = self.0.reads.begin("GetLearning", &context, request.get_ref());
+        asking.answered(learning::told(&self.0, &context).await)
+    }
+
+    async fn submit_feedback(
+        &self,
+        request: Request<wire::SubmitFeedbackRequest>,
+    ) -> Result<Response<wire::SubmitFeedbackResponse>, Status> {
+        let context = context(&request)?;
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("SubmitFeedback", &context, &request);
+        let asking = asking.of_recommendation(&request.recommendation_id);
+        let kept = feedback::submit(&self.0, &context, request).await;
+        asking.written(&kept);
+        Ok(Response::new(wire::SubmitFeedbackResponse { feedback: Some(message::feedback::feedback(&kept?)) }))
+    }
+
+    async fn list_feedback(
+        &self,
+        request: Request<wire::ListFeedbackRequest>,
+    ) -> Result<Response<wire::ListFeedbackResponse>, Status> {
+        let context = context(&request)?;
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("ListFeedback", &context, &request).of_service(&request.service_id);
+        asking.answered(pages::feedback(&self.0, &context, &request).await)
     }
 
     async fn get_calibration(
@@ -178,7 +238,14 @@ fn entity_id(text: &str) -> Result<EntityId, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
     use super::*;
+    use crate::domain::audit::READ_PREFIX;
+    use crate::domain::reads::ACTIONS;
 
     #[test]
     fn what_changes_something_is_a_write() {
@@ -189,5 +256,21 @@ mod tests {
         }
         assert_eq!(classify("/attain.recommendation.v1.LifecycleService/ListPendingDecisions"), Class::Read);
         assert_eq!(classify("/attain.recommendation.v1.RecommendationService/AnalyzeImpact"), Class::Read);
+    }
+
+    #[test]
+    fn every_call_has_a_name_in_the_audit_log() {
+        let contract = FileDescriptorSet::decode(attain_proto::DESCRIPTORS).expect("descriptors");
+        let services = contract.file.iter().flat_map(|file| &file.service);
+        let audited =
+            services.filter(|service| ["RecommendationService", "LifecycleService"].contains(&service.name()));
+        let methods = audited.flat_map(|service| &service.method);
+        let described: BTreeSet<&str> = methods.map(|method| method.name()).collect();
+        let named: BTreeSet<&str> = ACTIONS.iter().map(|(rpc, _)| *rpc).collect();
+        assert_eq!(named, described, "calls of the contract, and what the audit log calls them");
+        for (rpc, action) in ACTIONS {
+            let path = format!("/attain.recommendation.v1.AnyService/{rpc}");
+            assert_eq!(classify(&path) == Class::Read, action.starts_with(READ_PREFIX), "{rpc}");
+        }
     }
 }

@@ -152,11 +152,18 @@ impl Mesh {
         self.decide(request).await.unwrap().slo.unwrap()
     }
 
+    /// The audit log without who read what.
     pub(crate) async fn audit(&self) -> Vec<wire::AuditRecord> {
+        self.audit_records(true).await
+    }
+
+    /// The audit log, whether what was read is left out or not.
+    pub(crate) async fn audit_records(&self, without_reads: bool) -> Vec<wire::AuditRecord> {
         let mut records = Vec::new();
         let mut page_token = String::new();
         loop {
-            let request = wire::ListAuditRecordsRequest { service_id: String::new(), page_size: 3, page_token };
+            let request =
+                wire::ListAuditRecordsRequest { service_id: String::new(), page_size: 3, page_token, without_reads };
             let page = self.client.clone().list_audit_records(request).await.unwrap().into_inner();
             records.extend(page.records);
             page_token = page.next_page_token;

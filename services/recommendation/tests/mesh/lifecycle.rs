@@ -138,7 +138,8 @@ async fn only_what_replaces_something_critical_waits() {
             target_ratio: Some(target_ratio),
             ..Default::default()
         };
-        mesh.client.clone().decide_slo(by("ada", request))
+        let mut client = mesh.client.clone();
+        async move { client.decide_slo(by("ada", request)).await }
     };
     let id = mesh.recommend("auth").await.id;
     let first = declare(0.99).await;
@@ -339,7 +340,8 @@ async fn policy_accepts_only_what_it_may() {
     let set = wire::SetPolicyRequest { tiers: vec![rules], reason: "toil".into(), ..Default::default() };
     client.set_policy(by("root", set)).await.unwrap();
     let ask = |service_id: &'static str, window_days| {
-        let request = wire::GetSloRecommendationsRequest { service_id: service_id.into(), window_days, ..Default::default() };
+        let request =
+            wire::GetSloRecommendationsRequest { service_id: service_id.into(), window_days, ..Default::default() };
         let mut client = mesh.client.clone();
         async move { client.get_slo_recommendations(request).await.unwrap().into_inner().recommendation.unwrap() }
     };

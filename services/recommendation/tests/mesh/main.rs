@@ -1,6 +1,7 @@
 //! The service over gRPC on loopback, with members that hold a small seeded system and answer honestly from it.
 #![allow(clippy::unwrap_used)]
 
+mod audit;
 mod calibration;
 mod changes;
 mod comparison;
@@ -8,6 +9,7 @@ mod decisions;
 mod degraded;
 mod harness;
 mod impact;
+mod learning;
 mod lifecycle;
 mod recommendation;
 mod slowdown;

@@ -1,0 +1,35 @@
+//! What people say is wrong with a recommendation: checked, kept beside it, and audited.
+
+use attain_proto::convert;
+use attain_proto::recommendation::v1 as wire;
+use attain_proto::vocabulary::v1::SliKind as WireKind;
+use attain_runtime::context::CallContext;
+use attain_vocabulary::{EntityId, SliKind};
+
+use crate::Error;
+use crate::domain::feedback::{Feedback, NewFeedback, said};
+use crate::engine::Engine;
+use crate::message::feedback::kind_of;
+use crate::recommendations::stored;
+
+/// Checks the feedback, then writes it.
+pub(crate) async fn submit(
+    engine: &Engine,
+    context: &CallContext,
+    request: wire::SubmitFeedbackRequest,
+) -> Result<Feedback, Error> {
+    let feedback_kind = kind_of(request.feedback_kind)?;
+    let kind = convert::word::<WireKind, SliKind>("kind", request.kind)?;
+    let said = said(feedback_kind, kind, &request.dependency_id, &request.text).map_err(Error::Invalid)?;
+    let recommendation = stored(engine, context, &request.recommendation_id).await?;
+    let service = EntityId::new("service_id", &recommendation.service_id)
+        .map_err(|invalid| Error::Broken(format!("a stored recommendation cannot be read: {invalid}")))?;
+    let new = NewFeedback {
+        recommendation_id: recommendation.id,
+        service,
+        said,
+        submitted_by: context.caller.clone(),
+        time_ms: engine.clock.now_ms(),
+    };
+    engine.store.submit(&context.tenant, new).await
+}

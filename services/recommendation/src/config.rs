@@ -7,6 +7,8 @@ use attain_runtime::admission::Limits;
 use attain_runtime::database::without_credentials;
 use serde::Deserialize;
 
+use crate::MetricNames;
+
 /// Settings of the section `[recommendation]`.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -52,6 +54,8 @@ pub struct Config {
     pub drain_seconds: u64,
     /// Most calls in flight, by class.
     pub limits: Limits,
+    /// What metrics are called in exported SLOs.
+    pub metrics: MetricNames,
 }
 
 impl Default for Config {
@@ -78,6 +82,7 @@ impl Default for Config {
             health_interval_seconds: 5,
             drain_seconds: 10,
             limits: Limits::default(),
+            metrics: MetricNames::default(),
         }
     }
 }
@@ -117,7 +122,10 @@ impl Config {
                 return Err(attain_runtime::Error::Config(text));
             }
         }
-        Ok(())
+        self.metrics.validate().map_err(|fault| {
+            let text = format!("recommendation.metrics.{}: {}", fault.field, fault.reason);
+            attain_runtime::Error::Config(text)
+        })
     }
 }
 
@@ -131,5 +139,8 @@ mod tests {
         let config = Config { components_max: 0, ..Config::default() };
         let error = config.validate().expect_err("out of range").to_string();
         assert!(error.contains("recommendation.components_max"), "{error}");
+        let metrics = MetricNames { valid_counter: "sum(requests)".to_owned(), ..MetricNames::default() };
+        let error = Config { metrics, ..Config::default() }.validate().expect_err("no selector").to_string();
+        assert!(error.contains("recommendation.metrics.valid_counter"), "{error}");
     }
 }

@@ -10,6 +10,8 @@
 //!                      └ decide (the statistics of attain-attainment) ─ storage (with audit) ───┴─ answer
 //! changes ─ follows ingestion's stream of changes and holds the newest of each service: the test of freshness
 //! transport ─ decisions ─ storage (SLO in force, decision, audit record: one transaction)
+//! transport ─ budgets | alerts | agreement ─ measured (the service's own history and SLOs in force) ─ attainment ─ answer
+//! transport ─ exchange (SLOs as documents, out and in; what comes in is declared as decisions are) ─ storage
 //! transport ─ impact | what_if ─ fleet (everybody around a change) ─ graph, before and after ─ answer
 //! ```
 //!
@@ -27,6 +29,9 @@
 //! What it deliberately does not know: how telemetry arrives, how a structure function is evaluated, how passages are found,
 //! HTTP, and who may do what (the gateway has decided that before it calls).
 
+mod agreement;
+mod alerts;
+mod budgets;
 mod changes;
 mod comparison;
 mod config;
@@ -36,10 +41,12 @@ mod decisions;
 mod domain;
 mod engine;
 mod error;
+mod exchange;
 mod fleet;
 mod gather;
 mod health;
 mod impact;
+mod measured;
 mod members;
 mod message;
 mod recommendations;
@@ -64,6 +71,7 @@ use tonic::service::Routes;
 
 pub use config::Config;
 pub use domain::audit;
+pub use domain::exchange::MetricNames;
 pub use error::Error;
 
 use changes::Changes;

@@ -2,7 +2,9 @@
 //!
 //! Entry points: [`recommend`] turns a [`RecommendationInput`] into a [`RecommendationResult`]; [`predict`] goes from a history
 //! of counts to the predictive distribution of the next window, and [`IncidentForecast::fit`] from a list of incidents to it
-//! (both are what a back-test calls); [`miss_probability_after_shift`] is what an impact analysis calls.
+//! (both are what a back-test calls); [`miss_probability_after_shift`] is what an impact analysis calls. For an SLO in force,
+//! read as an [`SliHistory`]: [`budget`] (what is spent, and when the rest will be), [`alerts`] (rules and their back-test),
+//! [`sla`] (what to promise outside).
 //!
 //! ```text
 //! input ─ sanity ─┬─ regime ─ episodes ─ forecast ─ offers ─┬─ counterfactual, binding (the same on a history with fewer failures)
@@ -12,7 +14,7 @@
 //!
 //! Invariants:
 //! - the same input gives the same result to the last bit at one [`MODEL_VERSION`]: nothing is random, no clock is read, maps
-//!   are ordered;
+//!   are ordered; the paths of a forecast of exhaustion are drawn from a seed that is handed in;
 //! - nothing panics and nothing fails, however little or odd the data: too little is a result of low confidence that offers the
 //!   tier's template and says so ([`OfferBasis::Template`]);
 //! - a stricter target never has a smaller probability of a miss; a target that the traffic cannot tell is never offered;
@@ -27,7 +29,9 @@
 //! The statistical method and its sources stand at each module's functions: a bad fraction is predicted as a chronic level
 //! (Beta, with counting noise, error of estimation and drift) plus incidents (drifting level, zero-inflated logit-t).
 
+pub mod alerts;
 mod binding;
+pub mod budget;
 mod confidence;
 mod counterfactual;
 mod episodes;
@@ -35,6 +39,7 @@ mod explain;
 mod forecast;
 mod input;
 mod latency;
+mod measured;
 mod menu;
 mod offers;
 mod prediction;
@@ -43,6 +48,7 @@ mod regime;
 mod result;
 mod sanity;
 mod series;
+pub mod sla;
 mod sli;
 mod split;
 mod student;
@@ -57,6 +63,7 @@ pub use input::{
     COUNTERFACTUALS_MAX, CounterfactualStructure, CurrentSlo, DependencyBucket, DependencyHistory, Exclusion,
     Importance, MissingInput, Reach, RecommendationInput, ServiceHistory, ShareSeries, StructureFacts,
 };
+pub use measured::{SliHistory, SliMeasured, Tally};
 pub use menu::{LATENCY_MENU_MS, TARGET_MENU, TierPolicy};
 pub use offers::strictest_target;
 pub use prediction::{Prediction, predict};

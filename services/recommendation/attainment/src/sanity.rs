@@ -16,18 +16,23 @@ pub(crate) struct Usable<'a> {
 
 impl<'a> Usable<'a> {
     pub(crate) fn of(input: &'a RecommendationInput) -> Self {
-        let range = input.history.range;
-        let end = range.end_ms().min(input.as_of_ms).max(range.start_ms());
-        let exclusions: Vec<Exclusion> = input
-            .exclusions
+        Self::within(input.history.range, input.as_of_ms, &input.history.buckets, &input.exclusions)
+    }
+
+    pub(crate) fn within(
+        range: TimeRange,
+        as_of_ms: UnixMillis,
+        buckets: &'a [SliBucket],
+        exclusions: &[Exclusion],
+    ) -> Self {
+        let end = range.end_ms().min(as_of_ms).max(range.start_ms());
+        let exclusions: Vec<Exclusion> = exclusions
             .iter()
             .filter(|exclusion| exclusion.range.start_ms() < end && exclusion.range.end_ms() > range.start_ms())
             .cloned()
             .collect();
         let spans = union(&exclusions);
-        let mut inside: Vec<&SliBucket> = input
-            .history
-            .buckets
+        let mut inside: Vec<&SliBucket> = buckets
             .iter()
             .filter(|bucket| bucket.start_ms >= range.start_ms() && bucket.start_ms.saturating_add(BUCKET_MS) <= end)
             .collect();
@@ -47,7 +52,7 @@ fn point(bucket: &SliBucket) -> CountPoint {
 }
 
 /// Excluded spans widened to whole buckets, in order, none overlapping another.
-fn union(exclusions: &[Exclusion]) -> Vec<(UnixMillis, UnixMillis)> {
+pub(crate) fn union(exclusions: &[Exclusion]) -> Vec<(UnixMillis, UnixMillis)> {
     let whole = |range: &TimeRange| {
         let end = bucket_start(range.end_ms().saturating_sub(1).min(i64::MAX - BUCKET_MS)) + BUCKET_MS;
         (bucket_start(range.start_ms().max(i64::MIN + BUCKET_MS)), end)
@@ -71,7 +76,7 @@ fn excluded(spans: &[(UnixMillis, UnixMillis)], start: UnixMillis) -> bool {
 }
 
 /// Buckets that the span could hold, excluded ones taken out.
-fn possible(start: UnixMillis, end: UnixMillis, spans: &[(UnixMillis, UnixMillis)]) -> i64 {
+pub(crate) fn possible(start: UnixMillis, end: UnixMillis, spans: &[(UnixMillis, UnixMillis)]) -> i64 {
     let first = start.saturating_add(BUCKET_MS - 1).div_euclid(BUCKET_MS);
     let whole = |from: i64, to: i64| (to - from).max(0);
     let end = end.div_euclid(BUCKET_MS);

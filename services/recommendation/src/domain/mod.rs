@@ -4,6 +4,7 @@ pub mod audit;
 pub(crate) mod components;
 pub(crate) mod differences;
 pub(crate) mod evidence;
+pub(crate) mod exchange;
 pub(crate) mod flow;
 pub(crate) mod freshness;
 pub(crate) mod harm;

@@ -153,7 +153,7 @@ pub(crate) fn basis(heads: BTreeMap<EntityId, Head>, slos: &[Slo]) -> Basis {
     }
 }
 
-fn known<T>(service: &EntityId, answer: Result<T, Refusal>) -> Result<T, Error> {
+pub(crate) fn known<T>(service: &EntityId, answer: Result<T, Refusal>) -> Result<T, Error> {
     answer.map_err(|refusal| match refusal {
         Refusal::Unknown => Error::UnknownService(service.to_string()),
         other => other.fatal("ingestion"),
@@ -217,14 +217,14 @@ async fn observe(
 }
 
 /// History begins with the first bucket: a young service has a short history, not one with a gap before it.
-fn from_first_bucket(range: TimeRange, buckets: &[SliBucket]) -> TimeRange {
+pub(crate) fn from_first_bucket(range: TimeRange, buckets: &[SliBucket]) -> TimeRange {
     let first =
         buckets.first().map_or(range.start_ms(), |bucket| bucket.start_ms.clamp(range.start_ms(), range.end_ms()));
     TimeRange::new("range", first, range.end_ms()).unwrap_or(range)
 }
 
 /// Incidents that hurt the service within the span, and the spans that a person excluded or that work was planned for.
-fn incidents(service: &EntityId, incidents: &[ingestion::Incident], range: TimeRange) -> (Vec<String>, Vec<Exclusion>) {
+pub(crate) fn incidents(service: &EntityId, incidents: &[ingestion::Incident], range: TimeRange) -> (Vec<String>, Vec<Exclusion>) {
     let (mut ids, mut exclusions) = (Vec::new(), Vec::new());
     for incident in incidents.iter().filter(|incident| incident.service_ids.iter().any(|id| id == service.as_str())) {
         let Some(start_ms) = incident.start_time.as_ref().map(convert::unix_millis) else { continue };

@@ -13,7 +13,9 @@ use tonic::{Request, Response, Status};
 
 use crate::engine::Engine;
 use crate::message::slo;
-use crate::{Error, comparison, consistency, decisions, impact, recommendations, what_if};
+use crate::{
+    Error, agreement, alerts, budgets, comparison, consistency, decisions, exchange, impact, recommendations, what_if,
+};
 
 const PAGE_SIZE_DEFAULT: u32 = 100;
 const PAGE_SIZE_MAX: u32 = 500;
@@ -24,7 +26,7 @@ pub(crate) struct Transport(pub(crate) Arc<Engine>);
 
 /// What a call costs.
 pub(crate) fn classify(path: &str) -> Class {
-    if path.ends_with("/DecideSlo") { Class::Write } else { Class::Read }
+    if ["/DecideSlo", "/ImportSlos"].iter().any(|rpc| path.ends_with(rpc)) { Class::Write } else { Class::Read }
 }
 
 #[tonic::async_trait]
@@ -133,6 +135,47 @@ impl RecommendationService for Transport {
         Ok(Response::new(consistency::analyze(&self.0, &context, request.into_inner()).await?))
     }
 
+    async fn get_error_budgets(
+        &self,
+        request: Request<wire::GetErrorBudgetsRequest>,
+    ) -> Result<Response<wire::GetErrorBudgetsResponse>, Status> {
+        let context = context(&request)?;
+        let service = entity_id(&request.into_inner().service_id)?;
+        Ok(Response::new(budgets::now(&self.0, &context, &service).await?))
+    }
+
+    async fn get_alerts(
+        &self,
+        request: Request<wire::GetAlertsRequest>,
+    ) -> Result<Response<wire::GetAlertsResponse>, Status> {
+        let context = context(&request)?;
+        Ok(Response::new(alerts::recommended(&self.0, &context, &request.into_inner()).await?))
+    }
+
+    async fn get_sla_suggestion(
+        &self,
+        request: Request<wire::GetSlaSuggestionRequest>,
+    ) -> Result<Response<wire::GetSlaSuggestionResponse>, Status> {
+        let context = context(&request)?;
+        Ok(Response::new(agreement::suggested(&self.0, &context, &request.into_inner()).await?))
+    }
+
+    async fn get_slo_export(
+        &self,
+        request: Request<wire::GetSloExportRequest>,
+    ) -> Result<Response<wire::GetSloExportResponse>, Status> {
+        let context = context(&request)?;
+        Ok(Response::new(exchange::exported(&self.0, &context, request.into_inner()).await?))
+    }
+
+    async fn import_slos(
+        &self,
+        request: Request<wire::ImportSlosRequest>,
+    ) -> Result<Response<wire::ImportSlosResponse>, Status> {
+        let context = context(&request)?;
+        Ok(Response::new(exchange::imported(&self.0, &context, request.into_inner().text).await?))
+    }
+
     async fn list_audit_records(
         &self,
         request: Request<wire::ListAuditRecordsRequest>,
@@ -194,9 +237,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_decisions_are_writes() {
+    fn only_what_puts_slos_in_force_is_a_write() {
         assert_eq!(classify("/attain.recommendation.v1.RecommendationService/DecideSlo"), Class::Write);
-        assert_eq!(classify("/attain.recommendation.v1.RecommendationService/AnalyzeImpact"), Class::Read);
+        assert_eq!(classify("/attain.recommendation.v1.RecommendationService/ImportSlos"), Class::Write);
+        for reading in ["AnalyzeImpact", "GetSloExport", "GetErrorBudgets"] {
+            assert_eq!(classify(&format!("/attain.recommendation.v1.RecommendationService/{reading}")), Class::Read);
+        }
     }
 
     #[test]

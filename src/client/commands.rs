@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::questions::{outage, proposed, slow_callee, slower, with_fallback};
 use super::request::{Request, segment};
+use super::slos::SloCommand;
 use super::words::{Action, Ambition, Direction, EntityKind, Imported, Pushed, Sli, UtilisationKind, word};
 
 #[derive(Debug, Clone, Subcommand)]
@@ -311,6 +312,8 @@ pub(crate) enum Command {
         #[arg(long)]
         history: bool,
     },
+    #[command(flatten)]
+    OfSlos(SloCommand),
     /// Tells what proposed availability targets do to everybody above.
     #[command(after_help = "Example:\n  attain impact external-payment-api=0.99")]
     Impact {
@@ -496,6 +499,7 @@ impl Command {
             Self::Slos { service_id, history } => {
                 Request::get(service(&service_id, if history { "/slo-history" } else { "/slos" }))
             }
+            Self::OfSlos(command) => command.request()?,
             Self::Impact { proposals } => Request::post("/api/v1/slos/impact-analysis", &proposed(&proposals)?),
             Self::WhatIf { caller_id, callee_id, fallback, call_fraction } => {
                 Request::post("/api/v1/slos/what-if", &with_fallback(&caller_id, &callee_id, fallback, call_fraction))
@@ -566,7 +570,7 @@ fn pushed_path(what: Pushed) -> &'static str {
     }
 }
 
-fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+pub(super) fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     if file == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes)?;

@@ -3,6 +3,7 @@
 mod commands;
 mod questions;
 mod request;
+mod slos;
 mod words;
 
 pub(crate) use commands::Command;
@@ -10,6 +11,7 @@ pub(crate) use request::Gateway;
 
 use crate::cli::{Connection, Format};
 use crate::output;
+use slos::SloCommand;
 
 /// Sending more than this may take over a second, and says so.
 const LARGE_BODY_BYTES: usize = 1024 * 1024;
@@ -18,6 +20,11 @@ const LARGE_BODY_BYTES: usize = 1024 * 1024;
 pub(crate) async fn run(connection: &Connection, command: Command, format: Format) -> anyhow::Result<()> {
     let gateway = Gateway::new(&connection.url, connection.api_key.as_deref())?;
     let is_recommendation = matches!(command, Command::Recommend { .. });
+    let exported = match &command {
+        Command::OfSlos(SloCommand::Export { out, .. }) => Some(out.clone()),
+        _ => None,
+    };
+    let is_import = matches!(command, Command::OfSlos(SloCommand::ImportSlos { .. }));
     let is_status = matches!(command, Command::Status);
     let request = command.request()?;
     let large = request.body.as_ref().is_some_and(|body| body.len() >= LARGE_BODY_BYTES);
@@ -29,8 +36,13 @@ pub(crate) async fn run(connection: &Connection, command: Command, format: Forma
     let answer = answer?;
     if is_recommendation && format == Format::Text {
         output::recommendation(&answer["recommendation"]);
+    } else if let Some(out) = exported.filter(|out| out.is_some() || format == Format::Text) {
+        output::exported(&answer, out.as_deref())?;
     } else {
         output::answer(&answer, format);
+    }
+    if let Some(refused) = answer["refused_count"].as_u64().filter(|refused| is_import && *refused > 0) {
+        anyhow::bail!("{refused} documents were refused");
     }
     if is_status && answer["ready"] != true {
         anyhow::bail!("the mesh is not ready");

@@ -1,6 +1,7 @@
 //! Everything that is printed on standard output: JSON for programs, plain tables for people.
 #![allow(clippy::print_stdout)]
 
+mod files;
 mod numbers;
 mod progress;
 mod recommendation;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use crate::cli::Format;
 use crate::mesh::Addresses;
 
+pub(crate) use files::exported;
 pub(crate) use numbers::{milliseconds, percent};
 pub(crate) use progress::Progress;
 pub(crate) use recommendation::target;

@@ -47,10 +47,8 @@ impl Measured {
 
 /// Reads what is known of a service. Only its history is indispensable: incidents that cannot be had become a note.
 pub(crate) async fn read(engine: &Engine, context: &CallContext, service: &EntityId) -> Result<Measured, Error> {
-    let (entity, slos) = futures::join!(
-        engine.ingestion.entity(context, service),
-        engine.store.slos(&context.tenant, service),
-    );
+    let (entity, slos) =
+        futures::join!(engine.ingestion.entity(context, service), engine.store.slos(&context.tenant, service),);
     let (entity, slos) = (known(service, entity)?, slos?);
     let (_, facts) = topology::entity(&entity)
         .map_err(|invalid| Error::Broken(format!("ingestion's {service} cannot be read: {invalid}")))?;
@@ -72,7 +70,8 @@ pub(crate) async fn read(engine: &Engine, context: &CallContext, service: &Entit
         Vec::new()
     });
     // A bucket that nothing came for yet is not a gap yet.
-    let as_of_ms = bucket_ms + if buckets.last().is_some_and(|last| last.start_ms == bucket_ms) { BUCKET_MS } else { 0 };
+    let as_of_ms =
+        bucket_ms + if buckets.last().is_some_and(|last| last.start_ms == bucket_ms) { BUCKET_MS } else { 0 };
     let (_, exclusions) = incidents(service, &told, from_first_bucket(range, &buckets));
     notes.extend(left_out(&exclusions));
     let incidents = counted(service, &told, as_of_ms);

@@ -56,9 +56,9 @@ impl SliHistory {
         let usable = Usable::within(range, as_of_ms, buckets, exclusions);
         let series = match sli {
             SliMeasured::Availability => usable.series,
-            SliMeasured::SlowerThanMs(threshold_ms) => Latencies::of(&usable.buckets)
-                .map(|latencies| latencies.slower_than(threshold_ms))
-                .unwrap_or_default(),
+            SliMeasured::SlowerThanMs(threshold_ms) => {
+                Latencies::of(&usable.buckets).map(|latencies| latencies.slower_than(threshold_ms)).unwrap_or_default()
+            }
         };
         let end_ms = range.end_ms().min(as_of_ms).max(range.start_ms());
         let range = TimeRange::new("range", range.start_ms(), end_ms).unwrap_or(range);
@@ -145,8 +145,7 @@ mod tests {
         let range = TimeRange::new("range", 0, 8 * BUCKET_MS).expect("ascending");
         let excluded = TimeRange::new("range", 2 * BUCKET_MS, 4 * BUCKET_MS).expect("ascending");
         let exclusions = [Exclusion { range: excluded, reason: "maintenance".into() }];
-        let history =
-            SliHistory::read(range, 8 * BUCKET_MS, &buckets, &exclusions, SliMeasured::Availability);
+        let history = SliHistory::read(range, 8 * BUCKET_MS, &buckets, &exclusions, SliMeasured::Availability);
         let all = history.tally(0, 8 * BUCKET_MS);
         assert_eq!((all.valid, all.bad), (40.0, 4.0));
         assert!((all.coverage_ratio - 4.0 / 6.0).abs() < 1e-12, "{all:?}");

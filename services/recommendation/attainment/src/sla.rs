@@ -118,8 +118,7 @@ pub fn suggest(
     };
     let strictest = TARGET_MENU.iter().rev().find(safe).copied();
     let looser = |ratio: &&f64| objective_ratio.is_none_or(|objective| **ratio < objective - 1e-12);
-    let target_ratio =
-        TARGET_MENU.iter().rev().filter(looser).find(safe).copied().ok_or(NoSuggestion::NoneSafe)?;
+    let target_ratio = TARGET_MENU.iter().rev().filter(looser).find(safe).copied().ok_or(NoSuggestion::NoneSafe)?;
     let default;
     let steps = if steps.is_empty() {
         default = DEFAULT_CREDIT.steps(target_ratio);
@@ -127,10 +126,8 @@ pub fn suggest(
     } else {
         steps
     };
-    let mut credits: Vec<ExpectedCredit> = steps
-        .iter()
-        .map(|step| ExpectedCredit { step: *step, probability: missed(step.below_ratio) })
-        .collect();
+    let mut credits: Vec<ExpectedCredit> =
+        steps.iter().map(|step| ExpectedCredit { step: *step, probability: missed(step.below_ratio) }).collect();
     credits.sort_by(|a, b| b.step.below_ratio.total_cmp(&a.step.below_ratio));
     Ok(Suggestion {
         target_ratio,

@@ -224,7 +224,11 @@ pub(crate) fn from_first_bucket(range: TimeRange, buckets: &[SliBucket]) -> Time
 }
 
 /// Incidents that hurt the service within the span, and the spans that a person excluded or that work was planned for.
-pub(crate) fn incidents(service: &EntityId, incidents: &[ingestion::Incident], range: TimeRange) -> (Vec<String>, Vec<Exclusion>) {
+pub(crate) fn incidents(
+    service: &EntityId,
+    incidents: &[ingestion::Incident],
+    range: TimeRange,
+) -> (Vec<String>, Vec<Exclusion>) {
     let (mut ids, mut exclusions) = (Vec::new(), Vec::new());
     for incident in incidents.iter().filter(|incident| incident.service_ids.iter().any(|id| id == service.as_str())) {
         let Some(start_ms) = incident.start_time.as_ref().map(convert::unix_millis) else { continue };

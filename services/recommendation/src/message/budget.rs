@@ -45,10 +45,8 @@ fn forecast(forecast: &Exhaustion) -> wire::ExhaustionForecast {
         time: Some(timestamp(date.time_ms)),
         probability: date.probability,
     };
-    let by = |by: &ProbabilityBy| wire::ProbabilityByTime {
-        time: Some(timestamp(by.time_ms)),
-        probability: by.probability,
-    };
+    let by =
+        |by: &ProbabilityBy| wire::ProbabilityByTime { time: Some(timestamp(by.time_ms)), probability: by.probability };
     wire::ExhaustionForecast {
         horizon_time: Some(timestamp(forecast.horizon_end_ms)),
         exhaustion_probability: forecast.probability,

@@ -1,10 +1,12 @@
 //! The service over gRPC on loopback, with members that hold a small seeded system and answer honestly from it.
 #![allow(clippy::unwrap_used)]
 
+mod budgets;
 mod changes;
 mod comparison;
 mod decisions;
 mod degraded;
+mod exchange;
 mod harness;
 mod impact;
 mod recommendation;

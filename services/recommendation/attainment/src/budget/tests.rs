@@ -50,7 +50,10 @@ fn a_gap_is_no_success() {
     });
     let status = status(&gap, 0.001, MONTH, now(28), 1);
     assert_eq!(status.coverage_ratio, 0.5);
-    assert!((status.spent_ratio.expect("requests") - 1000.0 / 4032.0).abs() < 1e-9, "half the requests, half the budget");
+    assert!(
+        (status.spent_ratio.expect("requests") - 1000.0 / 4032.0).abs() < 1e-9,
+        "half the requests, half the budget"
+    );
     assert_eq!((status.burn_rates[2].burn_rate, status.burn_rates[2].coverage_ratio), (None, 0.0));
 }
 

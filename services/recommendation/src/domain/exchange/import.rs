@@ -74,7 +74,8 @@ pub(crate) fn read(text: &str) -> Result<Vec<Document>, InvalidValue> {
         return Err(InvalidValue::new("text", "required", "there is no document in it"));
     }
     let named = Named::of(parsed.iter().filter_map(|(_, parsed)| parsed.as_ref().ok()));
-    let mut documents: Vec<Document> = parsed.iter().map(|(position, parsed)| document(*position, parsed, &named)).collect();
+    let mut documents: Vec<Document> =
+        parsed.iter().map(|(position, parsed)| document(*position, parsed, &named)).collect();
     refuse_second_ones(&mut documents);
     Ok(documents)
 }
@@ -192,9 +193,8 @@ fn slo(document: &Value, named: &Named<'_>) -> Result<Declared, Vec<InvalidValue
     }
     let objective = objective(spec).map_err(|fault| faults.push(fault)).ok();
     let target = objective.and_then(|objective| target(objective).map_err(|fault| faults.push(fault)).ok());
-    let measured = indicator(document, spec, objective.unwrap_or(&Value::Null), named)
-        .map_err(|fault| faults.push(fault))
-        .ok();
+    let measured =
+        indicator(document, spec, objective.unwrap_or(&Value::Null), named).map_err(|fault| faults.push(fault)).ok();
     match (service, window, target, measured) {
         (Some(service), Some(window), Some(target), Some(Measured { kind, latency_threshold_ms }))
             if faults.is_empty() =>
@@ -208,7 +208,8 @@ fn slo(document: &Value, named: &Named<'_>) -> Result<Declared, Vec<InvalidValue
 /// The service that an SLO names: by its own annotation, by that of the Service document it refers to, or by that name itself.
 fn service(document: &Value, spec: &Value, named: &Named<'_>) -> Result<EntityId, InvalidValue> {
     let field = "spec.service";
-    let name = text(spec, "service").ok_or_else(|| InvalidValue::new(field, "required", "say which service it is for"))?;
+    let name =
+        text(spec, "service").ok_or_else(|| InvalidValue::new(field, "required", "say which service it is for"))?;
     if let Some(id) = annotation(document, SERVICE_ID) {
         return EntityId::new(&format!("metadata.annotations[{SERVICE_ID}]"), &id);
     }
@@ -228,7 +229,8 @@ fn window(spec: &Value) -> Result<TimeWindow, InvalidValue> {
         return Err(InvalidValue::new(format!("{field}[0].isRolling"), "not_offered", reason));
     }
     let field = format!("{field}[0].duration");
-    let malformed = || InvalidValue::new(field.as_str(), "malformed", "a whole number with its unit, for example 28d or 4w");
+    let malformed =
+        || InvalidValue::new(field.as_str(), "malformed", "a whole number with its unit, for example 28d or 4w");
     let duration = text(window, "duration").ok_or_else(malformed)?;
     let unit = duration.chars().last().ok_or_else(malformed)?;
     let number: u32 = duration[..duration.len() - unit.len_utf8()].parse().map_err(|_| malformed())?;
@@ -249,10 +251,14 @@ fn budgeting(spec: &Value) -> Result<(), InvalidValue> {
     let field = "spec.budgetingMethod";
     match text(spec, "budgetingMethod") {
         Some("Occurrences") => Ok(()),
-        Some("Timeslices" | "RatioTimeslices") => {
-            Err(InvalidValue::new(field, "not_offered", "requests are counted here, not slices of time: say Occurrences"))
+        Some("Timeslices" | "RatioTimeslices") => Err(InvalidValue::new(
+            field,
+            "not_offered",
+            "requests are counted here, not slices of time: say Occurrences",
+        )),
+        Some(_) => {
+            Err(InvalidValue::new(field, "unknown_value", "OpenSLO has Occurrences, Timeslices and RatioTimeslices"))
         }
-        Some(_) => Err(InvalidValue::new(field, "unknown_value", "OpenSLO has Occurrences, Timeslices and RatioTimeslices")),
         None => Err(InvalidValue::new(field, "required", "say Occurrences")),
     }
 }
@@ -295,26 +301,33 @@ fn target(objective: &Value) -> Result<Objective, InvalidValue> {
 }
 
 /// The indicator, inline or by its name.
-fn indicator(
-    document: &Value,
-    spec: &Value,
-    objective: &Value,
-    named: &Named<'_>,
-) -> Result<Measured, InvalidValue> {
+fn indicator(document: &Value, spec: &Value, objective: &Value, named: &Named<'_>) -> Result<Measured, InvalidValue> {
     let (inline, reference) = (spec.get("indicator"), text(spec, "indicatorRef"));
     let (indicator, place) = match (inline, reference) {
         (Some(inline), None) => (inline, "spec.indicator.spec"),
         (None, Some(name)) => {
             let missing = || {
-                InvalidValue::new("spec.indicatorRef", "unknown_reference", "no SLI of this name is among the documents sent")
+                InvalidValue::new(
+                    "spec.indicatorRef",
+                    "unknown_reference",
+                    "no SLI of this name is among the documents sent",
+                )
             };
             (*named.indicators.get(name).ok_or_else(missing)?, "spec.indicatorRef")
         }
         (Some(_), Some(_)) => {
-            return Err(InvalidValue::new("spec.indicatorRef", "not_allowed", "say indicator or indicatorRef, not both"));
+            return Err(InvalidValue::new(
+                "spec.indicatorRef",
+                "not_allowed",
+                "say indicator or indicatorRef, not both",
+            ));
         }
         (None, None) => {
-            return Err(InvalidValue::new("spec.indicator", "required", "say what is measured: indicator or indicatorRef"));
+            return Err(InvalidValue::new(
+                "spec.indicator",
+                "required",
+                "say what is measured: indicator or indicatorRef",
+            ));
         }
     };
     measured(at(indicator, &["spec"]), place, objective, |name| annotation(document, name))
@@ -328,8 +341,9 @@ fn refuse_second_ones(documents: &mut [Document]) {
         let key = (declared.service.clone(), kind_word(declared.kind));
         let (first, standing) = seen.entry(key).or_insert_with(|| (document.position, declared.clone()));
         if standing != declared {
-            let reason =
-                format!("document {first} declares another target for the same service and SLI; one is in force at a time");
+            let reason = format!(
+                "document {first} declares another target for the same service and SLI; one is in force at a time"
+            );
             document.content = Content::Wrong(vec![InvalidValue::new("spec.objectives", "conflict", reason)]);
         }
     }

@@ -32,7 +32,11 @@ pub(super) fn measured(
         (Some(ratio), None) => of_ratio(ratio, &format!("{place}.ratioMetric")),
         (None, Some(metric)) => of_threshold(metric, &format!("{place}.thresholdMetric"), objective),
         (Some(_), Some(_)) => {
-            return Err(InvalidValue::new(place, "not_allowed", "an indicator is a ratio or a threshold metric, not both"));
+            return Err(InvalidValue::new(
+                place,
+                "not_allowed",
+                "an indicator is a ratio or a threshold metric, not both",
+            ));
         }
         (None, None) => {
             return Err(InvalidValue::new(place, "required", "an indicator needs ratioMetric or thresholdMetric"));

@@ -46,14 +46,14 @@ impl Default for MetricNames {
 
 /// Unit of a histogram's bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unit {
+pub(super) enum Unit {
     Seconds,
     Milliseconds,
 }
 
 /// What an SLO is measured by.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Queries {
+pub(super) enum Queries {
     /// Failed requests among all.
     Counters { valid: Selector, bad: Vec<Selector> },
     /// Requests within a bound among all.
@@ -79,7 +79,7 @@ impl MetricNames {
         self.bad().map(|_| ())
     }
 
-    pub(crate) fn unit(&self) -> Result<Unit, InvalidValue> {
+    pub(super) fn unit(&self) -> Result<Unit, InvalidValue> {
         match self.latency_unit.as_str() {
             "s" => Ok(Unit::Seconds),
             "ms" => Ok(Unit::Milliseconds),
@@ -91,9 +91,11 @@ impl MetricNames {
         let field = "bad_counter";
         match self.bad_counter.len() {
             0 => Err(InvalidValue::new(field, "required", "say which counter counts requests that failed")),
-            count if count > BAD_COUNTERS_MAX => {
-                Err(InvalidValue::new(field, "too_many", format!("{count} counters; at most {BAD_COUNTERS_MAX} are added")))
-            }
+            count if count > BAD_COUNTERS_MAX => Err(InvalidValue::new(
+                field,
+                "too_many",
+                format!("{count} counters; at most {BAD_COUNTERS_MAX} are added"),
+            )),
             _ => self.bad_counter.iter().map(|text| selector(field, text)).collect(),
         }
     }
@@ -128,16 +130,13 @@ impl Queries {
     pub(super) fn bad(&self, function: &str, range: &str) -> String {
         match self {
             Self::Counters { bad, .. } => {
-                let of = |selector: &Selector| {
-                    format!("(sum({function}({}[{range}])) or vector(0))", selector.render())
-                };
+                let of =
+                    |selector: &Selector| format!("(sum({function}({}[{range}])) or vector(0))", selector.render());
                 bad.iter().map(of).collect::<Vec<_>>().join(" + ")
             }
-            Self::Histogram { all, fast, .. } => format!(
-                "(sum({function}({}[{range}])) - sum({function}({}[{range}])))",
-                all.render(),
-                fast.render()
-            ),
+            Self::Histogram { all, fast, .. } => {
+                format!("(sum({function}({}[{range}])) - sum({function}({}[{range}])))", all.render(), fast.render())
+            }
         }
     }
 

@@ -82,12 +82,12 @@ pub(crate) struct Export {
 }
 
 /// An SLO with everything that is said of it.
-pub(crate) struct Subject<'a> {
-    pub(crate) slo: &'a Slo,
+struct Subject<'a> {
+    slo: &'a Slo,
     /// Name as a label of the domain name system, one a service and SLI.
-    pub(crate) name: String,
-    pub(crate) queries: Queries,
-    pub(crate) alerts: AlertPolicy,
+    name: String,
+    queries: Queries,
+    alerts: AlertPolicy,
 }
 
 impl Subject<'_> {

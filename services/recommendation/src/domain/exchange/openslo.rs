@@ -145,15 +145,9 @@ fn slo(subject: &Subject<'_>, service: &str) -> Document<Slo> {
                 metadata: named(subject.name.clone()),
                 spec: Sli { ratio_metric: ratio(&subject.queries) },
             },
-            time_window: vec![TimeWindow {
-                duration: format!("{}d", subject.slo.window.days()),
-                is_rolling: true,
-            }],
+            time_window: vec![TimeWindow { duration: format!("{}d", subject.slo.window.days()), is_rolling: true }],
             budgeting_method: "Occurrences",
-            objectives: vec![Objective {
-                display_name: subject.promise(),
-                target: subject.slo.target.target_ratio(),
-            }],
+            objectives: vec![Objective { display_name: subject.promise(), target: subject.slo.target.target_ratio() }],
         },
     }
 }

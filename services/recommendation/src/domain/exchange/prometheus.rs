@@ -81,8 +81,7 @@ fn labels(subject: &Subject<'_>) -> BTreeMap<&'static str, String> {
 
 /// The error ratio over each window that a rule looks at.
 fn recordings(subject: &Subject<'_>) -> Vec<Rule> {
-    let windows: BTreeSet<i64> =
-        subject.alerts.rules.iter().flat_map(|rule| [rule.short_ms, rule.long_ms]).collect();
+    let windows: BTreeSet<i64> = subject.alerts.rules.iter().flat_map(|rule| [rule.short_ms, rule.long_ms]).collect();
     windows
         .into_iter()
         .map(|window_ms| {

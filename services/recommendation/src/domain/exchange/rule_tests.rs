@@ -104,7 +104,8 @@ fn of(subject: &Subject<'_>, samples: &Samples) -> Vec<Test> {
 }
 
 fn expectation(alert: &Alert, minute: u64, raised: bool) -> Expectation {
-    let raised = raised.then(|| Raised { exp_labels: alert.labels.clone(), exp_annotations: alert.annotations.clone() });
+    let raised =
+        raised.then(|| Raised { exp_labels: alert.labels.clone(), exp_annotations: alert.annotations.clone() });
     Expectation { eval_time: format!("{minute}m"), alertname: alert.alert, exp_alerts: raised.into_iter().collect() }
 }
 

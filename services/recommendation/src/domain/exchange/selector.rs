@@ -257,9 +257,20 @@ mod tests {
 
     #[test]
     fn what_is_no_selector_is_refused() {
-        for text in
-            ["", "1a", "{a=\"b\"}", "a{", "a{b}", "a{b=\"c\"", "a{b=c}", "a{b=~\"(\"}", "a[5m]", "sum(a)", "a{le=\"1\"}", "a b"]
-        {
+        for text in [
+            "",
+            "1a",
+            "{a=\"b\"}",
+            "a{",
+            "a{b}",
+            "a{b=\"c\"",
+            "a{b=c}",
+            "a{b=~\"(\"}",
+            "a[5m]",
+            "sum(a)",
+            "a{le=\"1\"}",
+            "a b",
+        ] {
             assert_eq!(Selector::parse("field", text).map_err(|fault| fault.code), Err("malformed"), "{text}");
         }
     }

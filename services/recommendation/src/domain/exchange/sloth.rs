@@ -84,7 +84,9 @@ pub(super) fn export(subjects: &[Subject<'_>]) -> Result<Export, Error> {
                  --default-slo-period={days}d."
             )
         })
-        .chain((windows.len() > 1).then(|| "SLOs of different windows have to go into separate runs of Sloth.".to_owned()))
+        .chain(
+            (windows.len() > 1).then(|| "SLOs of different windows have to go into separate runs of Sloth.".to_owned()),
+        )
         .collect();
     Ok(Export { files: vec![File { name: format!("{service}.sloth.yaml"), content: yaml(&document)? }], notes })
 }

@@ -24,6 +24,8 @@ pub(crate) async fn run(connection: &Connection, command: Command, format: Forma
         Command::OfSlos(SloCommand::Export { out, .. }) => Some(out.clone()),
         _ => None,
     };
+    let is_budgets = matches!(command, Command::OfSlos(SloCommand::Budgets { .. }));
+    let is_alerts = matches!(command, Command::OfSlos(SloCommand::Alerts { .. }));
     let is_import = matches!(command, Command::OfSlos(SloCommand::ImportSlos { .. }));
     let is_status = matches!(command, Command::Status);
     let request = command.request()?;
@@ -36,6 +38,10 @@ pub(crate) async fn run(connection: &Connection, command: Command, format: Forma
     let answer = answer?;
     if is_recommendation && format == Format::Text {
         output::recommendation(&answer["recommendation"]);
+    } else if is_budgets && format == Format::Text {
+        output::budgets(&answer);
+    } else if is_alerts && format == Format::Text {
+        output::alerts(&answer);
     } else if let Some(out) = exported.filter(|out| out.is_some() || format == Format::Text) {
         output::exported(&answer, out.as_deref())?;
     } else {

@@ -5,6 +5,7 @@ mod files;
 mod numbers;
 mod progress;
 mod recommendation;
+mod slos;
 mod table;
 
 use std::path::Path;
@@ -32,6 +33,16 @@ pub(crate) fn answer(answer: &Value, format: Format) {
 /// A recommendation as a person reads it.
 pub(crate) fn recommendation(answer: &Value) {
     print!("{}", recommendation::readable(answer));
+}
+
+/// Error budgets as a person reads them.
+pub(crate) fn budgets(answer: &Value) {
+    print!("{}", slos::budgets(answer));
+}
+
+/// Alerts as a person reads them.
+pub(crate) fn alerts(answer: &Value) {
+    print!("{}", slos::alerts(answer));
 }
 
 /// Plain lines.

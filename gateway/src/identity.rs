@@ -42,12 +42,14 @@ impl Access {
         if begins(&["Get", "List", "Search", "Analyze", "Replay"]) {
             return Self { role: Role::Reader, writes: false };
         }
+        // What puts SLOs in force is a decision, whatever brings it.
+        if begins(&["Decide", "Delete", "Approve", "Refuse", "Withdraw", "ImportSlos"]) {
+            return Self { role: Role::Approver, writes: true };
+        }
         if begins(&["Ingest", "Import", "Put", "End", "Submit"]) {
             return Self { role: Role::Proposer, writes: true };
         }
-        if begins(&["Decide", "Delete", "Approve", "Refuse", "Withdraw"]) {
-            return Self { role: Role::Approver, writes: true };
-        }
+
         Self { role: Role::Admin, writes: true }
     }
 }
@@ -206,6 +208,8 @@ mod tests {
             ("IngestSliBuckets", Role::Proposer, true),
             ("PutDocuments", Role::Proposer, true),
             ("ImportDocument", Role::Proposer, true),
+            ("ImportSlos", Role::Approver, true),
+            ("GetSloExport", Role::Reader, false),
             ("EndMaintenanceWindow", Role::Proposer, true),
             ("SubmitFeedback", Role::Proposer, true),
             ("DecideIncidentExclusion", Role::Approver, true),

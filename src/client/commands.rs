@@ -11,6 +11,7 @@ use super::feedback::Feedback;
 use super::lifecycle::LifecycleCommand;
 use super::questions::{outage, proposed, slow_callee, slower, with_fallback};
 use super::request::{Request, segment};
+use super::slos::SloCommand;
 use super::words::{
     Action, Ambition, Direction, EntityKind, Imported, Pushed, Sli, Tier, UtilisationKind, Window, word,
 };
@@ -322,6 +323,8 @@ pub(crate) enum Command {
         #[arg(long)]
         history: bool,
     },
+    #[command(flatten)]
+    OfSlos(SloCommand),
     /// Tells what proposed availability targets do to everybody above.
     #[command(after_help = "Example:\n  attain impact external-payment-api=0.99")]
     Impact {
@@ -540,6 +543,7 @@ impl Command {
             Self::Slos { service_id, history } => {
                 Request::get(service(&service_id, if history { "/slo-history" } else { "/slos" }))
             }
+            Self::OfSlos(command) => command.request()?,
             Self::Impact { proposals } => Request::post("/api/v1/slos/impact-analysis", &proposed(&proposals)?),
             Self::WhatIf { caller_id, callee_id, fallback, call_fraction } => {
                 Request::post("/api/v1/slos/what-if", &with_fallback(&caller_id, &callee_id, fallback, call_fraction))

@@ -6,6 +6,7 @@ mod feedback;
 mod lifecycle;
 mod questions;
 mod request;
+mod slos;
 mod words;
 
 pub(crate) use commands::Command;
@@ -13,6 +14,7 @@ pub(crate) use request::Gateway;
 
 use crate::cli::{Connection, Format};
 use crate::output;
+use slos::SloCommand;
 
 /// Sending more than this may take over a second, and says so.
 const LARGE_BODY_BYTES: usize = 1024 * 1024;
@@ -25,6 +27,13 @@ pub(crate) async fn run(connection: &Connection, command: Command, format: Forma
     }
     let is_recommendation = matches!(command, Command::Recommend { .. });
     let is_calibration = matches!(command, Command::Calibration { .. });
+    let exported = match &command {
+        Command::OfSlos(SloCommand::Export { out, .. }) => Some(out.clone()),
+        _ => None,
+    };
+    let is_budgets = matches!(command, Command::OfSlos(SloCommand::Budgets { .. }));
+    let is_alerts = matches!(command, Command::OfSlos(SloCommand::Alerts { .. }));
+    let is_import = matches!(command, Command::OfSlos(SloCommand::ImportSlos { .. }));
     let is_status = matches!(command, Command::Status);
     let request = command.request()?;
     let large = request.body.as_ref().is_some_and(|body| body.len() >= LARGE_BODY_BYTES);
@@ -38,8 +47,17 @@ pub(crate) async fn run(connection: &Connection, command: Command, format: Forma
         output::recommendation(&answer["recommendation"]);
     } else if is_calibration && format == Format::Text {
         output::calibration(&answer);
+    } else if is_budgets && format == Format::Text {
+        output::budgets(&answer);
+    } else if is_alerts && format == Format::Text {
+        output::alerts(&answer);
+    } else if let Some(out) = exported.filter(|out| out.is_some() || format == Format::Text) {
+        output::exported(&answer, out.as_deref())?;
     } else {
         output::answer(&answer, format);
+    }
+    if let Some(refused) = answer["refused_count"].as_u64().filter(|refused| is_import && *refused > 0) {
+        anyhow::bail!("{refused} documents were refused");
     }
     if is_status && answer["ready"] != true {
         anyhow::bail!("the mesh is not ready");

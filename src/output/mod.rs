@@ -2,9 +2,11 @@
 #![allow(clippy::print_stdout)]
 
 mod calibration;
+mod files;
 mod numbers;
 mod progress;
 mod recommendation;
+mod slos;
 mod table;
 
 use std::path::Path;
@@ -15,6 +17,7 @@ use serde_json::{Value, json};
 use crate::cli::Format;
 use crate::mesh::Addresses;
 
+pub(crate) use files::exported;
 pub(crate) use numbers::{milliseconds, percent};
 pub(crate) use progress::Progress;
 pub(crate) use recommendation::target;
@@ -36,6 +39,16 @@ pub(crate) fn recommendation(answer: &Value) {
 /// How often offers are missed, as a person reads it.
 pub(crate) fn calibration(answer: &Value) {
     print!("{}", calibration::readable(answer));
+}
+
+/// Error budgets as a person reads them.
+pub(crate) fn budgets(answer: &Value) {
+    print!("{}", slos::budgets(answer));
+}
+
+/// Alerts as a person reads them.
+pub(crate) fn alerts(answer: &Value) {
+    print!("{}", slos::alerts(answer));
 }
 
 /// Plain lines.

@@ -450,6 +450,26 @@ impl RecommendationService for Recommender {
         Err(Status::unimplemented("not kept here"))
     }
 
+    async fn get_error_budgets(&self, _: Request<GetErrorBudgetsRequest>) -> Answer<GetErrorBudgetsResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn get_alerts(&self, _: Request<GetAlertsRequest>) -> Answer<GetAlertsResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn get_sla_suggestion(&self, _: Request<GetSlaSuggestionRequest>) -> Answer<GetSlaSuggestionResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn get_slo_export(&self, _: Request<GetSloExportRequest>) -> Answer<GetSloExportResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn import_slos(&self, _: Request<ImportSlosRequest>) -> Answer<ImportSlosResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
     async fn list_audit_records(&self, _: Request<ListAuditRecordsRequest>) -> Answer<ListAuditRecordsResponse> {
         Ok(Response::new(ListAuditRecordsResponse::default()))
     }

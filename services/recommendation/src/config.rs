@@ -9,6 +9,8 @@ use serde::Deserialize;
 
 use crate::webhooks::config::WebhookConfig;
 
+use crate::MetricNames;
+
 /// Settings of the section `[recommendation]`.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -70,6 +72,8 @@ pub struct Config {
     pub webhooks: WebhookConfig,
     /// Most calls in flight, by class.
     pub limits: Limits,
+    /// What metrics are called in exported SLOs.
+    pub metrics: MetricNames,
 }
 
 impl Default for Config {
@@ -104,6 +108,7 @@ impl Default for Config {
             upkeep_interval_seconds: 60,
             webhooks: WebhookConfig::default(),
             limits: Limits::default(),
+            metrics: MetricNames::default(),
         }
     }
 }
@@ -148,6 +153,10 @@ impl Config {
                 return Err(attain_runtime::Error::Config(text));
             }
         }
+        self.metrics.validate().map_err(|fault| {
+            let text = format!("recommendation.metrics.{}: {}", fault.field, fault.reason);
+            attain_runtime::Error::Config(text)
+        })?;
         self.webhooks.validate()
     }
 }
@@ -162,5 +171,8 @@ mod tests {
         let config = Config { components_max: 0, ..Config::default() };
         let error = config.validate().expect_err("out of range").to_string();
         assert!(error.contains("recommendation.components_max"), "{error}");
+        let metrics = MetricNames { valid_counter: "sum(requests)".to_owned(), ..MetricNames::default() };
+        let error = Config { metrics, ..Config::default() }.validate().expect_err("no selector").to_string();
+        assert!(error.contains("recommendation.metrics.valid_counter"), "{error}");
     }
 }

@@ -13,6 +13,8 @@
 //! transport ─ lifecycle | policies ─ storage
 //! transport ─ reads ─ a bounded queue ─ one writer ─ storage (who read what, many records in one transaction)
 //! transport ─ feedback ─ storage (feedback, audit record: one transaction)
+//! transport ─ budgets | alerts | agreement ─ measured (the service's own history and SLOs in force) ─ attainment ─ answer
+//! transport ─ exchange (SLOs as documents, out and in; what comes in is declared as decisions are) ─ storage
 //! learning ─ made from the log of decisions and feedback ─ gather (which offer is suggested, and nothing else)
 //! webhooks ─ what waits in storage ─ signed, to endpoints
 //! upkeep ─ pending decisions that lapsed, SLOs whose review is near
@@ -34,8 +36,11 @@
 //! What it deliberately does not know: how telemetry arrives, how a structure function is evaluated, how passages are found,
 //! HTTP, and who may do what (the gateway has decided that before it calls).
 
+mod agreement;
+mod alerts;
 mod approvals;
 mod automatic;
+mod budgets;
 mod calibration;
 mod changes;
 mod comparison;
@@ -46,6 +51,7 @@ mod decisions;
 mod domain;
 mod engine;
 mod error;
+mod exchange;
 mod feedback;
 mod fleet;
 mod gather;
@@ -54,6 +60,7 @@ mod impact;
 mod judge;
 mod learning;
 mod lifecycle;
+mod measured;
 mod members;
 mod message;
 mod page;
@@ -85,6 +92,7 @@ use tonic::service::Routes;
 
 pub use config::Config;
 pub use domain::audit;
+pub use domain::exchange::MetricNames;
 pub use error::Error;
 pub use webhooks::config::WebhookConfig;
 

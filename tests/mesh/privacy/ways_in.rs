@@ -101,6 +101,7 @@ pub(crate) fn bodies() -> Vec<Body> {
             "/api/v1/slo-recommendations/RECOMMENDATION_ID/feedback",
             json!({"feedback_kind": "wrong_dependency", "dependency_id": "store", "text": "it is gone"}),
         ),
+        ("/api/v1/slos/import", "/api/v1/slos/import", json!({"text": OPENSLO})),
         (
             "/api/v1/slos/impact-analysis",
             "/api/v1/slos/impact-analysis",
@@ -152,6 +153,18 @@ fn jaeger_dependencies() -> Value {
     json!({"data": [{"parent": "shop", "child": "store", "callCount": 3}]})
 }
 
+/// An SLO as OpenSLO has it.
+const OPENSLO: &str = "apiVersion: openslo/v1
+kind: SLO
+metadata: {name: shop-availability}
+spec:
+  service: shop
+  indicator: {metadata: {name: shop}, spec: {ratioMetric: {bad: {}, total: {}}}}
+  timeWindow: [{duration: 28d, isRolling: true}]
+  budgetingMethod: Occurrences
+  objectives: [{target: 0.99}]
+";
+
 /// Addresses whose parts and parameters may hold anything; `@` is replaced by the percent-encoded canary.
 pub(crate) const ADDRESSES: &[&str] = &[
     "/api/v1/services/@",
@@ -167,6 +180,11 @@ pub(crate) const ADDRESSES: &[&str] = &[
     "/api/v1/incidents?service_id=@",
     "/api/v1/slo-recommendations?state=@",
     "/api/v1/slo-recommendations?service_id=@",
+    "/api/v1/services/@/error-budgets",
+    "/api/v1/services/@/alerts?target_ratio=@",
+    "/api/v1/services/shop/sla-suggestion?credit_steps=@",
+    "/api/v1/services/shop/slos/export?format=@",
+    "/api/v1/services/shop/slos/export?format=openslo&valid_counter=@&bad_counter=a%7Bb%3D%22@%22%7D",
     "/api/v1/slo-recommendations/@/replay",
     "/api/v1/slos?owner=@",
     "/api/v1/slos?page_token=@",

@@ -3,7 +3,8 @@
 //! Entry points: [`recommend`] turns a [`RecommendationInput`] into a [`RecommendationResult`]; [`predict`] goes from a history
 //! of counts to the predictive distribution of the next window, and [`IncidentForecast::fit`] from a list of incidents to it
 //! (both are what an eval calls); [`backtest`] makes the offers of the past again; [`outcome`] says what a window turned out to be;
-//! [`miss_probability_after_shift`] is what an impact analysis calls.
+//! [`miss_probability_after_shift`] is what an impact analysis calls. For an SLO in force, read as an [`SliHistory`]: [`budget`]
+//! (what is spent, and when the rest will be), [`alerts`] (rules and their back-test), [`sla`] (what to promise outside).
 //!
 //! ```text
 //! input ─ sanity ─ cells ─┬─ back-test (the same before each origin of the past, held against what followed)
@@ -15,7 +16,7 @@
 //!
 //! Invariants:
 //! - the same input gives the same result to the last bit at one [`MODEL_VERSION`]: nothing is random, no clock is read, maps
-//!   are ordered;
+//!   are ordered; the paths of a forecast of exhaustion are drawn from a seed that is handed in;
 //! - nothing panics and nothing fails, however little or odd the data: too little is a result of low confidence that offers the
 //!   tier's template and says so ([`OfferBasis::Template`]);
 //! - a stricter target never has a smaller probability of a miss; a target that the traffic cannot tell is never offered;
@@ -31,8 +32,10 @@
 //! The statistical method and its sources stand at each module's functions: a bad fraction is predicted as a chronic level
 //! (Beta, with counting noise, error of estimation and drift) plus incidents (drifting level, zero-inflated logit-t).
 
+pub mod alerts;
 mod backtest;
 mod binding;
+pub mod budget;
 mod budgeting;
 mod cells;
 mod confidence;
@@ -43,6 +46,7 @@ mod forecast;
 mod in_force;
 mod input;
 mod latency;
+mod measured;
 mod menu;
 mod offers;
 mod outcome;
@@ -53,6 +57,7 @@ mod regime;
 mod result;
 mod sanity;
 mod series;
+pub mod sla;
 mod sli;
 mod split;
 mod student;
@@ -70,6 +75,7 @@ pub use input::{
     COUNTERFACTUALS_MAX, CounterfactualStructure, CurrentSlo, DependencyBucket, DependencyHistory, Exclusion,
     Importance, MissingInput, Reach, RecommendationInput, ServiceHistory, ShareSeries, StructureFacts,
 };
+pub use measured::{SliHistory, SliMeasured, Tally};
 pub use menu::{LATENCY_MENU_MS, TARGET_MENU, TierPolicy};
 pub use offers::strictest_target;
 pub use outcome::{Outcome, outcome};

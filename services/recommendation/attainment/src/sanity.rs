@@ -16,18 +16,23 @@ pub(crate) struct Usable<'a> {
 
 impl<'a> Usable<'a> {
     pub(crate) fn of(input: &'a RecommendationInput) -> Self {
-        let range = input.history.range;
-        let end = range.end_ms().min(input.as_of_ms).max(range.start_ms());
-        let exclusions: Vec<Exclusion> = input
-            .exclusions
+        Self::within(input.history.range, input.as_of_ms, &input.history.buckets, &input.exclusions)
+    }
+
+    pub(crate) fn within(
+        range: TimeRange,
+        as_of_ms: UnixMillis,
+        buckets: &'a [SliBucket],
+        exclusions: &[Exclusion],
+    ) -> Self {
+        let end = range.end_ms().min(as_of_ms).max(range.start_ms());
+        let exclusions: Vec<Exclusion> = exclusions
             .iter()
             .filter(|exclusion| exclusion.range.start_ms() < end && exclusion.range.end_ms() > range.start_ms())
             .cloned()
             .collect();
         let spans = union(&exclusions);
-        let mut inside: Vec<&SliBucket> = input
-            .history
-            .buckets
+        let mut inside: Vec<&SliBucket> = buckets
             .iter()
             .filter(|bucket| bucket.start_ms >= range.start_ms() && bucket.start_ms.saturating_add(BUCKET_MS) <= end)
             .collect();

@@ -6,6 +6,7 @@ pub(crate) mod calibration;
 pub(crate) mod components;
 pub(crate) mod differences;
 pub(crate) mod evidence;
+pub(crate) mod exchange;
 pub(crate) mod feedback;
 pub(crate) mod flow;
 pub(crate) mod freshness;

@@ -198,7 +198,7 @@ pub(crate) fn basis(heads: BTreeMap<EntityId, Head>, slos: &[Slo]) -> Basis {
     }
 }
 
-fn known<T>(service: &EntityId, answer: Result<T, Refusal>) -> Result<T, Error> {
+pub(crate) fn known<T>(service: &EntityId, answer: Result<T, Refusal>) -> Result<T, Error> {
     answer.map_err(|refusal| match refusal {
         Refusal::Unknown => Error::UnknownService(service.to_string()),
         other => other.fatal("ingestion"),
@@ -260,7 +260,7 @@ async fn observe(
 }
 
 /// History begins with the first bucket: a young service has a short history, not one with a gap before it.
-fn from_first_bucket(range: TimeRange, buckets: &[SliBucket]) -> TimeRange {
+pub(crate) fn from_first_bucket(range: TimeRange, buckets: &[SliBucket]) -> TimeRange {
     let first =
         buckets.first().map_or(range.start_ms(), |bucket| bucket.start_ms.clamp(range.start_ms(), range.end_ms()));
     TimeRange::new("range", first, range.end_ms()).unwrap_or(range)

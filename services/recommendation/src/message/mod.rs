@@ -1,5 +1,7 @@
 //! Between the domain and the wire: what goes out cannot fail, what comes in is checked.
 
+pub(crate) mod alerts;
+pub(crate) mod budget;
 pub(crate) mod budgeting;
 pub(crate) mod changes;
 pub(crate) mod differences;

@@ -21,8 +21,8 @@ use crate::engine::Engine;
 use crate::message::lifecycle as lifecycle_message;
 use crate::message::{slo, window};
 use crate::{
-    Error, calibration, comparison, consistency, decisions, feedback, impact, learning, lifecycle, message,
-    recommendations, what_if,
+    Error, agreement, alerts, budgets, calibration, comparison, consistency, decisions, exchange, feedback, impact,
+    learning, lifecycle, message, recommendations, what_if,
 };
 
 /// What the names of RPCs begin with that change nothing.
@@ -166,6 +166,58 @@ impl RecommendationService for Transport {
         let request = request.into_inner();
         let asking = self.0.reads.begin("AnalyzeConsistency", &context, &request);
         asking.answered(consistency::analyze(&self.0, &context, request).await)
+    }
+
+    async fn get_error_budgets(
+        &self,
+        request: Request<wire::GetErrorBudgetsRequest>,
+    ) -> Result<Response<wire::GetErrorBudgetsResponse>, Status> {
+        let context = context(&request)?;
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("GetErrorBudgets", &context, &request).of_service(&request.service_id);
+        let service = entity_id(&request.service_id)?;
+        asking.answered(budgets::now(&self.0, &context, &service).await)
+    }
+
+    async fn get_alerts(
+        &self,
+        request: Request<wire::GetAlertsRequest>,
+    ) -> Result<Response<wire::GetAlertsResponse>, Status> {
+        let context = context(&request)?;
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("GetAlerts", &context, &request).of_service(&request.service_id);
+        asking.answered(alerts::recommended(&self.0, &context, &request).await)
+    }
+
+    async fn get_sla_suggestion(
+        &self,
+        request: Request<wire::GetSlaSuggestionRequest>,
+    ) -> Result<Response<wire::GetSlaSuggestionResponse>, Status> {
+        let context = context(&request)?;
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("GetSlaSuggestion", &context, &request).of_service(&request.service_id);
+        asking.answered(agreement::suggested(&self.0, &context, &request).await)
+    }
+
+    async fn get_slo_export(
+        &self,
+        request: Request<wire::GetSloExportRequest>,
+    ) -> Result<Response<wire::GetSloExportResponse>, Status> {
+        let context = context(&request)?;
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("GetSloExport", &context, &request).of_service(&request.service_id);
+        asking.answered(exchange::exported(&self.0, &context, request).await)
+    }
+
+    async fn import_slos(
+        &self,
+        request: Request<wire::ImportSlosRequest>,
+    ) -> Result<Response<wire::ImportSlosResponse>, Status> {
+        let context = context(&request)?;
+        let asking = self.0.reads.begin("ImportSlos", &context, request.get_ref());
+        let imported = exchange::imported(&self.0, &context, request.into_inner().text).await;
+        asking.written(&imported);
+        Ok(Response::new(imported?))
     }
 
     async fn list_audit_records(

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod audit;
+mod budgets;
 mod calibration;
 mod changes;
 mod comparison;
 mod decisions;
 mod degraded;
+mod exchange;
 mod harness;
 mod impact;
 mod learning;

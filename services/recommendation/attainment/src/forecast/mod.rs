@@ -98,6 +98,18 @@ impl Forecast {
         self.parts.chronic.as_ref().map_or(0.0, ChronicForecast::mean)
     }
 
+    /// The chronic part that is not exceeded with probability `p`, to the width of a cell; 0 without one.
+    pub(crate) fn chronic_quantile(&self, p: f64) -> f64 {
+        let mut below = 0.0;
+        for cell in &self.cells {
+            below += cell.probability;
+            if below >= p {
+                return cell.ratio;
+            }
+        }
+        self.cells.last().map_or(0.0, |cell| cell.ratio)
+    }
+
     /// The part that incidents bring.
     #[must_use]
     pub fn incident(&self) -> &IncidentForecast {

@@ -1,0 +1,39 @@
+//! The error budgets of a service's SLOs in force. Nothing is written.
+
+use attain_attainment::budget::{self, Period};
+use attain_proto::convert::timestamp;
+use attain_proto::recommendation::v1 as wire;
+use attain_runtime::context::CallContext;
+use attain_vocabulary::EntityId;
+
+use crate::engine::Engine;
+use crate::gather::blocking;
+use crate::members::SEED;
+use crate::{Error, measured, message};
+
+/// Tells each of them as it is now.
+pub(crate) async fn now(
+    engine: &Engine,
+    context: &CallContext,
+    service: &EntityId,
+) -> Result<wire::GetErrorBudgetsResponse, Error> {
+    let measured = measured::read(engine, context, service).await?;
+    blocking(move || {
+        let mut notes = measured.notes.clone();
+        if measured.slos.is_empty() {
+            notes.push("There is no SLO in force: accept a recommendation or declare one.".to_owned());
+        }
+        let budgets = measured.slos.iter().map(|slo| {
+            let history = measured.history(slo.kind, slo.latency_threshold_ms);
+            let period = Period::Rolling { days: slo.window.days() };
+            let status = budget::status(&history, slo.target.error_budget(), period, measured.as_of_ms, SEED);
+            message::budget::budget(slo, &status)
+        });
+        wire::GetErrorBudgetsResponse {
+            budgets: budgets.collect(),
+            as_of_time: Some(timestamp(measured.as_of_ms)),
+            notes,
+        }
+    })
+    .await
+}

@@ -1,0 +1,168 @@
+//! OpenSLO's `openslo/v1`: a Service and one SLO for each target, its indicator inline.
+
+use std::collections::BTreeMap;
+
+use attain_vocabulary::SliKind;
+use serde::Serialize;
+
+use super::metrics::Queries;
+use super::{Export, File, KIND, SERVICE_ID, Subject, THRESHOLD_MS, service_label, yaml};
+use crate::Error;
+use crate::domain::slo::kind_word;
+
+/// The version that is written and read.
+pub(super) const API_VERSION: &str = "openslo/v1";
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<S> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Metadata,
+    spec: S,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    display_name: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<&'static str, String>,
+}
+
+#[derive(Serialize)]
+struct Service {
+    description: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Slo {
+    description: String,
+    service: String,
+    indicator: Indicator,
+    time_window: Vec<TimeWindow>,
+    budgeting_method: &'static str,
+    objectives: Vec<Objective>,
+}
+
+#[derive(Serialize)]
+struct Indicator {
+    metadata: Metadata,
+    spec: Sli,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sli {
+    ratio_metric: RatioMetric,
+}
+
+#[derive(Serialize)]
+struct RatioMetric {
+    counter: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    good: Option<Metric>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bad: Option<Metric>,
+    total: Metric,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Metric {
+    metric_source: MetricSource,
+}
+
+#[derive(Serialize)]
+struct MetricSource {
+    #[serde(rename = "type")]
+    source: &'static str,
+    spec: Query,
+}
+
+#[derive(Serialize)]
+struct Query {
+    query: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TimeWindow {
+    duration: String,
+    is_rolling: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Objective {
+    display_name: String,
+    target: f64,
+}
+
+pub(super) fn export(subjects: &[Subject<'_>]) -> Result<Export, Error> {
+    let service = &subjects[0].slo.service;
+    let name = service_label(service);
+    let metadata = Metadata {
+        name: name.clone(),
+        display_name: Some(service.to_string()),
+        annotations: [(SERVICE_ID, service.to_string())].into(),
+    };
+    let spec = Service { description: format!("{service}, as Attain knows it.") };
+    let mut contents = vec![yaml(&Document { api_version: API_VERSION, kind: "Service", metadata, spec })?];
+    for subject in subjects {
+        contents.push(yaml(&slo(subject, &name))?);
+    }
+    let content = contents.join("---\n");
+    Ok(Export { files: vec![File { name: format!("{name}.openslo.yaml"), content }], notes: Vec::new() })
+}
+
+fn slo(subject: &Subject<'_>, service: &str) -> Document<Slo> {
+    let kind = kind_word(subject.slo.kind);
+    let mut annotations: BTreeMap<&'static str, String> =
+        [(SERVICE_ID, subject.slo.service.to_string()), (KIND, kind.to_owned())].into();
+    if let Some(threshold) = subject.slo.latency_threshold_ms {
+        annotations.insert(THRESHOLD_MS, threshold.to_string());
+    }
+    let named = |name: String| Metadata { name, display_name: None, annotations: BTreeMap::new() };
+    Document {
+        api_version: API_VERSION,
+        kind: "SLO",
+        metadata: Metadata {
+            name: subject.name.clone(),
+            display_name: Some(match subject.slo.kind {
+                SliKind::Availability => format!("Availability of {}", subject.slo.service),
+                SliKind::Latency => format!("Latency of {}", subject.slo.service),
+            }),
+            annotations,
+        },
+        spec: Slo {
+            description: subject.description(),
+            service: service.to_owned(),
+            indicator: Indicator {
+                metadata: named(subject.name.clone()),
+                spec: Sli { ratio_metric: ratio(&subject.queries) },
+            },
+            time_window: vec![TimeWindow { duration: format!("{}d", subject.slo.window.days()), is_rolling: true }],
+            budgeting_method: "Occurrences",
+            objectives: vec![Objective { display_name: subject.promise(), target: subject.slo.target.target_ratio() }],
+        },
+    }
+}
+
+/// Counters as they are: `counter: true` says that a reader has to take their increase.
+fn ratio(queries: &Queries) -> RatioMetric {
+    let metric = |query: String| Metric { metric_source: MetricSource { source: "Prometheus", spec: Query { query } } };
+    let sum = |selector: &super::selector::Selector| metric(format!("sum({})", selector.render()));
+    match queries {
+        Queries::Counters { valid, bad } => {
+            let bad = bad.iter().map(|bad| format!("(sum({}) or vector(0))", bad.render())).collect::<Vec<_>>();
+            RatioMetric { counter: true, good: None, bad: Some(metric(bad.join(" + "))), total: sum(valid) }
+        }
+        Queries::Histogram { all, fast, .. } => {
+            RatioMetric { counter: true, good: Some(sum(fast)), bad: None, total: sum(all) }
+        }
+    }
+}

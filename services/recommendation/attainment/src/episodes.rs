@@ -17,6 +17,11 @@ const DEVIATIONS_MIN: f64 = 4.0;
 /// A regime shorter than this between two better ones is an incident, not a level.
 const PASSING_DAYS: f64 = 14.0;
 const HOUR_MS: i64 = 3_600_000;
+const HOURS_OF_WEEK: usize = 7 * 24;
+/// What stands out in the same hour of at least so many weeks, and of so great a share of those seen, is chronic. Independent
+/// incidents of two hours, one a day, fall into any one hour of the week in 10 of 13 weeks with a probability below 1e-4.
+const RECURRING_WEEKS_MIN: usize = 5;
+const RECURRING_SHARE_MIN: f64 = 0.75;
 
 /// Failure in excess of the chronic level.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -46,7 +51,7 @@ pub(crate) struct ToldApart {
 /// In each regime: the chronic rate and the overdispersion of buckets (Beta-Binomial, by moments), from the calmer half of
 /// its days at first and then from every bucket that is not improbable under the last rate, until that set stays. A bucket,
 /// or an hour where buckets hold too few requests to tell, belongs to an episode when its tail probability is below 1e-6
-/// (less when there are more than 10,000 buckets). Episodes within 15 minutes of one another are joined.
+/// (less when there are more than 10,000 buckets), but for what recurs in the same hour of most weeks. Episodes within 15 minutes of one another are joined.
 #[must_use]
 pub fn episodes(series: &CountSeries, regimes: &[Regime]) -> Vec<Episode> {
     tell_apart(series, regimes).episodes
@@ -67,11 +72,10 @@ pub(crate) fn tell_apart(series: &CountSeries, regimes: &[Regime]) -> ToldApart 
         denominator += part.moments.pairs();
     }
     let correlation = if denominator > 0.0 { (numerator / denominator).clamp(0.0, 1.0) } else { 0.0 };
-    let marks = chronic.iter().zip(&segments).flat_map(|(part, segment)| {
-        let rate = part.rate;
-        part.flagged.iter().zip(*segment).map(move |(flagged, point)| (*flagged, rate * point.valid))
-    });
-    let (episodes, chronic_bad) = join(points, marks, series.valid() / series.covered_days().max(1e-9));
+    let daily_valid = series.valid() / series.covered_days().max(1e-9);
+    let mut flagged: Vec<bool> = chronic.iter().flat_map(|part| part.flagged.iter().copied()).collect();
+    call_off_recurring(points, &mut flagged);
+    let (episodes, chronic_bad) = join(points, &chronic, &flagged, daily_valid);
     ToldApart { episodes, chronic_bad, correlation }
 }
 
@@ -87,14 +91,65 @@ fn segments<'a>(points: &'a [CountPoint], regimes: &[Regime]) -> Vec<&'a [CountP
     segments
 }
 
+/// Takes what happens in the same hour of most weeks for chronic: a job, not a run of bad luck. As incidents, many small ones that always
+/// come would make the great ones among them look better known than they are.
+fn call_off_recurring(points: &[CountPoint], flagged: &mut [bool]) {
+    if !flagged.contains(&true) {
+        return;
+    }
+    let mut slots = vec![Slot::default(); HOURS_OF_WEEK];
+    for (point, flagged) in points.iter().zip(flagged.iter()) {
+        slots[hour_of_week(point)].see(point.start_ms.div_euclid(HOUR_MS), *flagged);
+    }
+    for (point, flagged) in points.iter().zip(flagged.iter_mut()) {
+        *flagged &= !slots[hour_of_week(point)].recurs();
+    }
+}
+
+fn hour_of_week(point: &CountPoint) -> usize {
+    point.start_ms.div_euclid(HOUR_MS).rem_euclid(HOURS_OF_WEEK as i64) as usize
+}
+
+/// An hour of the week: in how many weeks it was seen, and in how many something stood out.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    seen: usize,
+    flagged: usize,
+    last_seen: Option<i64>,
+    last_flagged: Option<i64>,
+}
+
+impl Slot {
+    fn see(&mut self, hour: i64, flagged: bool) {
+        self.seen += usize::from(self.last_seen != Some(hour));
+        self.last_seen = Some(hour);
+        if flagged {
+            self.flagged += usize::from(self.last_flagged != Some(hour));
+            self.last_flagged = Some(hour);
+        }
+    }
+
+    fn recurs(&self) -> bool {
+        self.flagged >= RECURRING_WEEKS_MIN && self.flagged as f64 >= RECURRING_SHARE_MIN * self.seen as f64
+    }
+}
+
 /// Joins flagged points into episodes; returns them and the chronic failures of each point.
-fn join(points: &[CountPoint], marks: impl Iterator<Item = (bool, f64)>, daily_valid: f64) -> (Vec<Episode>, Vec<f64>) {
-    let marks: Vec<(bool, f64)> = marks.collect();
+fn join(points: &[CountPoint], chronic: &[Chronic], flagged: &[bool], daily_valid: f64) -> (Vec<Episode>, Vec<f64>) {
+    let rates: Vec<(usize, f64)> = chronic
+        .iter()
+        .scan(0, |end, part| {
+            *end += part.flagged.len();
+            Some((*end, part.rate))
+        })
+        .collect();
+    // What the chronic level leads to expect.
+    let expected = |i: usize| rates[rates.partition_point(|(end, _)| *end <= i)].1 * points[i].valid;
     let mut chronic_bad: Vec<f64> = points.iter().map(|point| point.bad).collect();
     let mut episodes = Vec::new();
     let mut at = 0;
     while at < points.len() {
-        if !marks[at].0 {
+        if !flagged[at] {
             at += 1;
             continue;
         }
@@ -103,18 +158,14 @@ fn join(points: &[CountPoint], marks: impl Iterator<Item = (bool, f64)>, daily_v
             if points[next].start_ms - points[last].start_ms - BUCKET_MS > GAP_MS {
                 break;
             }
-            if marks[next].0 {
+            if flagged[next] {
                 last = next;
             }
         }
-        let mut excess_bad = 0.0;
-        for i in at..=last {
-            excess_bad += points[i].bad - marks[i].1;
-        }
+        let of_level: Vec<f64> = (at..=last).map(expected).collect();
+        let excess_bad: f64 = points[at..=last].iter().zip(&of_level).map(|(point, level)| point.bad - level).sum();
         if excess_bad > 0.0 {
-            for i in at..=last {
-                chronic_bad[i] = marks[i].1;
-            }
+            chronic_bad[at..=last].copy_from_slice(&of_level);
             let amount_days = if daily_valid > 0.0 { excess_bad / daily_valid } else { 0.0 };
             episodes.push(Episode {
                 start_ms: points[at].start_ms,
@@ -146,6 +197,13 @@ impl Moments {
             self.bad += point.bad;
             self.square += point.bad * point.bad / point.valid;
         }
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.count += other.count;
+        self.valid += other.valid;
+        self.bad += other.bad;
+        self.square += other.square;
     }
 
     /// Pearson's chi-square less what independent requests give.
@@ -182,14 +240,12 @@ impl Chronic {
     fn of(points: &[CountPoint], tail_max: f64) -> Self {
         let hours = hours(points);
         let (mut rate, mut correlation) = (calm_rate(points), 0.0);
-        let mut flagged = vec![false; points.len()];
+        let (mut flagged, mut now) = (vec![false; points.len()], vec![false; points.len()]);
         let mut moments = Moments::default();
         for _ in 0..ROUNDS {
-            let now = flag(points, &hours, rate, correlation, tail_max);
-            moments = Moments::default();
-            points.iter().zip(&now).filter(|(_, flagged)| !**flagged).for_each(|(point, _)| moments.add(point));
+            moments = flag(points, &hours, rate, correlation, tail_max, &mut now);
             let unchanged = now == flagged && rate == moments.rate();
-            flagged = now;
+            std::mem::swap(&mut flagged, &mut now);
             rate = moments.rate();
             correlation = moments.correlation(rate);
             if unchanged {
@@ -236,8 +292,10 @@ fn calm_rate(points: &[CountPoint]) -> f64 {
 struct Hour {
     first: usize,
     end: usize,
-    valid: f64,
-    bad: f64,
+    moments: Moments,
+    /// Most failures and fewest requests of one of its points: a point of both would be the most improbable.
+    bad_max: f64,
+    valid_min: f64,
 }
 
 fn hours(points: &[CountPoint]) -> Vec<Hour> {
@@ -246,46 +304,81 @@ fn hours(points: &[CountPoint]) -> Vec<Hour> {
     for (i, point) in points.iter().enumerate() {
         let hour = point.start_ms.div_euclid(HOUR_MS);
         if last_hour != Some(hour) {
-            hours.push(Hour { first: i, end: i, valid: 0.0, bad: 0.0 });
+            hours.push(Hour { first: i, end: i, moments: Moments::default(), bad_max: 0.0, valid_min: f64::INFINITY });
             last_hour = Some(hour);
         }
         if let Some(open) = hours.last_mut() {
             open.end = i + 1;
-            open.valid += point.valid;
-            open.bad += point.bad;
+            open.moments.add(point);
+            open.bad_max = open.bad_max.max(point.bad);
+            open.valid_min = open.valid_min.min(point.valid);
         }
     }
     hours
 }
 
-fn flag(points: &[CountPoint], hours: &[Hour], rate: f64, correlation: f64, tail_max: f64) -> Vec<bool> {
-    let mut flagged: Vec<bool> =
-        points.iter().map(|point| improbable(point.valid, point.bad, rate, correlation, tail_max)).collect();
-    for hour in hours.iter().filter(|hour| hour.bad > rate * hour.valid) {
-        // Only what the single buckets have not told: an outage must not draw its hour's calm buckets in.
-        let told = (hour.first..hour.end).filter(|i| flagged[*i]);
-        let (valid, bad) =
-            told.fold((hour.valid, hour.bad), |(valid, bad), i| (valid - points[i].valid, bad - points[i].bad));
-        if improbable(valid, bad, rate, correlation, tail_max) {
-            for i in hour.first..hour.end {
-                flagged[i] |= points[i].bad > rate * points[i].valid;
+/// Flags the points that do not belong to the chronic level, and sums up those that do. Hours in which no point stands out, nor
+/// all of them together, are taken as a whole: next to all of a history.
+fn flag(
+    points: &[CountPoint],
+    hours: &[Hour],
+    rate: f64,
+    correlation: f64,
+    tail_max: f64,
+    flagged: &mut [bool],
+) -> Moments {
+    let mut moments = Moments::default();
+    let improbable = |valid: f64, bad: f64| improbable(valid, bad, rate, correlation, tail_max);
+    for hour in hours {
+        let span = hour.first..hour.end;
+        let (points, flagged) = (&points[span.clone()], &mut flagged[span]);
+        let (valid, bad) = (hour.moments.valid, hour.moments.bad);
+        if !stands_out(hour.valid_min, hour.bad_max, rate, correlation) && !improbable(valid, bad) {
+            flagged.fill(false);
+            moments.join(&hour.moments);
+            continue;
+        }
+        for (flagged, point) in flagged.iter_mut().zip(points) {
+            *flagged = improbable(point.valid, point.bad);
+        }
+        if bad > rate * valid {
+            // Only what the single buckets have not told: an outage must not draw its hour's calm buckets in.
+            let told = flagged.iter().zip(points).filter(|(flagged, _)| **flagged);
+            let (valid, bad) =
+                told.fold((valid, bad), |(valid, bad), (_, point)| (valid - point.valid, bad - point.bad));
+            if improbable(valid, bad) {
+                for (flagged, point) in flagged.iter_mut().zip(points) {
+                    *flagged |= point.bad > rate * point.valid;
+                }
             }
         }
+        points.iter().zip(flagged).filter(|(_, flagged)| !**flagged).for_each(|(point, _)| moments.add(point));
     }
-    flagged
+    moments
+}
+
+/// Whether there are at least two failures, and more than four deviations above what the level leads to expect: less is never improbable.
+/// Whatever stands out among some requests does so among fewer.
+fn stands_out(valid: f64, bad: f64, rate: f64, correlation: f64) -> bool {
+    let mean = rate * valid;
+    if bad < 2.0 || bad <= mean {
+        return false;
+    }
+    (bad - mean) * (bad - mean) > DEVIATIONS_MIN * DEVIATIONS_MIN * variance(valid, rate, correlation)
+}
+
+fn variance(valid: f64, rate: f64, correlation: f64) -> f64 {
+    rate * valid * (1.0 - rate) * (1.0 + (valid - 1.0).max(0.0) * correlation)
 }
 
 /// Whether so many failures among so many requests have a tail probability below the limit, as a Beta-Binomial count: a
 /// negative binomial of the same mean and variance, or the binomial itself when outcomes are independent.
 fn improbable(valid: f64, bad: f64, rate: f64, correlation: f64, tail_max: f64) -> bool {
+    if !stands_out(valid, bad, rate, correlation) {
+        return false;
+    }
     let mean = rate * valid;
-    if bad < 2.0 || bad <= mean {
-        return false;
-    }
-    let variance = mean * (1.0 - rate) * (1.0 + (valid - 1.0).max(0.0) * correlation);
-    if (bad - mean) * (bad - mean) <= DEVIATIONS_MIN * DEVIATIONS_MIN * variance {
-        return false;
-    }
+    let variance = variance(valid, rate, correlation);
     let tail = if variance > mean * (1.0 + 1e-9) {
         let size = mean * mean / (variance - mean);
         checked_beta_reg(bad, size, mean / (mean + size))
@@ -377,5 +470,29 @@ mod tests {
             + apart.episodes.iter().map(|episode| episode.excess_bad).sum::<f64>();
         assert!((sum - series.bad()).abs() < 1e-6 * series.bad(), "{sum} against {}", series.bad());
         assert_eq!(apart.episodes.len(), 9, "{:?}", apart.episodes);
+    }
+
+    #[test]
+    fn a_weekly_job_is_chronic_and_a_rare_outage_is_not() {
+        let week = 7 * 288usize;
+        let at = |i: usize| {
+            let job = (100..112).contains(&(i % week));
+            let outage = (5 * week + 700..5 * week + 712).contains(&i);
+            let ratio = if outage {
+                0.3
+            } else if job {
+                0.02
+            } else {
+                0.001
+            };
+            CountPoint { start_ms: i as i64 * BUCKET_MS, valid: 1000.0, bad: 1000.0 * ratio }
+        };
+        let series = CountSeries::new((0..12 * week).map(at).collect());
+        let apart = tell_apart(&series, &regimes(series.points()));
+        assert_eq!(apart.episodes.len(), 1, "{:?}", apart.episodes);
+        assert_eq!(apart.episodes[0].start_ms, (5 * week + 700) as i64 * BUCKET_MS);
+        assert_eq!(apart.chronic_bad[100], 20.0, "what the job fails is chronic");
+        let short = CountSeries::new((0..4 * week).map(at).collect());
+        assert_eq!(episodes(&short, &regimes(short.points())).len(), 4, "four weeks do not tell a habit");
     }
 }

@@ -28,6 +28,8 @@
 //! (Beta, with counting noise, error of estimation and drift) plus incidents (drifting level, zero-inflated logit-t).
 
 mod binding;
+pub mod calibration;
+mod class;
 mod confidence;
 mod counterfactual;
 mod episodes;
@@ -47,6 +49,7 @@ mod sli;
 mod split;
 mod student;
 
+pub use class::{CLASS_INCIDENTS, ClassPrior, Peer};
 pub use counterfactual::OWN_FAILURES_HALVED;
 pub use episodes::{Episode, episodes};
 pub use explain::{number, percent};

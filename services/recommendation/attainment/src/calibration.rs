@@ -155,6 +155,8 @@ fn pooled(a: &Block, b: &Block) -> Block {
 
 /// Imagined right forecasts of a [`Layer`]; a choice: the layer moves by half what the data says when there are as many.
 const BELIEVED: f64 = 200.0;
+/// Standard errors that a gain must exceed.
+const EARNED_ERRORS: f64 = 2.0;
 /// Least gain worth a layer: less is rounding.
 const GAIN_MIN: f64 = 1e-9;
 /// Services below which nothing is learned: each is scored by what the others say.
@@ -170,8 +172,8 @@ pub struct Layer {
 
 impl Layer {
     /// Learns from back-tests, one list of stated probabilities a service. Each service is scored under a layer fitted to the others;
-    /// the layer is kept when its mean gain in Brier score over services is more than its standard error, and there are four services
-    /// at least.
+    /// the layer is kept when its mean gain in Brier score over services is more than twice its standard error, and there are four
+    /// services at least. With one standard error layers were kept that then did harm.
     #[must_use]
     pub fn learn(services: &[Vec<Stated>]) -> Self {
         let services: Vec<&Vec<Stated>> = services.iter().filter(|service| !service.is_empty()).collect();
@@ -196,7 +198,7 @@ impl Layer {
         let gain = gains.iter().sum::<f64>() / count;
         let variance = gains.iter().map(|value| (value - gain) * (value - gain)).sum::<f64>() / (count - 1.0);
         let gain_standard_error = (variance / count).sqrt();
-        let earned = gain > gain_standard_error && gain > GAIN_MIN;
+        let earned = gain > EARNED_ERRORS * gain_standard_error && gain > GAIN_MIN;
         let all = || Isotonic::fit(&services.into_iter().flatten().copied().collect::<Vec<_>>(), BELIEVED);
         Self { isotonic: earned.then(all), gain, gain_standard_error }
     }
@@ -339,9 +341,9 @@ mod tests {
                 adaptive.observe(missed);
                 prop_assert!((goal / 4.0..=goal * 4.0).contains(&adaptive.level()));
             }
-            let reached = adaptive.level() * tilt;
-            let held = adaptive.level() >= (goal * 4.0).min(0.5) - 0.05 && reached < goal;
-            prop_assert!(held || (missed_count / f64::from(rounds) - goal).abs() < 0.02, "{}", missed_count / f64::from(rounds));
+            // Where even the greatest level is missed less than the goal, that is as near as it may come.
+            let (reached, most) = (missed_count / f64::from(rounds), (goal * 4.0).min(0.5) * tilt);
+            prop_assert!(reached < goal + 0.02 && reached > goal.min(most) - 0.04, "{reached} for {goal}");
         }
     }
 }

@@ -37,6 +37,8 @@ struct Typical {
 pub const CLASS_INCIDENTS: f64 = 4.0;
 /// Weights that are tried.
 const WEIGHTS: [f64; 4] = [0.0, 0.25, 0.5, 1.0];
+/// Standard errors that a gain must exceed.
+const EARNED_ERRORS: f64 = 2.0;
 /// Least gain worth a weight: less is rounding.
 const GAIN_MIN: f64 = 1e-9;
 /// Members below which nothing is learned.
@@ -52,7 +54,7 @@ impl ClassPrior {
     /// Learns from other services than the one that it will be used for.
     ///
     /// Each member's own windows are forecast with the class made of the other members at each weight, and scored by the Brier score
-    /// over budgets. The best weight is kept when its gain over none is more than the gain's standard error over members; else, and
+    /// over budgets. The best weight is kept when its gain over none is more than twice the gain's standard error over members; else, and
     /// with fewer than four members, the weight is 0. Deterministic; linear in members times their incidents.
     #[must_use]
     pub fn learn(peers: &[Peer], window_days: f64) -> Self {
@@ -79,7 +81,7 @@ impl ClassPrior {
         let best = (1..WEIGHTS.len()).fold(0, |best, at| if gain(at) > gain(best) { at } else { best });
         let mean = gain(best);
         let variance = losses.iter().map(|loss| (loss[0] - loss[best] - mean).powi(2)).sum::<f64>() / (count - 1.0);
-        let earned = mean > (variance / count).sqrt() && mean > GAIN_MIN;
+        let earned = mean > EARNED_ERRORS * (variance / count).sqrt() && mean > GAIN_MIN;
         Self { typical, weight: if earned { WEIGHTS[best] } else { 0.0 } }
     }
 

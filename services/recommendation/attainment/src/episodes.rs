@@ -94,44 +94,35 @@ fn segments<'a>(points: &'a [CountPoint], regimes: &[Regime]) -> Vec<&'a [CountP
 /// Takes what happens in the same hour of most weeks for chronic: a job, not a run of bad luck. As incidents, many small ones that always
 /// come would make the great ones among them look better known than they are.
 fn call_off_recurring(points: &[CountPoint], flagged: &mut [bool]) {
-    if !flagged.contains(&true) {
+    // Hours in which something stood out, by the hour of the week: few, so that most histories need no more than this.
+    let mut weeks = [0usize; HOURS_OF_WEEK];
+    let mut last = None;
+    for (point, _) in points.iter().zip(flagged.iter()).filter(|(_, flagged)| **flagged) {
+        let hour = point.start_ms.div_euclid(HOUR_MS);
+        weeks[hour_of_week(hour)] += usize::from(last != Some(hour));
+        last = Some(hour);
+    }
+    if weeks.iter().all(|weeks| *weeks < RECURRING_WEEKS_MIN) {
         return;
     }
-    let mut slots = vec![Slot::default(); HOURS_OF_WEEK];
-    for (point, flagged) in points.iter().zip(flagged.iter()) {
-        slots[hour_of_week(point)].see(point.start_ms.div_euclid(HOUR_MS), *flagged);
+    let mut seen = [0usize; HOURS_OF_WEEK];
+    let mut last = None;
+    for point in points {
+        let hour = point.start_ms.div_euclid(HOUR_MS);
+        seen[hour_of_week(hour)] += usize::from(last != Some(hour));
+        last = Some(hour);
     }
-    for (point, flagged) in points.iter().zip(flagged.iter_mut()) {
-        *flagged &= !slots[hour_of_week(point)].recurs();
+    for (point, flagged) in points.iter().zip(flagged.iter_mut()).filter(|(_, flagged)| **flagged) {
+        let slot = hour_of_week(point.start_ms.div_euclid(HOUR_MS));
+        let recurs =
+            weeks[slot] >= RECURRING_WEEKS_MIN && weeks[slot] as f64 >= RECURRING_SHARE_MIN * seen[slot] as f64;
+        *flagged = !recurs;
     }
 }
 
-fn hour_of_week(point: &CountPoint) -> usize {
-    point.start_ms.div_euclid(HOUR_MS).rem_euclid(HOURS_OF_WEEK as i64) as usize
-}
-
-/// An hour of the week: in how many weeks it was seen, and in how many something stood out.
-#[derive(Debug, Clone, Copy, Default)]
-struct Slot {
-    seen: usize,
-    flagged: usize,
-    last_seen: Option<i64>,
-    last_flagged: Option<i64>,
-}
-
-impl Slot {
-    fn see(&mut self, hour: i64, flagged: bool) {
-        self.seen += usize::from(self.last_seen != Some(hour));
-        self.last_seen = Some(hour);
-        if flagged {
-            self.flagged += usize::from(self.last_flagged != Some(hour));
-            self.last_flagged = Some(hour);
-        }
-    }
-
-    fn recurs(&self) -> bool {
-        self.flagged >= RECURRING_WEEKS_MIN && self.flagged as f64 >= RECURRING_SHARE_MIN * self.seen as f64
-    }
+/// Of an hour since the epoch.
+fn hour_of_week(hour: i64) -> usize {
+    hour.rem_euclid(HOURS_OF_WEEK as i64) as usize
 }
 
 /// Joins flagged points into episodes; returns them and the chronic failures of each point.

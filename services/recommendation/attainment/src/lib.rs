@@ -20,9 +20,12 @@
 //! - a history with fewer failures is never reported as worse;
 //! - each number in the explanation is a field of the result.
 //!
+//! Beside it, for whoever holds back-tests or histories of several services: [`calibration`] (layers that are applied only where
+//! they earned it) and [`ClassPrior`] (what other services tell, with a learned weight). No recommendation uses them by itself.
+//!
 //! What it deliberately does not know: the wire format, storage, the network; the shape of the graph (it is handed a ceiling and
-//! importances, and the share of a dependency's failures that an edge further down brings); who decides; citations; other
-//! services' histories (no pooling, no consistency across a fleet); how a latency is made up of others.
+//! importances, and the share of a dependency's failures that an edge further down brings); who decides; citations; when a
+//! recommendation is made, other services' histories (no pooling, no consistency across a fleet); how a latency is made up of others.
 //!
 //! The statistical method and its sources stand at each module's functions: a bad fraction is predicted as a chronic level
 //! (Beta, with counting noise, error of estimation and drift) plus incidents (drifting level, zero-inflated logit-t).

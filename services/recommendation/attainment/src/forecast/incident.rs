@@ -4,8 +4,9 @@ use crate::student;
 
 /// The frozen constants of [`IncidentForecast`].
 ///
-/// Source: chosen by leave-one-series-out search on 14 public incident series (cloud operators, games, users' reports; 180 and
-/// more days before each forecast of 30 days); there the offers at 2 / 10 / 25 % were missed 1.8 / 9.4 / 25.2 % of the time.
+/// Source: shaped on 14 public incident series (cloud operators, games, users' reports; 180 and more days before each forecast of
+/// 30 days), and held against constants chosen on one half of them and scored on the other, which do no better there:
+/// `evals calibration --choose`, docs/recommendation/prediction.md.
 /// Rates and amounts are per day; "relative variance" is variance over squared mean.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Constants {

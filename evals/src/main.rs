@@ -11,6 +11,7 @@ mod import;
 mod learning;
 mod retrieval;
 mod scores;
+mod seasons;
 mod spans;
 
 use std::process::ExitCode;
@@ -46,6 +47,9 @@ enum Evaluation {
         after_help = "Example:\n  cargo run --release -p evals -- calibration --incidents DIR --history-days 180 --window-days 30"
     )]
     Calibration(calibration::Options),
+    /// Whether failures that follow the clock or the calendar mislead the predictor, on simulated services.
+    #[command(after_help = "Example:\n  cargo run --release -p evals -- seasons --seed 7 --services 200 --format json")]
+    Seasons(seasons::Options),
     /// Whether the targets of public systems hold together: contradictions before, none after, how far targets move.
     #[command(after_help = "Example:\n  cargo run --release -p evals -- consistency --graphs DIR --format json")]
     Consistency(consistency::Options),
@@ -71,6 +75,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.evaluation {
         Evaluation::Calibration(options) => calibration::run(&options),
+        Evaluation::Seasons(options) => seasons::run(&options),
         Evaluation::Consistency(options) => consistency::run(&options),
         Evaluation::Composition(options) => composition::run(&options),
         Evaluation::Retrieval(options) => retrieval::run(&options).await,

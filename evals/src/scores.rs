@@ -1,8 +1,5 @@
 //! Measures of forecasts and of rankings.
 
-use rand::{RngExt as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
-
 /// Mean of the values; 0 when there are none.
 pub(crate) fn mean(values: &[f64]) -> f64 {
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
@@ -12,6 +9,11 @@ pub(crate) fn mean(values: &[f64]) -> f64 {
 pub(crate) fn quantile(values: &[f64], p: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
+    sorted_quantile(&sorted, p)
+}
+
+/// The same of values in ascending order.
+pub(crate) fn sorted_quantile(sorted: &[f64], p: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
     let position = p.clamp(0.0, 1.0) * last as f64;
     let (below, above) = (position.floor() as usize, position.ceil() as usize);
@@ -40,23 +42,6 @@ pub(crate) fn expected_calibration_error(forecasts: &[(f64, bool)]) -> f64 {
 /// Mean squared error of probabilities.
 pub(crate) fn brier(forecasts: &[(f64, bool)]) -> f64 {
     mean(&forecasts.iter().map(|(p, happened)| (p - f64::from(*happened)).powi(2)).collect::<Vec<_>>())
-}
-
-/// 90 % interval of the mean of grouped values, by drawing whole groups: values of one group go together.
-pub(crate) fn grouped_interval(groups: &[Vec<f64>], seed: u64) -> (f64, f64) {
-    const DRAWS: usize = 2_000;
-    if groups.is_empty() {
-        return (0.0, 0.0);
-    }
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let means: Vec<f64> = (0..DRAWS)
-        .map(|_| {
-            let drawn: Vec<f64> =
-                (0..groups.len()).flat_map(|_| groups[random.random_range(0..groups.len())].clone()).collect();
-            mean(&drawn)
-        })
-        .collect();
-    (quantile(&means, 0.05), quantile(&means, 0.95))
 }
 
 /// Normalised discounted cumulative gain of the first `k`, gain = grade. `None` where nothing is relevant.
@@ -99,14 +84,5 @@ mod tests {
         assert!((ndcg(&[1, 2], &[2, 1], 10).expect("relevant") - expected).abs() < 1e-12);
         assert_eq!(ndcg(&[0], &[], 10), None);
         assert_eq!(area_under_roc(&[0.9, 0.5], &[0.5, 0.1]), Some(0.875));
-    }
-
-    #[test]
-    fn an_interval_holds_the_mean_and_is_the_same_again() {
-        let groups: Vec<Vec<f64>> = (0..20).map(|i| vec![f64::from(i % 3), 1.0]).collect();
-        let (low, high) = grouped_interval(&groups, 1);
-        let all: Vec<f64> = groups.concat();
-        assert!(low < mean(&all) && mean(&all) < high);
-        assert_eq!(grouped_interval(&groups, 1), (low, high));
     }
 }

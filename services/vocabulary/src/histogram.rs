@@ -129,7 +129,10 @@ impl LatencyHistogram {
     /// Observations in all.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.counts.iter().fold(self.zero_count, |sum, n| sum.saturating_add(*n))
+        // Halves of 32 bits cannot overflow, and so are summed several at a time.
+        let (high, low) = self.counts.iter().fold((0, 0), |(high, low), n| (high + (n >> 32), low + (n & 0xffff_ffff)));
+        let sum = (u128::from(high) << 32) + u128::from(low) + u128::from(self.zero_count);
+        u64::try_from(sum).unwrap_or(u64::MAX)
     }
 
     /// Latency below which a share `quantile` of the observations lies, interpolated within its bucket on the logarithmic
@@ -190,8 +193,16 @@ impl LatencyHistogram {
         if threshold_ms <= 0.0 {
             return (self.count() - self.zero_count) as f64;
         }
-        let position = threshold_ms.log2() * f64::exp2(f64::from(self.scale)) - f64::from(self.offset);
-        let shares = self.counts.iter().enumerate().map(|(i, count)| {
+        self.count_above_log2(threshold_ms.log2())
+    }
+
+    /// The same with the threshold's logarithm to base 2: for many histograms against one threshold.
+    #[must_use]
+    pub fn count_above_log2(&self, threshold_log2: f64) -> f64 {
+        let position = threshold_log2 * power_of_two(self.scale) - f64::from(self.offset);
+        // Buckets wholly below the threshold add nothing; a cast saturates.
+        let below = (position.floor().max(0.0) as usize).min(self.counts.len());
+        let shares = self.counts.iter().enumerate().skip(below).map(|(i, count)| {
             let above = (i as f64 + 1.0 - position).clamp(0.0, 1.0);
             *count as f64 * above
         });
@@ -295,6 +306,11 @@ impl LatencyHistogram {
             self.add_at((offset + i as i32).div_euclid(2), count);
         }
     }
+}
+
+/// `2^scale`, exactly.
+fn power_of_two(scale: HistogramScale) -> f64 {
+    f64::from_bits(((1023 + i64::from(scale)) as u64) << 52)
 }
 
 fn bucket_index(value: f64, scale: HistogramScale) -> i32 {

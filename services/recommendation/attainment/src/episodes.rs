@@ -18,6 +18,11 @@ pub(crate) const DEVIATIONS_MIN: f64 = 4.0;
 /// A regime shorter than this between two better ones is an incident, not a level.
 const PASSING_DAYS: f64 = 14.0;
 pub(crate) const HOUR_MS: i64 = 3_600_000;
+const HOURS_OF_WEEK: i64 = 7 * 24;
+/// What stands out in the same hour of at least so many weeks, and of so great a share of those there are, is chronic. Independent
+/// incidents of two hours, one a day, fall into any one hour of the week in 10 of 13 weeks with a probability below 1e-4.
+const RECURRING_WEEKS_MIN: i64 = 5;
+const RECURRING_SHARE_MIN: f64 = 0.75;
 
 /// Failure in excess of the chronic level.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -47,7 +52,8 @@ pub(crate) struct ToldApart {
 /// In each regime: the chronic rate and the overdispersion of buckets (Beta-Binomial, by moments), from the calmer half of
 /// its days at first and then from every bucket that is not improbable under the last rate, until that set stays. A bucket,
 /// or an hour where buckets hold too few requests to tell, belongs to an episode when its tail probability is below 1e-6
-/// (less when there are more than 10,000 buckets). Episodes within 15 minutes of one another are joined.
+/// (less when there are more than 10,000 buckets), but for what recurs in the same hour of most weeks. Episodes within 15 minutes
+/// of one another are joined.
 #[must_use]
 pub fn episodes(series: &CountSeries, regimes: &[Regime]) -> Vec<Episode> {
     tell_apart(Cells::of(series.points(), 0).all(), regimes).episodes
@@ -68,10 +74,13 @@ pub(crate) fn tell_apart(cells: Span<'_>, regimes: &[Regime]) -> ToldApart {
         denominator += part.moments.pairs();
     }
     let correlation = if denominator > 0.0 { (numerator / denominator).clamp(0.0, 1.0) } else { 0.0 };
-    let marks = chronic.iter().zip(&segments).flat_map(|(part, segment)| {
+    let mut flagged: Vec<bool> = chronic.iter().flat_map(|part| part.flagged.iter().copied()).collect();
+    call_off_recurring(cells.points, &mut flagged);
+    let of_level = chronic.iter().zip(&segments).flat_map(|(part, segment)| {
         let rate = part.rate;
-        part.flagged.iter().zip(segment.points).map(move |(flagged, point)| (*flagged, rate * point.valid))
+        segment.points.iter().map(move |point| rate * point.valid)
     });
+    let marks = flagged.into_iter().zip(of_level);
     let (episodes, chronic_bad) = join(cells, marks, cells.valid() / cells.covered_days().max(1e-9));
     ToldApart { episodes, chronic_bad, correlation }
 }
@@ -86,6 +95,31 @@ fn segments<'a>(cells: Span<'a>, regimes: &[Regime]) -> Vec<Span<'a>> {
     }
     segments.push(rest);
     segments
+}
+
+/// Takes what happens in the same hour of most weeks for chronic: a job, not a run of bad luck. As incidents, many small ones that
+/// always come would make the great ones among them look better known than they are.
+fn call_off_recurring(points: &[CountPoint], flagged: &mut [bool]) {
+    let hour_of = |point: &CountPoint| point.start_ms.div_euclid(HOUR_MS);
+    let (Some(first), Some(end)) = (points.first().map(hour_of), points.last().map(hour_of)) else { return };
+    // Weeks in which something stood out, by the hour of the week. What stands out stands alone, so that its hour is known.
+    let mut weeks = [0; HOURS_OF_WEEK as usize];
+    let mut last = None;
+    for hour in points.iter().zip(&*flagged).filter(|(_, flagged)| **flagged).map(|(point, _)| hour_of(point)) {
+        weeks[hour.rem_euclid(HOURS_OF_WEEK) as usize] += i64::from(last != Some(hour));
+        last = Some(hour);
+    }
+    let up_to = |hour: i64, slot: i64| (hour - slot).div_euclid(HOURS_OF_WEEK);
+    let recurs: Vec<bool> = (0..HOURS_OF_WEEK)
+        .zip(weeks)
+        .map(|(slot, weeks)| {
+            let all = up_to(end, slot) - up_to(first - 1, slot);
+            weeks >= RECURRING_WEEKS_MIN && weeks as f64 >= RECURRING_SHARE_MIN * all as f64
+        })
+        .collect();
+    for (point, flagged) in points.iter().zip(flagged) {
+        *flagged &= !recurs[hour_of(point).rem_euclid(HOURS_OF_WEEK) as usize];
+    }
 }
 
 /// Joins flagged cells into episodes; returns them and the chronic failures of each cell.
@@ -386,5 +420,32 @@ mod tests {
             + apart.episodes.iter().map(|episode| episode.excess_bad).sum::<f64>();
         assert!((sum - series.bad()).abs() < 1e-6 * series.bad(), "{sum} against {}", series.bad());
         assert_eq!(apart.episodes.len(), 9, "{:?}", apart.episodes);
+    }
+
+    #[test]
+    fn a_weekly_job_is_chronic_and_a_rare_outage_is_not() {
+        let week = 7 * 288usize;
+        let at = |i: usize| {
+            let job = (100..112).contains(&(i % week));
+            let outage = (5 * week + 700..5 * week + 712).contains(&i);
+            let ratio = if outage {
+                0.3
+            } else if job {
+                0.02
+            } else {
+                0.001
+            };
+            CountPoint { start_ms: i as i64 * BUCKET_MS, valid: 1000.0, bad: 1000.0 * ratio }
+        };
+        let series = CountSeries::new((0..12 * week).map(at).collect());
+        let cells = Cells::of(series.points(), 0);
+        let apart = tell_apart(cells.all(), &regimes(series.points()));
+        assert_eq!(apart.episodes.len(), 1, "{:?}", apart.episodes);
+        assert_eq!(apart.episodes[0].start_ms, (5 * week + 700) as i64 * BUCKET_MS);
+        let job =
+            cells.all().points.iter().position(|point| point.start_ms == 100 * BUCKET_MS).expect("it stands alone");
+        assert_eq!(apart.chronic_bad[job], 20.0, "what the job fails is chronic");
+        let short = CountSeries::new((0..4 * week).map(at).collect());
+        assert_eq!(episodes(&short, &regimes(short.points())).len(), 4, "four weeks do not tell a habit");
     }
 }

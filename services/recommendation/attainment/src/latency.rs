@@ -8,6 +8,9 @@ use crate::{Ambition, CountPoint, CountSeries, LATENCY_MENU_MS, Offer, OfferBasi
 /// A quantile q is told only by at least this many requests slower than it: 10 / (1 - q) effective ones in all.
 const SLOW_REQUESTS_MIN: f64 = 10.0;
 
+/// Thresholds that are counted in one pass over the histograms: often the first or the second is safe enough for all.
+const AT_ONCE: usize = 2;
+
 /// The latency histograms of a history.
 pub(crate) struct Latencies<'a> {
     rows: Vec<Row<'a>>,
@@ -19,6 +22,8 @@ pub(crate) struct Latencies<'a> {
 struct Row<'a> {
     start_ms: UnixMillis,
     histogram: Option<&'a LatencyHistogram>,
+    /// Requests in the histogram: counted once, and asked for at every threshold.
+    count: u64,
 }
 
 /// A threshold and what the history says of it.
@@ -41,31 +46,44 @@ impl<'a> Latencies<'a> {
     /// `None` when no bucket holds a request's latency.
     pub(crate) fn of(buckets: &[&'a SliBucket]) -> Option<Self> {
         let row = |bucket: &&'a SliBucket| {
-            let histogram = bucket.latency.as_ref().filter(|latency| latency.count() > 0);
+            let count = bucket.latency.as_ref().map_or(0, LatencyHistogram::count);
+            let histogram = bucket.latency.as_ref().filter(|_| count > 0);
             let idle = bucket.counts.valid() == 0;
-            (histogram.is_some() || idle).then_some(Row { start_ms: bucket.start_ms, histogram })
+            (histogram.is_some() || idle).then_some(Row { start_ms: bucket.start_ms, histogram, count })
         };
-        let rows: Vec<Row<'a>> = buckets.iter().filter_map(row).collect();
+        let mut rows = Vec::with_capacity(buckets.len());
+        let mut merge = Merge::default();
+        for row in buckets.iter().filter_map(row) {
+            merge.add(&row);
+            rows.push(row);
+        }
         let any = rows.iter().any(|row| row.histogram.is_some());
-        any.then(|| Self { merged: merge(&rows), rows })
+        any.then(|| Self { merged: merge.finish(), rows })
     }
 
     /// Requests slower than a threshold, bucket by bucket.
     pub(crate) fn slower_than(&self, threshold_ms: u32) -> CountSeries {
-        let threshold = f64::from(threshold_ms);
-        let point = |row: &Row<'_>| CountPoint {
-            start_ms: row.start_ms,
-            valid: row.histogram.map_or(0.0, |histogram| histogram.count() as f64),
-            bad: row.histogram.map_or(0.0, |histogram| histogram.count_above(threshold)),
-        };
-        CountSeries::new(self.rows.iter().map(point).collect())
+        self.slower_than_each(&[threshold_ms]).pop().unwrap_or_default()
+    }
+
+    /// The same for several thresholds. A histogram is far away in memory: while it is near, every threshold is asked.
+    fn slower_than_each(&self, thresholds_ms: &[u32]) -> Vec<CountSeries> {
+        let mut columns: Vec<(f64, Vec<CountPoint>)> = thresholds_ms
+            .iter()
+            .map(|threshold| (f64::from(*threshold).log2(), Vec::with_capacity(self.rows.len())))
+            .collect();
+        for row in &self.rows {
+            for (threshold_log2, points) in &mut columns {
+                let bad = row.histogram.map_or(0.0, |histogram| histogram.count_above_log2(*threshold_log2));
+                points.push(CountPoint { start_ms: row.start_ms, valid: row.count as f64, bad });
+            }
+        }
+        columns.into_iter().map(|(_, points)| CountSeries::new(points)).collect()
     }
 
     /// What the history says of one threshold.
     pub(crate) fn at(&self, threshold_ms: u32, window_days: f64, now_ms: UnixMillis) -> Option<AtThreshold> {
-        let series = self.slower_than(threshold_ms);
-        let prediction = predict(&series, window_days, now_ms)?;
-        Some(AtThreshold { threshold_ms, series, prediction })
+        AtThreshold::of(threshold_ms, self.slower_than(threshold_ms), window_days, now_ms)
     }
 
     /// For each ambition the smallest threshold on the menu that a share `quantile` of requests stays under in the next window,
@@ -77,10 +95,15 @@ impl<'a> Latencies<'a> {
         let budget = 1.0 - quantile;
         let slow_max = budget * self.merged.count() as f64;
         let mut found = LatencyOffers { offers: Vec::new(), looked_at: Vec::new(), refused: false };
-        let possible =
-            LATENCY_MENU_MS.into_iter().filter(|threshold| self.merged.count_above(f64::from(*threshold)) <= slow_max);
-        for threshold in possible {
-            let Some(at) = self.at(threshold, window_days, now_ms) else {
+        let possible: Vec<u32> = LATENCY_MENU_MS
+            .into_iter()
+            .filter(|threshold| self.merged.count_above(f64::from(*threshold)) <= slow_max)
+            .collect();
+        let series = possible
+            .chunks(AT_ONCE)
+            .flat_map(|thresholds| thresholds.iter().copied().zip(self.slower_than_each(thresholds)));
+        for (threshold, series) in series {
+            let Some(at) = AtThreshold::of(threshold, series, window_days, now_ms) else {
                 break;
             };
             let slow_count = at.prediction.effective_sample_count * budget;
@@ -102,6 +125,13 @@ impl<'a> Latencies<'a> {
             self.rows.iter().filter(|row| row.histogram.is_some()).map(|row| row.start_ms.div_euclid(DAY_MS)).collect();
         days.dedup();
         days.len() as f64
+    }
+}
+
+impl AtThreshold {
+    fn of(threshold_ms: u32, series: CountSeries, window_days: f64, now_ms: UnixMillis) -> Option<Self> {
+        let prediction = predict(&series, window_days, now_ms)?;
+        Some(Self { threshold_ms, series, prediction })
     }
 }
 
@@ -129,28 +159,45 @@ impl LatencyOffers {
 const TABLE_MAX: usize = 4096;
 
 /// Adds up histograms. Those of one resolution go through a flat table: merging thousands one by one costs as many copies.
-fn merge(rows: &[Row<'_>]) -> LatencyHistogram {
-    let mut tables: BTreeMap<i8, Table> = BTreeMap::new();
-    let mut merged = LatencyHistogram::empty();
-    for histogram in rows.iter().filter_map(|row| row.histogram) {
-        let table = tables.entry(histogram.scale()).or_default();
-        if !table.add(histogram) {
-            merged.merge(histogram);
+struct Merge {
+    tables: BTreeMap<i8, Table>,
+    /// What did not fit a table.
+    rest: LatencyHistogram,
+}
+
+impl Default for Merge {
+    fn default() -> Self {
+        Self { tables: BTreeMap::new(), rest: LatencyHistogram::empty() }
+    }
+}
+
+impl Merge {
+    fn add(&mut self, row: &Row<'_>) {
+        let Some(histogram) = row.histogram else {
+            return;
+        };
+        let table = self.tables.entry(histogram.scale()).or_default();
+        if !table.add(histogram, row.count) {
+            self.rest.merge(histogram);
         }
     }
-    for (scale, table) in tables {
-        if let Ok(part) = LatencyHistogram::new(scale, table.zeros, table.first, table.counts) {
-            // The first part as it is: an empty histogram would only coarsen it.
-            merged = if merged.count() == 0 {
-                part
-            } else {
-                let mut sum = part;
-                sum.merge(&merged);
-                sum
-            };
+
+    fn finish(self) -> LatencyHistogram {
+        let mut merged = self.rest;
+        for (scale, table) in self.tables {
+            if let Ok(part) = LatencyHistogram::new(scale, table.zeros, table.first, table.counts) {
+                // The first part as it is: an empty histogram would only coarsen it.
+                merged = if merged.count() == 0 {
+                    part
+                } else {
+                    let mut sum = part;
+                    sum.merge(&merged);
+                    sum
+                };
+            }
         }
+        merged
     }
-    merged
 }
 
 /// Sums of bucket counts from an index on.
@@ -162,8 +209,8 @@ struct Table {
 }
 
 impl Table {
-    /// Adds a histogram; `false`, and nothing added, when the table would get too wide or too full.
-    fn add(&mut self, histogram: &LatencyHistogram) -> bool {
+    /// Adds a histogram of so many requests; `false`, and nothing added, when the table would get too wide or too full.
+    fn add(&mut self, histogram: &LatencyHistogram, count: u64) -> bool {
         let (offset, added) = (histogram.offset(), histogram.bucket_counts());
         if self.counts.is_empty() {
             self.first = offset;
@@ -171,7 +218,7 @@ impl Table {
         let first = i64::from(self.first.min(offset));
         let end = |first: i32, len: usize| i64::from(first) + len as i64;
         let span = end(self.first, self.counts.len()).max(end(offset, added.len())) - first;
-        let full = self.zeros.checked_add(histogram.count()).is_none() || histogram.count() > u64::MAX / 1_000_000;
+        let full = self.zeros.checked_add(count).is_none() || count > u64::MAX / 1_000_000;
         if span > TABLE_MAX as i64 || full {
             return false;
         }
@@ -194,16 +241,22 @@ impl Table {
 mod tests {
     use super::*;
 
+    fn merge(histograms: &[LatencyHistogram]) -> LatencyHistogram {
+        let mut merge = Merge::default();
+        for histogram in histograms {
+            merge.add(&Row { start_ms: 0, histogram: Some(histogram), count: histogram.count() });
+        }
+        merge.finish()
+    }
+
     #[test]
     fn merging_keeps_every_request_and_the_resolution() {
         let explicit = |counts: &[u64]| LatencyHistogram::from_explicit(&[20.0, 100.0, 900.0], counts).expect("valid");
         let fine = LatencyHistogram::new(10, 3, 5000, vec![7; 20]).expect("valid");
         let histograms = [explicit(&[5, 50, 5, 0]), explicit(&[0, 0, 40, 1]), LatencyHistogram::empty(), fine];
-        let rows: Vec<Row<'_>> =
-            histograms.iter().map(|histogram| Row { start_ms: 0, histogram: Some(histogram) }).collect();
-        let merged = merge(&rows);
+        let merged = merge(&histograms);
         assert_eq!(merged.count(), 60 + 41 + 143);
-        let alike = merge(&rows[..2]);
+        let alike = merge(&histograms[..2]);
         let mut one_by_one = histograms[0].clone();
         one_by_one.merge(&histograms[1]);
         assert_eq!(alike, one_by_one);
@@ -214,8 +267,6 @@ mod tests {
         let far = |offset| LatencyHistogram::new(10, 0, offset, vec![1]).expect("valid");
         let full = LatencyHistogram::new(3, 0, 0, vec![u64::MAX / 2]).expect("valid");
         let histograms = [far(-9000), far(9000), full];
-        let rows: Vec<Row<'_>> =
-            histograms.iter().map(|histogram| Row { start_ms: 0, histogram: Some(histogram) }).collect();
-        assert_eq!(merge(&rows).count(), u64::MAX / 2 + 2);
+        assert_eq!(merge(&histograms).count(), u64::MAX / 2 + 2);
     }
 }

@@ -25,9 +25,13 @@
 //! - each number in the explanation is a field of the result;
 //! - an offer of a back-test rests on nothing at or after its origin.
 //!
+//! Beside it, for whoever holds back-tests or histories of several services: [`calibration`] (layers that are applied only where
+//! they earned it) and [`ClassPrior`] (what other services tell, with a learned weight). No recommendation uses them by itself.
+//!
 //! What it deliberately does not know: the wire format, storage, the network; the shape of the graph (it is handed a ceiling and
-//! importances, and the share of a dependency's failures that an edge further down brings); who decides; citations; other
-//! services' histories (it is handed how offers of their class fared; no pooling, no consistency across a fleet); how a latency is made up of others.
+//! importances, and the share of a dependency's failures that an edge further down brings); who decides; citations; when a
+//! recommendation is made, other services' histories (it is handed how offers of their class fared; no pooling, no consistency
+//! across a fleet); how a latency is made up of others.
 //!
 //! The statistical method and its sources stand at each module's functions: a bad fraction is predicted as a chronic level
 //! (Beta, with counting noise, error of estimation and drift) plus incidents (drifting level, zero-inflated logit-t).
@@ -37,7 +41,9 @@ mod backtest;
 mod binding;
 pub mod budget;
 mod budgeting;
+pub mod calibration;
 mod cells;
+mod class;
 mod confidence;
 mod counterfactual;
 mod episodes;
@@ -64,6 +70,7 @@ mod student;
 
 pub use backtest::{Backtest, OfferRecord, backtest};
 pub use budgeting::{Budgeting, BudgetingMethod, SLICE_MINUTES, SLICE_TARGET, SliceOffer};
+pub use class::{CLASS_INCIDENTS, ClassPrior, Peer};
 pub use counterfactual::OWN_FAILURES_HALVED;
 pub use episodes::{Episode, episodes};
 pub use explain::{number, percent};

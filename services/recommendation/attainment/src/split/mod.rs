@@ -4,7 +4,7 @@ mod regression;
 
 use std::collections::BTreeMap;
 
-use attain_vocabulary::{DependencyMode, EntityId, SliBucket};
+use attain_vocabulary::{DependencyMode, EntityId};
 
 use crate::sanity::Usable;
 use crate::{CountSeries, DependencyHistory, FailureSplit, InheritedShare, RecommendationInput, SplitMethod};
@@ -61,40 +61,40 @@ fn all_own(series: &CountSeries) -> Causes {
 
 /// Failures by cause where traces told them apart; `None` when they told too little.
 fn traced(usable: &Usable<'_>) -> Option<Causes> {
-    let told: Vec<&SliBucket> =
-        usable.buckets.iter().copied().filter(|bucket| bucket.counts.inherited_bad().is_some()).collect();
-    let told_bad: f64 = told.iter().map(|bucket| bucket.counts.bad() as f64).sum();
-    if told.is_empty() || told_bad < TRACED_SHARE_MIN * usable.series.bad() {
+    // Buckets are large and lie apart: what is read more than once is taken out of them in one go.
+    let told: Vec<(u64, Option<u64>)> =
+        usable.buckets.iter().map(|bucket| (bucket.counts.bad(), bucket.counts.inherited_bad())).collect();
+    let told_bad: f64 = told.iter().filter(|(_, told)| told.is_some()).map(|(bad, _)| *bad as f64).sum();
+    if told.iter().all(|(_, told)| told.is_none()) || told_bad < TRACED_SHARE_MIN * usable.series.bad() {
         return None;
     }
-    let count = usable.buckets.len();
     let mut by_dependency: BTreeMap<EntityId, Vec<f64>> = BTreeMap::new();
-    let mut own = vec![0.0; count];
-    for (i, bucket) in usable.buckets.iter().enumerate() {
-        let Some(inherited) = bucket.counts.inherited_bad() else {
+    let mut own = vec![0.0; told.len()];
+    for (i, (bucket, (bad, inherited))) in usable.buckets.iter().zip(&told).enumerate() {
+        let Some(inherited) = inherited else {
             continue;
         };
-        own[i] = (bucket.counts.bad() - inherited) as f64;
+        own[i] = (bad - inherited) as f64;
         for (id, failed) in bucket.inherited_by_dependency.iter().filter(|(_, failed)| **failed > 0) {
-            if !by_dependency.contains_key(id) {
-                by_dependency.insert(id.clone(), vec![0.0; count]);
-            }
-            if let Some(column) = by_dependency.get_mut(id) {
-                column[i] = *failed as f64;
+            match by_dependency.get_mut(id) {
+                Some(column) => column[i] = *failed as f64,
+                None => {
+                    by_dependency.entry(id.clone()).or_insert_with(|| vec![0.0; told.len()])[i] = *failed as f64;
+                }
             }
         }
     }
-    share_out(usable, told_bad, &mut own);
-    by_dependency.values_mut().for_each(|column| share_out(usable, told_bad, column));
+    share_out(&told, told_bad, &mut own);
+    by_dependency.values_mut().for_each(|column| share_out(&told, told_bad, column));
     Some(Causes { own, by_dependency })
 }
 
 /// Gives the buckets without traces the cause's share of the failures that traces told apart.
-fn share_out(usable: &Usable<'_>, told_bad: f64, column: &mut [f64]) {
+fn share_out(told: &[(u64, Option<u64>)], told_bad: f64, column: &mut [f64]) {
     let share = if told_bad > 0.0 { column.iter().sum::<f64>() / told_bad } else { 0.0 };
-    for (failed, bucket) in column.iter_mut().zip(&usable.buckets) {
-        if bucket.counts.inherited_bad().is_none() {
-            *failed = share * bucket.counts.bad() as f64;
+    for (failed, (bad, inherited)) in column.iter_mut().zip(told) {
+        if inherited.is_none() {
+            *failed = share * *bad as f64;
         }
     }
 }

@@ -15,6 +15,7 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
     ("services/graph/composition", "attain-composition", &["attain-vocabulary"]),
     ("services/graph/reliability", "attain-reliability", &["attain-vocabulary"]),
     ("services/recommendation/attainment", "attain-attainment", &["attain-vocabulary"]),
+    ("services/recommendation/drift", "attain-drift", &["attain-vocabulary"]),
     ("services/rag/embedded-qdrant", "attain-embedded-qdrant", &[]),
     (
         "services/ingestion",
@@ -36,7 +37,14 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
     (
         "services/recommendation",
         "attain-recommendation",
-        &["attain-attainment", "attain-proto", "attain-redaction", "attain-runtime", "attain-vocabulary"],
+        &[
+            "attain-attainment",
+            "attain-drift",
+            "attain-proto",
+            "attain-redaction",
+            "attain-runtime",
+            "attain-vocabulary",
+        ],
     ),
     (
         "services/rag",
@@ -52,6 +60,7 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
             "attain-attainment",
             "attain-composition",
             "attain-consistency",
+            "attain-drift",
             "attain-members",
             "attain-proto",
             "attain-reliability",
@@ -88,6 +97,7 @@ const PURE_CRATES: &[&str] = &[
     "services/graph/composition",
     "services/graph/reliability",
     "services/recommendation/attainment",
+    "services/recommendation/drift",
     "evals/simulator",
 ];
 

@@ -44,6 +44,12 @@ pub struct Config {
     pub compute_seconds_max: u64,
     /// How many versions of a service and window keep their inputs for replay, beside those that were decided upon.
     pub inputs_kept_max: u32,
+    /// Milliseconds between two sweeps over the own failures of services that changed, 10 to 86,400,000.
+    pub drift_sweep_interval_ms: u64,
+    /// Most services that one sweep looks at, 0 to 10,000; 0 for no sweeps.
+    pub drift_sweep_services_max: usize,
+    /// A service is looked at again by a sweep no sooner than this.
+    pub drift_check_interval_seconds: u64,
     /// Most passages cited by one recommendation, 1 to 50.
     pub citations_max: u32,
     /// Seconds between two looks at the health of the members that this one calls.
@@ -74,6 +80,9 @@ impl Default for Config {
             mirrored_services_max: 200_000,
             compute_seconds_max: 30,
             inputs_kept_max: 10,
+            drift_sweep_interval_ms: 60_000,
+            drift_sweep_services_max: 100,
+            drift_check_interval_seconds: 3_600,
             citations_max: 5,
             health_interval_seconds: 5,
             drain_seconds: 10,
@@ -98,7 +107,7 @@ impl Config {
     /// # Errors
     /// Names the first setting that is out of range.
     pub fn validate(&self) -> Result<(), attain_runtime::Error> {
-        let ranges: [(&str, u64, u64, u64); 11] = [
+        let ranges: [(&str, u64, u64, u64); 14] = [
             ("max_age_seconds", self.max_age_seconds, 1, u64::MAX / 1000),
             ("history_days", u64::from(self.history_days), 7, 400),
             ("components_max", self.components_max as u64, 1, 2000),
@@ -108,6 +117,9 @@ impl Config {
             ("mirrored_services_max", self.mirrored_services_max as u64, 1, 10_000_000),
             ("compute_seconds_max", self.compute_seconds_max, 1, 600),
             ("inputs_kept_max", u64::from(self.inputs_kept_max), 1, 10_000),
+            ("drift_sweep_interval_ms", self.drift_sweep_interval_ms, 10, 86_400_000),
+            ("drift_sweep_services_max", self.drift_sweep_services_max as u64, 0, 10_000),
+            ("drift_check_interval_seconds", self.drift_check_interval_seconds, 0, 31_536_000),
             ("citations_max", u64::from(self.citations_max), 1, 50),
             ("health_interval_seconds", self.health_interval_seconds, 1, 3600),
         ];

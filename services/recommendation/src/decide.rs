@@ -6,8 +6,10 @@ use attain_attainment::recommend;
 use attain_proto::recommendation::v1 as wire;
 
 use crate::Error;
+use crate::domain::drift::{Watched, watched};
 use crate::domain::kept::{Kept, sha256_hex};
 use crate::message::changes::changes;
+use crate::message::drift;
 use crate::message::recommendation::{recommendation, result_sha256};
 
 /// Fast and small enough: inputs are megabytes of numbers that resemble one another.
@@ -20,6 +22,8 @@ const INPUT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub(crate) struct Computed {
     pub(crate) message: wire::Recommendation,
     pub(crate) result_sha256: String,
+    /// How the service's own failures stand; `None` in what was kept before they were watched.
+    pub(crate) watched: Option<Watched>,
 }
 
 /// Inputs as they are hashed and kept.
@@ -54,8 +58,12 @@ pub(crate) fn unpack(content: &[u8]) -> Result<(Kept, String), Error> {
 pub(crate) fn compute(kept: &Kept, input_sha256: &str, previous: Option<&wire::Recommendation>) -> Computed {
     let result = recommend(&kept.input);
     let mut message = recommendation(kept, &result, input_sha256, Vec::new());
+    let watched = kept.drift.map(|settings| watched(&kept.input, settings));
+    if let Some(watched) = &watched {
+        drift::disclose(&mut message, watched);
+    }
     if let Some(previous) = previous {
         message.changes = changes(previous, &message);
     }
-    Computed { result_sha256: result_sha256(&message), message }
+    Computed { result_sha256: result_sha256(&message), message, watched }
 }

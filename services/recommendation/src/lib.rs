@@ -10,6 +10,7 @@
 //!                      └ decide (the statistics of attain-attainment) ─ storage (with audit) ───┴─ answer
 //! changes ─ follows ingestion's stream of changes and holds the newest of each service: the test of freshness
 //! transport ─ decisions ─ storage (SLO in force, decision, audit record: one transaction)
+//! drift ─ looks at the own failures of services that changed, and computes anew where their level did
 //! transport ─ impact | what_if ─ fleet (everybody around a change) ─ graph, before and after ─ answer
 //! ```
 //!
@@ -34,6 +35,7 @@ mod consistency;
 mod decide;
 mod decisions;
 mod domain;
+mod drift;
 mod engine;
 mod error;
 mod fleet;
@@ -92,7 +94,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
 
     let (limits, drain) = (config.limits, Duration::from_secs(config.drain_seconds));
     let engine = Arc::new(Engine::new(config, store.clone(), changes, clock)?);
-    let service = RecommendationServiceServer::new(Transport(engine))
+    let service = RecommendationServiceServer::new(Transport(Arc::clone(&engine)))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip)
@@ -106,9 +108,11 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
         drain,
         windows: Windows::default(),
     };
+    let sweeping = sweep(&engine, shutdown.clone());
     let served = member.serve(Routes::new(service), shutdown).await;
     looks.abort_all();
     following.abort();
+    sweeping.abort();
     store.close().await;
     Ok(served?)
 }
@@ -124,6 +128,11 @@ fn follow(
     let condition = readiness.prefer("changes", "ingestion's stream of changes is not followed yet");
     let follower = Follower::new(changes, ingestion, condition, confirm_interval(config));
     Ok(tokio::spawn(follower.run(shutdown)))
+}
+
+/// Begins to look at the own failures of services that changed.
+fn sweep(engine: &Arc<Engine>, shutdown: Shutdown) -> JoinHandle<()> {
+    tokio::spawn(drift::Sweeper::new(Arc::clone(engine)).run(shutdown))
 }
 
 fn confirm_interval(config: &Config) -> Duration {

@@ -10,6 +10,7 @@ use attain_vocabulary::{EntityId, TimeWindow};
 use futures::FutureExt as _;
 use prost::Message as _;
 
+use crate::drift;
 use crate::Error;
 use crate::decide::{Computed, Packed, compute, pack, unpack};
 use crate::domain::audit::Entry;
@@ -41,9 +42,11 @@ pub(crate) async fn newest(
     window: TimeWindow,
 ) -> Result<Answer, Error> {
     let latest = engine.store.latest(&context.tenant, &service, window).await?;
+    let mut late = Staleness::ComputationLate;
     if let Some(latest) = &latest {
         match judged(engine, context, &service, latest).await {
             Ok(Judged { verdict: Verdict::Recompute, .. }) => {}
+            Ok(Judged { verdict: Verdict::Drifted, .. }) => late = Staleness::Drift,
             Ok(Judged { verdict: Verdict::Fresh, age_ms }) => return answer(&latest.recommendation, None, age_ms),
             Ok(Judged { verdict: Verdict::Stale(why), age_ms }) => {
                 return answer(&latest.recommendation, Some(why), age_ms);
@@ -57,7 +60,7 @@ pub(crate) async fn newest(
     let computed = tokio::time::timeout(within, flight).await.unwrap_or(Err(Error::Deadline));
     match (computed, latest) {
         (Ok(landed), _) => answer(&landed.recommendation, landed.staleness, 0),
-        (Err(Error::Deadline), Some(latest)) => unconfirmed(engine, &latest, Staleness::ComputationLate),
+        (Err(Error::Deadline), Some(latest)) => unconfirmed(engine, &latest, late),
         (Err(Error::Unreachable { .. }), Some(latest)) => unconfirmed(engine, &latest, Staleness::IngestionUnreachable),
         (Err(error), _) => Err(error),
     }
@@ -123,7 +126,8 @@ async fn judged(engine: &Engine, context: &CallContext, service: &EntityId, late
             (heads.services, heads.newest, 0)
         }
     };
-    let now = Present { basis: basis(heads, &slos), newest: (newest > 0).then_some(newest) };
+    let basis = Basis { drift_ms: latest.drift_ms, ..basis(heads, &slos) };
+    let now = Present { basis, newest: (newest > 0).then_some(newest) };
     let verdict = judge(service, &read, &now, latest.checked_ms, engine.clock.now_ms(), engine.ages());
     Ok(Judged { verdict, age_ms })
 }
@@ -187,7 +191,6 @@ async fn compute_and_store(
     let gathered = gather(engine, context, Question { service, window, latest: latest.as_ref() }).await?;
     let Gathered { kept, basis } = gathered;
     let staleness = basis.staleness();
-    let basis = serde_json::to_string(&basis).map_err(|error| Error::Broken(error.to_string()))?;
     let before = latest.as_ref().map(|latest| decode(&latest.recommendation)).transpose()?;
     let (packed, computed) = blocking(move || {
         let packed = pack(&kept)?;
@@ -195,6 +198,11 @@ async fn compute_and_store(
         Ok::<_, Error>((packed, computed))
     })
     .await??;
+    let drift_ms = match &computed.watched {
+        Some(watched) => drift::note(engine, context, service, watched).await?,
+        None => latest.as_ref().and_then(|latest| latest.drift_ms),
+    };
+    let basis = serde_json::to_string(&Basis { drift_ms, ..basis }).map_err(|error| Error::Broken(error.to_string()))?;
     if let Some(latest) = latest.as_ref().filter(|latest| latest.recommendation.input_sha256 == packed.sha256) {
         let now_ms = engine.clock.now_ms();
         engine.store.confirm(&context.tenant, &latest.recommendation, now_ms, &basis).await?;

@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use attain_vocabulary::{DAY_MS, LatencyHistogram, SliBucket, UnixMillis};
 
 use crate::offers::UseRange;
-use crate::{Ambition, CountPoint, CountSeries, LATENCY_MENU_MS, Offer, OfferBasis, Prediction, predict};
+use crate::{
+    Ambition, Constants, CountPoint, CountSeries, LATENCY_MENU_MS, Offer, OfferBasis, Prediction, predict_with,
+};
 
 /// A quantile q is told only by at least this many requests slower than it: 10 / (1 - q) effective ones in all.
 const SLOW_REQUESTS_MIN: f64 = 10.0;
@@ -13,6 +15,7 @@ pub(crate) struct Latencies<'a> {
     rows: Vec<Row<'a>>,
     /// All of them together.
     pub(crate) merged: LatencyHistogram,
+    constants: Constants,
 }
 
 /// A bucket; without a histogram when no request came, which is not a gap.
@@ -39,7 +42,7 @@ pub(crate) struct LatencyOffers {
 
 impl<'a> Latencies<'a> {
     /// `None` when no bucket holds a request's latency.
-    pub(crate) fn of(buckets: &[&'a SliBucket]) -> Option<Self> {
+    pub(crate) fn of(buckets: &[&'a SliBucket], constants: Constants) -> Option<Self> {
         let row = |bucket: &&'a SliBucket| {
             let histogram = bucket.latency.as_ref().filter(|latency| latency.count() > 0);
             let idle = bucket.counts.valid() == 0;
@@ -47,7 +50,7 @@ impl<'a> Latencies<'a> {
         };
         let rows: Vec<Row<'a>> = buckets.iter().filter_map(row).collect();
         let any = rows.iter().any(|row| row.histogram.is_some());
-        any.then(|| Self { merged: merge(&rows), rows })
+        any.then(|| Self { merged: merge(&rows), rows, constants })
     }
 
     /// Requests slower than a threshold, bucket by bucket.
@@ -64,7 +67,7 @@ impl<'a> Latencies<'a> {
     /// What the history says of one threshold.
     pub(crate) fn at(&self, threshold_ms: u32, window_days: f64, now_ms: UnixMillis) -> Option<AtThreshold> {
         let series = self.slower_than(threshold_ms);
-        let prediction = predict(&series, window_days, now_ms)?;
+        let prediction = predict_with(&self.constants, &series, window_days, now_ms)?;
         Some(AtThreshold { threshold_ms, series, prediction })
     }
 

@@ -55,11 +55,11 @@ pub use forecast::{
 };
 pub use input::{
     COUNTERFACTUALS_MAX, CounterfactualStructure, CurrentSlo, DependencyBucket, DependencyHistory, Exclusion,
-    Importance, MissingInput, Reach, RecommendationInput, ServiceHistory, ShareSeries, StructureFacts,
+    Importance, MissingInput, Model, Reach, RecommendationInput, ServiceHistory, ShareSeries, StructureFacts,
 };
 pub use menu::{LATENCY_MENU_MS, TARGET_MENU, TierPolicy};
 pub use offers::strictest_target;
-pub use prediction::{Prediction, predict};
+pub use prediction::{Prediction, predict, predict_with};
 pub use recommend::{MODEL_VERSION, recommend};
 pub use regime::{Regime, regimes};
 pub use result::{
@@ -68,4 +68,4 @@ pub use result::{
     SplitMethod, VolumeNeed,
 };
 pub use series::{CountPoint, CountSeries};
-pub use split::failure_split;
+pub use split::{failure_split, own_failures};

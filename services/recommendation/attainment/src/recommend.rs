@@ -3,7 +3,7 @@ use crate::latency::Latencies;
 use crate::sanity::Usable;
 use crate::sli::Gathered;
 use crate::split::split;
-use crate::{DataUsed, Prediction, RecommendationInput, RecommendationResult, explain, predict};
+use crate::{DataUsed, Prediction, RecommendationInput, RecommendationResult, explain, predict_with};
 
 /// Version of the statistical model: changes whenever the same input may give another result.
 pub const MODEL_VERSION: &str = "drifting-level-1";
@@ -15,7 +15,7 @@ pub const MODEL_VERSION: &str = "drifting-level-1";
 pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
     let usable = Usable::of(input);
     let window = f64::from(input.window.days());
-    let prediction = predict(&usable.series, window, input.as_of_ms);
+    let prediction = predict_with(&input.constants(), &usable.series, window, input.as_of_ms);
     let split = split(input, &usable);
     let confidence = confidence(input, &usable, prediction.as_ref(), &split);
     let gathered = Gathered {
@@ -24,7 +24,7 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
         prediction: prediction.as_ref(),
         split: &split,
         confidence: &confidence,
-        latencies: Latencies::of(&usable.buckets),
+        latencies: Latencies::of(&usable.buckets, input.constants()),
     };
     let availability = gathered.availability();
     let fallback = availability.fallback;
@@ -39,7 +39,7 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
         data,
         missing_inputs: input.missing_inputs.clone(),
         fallback,
-        model_version: MODEL_VERSION.to_owned(),
+        model_version: input.model.as_ref().map_or_else(|| MODEL_VERSION.to_owned(), |model| model.version.clone()),
         seed: input.seed,
     };
     result.explanation = explain::paragraph(&result, input.kind);

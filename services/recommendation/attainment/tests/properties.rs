@@ -110,6 +110,7 @@ prop_compose! {
             missing_inputs: vec![],
             policy: TierPolicy::for_tier(Tier::Two),
             seed: 1,
+            model: None,
         }
     }
 }

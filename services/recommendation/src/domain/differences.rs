@@ -386,9 +386,10 @@ mod tests {
             missing_inputs: Vec::new(),
             policy: TierPolicy::for_tier(Tier::Two),
             seed: 1,
+            model: None,
         };
         let (changes, evidence) = (BTreeMap::new(), Evidence::default());
-        Kept { input, changes, evidence, snapshot: None, sources: Vec::new(), slos: Vec::new() }
+        Kept { input, changes, evidence, snapshot: None, sources: Vec::new(), slos: Vec::new(), drift: None }
     }
 
     fn facts(kept: &mut Kept) -> &mut StructureFacts {

@@ -24,6 +24,9 @@ pub(crate) struct Kept {
     pub(crate) sources: Vec<Source>,
     /// SLOs in force of the service.
     pub(crate) slos: Vec<Slo>,
+    /// How own failures are watched; `None` in what was kept before they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) drift: Option<attain_drift::Settings>,
 }
 
 /// Passages found, or why there are none.

@@ -3,6 +3,7 @@
 pub mod audit;
 pub(crate) mod components;
 pub(crate) mod differences;
+pub(crate) mod drift;
 pub(crate) mod evidence;
 pub(crate) mod flow;
 pub(crate) mod freshness;
@@ -12,3 +13,4 @@ pub(crate) mod latency_harm;
 pub(crate) mod mirror;
 pub(crate) mod slo;
 pub(crate) mod touched;
+pub(crate) mod turns;

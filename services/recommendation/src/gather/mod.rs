@@ -1,6 +1,7 @@
 //! Gathers everything that a recommendation is computed from. What cannot be had becomes a named missing input; only the
 //! service's own history and the freshness of what was read are indispensable.
 
+pub(crate) mod own;
 mod structure;
 mod walk;
 
@@ -11,6 +12,7 @@ use attain_attainment::{
     CurrentSlo, DependencyHistory, Exclusion, MODEL_VERSION, MissingInput, RecommendationInput, RecommendationResult,
     ServiceHistory, TierPolicy, recommend,
 };
+use attain_drift::Settings;
 use attain_proto::convert;
 use attain_proto::ingestion::v1 as ingestion;
 use attain_proto::recommendation::v1 as wire;
@@ -108,10 +110,11 @@ pub(crate) async fn gather(
         missing_inputs: missing,
         policy: TierPolicy::for_tier(facts.tier),
         seed: members::SEED,
+        model: None,
     };
     let (input, evidence, complete) = with_evidence(engine, context, input, &closure.facts).await?;
     basis.complete = complete && input.missing_inputs.is_empty();
-    let kept = Kept { input, changes: structure.changes, evidence, snapshot: structure.size, sources, slos };
+    let kept = Kept { input, changes: structure.changes, evidence, snapshot: structure.size, sources, slos, drift: Some(Settings::OWN_FAILURES) };
     Ok(Gathered { kept, basis })
 }
 
@@ -150,6 +153,7 @@ pub(crate) fn basis(heads: BTreeMap<EntityId, Head>, slos: &[Slo]) -> Basis {
         slo_versions: slos.iter().map(|slo| (kind_word(slo.kind).to_owned(), slo.version)).collect(),
         complete: true,
         model_version: MODEL_VERSION.to_owned(),
+        drift_ms: None,
     }
 }
 

@@ -70,6 +70,7 @@ fn sli_recommendation(kept: &Kept, sli: &words::SliResult) -> wire::SliRecommend
         importances: sli.importances.iter().map(importance).collect(),
         counterfactuals: sli.counterfactuals.iter().map(|change| counterfactual(kept, change)).collect(),
         offer_note: sli.offer_note.clone(),
+        drift: None,
     }
 }
 

@@ -47,6 +47,8 @@ contract!(
     the_audit_log_is_one_chain,
     pages_follow_one_another,
     tenants_see_only_their_own,
+    a_drift_is_noted_once_and_shows_at_the_newest_recommendation,
+    drift_is_listed_by_page_and_state,
 );
 
 /// A PostgreSQL database of one test's own.
@@ -152,7 +154,8 @@ mod promises {
         );
         assert_eq!(store.inputs(&tenant(), &expected.id).await.expect("read"), Some(vec![1, 2, 1]));
         let latest = store.latest(&tenant(), &service("checkout"), TimeWindow::default()).await.expect("read");
-        assert_eq!(latest, Some(Latest { recommendation: expected, checked_ms: 1_000, basis: "basis 1".into() }));
+        let basis = "basis 1".into();
+        assert_eq!(latest, Some(Latest { recommendation: expected, checked_ms: 1_000, basis, drift_ms: None }));
         let other = TimeWindow::from_days("window_days", 7).expect("offered");
         assert_eq!(store.latest(&tenant(), &service("checkout"), other).await.expect("read"), None);
         store.ping().await.expect("answers");

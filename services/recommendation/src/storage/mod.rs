@@ -3,12 +3,14 @@
 
 mod audit;
 mod decisions;
+mod drift;
 mod recommendations;
 
 #[cfg(test)]
 mod contract;
 
 pub(crate) use decisions::Decided;
+pub(crate) use drift::StoredDrift;
 pub(crate) use recommendations::{Inserted, Latest, NewRecommendation, StoredRecommendation};
 
 use attain_runtime::database::{Database, Migrations};

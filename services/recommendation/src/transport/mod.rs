@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use crate::engine::Engine;
 use crate::message::slo;
-use crate::{Error, comparison, consistency, decisions, impact, recommendations, what_if};
+use crate::{Error, comparison, consistency, decisions, drift, impact, recommendations, what_if};
 
 const PAGE_SIZE_DEFAULT: u32 = 100;
 const PAGE_SIZE_MAX: u32 = 500;
@@ -131,6 +131,16 @@ impl RecommendationService for Transport {
     ) -> Result<Response<wire::AnalyzeConsistencyResponse>, Status> {
         let context = context(&request)?;
         Ok(Response::new(consistency::analyze(&self.0, &context, request.into_inner()).await?))
+    }
+
+    async fn list_drift(
+        &self,
+        request: Request<wire::ListDriftRequest>,
+    ) -> Result<Response<wire::ListDriftResponse>, Status> {
+        let context = context(&request)?;
+        let request = request.into_inner();
+        let size = page_size(request.page_size)?;
+        Ok(Response::new(drift::list(&self.0, &context, &request, size).await?))
     }
 
     async fn list_audit_records(

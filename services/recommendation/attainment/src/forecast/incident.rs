@@ -8,6 +8,7 @@ use crate::student;
 /// more days before each forecast of 30 days); there the offers at 2 / 10 / 25 % were missed 1.8 / 9.4 / 25.2 % of the time.
 /// Rates and amounts are per day; "relative variance" is variance over squared mean.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Constants {
     /// Length of window that the variances below are stated for, in days.
     pub reference_window_days: f64,

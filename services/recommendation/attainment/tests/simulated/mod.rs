@@ -194,6 +194,7 @@ impl World {
             missing_inputs: vec![],
             policy: TierPolicy::for_tier(Tier::One),
             seed: self.seed,
+            model: None,
         }
     }
 }

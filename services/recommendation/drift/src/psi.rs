@@ -1,0 +1,187 @@
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Direction, Found};
+
+/// Fewest values that a bin is expected to hold on either side, as for a chi-squared test.
+const EXPECTED_MIN: f64 = 5.0;
+/// Index from which a shift is called one, once its noise is taken off: the rule of thumb of credit scoring calls 0.1 to 0.25
+/// a small shift and more a large one (N. Siddiqi, *Credit Risk Scorecards*, 2006).
+const INDEX_MIN: f64 = 0.1;
+/// Added to each bin, so that an empty one has a logarithm (Jeffreys).
+const PSEUDO_COUNT: f64 = 0.5;
+
+/// The population stability index between the newest values and those before them.
+///
+/// `PSI = sum (q_b - p_b) ln(q_b / p_b)` over bins that are quantiles of the earlier values. Where nothing changed it is about
+/// `(1/n + 1/m)` times a chi-squared variable of `bins - 1` degrees of freedom (B. Yurdakul, *Statistical Properties of
+/// Population Stability Index*, 2018), so what is compared is the index over `(1/n + 1/m)` with the quantile of that law, and
+/// the index is told with its expected noise taken off. Values that follow one another alike count for fewer:
+/// `n (1 - r) / (1 + r)`, r the correlation of neighbours.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Psi {
+    bins: usize,
+    recent_max: usize,
+    reference_max: usize,
+    threshold: f64,
+    reference: VecDeque<f64>,
+    recent: VecDeque<f64>,
+}
+
+/// Two samples compared.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Comparison {
+    /// The index with its expected noise taken off; 0 where it was all noise.
+    index: f64,
+    /// The index over the noise of one degree of freedom: chi-squared where nothing changed.
+    statistic: f64,
+    /// Bins with different edges, less one.
+    degrees_of_freedom: usize,
+}
+
+impl Psi {
+    /// Compares the newest `recent_max` values with up to `reference_max` before them, in `bins` bins. `threshold` is the
+    /// normal deviate whose tail is the false alarms that are borne at one comparison.
+    #[must_use]
+    pub fn new(bins: usize, recent_max: usize, reference_max: usize, threshold: f64) -> Self {
+        let (bins, recent_max) = (bins.max(2), recent_max.max(1));
+        Self {
+            bins,
+            recent_max,
+            reference_max,
+            threshold,
+            reference: VecDeque::new(),
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// Takes the next value; one that is not finite is not read. After a find it starts anew.
+    pub fn push(&mut self, value: f64) -> Option<Found> {
+        if !value.is_finite() {
+            return None;
+        }
+        self.recent.push_back(value);
+        if self.recent.len() > self.recent_max {
+            self.reference.extend(self.recent.pop_front());
+        }
+        if self.reference.len() > self.reference_max {
+            self.reference.pop_front();
+        }
+        if self.recent.len() < self.recent_max {
+            return None;
+        }
+        let (reference, recent) = (self.reference.make_contiguous(), self.recent.make_contiguous());
+        let compared = compare(reference, recent, self.bins)?;
+        let threshold = chi_squared(compared.degrees_of_freedom, self.threshold);
+        if compared.statistic <= threshold || compared.index < INDEX_MIN {
+            return None;
+        }
+        let direction = direction(reference, recent);
+        let found = Found { direction, values_since: self.recent_max, statistic: compared.statistic, threshold };
+        self.reset();
+        Some(found)
+    }
+
+    /// Forgets everything that was seen.
+    pub fn reset(&mut self) {
+        self.reference.clear();
+        self.recent.clear();
+    }
+}
+
+/// Compares two samples; `None` where one is too small for the bins, or the reference has but one value and so has the other.
+fn compare(reference: &[f64], recent: &[f64], bins: usize) -> Option<Comparison> {
+    let independent = (independent(reference), independent(recent));
+    let least = independent.0.min(independent.1) / bins as f64;
+    if least.is_nan() || least < EXPECTED_MIN {
+        return None;
+    }
+    let edges = edges(reference, bins);
+    let (p, q) = (shares(reference, &edges), shares(recent, &edges));
+    let raw: f64 = p.iter().zip(&q).map(|(p, q)| (q - p) * (q / p).ln()).sum();
+    let noise = 1.0 / independent.0 + 1.0 / independent.1;
+    let degrees_of_freedom = edges.len();
+    let index = (raw - noise * degrees_of_freedom as f64).max(0.0);
+    Some(Comparison { index, statistic: raw / noise, degrees_of_freedom })
+}
+
+/// Values that count as independent.
+fn independent(values: &[f64]) -> f64 {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let square: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
+    let neighbours: f64 = values.windows(2).map(|pair| (pair[0] - mean) * (pair[1] - mean)).sum();
+    let correlation = if square > 0.0 { (neighbours / square).clamp(0.0, 0.95) } else { 0.0 };
+    count * (1.0 - correlation) / (1.0 + correlation)
+}
+
+/// Upper edges of all bins but the last, each once; a value equal to one lies below it.
+fn edges(reference: &[f64], bins: usize) -> Vec<f64> {
+    let mut sorted = reference.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let mut edges: Vec<f64> = (1..bins).map(|bin| sorted[(bin * sorted.len() / bins).max(1) - 1]).collect();
+    edges.dedup();
+    edges
+}
+
+fn shares(values: &[f64], edges: &[f64]) -> Vec<f64> {
+    let mut counts = vec![PSEUDO_COUNT; edges.len() + 1];
+    for value in values {
+        counts[edges.partition_point(|edge| edge < value)] += 1.0;
+    }
+    let whole: f64 = counts.iter().sum();
+    counts.iter().map(|count| count / whole).collect()
+}
+
+fn direction(reference: &[f64], recent: &[f64]) -> Option<Direction> {
+    let middle = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let (before, after) = (middle(reference), middle(recent));
+    match after.total_cmp(&before) {
+        std::cmp::Ordering::Greater => Some(Direction::Up),
+        std::cmp::Ordering::Less => Some(Direction::Down),
+        std::cmp::Ordering::Equal => None,
+    }
+}
+
+/// Quantile of the chi-squared law at a normal deviate (E. B. Wilson, M. M. Hilferty, PNAS 17, 1931).
+fn chi_squared(degrees_of_freedom: usize, deviate: f64) -> f64 {
+    let k = degrees_of_freedom as f64;
+    let ninth = 2.0 / (9.0 * k);
+    k * (1.0 - ninth + deviate * ninth.sqrt()).powi(3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_agrees_with_a_worked_example() {
+        // Ten values below and ten above the only edge, against five and fifteen, half a value added to each bin:
+        // p = 10.5/21, q = 5.5/21 and 15.5/21.
+        let reference: Vec<f64> = (0..20).map(|i| f64::from(i % 2)).collect();
+        let recent: Vec<f64> = (0..20).map(|i| f64::from(u8::from(i % 4 != 0))).collect();
+        let (p, q) = (0.5, [5.5 / 21.0, 15.5 / 21.0]);
+        let raw: f64 = q.iter().map(|q| (q - p) * (q / p as f64).ln()).sum();
+        let compared = compare(&reference, &recent, 2).expect("ten a bin");
+        assert_eq!(compared.degrees_of_freedom, 1);
+        assert!((compared.statistic - raw / (2.0 / 20.0)).abs() < 1e-12, "{compared:?}");
+        assert!((compared.index - (raw - 0.1)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn small_samples_are_refused() {
+        let values: Vec<f64> = (0..40).map(|i| f64::from(i * 7 % 40)).collect();
+        assert!(compare(&values, &values, 5).is_some());
+        assert_eq!(compare(&values[..24], &values, 5), None);
+        assert_eq!(compare(&values, &[], 5), None);
+        assert_eq!(compare(&[], &values, 5), None);
+    }
+
+    #[test]
+    fn quantiles_of_the_chi_squared_law_are_those_of_the_tables() {
+        // The 95 % and 99 % points for 4 degrees of freedom are 9.488 and 13.277.
+        assert!((chi_squared(4, 1.644_854) - 9.488).abs() < 0.05);
+        assert!((chi_squared(4, 2.326_348) - 13.277).abs() < 0.05);
+    }
+}

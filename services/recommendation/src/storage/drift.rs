@@ -1,0 +1,143 @@
+use attain_drift::State;
+use attain_vocabulary::{EntityId, TenantId, UnixMillis};
+
+use super::{Store, audit};
+use crate::Error;
+use crate::domain::audit::Entry;
+use crate::domain::drift::{Watched, state_word};
+
+/// How the own failures of a service stood when they were looked at last.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StoredDrift {
+    pub(crate) service_id: String,
+    pub(crate) check_ms: UnixMillis,
+    /// When the newest change was first found.
+    pub(crate) noted_ms: Option<UnixMillis>,
+    pub(crate) watched: Watched,
+}
+
+type Row = (String, i64, i64, String);
+
+impl Store {
+    /// Notes how a service's own failures stand. A change that was not known before gets an audit record, in the same
+    /// transaction. Gives when the newest change was first found, and whether it is new.
+    pub(crate) async fn note_drift(
+        &self,
+        tenant: &TenantId,
+        service: &EntityId,
+        watched: &Watched,
+        caller: &str,
+        now_ms: UnixMillis,
+    ) -> Result<(Option<UnixMillis>, bool), Error> {
+        let content = serde_json::to_string(watched).map_err(|error| Error::Broken(error.to_string()))?;
+        let mut transaction = self.database.begin_write().await?;
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT service_id, check_ms, noted_ms, content FROM drift WHERE tenant_id = $1 AND service_id = $2",
+        )
+        .bind(tenant.as_str())
+        .bind(service.as_str())
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let before = row.map(stored).transpose()?;
+        let new = watched.new_change(before.as_ref().map(|before| &before.watched));
+        let known_ms = before.as_ref().and_then(|before| before.noted_ms);
+        let noted_ms = new.map(|change| change.detected_ms).max(known_ms);
+        sqlx::query(
+            "INSERT INTO drift (tenant_id, service_id, check_ms, state, noted_ms, content) VALUES ($1, $2, $3, $4, $5, $6) \
+             ON CONFLICT (tenant_id, service_id) DO UPDATE SET check_ms = excluded.check_ms, state = excluded.state, \
+             noted_ms = excluded.noted_ms, content = excluded.content",
+        )
+        .bind(tenant.as_str())
+        .bind(service.as_str())
+        .bind(now_ms)
+        .bind(state_word(watched.drift.state))
+        .bind(noted_ms.unwrap_or(0))
+        .bind(content)
+        .execute(&mut *transaction)
+        .await?;
+        if let Some(change) = new {
+            let detail = serde_json::json!({
+                "since_ms": change.since_ms,
+                "detected_ms": change.detected_ms,
+                "before_failure_ratio": change.before_ratio,
+                "after_failure_ratio": change.after_ratio,
+                "detectors": change.signals.iter().map(|signal| signal.detector).collect::<Vec<_>>(),
+            });
+            let entry = Entry {
+                time_ms: now_ms,
+                caller: caller.to_owned(),
+                action: "drift.found".to_owned(),
+                service_id: service.to_string(),
+                detail_json: detail.to_string(),
+            };
+            let head = audit::lock(&mut transaction, tenant).await?;
+            audit::append(&mut transaction, tenant, head, entry).await?;
+        }
+        let is_new = new.is_some();
+        transaction.commit().await?;
+        Ok((noted_ms, is_new))
+    }
+
+    /// At most `limit` services after a name, in the order of names; of one service, and in one state, where those are said.
+    pub(crate) async fn drift(
+        &self,
+        tenant: &TenantId,
+        service: Option<&EntityId>,
+        state: Option<State>,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<StoredDrift>, Error> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT service_id, check_ms, noted_ms, content FROM drift WHERE tenant_id = $1 \
+             AND ($2 = '' OR service_id = $2) AND ($3 = '' OR state = $3) AND service_id > $4 ORDER BY service_id LIMIT $5",
+        )
+        .bind(tenant.as_str())
+        .bind(service.map_or("", EntityId::as_str))
+        .bind(state.map_or("", state_word))
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(self.database.pool())
+        .await?;
+        rows.into_iter().map(stored).collect()
+    }
+
+    /// The windows that there are recommendations of a service for, in days.
+    pub(crate) async fn windows(&self, tenant: &TenantId, service: &EntityId) -> Result<Vec<u32>, Error> {
+        let rows: Vec<(i64,)> = sqlx::query_as(
+            "SELECT window_days FROM freshness WHERE tenant_id = $1 AND service_id = $2 ORDER BY window_days",
+        )
+        .bind(tenant.as_str())
+        .bind(service.as_str())
+        .fetch_all(self.database.pool())
+        .await?;
+        rows.into_iter().map(|(days,)| super::number("window_days", days)).collect()
+    }
+
+    /// At most `limit` services that have recommendations, of all tenants, after one of them, in order.
+    pub(crate) async fn recommended(
+        &self,
+        (tenant, service): (&str, &str),
+        limit: u32,
+    ) -> Result<Vec<(TenantId, EntityId)>, Error> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT DISTINCT tenant_id, service_id FROM freshness \
+             WHERE tenant_id > $1 OR (tenant_id = $1 AND service_id > $2) ORDER BY tenant_id, service_id LIMIT $3",
+        )
+        .bind(tenant)
+        .bind(service)
+        .bind(i64::from(limit))
+        .fetch_all(self.database.pool())
+        .await?;
+        let read = |(tenant, service): (String, String)| {
+            Ok((TenantId::new("tenant_id", &tenant)?, EntityId::new("service_id", &service)?))
+        };
+        let read: Result<Vec<_>, attain_vocabulary::InvalidValue> = rows.into_iter().map(read).collect();
+        read.map_err(|invalid| Error::Broken(format!("a stored name cannot be read: {invalid}")))
+    }
+}
+
+fn stored((service_id, check_ms, noted_ms, content): Row) -> Result<StoredDrift, Error> {
+    let watched = serde_json::from_str(&content)
+        .map_err(|error| Error::Broken(format!("the stored drift of {service_id} cannot be read: {error}")))?;
+    Ok(StoredDrift { service_id, check_ms, noted_ms: Some(noted_ms).filter(|ms| *ms > 0), watched })
+}

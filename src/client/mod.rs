@@ -1,6 +1,7 @@
 //! A client for every route of the gateway.
 
 mod commands;
+mod models;
 mod questions;
 mod request;
 mod words;

@@ -26,6 +26,14 @@ pub(crate) enum EntityKind {
     System,
 }
 
+/// How own failures stand.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DriftState {
+    Steady,
+    Drifted,
+    CannotTell,
+}
+
 /// What a pushed file holds.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Pushed {

@@ -70,15 +70,18 @@ enum Method {
     Psi,
     /// Two of the three.
     Agreement,
+    /// Any of the three.
+    Any,
     ThreeSigma,
     Ewma,
     None,
 }
 
-const METHODS: [(&str, Method); 7] = [
+const METHODS: [(&str, Method); 8] = [
     ("page_hinkley", Method::PageHinkley),
     ("adwin", Method::Adwin),
     ("psi", Method::Psi),
+    ("any_of_three", Method::Any),
     ("agreement_of_two", Method::Agreement),
     ("k_sigma", Method::ThreeSigma),
     ("ewma", Method::Ewma),
@@ -192,12 +195,12 @@ fn alarms(method: Method, step: &Step, reader: &Reader, stream: &Stream) -> Vec<
         Method::PageHinkley => watched(stream, Settings { page_hinkley_threshold: step.page_hinkley, ..none }),
         Method::Adwin => watched(stream, Settings { adwin_delta: step.adwin, ..none }),
         Method::Psi => watched(stream, Settings { psi_deviate: step.psi, ..none }),
-        Method::Agreement => {
+        Method::Agreement | Method::Any => {
             let settings = Settings {
                 page_hinkley_threshold: step.page_hinkley,
                 adwin_delta: step.adwin,
                 psi_deviate: step.psi,
-                agreement: 2,
+                agreement: if method == Method::Agreement { 2 } else { 1 },
                 ..none
             };
             watched(stream, settings)

@@ -5,7 +5,7 @@ use attain_drift::Settings;
 use attain_vocabulary::DAY_MS;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution as _, Exp, Gamma, Normal, Poisson};
+use rand_distr::{Distribution, Exp, Gamma, Normal, Poisson};
 
 use super::{Reader, Reading, Span, Stream};
 
@@ -84,7 +84,7 @@ fn incidents(cells: &mut [Reading], random: &mut ChaCha8Rng) {
 }
 
 /// A draw; the parameters above are all in range.
-fn sample<D: rand_distr::Distribution<f64>, E: std::fmt::Debug>(law: Result<D, E>, random: &mut ChaCha8Rng) -> f64 {
+fn sample<D: Distribution<f64>, E: std::fmt::Debug>(law: Result<D, E>, random: &mut ChaCha8Rng) -> f64 {
     law.expect("parameters in range").sample(random)
 }
 

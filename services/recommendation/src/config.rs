@@ -50,6 +50,10 @@ pub struct Config {
     pub drift_sweep_services_max: usize,
     /// A service is looked at again by a sweep no sooner than this.
     pub drift_check_interval_seconds: u64,
+    /// Closed windows that a model and the live one must both have forecast before it may be promoted, 1 to 1,000,000.
+    pub promotion_windows_min: usize,
+    /// Services that those windows must be of, 1 to 100,000.
+    pub promotion_services_min: usize,
     /// Most passages cited by one recommendation, 1 to 50.
     pub citations_max: u32,
     /// Seconds between two looks at the health of the members that this one calls.
@@ -83,6 +87,8 @@ impl Default for Config {
             drift_sweep_interval_ms: 60_000,
             drift_sweep_services_max: 100,
             drift_check_interval_seconds: 3_600,
+            promotion_windows_min: 200,
+            promotion_services_min: 20,
             citations_max: 5,
             health_interval_seconds: 5,
             drain_seconds: 10,
@@ -107,7 +113,7 @@ impl Config {
     /// # Errors
     /// Names the first setting that is out of range.
     pub fn validate(&self) -> Result<(), attain_runtime::Error> {
-        let ranges: [(&str, u64, u64, u64); 14] = [
+        let ranges: [(&str, u64, u64, u64); 16] = [
             ("max_age_seconds", self.max_age_seconds, 1, u64::MAX / 1000),
             ("history_days", u64::from(self.history_days), 7, 400),
             ("components_max", self.components_max as u64, 1, 2000),
@@ -120,6 +126,8 @@ impl Config {
             ("drift_sweep_interval_ms", self.drift_sweep_interval_ms, 10, 86_400_000),
             ("drift_sweep_services_max", self.drift_sweep_services_max as u64, 0, 10_000),
             ("drift_check_interval_seconds", self.drift_check_interval_seconds, 0, 31_536_000),
+            ("promotion_windows_min", self.promotion_windows_min as u64, 1, 1_000_000),
+            ("promotion_services_min", self.promotion_services_min as u64, 1, 100_000),
             ("citations_max", u64::from(self.citations_max), 1, 50),
             ("health_interval_seconds", self.health_interval_seconds, 1, 3600),
         ];

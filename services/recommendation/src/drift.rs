@@ -8,7 +8,7 @@ use attain_proto::convert::timestamp;
 use attain_proto::recommendation::v1 as wire;
 use attain_runtime::Shutdown;
 use attain_runtime::context::CallContext;
-use attain_vocabulary::{EntityId, TenantId, TimeWindow};
+use attain_vocabulary::{EntityId, TenantId, TimeWindow, UnixMillis};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::domain::drift::{Watched, watched};
@@ -18,7 +18,7 @@ use crate::gather::blocking;
 use crate::gather::own::failures_of;
 use crate::message::drift as message;
 use crate::storage::StoredDrift;
-use crate::{Error, recommendations};
+use crate::{Error, models, recommendations};
 
 /// How this service calls itself where nobody asked it.
 const CALLER: &str = "recommendation";
@@ -69,7 +69,7 @@ pub(crate) async fn note(
     Ok(noted_ms)
 }
 
-/// Looks at services that changed, a bounded number at a time, and computes their recommendations anew where their own
+/// Closes windows that models have forecast, looks at services that changed, a bounded number at a time, and computes their recommendations anew where their own
 /// failures are at another level.
 pub(crate) struct Sweeper {
     engine: Arc<Engine>,
@@ -119,6 +119,7 @@ impl Sweeper {
         if let Err(error) = self.walk_on(now_ms).await {
             tracing::warn!(reason = %error, "services with recommendations could not be listed for the watch over own failures");
         }
+        models::close(&self.engine).await;
         for (tenant, service) in self.turns.take(limit, now_ms) {
             if let Err(error) = look(&self.engine, &tenant, &service).await {
                 // It is looked at again when it changes again.

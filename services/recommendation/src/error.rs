@@ -36,6 +36,25 @@ pub enum Error {
         /// The version in force; 0 where there is none.
         found: u32,
     },
+    /// No model has this version.
+    #[error("there is no model `{0}`")]
+    UnknownModel(String),
+    /// A model may not become the live one.
+    #[error("model `{version}` is not promoted: {}", .lacking.join("; "))]
+    NotPromotable {
+        /// Which.
+        version: String,
+        /// What is lacking, with its numbers.
+        lacking: Vec<String>,
+    },
+    /// Another model became the live one in between.
+    #[error("model `{found}` is live by now, not `{expected}`; look at the scores again")]
+    LiveModelChanged {
+        /// The one that was live.
+        expected: String,
+        /// The one that is.
+        found: String,
+    },
     /// A member that the answer cannot do without does not answer.
     #[error("{member} cannot be reached: {detail}")]
     Unreachable {
@@ -90,6 +109,9 @@ impl Error {
             Self::UnknownRecommendation(_) => (Code::NotFound, "UNKNOWN_RECOMMENDATION"),
             Self::InputsNotKept(_) => (Code::FailedPrecondition, "INPUTS_NOT_KEPT"),
             Self::VersionMismatch { .. } => (Code::Aborted, "VERSION_MISMATCH"),
+            Self::UnknownModel(_) => (Code::NotFound, "UNKNOWN_MODEL"),
+            Self::NotPromotable { .. } => (Code::FailedPrecondition, "MODEL_NOT_BETTER"),
+            Self::LiveModelChanged { .. } => (Code::Aborted, "LIVE_MODEL_CHANGED"),
             Self::Unreachable { .. } => (Code::Unavailable, "MEMBER_UNREACHABLE"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             Self::Storage(_) => (Code::Unavailable, "STORAGE_UNAVAILABLE"),
@@ -103,6 +125,10 @@ impl Error {
             Self::UnknownRecommendation(id) | Self::InputsNotKept(id) => vec![("recommendation_id", id.clone())],
             Self::VersionMismatch { expected, found } => {
                 vec![("expected_version", expected.to_string()), ("found_version", found.to_string())]
+            }
+            Self::UnknownModel(version) | Self::NotPromotable { version, .. } => vec![("version", version.clone())],
+            Self::LiveModelChanged { expected, found } => {
+                vec![("expected_version", expected.clone()), ("found_version", found.clone())]
             }
             Self::Unreachable { member, .. } => vec![("member", (*member).to_owned())],
             Self::Invalid(_) | Self::Deadline | Self::Storage(_) | Self::Broken(_) | Self::Runtime(_) => Vec::new(),

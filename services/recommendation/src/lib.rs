@@ -44,6 +44,7 @@ mod health;
 mod impact;
 mod members;
 mod message;
+mod models;
 mod recommendations;
 mod slowdown;
 mod storage;

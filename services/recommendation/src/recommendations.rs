@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use attain_attainment::MODEL_VERSION;
 use attain_proto::convert::timestamp;
 use attain_proto::recommendation::v1 as wire;
 use attain_runtime::context::CallContext;
@@ -10,7 +11,7 @@ use attain_vocabulary::{EntityId, TimeWindow};
 use futures::FutureExt as _;
 use prost::Message as _;
 
-use crate::drift;
+use crate::{drift, models};
 use crate::Error;
 use crate::decide::{Computed, Packed, compute, pack, unpack};
 use crate::domain::audit::Entry;
@@ -42,11 +43,11 @@ pub(crate) async fn newest(
     window: TimeWindow,
 ) -> Result<Answer, Error> {
     let latest = engine.store.latest(&context.tenant, &service, window).await?;
-    let mut late = Staleness::ComputationLate;
+    let mut drifted = None;
     if let Some(latest) = &latest {
         match judged(engine, context, &service, latest).await {
             Ok(Judged { verdict: Verdict::Recompute, .. }) => {}
-            Ok(Judged { verdict: Verdict::Drifted, .. }) => late = Staleness::Drift,
+            Ok(Judged { verdict: Verdict::Drifted, .. }) => drifted = Some(Staleness::Drift),
             Ok(Judged { verdict: Verdict::Fresh, age_ms }) => return answer(&latest.recommendation, None, age_ms),
             Ok(Judged { verdict: Verdict::Stale(why), age_ms }) => {
                 return answer(&latest.recommendation, Some(why), age_ms);
@@ -60,8 +61,10 @@ pub(crate) async fn newest(
     let computed = tokio::time::timeout(within, flight).await.unwrap_or(Err(Error::Deadline));
     match (computed, latest) {
         (Ok(landed), _) => answer(&landed.recommendation, landed.staleness, 0),
-        (Err(Error::Deadline), Some(latest)) => unconfirmed(engine, &latest, late),
-        (Err(Error::Unreachable { .. }), Some(latest)) => unconfirmed(engine, &latest, Staleness::IngestionUnreachable),
+        (Err(Error::Deadline), Some(latest)) => unconfirmed(engine, &latest, drifted.unwrap_or(Staleness::ComputationLate)),
+        (Err(Error::Unreachable { .. }), Some(latest)) => {
+            unconfirmed(engine, &latest, drifted.unwrap_or(Staleness::IngestionUnreachable))
+        }
         (Err(error), _) => Err(error),
     }
 }
@@ -126,7 +129,8 @@ async fn judged(engine: &Engine, context: &CallContext, service: &EntityId, late
             (heads.services, heads.newest, 0)
         }
     };
-    let basis = Basis { drift_ms: latest.drift_ms, ..basis(heads, &slos) };
+    let model_version = latest.live_model.clone().unwrap_or_else(|| MODEL_VERSION.to_owned());
+    let basis = Basis { drift_ms: latest.drift_ms, model_version, ..basis(heads, &slos) };
     let now = Present { basis, newest: (newest > 0).then_some(newest) };
     let verdict = judge(service, &read, &now, latest.checked_ms, engine.clock.now_ms(), engine.ages());
     Ok(Judged { verdict, age_ms })
@@ -192,12 +196,15 @@ async fn compute_and_store(
     let Gathered { kept, basis } = gathered;
     let staleness = basis.staleness();
     let before = latest.as_ref().map(|latest| decode(&latest.recommendation)).transpose()?;
-    let (packed, computed) = blocking(move || {
+    let registry = engine.store.registry(&context.tenant).await?;
+    let start_ms = kept.input.as_of_ms;
+    let (packed, computed, forecasts) = blocking(move || {
         let packed = pack(&kept)?;
         let computed = compute(&kept, &packed.sha256, before.as_ref());
-        Ok::<_, Error>((packed, computed))
+        Ok::<_, Error>((packed, computed, models::forecasts(&kept.input, &registry)))
     })
     .await??;
+    models::keep(engine, context, (service, window, start_ms), &forecasts).await;
     let drift_ms = match &computed.watched {
         Some(watched) => drift::note(engine, context, service, watched).await?,
         None => latest.as_ref().and_then(|latest| latest.drift_ms),

@@ -210,6 +210,8 @@ async fn read_back(gateway: &str) -> Vec<(String, Vec<u8>)> {
         "/api/v1/knowledge/documents/runbooks/shop",
         "/api/v1/knowledge/search?query=shop",
         "/api/v1/audit?page_size=500",
+        "/api/v1/drift",
+        "/api/v1/models",
         "/api/v1/catalogue",
         "/metrics",
     ] {

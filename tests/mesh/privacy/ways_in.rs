@@ -85,6 +85,13 @@ pub(crate) fn bodies() -> Vec<Body> {
                 {"outage": {"region": "here"}},
             ], "outage_duration": "3600s"}),
         ),
+        (
+            "/api/v1/models",
+            "/api/v1/models",
+            json!({"name": "wider", "constants": {"drift": 0.3}, "note": "why"}),
+        ),
+        ("/api/v1/models/{version}/promote", "/api/v1/models/x/promote", json!({})),
+        ("/api/v1/models/roll-back", "/api/v1/models/roll-back", json!({"version": "", "reason": "why"})),
     ]
 }
 
@@ -144,6 +151,9 @@ pub(crate) const ADDRESSES: &[&str] = &[
     "/api/v1/graph/changes?from_version=@",
     "/api/v1/imports/jaeger-dependencies?start_time=@",
     "/api/v1/audit?page_token=@",
+    "/api/v1/drift?service_id=@",
+    "/api/v1/drift?state=@&page_token=@",
+    "/api/v1/models/@/scores",
     "/@",
 ];
 

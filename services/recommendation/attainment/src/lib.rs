@@ -67,5 +67,6 @@ pub use result::{
     FailureSplit, InheritedShare, Measurement, Offer, OfferBasis, RecommendationResult, SliResult, SloAssessment,
     SplitMethod, VolumeNeed,
 };
+pub use sanity::usable_counts;
 pub use series::{CountPoint, CountSeries};
 pub use split::{failure_split, own_failures};

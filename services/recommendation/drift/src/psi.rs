@@ -179,6 +179,17 @@ mod tests {
     }
 
     #[test]
+    fn a_comparison_does_not_care_which_way_time_runs() {
+        let reference: Vec<f64> = (0..100).map(|i| f64::from(i * 37 % 101)).collect();
+        let recent: Vec<f64> = (0..50).map(|i| f64::from(i * 29 % 53) + 40.0).collect();
+        let reversed = |values: &[f64]| values.iter().rev().copied().collect::<Vec<f64>>();
+        let forth = compare(&reference, &recent, 4).expect("enough");
+        let back = compare(&reversed(&reference), &reversed(&recent), 4).expect("enough");
+        assert!(forth.index > INDEX_MIN && (forth.index - back.index).abs() < 1e-9, "{forth:?} {back:?}");
+        assert!((forth.statistic / back.statistic - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
     fn quantiles_of_the_chi_squared_law_are_those_of_the_tables() {
         // The 95 % and 99 % points for 4 degrees of freedom are 9.488 and 13.277.
         assert!((chi_squared(4, 1.644_854) - 9.488).abs() < 0.05);

@@ -232,7 +232,7 @@ impl Watch {
             change: self.change.clone(),
             cell_count: self.cell_count,
             lacking_cell_count: u32::try_from(lacking).unwrap_or(u32::MAX),
-            cell_ms: if steps > 0 { (last - first) / steps } else { 0 },
+            cell_ms: if steps > 0 { last.saturating_sub(first) / steps } else { 0 },
         }
     }
 

@@ -11,6 +11,8 @@ pub(crate) mod harm;
 pub(crate) mod kept;
 pub(crate) mod latency_harm;
 pub(crate) mod mirror;
+pub(crate) mod models;
+pub(crate) mod scores;
 pub(crate) mod slo;
 pub(crate) mod touched;
 pub(crate) mod turns;

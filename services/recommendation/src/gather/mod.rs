@@ -30,7 +30,7 @@ use crate::engine::Engine;
 use crate::members::{Closure, History, Refusal};
 use crate::message::topology;
 use crate::storage::Latest;
-use crate::{Error, members};
+use crate::{Error, members, models};
 
 use walk::Walked;
 
@@ -76,6 +76,10 @@ pub(crate) async fn gather(
     let Subject { facts, walked, slos } = subject(engine, context, service, &mut missing).await?;
     let Walked { closure, graph_known, heads } = walked;
     let mut basis = basis(heads, &slos);
+    let model = models::live(engine, context).await?;
+    if let Some(model) = &model {
+        basis.model_version.clone_from(&model.version);
+    }
 
     let as_of_ms = as_of(engine, latest, &basis);
     let range = TimeRange::new("range", as_of_ms - i64::from(engine.config.history_days) * DAY_MS, as_of_ms)?;
@@ -110,7 +114,7 @@ pub(crate) async fn gather(
         missing_inputs: missing,
         policy: TierPolicy::for_tier(facts.tier),
         seed: members::SEED,
-        model: None,
+        model,
     };
     let (input, evidence, complete) = with_evidence(engine, context, input, &closure.facts).await?;
     basis.complete = complete && input.missing_inputs.is_empty();

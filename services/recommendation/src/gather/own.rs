@@ -2,13 +2,13 @@
 
 use attain_attainment::RecommendationInput;
 use attain_runtime::context::CallContext;
-use attain_vocabulary::{DAY_MS, EntityId, TimeRange, bucket_start};
-use attain_vocabulary::BUCKET_MS;
+use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, TimeRange, bucket_start};
 
 use super::{Subject, blocking, from_first_bucket, incidents, subject};
 use crate::Error;
 use crate::domain::components::{counts, dependencies, failures};
 use crate::engine::Engine;
+use crate::members::Refusal;
 
 /// Reads the service's history and those of what it calls directly, without latencies; exclusions are left out.
 pub(crate) async fn failures_of(
@@ -44,4 +44,22 @@ pub(crate) async fn failures_of(
         input
     })
     .await
+}
+
+/// Reads the service's own history of a span, without latencies and without what it calls.
+pub(crate) async fn counts_of(
+    engine: &Engine,
+    context: &CallContext,
+    service: &EntityId,
+    range: TimeRange,
+) -> Result<RecommendationInput, Refusal> {
+    let (entity, histories, hurt) = futures::join!(
+        engine.ingestion.entity(context, service),
+        engine.ingestion.histories(context, std::slice::from_ref(service), range, true),
+        engine.ingestion.incidents(context, service),
+    );
+    entity?;
+    let own = histories?.remove(service).unwrap_or_default().buckets;
+    let (_, exclusions) = incidents(service, &hurt?, range);
+    Ok(failures(service, range, own, Vec::new(), exclusions))
 }

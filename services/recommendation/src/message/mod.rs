@@ -3,6 +3,7 @@
 pub(crate) mod changes;
 pub(crate) mod differences;
 pub(crate) mod drift;
+pub(crate) mod models;
 pub(crate) mod recommendation;
 pub(crate) mod slo;
 pub(crate) mod topology;

@@ -49,6 +49,8 @@ contract!(
     tenants_see_only_their_own,
     a_drift_is_noted_once_and_shows_at_the_newest_recommendation,
     drift_is_listed_by_page_and_state,
+    models_are_kept_as_they_were_and_one_is_live,
+    forecasts_are_kept_once_a_week_and_closed_once,
 );
 
 /// A PostgreSQL database of one test's own.
@@ -84,15 +86,15 @@ async fn execute(url: &str, statement: String) {
     pool.close().await;
 }
 
-fn tenant() -> TenantId {
+pub(super) fn tenant() -> TenantId {
     TenantId::default()
 }
 
-fn service(name: &str) -> EntityId {
+pub(super) fn service(name: &str) -> EntityId {
     EntityId::new("service_id", name).expect("valid")
 }
 
-fn new(service_id: &str, version: u32) -> NewRecommendation {
+pub(super) fn new(service_id: &str, version: u32) -> NewRecommendation {
     NewRecommendation {
         recommendation: StoredRecommendation {
             id: format!("rec-{service_id}-{version}"),
@@ -140,6 +142,7 @@ fn verdict(action: Action, target: Option<f64>, version_match: Option<u32>) -> V
 
 mod promises {
     use super::*;
+    pub(super) use crate::storage::contract_models::*;
 
     pub(super) async fn what_is_stored_is_what_is_read(store: &Store) {
         let made = new("checkout", 1);
@@ -155,7 +158,7 @@ mod promises {
         assert_eq!(store.inputs(&tenant(), &expected.id).await.expect("read"), Some(vec![1, 2, 1]));
         let latest = store.latest(&tenant(), &service("checkout"), TimeWindow::default()).await.expect("read");
         let basis = "basis 1".into();
-        assert_eq!(latest, Some(Latest { recommendation: expected, checked_ms: 1_000, basis, drift_ms: None }));
+        assert_eq!(latest, Some(Latest { recommendation: expected, checked_ms: 1_000, basis, drift_ms: None, live_model: None }));
         let other = TimeWindow::from_days("window_days", 7).expect("offered");
         assert_eq!(store.latest(&tenant(), &service("checkout"), other).await.expect("read"), None);
         store.ping().await.expect("answers");

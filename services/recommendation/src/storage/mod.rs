@@ -4,13 +4,17 @@
 mod audit;
 mod decisions;
 mod drift;
+mod models;
 mod recommendations;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod contract_models;
 
 pub(crate) use decisions::Decided;
 pub(crate) use drift::StoredDrift;
+pub(crate) use models::{NewForecast, Registry, Window};
 pub(crate) use recommendations::{Inserted, Latest, NewRecommendation, StoredRecommendation};
 
 use attain_runtime::database::{Database, Migrations};

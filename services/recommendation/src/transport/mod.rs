@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use crate::engine::Engine;
 use crate::message::slo;
-use crate::{Error, comparison, consistency, decisions, drift, impact, recommendations, what_if};
+use crate::{Error, comparison, consistency, decisions, drift, impact, models, recommendations, what_if};
 
 const PAGE_SIZE_DEFAULT: u32 = 100;
 const PAGE_SIZE_MAX: u32 = 500;
@@ -24,7 +24,8 @@ pub(crate) struct Transport(pub(crate) Arc<Engine>);
 
 /// What a call costs.
 pub(crate) fn classify(path: &str) -> Class {
-    if path.ends_with("/DecideSlo") { Class::Write } else { Class::Read }
+    let writes = ["/DecideSlo", "/RegisterModel", "/PromoteModel", "/RollBackModel"];
+    if writes.iter().any(|name| path.ends_with(name)) { Class::Write } else { Class::Read }
 }
 
 #[tonic::async_trait]
@@ -143,6 +144,46 @@ impl RecommendationService for Transport {
         Ok(Response::new(drift::list(&self.0, &context, &request, size).await?))
     }
 
+    async fn list_models(
+        &self,
+        request: Request<wire::ListModelsRequest>,
+    ) -> Result<Response<wire::ListModelsResponse>, Status> {
+        let context = context(&request)?;
+        Ok(Response::new(models::list(&self.0, &context).await?))
+    }
+
+    async fn get_model_scores(
+        &self,
+        request: Request<wire::GetModelScoresRequest>,
+    ) -> Result<Response<wire::GetModelScoresResponse>, Status> {
+        let context = context(&request)?;
+        Ok(Response::new(models::scores(&self.0, &context, &request.into_inner().version).await?))
+    }
+
+    async fn register_model(
+        &self,
+        request: Request<wire::RegisterModelRequest>,
+    ) -> Result<Response<wire::RegisterModelResponse>, Status> {
+        let context = context(&request)?;
+        Ok(Response::new(models::register(&self.0, &context, request.into_inner()).await?))
+    }
+
+    async fn promote_model(
+        &self,
+        request: Request<wire::PromoteModelRequest>,
+    ) -> Result<Response<wire::PromoteModelResponse>, Status> {
+        let context = context(&request)?;
+        Ok(Response::new(models::promote(&self.0, &context, &request.into_inner().version).await?))
+    }
+
+    async fn roll_back_model(
+        &self,
+        request: Request<wire::RollBackModelRequest>,
+    ) -> Result<Response<wire::RollBackModelResponse>, Status> {
+        let context = context(&request)?;
+        Ok(Response::new(models::roll_back(&self.0, &context, request.into_inner()).await?))
+    }
+
     async fn list_audit_records(
         &self,
         request: Request<wire::ListAuditRecordsRequest>,
@@ -204,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_decisions_are_writes() {
+    fn decisions_and_changes_of_models_are_writes() {
         assert_eq!(classify("/attain.recommendation.v1.RecommendationService/DecideSlo"), Class::Write);
         assert_eq!(classify("/attain.recommendation.v1.RecommendationService/AnalyzeImpact"), Class::Read);
     }

@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
+use super::models::Models;
 use super::questions::{outage, proposed, slow_callee, slower, with_fallback};
 use super::request::{Request, segment};
-use super::models::Models;
 use super::words::{Action, Ambition, Direction, DriftState, EntityKind, Imported, Pushed, Sli, UtilisationKind, word};
 
 #[derive(Debug, Clone, Subcommand)]

@@ -17,7 +17,9 @@ pub(crate) enum Models {
         version: String,
     },
     /// Registers constants as a shadow: it forecasts beside the live model and is never shown.
-    #[command(after_help = "Example:\n  attain models register wider drift=0.3 transient=0.08 --note \"busier spring\"")]
+    #[command(
+        after_help = "Example:\n  attain models register wider drift=0.3 transient=0.08 --note \"busier spring\""
+    )]
     Register {
         /// A name for people.
         name: String,

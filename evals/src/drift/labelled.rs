@@ -86,7 +86,8 @@ mod tests {
         );
         let streams = read(folder.path()).expect("read");
         assert_eq!(streams.len(), 1);
-        let values: Vec<(i64, f64)> = streams[0].cells.iter().map(|cell| (cell.start_ms / HOUR_MS, cell.value)).collect();
+        let values: Vec<(i64, f64)> =
+            streams[0].cells.iter().map(|cell| (cell.start_ms / HOUR_MS, cell.value)).collect();
         let first = values[0].0;
         assert_eq!(values, [(first, 2.0), (first + 1, 7.0)]);
         assert_eq!(streams[0].changes[0].start_ms, streams[0].cells[1].start_ms);

@@ -54,6 +54,8 @@ pub struct Config {
     pub promotion_windows_min: usize,
     /// Services that those windows must be of, 1 to 100,000.
     pub promotion_services_min: usize,
+    /// Seconds between two fits of a tenant's constants to its own past, 0 to 31,536,000; 0 for none. A drift fits sooner.
+    pub retrain_interval_seconds: u64,
     /// Most passages cited by one recommendation, 1 to 50.
     pub citations_max: u32,
     /// Seconds between two looks at the health of the members that this one calls.
@@ -87,6 +89,7 @@ impl Default for Config {
             drift_sweep_interval_ms: 60_000,
             drift_sweep_services_max: 100,
             drift_check_interval_seconds: 3_600,
+            retrain_interval_seconds: 604_800,
             promotion_windows_min: 200,
             promotion_services_min: 20,
             citations_max: 5,
@@ -113,7 +116,7 @@ impl Config {
     /// # Errors
     /// Names the first setting that is out of range.
     pub fn validate(&self) -> Result<(), attain_runtime::Error> {
-        let ranges: [(&str, u64, u64, u64); 16] = [
+        let ranges: [(&str, u64, u64, u64); 17] = [
             ("max_age_seconds", self.max_age_seconds, 1, u64::MAX / 1000),
             ("history_days", u64::from(self.history_days), 7, 400),
             ("components_max", self.components_max as u64, 1, 2000),
@@ -126,6 +129,7 @@ impl Config {
             ("drift_sweep_interval_ms", self.drift_sweep_interval_ms, 10, 86_400_000),
             ("drift_sweep_services_max", self.drift_sweep_services_max as u64, 0, 10_000),
             ("drift_check_interval_seconds", self.drift_check_interval_seconds, 0, 31_536_000),
+            ("retrain_interval_seconds", self.retrain_interval_seconds, 0, 31_536_000),
             ("promotion_windows_min", self.promotion_windows_min as u64, 1, 1_000_000),
             ("promotion_services_min", self.promotion_services_min as u64, 1, 100_000),
             ("citations_max", u64::from(self.citations_max), 1, 50),

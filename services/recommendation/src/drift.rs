@@ -1,4 +1,5 @@
-//! Watching own failures: when a recommendation is computed, and by a sweep over services that changed.
+//! Watching own failures: when a recommendation is computed, and by a sweep over services that changed. The same sweep does what
+//! else the past asks for: it closes windows that models have forecast, and fits constants anew when it is time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::engine::Engine;
 use crate::gather::blocking;
 use crate::gather::own::failures_of;
 use crate::message::drift as message;
+use crate::retraining::{Schedule, retrain};
 use crate::storage::StoredDrift;
 use crate::{Error, models, recommendations};
 
@@ -64,8 +66,7 @@ pub(crate) async fn note(
     watched: &Watched,
 ) -> Result<Option<UnixMillis>, Error> {
     let now_ms = engine.clock.now_ms();
-    let (noted_ms, _) =
-        engine.store.note_drift(&context.tenant, service, watched, &context.caller, now_ms).await?;
+    let (noted_ms, _) = engine.store.note_drift(&context.tenant, service, watched, &context.caller, now_ms).await?;
     Ok(noted_ms)
 }
 
@@ -74,6 +75,7 @@ pub(crate) async fn note(
 pub(crate) struct Sweeper {
     engine: Arc<Engine>,
     turns: Turns,
+    retraining: Schedule,
     /// Where the walk over everything that is stored has come to, while there is one.
     walk: Option<(String, String)>,
 }
@@ -82,7 +84,8 @@ impl Sweeper {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         let seconds = engine.config.drift_check_interval_seconds;
         let interval_ms = i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
-        Self { engine, turns: Turns::new(WAITING_MAX, interval_ms), walk: None }
+        let retraining = Schedule::new(engine.config.retrain_interval_seconds);
+        Self { engine, turns: Turns::new(WAITING_MAX, interval_ms), retraining, walk: None }
     }
 
     /// Sweeps until the shutdown.
@@ -121,10 +124,20 @@ impl Sweeper {
         }
         models::close(&self.engine).await;
         for (tenant, service) in self.turns.take(limit, now_ms) {
-            if let Err(error) = look(&self.engine, &tenant, &service).await {
+            self.retraining.seen(&tenant, now_ms);
+            match look(&self.engine, &tenant, &service).await {
+                Ok(true) => self.retraining.drifted(&tenant),
+                Ok(false) => {}
                 // It is looked at again when it changes again.
-                tracing::debug!(service.id = %service, reason = %error, "own failures could not be looked at");
+                Err(error) => {
+                    tracing::debug!(service.id = %service, reason = %error, "own failures could not be looked at");
+                }
             }
+        }
+        if let Some(tenant) = self.retraining.take(now_ms)
+            && let Err(error) = retrain(&self.engine, &tenant).await
+        {
+            tracing::warn!(tenant.id = %tenant, reason = %error, "constants could not be fitted anew");
         }
     }
 
@@ -141,8 +154,8 @@ impl Sweeper {
     }
 }
 
-/// Looks at one service, and computes its recommendations anew where its level changed.
-async fn look(engine: &Arc<Engine>, tenant: &TenantId, service: &EntityId) -> Result<(), Error> {
+/// Looks at one service, and computes its recommendations anew where its level changed: whether it did.
+async fn look(engine: &Arc<Engine>, tenant: &TenantId, service: &EntityId) -> Result<bool, Error> {
     let context = CallContext::new(tenant.clone(), CALLER, engine.compute_timeout());
     let watched = {
         // Histories are held in memory, as a computation holds them.
@@ -153,7 +166,7 @@ async fn look(engine: &Arc<Engine>, tenant: &TenantId, service: &EntityId) -> Re
     let now_ms = engine.clock.now_ms();
     let (_, new) = engine.store.note_drift(tenant, service, &watched, CALLER, now_ms).await?;
     if !new {
-        return Ok(());
+        return Ok(false);
     }
     tracing::info!(service.id = %service, "the level of own failures changed");
     for days in engine.store.windows(tenant, service).await? {
@@ -161,5 +174,5 @@ async fn look(engine: &Arc<Engine>, tenant: &TenantId, service: &EntityId) -> Re
         let context = CallContext::new(tenant.clone(), CALLER, engine.compute_timeout());
         recommendations::newest(engine, &context, service.clone(), window).await?;
     }
-    Ok(())
+    Ok(true)
 }

@@ -11,6 +11,7 @@
 //! changes ─ follows ingestion's stream of changes and holds the newest of each service: the test of freshness
 //! transport ─ decisions ─ storage (SLO in force, decision, audit record: one transaction)
 //! drift ─ looks at the own failures of services that changed, and computes anew where their level did
+//! transport ─ models ─ storage (registry, which one is live, forecasts of shadows and their scores)
 //! transport ─ impact | what_if ─ fleet (everybody around a change) ─ graph, before and after ─ answer
 //! ```
 //!
@@ -46,6 +47,7 @@ mod members;
 mod message;
 mod models;
 mod recommendations;
+mod retraining;
 mod slowdown;
 mod storage;
 mod transport;

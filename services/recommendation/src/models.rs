@@ -80,7 +80,8 @@ pub(crate) async fn keep(
 /// Lists the models: the live one first, then shadows, then retired ones, each the newest first.
 pub(crate) async fn list(engine: &Engine, context: &CallContext) -> Result<wire::ListModelsResponse, Error> {
     let registry = engine.store.registry(&context.tenant).await?;
-    let mut models: Vec<(Use, &Registered)> = registry.models.iter().rev().map(|of| (used(&registry, of), of)).collect();
+    let mut models: Vec<(Use, &Registered)> =
+        registry.models.iter().rev().map(|of| (used(&registry, of), of)).collect();
     models.sort_by_key(|(used, _)| *used);
     Ok(wire::ListModelsResponse { models: models.into_iter().map(|(used, of)| message::model(of, used)).collect() })
 }
@@ -125,7 +126,8 @@ pub(crate) async fn register(
         let reason = "these are the compiled constants: roll back to that model instead";
         return Err(InvalidValue::new("constants", "compiled", reason).into());
     }
-    let entry = entry(context, now_ms, "model.registered", &new.model.version, &[("content_sha256", &new.content_sha256)]);
+    let entry =
+        entry(context, now_ms, "model.registered", &new.model.version, &[("content_sha256", &new.content_sha256)]);
     engine.store.register_model(&context.tenant, &new, entry).await?;
     // What was there already keeps its name and its use.
     let registry = engine.store.registry(&context.tenant).await?;
@@ -178,13 +180,8 @@ pub(crate) async fn roll_back(
         let reason = format!("`{version}` was never live before the present model; promote it instead");
         return Err(InvalidValue::new("version", "not_retired", reason).into());
     }
-    let entry = entry(
-        context,
-        engine.clock.now_ms(),
-        "model.rolled_back",
-        version,
-        &[("before", live), ("reason", &reason)],
-    );
+    let entry =
+        entry(context, engine.clock.now_ms(), "model.rolled_back", version, &[("before", live), ("reason", &reason)]);
     engine.store.make_live(&context.tenant, version, live, entry).await?;
     Ok(wire::RollBackModelResponse { model: Some(message::model(of, Use::Live)) })
 }

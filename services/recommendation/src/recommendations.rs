@@ -11,7 +11,6 @@ use attain_vocabulary::{EntityId, TimeWindow};
 use futures::FutureExt as _;
 use prost::Message as _;
 
-use crate::{drift, models};
 use crate::Error;
 use crate::decide::{Computed, Packed, compute, pack, unpack};
 use crate::domain::audit::Entry;
@@ -20,6 +19,7 @@ use crate::domain::kept::sha256_hex;
 use crate::engine::{Engine, FlightKey, Landed};
 use crate::gather::{Gathered, Question, basis, blocking, gather};
 use crate::storage::{Inserted, Latest, NewRecommendation, StoredRecommendation};
+use crate::{drift, models};
 
 /// Time kept back from the caller's deadline to send what is stored when a computation does not end in time.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -61,7 +61,9 @@ pub(crate) async fn newest(
     let computed = tokio::time::timeout(within, flight).await.unwrap_or(Err(Error::Deadline));
     match (computed, latest) {
         (Ok(landed), _) => answer(&landed.recommendation, landed.staleness, 0),
-        (Err(Error::Deadline), Some(latest)) => unconfirmed(engine, &latest, drifted.unwrap_or(Staleness::ComputationLate)),
+        (Err(Error::Deadline), Some(latest)) => {
+            unconfirmed(engine, &latest, drifted.unwrap_or(Staleness::ComputationLate))
+        }
         (Err(Error::Unreachable { .. }), Some(latest)) => {
             unconfirmed(engine, &latest, drifted.unwrap_or(Staleness::IngestionUnreachable))
         }
@@ -209,7 +211,8 @@ async fn compute_and_store(
         Some(watched) => drift::note(engine, context, service, watched).await?,
         None => latest.as_ref().and_then(|latest| latest.drift_ms),
     };
-    let basis = serde_json::to_string(&Basis { drift_ms, ..basis }).map_err(|error| Error::Broken(error.to_string()))?;
+    let basis =
+        serde_json::to_string(&Basis { drift_ms, ..basis }).map_err(|error| Error::Broken(error.to_string()))?;
     if let Some(latest) = latest.as_ref().filter(|latest| latest.recommendation.input_sha256 == packed.sha256) {
         let now_ms = engine.clock.now_ms();
         engine.store.confirm(&context.tenant, &latest.recommendation, now_ms, &basis).await?;

@@ -85,11 +85,7 @@ pub(crate) fn bodies() -> Vec<Body> {
                 {"outage": {"region": "here"}},
             ], "outage_duration": "3600s"}),
         ),
-        (
-            "/api/v1/models",
-            "/api/v1/models",
-            json!({"name": "wider", "constants": {"drift": 0.3}, "note": "why"}),
-        ),
+        ("/api/v1/models", "/api/v1/models", json!({"name": "wider", "constants": {"drift": 0.3}, "note": "why"})),
         ("/api/v1/models/{version}/promote", "/api/v1/models/x/promote", json!({})),
         ("/api/v1/models/roll-back", "/api/v1/models/roll-back", json!({"version": "", "reason": "why"})),
     ]

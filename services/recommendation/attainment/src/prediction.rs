@@ -3,7 +3,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::episodes::tell_apart;
 use crate::{
-    ChronicEvidence, ChronicForecast, Constants, CountSeries, Episode, Forecast, IncidentForecast, Level, Regime, regimes,
+    ChronicEvidence, ChronicForecast, Constants, CountSeries, Episode, Forecast, IncidentForecast, Level, Regime,
+    regimes,
 };
 
 const WEEK_MS: i64 = 7 * DAY_MS;

@@ -9,8 +9,8 @@ use crate::sanity::Usable;
 use crate::series::fraction;
 use crate::split::Split;
 use crate::{
-    Ambition, BindingConstraint, Confidence, ConfidenceLevel, Constants, ConstraintKind, CountSeries, CurrentSlo, Importance,
-    Measurement, Offer, Prediction, RecommendationInput, SliResult, SloAssessment, explain, predict_with,
+    Ambition, BindingConstraint, Confidence, ConfidenceLevel, Constants, ConstraintKind, CountSeries, CurrentSlo,
+    Importance, Measurement, Offer, Prediction, RecommendationInput, SliResult, SloAssessment, explain, predict_with,
 };
 
 /// Least share of a window whose days must have latencies before a threshold is estimated: a week of four. Below it
@@ -272,7 +272,8 @@ fn assess(
     let constants = prediction.map_or(Constants::DEFAULT, |prediction| prediction.constants);
     let miss_probability = match prediction.filter(|prediction| prediction.window_days == window) {
         Some(prediction) => Some(prediction.forecast.miss_probability(budget)),
-        None => predict_with(&constants, series, window, now_ms).map(|prediction| prediction.forecast.miss_probability(budget)),
+        None => predict_with(&constants, series, window, now_ms)
+            .map(|prediction| prediction.forecast.miss_probability(budget)),
     };
     let attained_ratio = series.attained_ratio();
     SloAssessment {

@@ -86,8 +86,9 @@ mod tests {
     #[test]
     fn a_cell_ends_with_its_time_once_it_holds_enough() {
         let mut cells = Cells::new(100, 10.0);
-        let ended: Vec<Option<Cell>> =
-            [(0, 6.0), (50, 6.0), (100, 4.0), (150, 4.0), (200, 4.0), (300, 1.0)].map(|(at, n)| cells.push(at, n, 1.0)).to_vec();
+        let ended: Vec<Option<Cell>> = [(0, 6.0), (50, 6.0), (100, 4.0), (150, 4.0), (200, 4.0), (300, 1.0)]
+            .map(|(at, n)| cells.push(at, n, 1.0))
+            .to_vec();
         assert_eq!(ended[2], Some(Cell { start_ms: 0, valid: 12.0, bad: 2.0 }));
         // Eight requests at the turn of 200 are too few.
         assert_eq!(ended[4], None);

@@ -23,6 +23,7 @@ mod adwin;
 mod cells;
 mod page_hinkley;
 mod psi;
+mod sorted;
 mod spread;
 mod watch;
 

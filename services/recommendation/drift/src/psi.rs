@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sorted::Sorted;
 use crate::{Direction, Found};
 
 /// Fewest values that a bin is expected to hold on either side, as for a chi-squared test.
@@ -25,7 +26,7 @@ pub struct Psi {
     recent_max: usize,
     reference_max: usize,
     threshold: f64,
-    reference: VecDeque<f64>,
+    reference: Sorted,
     recent: VecDeque<f64>,
 }
 
@@ -46,14 +47,7 @@ impl Psi {
     #[must_use]
     pub fn new(bins: usize, recent_max: usize, reference_max: usize, threshold: f64) -> Self {
         let (bins, recent_max) = (bins.max(2), recent_max.max(1));
-        Self {
-            bins,
-            recent_max,
-            reference_max,
-            threshold,
-            reference: VecDeque::new(),
-            recent: VecDeque::new(),
-        }
+        Self { bins, recent_max, reference_max, threshold, reference: Sorted::default(), recent: VecDeque::new() }
     }
 
     /// Takes the next value; one that is not finite is not read. After a find it starts anew.
@@ -62,22 +56,21 @@ impl Psi {
             return None;
         }
         self.recent.push_back(value);
-        if self.recent.len() > self.recent_max {
-            self.reference.extend(self.recent.pop_front());
-        }
-        if self.reference.len() > self.reference_max {
-            self.reference.pop_front();
+        if self.recent.len() > self.recent_max
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.reference.push(oldest, self.reference_max);
         }
         if self.recent.len() < self.recent_max {
             return None;
         }
-        let (reference, recent) = (self.reference.make_contiguous(), self.recent.make_contiguous());
-        let compared = compare(reference, recent, self.bins)?;
+        let recent = self.recent.make_contiguous();
+        let compared = compare(&self.reference, recent, self.bins)?;
         let threshold = chi_squared(compared.degrees_of_freedom, self.threshold);
         if compared.statistic <= threshold || compared.index < INDEX_MIN {
             return None;
         }
-        let direction = direction(reference, recent);
+        let direction = direction(&self.reference, recent);
         let found = Found { direction, values_since: self.recent_max, statistic: compared.statistic, threshold };
         self.reset();
         Some(found)
@@ -90,15 +83,18 @@ impl Psi {
     }
 }
 
-/// Compares two samples; `None` where one is too small for the bins, or the reference has but one value and so has the other.
-fn compare(reference: &[f64], recent: &[f64], bins: usize) -> Option<Comparison> {
-    let independent = (independent(reference), independent(recent));
+/// Compares two samples; `None` where one is too small for the bins.
+fn compare(reference: &Sorted, recent: &[f64], bins: usize) -> Option<Comparison> {
+    let independent = (independent(reference.in_time()), independent(recent.iter().copied()));
     let least = independent.0.min(independent.1) / bins as f64;
     if least.is_nan() || least < EXPECTED_MIN {
         return None;
     }
-    let edges = edges(reference, bins);
-    let (p, q) = (shares(reference, &edges), shares(recent, &edges));
+    let edges = edges(reference.by_size(), bins);
+    let below = |edge: &f64| reference.by_size().partition_point(|value| value <= edge);
+    let p = shares(&edges.iter().map(below).collect::<Vec<_>>(), reference.len());
+    let below = |edge: &f64| recent.iter().filter(|value| *value <= edge).count();
+    let q = shares(&edges.iter().map(below).collect::<Vec<_>>(), recent.len());
     let raw: f64 = p.iter().zip(&q).map(|(p, q)| (q - p) * (q / p).ln()).sum();
     let noise = 1.0 / independent.0 + 1.0 / independent.1;
     let degrees_of_freedom = edges.len();
@@ -107,36 +103,34 @@ fn compare(reference: &[f64], recent: &[f64], bins: usize) -> Option<Comparison>
 }
 
 /// Values that count as independent.
-fn independent(values: &[f64]) -> f64 {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let square: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
-    let neighbours: f64 = values.windows(2).map(|pair| (pair[0] - mean) * (pair[1] - mean)).sum();
+fn independent(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let (sum, count) = values.clone().fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+    let mean = sum / count;
+    let square: f64 = values.clone().map(|value| (value - mean) * (value - mean)).sum();
+    let pairs = values.clone().zip(values.skip(1));
+    let neighbours: f64 = pairs.map(|(a, b)| (a - mean) * (b - mean)).sum();
     let correlation = if square > 0.0 { (neighbours / square).clamp(0.0, 0.95) } else { 0.0 };
     count * (1.0 - correlation) / (1.0 + correlation)
 }
 
 /// Upper edges of all bins but the last, each once; a value equal to one lies below it.
-fn edges(reference: &[f64], bins: usize) -> Vec<f64> {
-    let mut sorted = reference.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let mut edges: Vec<f64> = (1..bins).map(|bin| sorted[(bin * sorted.len() / bins).max(1) - 1]).collect();
+fn edges(by_size: &[f64], bins: usize) -> Vec<f64> {
+    let mut edges: Vec<f64> = (1..bins).map(|bin| by_size[(bin * by_size.len() / bins).max(1) - 1]).collect();
     edges.dedup();
     edges
 }
 
-fn shares(values: &[f64], edges: &[f64]) -> Vec<f64> {
-    let mut counts = vec![PSEUDO_COUNT; edges.len() + 1];
-    for value in values {
-        counts[edges.partition_point(|edge| edge < value)] += 1.0;
-    }
-    let whole: f64 = counts.iter().sum();
-    counts.iter().map(|count| count / whole).collect()
+/// Shares of the bins, from how many values lie below each edge.
+fn shares(below: &[usize], count: usize) -> Vec<f64> {
+    let ends = below.iter().copied().chain([count]);
+    let begins = std::iter::once(0).chain(below.iter().copied());
+    let whole = count as f64 + PSEUDO_COUNT * (below.len() + 1) as f64;
+    ends.zip(begins).map(|(end, begin)| ((end - begin) as f64 + PSEUDO_COUNT) / whole).collect()
 }
 
-fn direction(reference: &[f64], recent: &[f64]) -> Option<Direction> {
-    let middle = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    let (before, after) = (middle(reference), middle(recent));
+fn direction(reference: &Sorted, recent: &[f64]) -> Option<Direction> {
+    let before = reference.in_time().sum::<f64>() / reference.len() as f64;
+    let after = recent.iter().sum::<f64>() / recent.len() as f64;
     match after.total_cmp(&before) {
         std::cmp::Ordering::Greater => Some(Direction::Up),
         std::cmp::Ordering::Less => Some(Direction::Down),
@@ -155,6 +149,12 @@ fn chi_squared(degrees_of_freedom: usize, deviate: f64) -> f64 {
 mod tests {
     use super::*;
 
+    fn sorted(values: &[f64]) -> Sorted {
+        let mut sorted = Sorted::default();
+        values.iter().for_each(|value| sorted.push(*value, usize::MAX));
+        sorted
+    }
+
     #[test]
     fn the_index_agrees_with_a_worked_example() {
         // Ten values below and ten above the only edge, against five and fifteen, half a value added to each bin:
@@ -163,7 +163,7 @@ mod tests {
         let recent: Vec<f64> = (0..20).map(|i| f64::from(u8::from(i % 4 != 0))).collect();
         let (p, q) = (0.5, [5.5 / 21.0, 15.5 / 21.0]);
         let raw: f64 = q.iter().map(|q| (q - p) * (q / p as f64).ln()).sum();
-        let compared = compare(&reference, &recent, 2).expect("ten a bin");
+        let compared = compare(&sorted(&reference), &recent, 2).expect("ten a bin");
         assert_eq!(compared.degrees_of_freedom, 1);
         assert!((compared.statistic - raw / (2.0 / 20.0)).abs() < 1e-12, "{compared:?}");
         assert!((compared.index - (raw - 0.1)).abs() < 1e-12);
@@ -172,10 +172,10 @@ mod tests {
     #[test]
     fn small_samples_are_refused() {
         let values: Vec<f64> = (0..40).map(|i| f64::from(i * 7 % 40)).collect();
-        assert!(compare(&values, &values, 5).is_some());
-        assert_eq!(compare(&values[..24], &values, 5), None);
-        assert_eq!(compare(&values, &[], 5), None);
-        assert_eq!(compare(&[], &values, 5), None);
+        assert!(compare(&sorted(&values), &values, 5).is_some());
+        assert_eq!(compare(&sorted(&values[..24]), &values, 5), None);
+        assert_eq!(compare(&sorted(&values), &[], 5), None);
+        assert_eq!(compare(&sorted(&[]), &values, 5), None);
     }
 
     #[test]
@@ -183,8 +183,8 @@ mod tests {
         let reference: Vec<f64> = (0..100).map(|i| f64::from(i * 37 % 101)).collect();
         let recent: Vec<f64> = (0..50).map(|i| f64::from(i * 29 % 53) + 40.0).collect();
         let reversed = |values: &[f64]| values.iter().rev().copied().collect::<Vec<f64>>();
-        let forth = compare(&reference, &recent, 4).expect("enough");
-        let back = compare(&reversed(&reference), &reversed(&recent), 4).expect("enough");
+        let forth = compare(&sorted(&reference), &recent, 4).expect("enough");
+        let back = compare(&sorted(&reversed(&reference)), &reversed(&recent), 4).expect("enough");
         assert!(forth.index > INDEX_MIN && (forth.index - back.index).abs() < 1e-9, "{forth:?} {back:?}");
         assert!((forth.statistic / back.statistic - 1.0).abs() < 1e-9);
     }

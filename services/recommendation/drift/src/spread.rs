@@ -1,6 +1,6 @@
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
+
+use crate::sorted::Sorted;
 
 /// Standard deviation of a normal law over the median of its absolute distances from the middle.
 const NORMAL: f64 = 1.482_6;
@@ -11,7 +11,7 @@ const NORMAL: f64 = 1.482_6;
 pub struct Spread {
     warm: usize,
     values_max: usize,
-    values: VecDeque<f64>,
+    values: Sorted,
 }
 
 impl Spread {
@@ -19,7 +19,7 @@ impl Spread {
     #[must_use]
     pub fn new(warm: usize, values_max: usize) -> Self {
         let warm = warm.max(2);
-        Self { warm, values_max: values_max.max(warm), values: VecDeque::new() }
+        Self { warm, values_max: values_max.max(warm), values: Sorted::default() }
     }
 
     /// The value in standard deviations from the centre of those before it, cut to `-clip..=clip`; `None` while there are too
@@ -29,16 +29,12 @@ impl Spread {
             return None;
         }
         let told = (self.values.len() >= self.warm).then(|| {
-            let centre = median(self.values.iter().copied().collect());
-            let distances = self.values.iter().map(|value| (value - centre).abs()).collect();
-            let spread = NORMAL * median(distances);
+            let centre = self.values.median();
+            let spread = NORMAL * self.values.median_distance(centre);
             let variance = (spread * spread).max(noise).max(f64::MIN_POSITIVE);
             ((value - centre) / variance.sqrt()).clamp(-clip, clip)
         });
-        if self.values.len() == self.values_max {
-            self.values.pop_front();
-        }
-        self.values.push_back(value);
+        self.values.push(value, self.values_max);
         told
     }
 
@@ -52,13 +48,6 @@ impl Spread {
     pub fn reset(&mut self) {
         self.values.clear();
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    let even = values.len().is_multiple_of(2);
-    let middle = values.len() / 2;
-    let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
-    if even { below.iter().copied().fold(f64::NEG_INFINITY, f64::max).midpoint(*upper) } else { *upper }
 }
 
 #[cfg(test)]

@@ -217,8 +217,7 @@ impl Watch {
     /// What it has come to at an instant.
     #[must_use]
     pub fn state(&self, now_ms: UnixMillis) -> Drift {
-        let lately =
-            |change: &Change| now_ms.saturating_sub(change.detected_ms) < self.settings.settle_ms;
+        let lately = |change: &Change| now_ms.saturating_sub(change.detected_ms) < self.settings.settle_ms;
         let lacking = self.spread.lacking();
         let state = match &self.change {
             Some(change) if lately(change) => State::Drifted,

@@ -2,6 +2,7 @@
 
 use attain_attainment::{RecommendationInput, own_failures};
 use attain_drift::{Change, Drift, Settings, State, watch};
+use attain_vocabulary::UnixMillis;
 use serde::{Deserialize, Serialize};
 
 /// How the own failures of a service stand.
@@ -24,11 +25,12 @@ pub(crate) fn watched(input: &RecommendationInput, settings: Settings) -> Watche
 
 impl Watched {
     /// Whether it tells of a change that was not known when it was last looked at. The same change is found again with a
-    /// somewhat other begin as the history moves on: one that began before the last was found is that one.
-    pub(crate) fn new_change(&self, before: Option<&Self>) -> Option<&Change> {
-        let known = before.and_then(|before| before.drift.change.as_ref());
+    /// somewhat other begin as the history moves on: one that began before the last was found (`noted_ms`, or as it was seen at
+    /// the last look) is that one.
+    pub(crate) fn new_change(&self, before: Option<&Self>, noted_ms: Option<UnixMillis>) -> Option<&Change> {
+        let seen_ms = before.and_then(|before| before.drift.change.as_ref()).map(|known| known.detected_ms);
         let change = self.drift.change.as_ref().filter(|_| self.drift.state == State::Drifted)?;
-        known.is_none_or(|known| change.since_ms > known.detected_ms).then_some(change)
+        seen_ms.max(noted_ms).is_none_or(|known_ms| change.since_ms > known_ms).then_some(change)
     }
 }
 
@@ -64,12 +66,14 @@ mod tests {
     #[test]
     fn the_same_change_is_new_once() {
         let new = |now: Option<(i64, i64)>, before: Option<Option<(i64, i64)>>| {
-            found(now).new_change(before.map(found).as_ref()).map(|change| change.since_ms)
+            found(now).new_change(before.map(found).as_ref(), None).map(|change| change.since_ms)
         };
         assert_eq!(new(None, None), None);
         assert_eq!(new(Some((10, 20)), None), Some(10));
         assert_eq!(new(Some((10, 20)), Some(None)), Some(10));
         assert_eq!(new(Some((12, 24)), Some(Some((10, 20)))), None, "estimated anew");
         assert_eq!(new(Some((30, 40)), Some(Some((10, 20)))), Some(30));
+        let again = found(Some((12, 24)));
+        assert_eq!(again.new_change(Some(&found(None)), Some(20)), None, "it was not seen at the last look");
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod kept;
 pub(crate) mod latency_harm;
 pub(crate) mod mirror;
 pub(crate) mod models;
+pub(crate) mod retraining;
 pub(crate) mod scores;
 pub(crate) mod slo;
 pub(crate) mod touched;

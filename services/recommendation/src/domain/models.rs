@@ -91,7 +91,9 @@ pub(crate) fn altered(base: &Constants, changes: &BTreeMap<String, f64>) -> Resu
             Ok(value) => {
                 object.insert(name.clone(), value);
             }
-            Err(reason) => faults.push(InvalidValue::new(format!("constants/{}", redact_name(name)), "out_of_range", reason)),
+            Err(reason) => {
+                faults.push(InvalidValue::new(format!("constants/{}", redact_name(name)), "out_of_range", reason))
+            }
         }
     }
     let altered: Option<Constants> = serde_json::from_value(Value::Object(object)).ok();
@@ -132,11 +134,19 @@ pub(crate) fn checked_texts(name: &str, note: &str) -> Result<(String, String), 
     let mut faults = Vec::new();
     let chars = name.trim().chars().count();
     if chars == 0 || chars > NAME_CHARS_MAX {
-        faults.push(InvalidValue::new("name", "out_of_range", format!("{chars} characters; 1 to {NAME_CHARS_MAX} are kept")));
+        faults.push(InvalidValue::new(
+            "name",
+            "out_of_range",
+            format!("{chars} characters; 1 to {NAME_CHARS_MAX} are kept"),
+        ));
     }
     let chars = note.chars().count();
     if chars > NOTE_CHARS_MAX {
-        faults.push(InvalidValue::new("note", "too_long", format!("{chars} characters; at most {NOTE_CHARS_MAX} are kept")));
+        faults.push(InvalidValue::new(
+            "note",
+            "too_long",
+            format!("{chars} characters; at most {NOTE_CHARS_MAX} are kept"),
+        ));
     }
     let redacted = |text: &str| redact(text.trim()).0.into_owned();
     if faults.is_empty() { Ok((redacted(name), redacted(note))) } else { Err(faults) }

@@ -72,7 +72,7 @@ impl Stated {
     }
 
     /// Mean pinball loss of the logarithm of the bad fraction, over the offers' quantiles.
-    fn log_pinball(&self, bad_ratio: f64) -> f64 {
+    pub(crate) fn log_pinball(&self, bad_ratio: f64) -> f64 {
         let log = |ratio: f64| (ratio + LOG_FLOOR).ln();
         let loss = |(ambition, quantile): (Ambition, &f64)| {
             let (distance, p) = (log(bad_ratio) - log(*quantile), 1.0 - ambition.miss_probability_max());
@@ -131,10 +131,16 @@ fn lacking(comparison: &Comparison, demands: Demands) -> Vec<String> {
     let Demands { windows_min, services_min } = demands;
     let mut lacking = Vec::new();
     if *window_count < windows_min {
-        lacking.push(format!("{window_count} closed windows; {windows_min} are needed, {} more", windows_min - window_count));
+        lacking.push(format!(
+            "{window_count} closed windows; {windows_min} are needed, {} more",
+            windows_min - window_count
+        ));
     }
     if *service_count < services_min {
-        lacking.push(format!("windows of {service_count} services; {services_min} are needed, {} more", services_min - service_count));
+        lacking.push(format!(
+            "windows of {service_count} services; {services_min} are needed, {} more",
+            services_min - service_count
+        ));
     }
     if *p_value > P_VALUE_MAX {
         lacking.push(format!(
@@ -163,7 +169,8 @@ fn p_value(differences: &[f64]) -> f64 {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut as_low = 1u32;
     for _ in 0..FLIPS {
-        let flipped: f64 = differences.iter().map(|difference| if coin(&mut state) { *difference } else { -difference }).sum();
+        let flipped: f64 =
+            differences.iter().map(|difference| if coin(&mut state) { *difference } else { -difference }).sum();
         // A hair of tolerance: the same values summed with the same signs must count.
         as_low += u32::from(flipped <= happened + happened.abs() * 1e-12);
     }
@@ -241,9 +248,8 @@ mod tests {
 
     #[test]
     fn many_windows_of_one_service_prove_no_more_than_one() {
-        let one: Vec<Closed> = (0..50)
-            .map(|i| Closed { service_id: "s".into(), ..windows(10, 0.0011, 0.01)[i].clone() })
-            .collect();
+        let one: Vec<Closed> =
+            (0..50).map(|i| Closed { service_id: "s".into(), ..windows(10, 0.0011, 0.01)[i].clone() }).collect();
         assert!(compare(&one, DEMANDS).p_value > 0.4);
     }
 }

@@ -35,8 +35,12 @@ impl Turns {
     /// At most `limit` services whose turn has come, those that wait longest first.
     pub(crate) fn take(&mut self, limit: usize, now_ms: UnixMillis) -> Vec<Key> {
         self.rested.retain(|_, due_ms| *due_ms > now_ms);
-        let mut due: Vec<(UnixMillis, Key)> =
-            self.waiting.iter().filter(|(_, due_ms)| **due_ms <= now_ms).map(|(key, due_ms)| (*due_ms, key.clone())).collect();
+        let mut due: Vec<(UnixMillis, Key)> = self
+            .waiting
+            .iter()
+            .filter(|(_, due_ms)| **due_ms <= now_ms)
+            .map(|(key, due_ms)| (*due_ms, key.clone()))
+            .collect();
         due.sort();
         due.truncate(limit);
         for (_, key) in &due {

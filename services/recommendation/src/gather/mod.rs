@@ -118,7 +118,15 @@ pub(crate) async fn gather(
     };
     let (input, evidence, complete) = with_evidence(engine, context, input, &closure.facts).await?;
     basis.complete = complete && input.missing_inputs.is_empty();
-    let kept = Kept { input, changes: structure.changes, evidence, snapshot: structure.size, sources, slos, drift: Some(Settings::OWN_FAILURES) };
+    let kept = Kept {
+        input,
+        changes: structure.changes,
+        evidence,
+        snapshot: structure.size,
+        sources,
+        slos,
+        drift: Some(Settings::OWN_FAILURES),
+    };
     Ok(Gathered { kept, basis })
 }
 

@@ -158,7 +158,10 @@ mod promises {
         assert_eq!(store.inputs(&tenant(), &expected.id).await.expect("read"), Some(vec![1, 2, 1]));
         let latest = store.latest(&tenant(), &service("checkout"), TimeWindow::default()).await.expect("read");
         let basis = "basis 1".into();
-        assert_eq!(latest, Some(Latest { recommendation: expected, checked_ms: 1_000, basis, drift_ms: None, live_model: None }));
+        assert_eq!(
+            latest,
+            Some(Latest { recommendation: expected, checked_ms: 1_000, basis, drift_ms: None, live_model: None })
+        );
         let other = TimeWindow::from_days("window_days", 7).expect("offered");
         assert_eq!(store.latest(&tenant(), &service("checkout"), other).await.expect("read"), None);
         store.ping().await.expect("answers");

@@ -47,6 +47,8 @@ pub(in crate::storage) async fn a_drift_is_noted_once_and_shows_at_the_newest_re
     assert_eq!(shown().await, Some(20));
     assert_eq!(note(watched(Some((30, 40))), 41).await, (Some(40), true));
     assert_eq!(note(watched(None), 42).await, (Some(40), false), "out of the history");
+    assert_eq!(note(watched(Some((31, 43))), 44).await, (Some(40), false), "and into it again");
+    assert_eq!(note(watched(None), 42).await, (Some(40), false));
     let read = store.drift(&tenant(), Some(&service("checkout")), None, "", 10).await.expect("read");
     let expected =
         StoredDrift { service_id: "checkout".into(), check_ms: 42, noted_ms: Some(40), watched: watched(None) };

@@ -1,7 +1,7 @@
-use attain_drift::State;
+use attain_drift::{Change, State};
 use attain_vocabulary::{EntityId, TenantId, UnixMillis};
 
-use super::{Store, audit};
+use super::{Store, Transaction, audit};
 use crate::Error;
 use crate::domain::audit::Entry;
 use crate::domain::drift::{Watched, state_word};
@@ -20,7 +20,8 @@ type Row = (String, i64, i64, String);
 
 impl Store {
     /// Notes how a service's own failures stand. A change that was not known before gets an audit record, in the same
-    /// transaction. Gives when the newest change was first found, and whether it is new.
+    /// transaction and once, whoever else notes it at the same time. Gives when the newest change was first found, and whether
+    /// it is new.
     pub(crate) async fn note_drift(
         &self,
         tenant: &TenantId,
@@ -29,53 +30,26 @@ impl Store {
         caller: &str,
         now_ms: UnixMillis,
     ) -> Result<(Option<UnixMillis>, bool), Error> {
-        let content = serde_json::to_string(watched).map_err(|error| Error::Broken(error.to_string()))?;
-        let mut transaction = self.database.begin_write().await?;
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT service_id, check_ms, noted_ms, content FROM drift WHERE tenant_id = $1 AND service_id = $2",
-        )
-        .bind(tenant.as_str())
-        .bind(service.as_str())
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let before = row.map(stored).transpose()?;
-        let new = watched.new_change(before.as_ref().map(|before| &before.watched));
+        let before = self.drift(tenant, Some(service), None, "", 1).await?.pop();
         let known_ms = before.as_ref().and_then(|before| before.noted_ms);
-        let noted_ms = new.map(|change| change.detected_ms).max(known_ms);
-        sqlx::query(
-            "INSERT INTO drift (tenant_id, service_id, check_ms, state, noted_ms, content) VALUES ($1, $2, $3, $4, $5, $6) \
-             ON CONFLICT (tenant_id, service_id) DO UPDATE SET check_ms = excluded.check_ms, state = excluded.state, \
-             noted_ms = excluded.noted_ms, content = excluded.content",
-        )
-        .bind(tenant.as_str())
-        .bind(service.as_str())
-        .bind(now_ms)
-        .bind(state_word(watched.drift.state))
-        .bind(noted_ms.unwrap_or(0))
-        .bind(content)
-        .execute(&mut *transaction)
-        .await?;
-        if let Some(change) = new {
-            let detail = serde_json::json!({
-                "since_ms": change.since_ms,
-                "detected_ms": change.detected_ms,
-                "before_failure_ratio": change.before_ratio,
-                "after_failure_ratio": change.after_ratio,
-                "detectors": change.signals.iter().map(|signal| signal.detector).collect::<Vec<_>>(),
-            });
-            let entry = Entry {
-                time_ms: now_ms,
-                caller: caller.to_owned(),
-                action: "drift.found".to_owned(),
-                service_id: service.to_string(),
-                detail_json: detail.to_string(),
-            };
+        let mut transaction = self.database.begin_write().await?;
+        if is_new(watched, before.as_ref()).is_some() {
             let head = audit::lock(&mut transaction, tenant).await?;
-            audit::append(&mut transaction, tenant, head, entry).await?;
+            // Under the lock nobody else notes a change: what was read before may be old.
+            let before = one(&mut transaction, tenant, service).await?;
+            if let Some(change) = is_new(watched, before.as_ref()) {
+                upsert(&mut transaction, tenant, service, watched, (now_ms, change.detected_ms)).await?;
+                audit::append(&mut transaction, tenant, head, entry(service, change, caller, now_ms)).await?;
+                let noted_ms = Some(change.detected_ms);
+                transaction.commit().await?;
+                return Ok((noted_ms, true));
+            }
+            transaction.rollback().await?;
+            return Ok((before.and_then(|before| before.noted_ms), false));
         }
-        let is_new = new.is_some();
+        upsert(&mut transaction, tenant, service, watched, (now_ms, known_ms.unwrap_or(0))).await?;
         transaction.commit().await?;
-        Ok((noted_ms, is_new))
+        Ok((known_ms, false))
     }
 
     /// At most `limit` services after a name, in the order of names; of one service, and in one state, where those are said.
@@ -133,6 +107,69 @@ impl Store {
         };
         let read: Result<Vec<_>, attain_vocabulary::InvalidValue> = rows.into_iter().map(read).collect();
         read.map_err(|invalid| Error::Broken(format!("a stored name cannot be read: {invalid}")))
+    }
+}
+
+/// The change that nobody has noted yet.
+fn is_new<'a>(watched: &'a Watched, before: Option<&StoredDrift>) -> Option<&'a Change> {
+    watched.new_change(before.map(|before| &before.watched), before.and_then(|before| before.noted_ms))
+}
+
+async fn one(
+    transaction: &mut Transaction,
+    tenant: &TenantId,
+    service: &EntityId,
+) -> Result<Option<StoredDrift>, Error> {
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT service_id, check_ms, noted_ms, content FROM drift WHERE tenant_id = $1 AND service_id = $2",
+    )
+    .bind(tenant.as_str())
+    .bind(service.as_str())
+    .fetch_optional(&mut **transaction)
+    .await?;
+    row.map(stored).transpose()
+}
+
+/// Writes the row; what was noted of a change never goes back.
+async fn upsert(
+    transaction: &mut Transaction,
+    tenant: &TenantId,
+    service: &EntityId,
+    watched: &Watched,
+    (check_ms, noted_ms): (UnixMillis, UnixMillis),
+) -> Result<(), Error> {
+    let content = serde_json::to_string(watched).map_err(|error| Error::Broken(error.to_string()))?;
+    sqlx::query(
+        "INSERT INTO drift (tenant_id, service_id, check_ms, state, noted_ms, content) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (tenant_id, service_id) DO UPDATE SET check_ms = excluded.check_ms, state = excluded.state, \
+         noted_ms = CASE WHEN excluded.noted_ms > drift.noted_ms THEN excluded.noted_ms ELSE drift.noted_ms END, \
+         content = excluded.content",
+    )
+    .bind(tenant.as_str())
+    .bind(service.as_str())
+    .bind(check_ms)
+    .bind(state_word(watched.drift.state))
+    .bind(noted_ms)
+    .bind(content)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+fn entry(service: &EntityId, change: &Change, caller: &str, time_ms: UnixMillis) -> Entry {
+    let detail = serde_json::json!({
+        "since_ms": change.since_ms,
+        "detected_ms": change.detected_ms,
+        "before_failure_ratio": change.before_ratio,
+        "after_failure_ratio": change.after_ratio,
+        "detectors": change.signals.iter().map(|signal| signal.detector).collect::<Vec<_>>(),
+    });
+    Entry {
+        time_ms,
+        caller: caller.to_owned(),
+        action: "drift.found".to_owned(),
+        service_id: service.to_string(),
+        detail_json: detail.to_string(),
     }
 }
 

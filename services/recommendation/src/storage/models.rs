@@ -76,7 +76,8 @@ impl Store {
 
     /// Registers a model with its audit record; one of the same content that is there already stays as it is.
     pub(crate) async fn register_model(&self, tenant: &TenantId, new: &Registered, entry: Entry) -> Result<(), Error> {
-        let constants = serde_json::to_string(&new.model.constants).map_err(|error| Error::Broken(error.to_string()))?;
+        let constants =
+            serde_json::to_string(&new.model.constants).map_err(|error| Error::Broken(error.to_string()))?;
         let mut transaction = self.database.begin_write().await?;
         let head = audit::lock(&mut transaction, tenant).await?;
         let written = sqlx::query(
@@ -237,13 +238,12 @@ impl Store {
 
     /// Windows that a version has forecast and that are not over.
     pub(crate) async fn open_windows(&self, tenant: &TenantId, version: &str) -> Result<u32, Error> {
-        let (count,): (i64,) = sqlx::query_as(
-            "SELECT COUNT(*) FROM model_forecasts WHERE tenant_id = $1 AND version = $2 AND closed = 0",
-        )
-        .bind(tenant.as_str())
-        .bind(version)
-        .fetch_one(self.database.pool())
-        .await?;
+        let (count,): (i64,) =
+            sqlx::query_as("SELECT COUNT(*) FROM model_forecasts WHERE tenant_id = $1 AND version = $2 AND closed = 0")
+                .bind(tenant.as_str())
+                .bind(version)
+                .fetch_one(self.database.pool())
+                .await?;
         number("count", count)
     }
 }

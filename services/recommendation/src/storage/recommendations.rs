@@ -118,7 +118,9 @@ impl Store {
             .bind(i64::from(window.days()))
             .fetch_optional(self.database.pool())
             .await?;
-        let Some((id, service_id, window_days, version, input, result, message, checked_ms, basis, noted_ms, live)) = row else {
+        let Some((id, service_id, window_days, version, input, result, message, checked_ms, basis, noted_ms, live)) =
+            row
+        else {
             return Ok(None);
         };
         let recommendation = stored((id, service_id, window_days, version, input, result, message))?;

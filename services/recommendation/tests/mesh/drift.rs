@@ -125,8 +125,7 @@ async fn a_sweep_finds_it_and_the_recommendation_is_made_anew_unasked() {
 
 #[tokio::test]
 async fn until_it_is_made_anew_the_stored_one_is_stale_for_that_reason() {
-    let config =
-        Config { drift_sweep_services_max: 0, change_confirm_interval_ms: 60_000, ..Config::default() };
+    let config = Config { drift_sweep_services_max: 0, change_confirm_interval_ms: 60_000, ..Config::default() };
     let mesh = Mesh::following(config).await;
     let stored = mesh.recommend("d").await;
     assert!(!mesh.ask("d").await.unwrap().stale);

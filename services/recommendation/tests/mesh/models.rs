@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use attain_proto::convert::{timestamp, unix_millis};
 use attain_proto::recommendation::v1 as wire;
+use attain_proto::vocabulary::v1::{EntityKind, Tier};
 use attain_recommendation::Config;
 use attain_vocabulary::{BUCKET_MS, DAY_MS};
 use tonic::Status;
@@ -118,7 +119,8 @@ async fn a_better_shadow_becomes_live_and_gives_way_again() {
     assert_eq!(mesh.recommend("user-db").await.model_version, COMPILED);
     assert_eq!(roll_back(&mesh, version).await.unwrap().version, version);
     let actions: Vec<String> = mesh.audit().await.into_iter().map(|record| record.action).collect();
-    let of_models: Vec<&str> = actions.iter().map(String::as_str).filter(|action| action.starts_with("model.")).collect();
+    let of_models: Vec<&str> =
+        actions.iter().map(String::as_str).filter(|action| action.starts_with("model.")).collect();
     assert_eq!(of_models, ["model.registered", "model.promoted", "model.rolled_back", "model.rolled_back"]);
 }
 
@@ -137,6 +139,40 @@ async fn a_worse_shadow_is_refused_with_its_scores() {
     let refused = promote(&mesh, &shadow.version).await.unwrap_err();
     assert!(refused.message().contains("log-pinball"), "{}", refused.message());
     assert_eq!(models(&mesh).await[0], (COMPILED.to_owned(), wire::ModelState::Live));
+}
+
+#[tokio::test]
+async fn constants_are_fitted_to_the_past_and_forecast_as_a_shadow() {
+    let mesh = Mesh::following(Config { retrain_interval_seconds: 3_600, ..config() }).await;
+    mesh.world.go_on();
+    mesh.clock.set(NOW_MS + 29 * DAY_MS);
+    let steady = mesh.world.histories.lock().unwrap()["user-db"].clone();
+    for id in (0..30).map(|i| format!("steady-{i}")) {
+        mesh.world.histories.lock().unwrap().insert(id.clone(), steady.clone());
+        mesh.world.entity(&id, EntityKind::Service, Tier::Tier3);
+        mesh.recommend(&id).await;
+    }
+    // A sweep has seen that there is somebody: nobody asked for a.
+    let seen = async {
+        let request = wire::ListDriftRequest { service_id: "a".into(), ..Default::default() };
+        while mesh.client.clone().list_drift(request.clone()).await.unwrap().into_inner().services.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, seen).await.expect("a is looked at");
+    assert_eq!(models(&mesh).await.len(), 1, "it is not time");
+    mesh.clock.set(NOW_MS + 29 * DAY_MS + 3_600_000);
+    let fitted = async {
+        while models(&mesh).await.len() == 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, fitted).await.expect("a shadow is there");
+    let listed = mesh.client.clone().list_models(wire::ListModelsRequest {}).await.unwrap().into_inner().models;
+    let shadow = &listed[1];
+    assert_eq!((shadow.state(), shadow.name.as_str()), (wire::ModelState::Shadow, "retrained"));
+    assert_eq!((shadow.created_by.as_str(), shadow.parent_version.as_str()), ("recommendation", COMPILED));
+    assert!(shadow.note.contains("60 closed windows"), "{}", shadow.note);
 }
 
 #[tokio::test]

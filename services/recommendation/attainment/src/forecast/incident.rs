@@ -80,7 +80,8 @@ impl Constants {
             return Err(format!("mean_max {} is not between 0 and 1", self.mean_max));
         }
         let probe = IncidentForecast::fit_with(self, &[1.0, 20.0, 21.0], &[0.01, 0.2, 0.0001], 90.0, 28.0);
-        let finite = probe.location.is_finite() && probe.scale.is_finite() && probe.scale > 0.0 && self.degrees_of_freedom > 0;
+        let finite =
+            probe.location.is_finite() && probe.scale.is_finite() && probe.scale > 0.0 && self.degrees_of_freedom > 0;
         if finite { Ok(()) } else { Err("no forecast can be made with them".to_owned()) }
     }
 }

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use attain_vocabulary::{DependencyMode, EntityId, SliBucket};
 
 use crate::sanity::Usable;
-use crate::{CountPoint, CountSeries, DependencyHistory, FailureSplit, InheritedShare, RecommendationInput, SplitMethod};
+use crate::{
+    CountPoint, CountSeries, DependencyHistory, FailureSplit, InheritedShare, RecommendationInput, SplitMethod,
+};
 
 /// Least share of the failures that traces must have told apart before they are believed for the rest.
 const TRACED_SHARE_MIN: f64 = 0.5;

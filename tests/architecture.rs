@@ -16,6 +16,7 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
     ("services/graph/reliability", "attain-reliability", &["attain-vocabulary"]),
     ("services/recommendation/attainment", "attain-attainment", &["attain-vocabulary"]),
     ("services/recommendation/learning", "attain-learning", &["attain-attainment", "attain-vocabulary"]),
+    ("services/recommendation/drift", "attain-drift", &["attain-vocabulary"]),
     ("services/rag/embedded-qdrant", "attain-embedded-qdrant", &[]),
     (
         "services/ingestion",
@@ -39,6 +40,7 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
         "attain-recommendation",
         &[
             "attain-attainment",
+            "attain-drift",
             "attain-learning",
             "attain-proto",
             "attain-redaction",
@@ -61,6 +63,7 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
             "attain-composition",
             "attain-consistency",
             "attain-learning",
+            "attain-drift",
             "attain-members",
             "attain-proto",
             "attain-reliability",
@@ -98,6 +101,7 @@ const PURE_CRATES: &[&str] = &[
     "services/graph/reliability",
     "services/recommendation/attainment",
     "services/recommendation/learning",
+    "services/recommendation/drift",
     "evals/simulator",
 ];
 

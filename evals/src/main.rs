@@ -7,6 +7,7 @@
 mod calibration;
 mod composition;
 mod consistency;
+mod drift;
 mod import;
 mod learning;
 mod retrieval;
@@ -58,6 +59,10 @@ enum Evaluation {
         after_help = "Example:\n  cargo run --release -p evals -- composition --spans ../data/nezha --format json"
     )]
     Composition(composition::Options),
+    /// How soon changes of level are found and how often none is called one: on labelled series and on simulated own failures,
+    /// by each detector, by their agreement, and by simple baselines.
+    #[command(after_help = "Example:\n  cargo run --release -p evals -- drift --series ../data/nab --format json")]
+    Drift(drift::Options),
     /// How well passages answer labelled questions, asked over gRPC.
     #[command(
         after_help = "Example:\n  cargo run --release -p evals -- retrieval --corpus src/demo/knowledge --queries evals/queries/demo.jsonl --attain target/debug/attain"
@@ -78,6 +83,7 @@ async fn main() -> ExitCode {
         Evaluation::Seasons(options) => seasons::run(&options),
         Evaluation::Consistency(options) => consistency::run(&options),
         Evaluation::Composition(options) => composition::run(&options),
+        Evaluation::Drift(options) => drift::run(&options),
         Evaluation::Retrieval(options) => retrieval::run(&options).await,
         Evaluation::Learning(options) => learning::run(&options),
         Evaluation::Import(options) => import::run(&options).await,

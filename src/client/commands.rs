@@ -9,11 +9,12 @@ use serde_json::{Map, Value, json};
 use super::audit::AuditCommand;
 use super::feedback::Feedback;
 use super::lifecycle::LifecycleCommand;
+use super::models::Models;
 use super::questions::{outage, proposed, slow_callee, slower, with_fallback};
 use super::request::{Request, segment};
 use super::slos::SloCommand;
 use super::words::{
-    Action, Ambition, Direction, EntityKind, Imported, Pushed, Sli, Tier, UtilisationKind, Window, word,
+    Action, Ambition, Direction, DriftState, EntityKind, Imported, Pushed, Sli, Tier, UtilisationKind, Window, word,
 };
 
 #[derive(Debug, Clone, Subcommand)]
@@ -382,6 +383,21 @@ pub(crate) enum Command {
         #[arg(long)]
         repairs_max: Option<u32>,
     },
+    /// Lists whether the level at which services fail of their own has changed, since when, and by what evidence.
+    #[command(after_help = "Example:\n  attain drift --state drifted")]
+    Drift {
+        /// Only this service.
+        service_id: Option<String>,
+        /// Only services in this state.
+        #[arg(long, value_enum)]
+        state: Option<DriftState>,
+        /// Where the previous page ended.
+        #[arg(long)]
+        page_token: Option<String>,
+    },
+    /// Lists the versions of the model, shows how well one predicts, registers, promotes or brings one back.
+    #[command(subcommand)]
+    Models(Models),
     /// Finds passages in runbooks, SLO templates and incident reports.
     #[command(after_help = "Example:\n  attain search \"payment provider answers 503\"")]
     Search {
@@ -557,6 +573,11 @@ impl Command {
             Self::Consistency { repairs_max } => {
                 Request::get("/api/v1/fleet/consistency").with("repairs_max", repairs_max)
             }
+            Self::Drift { service_id, state, page_token } => Request::get("/api/v1/drift")
+                .with("service_id", service_id)
+                .with("state", state.and_then(word))
+                .with("page_token", page_token),
+            Self::Models(models) => models.request(),
             Self::Search { query, limit } => {
                 Request::get("/api/v1/knowledge/search").with("query", Some(query)).with("limit", limit)
             }

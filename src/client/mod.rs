@@ -4,6 +4,7 @@ mod audit;
 mod commands;
 mod feedback;
 mod lifecycle;
+mod models;
 mod questions;
 mod request;
 mod slos;

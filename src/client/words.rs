@@ -72,6 +72,14 @@ impl Window {
     }
 }
 
+/// How own failures stand.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DriftState {
+    Steady,
+    Drifted,
+    CannotTell,
+}
+
 /// What a pushed file holds.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Pushed {

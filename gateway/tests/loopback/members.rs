@@ -470,6 +470,30 @@ impl RecommendationService for Recommender {
         Err(Status::unimplemented("not kept here"))
     }
 
+    async fn list_drift(&self, _: Request<ListDriftRequest>) -> Answer<ListDriftResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn list_models(&self, _: Request<ListModelsRequest>) -> Answer<ListModelsResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn get_model_scores(&self, _: Request<GetModelScoresRequest>) -> Answer<GetModelScoresResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn register_model(&self, _: Request<RegisterModelRequest>) -> Answer<RegisterModelResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn promote_model(&self, _: Request<PromoteModelRequest>) -> Answer<PromoteModelResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn roll_back_model(&self, _: Request<RollBackModelRequest>) -> Answer<RollBackModelResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
     async fn list_audit_records(&self, _: Request<ListAuditRecordsRequest>) -> Answer<ListAuditRecordsResponse> {
         Ok(Response::new(ListAuditRecordsResponse::default()))
     }

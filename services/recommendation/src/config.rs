@@ -48,6 +48,18 @@ pub struct Config {
     pub compute_seconds_max: u64,
     /// How many versions of a service and window keep their inputs for replay, beside those that were decided upon.
     pub inputs_kept_max: u32,
+    /// Milliseconds between two sweeps over the own failures of services that changed, 10 to 86,400,000.
+    pub drift_sweep_interval_ms: u64,
+    /// Most services that one sweep looks at, 0 to 10,000; 0 for no sweeps.
+    pub drift_sweep_services_max: usize,
+    /// A service is looked at again by a sweep no sooner than this.
+    pub drift_check_interval_seconds: u64,
+    /// Closed windows that a model and the live one must both have forecast before it may be promoted, 1 to 1,000,000.
+    pub promotion_windows_min: usize,
+    /// Services that those windows must be of, 1 to 100,000.
+    pub promotion_services_min: usize,
+    /// Seconds between two fits of a tenant's constants to its own past, 0 to 31,536,000; 0 for none. A drift fits sooner.
+    pub retrain_interval_seconds: u64,
     /// Most passages cited by one recommendation, 1 to 50.
     pub citations_max: u32,
     /// Whether five minutes without a request count as good where a budget is counted by slices of time; else they do not count.
@@ -96,6 +108,12 @@ impl Default for Config {
             mirrored_services_max: 200_000,
             compute_seconds_max: 30,
             inputs_kept_max: 10,
+            drift_sweep_interval_ms: 60_000,
+            drift_sweep_services_max: 100,
+            drift_check_interval_seconds: 3_600,
+            retrain_interval_seconds: 604_800,
+            promotion_windows_min: 200,
+            promotion_services_min: 20,
             citations_max: 5,
             quiet_slices_good: false,
             judge_interval_seconds: 900,
@@ -139,6 +157,12 @@ impl Config {
             ("mirrored_services_max", self.mirrored_services_max as u64, 1, 10_000_000),
             ("compute_seconds_max", self.compute_seconds_max, 1, 600),
             ("inputs_kept_max", u64::from(self.inputs_kept_max), 1, 10_000),
+            ("drift_sweep_interval_ms", self.drift_sweep_interval_ms, 10, 86_400_000),
+            ("drift_sweep_services_max", self.drift_sweep_services_max as u64, 0, 10_000),
+            ("drift_check_interval_seconds", self.drift_check_interval_seconds, 0, 31_536_000),
+            ("retrain_interval_seconds", self.retrain_interval_seconds, 0, 31_536_000),
+            ("promotion_windows_min", self.promotion_windows_min as u64, 1, 1_000_000),
+            ("promotion_services_min", self.promotion_services_min as u64, 1, 100_000),
             ("citations_max", u64::from(self.citations_max), 1, 50),
             ("judge_interval_seconds", self.judge_interval_seconds, 1, 86_400),
             ("reads_queued_max", self.reads_queued_max as u64, 1, 1_000_000),

@@ -7,8 +7,10 @@ use attain_proto::recommendation::v1 as wire;
 
 use crate::Error;
 use crate::domain::calibration::Evidence;
+use crate::domain::drift::{Watched, watched};
 use crate::domain::kept::{Kept, sha256_hex};
 use crate::message::changes::changes;
+use crate::message::drift;
 use crate::message::recommendation::{recommendation, result_sha256};
 use crate::message::{feedback, learning};
 
@@ -24,6 +26,8 @@ pub(crate) struct Computed {
     pub(crate) result_sha256: String,
     /// What it adds to the record of its class.
     pub(crate) evidence: Evidence,
+    /// How the service's own failures stand; `None` in what was kept before they were watched.
+    pub(crate) watched: Option<Watched>,
 }
 
 /// Inputs as they are hashed and kept.
@@ -62,9 +66,13 @@ pub(crate) fn compute(kept: &Kept, input_sha256: &str, previous: Option<&wire::R
         message.suggested = learned.suggest(&result).iter().map(|drawn| learning::suggested(learned, drawn)).collect();
     }
     message.missing_inputs.extend(kept.disputed.iter().map(feedback::disputed));
+    let watched = kept.drift.map(|settings| watched(&kept.input, settings));
+    if let Some(watched) = &watched {
+        drift::disclose(&mut message, watched);
+    }
     if let Some(previous) = previous {
         message.changes = changes(previous, &message);
     }
     let evidence = Evidence::of(&kept.input, &result);
-    Computed { result_sha256: result_sha256(&message), message, evidence }
+    Computed { result_sha256: result_sha256(&message), message, evidence, watched }
 }

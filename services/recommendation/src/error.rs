@@ -94,6 +94,25 @@ pub enum Error {
     /// No message of this event was written for the endpoint, or it was forgotten.
     #[error("there is no delivery of the event `{0}` to this webhook")]
     UnknownDelivery(String),
+    /// No model has this version.
+    #[error("there is no model `{0}`")]
+    UnknownModel(String),
+    /// A model may not become the live one.
+    #[error("model `{version}` is not promoted: {}", .lacking.join("; "))]
+    NotPromotable {
+        /// Which.
+        version: String,
+        /// What is lacking, with its numbers.
+        lacking: Vec<String>,
+    },
+    /// Another model became the live one in between.
+    #[error("model `{found}` is live by now, not `{expected}`; look at the scores again")]
+    LiveModelChanged {
+        /// The one that was live.
+        expected: String,
+        /// The one that is.
+        found: String,
+    },
     /// A member that the answer cannot do without does not answer.
     #[error("{member} cannot be reached: {detail}")]
     Unreachable {
@@ -168,6 +187,9 @@ impl Error {
             Self::UnknownWebhook(_) => (Code::NotFound, "UNKNOWN_WEBHOOK"),
             Self::TooManyWebhooks(_) => (Code::FailedPrecondition, "TOO_MANY_WEBHOOKS"),
             Self::UnknownDelivery(_) => (Code::NotFound, "UNKNOWN_DELIVERY"),
+            Self::UnknownModel(_) => (Code::NotFound, "UNKNOWN_MODEL"),
+            Self::NotPromotable { .. } => (Code::FailedPrecondition, "MODEL_NOT_BETTER"),
+            Self::LiveModelChanged { .. } => (Code::Aborted, "LIVE_MODEL_CHANGED"),
             Self::Unreachable { .. } => (Code::Unavailable, "MEMBER_UNREACHABLE"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             Self::Storage(_) => (Code::Unavailable, "STORAGE_UNAVAILABLE"),
@@ -196,6 +218,10 @@ impl Error {
             Self::UnknownSlo { service, kind } => vec![("service_id", service.clone()), ("kind", kind.clone())],
             Self::VersionMismatch { expected, found } | Self::PolicyMismatch { expected, found } => {
                 vec![("expected_version", expected.to_string()), ("found_version", found.to_string())]
+            }
+            Self::UnknownModel(version) | Self::NotPromotable { version, .. } => vec![("version", version.clone())],
+            Self::LiveModelChanged { expected, found } => {
+                vec![("expected_version", expected.clone()), ("found_version", found.clone())]
             }
             Self::Unreachable { member, .. } => vec![("member", (*member).to_owned())],
             Self::Invalid(_)

@@ -19,6 +19,8 @@
 //! webhooks ─ what waits in storage ─ signed, to endpoints
 //! upkeep ─ pending decisions that lapsed, SLOs whose review is near
 //! judge ─ offers whose window has closed against what was measured ─ storage ─ calibration (how often offers are missed)
+//! drift ─ looks at the own failures of services that changed, and computes anew where their level did
+//! transport ─ models ─ storage (registry, which one is live, forecasts of shadows and their scores)
 //! transport ─ impact | what_if ─ fleet (everybody around a change) ─ graph, before and after ─ answer
 //! ```
 //!
@@ -49,6 +51,7 @@ mod consistency;
 mod decide;
 mod decisions;
 mod domain;
+mod drift;
 mod engine;
 mod error;
 mod exchange;
@@ -63,10 +66,12 @@ mod lifecycle;
 mod measured;
 mod members;
 mod message;
+mod models;
 mod page;
 mod policies;
 mod reads;
 mod recommendations;
+mod retraining;
 mod slowdown;
 mod storage;
 mod transport;
@@ -132,7 +137,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let lifecycle = LifecycleServiceServer::new(Transport(Arc::clone(&engine)));
     let webhooks = WebhookServiceServer::new(Transport(Arc::clone(&engine)));
     let judging = tokio::spawn(judge::sweep(Arc::clone(&engine), shutdown.clone()));
-    let service = RecommendationServiceServer::new(Transport(engine))
+    let service = RecommendationServiceServer::new(Transport(Arc::clone(&engine)))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip)
@@ -147,6 +152,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
         windows: Windows::default(),
     };
     let routes = Routes::new(service).add_service(lifecycle).add_service(webhooks);
+    let sweeping = sweep(&engine, shutdown.clone());
     let served = member.serve(routes, shutdown).await;
     looks.abort_all();
     following.abort();
@@ -155,6 +161,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     sending.abort();
     judging.abort();
     writing.finish().await;
+    sweeping.abort();
     store.close().await;
     Ok(served?)
 }
@@ -170,6 +177,11 @@ fn follow(
     let condition = readiness.prefer("changes", "ingestion's stream of changes is not followed yet");
     let follower = Follower::new(changes, ingestion, condition, confirm_interval(config));
     Ok(tokio::spawn(follower.run(shutdown)))
+}
+
+/// Begins to look at the own failures of services that changed.
+fn sweep(engine: &Arc<Engine>, shutdown: Shutdown) -> JoinHandle<()> {
+    tokio::spawn(drift::Sweeper::new(Arc::clone(engine)).run(shutdown))
 }
 
 fn confirm_interval(config: &Config) -> Duration {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use attain_attainment::MODEL_VERSION;
 use attain_proto::convert::timestamp;
 use attain_proto::recommendation::v1 as wire;
 use attain_runtime::context::CallContext;
@@ -18,9 +19,9 @@ use crate::domain::freshness::{Basis, Present, Staleness, Verdict, judge};
 use crate::domain::kept::sha256_hex;
 use crate::engine::{Engine, FlightKey, Landed};
 use crate::gather::{Gathered, Question, basis, blocking, gather};
-use crate::judge;
 use crate::message::window;
 use crate::storage::{Inserted, Latest, NewRecommendation, NewStanding, ServiceFacts, StoredRecommendation};
+use crate::{drift, judge, models};
 
 /// Time kept back from the caller's deadline to send what is stored when a computation does not end in time.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -44,9 +45,11 @@ pub(crate) async fn newest(
     window: TimeWindow,
 ) -> Result<Answer, Error> {
     let latest = engine.store.latest(&context.tenant, &service, window).await?;
+    let mut drifted = None;
     if let Some(latest) = &latest {
         match judged(engine, context, &service, latest).await {
             Ok(Judged { verdict: Verdict::Recompute, .. }) => {}
+            Ok(Judged { verdict: Verdict::Drifted, .. }) => drifted = Some(Staleness::Drift),
             Ok(Judged { verdict: Verdict::Fresh, age_ms }) => return Ok(answer(&latest.recommendation, None, age_ms)),
             Ok(Judged { verdict: Verdict::Stale(why), age_ms }) => {
                 return Ok(answer(&latest.recommendation, Some(why), age_ms));
@@ -60,9 +63,11 @@ pub(crate) async fn newest(
     let computed = tokio::time::timeout(within, flight).await.unwrap_or(Err(Error::Deadline));
     match (computed, latest) {
         (Ok(landed), _) => Ok(answer(&landed.recommendation, landed.staleness, 0)),
-        (Err(Error::Deadline), Some(latest)) => Ok(unconfirmed(engine, &latest, Staleness::ComputationLate)),
+        (Err(Error::Deadline), Some(latest)) => {
+            Ok(unconfirmed(engine, &latest, drifted.unwrap_or(Staleness::ComputationLate)))
+        }
         (Err(Error::Unreachable { .. }), Some(latest)) => {
-            Ok(unconfirmed(engine, &latest, Staleness::IngestionUnreachable))
+            Ok(unconfirmed(engine, &latest, drifted.unwrap_or(Staleness::IngestionUnreachable)))
         }
         (Err(error), _) => Err(error),
     }
@@ -128,7 +133,9 @@ async fn judged(engine: &Engine, context: &CallContext, service: &EntityId, late
             (heads.services, heads.newest, 0)
         }
     };
-    let now = Present { basis: basis(heads, &slos), newest: (newest > 0).then_some(newest) };
+    let model_version = latest.live_model.clone().unwrap_or_else(|| MODEL_VERSION.to_owned());
+    let basis = Basis { drift_ms: latest.drift_ms, model_version, ..basis(heads, &slos) };
+    let now = Present { basis, newest: (newest > 0).then_some(newest) };
     let verdict = judge(service, &read, &now, latest.checked_ms, engine.clock.now_ms(), engine.ages());
     Ok(Judged { verdict, age_ms })
 }
@@ -193,14 +200,22 @@ async fn compute_and_store(
     let Gathered { kept, basis, owner } = gathered;
     let facts = ServiceFacts { tier: kept.input.tier, owner };
     let staleness = basis.staleness();
-    let basis = serde_json::to_string(&basis).map_err(|error| Error::Broken(error.to_string()))?;
     let before = latest.as_ref().map(|latest| decode(&latest.recommendation)).transpose()?;
-    let (packed, computed) = blocking(move || {
+    let registry = engine.store.registry(&context.tenant).await?;
+    let start_ms = kept.input.as_of_ms;
+    let (packed, computed, forecasts) = blocking(move || {
         let packed = pack(&kept)?;
         let computed = compute(&kept, &packed.sha256, before.as_ref());
-        Ok::<_, Error>((packed, computed))
+        Ok::<_, Error>((packed, computed, models::forecasts(&kept.input, &registry)))
     })
     .await??;
+    models::keep(engine, context, (service, window, start_ms), &forecasts).await;
+    let drift_ms = match &computed.watched {
+        Some(watched) => drift::note(engine, context, service, watched).await?,
+        None => latest.as_ref().and_then(|latest| latest.drift_ms),
+    };
+    let basis =
+        serde_json::to_string(&Basis { drift_ms, ..basis }).map_err(|error| Error::Broken(error.to_string()))?;
     if let Some(latest) = latest.as_ref().filter(|latest| latest.recommendation.input_sha256 == packed.sha256) {
         let now_ms = engine.clock.now_ms();
         let policy = engine.store.policy(&context.tenant).await?.policy;

@@ -232,6 +232,8 @@ async fn read_back(gateway: &str) -> Vec<(String, Vec<u8>)> {
         "/api/v1/audit?page_size=500",
         "/api/v1/services/shop/feedback",
         "/api/v1/learning",
+        "/api/v1/drift",
+        "/api/v1/models",
         "/api/v1/catalogue",
         "/metrics",
     ] {

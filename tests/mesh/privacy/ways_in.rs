@@ -118,6 +118,9 @@ pub(crate) fn bodies() -> Vec<Body> {
                 {"outage": {"region": "here"}},
             ], "outage_duration": "3600s"}),
         ),
+        ("/api/v1/models", "/api/v1/models", json!({"name": "wider", "constants": {"drift": 0.3}, "note": "why"})),
+        ("/api/v1/models/{version}/promote", "/api/v1/models/x/promote", json!({})),
+        ("/api/v1/models/roll-back", "/api/v1/models/roll-back", json!({"version": "", "reason": "why"})),
     ]
 }
 
@@ -202,6 +205,9 @@ pub(crate) const ADDRESSES: &[&str] = &[
     "/api/v1/audit?page_token=@",
     "/api/v1/services/@/slos",
     "/api/v1/services/@/feedback",
+    "/api/v1/drift?service_id=@",
+    "/api/v1/drift?state=@&page_token=@",
+    "/api/v1/models/@/scores",
     "/@",
 ];
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::cells::{Cells, Span};
 use crate::offers::strictest_targets;
 use crate::prediction::predict_from;
-use crate::{Ambition, CountSeries, Held, Record, TierPolicy};
+use crate::{Ambition, Constants, CountSeries, Held, Record, TierPolicy};
 
 /// Days from one origin to the next. A week: whole weeks have the same weekdays, and a window apart would leave ninety days
 /// with a single forecast. The windows overlap, which [`Record::window_count`] accounts for.
@@ -63,17 +63,18 @@ impl Backtest {
 /// The policy is today's; so are the buckets: what arrived late counts as if it had been there.
 #[must_use]
 pub fn backtest(series: &CountSeries, window_days: f64, now_ms: UnixMillis, policy: &TierPolicy) -> Option<Backtest> {
-    backtest_from(&Cells::of(series.points(), now_ms), window_days, now_ms, policy)
+    backtest_from(&Constants::DEFAULT, &Cells::of(series.points(), now_ms), window_days, now_ms, policy)
 }
 
 /// The same from cells that were cut at `now_ms`.
 pub(crate) fn backtest_from(
+    constants: &Constants,
     cells: &Cells,
     window_days: f64,
     now_ms: UnixMillis,
     policy: &TierPolicy,
 ) -> Option<Backtest> {
-    let rows = scored(cells, window_days, now_ms, policy);
+    let rows = scored(constants, cells, window_days, now_ms, policy);
     let (first, last) = (rows.first()?.origin_ms, rows.last()?.origin_ms);
     let record = |(i, ambition): (usize, Ambition)| {
         let of: Vec<&Row> = rows.iter().filter(|row| row.held[i].is_some()).collect();
@@ -100,7 +101,7 @@ struct Row {
 }
 
 /// Scored origins, oldest first.
-fn scored(cells: &Cells, window_days: f64, now_ms: UnixMillis, policy: &TierPolicy) -> Vec<Row> {
+fn scored(constants: &Constants, cells: &Cells, window_days: f64, now_ms: UnixMillis, policy: &TierPolicy) -> Vec<Row> {
     let window_ms = (window_days * DAY_MS as f64) as i64;
     let needed_days = HISTORY_DAYS_MIN.max(HISTORY_SHARE_MIN * window_days);
     let mut rows = Vec::new();
@@ -111,7 +112,7 @@ fn scored(cells: &Cells, window_days: f64, now_ms: UnixMillis, policy: &TierPoli
             break;
         }
         if after.covered_days() >= COVERED_SHARE_MIN * window_days && after.valid() > 0.0 {
-            let held = offers(before, window_days, origin_ms, policy, after.bad() / after.valid());
+            let held = offers(constants, before, window_days, origin_ms, policy, after.bad() / after.valid());
             rows.extend(held.map(|held| Row { origin_ms, held }));
         }
         origin_ms = origin_ms.saturating_sub(STEP_DAYS * DAY_MS);
@@ -122,13 +123,14 @@ fn scored(cells: &Cells, window_days: f64, now_ms: UnixMillis, policy: &TierPoli
 
 /// What would have been offered, held against what followed.
 fn offers(
+    constants: &Constants,
     before: Span<'_>,
     window_days: f64,
     origin_ms: UnixMillis,
     policy: &TierPolicy,
     observed_ratio: f64,
 ) -> Option<[Option<Held>; Ambition::ALL.len()]> {
-    let prediction = predict_from(before, window_days, origin_ms)?;
+    let prediction = predict_from(constants, before, window_days, origin_ms)?;
     let held =
         |(target, miss_probability): (f64, f64)| Held { miss_probability, allowed_ratio: 1.0 - target, observed_ratio };
     Some(strictest_targets(&prediction, policy).map(|found| found.map(held)))

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::cells::Cells;
 use crate::offers::{note, strictest_targets};
 use crate::prediction::predict_from;
-use crate::{Ambition, CountPoint, CountSeries, TierPolicy};
+use crate::{Ambition, Constants, CountPoint, CountSeries, TierPolicy};
 use attain_vocabulary::{BUCKET_MS, UnixMillis};
 
 /// Least share of good requests of a good slice (`timeSliceTarget`). The house's choice, between a slice in which
@@ -59,6 +59,7 @@ pub struct SliceOffer {
 /// A slice is one observation, good, bad or in part, whatever its traffic, and goes through the same prediction as a request does: regimes,
 /// episodes (told by the hour, since a slice by itself proves nothing), chronic level. A gap is no slice.
 pub(crate) fn budgetings(
+    constants: &Constants,
     series: &CountSeries,
     quiet_slices_good: bool,
     window_days: f64,
@@ -68,7 +69,7 @@ pub(crate) fn budgetings(
     let quiet = series.points().iter().filter(|point| point.valid <= 0.0).count() as u64;
     let counted = |method| {
         let slices = slices(series, method, quiet_slices_good);
-        let prediction = predict_from(Cells::of(slices.points(), now_ms).all(), window_days, now_ms)?;
+        let prediction = predict_from(constants, Cells::of(slices.points(), now_ms).all(), window_days, now_ms)?;
         let found = Ambition::ALL.into_iter().zip(strictest_targets(&prediction, policy));
         let offers: Vec<SliceOffer> = found
             .filter_map(|(ambition, found)| {
@@ -129,7 +130,14 @@ mod tests {
     }
 
     fn counted(quiet_slices_good: bool) -> Vec<Budgeting> {
-        budgetings(&history(), quiet_slices_good, 28.0, 90 * DAY_MS, &TierPolicy::for_tier(Tier::One))
+        budgetings(
+            &Constants::DEFAULT,
+            &history(),
+            quiet_slices_good,
+            28.0,
+            90 * DAY_MS,
+            &TierPolicy::for_tier(Tier::One),
+        )
     }
 
     #[test]
@@ -160,7 +168,7 @@ mod tests {
         assert!(with[0].quiet_slices_good && with[0].attained_ratio > without[0].attained_ratio);
         let idle = CountSeries::new(vec![CountPoint { start_ms: 0, valid: 0.0, bad: 0.0 }]);
         let policy = TierPolicy::for_tier(Tier::One);
-        assert_eq!(budgetings(&idle, false, 28.0, DAY_MS, &policy), []);
-        assert_eq!(budgetings(&idle, true, 28.0, DAY_MS, &policy)[0].attained_ratio, 1.0);
+        assert_eq!(budgetings(&Constants::DEFAULT, &idle, false, 28.0, DAY_MS, &policy), []);
+        assert_eq!(budgetings(&Constants::DEFAULT, &idle, true, 28.0, DAY_MS, &policy)[0].attained_ratio, 1.0);
     }
 }

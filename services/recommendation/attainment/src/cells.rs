@@ -224,6 +224,7 @@ fn with_neighbours(points: &[CountPoint], marks: &[bool]) -> Vec<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Constants;
     use crate::prediction::predict_from;
     use proptest::prelude::*;
 
@@ -268,7 +269,7 @@ mod tests {
             let (few, many) = (cells.between(i64::MIN, now), buckets(&points[..end]));
             prop_assert!(few.points.windows(2).all(|pair| pair[0].start_ms < pair[1].start_ms));
             prop_assert!((few.covered_days() - many.all().covered_days()).abs() < 1e-9);
-            let (few, many) = (predict_from(few, 28.0, now), predict_from(many.all(), 28.0, now));
+            let (few, many) = (predict_from(&Constants::DEFAULT, few, 28.0, now), predict_from(&Constants::DEFAULT, many.all(), 28.0, now));
             prop_assert_eq!(few.is_some(), many.is_some());
             let (Some(few), Some(many)) = (few, many) else { return Ok(()) };
             prop_assert_eq!(few.regimes.len(), many.regimes.len());

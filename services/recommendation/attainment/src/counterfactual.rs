@@ -7,7 +7,7 @@ use crate::series::fraction;
 use crate::split::Split;
 use crate::{
     Ambition, CountSeries, Counterfactual, CounterfactualStructure, Prediction, Reach, RecommendationInput,
-    ShareSeries, SplitMethod, predict,
+    ShareSeries, SplitMethod, predict_with,
 };
 
 /// Key of the counterfactual that needs no structure: half of the service's own failures gone.
@@ -44,7 +44,8 @@ impl Today<'_> {
             return unchanged();
         }
         let series = self.series.relieved(saved);
-        let Some(after) = predict(&series, self.prediction.window_days, self.prediction.now_ms) else {
+        let Prediction { constants, window_days, now_ms, .. } = self.prediction;
+        let Some(after) = predict_with(constants, &series, *window_days, *now_ms) else {
             return unchanged();
         };
         let target = strictest_target(&after, &self.input.policy, Ambition::Balanced.miss_probability_max());

@@ -3,7 +3,7 @@
 use attain_vocabulary::{DAY_MS, TimeRange, TimeWindow, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::{CountSeries, Forecast, predict};
+use crate::{Constants, CountSeries, Forecast, predict_with};
 
 /// The calendar window around the instant of a recommendation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -29,13 +29,18 @@ pub(crate) struct InProgress {
 
 impl InProgress {
     /// `None` for a rolling window, whose prediction always begins now, and where no request was counted.
-    pub(crate) fn of(series: &CountSeries, window: TimeWindow, now_ms: UnixMillis) -> Option<Self> {
+    pub(crate) fn of(
+        constants: &Constants,
+        series: &CountSeries,
+        window: TimeWindow,
+        now_ms: UnixMillis,
+    ) -> Option<Self> {
         if !window.is_calendar() {
             return None;
         }
         let range = window.in_force_at(now_ms);
         let remaining_days = (range.end_ms() - now_ms) as f64 / DAY_MS as f64;
-        let prediction = predict(series, remaining_days, now_ms)?;
+        let prediction = predict_with(constants, series, remaining_days, now_ms)?;
         let spent = series.between(range.start_ms(), now_ms);
         let (spent_valid, spent_bad) = (spent.valid(), spent.bad());
         let valid = spent_valid + prediction.expected_window_count;
@@ -89,13 +94,13 @@ mod tests {
     #[test]
     fn what_was_spent_is_spent() {
         let (calm, now_ms) = november(false);
-        let calm = InProgress::of(&calm, TimeWindow::MONTH, now_ms).expect("measured");
+        let calm = InProgress::of(&Constants::DEFAULT, &calm, TimeWindow::MONTH, now_ms).expect("measured");
         assert_eq!(calm.window.range.days(), 30.0);
         assert!((calm.window.remaining_days - (15.0 + 14.0 / 24.0)).abs() < 1e-9, "{:?}", calm.window);
         assert!((calm.window.request_share - (1.0 - calm.window.remaining_days / 30.0)).abs() < 1e-9);
         assert!((calm.window.bad_ratio.expect("measured") - 0.001).abs() < 1e-12);
         let (ill, now_ms) = november(true);
-        let ill = InProgress::of(&ill, TimeWindow::MONTH, now_ms).expect("measured");
+        let ill = InProgress::of(&Constants::DEFAULT, &ill, TimeWindow::MONTH, now_ms).expect("measured");
         // A day of thirty is more than 3 % whatever comes, and less than 4 % if nothing does.
         assert_eq!(ill.miss_probability(0.03), 1.0);
         assert!(ill.miss_probability(0.04) < 1.0 && ill.miss_probability(0.04) > calm.miss_probability(0.04));
@@ -107,12 +112,14 @@ mod tests {
     #[test]
     fn a_rolling_window_has_nothing_spent() {
         let (series, now_ms) = november(false);
-        assert!(InProgress::of(&series, TimeWindow::default(), now_ms).is_none());
-        assert!(InProgress::of(&CountSeries::default(), TimeWindow::MONTH, now_ms).is_none());
+        assert!(InProgress::of(&Constants::DEFAULT, &series, TimeWindow::default(), now_ms).is_none());
+        assert!(InProgress::of(&Constants::DEFAULT, &CountSeries::default(), TimeWindow::MONTH, now_ms).is_none());
         let start = TimeWindow::QUARTER.in_force_at(now_ms).start_ms();
-        let at_start = InProgress::of(&series.between(i64::MIN, start), TimeWindow::QUARTER, start).expect("measured");
+        let at_start =
+            InProgress::of(&Constants::DEFAULT, &series.between(i64::MIN, start), TimeWindow::QUARTER, start)
+                .expect("measured");
         assert_eq!((at_start.window.request_share, at_start.window.bad_ratio), (0.0, None));
-        let whole = predict(&series.between(i64::MIN, start), 92.0, start).expect("measured");
+        let whole = crate::predict(&series.between(i64::MIN, start), 92.0, start).expect("measured");
         assert_eq!(
             at_start.miss_probability(0.002),
             whole.forecast.miss_probability(0.002),

@@ -6,7 +6,7 @@ use attain_vocabulary::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Record, TierPolicy};
+use crate::{Constants, Record, TierPolicy};
 
 /// Everything that a recommendation is computed from; kept and hashed, so that it can be computed again bit for bit.
 ///
@@ -50,6 +50,26 @@ pub struct RecommendationInput {
     pub quiet_slices_good: bool,
     /// Seed of everything random; nothing is random at this model version, but the seed is part of the record.
     pub seed: u64,
+    /// The model to predict with; `None` for the compiled one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Model>,
+}
+
+/// A version of the model other than the compiled one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    /// Its name, handed back in the result.
+    pub version: String,
+    /// What it predicts with.
+    pub constants: Constants,
+}
+
+impl RecommendationInput {
+    /// What to predict with.
+    #[must_use]
+    pub fn constants(&self) -> Constants {
+        self.model.as_ref().map_or(Constants::DEFAULT, |model| model.constants)
+    }
 }
 
 impl RecommendationInput {

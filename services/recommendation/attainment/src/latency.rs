@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use attain_vocabulary::{DAY_MS, LatencyHistogram, SliBucket, UnixMillis};
 
 use crate::offers::UseRange;
-use crate::{Ambition, CountPoint, CountSeries, LATENCY_MENU_MS, Offer, OfferBasis, Prediction, predict};
+use crate::{
+    Ambition, Constants, CountPoint, CountSeries, LATENCY_MENU_MS, Offer, OfferBasis, Prediction, predict_with,
+};
 
 /// A quantile q is told only by at least this many requests slower than it: 10 / (1 - q) effective ones in all.
 const SLOW_REQUESTS_MIN: f64 = 10.0;
@@ -16,6 +18,7 @@ pub(crate) struct Latencies<'a> {
     rows: Vec<Row<'a>>,
     /// All of them together.
     pub(crate) merged: LatencyHistogram,
+    constants: Constants,
 }
 
 /// A bucket; without a histogram when no request came, which is not a gap.
@@ -44,7 +47,7 @@ pub(crate) struct LatencyOffers {
 
 impl<'a> Latencies<'a> {
     /// `None` when no bucket holds a request's latency.
-    pub(crate) fn of(buckets: &[&'a SliBucket]) -> Option<Self> {
+    pub(crate) fn of(buckets: &[&'a SliBucket], constants: Constants) -> Option<Self> {
         let row = |bucket: &&'a SliBucket| {
             let count = bucket.latency.as_ref().map_or(0, LatencyHistogram::count);
             let histogram = bucket.latency.as_ref().filter(|_| count > 0);
@@ -58,7 +61,7 @@ impl<'a> Latencies<'a> {
             rows.push(row);
         }
         let any = rows.iter().any(|row| row.histogram.is_some());
-        any.then(|| Self { merged: merge.finish(), rows })
+        any.then(|| Self { merged: merge.finish(), rows, constants })
     }
 
     /// Requests slower than a threshold, bucket by bucket.
@@ -83,7 +86,7 @@ impl<'a> Latencies<'a> {
 
     /// What the history says of one threshold.
     pub(crate) fn at(&self, threshold_ms: u32, window_days: f64, now_ms: UnixMillis) -> Option<AtThreshold> {
-        AtThreshold::of(threshold_ms, self.slower_than(threshold_ms), window_days, now_ms)
+        AtThreshold::of(&self.constants, threshold_ms, self.slower_than(threshold_ms), window_days, now_ms)
     }
 
     /// For each ambition the smallest threshold on the menu that a share `quantile` of requests stays under in the next window,
@@ -103,7 +106,7 @@ impl<'a> Latencies<'a> {
             .chunks(AT_ONCE)
             .flat_map(|thresholds| thresholds.iter().copied().zip(self.slower_than_each(thresholds)));
         for (threshold, series) in series {
-            let Some(at) = AtThreshold::of(threshold, series, window_days, now_ms) else {
+            let Some(at) = AtThreshold::of(&self.constants, threshold, series, window_days, now_ms) else {
                 break;
             };
             let slow_count = at.prediction.effective_sample_count * budget;
@@ -129,8 +132,14 @@ impl<'a> Latencies<'a> {
 }
 
 impl AtThreshold {
-    fn of(threshold_ms: u32, series: CountSeries, window_days: f64, now_ms: UnixMillis) -> Option<Self> {
-        let prediction = predict(&series, window_days, now_ms)?;
+    fn of(
+        constants: &Constants,
+        threshold_ms: u32,
+        series: CountSeries,
+        window_days: f64,
+        now_ms: UnixMillis,
+    ) -> Option<Self> {
+        let prediction = predict_with(constants, &series, window_days, now_ms)?;
         Some(Self { threshold_ms, series, prediction })
     }
 }

@@ -80,13 +80,13 @@ pub use forecast::{
 pub use in_force::WindowInForce;
 pub use input::{
     COUNTERFACTUALS_MAX, CounterfactualStructure, CurrentSlo, DependencyBucket, DependencyHistory, Exclusion,
-    Importance, MissingInput, Reach, RecommendationInput, ServiceHistory, ShareSeries, StructureFacts,
+    Importance, MissingInput, Model, Reach, RecommendationInput, ServiceHistory, ShareSeries, StructureFacts,
 };
 pub use measured::{SliHistory, SliMeasured, Tally};
 pub use menu::{LATENCY_MENU_MS, TARGET_MENU, TierPolicy};
 pub use offers::strictest_target;
 pub use outcome::{Outcome, outcome};
-pub use prediction::{Prediction, predict};
+pub use prediction::{Prediction, predict, predict_with};
 pub use recommend::{MODEL_VERSION, recommend};
 pub use record::{Held, Record};
 pub use regime::{Regime, regimes};
@@ -95,5 +95,6 @@ pub use result::{
     FailureSplit, InheritedShare, Measurement, Offer, OfferBasis, RecommendationResult, SliResult, SloAssessment,
     SplitMethod, VolumeNeed,
 };
+pub use sanity::usable_counts;
 pub use series::{CountPoint, CountSeries};
-pub use split::failure_split;
+pub use split::{failure_split, own_failures};

@@ -2,7 +2,7 @@ use attain_vocabulary::{BUCKET_MS, SliBucket, TimeRange, UnixMillis};
 
 use crate::latency::Latencies;
 use crate::sanity::{Usable, possible, union};
-use crate::{CountSeries, Exclusion};
+use crate::{Constants, CountSeries, Exclusion};
 
 /// What counts as bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +56,9 @@ impl SliHistory {
         let usable = Usable::within(range, as_of_ms, buckets, exclusions);
         let series = match sli {
             SliMeasured::Availability => usable.series,
-            SliMeasured::SlowerThanMs(threshold_ms) => {
-                Latencies::of(&usable.buckets).map(|latencies| latencies.slower_than(threshold_ms)).unwrap_or_default()
-            }
+            SliMeasured::SlowerThanMs(threshold_ms) => Latencies::of(&usable.buckets, Constants::DEFAULT)
+                .map(|latencies| latencies.slower_than(threshold_ms))
+                .unwrap_or_default(),
         };
         let end_ms = range.end_ms().min(as_of_ms).max(range.start_ms());
         let range = TimeRange::new("range", range.start_ms(), end_ms).unwrap_or(range);

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use crate::cells::{Cells, Span};
 use crate::episodes::tell_apart;
 use crate::{
-    ChronicEvidence, ChronicForecast, CountSeries, Episode, Forecast, IncidentForecast, Level, Regime, regimes,
+    ChronicEvidence, ChronicForecast, Constants, CountSeries, Episode, Forecast, IncidentForecast, Level, Regime,
+    regimes,
 };
 
 const WEEK_MS: i64 = 7 * DAY_MS;
@@ -27,6 +28,8 @@ pub struct Prediction {
     pub now_ms: UnixMillis,
     /// Length of the window ahead, in days.
     pub window_days: f64,
+    /// What it was predicted with.
+    pub constants: Constants,
     /// Correlation of outcomes within a bucket outside episodes, in [0, 1].
     pub intra_bucket_correlation: f64,
     /// How many times it multiplies the variance of a sum: 1 + (mean bucket - 1) x correlation.
@@ -39,17 +42,33 @@ pub struct Prediction {
     pub smallest_distinguishable_budget: f64,
 }
 
+/// From counts to the predictive distribution with the compiled constants: see [`predict_with`].
+#[must_use]
+pub fn predict(series: &CountSeries, window_days: f64, now_ms: UnixMillis) -> Option<Prediction> {
+    predict_with(&Constants::DEFAULT, series, window_days, now_ms)
+}
+
 /// From counts to the predictive distribution: regimes, then episodes over the chronic level, then the forecast of both.
 /// `None` when no request was counted.
 ///
 /// `now_ms` is the instant that the window ahead starts at; episodes' ages count from it.
 #[must_use]
-pub fn predict(series: &CountSeries, window_days: f64, now_ms: UnixMillis) -> Option<Prediction> {
-    predict_from(Cells::of(series.points(), now_ms).all(), window_days, now_ms)
+pub fn predict_with(
+    constants: &Constants,
+    series: &CountSeries,
+    window_days: f64,
+    now_ms: UnixMillis,
+) -> Option<Prediction> {
+    predict_from(constants, Cells::of(series.points(), now_ms).all(), window_days, now_ms)
 }
 
 /// The same from cells that were made once.
-pub(crate) fn predict_from(cells: Span<'_>, window_days: f64, now_ms: UnixMillis) -> Option<Prediction> {
+pub(crate) fn predict_from(
+    constants: &Constants,
+    cells: Span<'_>,
+    window_days: f64,
+    now_ms: UnixMillis,
+) -> Option<Prediction> {
     let valid = cells.valid();
     if valid <= 0.0 {
         return None;
@@ -67,7 +86,7 @@ pub(crate) fn predict_from(cells: Span<'_>, window_days: f64, now_ms: UnixMillis
         window_days,
         ..evidence
     });
-    let incident = fit_incidents(&apart.episodes, observed_days, window_days, now_ms);
+    let incident = fit_incidents(constants, &apart.episodes, observed_days, window_days, now_ms);
     Some(Prediction {
         forecast: Forecast::new(Some(chronic), incident),
         regimes,
@@ -75,6 +94,7 @@ pub(crate) fn predict_from(cells: Span<'_>, window_days: f64, now_ms: UnixMillis
         observed_days,
         now_ms,
         window_days,
+        constants: *constants,
         intra_bucket_correlation: apart.correlation,
         design_effect,
         effective_sample_count: valid / design_effect,
@@ -93,15 +113,32 @@ impl Prediction {
 
     /// The forecast if the episodes had been others.
     pub(crate) fn with_episodes(&self, episodes: &[Episode]) -> Forecast {
-        self.forecast.with_incident(fit_incidents(episodes, self.observed_days, self.window_days, self.now_ms))
+        self.refitted(&self.constants, episodes)
+    }
+
+    /// The forecast of the same history with other constants.
+    #[must_use]
+    pub fn forecast_with(&self, constants: &Constants) -> Forecast {
+        self.refitted(constants, &self.episodes)
+    }
+
+    fn refitted(&self, constants: &Constants, episodes: &[Episode]) -> Forecast {
+        let incident = fit_incidents(constants, episodes, self.observed_days, self.window_days, self.now_ms);
+        self.forecast.with_incident(incident)
     }
 }
 
-fn fit_incidents(episodes: &[Episode], observed_days: f64, window_days: f64, now_ms: UnixMillis) -> IncidentForecast {
+fn fit_incidents(
+    constants: &Constants,
+    episodes: &[Episode],
+    observed_days: f64,
+    window_days: f64,
+    now_ms: UnixMillis,
+) -> IncidentForecast {
     let age = |episode: &Episode| now_ms.saturating_sub(episode.start_ms).max(0) as f64 / DAY_MS as f64;
     let ages: Vec<f64> = episodes.iter().map(age).collect();
     let amounts: Vec<f64> = episodes.iter().map(|episode| episode.amount_days).collect();
-    IncidentForecast::fit(&ages, &amounts, observed_days, window_days)
+    IncidentForecast::fit_with(constants, &ages, &amounts, observed_days, window_days)
 }
 
 /// Chronic levels: of the regime that holds now, of the time before, and of the whole weeks of the present one.

@@ -21,10 +21,11 @@ pub const MODEL_VERSION: &str = "drifting-level-3";
 pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
     let usable = Usable::of(input);
     let window = input.window_ahead().days();
+    let constants = input.constants();
     let cells = Cells::of(usable.series.points(), input.as_of_ms);
-    let prediction = predict_from(cells.all(), window, input.as_of_ms);
+    let prediction = predict_from(&constants, cells.all(), window, input.as_of_ms);
     let split = split(input, &usable);
-    let backtest = backtest_from(&cells, window, input.as_of_ms, &input.policy);
+    let backtest = backtest_from(&constants, &cells, window, input.as_of_ms, &input.policy);
     let found = Found { usable: &usable, prediction: prediction.as_ref(), split: &split, backtest: backtest.as_ref() };
     let confidence = confidence(input, &found);
     let gathered = Gathered {
@@ -33,9 +34,9 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
         prediction: prediction.as_ref(),
         split: &split,
         confidence: &confidence,
-        latencies: Latencies::of(&usable.buckets),
+        latencies: Latencies::of(&usable.buckets, constants),
         backtest,
-        in_progress: InProgress::of(&usable.series, input.window, input.as_of_ms),
+        in_progress: InProgress::of(&constants, &usable.series, input.window, input.as_of_ms),
     };
     let availability = gathered.availability();
     let fallback = availability.fallback;
@@ -51,7 +52,7 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
         data,
         missing_inputs: input.missing_inputs.iter().cloned().chain(freshness(input)).collect(),
         fallback,
-        model_version: MODEL_VERSION.to_owned(),
+        model_version: input.model.as_ref().map_or_else(|| MODEL_VERSION.to_owned(), |model| model.version.clone()),
         seed: input.seed,
     };
     result.explanation = explain::paragraph(&result, input.kind);

@@ -47,6 +47,12 @@ impl<'a> Usable<'a> {
     }
 }
 
+/// Requests and failures of the service bucket by bucket, as an estimate reads them: nothing outside the span, nothing excluded.
+#[must_use]
+pub fn usable_counts(input: &RecommendationInput) -> CountSeries {
+    Usable::of(input).series
+}
+
 fn point(bucket: &SliBucket) -> CountPoint {
     CountPoint { start_ms: bucket.start_ms, valid: bucket.counts.valid() as f64, bad: bucket.counts.bad() as f64 }
 }

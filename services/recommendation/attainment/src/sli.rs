@@ -1,7 +1,9 @@
 use attain_vocabulary::{SliKind, UnixMillis};
 
+use crate::backtest::backtest_from;
 use crate::binding::{binding, data};
 use crate::budgeting::budgetings;
+use crate::cells::Cells;
 use crate::counterfactual::Today;
 use crate::in_force::InProgress;
 use crate::latency::{AtThreshold, Latencies, LatencyOffers};
@@ -11,9 +13,9 @@ use crate::sanity::Usable;
 use crate::series::fraction;
 use crate::split::Split;
 use crate::{
-    Ambition, Backtest, BindingConstraint, Budgeting, Confidence, ConfidenceLevel, ConstraintKind, CountSeries,
-    CurrentSlo, Importance, Measurement, Offer, Prediction, RecommendationInput, SliResult, SloAssessment, backtest,
-    explain, predict,
+    Ambition, Backtest, BindingConstraint, Budgeting, Confidence, ConfidenceLevel, Constants, ConstraintKind,
+    CountSeries, CurrentSlo, Importance, Measurement, Offer, Prediction, RecommendationInput, SliResult, SloAssessment,
+    explain, predict_with,
 };
 
 /// Least share of a window whose days must have latencies before a threshold is estimated: a week of four. Below it
@@ -72,7 +74,14 @@ impl Gathered<'_> {
     fn by_time(&self, prediction: &Prediction) -> Vec<Budgeting> {
         let input = self.input;
         let series = &self.usable.series;
-        budgetings(series, input.quiet_slices_good, prediction.window_days, input.as_of_ms, &input.policy)
+        budgetings(
+            &prediction.constants,
+            series,
+            input.quiet_slices_good,
+            prediction.window_days,
+            input.as_of_ms,
+            &input.policy,
+        )
     }
 
     fn template(&self) -> SliResult {
@@ -190,7 +199,13 @@ impl Gathered<'_> {
 
     /// The same machinery on the ratio of requests faster than the threshold that is offered today.
     fn backtest_of(&self, at: &AtThreshold) -> Option<Backtest> {
-        backtest(&at.series, at.prediction.window_days, self.input.as_of_ms, &self.input.policy)
+        backtest_from(
+            &at.prediction.constants,
+            &Cells::of(at.series.points(), self.input.as_of_ms),
+            at.prediction.window_days,
+            self.input.as_of_ms,
+            &self.input.policy,
+        )
     }
 
     fn template_latency(&self, quantile: f64, offer_note: &str) -> SliResult {
@@ -300,12 +315,14 @@ fn assess(
 ) -> SloAssessment {
     let budget = slo.target.error_budget();
     let window = f64::from(slo.window.days());
+    let constants = prediction.map_or(Constants::DEFAULT, |prediction| prediction.constants);
     let miss_probability = match prediction.filter(|prediction| prediction.window_days == window) {
         _ if slo.window.is_calendar() => {
-            InProgress::of(series, slo.window, now_ms).map(|in_force| in_force.miss_probability(budget))
+            InProgress::of(&constants, series, slo.window, now_ms).map(|in_force| in_force.miss_probability(budget))
         }
         Some(prediction) => Some(prediction.forecast.miss_probability(budget)),
-        None => predict(series, window, now_ms).map(|prediction| prediction.forecast.miss_probability(budget)),
+        None => predict_with(&constants, series, window, now_ms)
+            .map(|prediction| prediction.forecast.miss_probability(budget)),
     };
     let attained_ratio = series.attained_ratio();
     SloAssessment {

@@ -112,6 +112,7 @@ prop_compose! {
             class_record: None,
             quiet_slices_good: false,
             seed: 1,
+            model: None,
         }
     }
 }

@@ -65,8 +65,7 @@ impl Changes {
     }
 
     /// Services that changed since this was asked last, at most `limit`, each once; and whether everything that is stored
-    /// has to be judged, because more changed than is remembered.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for recomputing in the background, which nothing does yet"))]
+    /// has to be judged, because more changed than is remembered. The sweep for drift asks; a second reader needs a set of its own.
     pub(crate) fn take_touched(&self, limit: usize) -> (Vec<(TenantId, EntityId)>, bool) {
         self.lock().touched.take(limit)
     }

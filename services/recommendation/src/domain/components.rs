@@ -107,7 +107,20 @@ fn split(
     dependencies: Vec<DependencyHistory>,
     exclusions: Vec<Exclusion>,
 ) -> (FailureSplit, Vec<SliBucket>) {
-    let mut input = RecommendationInput {
+    let mut input = failures(id, range, buckets, dependencies, exclusions);
+    let split = failure_split(&input);
+    (split, std::mem::take(&mut input.history.buckets))
+}
+
+/// What own and inherited failures are told apart from; everything else of the input says nothing.
+pub(crate) fn failures(
+    id: &EntityId,
+    range: TimeRange,
+    buckets: Vec<SliBucket>,
+    dependencies: Vec<DependencyHistory>,
+    exclusions: Vec<Exclusion>,
+) -> RecommendationInput {
+    RecommendationInput {
         service: id.clone(),
         tier: Tier::Three,
         kind: EntityKind::Service,
@@ -132,9 +145,8 @@ fn split(
         class_record: None,
         quiet_slices_good: false,
         seed: 0,
-    };
-    let split = failure_split(&input);
-    (split, std::mem::take(&mut input.history.buckets))
+        model: None,
+    }
 }
 
 #[cfg(test)]

@@ -383,6 +383,7 @@ mod tests {
             class_record: None,
             quiet_slices_good: false,
             seed: 1,
+            model: None,
         };
         let (changes, evidence) = (BTreeMap::new(), Evidence::default());
         Kept {
@@ -394,6 +395,7 @@ mod tests {
             slos: Vec::new(),
             learned: None,
             disputed: Vec::new(),
+            drift: None,
         }
     }
 

@@ -43,6 +43,9 @@ pub(crate) struct Basis {
     /// input of its own changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) class_record: Option<Record>,
+    /// When the newest change of the service's own failures was found; `None` where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) drift_ms: Option<UnixMillis>,
 }
 
 impl Basis {
@@ -96,6 +99,8 @@ pub(crate) enum Verdict {
     Stale(Staleness),
     /// Compute again.
     Recompute,
+    /// Compute again, and until then show it as stale: the level of the service's own failures has changed since.
+    Drifted,
 }
 
 /// Why a recommendation is shown though it may be another by now.
@@ -103,6 +108,8 @@ pub(crate) enum Verdict {
 pub(crate) enum Staleness {
     /// Measurements changed.
     Measurements,
+    /// The level of the service's own failures changed.
+    Drift,
     /// The graph had not followed the topology that it was computed on.
     GraphBehind,
     /// Nobody could tell whether its inputs changed.
@@ -116,6 +123,7 @@ impl Staleness {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Measurements => "measurements_changed",
+            Self::Drift => "drift",
             Self::GraphBehind => "graph_behind",
             Self::IngestionUnreachable => "ingestion_unreachable",
             Self::ComputationLate => "computation_late",
@@ -134,6 +142,9 @@ pub(crate) fn judge(
     now_ms: UnixMillis,
     ages: Ages,
 ) -> Verdict {
+    if now.basis.drift_ms > read.drift_ms {
+        return Verdict::Drifted;
+    }
     let age_ms = now_ms - checked_ms;
     let head = |basis: &Basis, id: &EntityId| basis.heads.get(id).copied().unwrap_or_default();
     let differs = |part: fn(Head) -> u64, id: &EntityId| part(head(read, id)) != part(head(&now.basis, id));
@@ -188,7 +199,8 @@ mod tests {
             change(basis.heads.get_mut(&id(name)).expect("there"))
         };
         const STALE: Verdict = Verdict::Stale(Staleness::Measurements);
-        let cases: [(&str, Basis, i64, Verdict); 9] = [
+        let cases: [(&str, Basis, i64, Verdict); 10] = [
+            ("own failures", alter(|b| b.drift_ms = Some(1)), 0, Verdict::Drifted),
             ("nothing", basis(), 500_000, Verdict::Fresh),
             ("too old", basis(), 1_000_000, Verdict::Recompute),
             ("measured, young", alter(|b| b.heads.values_mut().for_each(|h| h.sli = 9)), 9_999, STALE),

@@ -32,6 +32,9 @@ pub(crate) struct Kept {
     /// Dependencies that people said are wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) disputed: Vec<Disputed>,
+    /// How own failures are watched; `None` in what was kept before they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) drift: Option<attain_drift::Settings>,
 }
 
 /// Passages found, or why there are none.

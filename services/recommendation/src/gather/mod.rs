@@ -1,6 +1,7 @@
 //! Gathers everything that a recommendation is computed from. What cannot be had becomes a named missing input; only the
 //! service's own history and the freshness of what was read are indispensable.
 
+pub(crate) mod own;
 mod structure;
 mod walk;
 
@@ -11,6 +12,7 @@ use attain_attainment::{
     CurrentSlo, DependencyHistory, Exclusion, MODEL_VERSION, MissingInput, RecommendationInput, RecommendationResult,
     Record, ServiceHistory, TierPolicy, recommend,
 };
+use attain_drift::Settings;
 use attain_proto::convert;
 use attain_proto::ingestion::v1 as ingestion;
 use attain_proto::recommendation::v1 as wire;
@@ -31,7 +33,7 @@ use crate::engine::Engine;
 use crate::members::{Closure, History, Refusal};
 use crate::message::topology;
 use crate::storage::Latest;
-use crate::{Error, members};
+use crate::{Error, members, models};
 
 use walk::Walked;
 
@@ -80,6 +82,10 @@ pub(crate) async fn gather(
     let Subject { facts, owner, walked, slos } = subject(engine, context, service, &mut missing).await?;
     let Walked { closure, graph_known, heads } = walked;
     let mut basis = basis(heads, &slos);
+    let model = models::live(engine, context).await?;
+    if let Some(model) = &model {
+        basis.model_version.clone_from(&model.version);
+    }
 
     let standing = standing(engine, latest, &basis);
     let as_of_ms = standing.as_ref().map_or_else(|| bucket_start(engine.clock.now_ms()) + BUCKET_MS, |(at, _)| *at);
@@ -124,6 +130,7 @@ pub(crate) async fn gather(
         class_record: basis.class_record,
         quiet_slices_good: engine.config.quiet_slices_good,
         seed: members::SEED,
+        model,
     };
     let (input, evidence, complete) = with_evidence(engine, context, input, &closure.facts).await?;
     basis.complete = complete && input.missing_inputs.is_empty();
@@ -137,6 +144,7 @@ pub(crate) async fn gather(
         slos,
         learned: Some(learned),
         disputed,
+        drift: Some(Settings::OWN_FAILURES),
     };
     Ok(Gathered { kept, basis, owner })
 }
@@ -195,6 +203,7 @@ pub(crate) fn basis(heads: BTreeMap<EntityId, Head>, slos: &[Slo]) -> Basis {
         complete: true,
         model_version: MODEL_VERSION.to_owned(),
         class_record: None,
+        drift_ms: None,
     }
 }
 

@@ -86,6 +86,7 @@ fn sli_recommendation(kept: &Kept, sli: &words::SliResult) -> wire::SliRecommend
         backtest: sli.backtest.as_ref().map(record::backtest),
         class_record: of_class.map(record::record),
         budgetings: sli.budgetings.iter().map(budgeting::budgeting).collect(),
+        drift: None,
     }
 }
 

@@ -54,6 +54,10 @@ contract!(
     the_newest_back_test_of_each_service_counts,
     offers_are_kept_once_a_week_and_judged_once,
     classes_are_told_apart_and_filtered,
+    a_drift_is_noted_once_and_shows_at_the_newest_recommendation,
+    drift_is_listed_by_page_and_state,
+    models_are_kept_as_they_were_and_one_is_live,
+    forecasts_are_kept_once_a_week_and_closed_once,
 );
 
 /// A PostgreSQL database of one test's own.
@@ -157,6 +161,7 @@ pub(super) fn verify(records: &[Record]) -> Result<(), BrokenChain> {
 
 mod promises {
     use super::*;
+    pub(super) use crate::storage::contract_models::*;
 
     pub(super) use super::calibration::{
         classes_are_told_apart_and_filtered, offers_are_kept_once_a_week_and_judged_once,
@@ -176,7 +181,11 @@ mod promises {
         );
         assert_eq!(store.inputs(&tenant(), &expected.id).await.expect("read"), Some(vec![1, 2, 1]));
         let latest = store.latest(&tenant(), &service("checkout"), TimeWindow::default()).await.expect("read");
-        assert_eq!(latest, Some(Latest { recommendation: expected, checked_ms: 1_000, basis: "basis 1".into() }));
+        let basis = "basis 1".into();
+        assert_eq!(
+            latest,
+            Some(Latest { recommendation: expected, checked_ms: 1_000, basis, drift_ms: None, live_model: None })
+        );
         let other = TimeWindow::from_days("window_days", 7).expect("offered");
         assert_eq!(store.latest(&tenant(), &service("checkout"), other).await.expect("read"), None);
         store.ping().await.expect("answers");

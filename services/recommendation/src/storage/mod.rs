@@ -5,8 +5,10 @@ mod audit;
 mod calibration;
 mod decisions;
 mod deliveries;
+mod drift;
 mod feedback;
 mod learning;
+mod models;
 mod pending;
 mod policies;
 mod recommendations;
@@ -17,6 +19,8 @@ mod webhooks;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod contract_models;
+#[cfg(test)]
 mod lifecycle_contract;
 #[cfg(test)]
 mod webhook_contract;
@@ -25,6 +29,8 @@ pub(crate) use audit::Sought;
 pub(crate) use calibration::{DueOffer, Filter, Judgement};
 pub(crate) use decisions::{Decided, Review, Terms};
 pub(crate) use deliveries::{Delivery, DeliveryState, Due, Outcome};
+pub(crate) use drift::StoredDrift;
+pub(crate) use models::{NewForecast, Registry, Window};
 pub(crate) use pending::{Closed, Closing};
 pub(crate) use recommendations::{Inserted, Latest, NewRecommendation, StoredRecommendation};
 pub(crate) use registry::{Registered, RegistryFilter, Renewal, SloVersion};

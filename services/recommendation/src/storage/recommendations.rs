@@ -28,6 +28,10 @@ pub(crate) struct Latest {
     pub(crate) checked_ms: UnixMillis,
     /// What it has read, as JSON.
     pub(crate) basis: String,
+    /// When the newest change of the service's own failures was found, whether or not the recommendation knows it.
+    pub(crate) drift_ms: Option<UnixMillis>,
+    /// The model that is live now; `None` for the compiled one.
+    pub(crate) live_model: Option<String>,
 }
 
 /// A recommendation to store.
@@ -106,10 +110,13 @@ impl Store {
         service: &EntityId,
         window: TimeWindow,
     ) -> Result<Option<Latest>, Error> {
-        type LatestRow = (String, String, i64, i64, String, String, Vec<u8>, i64, String);
+        type LatestRow = (String, String, i64, i64, String, String, Vec<u8>, i64, String, i64, String);
         let statement = format!(
-            "SELECT {COLUMNS}, f.checked_ms, f.basis FROM freshness f \
+            "SELECT {COLUMNS}, f.checked_ms, f.basis, COALESCE(d.noted_ms, 0), \
+             COALESCE((SELECT m.version FROM model_lives m WHERE m.tenant_id = f.tenant_id ORDER BY m.sequence DESC LIMIT 1), '') \
+             FROM freshness f \
              JOIN recommendations r ON r.tenant_id = f.tenant_id AND r.id = f.recommendation_id \
+             LEFT JOIN drift d ON d.tenant_id = f.tenant_id AND d.service_id = f.service_id \
              WHERE f.tenant_id = $1 AND f.service_id = $2 AND f.window_days = $3"
         );
         let row: Option<LatestRow> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
@@ -118,11 +125,15 @@ impl Store {
             .bind(window.code())
             .fetch_optional(self.database.pool())
             .await?;
-        let Some((id, service_id, window_days, version, input, result, message, checked_ms, basis)) = row else {
+        let Some((id, service_id, window_days, version, input, result, message, checked_ms, basis, noted_ms, live)) =
+            row
+        else {
             return Ok(None);
         };
         let recommendation = stored((id, service_id, window_days, version, input, result, message))?;
-        Ok(Some(Latest { recommendation, checked_ms, basis }))
+        let drift_ms = Some(noted_ms).filter(|ms| *ms > 0);
+        let live_model = Some(live).filter(|version| !version.is_empty());
+        Ok(Some(Latest { recommendation, checked_ms, basis, drift_ms, live_model }))
     }
 
     /// Notes that a recommendation was found to hold, and can be accepted until `expire_ms`.

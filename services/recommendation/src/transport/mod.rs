@@ -21,8 +21,8 @@ use crate::engine::Engine;
 use crate::message::lifecycle as lifecycle_message;
 use crate::message::{slo, window};
 use crate::{
-    Error, agreement, alerts, budgets, calibration, comparison, consistency, decisions, exchange, feedback, impact,
-    learning, lifecycle, message, recommendations, what_if,
+    Error, agreement, alerts, budgets, calibration, comparison, consistency, decisions, drift, exchange, feedback,
+    impact, learning, lifecycle, message, models, recommendations, what_if,
 };
 
 /// What the names of RPCs begin with that change nothing.
@@ -218,6 +218,68 @@ impl RecommendationService for Transport {
         let imported = exchange::imported(&self.0, &context, request.into_inner().text).await;
         asking.written(&imported);
         Ok(Response::new(imported?))
+    }
+
+    async fn list_drift(
+        &self,
+        request: Request<wire::ListDriftRequest>,
+    ) -> Result<Response<wire::ListDriftResponse>, Status> {
+        let context = context(&request)?;
+        let request = request.into_inner();
+        let asking = self.0.reads.begin("ListDrift", &context, &request).of_service(&request.service_id);
+        let size = crate::page::page_size(request.page_size)?;
+        asking.answered(drift::list(&self.0, &context, &request, size).await)
+    }
+
+    async fn list_models(
+        &self,
+        request: Request<wire::ListModelsRequest>,
+    ) -> Result<Response<wire::ListModelsResponse>, Status> {
+        let context = context(&request)?;
+        let asking = self.0.reads.begin("ListModels", &context, request.get_ref());
+        asking.answered(models::list(&self.0, &context).await)
+    }
+
+    async fn get_model_scores(
+        &self,
+        request: Request<wire::GetModelScoresRequest>,
+    ) -> Result<Response<wire::GetModelScoresResponse>, Status> {
+        let context = context(&request)?;
+        let asking = self.0.reads.begin("GetModelScores", &context, request.get_ref());
+        asking.answered(models::scores(&self.0, &context, &request.into_inner().version).await)
+    }
+
+    async fn register_model(
+        &self,
+        request: Request<wire::RegisterModelRequest>,
+    ) -> Result<Response<wire::RegisterModelResponse>, Status> {
+        let context = context(&request)?;
+        let asking = self.0.reads.begin("RegisterModel", &context, request.get_ref());
+        let done = models::register(&self.0, &context, request.into_inner()).await;
+        asking.written(&done);
+        Ok(Response::new(done?))
+    }
+
+    async fn promote_model(
+        &self,
+        request: Request<wire::PromoteModelRequest>,
+    ) -> Result<Response<wire::PromoteModelResponse>, Status> {
+        let context = context(&request)?;
+        let asking = self.0.reads.begin("PromoteModel", &context, request.get_ref());
+        let done = models::promote(&self.0, &context, &request.into_inner().version).await;
+        asking.written(&done);
+        Ok(Response::new(done?))
+    }
+
+    async fn roll_back_model(
+        &self,
+        request: Request<wire::RollBackModelRequest>,
+    ) -> Result<Response<wire::RollBackModelResponse>, Status> {
+        let context = context(&request)?;
+        let asking = self.0.reads.begin("RollBackModel", &context, request.get_ref());
+        let done = models::roll_back(&self.0, &context, request.into_inner()).await;
+        asking.written(&done);
+        Ok(Response::new(done?))
     }
 
     async fn list_audit_records(

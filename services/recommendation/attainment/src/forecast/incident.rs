@@ -9,6 +9,7 @@ use crate::student;
 /// `evals calibration --choose`, docs/recommendation/prediction.md.
 /// Rates and amounts are per day; "relative variance" is variance over squared mean.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Constants {
     /// Length of window that the variances below are stated for, in days.
     pub reference_window_days: f64,
@@ -71,6 +72,26 @@ impl Constants {
         degrees_of_freedom: 12,
         observed_days_min: 1.0,
     };
+}
+
+impl Constants {
+    /// Whether a forecast can be made with them at all.
+    ///
+    /// # Errors
+    /// Says which of them do not go together.
+    pub fn check(&self) -> Result<(), String> {
+        if self.half_life_days_min > self.half_life_days_max {
+            let Self { half_life_days_min: least, half_life_days_max: most, .. } = self;
+            return Err(format!("half_life_days_min {least} is above half_life_days_max {most}"));
+        }
+        if !(self.mean_max > 0.0 && self.mean_max < 1.0) {
+            return Err(format!("mean_max {} is not between 0 and 1", self.mean_max));
+        }
+        let probe = IncidentForecast::fit_with(self, &[1.0, 20.0, 21.0], &[0.01, 0.2, 0.0001], 90.0, 28.0);
+        let finite =
+            probe.location.is_finite() && probe.scale.is_finite() && probe.scale > 0.0 && self.degrees_of_freedom > 0;
+        if finite { Ok(()) } else { Err("no forecast can be made with them".to_owned()) }
+    }
 }
 
 impl Default for Constants {

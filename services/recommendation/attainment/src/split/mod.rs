@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use attain_vocabulary::{DependencyMode, EntityId};
 
 use crate::sanity::Usable;
-use crate::{CountSeries, DependencyHistory, FailureSplit, InheritedShare, RecommendationInput, SplitMethod};
+use crate::{
+    CountPoint, CountSeries, DependencyHistory, FailureSplit, InheritedShare, RecommendationInput, SplitMethod,
+};
 
 /// Least share of the failures that traces must have told apart before they are believed for the rest.
 const TRACED_SHARE_MIN: f64 = 0.5;
@@ -53,6 +55,19 @@ pub(crate) fn split(input: &RecommendationInput, usable: &Usable<'_>) -> Split {
 #[must_use]
 pub fn failure_split(input: &RecommendationInput) -> FailureSplit {
     split(input, &Usable::of(input)).ratios
+}
+
+/// The service's own failures, bucket by bucket, exclusions left out; `None` where they cannot be told from what it inherited.
+/// Reads the same of the input as [`failure_split`].
+#[must_use]
+pub fn own_failures(input: &RecommendationInput) -> Option<CountSeries> {
+    let usable = Usable::of(input);
+    let split = split(input, &usable);
+    if split.ratios.method == SplitMethod::Unknown {
+        return None;
+    }
+    let points = usable.series.points().iter().zip(&split.causes.own);
+    Some(CountSeries::new(points.map(|(point, own)| CountPoint { bad: *own, ..*point }).collect()))
 }
 
 fn all_own(series: &CountSeries) -> Causes {

@@ -196,6 +196,7 @@ impl World {
             class_record: None,
             quiet_slices_good: false,
             seed: self.seed,
+            model: None,
         }
     }
 }

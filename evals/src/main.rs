@@ -7,9 +7,11 @@
 mod calibration;
 mod composition;
 mod consistency;
+mod fleet;
 mod import;
 mod retrieval;
 mod scores;
+mod simulate;
 mod spans;
 
 use std::process::ExitCode;
@@ -58,6 +60,11 @@ enum Evaluation {
         after_help = "Example:\n  cargo run --release -p evals -- retrieval --corpus src/demo/knowledge --queries evals/queries/demo.jsonl --attain target/debug/attain"
     )]
     Retrieval(retrieval::Options),
+    /// Offers for a simulated fleet whose laws are known: how often they are missed, how tight they are, whether they hold together.
+    #[command(
+        after_help = "Example:\n  cargo run --release -p evals -- simulate --seed 1 --services 400 --format json"
+    )]
+    Simulate(simulate::Options),
     /// Public traces and metrics sent to a real member: is the graph found the one that comes with them?
     Import(import::Options),
 }
@@ -70,6 +77,7 @@ async fn main() -> ExitCode {
         Evaluation::Consistency(options) => consistency::run(&options),
         Evaluation::Composition(options) => composition::run(&options),
         Evaluation::Retrieval(options) => retrieval::run(&options).await,
+        Evaluation::Simulate(options) => simulate::run(&options),
         Evaluation::Import(options) => import::run(&options).await,
     };
     match result {

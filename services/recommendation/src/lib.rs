@@ -33,7 +33,7 @@ mod config;
 mod consistency;
 mod decide;
 mod decisions;
-mod domain;
+pub mod domain;
 mod engine;
 mod error;
 mod fleet;

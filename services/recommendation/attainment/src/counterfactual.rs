@@ -6,7 +6,7 @@ use crate::offers::strictest_target;
 use crate::series::fraction;
 use crate::split::Split;
 use crate::{
-    Ambition, CountSeries, Counterfactual, CounterfactualStructure, Prediction, Reach, RecommendationInput,
+    Ambition, CountPoint, CountSeries, Counterfactual, CounterfactualStructure, Prediction, Reach, RecommendationInput,
     ShareSeries, SplitMethod, predict,
 };
 
@@ -43,7 +43,7 @@ impl Today<'_> {
         if saved.iter().all(|saved| *saved <= 0.0) {
             return unchanged();
         }
-        let series = self.series.relieved(saved);
+        let series = self.series.relieved(&whole(saved, self.series));
         let Some(after) = predict(&series, self.prediction.window_days, self.prediction.now_ms) else {
             return unchanged();
         };
@@ -62,7 +62,7 @@ impl Today<'_> {
         }
         let mut solved = vec![self.own_halved(split)];
         for change in self.input.counterfactuals.iter().take(COUNTERFACTUALS_MAX) {
-            let saved = saved_by(self, split, change).unwrap_or_default();
+            let saved = saved_by(self.input, self.series, split, change).unwrap_or_default();
             solved.push(self.described(
                 &change.key,
                 &change.description,
@@ -82,7 +82,7 @@ impl Today<'_> {
     }
 
     fn own_halved(&self, split: &Split) -> Counterfactual {
-        let saved: Vec<f64> = split.causes.own.iter().map(|own| own / 2.0).collect();
+        let saved = own_halved(split);
         let ceiling = self.input.structure.as_ref().and_then(|structure| {
             let own = structure.importances.iter().find(|importance| importance.entity_id == self.input.service)?;
             fraction(structure.ceiling_ratio + own.contribution_ratio / 2.0)
@@ -104,13 +104,37 @@ impl Today<'_> {
     }
 }
 
+/// Half of the own failures in each bucket.
+pub(crate) fn own_halved(split: &Split) -> Vec<f64> {
+    split.causes.own.iter().map(|own| own / 2.0).collect()
+}
+
+/// Whole failures out of shares of them, the rest carried on to the next bucket that fails: what is solved again is a history
+/// that could have been measured.
+pub(crate) fn whole(saved: &[f64], series: &CountSeries) -> Vec<f64> {
+    let mut owed = 0.0;
+    let take = |(saved, point): (&f64, &CountPoint)| {
+        owed += if saved.is_finite() { saved.clamp(0.0, point.bad) } else { 0.0 };
+        // A hair of tolerance: shares of whole failures do not add up exactly.
+        let taken = (owed + 1e-6).floor().min(point.bad);
+        owed -= taken;
+        taken
+    };
+    saved.iter().zip(series.points()).map(take).collect()
+}
+
 /// Failures that a change saves in each bucket; `None` where none came by its edge.
-fn saved_by(today: &Today<'_>, split: &Split, change: &CounterfactualStructure) -> Option<Vec<f64>> {
+pub(crate) fn saved_by(
+    input: &RecommendationInput,
+    series: &CountSeries,
+    split: &Split,
+    change: &CounterfactualStructure,
+) -> Option<Vec<f64>> {
     let saved_ratio = fraction(change.saved_ratio).unwrap_or(0.0);
     let through = match &change.reach {
-        Reach::Direct if change.caller != today.input.service => return None,
-        Reach::Direct => arriving(today.series, split, &change.callee, None)?,
-        Reach::Through { dependency, share } => arriving(today.series, split, dependency, Some(share))?,
+        Reach::Direct if change.caller != input.service => return None,
+        Reach::Direct => arriving(series, split, &change.callee, None)?,
+        Reach::Through { dependency, share } => arriving(series, split, dependency, Some(share))?,
     };
     Some(through.into_iter().map(|failed| failed * saved_ratio).collect())
 }

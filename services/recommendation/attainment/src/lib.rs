@@ -40,6 +40,7 @@ mod offers;
 mod prediction;
 mod recommend;
 mod regime;
+mod relief;
 mod result;
 mod sanity;
 mod series;
@@ -54,14 +55,16 @@ pub use forecast::{
     ChronicEvidence, ChronicForecast, Constants, Forecast, IncidentForecast, Level, miss_probability_after_shift,
 };
 pub use input::{
-    COUNTERFACTUALS_MAX, CounterfactualStructure, CurrentSlo, DependencyBucket, DependencyHistory, Exclusion,
-    Importance, MissingInput, Reach, RecommendationInput, ServiceHistory, ShareSeries, StructureFacts,
+    COUNTERFACTUALS_MAX, ConsistentTarget, CounterfactualStructure, CurrentSlo, DependencyBucket, DependencyHistory, Doubt,
+    DoubtfulEdge, Exclusion, FleetLimit, Importance, MissingInput, Reach, RecommendationInput, ServiceHistory,
+    ShareSeries, StructureFacts,
 };
 pub use menu::{LATENCY_MENU_MS, TARGET_MENU, TierPolicy};
 pub use offers::strictest_target;
 pub use prediction::{Prediction, predict};
 pub use recommend::{MODEL_VERSION, recommend};
 pub use regime::{Regime, regimes};
+pub use relief::{with_change, without_cause};
 pub use result::{
     Ambition, BindingConstraint, Confidence, ConfidenceLevel, ConfidencePart, ConstraintKind, Counterfactual, DataUsed,
     FailureSplit, InheritedShare, Measurement, Offer, OfferBasis, RecommendationResult, SliResult, SloAssessment,

@@ -6,7 +6,7 @@ use crate::split::split;
 use crate::{DataUsed, Prediction, RecommendationInput, RecommendationResult, explain, predict};
 
 /// Version of the statistical model: changes whenever the same input may give another result.
-pub const MODEL_VERSION: &str = "drifting-level-1";
+pub const MODEL_VERSION: &str = "drifting-level-2";
 
 /// Recommends. Deterministic: the same input gives the same result, to the last bit, at the same [`MODEL_VERSION`].
 ///

@@ -1,7 +1,7 @@
 use attain_vocabulary::{EntityId, SliKind, TimeRange, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::{Exclusion, Forecast, Importance, MissingInput};
+use crate::{Exclusion, FleetLimit, Forecast, Importance, MissingInput};
 
 /// What a service can attain, and everything that this rests on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -137,6 +137,11 @@ pub struct Offer {
     pub budget_use_low: Option<f64>,
     /// 95 % quantile of the share used.
     pub budget_use_high: Option<f64>,
+    /// The strictest target that holds beside those of the services below, where this one does not; `None` where it does,
+    /// where none on the menu does, and where the fleet was not asked.
+    pub consistent_target_ratio: Option<f64>,
+    /// The targets below that this one contradicts; `None` where it contradicts none, and where the fleet was not asked.
+    pub limited_by: Option<FleetLimit>,
 }
 
 /// An SLO in force and its prospects.
@@ -241,8 +246,9 @@ pub struct VolumeNeed {
     pub window_request_count: u64,
     /// Days that the present traffic takes for as many.
     pub window_days_needed: f64,
-    /// Extra probes a minute that would make up for what is missing.
-    pub probes_per_minute: f64,
+    /// Extra probes a minute that would make up for what is missing; `None` where failures within five minutes go together
+    /// so much that no number of probes would.
+    pub probes_per_minute: Option<f64>,
 }
 
 /// A change and what it would buy, solved again on the history.

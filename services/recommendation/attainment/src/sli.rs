@@ -4,7 +4,7 @@ use crate::binding::{binding, data};
 use crate::counterfactual::Today;
 use crate::latency::{AtThreshold, Latencies, LatencyOffers};
 use crate::menu::targets_allowed;
-use crate::offers::{availability_offers, note, template_offer, template_target};
+use crate::offers::{availability_offers, held_against_fleet, note, template_offer, template_target};
 use crate::sanity::Usable;
 use crate::series::fraction;
 use crate::split::Split;
@@ -30,10 +30,11 @@ pub(crate) struct Gathered<'a> {
 impl Gathered<'_> {
     /// Offers of availability: the estimate's, or the template's when confidence is low.
     pub(crate) fn availability(&self) -> SliResult {
-        match self.prediction.filter(|_| self.confidence.level != ConfidenceLevel::Low) {
+        let found = match self.prediction.filter(|_| self.confidence.level != ConfidenceLevel::Low) {
             Some(prediction) => self.estimated(prediction),
             None => self.template(),
-        }
+        };
+        SliResult { offers: held_against_fleet(found.offers, self.input.structure.as_ref()), ..found }
     }
 
     fn estimated(&self, prediction: &Prediction) -> SliResult {

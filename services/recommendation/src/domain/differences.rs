@@ -358,6 +358,8 @@ mod tests {
             assumed_perfect_ids: vec![id("queue")],
             snapshot_version: 3,
             snapshot_age_ms: 0,
+            doubt: Doubt::default(),
+            consistent_targets: Vec::new(),
         }
     }
 

@@ -1,10 +1,14 @@
-//! What is decided, free of transport, storage and time: everything comes in as an argument.
+//! What is decided, free of transport, storage and time: everything comes in as an argument. What is public is what an
+//! evaluation needs to make the inputs of a recommendation as this service makes them.
 
 pub mod audit;
-pub(crate) mod components;
+pub mod components;
+pub mod consistent;
 pub(crate) mod differences;
+pub mod doubt;
 pub(crate) mod evidence;
-pub(crate) mod flow;
+pub mod fallbacks;
+pub mod flow;
 pub(crate) mod freshness;
 pub(crate) mod harm;
 pub(crate) mod kept;

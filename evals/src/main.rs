@@ -7,8 +7,10 @@
 mod calibration;
 mod composition;
 mod consistency;
+mod explanations;
 mod fleet;
 mod import;
+mod replay;
 mod retrieval;
 mod scores;
 mod simulate;
@@ -60,6 +62,12 @@ enum Evaluation {
         after_help = "Example:\n  cargo run --release -p evals -- retrieval --corpus src/demo/knowledge --queries evals/queries/demo.jsonl --attain target/debug/attain"
     )]
     Retrieval(retrieval::Options),
+    /// Whether what is said to bind does: it is taken away from simulated cases, and the target solved again.
+    #[command(after_help = "Example:\n  cargo run --release -p evals -- explanations --seed 1 --cases 1000")]
+    Explanations(explanations::Options),
+    /// Whether recommendations are computed again bit for bit: from kept inputs, in other processes, with other threads.
+    #[command(after_help = "Example:\n  cargo run --release -p evals -- replay --cases 1000")]
+    Replay(replay::Options),
     /// Offers for a simulated fleet whose laws are known: how often they are missed, how tight they are, whether they hold together.
     #[command(
         after_help = "Example:\n  cargo run --release -p evals -- simulate --seed 1 --services 400 --format json"
@@ -77,6 +85,8 @@ async fn main() -> ExitCode {
         Evaluation::Consistency(options) => consistency::run(&options),
         Evaluation::Composition(options) => composition::run(&options),
         Evaluation::Retrieval(options) => retrieval::run(&options).await,
+        Evaluation::Explanations(options) => explanations::run(&options),
+        Evaluation::Replay(options) => replay::run(&options),
         Evaluation::Simulate(options) => simulate::run(&options),
         Evaluation::Import(options) => import::run(&options).await,
     };

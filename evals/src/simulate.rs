@@ -79,7 +79,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Value> {
     ensure!(!scored.is_empty(), "no service has an estimate");
     progress.inc(1);
     let truth = true_ceilings(&view);
-    let (fallbacks, measured) = (results.iter().flatten().filter(|result| result.fallback).count(), results.iter().flatten().count());
+    let (fallbacks, measured) =
+        (results.iter().flatten().filter(|result| result.fallback).count(), results.iter().flatten().count());
     let consistency = consistency(&view, &known, &results)?;
     let hidden = hidden(&fleet, &past, options, &truth, &drawn);
     progress.finish_and_clear();
@@ -212,7 +213,11 @@ fn consistency(
     known: &Known,
     results: &[Option<RecommendationResult>],
 ) -> anyhow::Result<BTreeMap<&'static str, Value>> {
-    let names = [(Ambition::Conservative, "conservative"), (Ambition::Balanced, "balanced"), (Ambition::Ambitious, "ambitious")];
+    let names = [
+        (Ambition::Conservative, "conservative"),
+        (Ambition::Balanced, "balanced"),
+        (Ambition::Ambitious, "ambitious"),
+    ];
     let estimated = |result: &Option<RecommendationResult>| result.clone().filter(|result| !result.fallback);
     let slis: Vec<Option<SliResult>> =
         results.iter().map(|result| estimated(result).and_then(|result| result.slis.into_iter().next())).collect();
@@ -220,7 +225,8 @@ fn consistency(
     let mut found = BTreeMap::new();
     for (ambition, name) in names {
         let offer = |sli: &SliResult| {
-            let offer = sli.offers.iter().find(|offer| offer.ambition == ambition && offer.basis == OfferBasis::Estimate)?;
+            let offer =
+                sli.offers.iter().find(|offer| offer.ambition == ambition && offer.basis == OfferBasis::Estimate)?;
             Some(offer.target_ratio)
         };
         let offers: Vec<Option<f64>> = slis.iter().map(|sli| sli.as_ref().and_then(offer)).collect();
@@ -290,7 +296,8 @@ impl Hidden {
 }
 
 fn hidden(fleet: &Fleet, past: &Past, options: &Options, truth: &[Option<f64>], drawn: &[Vec<f64>]) -> Vec<Hidden> {
-    let mut order: Vec<usize> = (0..fleet.calls.len()).filter(|at| fleet.calls[*at].mode != DependencyMode::Async).collect();
+    let mut order: Vec<usize> =
+        (0..fleet.calls.len()).filter(|at| fleet.calls[*at].mode != DependencyMode::Async).collect();
     let mut random = ChaCha8Rng::seed_from_u64(options.seed);
     for at in (1..order.len()).rev() {
         order.swap(at, random.random_range(0..=at));
@@ -305,7 +312,8 @@ fn hidden(fleet: &Fleet, past: &Past, options: &Options, truth: &[Option<f64>], 
         let scored = scored(fleet, &results, drawn);
         let inside = |one: &Scored| {
             let offer = one.result.offers.first()?;
-            let (low, high) = (offer.budget_use_low? * offer.error_budget_ratio, offer.budget_use_high? * offer.error_budget_ratio);
+            let (low, high) =
+                (offer.budget_use_low? * offer.error_budget_ratio, offer.budget_use_high? * offer.error_budget_ratio);
             let within = |window: &&f64| **window >= low * (1.0 - 1e-6) && **window <= high * (1.0 + 1e-6);
             Some(one.windows.iter().filter(within).count() as f64 / one.windows.len() as f64)
         };
@@ -316,7 +324,13 @@ fn hidden(fleet: &Fleet, past: &Past, options: &Options, truth: &[Option<f64>], 
             Some(f64::from(near || (ceiling <= truth * CEILING_FACTOR && truth <= ceiling * CEILING_FACTOR)))
         };
         let ceilings: Vec<f64> = scored.iter().filter_map(holds).collect();
-        Hidden { share, edges, interval: scores::mean(&intervals), ceiling: scores::mean(&ceilings), services: scored.len() }
+        Hidden {
+            share,
+            edges,
+            interval: scores::mean(&intervals),
+            ceiling: scores::mean(&ceilings),
+            services: scored.len(),
+        }
     };
     HIDDEN.map(of_share).into()
 }

@@ -43,7 +43,8 @@ pub(crate) fn accept(
     let forecasts = offering.filter_map(|((component, _), forecast)| Some((component.id.clone(), (*forecast)?)));
     let rates = in_a_bad_window(known, &forecasts.collect());
     let state = view.state(&rates);
-    let menu = Menu::new(&TARGET_MENU.iter().filter_map(|ratio| Objective::new("menu", *ratio).ok()).collect::<Vec<_>>());
+    let menu =
+        Menu::new(&TARGET_MENU.iter().filter_map(|ratio| Objective::new("menu", *ratio).ok()).collect::<Vec<_>>());
     let solve = |targets: &BTreeMap<EntityId, f64>, own: Option<&EntityId>| -> anyhow::Result<Solved> {
         let promise = |node: &attain_graph::domain::snapshot::Node| {
             let target = Objective::new("target", *targets.get(&node.id)?).ok()?;
@@ -56,9 +57,12 @@ pub(crate) fn accept(
             None => state.clone(),
         };
         let whole = fleet(&view.snapshot, &state, &promises)?;
-        let plan = Problem::of(&whole, &Weights::default(), &Limits::default())?.solve(Some(&menu), None)?;
-        let budgets = whole.services().iter().map(|service| service.id.clone()).zip(plan.budgets.iter().copied()).collect();
-        let broken = violations(&whole, &plan.budgets, &plan.own_budgets).len();
+        // As the graph engine answers for a part of the fleet: one target gives way, and no program is needed.
+        let limits = Limits { program_services_max: 0, ..Limits::default() };
+        let plan = Problem::of(&whole, &Weights::default(), &limits)?.solve(Some(&menu), None)?;
+        let budgets =
+            whole.services().iter().map(|service| service.id.clone()).zip(plan.budgets.iter().copied()).collect();
+        let broken = if own.is_none() { violations(&whole, &plan.budgets, &plan.own_budgets).len() } else { 0 };
         let contradictions = plan.contradictions.into_iter().map(limit).collect();
         Ok(Solved { budgets, contradictions, broken })
     };

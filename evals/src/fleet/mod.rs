@@ -12,10 +12,10 @@ use attain_graph::domain::availability::{Availability, evaluate};
 use attain_graph::domain::scenario::{NamedRate, Scenario, State};
 use attain_graph::domain::snapshot::{Dependency, Node, Snapshot, Terms};
 use attain_graph::domain::structure::Rate as GraphRate;
-use attain_reliability::{EvaluationLimits, EvaluationMethod};
 use attain_recommendation::domain::components::{Facts, Rate, components, counts, dependencies, rates};
 use attain_recommendation::domain::doubt::with_unknown_failing;
 use attain_recommendation::domain::flow::{Component, Edge};
+use attain_reliability::{EvaluationLimits, EvaluationMethod};
 use attain_simulator::fleet::{Call, Counts, Fleet, Past, Seen};
 use attain_vocabulary::{BUCKET_MS, EntityId, SliBucket, TimeRange, TimeWindow, UnixMillis};
 
@@ -46,10 +46,12 @@ impl<'a> View<'a> {
     /// `hidden` tells, by position, the calls that nobody sees: their failures look like the caller's own.
     pub(crate) fn new(fleet: &'a Fleet, past: &'a Past, hidden: Vec<bool>) -> Self {
         let facts = fleet.components.iter().map(|component| {
-            let facts = Facts { kind: component.kind, tier: component.tier, published_ratio: component.published_ratio };
+            let facts =
+                Facts { kind: component.kind, tier: component.tier, published_ratio: component.published_ratio };
             (component.id.clone(), facts)
         });
-        let seen: Vec<&Call> = fleet.calls.iter().zip(&hidden).filter(|(_, hidden)| !**hidden).map(|(call, _)| call).collect();
+        let seen: Vec<&Call> =
+            fleet.calls.iter().zip(&hidden).filter(|(_, hidden)| !**hidden).map(|(call, _)| call).collect();
         let edges = seen.iter().map(|call| Edge {
             caller: fleet.components[call.caller].id.clone(),
             callee: fleet.components[call.callee].id.clone(),
@@ -115,31 +117,42 @@ impl<'a> View<'a> {
         let found = self.evaluate(&rates);
         let unknown = with_unknown_failing(&rates, &self.facts, &components);
         let with_unknown = unknown.map(|(failing, rates)| (failing, self.evaluate(&rates)));
-        let assumed: Vec<EntityId> = self.facts.keys().filter(|id| !rates.iter().any(|rate| rate.id == **id)).cloned().collect();
+        let assumed: Vec<EntityId> =
+            self.facts.keys().filter(|id| !rates.iter().any(|rate| rate.id == **id)).cloned().collect();
         let structure = |at: usize| {
             let node = self.snapshot.find(self.fleet.components[at].id.as_str())?;
-            let of = |found: &[Availability]| found.iter().find(|found| found.node == node).map(|found| found.before.availability_ratio);
+            let of = |found: &[Availability]| {
+                found.iter().find(|found| found.node == node).map(|found| found.before.availability_ratio)
+            };
             let here = found.iter().find(|found| found.node == node)?;
             let importance = |importance: &attain_reliability::Importance| Importance {
                 entity_id: self.snapshot.id(importance.component.0).clone(),
                 birnbaum: importance.birnbaum,
                 contribution_ratio: importance.contribution,
             };
-            let named = |importance: &&attain_reliability::Importance| (importance.component.0 as usize) < self.fleet.components.len();
+            let named = |importance: &&attain_reliability::Importance| {
+                (importance.component.0 as usize) < self.fleet.components.len()
+            };
             let reached: Vec<Importance> = here.before.importances.iter().filter(named).map(importance).collect();
             let reaches = |id: &&EntityId| reached.iter().any(|importance| importance.entity_id == **id);
             let assumed_perfect_ids: Vec<EntityId> = assumed.iter().filter(reaches).cloned().collect();
             let ceiling_with_unknown_ratio =
                 with_unknown.as_ref().filter(|_| !assumed_perfect_ids.is_empty()).and_then(|(_, found)| of(found));
             let doubt = Doubt {
-                unknown_failure_ratio: ceiling_with_unknown_ratio.and(with_unknown.as_ref()).map(|(failing, _)| *failing),
+                unknown_failure_ratio: ceiling_with_unknown_ratio
+                    .and(with_unknown.as_ref())
+                    .map(|(failing, _)| *failing),
                 ceiling_with_unknown_ratio,
                 ..Doubt::default()
             };
             Some(StructureFacts {
                 ceiling_ratio: here.before.availability_ratio,
                 exact: here.before.method == EvaluationMethod::Exact,
-                importances: reached.iter().filter(|importance| !assumed.contains(&importance.entity_id)).cloned().collect(),
+                importances: reached
+                    .iter()
+                    .filter(|importance| !assumed.contains(&importance.entity_id))
+                    .cloned()
+                    .collect(),
                 assumed_perfect_ids,
                 snapshot_version: 1,
                 snapshot_age_ms: 0,
@@ -164,10 +177,16 @@ impl<'a> View<'a> {
     }
 
     /// What a recommendation for the component is computed from.
-    pub(crate) fn input(&self, at: usize, known: &Known, consistent_targets: Vec<ConsistentTarget>) -> RecommendationInput {
+    pub(crate) fn input(
+        &self,
+        at: usize,
+        known: &Known,
+        consistent_targets: Vec<ConsistentTarget>,
+    ) -> RecommendationInput {
         let component = &self.fleet.components[at];
         let edges = self.edges_of(at);
-        let bare = |id: &EntityId| counts(&self.counts(self.position(id)).buckets(self.fleet, false, END_MS, |_| false));
+        let bare =
+            |id: &EntityId| counts(&self.counts(self.position(id)).buckets(self.fleet, false, END_MS, |_| false));
         let counted = edges.iter().map(|edge| (edge.callee.clone(), bare(&edge.callee))).collect();
         let structure = known.structures[at].clone();
         RecommendationInput {
@@ -193,10 +212,7 @@ impl<'a> View<'a> {
 fn named(rates: &[Rate]) -> Vec<NamedRate> {
     let named = |rate: &Rate| NamedRate {
         entity_id: rate.id.to_string(),
-        rate: GraphRate {
-            failure_ratio: rate.own_failure_ratio,
-            includes_dependencies: rate.includes_dependencies,
-        },
+        rate: GraphRate { failure_ratio: rate.own_failure_ratio, includes_dependencies: rate.includes_dependencies },
     };
     rates.iter().map(named).collect()
 }

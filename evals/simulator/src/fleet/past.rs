@@ -168,6 +168,25 @@ impl Counts {
         (self.bad.iter().map(|bad| u64::from(*bad)).sum(), by_callee)
     }
 
+    /// The same without the requests that failed of the component's own.
+    #[must_use]
+    pub fn without_own(&self) -> Self {
+        let mut bad = vec![0; self.bad.len()];
+        self.inherited.iter().for_each(|(bucket, _, failed)| bad[*bucket as usize] += failed);
+        Self { bad, ..self.clone() }
+    }
+
+    /// The same without the requests that failed because calls to a callee did.
+    #[must_use]
+    pub fn without(&self, callee: usize) -> Self {
+        let mut without = self.clone();
+        for (bucket, _, failed) in self.inherited.iter().filter(|(_, of, _)| *of as usize == callee) {
+            without.bad[*bucket as usize] -= failed;
+        }
+        without.inherited.retain(|(_, of, _)| *of as usize != callee);
+        without
+    }
+
     /// Buckets as they are measured, where the past ends at `end_ms`: with what traces tell where the component is traced.
     /// Calls to callees that nobody sees count as the component's own failures.
     ///
@@ -191,7 +210,8 @@ impl Counts {
                 }
             }
             let sum = traced.then(|| shares.values().sum());
-            let counts = BucketCounts::new(u64::from(*valid), u64::from(*bad), sum).expect("failed ones are among the valid");
+            let counts =
+                BucketCounts::new(u64::from(*valid), u64::from(*bad), sum).expect("failed ones are among the valid");
             SliBucket::new(start_ms + at as i64 * BUCKET_MS, counts, shares, None).expect("aligned, and shares sum up")
         };
         self.valid.iter().zip(&self.bad).enumerate().map(bucket).collect()

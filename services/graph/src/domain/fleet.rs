@@ -65,7 +65,8 @@ pub fn assumed_perfect(state: &State, promises: &[Option<Promise>]) -> Vec<NodeI
 /// The state as far as some nodes need it: whoever they do not reach rests on nothing.
 #[must_use]
 pub fn within(snapshot: &Snapshot, mut state: State, scope: &[NodeIndex]) -> State {
-    let reached = reached(state.rates.len(), scope.iter().copied(), |node| snapshot.request_path().callees(node).iter().copied());
+    let reached =
+        reached(state.rates.len(), scope.iter().copied(), |node| snapshot.request_path().callees(node).iter().copied());
     for (rate, _) in state.rates.iter_mut().zip(reached).filter(|(_, reached)| !reached) {
         rate.includes_dependencies = true;
     }

@@ -77,7 +77,7 @@ impl Engine {
             }
             let promises = promises(snapshot, &question.promises).map_err(Error::Invalid)?;
             let fleet = fleet(snapshot, &state, &promises)?;
-            let problem = Problem::of(&fleet, &Weights::default(), &Limits::default())?;
+            let problem = Problem::of(&fleet, &Weights::default(), &solver_limits(&question.scope))?;
             let menu = (!question.menu.is_empty()).then(|| Menu::new(&question.menu));
             let enough = || give_up() || Instant::now() >= quarter;
             let recheck = Recheck::new(snapshot, &state, limits, &enough);
@@ -91,6 +91,12 @@ impl Engine {
         let answer = self.workers.run(context.deadline, job).await?;
         Ok((held, answer))
     }
+}
+
+/// A scope asks how far one target has to give way: the least loosening says so, and no program is needed.
+fn solver_limits(scope: &[String]) -> Limits {
+    let all = Limits::default();
+    if scope.is_empty() { all } else { Limits { program_services_max: 0, ..all } }
 }
 
 fn scope(snapshot: &Snapshot, ids: &[String]) -> Result<Vec<NodeIndex>, Error> {

@@ -6,7 +6,10 @@ use crate::menu::{TARGET_MENU, menu_position};
 use crate::offers::strictest_target;
 use crate::prediction::RULE_OF_THREE;
 use crate::split::Split;
-use crate::{Ambition, BindingConstraint, ConstraintKind, CountSeries, Prediction, Reach, RecommendationInput, TierPolicy, VolumeNeed};
+use crate::{
+    Ambition, BindingConstraint, ConstraintKind, CountSeries, Prediction, Reach, RecommendationInput, TierPolicy,
+    VolumeNeed,
+};
 
 /// Share of what arrives by a direct dependency that one component further down must bring to be named instead.
 const DEEPER_SHARE_MIN: f64 = 0.5;

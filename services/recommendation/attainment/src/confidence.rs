@@ -7,8 +7,8 @@ use crate::sanity::{Usable, days_between};
 use crate::series::fraction;
 use crate::split::Split;
 use crate::{
-    Ambition, Confidence, ConfidenceLevel, ConfidencePart, Constants, DoubtfulEdge, Episode, Prediction, RecommendationInput,
-    SplitMethod,
+    Ambition, Confidence, ConfidenceLevel, ConfidencePart, Constants, DoubtfulEdge, Episode, Prediction,
+    RecommendationInput, SplitMethod,
 };
 
 /// Scores from which an answer is good enough to act on, and to discuss.
@@ -150,7 +150,9 @@ fn graph(input: &RecommendationInput, prediction: Option<&Prediction>) -> (Confi
         let count = doubt.edges.len();
         detail += &format!("; without {count} doubtful dependencies the ceiling would be {}", percent(ratio));
     }
-    if let (Some(ratio), Some(failing)) = (doubt.ceiling_with_unknown_ratio.and_then(fraction), doubt.unknown_failure_ratio) {
+    if let (Some(ratio), Some(failing)) =
+        (doubt.ceiling_with_unknown_ratio.and_then(fraction), doubt.unknown_failure_ratio)
+    {
         let (ratio, failing) = (percent(ratio), percent(failing));
         detail += &format!("; if components without data failed {failing} of requests it would be {ratio}");
     }

@@ -55,8 +55,8 @@ pub use forecast::{
     ChronicEvidence, ChronicForecast, Constants, Forecast, IncidentForecast, Level, miss_probability_after_shift,
 };
 pub use input::{
-    COUNTERFACTUALS_MAX, ConsistentTarget, CounterfactualStructure, CurrentSlo, DependencyBucket, DependencyHistory, Doubt,
-    DoubtfulEdge, Exclusion, FleetLimit, Importance, MissingInput, Reach, RecommendationInput, ServiceHistory,
+    COUNTERFACTUALS_MAX, ConsistentTarget, CounterfactualStructure, CurrentSlo, DependencyBucket, DependencyHistory,
+    Doubt, DoubtfulEdge, Exclusion, FleetLimit, Importance, MissingInput, Reach, RecommendationInput, ServiceHistory,
     ShareSeries, StructureFacts,
 };
 pub use menu::{LATENCY_MENU_MS, TARGET_MENU, TierPolicy};

@@ -20,7 +20,9 @@ pub fn without_cause(input: &RecommendationInput, binding: &BindingConstraint) -
     let split = split(input, &usable);
     let all = causes(input, &usable.series, &split);
     let cause = all.into_iter().find(|cause| {
-        cause.kind == binding.kind && Some(&cause.entity_id) == binding.entity_id.as_ref() && cause.contribution_ratio > 0.0
+        cause.kind == binding.kind
+            && Some(&cause.entity_id) == binding.entity_id.as_ref()
+            && cause.contribution_ratio > 0.0
     })?;
     let saved = whole(&cause.failed, &usable.series);
     Some(relieved(input, &usable, &saved, cause.by.as_ref()))

@@ -6,9 +6,9 @@ mod simulated;
 use std::collections::BTreeMap;
 
 use attain_attainment::{
-    CountPoint, CountSeries, CounterfactualStructure, DependencyBucket, DependencyHistory, Doubt, Exclusion, Importance,
-    OfferBasis, Reach, RecommendationInput, ServiceHistory, ShareSeries, StructureFacts, TARGET_MENU, TierPolicy,
-    predict, recommend,
+    CountPoint, CountSeries, CounterfactualStructure, DependencyBucket, DependencyHistory, Doubt, Exclusion,
+    Importance, OfferBasis, Reach, RecommendationInput, ServiceHistory, ShareSeries, StructureFacts, TARGET_MENU,
+    TierPolicy, predict, recommend,
 };
 use attain_vocabulary::{
     BUCKET_MS, BucketCounts, DependencyMode, EntityId, EntityKind, LatencyHistogram, SliBucket, Tier, TimeRange,

@@ -5,8 +5,8 @@ mod simulated;
 
 use std::collections::BTreeMap;
 
-use attain_attainment::{Doubt, 
-    Ambition, ConfidenceLevel, ConstraintKind, CounterfactualStructure, CurrentSlo, Exclusion, Importance,
+use attain_attainment::{
+    Ambition, ConfidenceLevel, ConstraintKind, CounterfactualStructure, CurrentSlo, Doubt, Exclusion, Importance,
     OWN_FAILURES_HALVED, OfferBasis, Reach, RecommendationInput, RecommendationResult, ShareSeries, SplitMethod,
     StructureFacts, number, percent, recommend,
 };

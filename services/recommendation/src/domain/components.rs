@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use attain_attainment::{
-    DependencyBucket, DependencyHistory, Doubt, Exclusion, FailureSplit, RecommendationInput, ServiceHistory, SplitMethod,
-    StructureFacts, TierPolicy, failure_split,
+    DependencyBucket, DependencyHistory, Doubt, Exclusion, FailureSplit, RecommendationInput, ServiceHistory,
+    SplitMethod, StructureFacts, TierPolicy, failure_split,
 };
 use attain_vocabulary::{DependencyMode, EntityId, EntityKind, SliBucket, Tier, TimeRange, TimeWindow};
 

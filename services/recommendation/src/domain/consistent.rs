@@ -56,9 +56,9 @@ pub fn consistent_target(
     contradictions: Vec<FleetLimit>,
 ) -> ConsistentTarget {
     // Of several, the one that needs most of the budget.
-    let limited_by = contradictions.into_iter().reduce(|most, other| {
-        if other.needed_ratio > most.needed_ratio { other } else { most }
-    });
+    let limited_by = contradictions
+        .into_iter()
+        .reduce(|most, other| if other.needed_ratio > most.needed_ratio { other } else { most });
     let target_ratio = match limited_by {
         Some(_) => (solved_ratio > 0.0).then(|| solved_ratio.min(offered_ratio)),
         None => Some(offered_ratio),

@@ -19,7 +19,8 @@ const CONFIDENCE_STEP: f64 = 0.01;
 /// they are not told.
 #[must_use]
 pub fn doubtful_edges(edges: &[Edge], confidences: &[f64]) -> Vec<DoubtfulEdge> {
-    let doubtful = |(edge, confidence): &(&Edge, &f64)| edge.mode != DependencyMode::Async && **confidence < CONFIDENCE_MIN;
+    let doubtful =
+        |(edge, confidence): &(&Edge, &f64)| edge.mode != DependencyMode::Async && **confidence < CONFIDENCE_MIN;
     let mut found: Vec<DoubtfulEdge> = edges
         .iter()
         .zip(confidences)
@@ -99,7 +100,8 @@ mod tests {
             inherited: Vec::new(),
         };
         let measured = |own| Component { split: Some(split(own)), ..Component::default() };
-        let known = BTreeMap::from([(id("a"), measured(0.001)), (id("b"), measured(0.003)), (id("c"), measured(0.002))]);
+        let known =
+            BTreeMap::from([(id("a"), measured(0.001)), (id("b"), measured(0.003)), (id("c"), measured(0.002))]);
         let rates: Vec<Rate> = ["a", "b", "c"]
             .map(|name| Rate { id: id(name), own_failure_ratio: 0.0, includes_dependencies: false })
             .into();

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use attain_attainment::{
-    Ambition, ConsistentTarget, FleetLimit, MissingInput, RecommendationResult, TARGET_MENU,
-};
+use attain_attainment::{Ambition, ConsistentTarget, FleetLimit, MissingInput, RecommendationResult, TARGET_MENU};
 use attain_proto::graph::v1 as graph;
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1 as vocabulary;
@@ -101,9 +99,8 @@ async fn in_a_bad_window(around: Surroundings<'_>, promises: &Promises) -> Resul
     let Surroundings { service, window, known, edges, now_ms } = around;
     let (service, promises) = (service.clone(), promises.clone());
     blocking(move || {
-        let promising = |id: &EntityId| {
-            *id == service || promises.in_force.contains_key(id) || promises.offered.contains_key(id)
-        };
+        let promising =
+            |id: &EntityId| *id == service || promises.in_force.contains_key(id) || promises.offered.contains_key(id);
         let worse = |rate: Rate| {
             let forecast = known.get(&rate.id).filter(|_| promising(&rate.id));
             let forecast = forecast.and_then(|component| fleet::forecast(component, window, now_ms));
@@ -123,7 +120,8 @@ async fn held(
     promises: &Promises,
     rates: &[graph::ComponentRate],
 ) -> Result<ConsistentTarget, Refusal> {
-    let target = |id: &EntityId, target_ratio, fixed| graph::TargetInForce { service_id: id.to_string(), target_ratio, fixed };
+    let target =
+        |id: &EntityId, target_ratio, fixed| graph::TargetInForce { service_id: id.to_string(), target_ratio, fixed };
     let beside = promises.beside(offer.0);
     let others = beside.iter().map(|(id, ratio)| target(id, *ratio, true));
     let question = graph::SolveTargetsRequest {

@@ -16,7 +16,9 @@ use attain_proto::convert;
 use attain_proto::ingestion::v1 as ingestion;
 use attain_proto::recommendation::v1 as wire;
 use attain_runtime::context::CallContext;
-use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, EntityKind, SliBucket, TimeRange, TimeWindow, UnixMillis, bucket_start};
+use attain_vocabulary::{
+    BUCKET_MS, DAY_MS, EntityId, EntityKind, SliBucket, TimeRange, TimeWindow, UnixMillis, bucket_start,
+};
 use prost::Message as _;
 
 use crate::domain::components::{Facts, components, counts, dependencies};

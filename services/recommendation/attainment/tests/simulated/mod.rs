@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use attain_attainment::{
-    CountPoint, DependencyBucket, DependencyHistory, Doubt, RecommendationInput, ServiceHistory, StructureFacts, TierPolicy,
+    CountPoint, DependencyBucket, DependencyHistory, Doubt, RecommendationInput, ServiceHistory, StructureFacts,
+    TierPolicy,
 };
 use attain_vocabulary::{
     BUCKET_MS, BucketCounts, DAY_MS, DependencyMode, EntityId, EntityKind, LatencyHistogram, SliBucket, Tier,

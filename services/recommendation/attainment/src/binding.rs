@@ -29,11 +29,11 @@ pub(crate) struct Cause {
 ///
 /// Policy or volume, where only they stand between it and the next step of the menu; else the greatest cause of failure
 /// whose absence gives a stricter target. Where none does alone, the greatest is named, and the sentence says so.
-pub(crate) fn binding(today: &Today<'_>, split: &Split) -> BindingConstraint {
+pub(crate) fn binding(today: &Today<'_>) -> BindingConstraint {
     if let Some(limit) = limit(today) {
         return limit;
     }
-    let causes = causes(today.input, today.series, split);
+    let causes = causes(today.input, today.series, today.split);
     let better = |target: Option<f64>| target.unwrap_or(0.0) > today.balanced.unwrap_or(0.0);
     let mut first = None;
     for cause in causes.into_iter().take(3) {

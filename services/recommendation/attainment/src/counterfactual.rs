@@ -1,13 +1,15 @@
 use attain_vocabulary::EntityId;
 
+use crate::confidence::confidence;
 use crate::input::COUNTERFACTUALS_MAX;
 use crate::menu::TARGET_MENU;
 use crate::offers::strictest_target;
+use crate::sanity::Usable;
 use crate::series::fraction;
 use crate::split::Split;
 use crate::{
-    Ambition, CountPoint, CountSeries, Counterfactual, CounterfactualStructure, Prediction, Reach, RecommendationInput,
-    ShareSeries, SplitMethod, predict,
+    Ambition, ConfidenceLevel, CountPoint, CountSeries, Counterfactual, CounterfactualStructure, Prediction, Reach,
+    RecommendationInput, ShareSeries, SplitMethod, predict,
 };
 
 /// Key of the counterfactual that needs no structure: half of the service's own failures gone.
@@ -16,7 +18,9 @@ pub const OWN_FAILURES_HALVED: &str = "own_failures_halved";
 /// The history as it is, against which changes are held.
 pub(crate) struct Today<'a> {
     pub(crate) input: &'a RecommendationInput,
+    pub(crate) usable: &'a Usable<'a>,
     pub(crate) series: &'a CountSeries,
+    pub(crate) split: &'a Split,
     pub(crate) prediction: &'a Prediction,
     /// Balanced target; `None` when none can be offered.
     pub(crate) balanced: Option<f64>,
@@ -33,7 +37,8 @@ impl Today<'_> {
     /// Takes failures out of each bucket and solves again: episodes, forecast, target.
     ///
     /// Fewer failures cannot make a target worse; where the model says so (what was level before may now stand out as
-    /// episodes), that is its noise, and today's value is kept.
+    /// episodes), that is its noise, and today's value is kept. It is kept as well where what is left of the history would not
+    /// carry an estimate (a single incident decides, or the level has just changed): nobody would be offered the target then.
     pub(crate) fn without(&self, saved: &[f64]) -> Solved {
         let reference = 1.0 - self.balanced.unwrap_or(TARGET_MENU[0]);
         let before = self.prediction.forecast.miss_probability(reference);
@@ -47,7 +52,9 @@ impl Today<'_> {
         let Some(after) = predict(&series, self.prediction.window_days, self.prediction.now_ms) else {
             return unchanged();
         };
+        let sure = confidence(self.input, self.usable, Some(&after), self.split).level != ConfidenceLevel::Low;
         let target = strictest_target(&after, &self.input.policy, Ambition::Balanced.miss_probability_max());
+        let target = target.filter(|_| sure);
         Solved {
             balanced: [target, self.balanced].into_iter().flatten().reduce(f64::max),
             miss_probability: after.forecast.miss_probability(reference).min(before),
@@ -56,13 +63,13 @@ impl Today<'_> {
     }
 
     /// Solves each change of structure again, and half of the own failures gone; the most useful first.
-    pub(crate) fn counterfactuals(&self, split: &Split) -> Vec<Counterfactual> {
-        if split.ratios.method == SplitMethod::Unknown {
+    pub(crate) fn counterfactuals(&self) -> Vec<Counterfactual> {
+        if self.split.ratios.method == SplitMethod::Unknown {
             return Vec::new();
         }
-        let mut solved = vec![self.own_halved(split)];
+        let mut solved = vec![self.own_halved()];
         for change in self.input.counterfactuals.iter().take(COUNTERFACTUALS_MAX) {
-            let saved = saved_by(self.input, self.series, split, change).unwrap_or_default();
+            let saved = saved_by(self.input, self.series, self.split, change).unwrap_or_default();
             solved.push(self.described(
                 &change.key,
                 &change.description,
@@ -81,8 +88,8 @@ impl Today<'_> {
         solved
     }
 
-    fn own_halved(&self, split: &Split) -> Counterfactual {
-        let saved = own_halved(split);
+    fn own_halved(&self) -> Counterfactual {
+        let saved = own_halved(self.split);
         let ceiling = self.input.structure.as_ref().and_then(|structure| {
             let own = structure.importances.iter().find(|importance| importance.entity_id == self.input.service)?;
             fraction(structure.ceiling_ratio + own.contribution_ratio / 2.0)

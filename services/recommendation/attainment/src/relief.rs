@@ -75,6 +75,7 @@ fn with_fewer_failures(bucket: &SliBucket, saved: u64, by: Option<&EntityId>) ->
         if let Some(failed) = inherited_by_dependency.get_mut(by) {
             *failed = failed.saturating_sub(saved);
         }
+        inherited_by_dependency.retain(|_, failed| *failed > 0);
         inherited = inherited.map(|inherited| inherited.saturating_sub(saved));
     }
     // An own share that was only estimated may be more than what traces leave to it.

@@ -41,13 +41,15 @@ impl Gathered<'_> {
         let offers = availability_offers(prediction, &self.input.policy);
         let today = Today {
             input: self.input,
+            usable: self.usable,
             series: &self.usable.series,
+            split: self.split,
             prediction,
             balanced: balanced(&offers).map(|offer| offer.target_ratio),
         };
         SliResult {
-            binding_constraint: binding(&today, self.split),
-            counterfactuals: today.counterfactuals(self.split),
+            binding_constraint: binding(&today),
+            counterfactuals: today.counterfactuals(),
             offer_note: note(&offers, prediction),
             offers,
             ..self.blank_availability()

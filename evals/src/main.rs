@@ -8,11 +8,15 @@ mod calibration;
 mod composition;
 mod consistency;
 mod drift;
+mod explanations;
+mod fleet;
 mod import;
 mod learning;
+mod replay;
 mod retrieval;
 mod scores;
 mod seasons;
+mod simulate;
 mod spans;
 
 use std::process::ExitCode;
@@ -71,6 +75,17 @@ enum Evaluation {
     /// What learning which offer to suggest costs against teams of known taste, and whether off-policy estimates tell the truth.
     #[command(after_help = "Example:\n  cargo run --release -p evals -- learning --seed 1 --format json")]
     Learning(learning::Options),
+    /// Whether what is said to bind does: it is taken away from simulated cases, and the target solved again.
+    #[command(after_help = "Example:\n  cargo run --release -p evals -- explanations --seed 1 --cases 1000")]
+    Explanations(explanations::Options),
+    /// Whether recommendations are computed again bit for bit: from kept inputs, in other processes, with other threads.
+    #[command(after_help = "Example:\n  cargo run --release -p evals -- replay --cases 1000")]
+    Replay(replay::Options),
+    /// Offers for a simulated fleet whose laws are known: how often they are missed, how tight they are, whether they hold together.
+    #[command(
+        after_help = "Example:\n  cargo run --release -p evals -- simulate --seed 1 --services 400 --format json"
+    )]
+    Simulate(simulate::Options),
     /// Public traces and metrics sent to a real member: is the graph found the one that comes with them?
     Import(import::Options),
 }
@@ -86,6 +101,9 @@ async fn main() -> ExitCode {
         Evaluation::Drift(options) => drift::run(&options),
         Evaluation::Retrieval(options) => retrieval::run(&options).await,
         Evaluation::Learning(options) => learning::run(&options),
+        Evaluation::Explanations(options) => explanations::run(&options),
+        Evaluation::Replay(options) => replay::run(&options),
+        Evaluation::Simulate(options) => simulate::run(&options),
         Evaluation::Import(options) => import::run(&options).await,
     };
     match result {

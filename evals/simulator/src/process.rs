@@ -9,7 +9,7 @@ use rand_distr::{Binomial, Distribution as _, Poisson};
 
 use crate::model::{Component, SimulatedIncident, Simulation, System};
 
-const BUCKETS_PER_DAY: usize = 288;
+pub(crate) const BUCKETS_PER_DAY: usize = 288;
 const MINUTE_MS: i64 = 60_000;
 /// 99 % point of the standard normal distribution.
 const Z99: f64 = 2.326_347_874_040_841;
@@ -149,7 +149,7 @@ fn normal_cdf(z: f64) -> f64 {
 }
 
 /// Traffic over the day and the week, mean 1: quiet nights, and weekends at 80 %.
-fn season(index: usize) -> f64 {
+pub(crate) fn season(index: usize) -> f64 {
     let day_phase = (index % BUCKETS_PER_DAY) as f64 / BUCKETS_PER_DAY as f64;
     let weekend = (index / BUCKETS_PER_DAY) % 7 >= 5;
     let daily = 1.0 - 0.6 * (2.0 * std::f64::consts::PI * day_phase).cos();

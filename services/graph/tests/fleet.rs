@@ -4,8 +4,8 @@
 
 mod fixture;
 
-use attain_consistency::{Limits, Problem, Weights};
-use attain_graph::domain::fleet::{NamedPromise, Promise, assumed_perfect, fleet, promises};
+use attain_consistency::{Contradiction, Limits, Problem, Weights};
+use attain_graph::domain::fleet::{NamedPromise, Promise, assumed_perfect, fleet, promises, within};
 use attain_graph::domain::recheck::Recheck;
 use attain_graph::domain::scenario::{NamedRate, Scenario};
 use attain_graph::domain::snapshot::{Snapshot, Terms};
@@ -64,6 +64,35 @@ fn what_nobody_rated_is_told_where_a_promise_rests_on_it() {
     assert_eq!(names(&[promised("web", 0.99)]), ["store", "web"]);
     assert_eq!(names(&[promised("cloud", 0.99)]), ["cloud"]);
     assert!(names(&[]).is_empty());
+}
+
+#[test]
+fn only_what_the_scope_needs_is_looked_at() {
+    let snapshot =
+        graph([hard("web", "api"), hard("api", "store"), hard("batch", "store"), in_background("api", "batch")]);
+    let state = Scenario::resolve(&snapshot, &[], &[]).unwrap().before;
+    let named = [promised("web", 0.999), promised("api", 0.99), promised("store", 0.9), promised("batch", 0.99)];
+    let named = promises(&snapshot, &named).unwrap();
+    let contradictions = |scope: &[&str]| -> Vec<String> {
+        let scope: Vec<_> = scope.iter().map(|name| at(&snapshot, name)).collect();
+        let fleet = fleet(&snapshot, &within(&snapshot, state.clone(), &scope), &named).unwrap();
+        let plan = Problem::of(&fleet, &Weights::default(), &Limits::default()).unwrap().solve(None, None).unwrap();
+        let mut callers: Vec<String> = plan
+            .contradictions
+            .iter()
+            .filter_map(|found| match found {
+                Contradiction::Promise { caller, .. } => Some(caller.to_string()),
+                Contradiction::Ceiling { .. } => None,
+            })
+            .collect();
+        callers.sort();
+        callers
+    };
+    // Both of web and api promise more than is promised to them; batch is not on their way, and store rests on nothing.
+    assert_eq!(contradictions(&["web"]), ["api", "web"]);
+    assert_eq!(contradictions(&["batch"]), ["batch"]);
+    assert_eq!(contradictions(&["web", "batch"]), ["api", "batch", "web"]);
+    assert!(contradictions(&["store"]).is_empty());
 }
 
 #[test]

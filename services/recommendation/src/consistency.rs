@@ -9,12 +9,11 @@ use attain_runtime::context::CallContext;
 use attain_vocabulary::{EntityId, InvalidValue};
 
 use crate::Error;
+use crate::domain::consistent::bad_window_factor;
 use crate::engine::Engine;
 use crate::fleet::{self, Fleet};
 use crate::message::recommendation::missing_input;
 
-/// A window is bad where only a tenth of windows are worse: as much risk as a balanced offer takes.
-const BAD_WINDOW: f64 = 0.9;
 const REPAIRS_DEFAULT: u32 = 8;
 const REPAIRS_MAX: u32 = 50;
 
@@ -35,6 +34,7 @@ pub(crate) async fn analyze(
         rates: fleet.rates.iter().map(|rate| in_a_bad_window(&fleet, rate)).collect(),
         menu_ratios: TARGET_MENU.to_vec(),
         repairs_max,
+        scope_ids: Vec::new(),
     };
     let solved = engine.graph.solve(context, question).await.map_err(|refusal| refusal.fatal("graph"))?;
     let moves = |target: &graph::SolvedTarget| target.in_force_ratio.is_some_and(|ratio| ratio != target.target_ratio);
@@ -71,10 +71,7 @@ fn repairs_max(asked: u32) -> Result<u32, Error> {
 /// The rate scaled as all failures of the service are in a bad window, where that is forecast.
 fn in_a_bad_window(fleet: &Fleet, rate: &graph::ComponentRate) -> graph::ComponentRate {
     let forecast = EntityId::new("entity_id", &rate.entity_id).ok().and_then(|id| fleet.forecasts.get(&id));
-    let worse = forecast.filter(|forecast| forecast.mean() > 0.0).map_or(1.0, |forecast| {
-        let worse = forecast.quantile(BAD_WINDOW) / forecast.mean();
-        worse.max(1.0)
-    });
+    let worse = forecast.map_or(1.0, bad_window_factor);
     graph::ComponentRate { own_failure_ratio: (rate.own_failure_ratio * worse).min(1.0), ..rate.clone() }
 }
 

@@ -406,7 +406,8 @@ fn forecasts(
     asked.into_iter().filter_map(of).map(|(forecast, id)| (id, forecast)).collect()
 }
 
-fn forecast(component: &Component, window: TimeWindow, now_ms: i64) -> Option<Forecast> {
+/// The predictive distribution of a component's next window; `None` without requests.
+pub(crate) fn forecast(component: &Component, window: TimeWindow, now_ms: i64) -> Option<Forecast> {
     let point = |bucket: &SliBucket| CountPoint {
         start_ms: bucket.start_ms,
         valid: bucket.counts.valid() as f64,

@@ -17,7 +17,7 @@ use crate::message::recommendation::missing_input;
 use crate::message::topology::{attained, by_service};
 
 /// Edges whose confidence is below this are doubtful: what is left without them is told as well.
-pub(crate) const DOUBTFUL: f64 = 0.5;
+pub(crate) use crate::domain::doubt::CONFIDENCE_MIN as DOUBTFUL;
 /// Most changes of one request.
 pub(crate) const CHANGES_MAX: usize = 50;
 

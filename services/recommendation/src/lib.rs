@@ -50,7 +50,7 @@ mod config;
 mod consistency;
 mod decide;
 mod decisions;
-mod domain;
+pub mod domain;
 mod drift;
 mod engine;
 mod error;

@@ -62,6 +62,17 @@ pub fn assumed_perfect(state: &State, promises: &[Option<Promise>]) -> Vec<NodeI
     (0..).zip(reached).filter_map(|(node, reached)| (reached && !state.rated[node as usize]).then_some(node)).collect()
 }
 
+/// The state as far as some nodes need it: whoever they do not reach rests on nothing.
+#[must_use]
+pub fn within(snapshot: &Snapshot, mut state: State, scope: &[NodeIndex]) -> State {
+    let reached =
+        reached(state.rates.len(), scope.iter().copied(), |node| snapshot.request_path().callees(node).iter().copied());
+    for (rate, _) in state.rates.iter_mut().zip(reached).filter(|(_, reached)| !reached) {
+        rate.includes_dependencies = true;
+    }
+    state
+}
+
 /// Every node with its promise, if it has one, and what a failure of its callees does to it. The order is that of the nodes.
 ///
 /// A node whose rate includes its dependencies rests on nothing further. A redundancy group counts as hard, whatever

@@ -7,10 +7,10 @@ use attain_runtime::context::CallContext;
 use attain_vocabulary::{InvalidValue, Objective};
 
 use super::Engine;
-use crate::domain::fleet::{NamedPromise, assumed_perfect, fleet, promises};
+use crate::domain::fleet::{NamedPromise, assumed_perfect, fleet, promises, within};
 use crate::domain::links::NodeIndex;
 use crate::domain::recheck::Recheck;
-use crate::domain::scenario::{NamedRate, Scenario};
+use crate::domain::scenario::{NamedRate, Scenario, known};
 use crate::domain::snapshot::Snapshot;
 use crate::error::Error;
 use crate::storage::held::Held;
@@ -25,6 +25,8 @@ pub(crate) struct TargetsQuestion {
     pub(crate) rates: Vec<NamedRate>,
     pub(crate) menu: Vec<Objective>,
     pub(crate) repairs_max: usize,
+    /// Only what these services need is looked at; everything when empty.
+    pub(crate) scope: Vec<String>,
 }
 
 /// Targets that hold together.
@@ -44,6 +46,7 @@ impl TargetsQuestion {
         let known = |id: &str| snapshot.find(id).is_some();
         self.promises.iter().all(|promise| known(&promise.service_id))
             && self.rates.iter().all(|rate| known(&rate.entity_id))
+            && self.scope.iter().all(|id| known(id))
     }
 }
 
@@ -68,10 +71,13 @@ impl Engine {
         };
         let job = move |give_up: &dyn Fn() -> bool| {
             let snapshot = &graph.snapshot;
-            let state = Scenario::resolve(snapshot, &question.rates, &[]).map_err(Error::Invalid)?.before;
+            let mut state = Scenario::resolve(snapshot, &question.rates, &[]).map_err(Error::Invalid)?.before;
+            if !question.scope.is_empty() {
+                state = within(snapshot, state, &scope(snapshot, &question.scope)?);
+            }
             let promises = promises(snapshot, &question.promises).map_err(Error::Invalid)?;
             let fleet = fleet(snapshot, &state, &promises)?;
-            let problem = Problem::of(&fleet, &Weights::default(), &Limits::default())?;
+            let problem = Problem::of(&fleet, &Weights::default(), &solver_limits(&question.scope))?;
             let menu = (!question.menu.is_empty()).then(|| Menu::new(&question.menu));
             let enough = || give_up() || Instant::now() >= quarter;
             let recheck = Recheck::new(snapshot, &state, limits, &enough);
@@ -85,4 +91,15 @@ impl Engine {
         let answer = self.workers.run(context.deadline, job).await?;
         Ok((held, answer))
     }
+}
+
+/// A scope asks how far one target has to give way: the least loosening says so, and no program is needed.
+fn solver_limits(scope: &[String]) -> Limits {
+    let all = Limits::default();
+    if scope.is_empty() { all } else { Limits { program_services_max: 0, ..all } }
+}
+
+fn scope(snapshot: &Snapshot, ids: &[String]) -> Result<Vec<NodeIndex>, Error> {
+    let node = |(index, id): (usize, &String)| known(snapshot, &format!("scope_ids/{index}"), id);
+    ids.iter().enumerate().map(node).collect::<Result<_, _>>().map_err(Error::from)
 }

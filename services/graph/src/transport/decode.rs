@@ -55,6 +55,7 @@ pub(crate) fn targets(request: &SolveTargetsRequest) -> Result<TargetsQuestion, 
         rates: each("rates", &request.rates, rate)?,
         menu: each("menu_ratios", &request.menu_ratios, |ratio| Objective::new("", *ratio))?,
         repairs_max: request.repairs_max as usize,
+        scope: request.scope_ids.clone(),
     })
 }
 

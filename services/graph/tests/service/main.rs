@@ -220,6 +220,7 @@ impl Mesh {
             rates: rates.iter().map(own).collect(),
             menu_ratios: Vec::new(),
             repairs_max,
+            scope_ids: Vec::new(),
         };
         self.graph.solve_targets(request).await.map(tonic::Response::into_inner)
     }

@@ -1,11 +1,13 @@
-use attain_vocabulary::DAY_MS;
+use attain_vocabulary::{DAY_MS, EntityId};
 
+use crate::explain::percent;
 use crate::menu::{TARGET_MENU, menu_position};
 use crate::offers::strictest_target;
 use crate::sanity::{Usable, days_between};
+use crate::series::fraction;
 use crate::split::Split;
 use crate::{
-    Ambition, Backtest, Confidence, ConfidenceLevel, ConfidencePart, Constants, Episode, Prediction,
+    Ambition, Backtest, Confidence, ConfidenceLevel, ConfidencePart, Constants, DoubtfulEdge, Episode, Prediction,
     RecommendationInput, Record, SplitMethod,
 };
 
@@ -18,6 +20,8 @@ const USELESS_FACTOR: f64 = 2.0;
 const STEP_COST: f64 = 0.15;
 /// Age at which a graph snapshot is worth half.
 const SNAPSHOT_STALE_MS: f64 = DAY_MS as f64;
+/// Edges or components that a remedy names.
+const NAMED_MAX: usize = 3;
 
 /// Windows, missed as often as stated, that a back-test is shrunk by: a single window of a service proves little, twenty of a
 /// whole class prove more.
@@ -44,7 +48,7 @@ pub(crate) fn confidence(input: &RecommendationInput, found: &Found<'_>) -> Conf
         effective_sample(input, prediction),
         coverage(usable.coverage_ratio),
         regime(prediction, window),
-        graph(input),
+        graph(input, prediction),
         split_quality(split),
         sensitivity(input, prediction),
         backtested(backtest, input.class_record.as_ref()),
@@ -132,7 +136,10 @@ pub(crate) fn last_change(prediction: &Prediction) -> Option<Change> {
     })
 }
 
-fn graph(input: &RecommendationInput) -> (ConfidencePart, String) {
+/// The least of three: how fresh the snapshot is; how many components have data; how far the ceiling moves if doubtful edges
+/// are not there, or if components without data fail as others do. A move by the whole error budget of the balanced target
+/// leaves 0.5: then the structure alone decides whether the target can be met.
+fn graph(input: &RecommendationInput, prediction: Option<&Prediction>) -> (ConfidencePart, String) {
     let Some(structure) = &input.structure else {
         return part("graph", 0.5, "the dependency graph could not be asked".into(), "the dependency graph");
     };
@@ -140,17 +147,50 @@ fn graph(input: &RecommendationInput) -> (ConfidencePart, String) {
     let known = structure.importances.len() as f64;
     let known_share = if assumed + known > 0.0 { known / (assumed + known) } else { 1.0 };
     let freshness = 1.0 / (1.0 + structure.snapshot_age_ms.max(0) as f64 / SNAPSHOT_STALE_MS);
-    let detail = format!(
+    let mut detail = format!(
         "{assumed:.0} of {:.0} components have no data and count as never failing; snapshot {:.1} hours old",
         assumed + known,
         structure.snapshot_age_ms.max(0) as f64 / 3_600_000.0
     );
-    let remedy = if assumed > 0.0 {
-        "telemetry, or a published availability, of the components without data"
-    } else {
-        "a fresh snapshot of the graph"
+    let sureness = |alternative: Option<f64>| {
+        let moved = alternative.and_then(fraction).map_or(0.0, |ratio| (ratio - structure.ceiling_ratio).abs());
+        1.0 - 0.5 * (moved / balanced_budget(input, prediction)).min(1.0)
     };
-    part("graph", (0.5 + 0.5 * known_share).min(freshness), detail, remedy)
+    let doubt = &structure.doubt;
+    let without_edges = sureness(doubt.ceiling_without_edges_ratio);
+    let with_unknown = sureness(doubt.ceiling_with_unknown_ratio);
+    if let Some(ratio) = doubt.ceiling_without_edges_ratio.and_then(fraction) {
+        let count = doubt.edges.len();
+        detail += &format!("; without {count} doubtful dependencies the ceiling would be {}", percent(ratio));
+    }
+    if let (Some(ratio), Some(failing)) =
+        (doubt.ceiling_with_unknown_ratio.and_then(fraction), doubt.unknown_failure_ratio)
+    {
+        let (ratio, failing) = (percent(ratio), percent(failing));
+        detail += &format!("; if components without data failed {failing} of requests it would be {ratio}");
+    }
+    let data = (0.5 + 0.5 * known_share).min(with_unknown);
+    let remedy = if without_edges < data.min(freshness) {
+        let edges: Vec<String> = doubt.edges.iter().take(NAMED_MAX).map(called).collect();
+        format!("traces of, or a declaration by the owner on, the doubtful dependencies: {}", edges.join(", "))
+    } else if assumed > 0.0 && data <= freshness {
+        let ids: Vec<&str> = structure.assumed_perfect_ids.iter().take(NAMED_MAX).map(EntityId::as_str).collect();
+        format!("telemetry, or a published availability, of the components without data: {}", ids.join(", "))
+    } else {
+        "a fresh snapshot of the graph".to_owned()
+    };
+    part("graph", data.min(without_edges).min(freshness), detail, &remedy)
+}
+
+fn called(edge: &DoubtfulEdge) -> String {
+    format!("{} to {}", edge.caller, edge.callee)
+}
+
+/// Error budget of the balanced target; of the tier's template where there is none.
+fn balanced_budget(input: &RecommendationInput, prediction: Option<&Prediction>) -> f64 {
+    let balanced = prediction
+        .and_then(|prediction| strictest_target(prediction, &input.policy, Ambition::Balanced.miss_probability_max()));
+    (1.0 - balanced.unwrap_or(input.policy.template_target_ratio)).max(1e-9)
 }
 
 /// One missing input leaves 0.65, so that the answer is never called high; each further one costs a quarter. The graph has a

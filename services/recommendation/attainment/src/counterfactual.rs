@@ -1,13 +1,18 @@
 use attain_vocabulary::EntityId;
 
+use crate::backtest::backtest_from;
+use crate::cells::Cells;
+use crate::confidence::{Found, confidence};
 use crate::input::COUNTERFACTUALS_MAX;
 use crate::menu::TARGET_MENU;
 use crate::offers::strictest_target;
+use crate::prediction::predict_from;
+use crate::sanity::Usable;
 use crate::series::fraction;
 use crate::split::Split;
 use crate::{
-    Ambition, CountSeries, Counterfactual, CounterfactualStructure, Prediction, Reach, RecommendationInput,
-    ShareSeries, SplitMethod, predict_with,
+    Ambition, ConfidenceLevel, CountPoint, CountSeries, Counterfactual, CounterfactualStructure, Prediction, Reach,
+    RecommendationInput, ShareSeries, SplitMethod,
 };
 
 /// Key of the counterfactual that needs no structure: half of the service's own failures gone.
@@ -16,7 +21,9 @@ pub const OWN_FAILURES_HALVED: &str = "own_failures_halved";
 /// The history as it is, against which changes are held.
 pub(crate) struct Today<'a> {
     pub(crate) input: &'a RecommendationInput,
+    pub(crate) usable: &'a Usable<'a>,
     pub(crate) series: &'a CountSeries,
+    pub(crate) split: &'a Split,
     pub(crate) prediction: &'a Prediction,
     /// Balanced target; `None` when none can be offered.
     pub(crate) balanced: Option<f64>,
@@ -33,7 +40,8 @@ impl Today<'_> {
     /// Takes failures out of each bucket and solves again: episodes, forecast, target.
     ///
     /// Fewer failures cannot make a target worse; where the model says so (what was level before may now stand out as
-    /// episodes), that is its noise, and today's value is kept.
+    /// episodes), that is its noise, and today's value is kept. It is kept as well where what is left of the history would not
+    /// carry an estimate (a single incident decides, or the level has just changed): nobody would be offered the target then.
     pub(crate) fn without(&self, saved: &[f64]) -> Solved {
         let reference = 1.0 - self.balanced.unwrap_or(TARGET_MENU[0]);
         let before = self.prediction.forecast.miss_probability(reference);
@@ -43,12 +51,18 @@ impl Today<'_> {
         if saved.iter().all(|saved| *saved <= 0.0) {
             return unchanged();
         }
-        let series = self.series.relieved(saved);
+        let series = self.series.relieved(&whole(saved, self.series));
         let Prediction { constants, window_days, now_ms, .. } = self.prediction;
-        let Some(after) = predict_with(constants, &series, *window_days, *now_ms) else {
+        let cells = Cells::of(series.points(), *now_ms);
+        let Some(after) = predict_from(constants, cells.all(), *window_days, *now_ms) else {
             return unchanged();
         };
+        let backtest = backtest_from(constants, &cells, *window_days, *now_ms, &self.input.policy);
+        let found =
+            Found { usable: self.usable, prediction: Some(&after), split: self.split, backtest: backtest.as_ref() };
+        let sure = confidence(self.input, &found).level != ConfidenceLevel::Low;
         let target = strictest_target(&after, &self.input.policy, Ambition::Balanced.miss_probability_max());
+        let target = target.filter(|_| sure);
         Solved {
             balanced: [target, self.balanced].into_iter().flatten().reduce(f64::max),
             miss_probability: after.forecast.miss_probability(reference).min(before),
@@ -57,13 +71,13 @@ impl Today<'_> {
     }
 
     /// Solves each change of structure again, and half of the own failures gone; the most useful first.
-    pub(crate) fn counterfactuals(&self, split: &Split) -> Vec<Counterfactual> {
-        if split.ratios.method == SplitMethod::Unknown {
+    pub(crate) fn counterfactuals(&self) -> Vec<Counterfactual> {
+        if self.split.ratios.method == SplitMethod::Unknown {
             return Vec::new();
         }
-        let mut solved = vec![self.own_halved(split)];
+        let mut solved = vec![self.own_halved()];
         for change in self.input.counterfactuals.iter().take(COUNTERFACTUALS_MAX) {
-            let saved = saved_by(self, split, change).unwrap_or_default();
+            let saved = saved_by(self.input, self.series, self.split, change).unwrap_or_default();
             solved.push(self.described(
                 &change.key,
                 &change.description,
@@ -82,8 +96,8 @@ impl Today<'_> {
         solved
     }
 
-    fn own_halved(&self, split: &Split) -> Counterfactual {
-        let saved: Vec<f64> = split.causes.own.iter().map(|own| own / 2.0).collect();
+    fn own_halved(&self) -> Counterfactual {
+        let saved = own_halved(self.split);
         let ceiling = self.input.structure.as_ref().and_then(|structure| {
             let own = structure.importances.iter().find(|importance| importance.entity_id == self.input.service)?;
             fraction(structure.ceiling_ratio + own.contribution_ratio / 2.0)
@@ -105,13 +119,37 @@ impl Today<'_> {
     }
 }
 
+/// Half of the own failures in each bucket.
+pub(crate) fn own_halved(split: &Split) -> Vec<f64> {
+    split.causes.own.iter().map(|own| own / 2.0).collect()
+}
+
+/// Whole failures out of shares of them, the rest carried on to the next bucket that fails: what is solved again is a history
+/// that could have been measured.
+pub(crate) fn whole(saved: &[f64], series: &CountSeries) -> Vec<f64> {
+    let mut owed = 0.0;
+    let take = |(saved, point): (&f64, &CountPoint)| {
+        owed += if saved.is_finite() { saved.clamp(0.0, point.bad) } else { 0.0 };
+        // A hair of tolerance: shares of whole failures do not add up exactly.
+        let taken = (owed + 1e-6).floor().min(point.bad);
+        owed -= taken;
+        taken
+    };
+    saved.iter().zip(series.points()).map(take).collect()
+}
+
 /// Failures that a change saves in each bucket; `None` where none came by its edge.
-fn saved_by(today: &Today<'_>, split: &Split, change: &CounterfactualStructure) -> Option<Vec<f64>> {
+pub(crate) fn saved_by(
+    input: &RecommendationInput,
+    series: &CountSeries,
+    split: &Split,
+    change: &CounterfactualStructure,
+) -> Option<Vec<f64>> {
     let saved_ratio = fraction(change.saved_ratio).unwrap_or(0.0);
     let through = match &change.reach {
-        Reach::Direct if change.caller != today.input.service => return None,
-        Reach::Direct => arriving(today.series, split, &change.callee, None)?,
-        Reach::Through { dependency, share } => arriving(today.series, split, dependency, Some(share))?,
+        Reach::Direct if change.caller != input.service => return None,
+        Reach::Direct => arriving(series, split, &change.callee, None)?,
+        Reach::Through { dependency, share } => arriving(series, split, dependency, Some(share))?,
     };
     Some(through.into_iter().map(|failed| failed * saved_ratio).collect())
 }

@@ -70,6 +70,7 @@ fn availability(result: &RecommendationResult, sli: &SliResult, out: &mut Vec<St
     current(sli, out);
     out.push(promise(result, sli));
     backtested(sli, out);
+    limit(sli, out);
     split(service.as_str(), sli, out);
     binding(sli, out);
     if let Some(best) = sli.counterfactuals.first() {
@@ -179,6 +180,26 @@ fn backtested(sli: &SliResult, out: &mut Vec<String>) {
             grouped(missed)
         )),
     }
+}
+
+/// What the balanced offer, else the first that is limited, becomes beside the targets of others.
+fn limit(sli: &SliResult, out: &mut Vec<String>) {
+    let limited = |offer: &&Offer| offer.limited_by.is_some();
+    let Some(offer) = balanced(sli).filter(limited).or_else(|| sli.offers.iter().find(limited)) else { return };
+    let Some(limit) = &offer.limited_by else { return };
+    let who = match (&limit.callee, limit.chain.last()) {
+        (Some(callee), _) => format!("{callee} promises"),
+        (None, Some(last)) => format!("what it depends on promises together, most of all {last},"),
+        (None, None) => "what it depends on promises together".to_owned(),
+    };
+    let rest = match offer.consistent_target_ratio {
+        Some(target) => format!("{} holds beside that", percent(target)),
+        None => "no target on the menu holds beside that".to_owned(),
+    };
+    let (name, needed) = (ambition(offer.ambition), percent(limit.needed_ratio));
+    out.push(format!(
+        "The {name} offer is stricter than {who} lets it be: {needed} of its requests may fail by promises kept; {rest}."
+    ));
 }
 
 /// `a`, `a or b`, `a, b or c`.

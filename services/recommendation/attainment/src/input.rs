@@ -6,7 +6,7 @@ use attain_vocabulary::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Constants, Record, TierPolicy};
+use crate::{Ambition, Constants, Record, TierPolicy};
 
 /// Everything that a recommendation is computed from; kept and hashed, so that it can be computed again bit for bit.
 ///
@@ -140,6 +140,69 @@ pub struct StructureFacts {
     pub snapshot_version: u64,
     /// Time since the snapshot was confirmed to be the newest.
     pub snapshot_age_ms: i64,
+    /// What is doubtful in it, and how far the ceiling moves if it is otherwise.
+    #[serde(default, skip_serializing_if = "Doubt::is_none")]
+    pub doubt: Doubt,
+    /// What holds beside the targets of the services below, for each offer that was held against them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consistent_targets: Vec<ConsistentTarget>,
+}
+
+/// What is doubtful in the structure: each alternative is the structure solved again.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Doubt {
+    /// Edges on the request path that may not be there, the least sure first.
+    pub edges: Vec<DoubtfulEdge>,
+    /// Ceiling without all of them; `None` where there is none, or where it was not told.
+    pub ceiling_without_edges_ratio: Option<f64>,
+    /// What components without data were taken to fail, in `[0, 1]`, for the next ratio; `None` where there are none, or where
+    /// no other component was measured to take an example from.
+    pub unknown_failure_ratio: Option<f64>,
+    /// Ceiling if components without data failed that much, instead of never.
+    pub ceiling_with_unknown_ratio: Option<f64>,
+}
+
+impl Doubt {
+    /// Whether there is nothing to doubt.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// An edge that may not be there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DoubtfulEdge {
+    /// Who calls.
+    pub caller: EntityId,
+    /// Who is called.
+    pub callee: EntityId,
+    /// How sure it is that the edge is there, in `[0, 1]`.
+    pub confidence: f64,
+}
+
+/// What an offer becomes beside the targets of the services below.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConsistentTarget {
+    /// Which offer.
+    pub ambition: Ambition,
+    /// The target offered that was held against the others; it says nothing of another one.
+    pub offered_ratio: f64,
+    /// The strictest target up to the offered one that contradicts nothing; `None` where none on the menu does.
+    pub target_ratio: Option<f64>,
+    /// Why it is no stricter; `None` where the offer holds.
+    pub limited_by: Option<FleetLimit>,
+}
+
+/// The targets of other services that limit an offer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FleetLimit {
+    /// The callee whose promise is too little; `None` where all that lies below does it together.
+    pub callee: Option<EntityId>,
+    /// Share of requests that the promises below may fail, in `[0, 1]`.
+    pub needed_ratio: f64,
+    /// From the service to the component that uses most of its budget.
+    pub chain: Vec<EntityId>,
 }
 
 /// What one component does to the service's availability.

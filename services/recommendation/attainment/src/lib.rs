@@ -60,6 +60,7 @@ mod prediction;
 mod recommend;
 mod record;
 mod regime;
+mod relief;
 mod result;
 mod sanity;
 mod series;
@@ -79,8 +80,9 @@ pub use forecast::{
 };
 pub use in_force::WindowInForce;
 pub use input::{
-    COUNTERFACTUALS_MAX, CounterfactualStructure, CurrentSlo, DependencyBucket, DependencyHistory, Exclusion,
-    Importance, MissingInput, Model, Reach, RecommendationInput, ServiceHistory, ShareSeries, StructureFacts,
+    COUNTERFACTUALS_MAX, ConsistentTarget, CounterfactualStructure, CurrentSlo, DependencyBucket, DependencyHistory,
+    Doubt, DoubtfulEdge, Exclusion, FleetLimit, Importance, MissingInput, Model, Reach, RecommendationInput,
+    ServiceHistory, ShareSeries, StructureFacts,
 };
 pub use measured::{SliHistory, SliMeasured, Tally};
 pub use menu::{LATENCY_MENU_MS, TARGET_MENU, TierPolicy};
@@ -90,6 +92,7 @@ pub use prediction::{Prediction, predict, predict_with};
 pub use recommend::{MODEL_VERSION, recommend};
 pub use record::{Held, Record};
 pub use regime::{Regime, regimes};
+pub use relief::{with_change, without_cause};
 pub use result::{
     Ambition, BindingConstraint, Confidence, ConfidenceLevel, ConfidencePart, ConstraintKind, Counterfactual, DataUsed,
     FailureSplit, InheritedShare, Measurement, Offer, OfferBasis, RecommendationResult, SliResult, SloAssessment,

@@ -1,5 +1,5 @@
 use crate::menu::targets_allowed;
-use crate::{Ambition, Forecast, Offer, OfferBasis, Prediction, TierPolicy};
+use crate::{Ambition, ConsistentTarget, Forecast, Offer, OfferBasis, Prediction, StructureFacts, TierPolicy};
 
 /// The strictest target that policy allows, the window's traffic can tell, and the forecast misses no oftener than
 /// `miss_probability_max`. `None` when even the loosest is missed oftener or cannot be told.
@@ -105,7 +105,23 @@ fn blank(ambition: Ambition, basis: OfferBasis, target: f64, threshold: Option<u
         budget_use_low: None,
         budget_use_high: None,
         in_force_miss_probability: None,
+        consistent_target_ratio: None,
+        limited_by: None,
     }
+}
+
+/// Marks the offers that contradict the targets of the services below.
+pub(crate) fn held_against_fleet(mut offers: Vec<Offer>, structure: Option<&StructureFacts>) -> Vec<Offer> {
+    let known = structure.map(|structure| structure.consistent_targets.as_slice()).unwrap_or_default();
+    for offer in &mut offers {
+        let about = |target: &&ConsistentTarget| {
+            target.ambition == offer.ambition && target.offered_ratio == offer.target_ratio
+        };
+        let Some(found) = known.iter().find(about) else { continue };
+        offer.limited_by = found.limited_by.clone();
+        offer.consistent_target_ratio = found.target_ratio.filter(|_| offer.limited_by.is_some());
+    }
+    offers
 }
 
 /// Why there are fewer offers than three; empty when there are.

@@ -11,7 +11,7 @@ use crate::{
 const WEEK_MS: i64 = 7 * DAY_MS;
 /// The rule of three: with no failure in n requests the 95 % upper bound of the failure ratio is about 3 / n
 /// (Hanley & Lippman-Hand, JAMA 1983).
-const RULE_OF_THREE: f64 = 3.0;
+pub(crate) const RULE_OF_THREE: f64 = 3.0;
 
 /// What a history of counts says of the next window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

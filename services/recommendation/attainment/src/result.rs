@@ -1,7 +1,7 @@
 use attain_vocabulary::{EntityId, SliKind, TimeRange, TimeWindow, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::{Backtest, Budgeting, Exclusion, Forecast, Importance, MissingInput, WindowInForce};
+use crate::{Backtest, Budgeting, Exclusion, FleetLimit, Forecast, Importance, MissingInput, WindowInForce};
 
 /// What a service can attain, and everything that this rests on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -147,6 +147,11 @@ pub struct Offer {
     /// Probability that the calendar window that has begun misses the target, what was spent of it counted; for availability, `None`
     /// for a rolling window.
     pub in_force_miss_probability: Option<f64>,
+    /// The strictest target that holds beside those of the services below, where this one does not; `None` where it does,
+    /// where none on the menu does, and where the fleet was not asked.
+    pub consistent_target_ratio: Option<f64>,
+    /// The targets below that this one contradicts; `None` where it contradicts none, and where the fleet was not asked.
+    pub limited_by: Option<FleetLimit>,
 }
 
 /// An SLO in force and its prospects.
@@ -251,8 +256,9 @@ pub struct VolumeNeed {
     pub window_request_count: u64,
     /// Days that the present traffic takes for as many.
     pub window_days_needed: f64,
-    /// Extra probes a minute that would make up for what is missing.
-    pub probes_per_minute: f64,
+    /// Extra probes a minute that would make up for what is missing; `None` where failures within five minutes go together
+    /// so much that no number of probes would.
+    pub probes_per_minute: Option<f64>,
 }
 
 /// A change and what it would buy, solved again on the history.

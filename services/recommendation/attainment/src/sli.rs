@@ -8,7 +8,7 @@ use crate::counterfactual::Today;
 use crate::in_force::InProgress;
 use crate::latency::{AtThreshold, Latencies, LatencyOffers};
 use crate::menu::targets_allowed;
-use crate::offers::{availability_offers, note, template_offer, template_target};
+use crate::offers::{availability_offers, held_against_fleet, note, template_offer, template_target};
 use crate::sanity::Usable;
 use crate::series::fraction;
 use crate::split::Split;
@@ -39,10 +39,11 @@ pub(crate) struct Gathered<'a> {
 impl Gathered<'_> {
     /// Offers of availability: the estimate's, or the template's when confidence is low.
     pub(crate) fn availability(&self) -> SliResult {
-        match self.prediction.filter(|_| self.confidence.level != ConfidenceLevel::Low) {
+        let found = match self.prediction.filter(|_| self.confidence.level != ConfidenceLevel::Low) {
             Some(prediction) => self.estimated(prediction),
             None => self.template(),
-        }
+        };
+        SliResult { offers: held_against_fleet(found.offers, self.input.structure.as_ref()), ..found }
     }
 
     fn estimated(&self, prediction: &Prediction) -> SliResult {
@@ -55,13 +56,15 @@ impl Gathered<'_> {
         let ambitions: Vec<Ambition> = offers.iter().map(|offer| offer.ambition).collect();
         let today = Today {
             input: self.input,
+            usable: self.usable,
             series: &self.usable.series,
+            split: self.split,
             prediction,
             balanced: balanced(&offers).map(|offer| offer.target_ratio),
         };
         SliResult {
-            binding_constraint: binding(&today, self.split),
-            counterfactuals: today.counterfactuals(self.split),
+            binding_constraint: binding(&today),
+            counterfactuals: today.counterfactuals(),
             offer_note: note(&ambitions, prediction),
             offers,
             backtest: self.backtest.clone(),

@@ -6,9 +6,9 @@ mod simulated;
 use std::collections::BTreeMap;
 
 use attain_attainment::{
-    CountPoint, CountSeries, CounterfactualStructure, DependencyBucket, DependencyHistory, Exclusion, Importance,
-    OfferBasis, Reach, RecommendationInput, ServiceHistory, ShareSeries, StructureFacts, TARGET_MENU, TierPolicy,
-    predict, recommend,
+    CountPoint, CountSeries, CounterfactualStructure, DependencyBucket, DependencyHistory, Doubt, Exclusion,
+    Importance, OfferBasis, Reach, RecommendationInput, ServiceHistory, ShareSeries, StructureFacts, TARGET_MENU,
+    TierPolicy, predict, recommend,
 };
 use attain_vocabulary::{
     BUCKET_MS, BucketCounts, DependencyMode, EntityId, EntityKind, LatencyHistogram, SliBucket, Tier, TimeRange,
@@ -104,6 +104,8 @@ prop_compose! {
                 assumed_perfect_ids: vec![id("b")],
                 snapshot_version: 1,
                 snapshot_age_ms: -5,
+                doubt: Doubt::default(),
+                consistent_targets: Vec::new(),
             }),
             counterfactuals: vec![change("near", Reach::Direct, 1.0), change("far", reach, share)],
             current_slos: vec![],

@@ -6,7 +6,7 @@ mod simulated;
 use std::collections::BTreeMap;
 
 use attain_attainment::{
-    Ambition, ConfidenceLevel, ConstraintKind, CounterfactualStructure, CurrentSlo, Exclusion, Importance,
+    Ambition, ConfidenceLevel, ConstraintKind, CounterfactualStructure, CurrentSlo, Doubt, Exclusion, Importance,
     OWN_FAILURES_HALVED, OfferBasis, Reach, RecommendationInput, RecommendationResult, ShareSeries, SplitMethod,
     StructureFacts, number, percent, recommend,
 };
@@ -122,6 +122,8 @@ fn api(ceiling_ratio: f64) -> RecommendationInput {
         assumed_perfect_ids: Vec::new(),
         snapshot_version: 7,
         snapshot_age_ms: 0,
+        doubt: Doubt::default(),
+        consistent_targets: Vec::new(),
     });
     input
 }
@@ -231,7 +233,7 @@ fn little_traffic_binds_by_volume_and_says_how_much_would_do() {
     assert_eq!(binding.kind, ConstraintKind::Volume, "{binding:?} {:?}", result.confidence);
     let need = binding.volume_need.unwrap();
     assert!((need.window_request_count as f64 * (1.0 - need.target_ratio) - 3.0).abs() < 0.01, "{need:?}");
-    assert!(need.probes_per_minute > 0.0 && need.window_days_needed > 28.0);
+    assert!(need.probes_per_minute.is_some_and(|probes| probes > 0.0) && need.window_days_needed > 28.0);
     let smallest = result.data.smallest_distinguishable_budget.unwrap();
     assert!(sli.offers.iter().all(|offer| offer.error_budget_ratio >= smallest * 0.999));
 }

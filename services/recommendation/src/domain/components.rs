@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use attain_attainment::{
-    DependencyBucket, DependencyHistory, Exclusion, FailureSplit, RecommendationInput, ServiceHistory, SplitMethod,
-    StructureFacts, TierPolicy, failure_split,
+    DependencyBucket, DependencyHistory, Doubt, Exclusion, FailureSplit, RecommendationInput, ServiceHistory,
+    SplitMethod, StructureFacts, TierPolicy, failure_split,
 };
 use attain_vocabulary::{DependencyMode, EntityId, EntityKind, SliBucket, Tier, TimeRange, TimeWindow};
 
@@ -12,24 +12,29 @@ use super::flow::{Component, Edge};
 
 /// A component as the graph engine wants it rated.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Rate {
-    pub(crate) id: EntityId,
-    pub(crate) own_failure_ratio: f64,
+pub struct Rate {
+    /// Which component.
+    pub id: EntityId,
+    /// Share of requests that it fails, in `[0, 1]`.
+    pub own_failure_ratio: f64,
     /// Whether the ratio contains what its dependencies do to it.
-    pub(crate) includes_dependencies: bool,
+    pub includes_dependencies: bool,
 }
 
 /// What is known of one entity beside its history.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Facts {
-    pub(crate) kind: EntityKind,
-    pub(crate) tier: Tier,
+pub struct Facts {
+    /// What it is.
+    pub kind: EntityKind,
+    /// How much depends on it.
+    pub tier: Tier,
     /// Availability that a contract promises.
-    pub(crate) published_ratio: Option<f64>,
+    pub published_ratio: Option<f64>,
 }
 
 /// Tells own from inherited failure in every component that has requests in the span.
-pub(crate) fn components(
+#[must_use]
+pub fn components(
     range: TimeRange,
     facts: &BTreeMap<EntityId, Facts>,
     mut histories: BTreeMap<EntityId, Vec<SliBucket>>,
@@ -56,12 +61,14 @@ pub(crate) fn components(
 }
 
 /// Requests of a history without the rest.
-pub(crate) fn counts(buckets: &[SliBucket]) -> Vec<DependencyBucket> {
+#[must_use]
+pub fn counts(buckets: &[SliBucket]) -> Vec<DependencyBucket> {
     buckets.iter().map(|bucket| DependencyBucket { start_ms: bucket.start_ms, counts: bucket.counts }).collect()
 }
 
 /// What a component calls directly, each callee with its history; several edges to one callee count once.
-pub(crate) fn dependencies(
+#[must_use]
+pub fn dependencies(
     caller: &EntityId,
     edges: &[Edge],
     counted: &BTreeMap<EntityId, Vec<DependencyBucket>>,
@@ -84,7 +91,8 @@ pub(crate) fn dependencies(
 ///
 /// A component whose own failure cannot be told from what it inherits is rated as a whole: rating what it calls beside it
 /// would count the same failures twice.
-pub(crate) fn rates(components: &BTreeMap<EntityId, Component>, edges: &[Edge]) -> Vec<Rate> {
+#[must_use]
+pub fn rates(components: &BTreeMap<EntityId, Component>, edges: &[Edge]) -> Vec<Rate> {
     let calls = |id: &EntityId| edges.iter().any(|edge| edge.caller == *id && edge.mode != DependencyMode::Async);
     let rate = |(id, component): (&EntityId, &Component)| {
         let (own_failure_ratio, includes_dependencies) = match (&component.split, component.published_ratio) {
@@ -137,6 +145,8 @@ pub(crate) fn failures(
             assumed_perfect_ids: Vec::new(),
             snapshot_version: 0,
             snapshot_age_ms: 0,
+            doubt: Doubt::default(),
+            consistent_targets: Vec::new(),
         }),
         counterfactuals: Vec::new(),
         current_slos: Vec::new(),

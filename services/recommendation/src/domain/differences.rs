@@ -331,7 +331,7 @@ fn word(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use attain_attainment::{RecommendationInput, ServiceHistory, TierPolicy};
+    use attain_attainment::{Doubt, RecommendationInput, ServiceHistory, TierPolicy};
     use attain_vocabulary::{DependencyMode, EntityKind, TimeRange, TimeWindow};
 
     use super::super::kept::Evidence;
@@ -353,6 +353,8 @@ mod tests {
             assumed_perfect_ids: vec![id("queue")],
             snapshot_version: 3,
             snapshot_age_ms: 0,
+            doubt: Doubt::default(),
+            consistent_targets: Vec::new(),
         }
     }
 

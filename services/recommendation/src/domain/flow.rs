@@ -11,40 +11,44 @@ use attain_vocabulary::{DependencyMode, EntityId, SliBucket, UnixMillis};
 
 /// A dependency as far as failures are concerned.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Edge {
-    pub(crate) caller: EntityId,
-    pub(crate) callee: EntityId,
-    pub(crate) mode: DependencyMode,
+pub struct Edge {
+    /// Who calls.
+    pub caller: EntityId,
+    /// Who is called.
+    pub callee: EntityId,
+    /// What a failure of the callee does to the caller.
+    pub mode: DependencyMode,
     /// Share of the caller's requests that make the call; `None` where not known.
-    pub(crate) call_fraction: Option<f64>,
+    pub call_fraction: Option<f64>,
     /// Share of failed calls that a fallback saves; `None` where not known.
-    pub(crate) fallback_success_ratio: Option<f64>,
+    pub fallback_success_ratio: Option<f64>,
 }
 
 /// What is known of a component.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Component {
+pub struct Component {
     /// Its buckets by ascending start; empty without measurements.
-    pub(crate) buckets: Vec<SliBucket>,
+    pub buckets: Vec<SliBucket>,
     /// Own and inherited failure; `None` without measurements.
-    pub(crate) split: Option<FailureSplit>,
+    pub split: Option<FailureSplit>,
     /// Availability that a contract promises.
-    pub(crate) published_ratio: Option<f64>,
+    pub published_ratio: Option<f64>,
 }
 
 /// Failure of a service that comes by one edge.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct EdgeFlow {
+pub struct EdgeFlow {
     /// Position of the edge.
-    pub(crate) edge: usize,
+    pub edge: usize,
     /// Share of the service's requests that fail by it.
-    pub(crate) failure_ratio: f64,
+    pub failure_ratio: f64,
     /// The direct dependency by which most of that arrives; `None` for an edge of the service itself.
-    pub(crate) through: Option<EntityId>,
+    pub through: Option<EntityId>,
 }
 
 /// The closure of one service, ready to be walked.
-pub(crate) struct Flows<'a> {
+#[derive(Debug)]
+pub struct Flows<'a> {
     service: &'a EntityId,
     components: &'a BTreeMap<EntityId, Component>,
     edges: &'a [Edge],
@@ -56,7 +60,9 @@ pub(crate) struct Flows<'a> {
 }
 
 impl<'a> Flows<'a> {
-    pub(crate) fn new(service: &'a EntityId, components: &'a BTreeMap<EntityId, Component>, edges: &'a [Edge]) -> Self {
+    /// Walks the edges on the request path from the service.
+    #[must_use]
+    pub fn new(service: &'a EntityId, components: &'a BTreeMap<EntityId, Component>, edges: &'a [Edge]) -> Self {
         let (order, out) = acyclic(service, edges);
         let mut flows = Self { service, components, edges, out, order, failure: BTreeMap::new() };
         for id in flows.order.clone() {
@@ -67,7 +73,8 @@ impl<'a> Flows<'a> {
     }
 
     /// Every edge by which failures arrive, the most first.
-    pub(crate) fn edges(&self) -> Vec<EdgeFlow> {
+    #[must_use]
+    pub fn edges(&self) -> Vec<EdgeFlow> {
         // What arrives at the service by way of a component, in all and by direct dependency.
         let mut arriving: BTreeMap<&EntityId, BTreeMap<Option<&EntityId>, f64>> = BTreeMap::new();
         arriving.insert(self.service, BTreeMap::from([(None, self.failure_of(self.service))]));
@@ -95,7 +102,8 @@ impl<'a> Flows<'a> {
     }
 
     /// Share of the failures of `of` that come by `edge`, bucket by bucket.
-    pub(crate) fn share_series(&self, of: &EntityId, edge: usize) -> ShareSeries {
+    #[must_use]
+    pub fn share_series(&self, of: &EntityId, edge: usize) -> ShareSeries {
         let mut memo: BTreeMap<&EntityId, ShareSeries> = BTreeMap::new();
         let concerned = self.callers_of(&self.edges[edge].caller);
         for id in self.order.iter().filter(|id| concerned.contains(**id)) {

@@ -1,15 +1,19 @@
-//! What is decided, free of transport, storage and time: everything comes in as an argument.
+//! What is decided, free of transport, storage and time: everything comes in as an argument. What is public is what an
+//! evaluation needs to make the inputs of a recommendation as this service makes them.
 
 pub mod audit;
 pub(crate) mod automatic;
 pub(crate) mod calibration;
-pub(crate) mod components;
+pub mod components;
+pub mod consistent;
 pub(crate) mod differences;
+pub mod doubt;
 pub(crate) mod drift;
 pub(crate) mod evidence;
 pub(crate) mod exchange;
+pub mod fallbacks;
 pub(crate) mod feedback;
-pub(crate) mod flow;
+pub mod flow;
 pub(crate) mod freshness;
 pub(crate) mod harm;
 pub(crate) mod kept;

@@ -1,6 +1,7 @@
 //! Gathers everything that a recommendation is computed from. What cannot be had becomes a named missing input; only the
 //! service's own history and the freshness of what was read are indispensable.
 
+mod beside;
 pub(crate) mod own;
 mod structure;
 mod walk;
@@ -17,7 +18,9 @@ use attain_proto::convert;
 use attain_proto::ingestion::v1 as ingestion;
 use attain_proto::recommendation::v1 as wire;
 use attain_runtime::context::CallContext;
-use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, SliBucket, TimeRange, TimeWindow, UnixMillis, bucket_start};
+use attain_vocabulary::{
+    BUCKET_MS, DAY_MS, EntityId, EntityKind, SliBucket, TimeRange, TimeWindow, UnixMillis, bucket_start,
+};
 use prost::Message as _;
 
 use crate::domain::calibration::Class;
@@ -35,6 +38,7 @@ use crate::message::topology;
 use crate::storage::Latest;
 use crate::{Error, members, models};
 
+use beside::{Surroundings, consistent_targets};
 use walk::Walked;
 
 /// Everything that a recommendation is computed from, and until which changes it was read.
@@ -132,7 +136,16 @@ pub(crate) async fn gather(
         seed: members::SEED,
         model,
     };
-    let (input, evidence, complete) = with_evidence(engine, context, input, &closure.facts).await?;
+    let (mut input, draft) = drafted(input).await?;
+    let around = Surroundings { service, window, known, edges: closure.edges, now_ms: as_of_ms };
+    let held = consistent_targets(engine, context, around, &draft, graph_known);
+    let (held, found) = futures::join!(held, evidence(engine, context, &draft, input.kind, &closure.facts));
+    let (targets, unheld) = held?;
+    let (evidence, complete, unsearched) = found;
+    if let Some(structure) = &mut input.structure {
+        structure.consistent_targets = targets;
+    }
+    input.missing_inputs.extend(unheld.into_iter().chain(unsearched));
     basis.complete = complete && input.missing_inputs.is_empty();
     let (learned, disputed) = said(engine, context, &input).await?;
     let kept = Kept {
@@ -346,29 +359,34 @@ fn current_slo(slo: &Slo) -> CurrentSlo {
     }
 }
 
-/// Asks the knowledge service about the risks that a first look names.
-async fn with_evidence(
-    engine: &Engine,
-    context: &CallContext,
-    input: RecommendationInput,
-    facts: &BTreeMap<EntityId, Facts>,
-) -> Result<(RecommendationInput, Evidence, bool), Error> {
-    let (mut input, draft): (RecommendationInput, RecommendationResult) = blocking(move || {
+/// A first look, before knowledge and the targets of others are asked.
+async fn drafted(input: RecommendationInput) -> Result<(RecommendationInput, RecommendationResult), Error> {
+    blocking(move || {
         let draft = recommend(&input);
         (input, draft)
     })
-    .await?;
-    let question = evidence::question(&draft, input.kind, |id| facts.get(id).map(|facts| facts.kind));
+    .await
+}
+
+/// Asks the knowledge service about the risks that a first look names: what it said, whether that is all, and what is missing.
+async fn evidence(
+    engine: &Engine,
+    context: &CallContext,
+    draft: &RecommendationResult,
+    kind: EntityKind,
+    facts: &BTreeMap<EntityId, Facts>,
+) -> (Evidence, bool, Option<MissingInput>) {
+    let question = evidence::question(draft, kind, |id| facts.get(id).map(|facts| facts.kind));
     match engine.knowledge.search(context, &question, engine.config.citations_max).await {
-        Ok(found) => Ok((input, found.evidence, found.complete)),
+        Ok(found) => (found.evidence, found.complete, None),
         Err(refusal) => {
             let detail = format!(
                 "runbooks, templates and incidents could not be searched ({}): nothing is cited",
                 refusal.detail()
             );
-            input.missing_inputs.push(MissingInput { name: "knowledge".to_owned(), detail });
+            let missing = MissingInput { name: "knowledge".to_owned(), detail };
             let note = "Knowledge could not be searched.".to_owned();
-            Ok((input, Evidence { query: question.query, citations: Vec::new(), note }, false))
+            (Evidence { query: question.query, citations: Vec::new(), note }, false, Some(missing))
         }
     }
 }

@@ -2,24 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use attain_attainment::{CounterfactualStructure, Importance, MissingInput, Reach, StructureFacts, percent};
+use attain_attainment::{CounterfactualStructure, Doubt, Importance, MissingInput, StructureFacts};
 use attain_proto::convert::duration_millis;
 use attain_proto::graph::v1 as graph;
 use attain_runtime::context::CallContext;
-use attain_vocabulary::{DependencyMode, EntityId};
+use attain_vocabulary::EntityId;
 use futures::future::join_all;
 
 use crate::domain::components::rates;
-use crate::domain::flow::{Component, Edge, EdgeFlow, Flows};
+use crate::domain::doubt::{CONFIDENCE_MIN, doubtful_edges, with_unknown_failing};
+use crate::domain::fallbacks::{FALLBACK_SUCCESS_RATIO, Fallback, fallbacks};
+use crate::domain::flow::Component;
 use crate::domain::kept::{EdgeChange, SnapshotSize};
 use crate::engine::Engine;
 use crate::members::Closure;
 use crate::message::topology;
 
-/// Share of failed calls that the fallbacks of counterfactuals save: what a cache or a second provider typically keeps.
-const FALLBACK_SUCCESS_RATIO: f64 = 0.9;
-/// Most edges that a counterfactual is solved for.
-const EDGES_MAX: usize = 3;
 /// The age of a snapshot is told in whole minutes, so that two looks at the same data agree.
 const AGE_STEP_MS: i64 = 60_000;
 
@@ -41,35 +39,49 @@ pub(super) async fn ask(
     known: &BTreeMap<EntityId, Component>,
     missing: &mut Vec<MissingInput>,
 ) -> Structure {
-    let rates = topology::rates(&rates(known, &closure.edges));
+    let own = rates(known, &closure.edges);
+    let unknown = with_unknown_failing(&own, &closure.facts, known);
+    let rates = topology::rates(&own);
     let (mut counterfactuals, changes) = counterfactuals(service, closure, known);
     let services = std::slice::from_ref(service);
     let scenarios = counterfactuals.iter().filter_map(|change| changes.get(&change.key)).map(topology::scenario);
-    let evaluations = std::iter::once(Vec::new())
-        .chain(scenarios.map(|change| vec![change]))
-        .map(|changes| engine.graph.evaluate(context, services, &rates, changes, None));
-    let mut answers = join_all(evaluations).await.into_iter();
-    let present = match answers.next() {
-        Some(Ok(present)) => present,
-        Some(Err(refusal)) => {
+    let after = scenarios.map(|change| engine.graph.evaluate(context, services, &rates, vec![change], None));
+    let with_unknown = async {
+        let (failing, rates) = unknown?;
+        let answer = engine.graph.evaluate(context, services, &topology::rates(&rates), Vec::new(), None).await;
+        let ceiling = answer.ok()?.services.first()?.before.as_ref()?.availability_ratio;
+        Some((failing, ceiling))
+    };
+    let present = engine.graph.evaluate(context, services, &rates, Vec::new(), Some(CONFIDENCE_MIN));
+    let (present, with_unknown, answers) = futures::join!(present, with_unknown, join_all(after));
+    let present = match present {
+        Ok(present) => present,
+        Err(refusal) => {
             let detail = format!("the structure could not be evaluated ({}): no ceiling", refusal.detail());
             missing.push(MissingInput { name: "graph".to_owned(), detail });
             return Structure { counterfactuals, changes, ..Structure::default() };
         }
-        None => return Structure::default(),
     };
     for (change, answer) in counterfactuals.iter_mut().zip(answers) {
         let services = answer.ok().map(|answer| answer.services).unwrap_or_default();
         change.ceiling_after_ratio =
             services.first().and_then(|service| service.after.as_ref()).map(|after| after.availability_ratio);
     }
+    let edges = doubtful_edges(&closure.edges, &closure.confidences);
+    let without = present.services.first().and_then(|service| service.without_doubtful_before_ratio);
+    let doubt = Doubt {
+        ceiling_without_edges_ratio: without.filter(|_| !edges.is_empty()),
+        edges,
+        unknown_failure_ratio: with_unknown.map(|(failing, _)| failing),
+        ceiling_with_unknown_ratio: with_unknown.map(|(_, ceiling)| ceiling),
+    };
     let snapshot = present.snapshot.as_ref();
     let size =
         snapshot.map(|info| SnapshotSize { entity_count: info.entity_count, dependency_count: info.dependency_count });
-    Structure { facts: facts(&present), counterfactuals, changes, size }
+    Structure { facts: facts(&present, doubt), counterfactuals, changes, size }
 }
 
-fn facts(response: &graph::EvaluateAvailabilityResponse) -> Option<StructureFacts> {
+fn facts(response: &graph::EvaluateAvailabilityResponse, doubt: Doubt) -> Option<StructureFacts> {
     let availability = response.services.first()?.before.as_ref()?;
     let id = |text: &str| EntityId::new("entity_id", text).ok();
     let importance = |importance: &graph::Importance| {
@@ -85,89 +97,22 @@ fn facts(response: &graph::EvaluateAvailabilityResponse) -> Option<StructureFact
         assumed_perfect_ids: response.assumed_perfect_ids.iter().filter_map(|text| id(text)).collect(),
         snapshot_version: snapshot.map_or(0, |info| info.version),
         snapshot_age_ms: age_ms - age_ms.rem_euclid(AGE_STEP_MS),
+        doubt,
+        consistent_targets: Vec::new(),
     })
 }
 
-/// A fallback on each of the edges by which most failures arrive.
+/// Fallbacks, with the edge that each puts in place of the one there is.
 fn counterfactuals(
     service: &EntityId,
     closure: &Closure,
     known: &BTreeMap<EntityId, Component>,
 ) -> (Vec<CounterfactualStructure>, BTreeMap<String, EdgeChange>) {
-    let flows = Flows::new(service, known, &closure.edges);
-    let mut changes = BTreeMap::new();
-    let mut structures = Vec::new();
-    let calls = |edge: &Edge| !closure.facts.get(&edge.caller).is_some_and(|facts| facts.kind.is_composite());
-    let candidates = flows.edges().into_iter().filter_map(|flow| {
-        // An API or a system calls nobody: there is no code of its own that could fall back.
-        let edge = Some(&closure.edges[flow.edge]).filter(|edge| calls(edge))?;
-        Some((flow, saved_by_fallback(edge)?))
-    });
-    for (flow, saved_ratio) in candidates.take(EDGES_MAX) {
-        let edge = &closure.edges[flow.edge];
-        let key = format!("fallback:{}:{}", edge.caller, edge.callee);
-        changes.insert(
-            key.clone(),
-            topology::with_fallback(edge, &closure.dependencies[flow.edge], FALLBACK_SUCCESS_RATIO),
-        );
-        structures.push(CounterfactualStructure {
-            description: format!(
-                "a fallback in {} that saves {} of the failed calls to {}",
-                edge.caller,
-                percent(FALLBACK_SUCCESS_RATIO),
-                edge.callee
-            ),
-            key,
-            ceiling_after_ratio: None,
-            caller: edge.caller.clone(),
-            callee: edge.callee.clone(),
-            saved_ratio,
-            reach: reach(&flows, flow),
-        });
-    }
-    (structures, changes)
-}
-
-/// Share of the failures that get through today which the fallback would save; `None` where one as good is there already.
-fn saved_by_fallback(edge: &Edge) -> Option<f64> {
-    let today = match edge.mode {
-        DependencyMode::Hard => 0.0,
-        // A fallback of unknown worth cannot be compared with another.
-        DependencyMode::Soft => edge.fallback_success_ratio?,
-        DependencyMode::Async => return None,
+    let found = fallbacks(service, &closure.facts, &closure.edges, known);
+    let change = |fallback: &Fallback| {
+        let (edge, dependency) = (&closure.edges[fallback.edge], &closure.dependencies[fallback.edge]);
+        (fallback.structure.key.clone(), topology::with_fallback(edge, dependency, FALLBACK_SUCCESS_RATIO))
     };
-    (today < FALLBACK_SUCCESS_RATIO).then(|| 1.0 - (1.0 - FALLBACK_SUCCESS_RATIO) / (1.0 - today))
-}
-
-fn reach(flows: &Flows<'_>, flow: EdgeFlow) -> Reach {
-    match flow.through {
-        None => Reach::Direct,
-        Some(dependency) => {
-            let share = flows.share_series(&dependency, flow.edge);
-            Reach::Through { dependency, share }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fallback_is_only_worth_what_it_saves_beyond_the_one_there_is() {
-        let id = |text: &str| EntityId::new("id", text).expect("valid");
-        let edge = |mode, fallback_success_ratio| Edge {
-            caller: id("a"),
-            callee: id("b"),
-            mode,
-            call_fraction: None,
-            fallback_success_ratio,
-        };
-        let saved = |mode, ratio| saved_by_fallback(&edge(mode, ratio)).map(|saved| (saved * 1e9).round() / 1e9);
-        assert_eq!(saved(DependencyMode::Hard, None), Some(0.9));
-        assert_eq!(saved(DependencyMode::Soft, Some(0.5)), Some(0.8));
-        assert_eq!(saved(DependencyMode::Soft, Some(0.95)), None);
-        assert_eq!(saved(DependencyMode::Soft, None), None);
-        assert_eq!(saved(DependencyMode::Async, None), None);
-    }
+    let changes = found.iter().map(change).collect();
+    (found.into_iter().map(|fallback| fallback.structure).collect(), changes)
 }

@@ -37,6 +37,8 @@ pub(crate) struct Closure {
     pub(crate) edges: Vec<Edge>,
     /// The edges as they came, one for each of `edges`.
     pub(crate) dependencies: Vec<vocabulary::Dependency>,
+    /// How sure it is that each of `edges` is there, in that order; empty where that is not told.
+    pub(crate) confidences: Vec<f64>,
     /// Whether the walk stopped at the engine's bound.
     pub(crate) truncated: bool,
     /// Topology version of the snapshot that was walked: it holds every change of topology up to this number.
@@ -145,7 +147,8 @@ fn read(response: wire::GetDependenciesResponse) -> Result<Closure, Refusal> {
         Refusal::Refused(format!("the graph holds what cannot be right: {invalid}"))
     };
     let version = response.snapshot.map_or(0, |info| info.version);
-    let mut closure = Closure { truncated: response.truncated, version, ..Closure::default() };
+    let confidences = response.dependency_confidences;
+    let mut closure = Closure { confidences, truncated: response.truncated, version, ..Closure::default() };
     for entity in response.entities.iter().filter_map(|reached| reached.entity.as_ref()) {
         let (id, facts) = topology::entity(entity).map_err(malformed)?;
         closure.order.push(id.clone());

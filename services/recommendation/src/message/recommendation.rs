@@ -87,6 +87,7 @@ fn sli_recommendation(kept: &Kept, sli: &words::SliResult) -> wire::SliRecommend
         class_record: of_class.map(record::record),
         budgetings: sli.budgetings.iter().map(budgeting::budgeting).collect(),
         drift: None,
+        doubt: doubt(kept).filter(|_| sli.kind == SliKind::Availability),
     }
 }
 
@@ -114,7 +115,33 @@ fn offer(offer: &words::Offer) -> wire::Offer {
         budget_use_low: offer.budget_use_low,
         budget_use_high: offer.budget_use_high,
         in_force_miss_probability: offer.in_force_miss_probability,
+        consistent_target_ratio: offer.consistent_target_ratio,
+        limited_by: offer.limited_by.as_ref().map(limit),
     }
+}
+
+fn limit(limit: &words::FleetLimit) -> wire::FleetLimit {
+    wire::FleetLimit {
+        callee_id: limit.callee.as_ref().map(ToString::to_string).unwrap_or_default(),
+        needed_ratio: limit.needed_ratio,
+        chain: limit.chain.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// What is doubtful in the structure; unset where the graph was not asked, or nothing is.
+fn doubt(kept: &Kept) -> Option<wire::StructureDoubt> {
+    let doubt = &kept.input.structure.as_ref()?.doubt;
+    let edge = |edge: &words::DoubtfulEdge| wire::DoubtfulEdge {
+        caller_id: edge.caller.to_string(),
+        callee_id: edge.callee.to_string(),
+        confidence: edge.confidence,
+    };
+    (!doubt.is_none()).then(|| wire::StructureDoubt {
+        edges: doubt.edges.iter().map(edge).collect(),
+        ceiling_without_edges_ratio: doubt.ceiling_without_edges_ratio,
+        unknown_failure_ratio: doubt.unknown_failure_ratio,
+        ceiling_with_unknown_ratio: doubt.ceiling_with_unknown_ratio,
+    })
 }
 
 fn failure_split(split: &words::FailureSplit) -> wire::FailureSplit {
@@ -151,6 +178,13 @@ fn binding_constraint(binding: &words::BindingConstraint) -> wire::BindingConstr
         entity_id: binding.entity_id.as_ref().map(ToString::to_string).unwrap_or_default(),
         contribution_ratio: binding.contribution_ratio,
         detail: binding.detail.clone(),
+        relaxed_target_ratio: binding.relaxed_target_ratio,
+        volume_need: binding.volume_need.as_ref().map(|need| wire::VolumeNeed {
+            target_ratio: need.target_ratio,
+            window_request_count: need.window_request_count,
+            window_days_needed: need.window_days_needed,
+            probes_per_minute: need.probes_per_minute,
+        }),
     }
 }
 
@@ -219,6 +253,7 @@ fn data_used(kept: &Kept, data: &words::DataUsed) -> wire::DataUsed {
         snapshot,
         data_age: data.data_age_ms.map(duration),
         incident_count: data.incident_count,
+        covered_days: data.covered_days,
     }
 }
 

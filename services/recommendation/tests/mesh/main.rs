@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod audit;
+mod beside;
 mod budgets;
 mod calibration;
 mod changes;

@@ -71,6 +71,8 @@ pub(crate) struct World {
     pub(crate) ingestion_down: AtomicBool,
     pub(crate) graph_down: AtomicBool,
     pub(crate) knowledge_down: AtomicBool,
+    /// Whether the graph solves for no targets.
+    pub(crate) targets_down: AtomicBool,
     /// Whether the graph answers for availability alone.
     pub(crate) latencies_down: AtomicBool,
     /// How many services of one evaluation the time suffices for.

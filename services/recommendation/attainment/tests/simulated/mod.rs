@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use attain_attainment::{
-    CountPoint, DependencyBucket, DependencyHistory, RecommendationInput, ServiceHistory, StructureFacts, TierPolicy,
+    CountPoint, DependencyBucket, DependencyHistory, Doubt, RecommendationInput, ServiceHistory, StructureFacts,
+    TierPolicy,
 };
 use attain_vocabulary::{
     BUCKET_MS, BucketCounts, DAY_MS, DependencyMode, EntityId, EntityKind, LatencyHistogram, SliBucket, Tier,
@@ -188,6 +189,8 @@ impl World {
                 assumed_perfect_ids: vec![],
                 snapshot_version: 12,
                 snapshot_age_ms: 60_000,
+                doubt: Doubt::default(),
+                consistent_targets: Vec::new(),
             }),
             counterfactuals: vec![],
             current_slos: vec![],

@@ -409,11 +409,45 @@ impl GraphService for Members {
         not_asked()
     }
 
+    /// Nobody may promise more than a service that it calls directly.
     async fn solve_targets(
         &self,
-        _: Request<graph::SolveTargetsRequest>,
+        request: Request<graph::SolveTargetsRequest>,
     ) -> Result<Response<graph::SolveTargetsResponse>, Status> {
-        not_asked()
+        check(&self.0.graph_down)?;
+        check(&self.0.targets_down)?;
+        let request = request.into_inner();
+        let [service_id] = &request.scope_ids[..] else { return not_asked() };
+        let budget = |id: &String| {
+            let promised = request.targets.iter().find(|target| target.service_id == *id);
+            promised.map(|target| 1.0 - target.target_ratio)
+        };
+        let own = budget(service_id).ok_or_else(|| Status::invalid_argument("the service in scope has no target"))?;
+        let (_, dependencies) = self.0.held();
+        let mut contradictions = Vec::new();
+        for edge in dependencies.iter().filter(|edge| edge.caller_id == *service_id) {
+            if let Some(needed_ratio) = budget(&edge.callee_id).filter(|needed| *needed > own * (1.0 + 1e-9)) {
+                contradictions.push(graph::Contradiction {
+                    service_id: service_id.clone(),
+                    callee_id: edge.callee_id.clone(),
+                    budget_ratio: own,
+                    needed_ratio,
+                    chain: vec![service_id.clone(), edge.callee_id.clone()],
+                });
+            }
+        }
+        let needed = contradictions.iter().map(|found| found.needed_ratio).fold(own, f64::max);
+        let on_menu = request.menu_ratios.iter().copied().filter(|target| 1.0 - target >= needed * (1.0 - 1e-9));
+        let target = graph::SolvedTarget {
+            service_id: service_id.clone(),
+            target_ratio: on_menu.fold(0.0, f64::max),
+            ..graph::SolvedTarget::default()
+        };
+        Ok(Response::new(graph::SolveTargetsResponse {
+            contradictions,
+            targets: vec![target],
+            ..graph::SolveTargetsResponse::default()
+        }))
     }
 
     async fn analyze_latency(

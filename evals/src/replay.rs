@@ -1,0 +1,163 @@
+//! Whether recommendations are computed again bit for bit.
+//!
+//! Inputs of simulated services are kept as files, and their results hashed. Other processes, with other numbers of threads,
+//! read the files and hash what they find. A folder of kept inputs with the hashes that belong to them is part of the
+//! repository: a machine or a build that computes otherwise is found by it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use attain_attainment::{MODEL_VERSION, RecommendationInput, recommend};
+use attain_simulator::fleet::Fleet;
+use clap::Parser;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::explanations::input;
+use crate::fleet::{View, cores, each};
+
+const COMPONENTS: usize = 6;
+const DAYS: u32 = 30;
+/// File of a folder of kept inputs that says what belongs to them.
+const HASHES: &str = "hashes.json";
+
+/// What to compute again.
+#[derive(Debug, Parser)]
+pub(crate) struct Options {
+    /// Seed of the inputs.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Recommendations that are computed again.
+    #[arg(long, default_value_t = 1000)]
+    cases: usize,
+    /// Threads of the first computation; those of the other processes are one and three more.
+    #[arg(long, default_value_t = cores())]
+    threads: usize,
+    /// Computes the inputs kept in this folder again, and nothing else.
+    #[arg(long, conflicts_with = "keep")]
+    kept: Option<PathBuf>,
+    /// Keeps the inputs and their hashes in this folder.
+    #[arg(long)]
+    keep: Option<PathBuf>,
+}
+
+/// What belongs to one kept input, by the name of its file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Hashes {
+    input_sha256: String,
+    result_sha256: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    model_version: String,
+    by_file: BTreeMap<String, Hashes>,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<Value> {
+    if let Some(folder) = &options.kept {
+        return again(folder, options.threads);
+    }
+    ensure!(options.cases > 0, "cases: ask for at least one");
+    let own = std::env::temp_dir().join(format!("attain-replay-{}", std::process::id()));
+    let folder = options.keep.as_ref().unwrap_or(&own);
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let done = keep(folder, options).and_then(|()| elsewhere(folder, options));
+    if options.keep.is_none() {
+        fs::remove_dir_all(&own).with_context(|| format!("cannot remove {}", own.display()))?;
+    }
+    done
+}
+
+/// Keeps inputs, and the hashes that this process finds.
+fn keep(folder: &Path, options: &Options) -> anyhow::Result<()> {
+    let kept: anyhow::Result<Vec<(String, Hashes)>> = each(options.cases, options.threads, |index| {
+        let input = drawn(options.seed, index as u64);
+        let name = format!("{index:04}.json.gz");
+        let json = serde_json::to_vec(&input)?;
+        let mut file = GzEncoder::new(fs::File::create(folder.join(&name))?, Compression::fast());
+        file.write_all(&json)?;
+        file.finish()?;
+        Ok((name, hashes(&json, &input)?))
+    })
+    .into_iter()
+    .collect();
+    let kept = Kept { model_version: MODEL_VERSION.to_owned(), by_file: kept?.into_iter().collect() };
+    fs::write(folder.join(HASHES), serde_json::to_string_pretty(&kept)? + "\n")?;
+    Ok(())
+}
+
+fn drawn(seed: u64, index: u64) -> RecommendationInput {
+    let fleet = Fleet::draw(seed.wrapping_mul(1_000_003).wrapping_add(index), COMPONENTS);
+    let past = fleet.past(index, DAYS);
+    let view = View::new(&fleet, &past, vec![false; fleet.calls.len()]);
+    let measured: Vec<usize> = (0..fleet.components.len()).filter(|at| view.is_measured(*at)).collect();
+    input(&view, measured[index as usize % measured.len()], index)
+}
+
+fn hashes(json: &[u8], input: &RecommendationInput) -> anyhow::Result<Hashes> {
+    let result = serde_json::to_vec(&recommend(input))?;
+    Ok(Hashes { input_sha256: sha256(json), result_sha256: sha256(&result) })
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Other processes compute the same folder.
+fn elsewhere(folder: &Path, options: &Options) -> anyhow::Result<Value> {
+    let program = std::env::current_exe()?;
+    let mut processes = Vec::new();
+    for threads in [1, options.threads + 3] {
+        let output = Command::new(&program)
+            .args(["replay", "--threads", &threads.to_string(), "--kept"])
+            .arg(folder)
+            .output()
+            .context("cannot start another process")?;
+        let report: Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("another process failed: {}", String::from_utf8_lossy(&output.stderr)))?;
+        processes.push(report);
+    }
+    let met = processes.iter().all(|report| report["objective_met"] == Value::Bool(true));
+    Ok(json!({ "seed": options.seed, "cases": options.cases, "processes": processes, "objective_met": met }))
+}
+
+/// Computes what is kept in a folder again.
+fn again(folder: &Path, threads: usize) -> anyhow::Result<Value> {
+    let hashes_file = folder.join(HASHES);
+    let text = fs::read_to_string(&hashes_file).with_context(|| format!("cannot read {}", hashes_file.display()))?;
+    let kept: Kept = serde_json::from_str(&text).with_context(|| format!("in {}", hashes_file.display()))?;
+    let files: Vec<(&String, &Hashes)> = kept.by_file.iter().collect();
+    let found: anyhow::Result<Vec<Hashes>> = each(files.len(), threads, |at| {
+        let path = folder.join(files[at].0);
+        let mut json = Vec::new();
+        let file = fs::File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        GzDecoder::new(file).read_to_end(&mut json)?;
+        let input: RecommendationInput =
+            serde_json::from_slice(&json).with_context(|| format!("in {}", path.display()))?;
+        // What was read is written again: a field that was lost on the way would be found here.
+        hashes(&serde_json::to_vec(&input)?, &input)
+    })
+    .into_iter()
+    .collect();
+    let found = found?;
+    let differing: Vec<&String> =
+        files.iter().zip(&found).filter(|((_, kept), found)| *kept != *found).map(|((name, _), _)| *name).collect();
+    Ok(json!({
+        "threads": threads,
+        "model_version": MODEL_VERSION,
+        "kept_by": kept.model_version,
+        "recomputed": found.len(),
+        "identical": found.len() - differing.len(),
+        "differing": differing,
+        "objective_met": differing.is_empty() && !found.is_empty(),
+    }))
+}

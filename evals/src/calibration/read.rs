@@ -11,6 +11,8 @@ use super::series::{Incident, Series, told_once};
 const DAY_SECONDS: f64 = 86_400.0;
 /// Fewer usable rows say nothing of a rate.
 pub(super) const ROWS_MIN: usize = 20;
+/// The year 5138: beyond it a time is meant in another unit, and would make a history of millennia.
+const SECONDS_MAX: f64 = 1e11;
 /// Rounding that a severity may be beyond its ends by.
 const SEVERITY_TOLERANCE: f64 = 1e-6;
 
@@ -90,8 +92,18 @@ fn rows<R: std::io::Read>(mut reader: csv::Reader<R>, file: &str, refused: &mut 
             return None;
         }
     };
-    let column = |names: &[&str]| names.iter().find_map(|name| headers.iter().position(|header| header == name));
-    let columns = (column(&START), column(&END), column(&SEVERITY));
+    // By its whole name, else by how it begins.
+    let column = |names: &[&str], beginnings: &[&str]| {
+        names
+            .iter()
+            .find_map(|name| headers.iter().position(|header| header == name))
+            .or_else(|| beginnings.iter().find_map(|begin| headers.iter().position(|header| header.starts_with(begin))))
+    };
+    let columns = (
+        column(&START, &["start", "begin", "open"]),
+        column(&END, &["end_", "ended", "finish", "stop", "close", "resolve"]),
+        column(&SEVERITY, &["severity", "status", "impact"]),
+    );
     let (Some(start), Some(end), Some(severity)) = columns else {
         for (found, field, names) in [
             (columns.0, "start_time", START.as_slice()),
@@ -138,7 +150,11 @@ fn instant(text: &str) -> Result<f64, String> {
         return Err("is empty; seconds or an RFC 3339 timestamp are needed".to_owned());
     }
     if let Ok(seconds) = text.parse::<f64>() {
-        return if seconds.is_finite() { Ok(seconds) } else { Err(format!("{text} is not a finite number")) };
+        return match seconds {
+            _ if !seconds.is_finite() => Err(format!("{text} is not a finite number")),
+            _ if seconds.abs() > SECONDS_MAX => Err(format!("{text} is no time in seconds; milliseconds are not read")),
+            _ => Ok(seconds),
+        };
     }
     let timestamp: Result<Timestamp, _> = text.parse();
     timestamp
@@ -182,19 +198,26 @@ mod tests {
 
     #[test]
     fn a_bad_row_is_named_and_the_others_go_on() {
-        let text = "start_time,end_time,severity\n0,10,1\nx,10,1\n5,,1\n9,3,1\n1,2,1.5\n1,2,high\n1,inf,1\n3,4,0.2\n";
+        let text = "start_time,end_time,severity\n0,10,1\nx,10,1\n5,,1\n9,3,1\n1,2,1.5\n1,2,high\n1,inf,1\n1767225600000,1767225660000,1\n3,4,0.2\n";
         let (rows, refused) = read(text);
         assert_eq!(rows.unwrap().len(), 2);
         let named: Vec<(Option<u64>, Option<&str>)> =
             refused.iter().map(|refused| (refused.row, refused.field)).collect();
-        let expected =
-            [(3, "start_time"), (4, "end_time"), (5, "end_time"), (6, "severity"), (7, "severity"), (8, "end_time")];
+        let expected = [
+            (3, "start_time"),
+            (4, "end_time"),
+            (5, "end_time"),
+            (6, "severity"),
+            (7, "severity"),
+            (8, "end_time"),
+            (9, "start_time"),
+        ];
         assert_eq!(named, expected.map(|(row, field)| (Some(row), Some(field))));
     }
 
     #[test]
     fn a_file_without_a_column_is_named_with_the_column() {
-        let (rows, refused) = read("start_time,severity\n0,1\n");
+        let (rows, refused) = read("start_of_it,severity\n0,1\n");
         assert_eq!(rows, None);
         assert_eq!((refused.len(), refused[0].field, refused[0].row), (1, Some("end_time"), None));
     }

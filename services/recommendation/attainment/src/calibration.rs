@@ -81,7 +81,8 @@ impl Isotonic {
             .filter(|stated| !stated.probability.is_nan())
             .map(|stated| (stated.probability.clamp(0.0, 1.0), f64::from(u8::from(stated.happened))))
             .collect();
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        // By outcome too: sums in another order differ in the last digit, and that decides what is pooled.
+        points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
         let count = points.len() as f64;
         let belief = if believed > 0.0 { believed / (believed + count) } else { 0.0 };
         let mut blocks: Vec<Block> = Vec::new();
@@ -138,7 +139,7 @@ impl Isotonic {
         if high.0 <= low.0 {
             return low.1;
         }
-        low.1 + (high.1 - low.1) * (x - low.0) / (high.0 - low.0)
+        (low.1 + (high.1 - low.1) * (x - low.0) / (high.0 - low.0)).clamp(0.0, 1.0)
     }
 }
 

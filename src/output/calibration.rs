@@ -10,7 +10,7 @@ const AMBITIONS: [&str; 3] = ["conservative", "balanced", "ambitious"];
 pub(crate) fn readable(answer: &Value) -> String {
     let classes = answer["classes"].as_array().map(Vec::as_slice).unwrap_or_default();
     if classes.is_empty() {
-        return "No recommendation with a back-test has been made yet.\n".to_owned();
+        return "No recommendation has been made yet that could be held against anything.\n".to_owned();
     }
     let mut table = Table::new(&[
         "tier",
@@ -36,7 +36,13 @@ pub(crate) fn readable(answer: &Value) -> String {
             }
         }
     }
-    table.render()
+    let sum = |name: &str| classes.iter().filter_map(|class| plain(&class[name]).parse::<u64>().ok()).sum::<u64>();
+    format!(
+        "{}{} offers wait for their window to close; of {} too little was measured to judge them.\n",
+        table.render(),
+        sum("open_count"),
+        sum("unjudged_count")
+    )
 }
 
 fn row(class: &Value, source: &str, ambition: &str, record: &Value) -> Vec<String> {
@@ -81,10 +87,11 @@ mod tests {
         let balanced = json!({"forecast_count": "120", "met_ratio": 0.9, "met_ratio_low": 0.83, "met_ratio_high": 0.94,
             "stated_miss_probability": 0.085, "brier_score": 0.09, "allowed_over_observed": 1.75});
         let class = json!({"tier": "tier_1", "kind": "service", "sli_kind": "availability", "window_days": 31,
-            "calendar_window": "month", "backtest": {"balanced": balanced, "ambitious": {"forecast_count": "0"}}});
+            "calendar_window": "month", "open_count": "3", "unjudged_count": "1", "backtest": {"balanced": balanced, "ambitious": {"forecast_count": "0"}}});
         let text = readable(&json!({"classes": [class]}));
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 2, "{text}");
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[2].starts_with("3 offers wait") && lines[2].contains("of 1 too little"), "{text}");
         for part in
             ["tier_1", "month", "backtest", "balanced", "120", "90 %", "83 % to 94 %", "8.5 %", "0.090", "1.750"]
         {

@@ -12,6 +12,7 @@ use attain_vocabulary::{EntityId, SliBucket, SliKind, TenantId, TimeRange, UnixM
 use crate::Error;
 use crate::engine::Engine;
 use crate::gather::{blocking, incidents};
+use crate::members::Refusal;
 use crate::storage::{DueOffer, Judgement};
 
 /// How long after its end a window is judged: spans wait for their traces, and exports are sent again.
@@ -89,13 +90,22 @@ async fn judge(engine: &Engine, context: &CallContext, service: &EntityId, due: 
         engine.ingestion.histories(context, ids, range, without_latency),
         engine.ingestion.incidents(context, service),
     );
-    let mut histories = histories.map_err(|refusal| refusal.fatal("ingestion"))?;
-    let known = known.map_err(|refusal| refusal.fatal("ingestion"))?;
+    let mut histories = or_nothing(histories)?;
+    let known = or_nothing(known)?;
     let (_, exclusions) = incidents(service, &known, range);
     let buckets = histories.remove(service).unwrap_or_default().buckets;
     let judged = blocking(move || held_against(due, range, buckets, &exclusions)).await?;
     engine.store.judge(&judged, engine.clock.now_ms()).await?;
     Ok(judged.len())
+}
+
+/// Of a service that is gone there is nothing: its offers stay unjudged, and nobody waits for it.
+fn or_nothing<T: Default>(answer: Result<T, Refusal>) -> Result<T, Error> {
+    match answer {
+        Ok(known) => Ok(known),
+        Err(Refusal::Unknown) => Ok(T::default()),
+        Err(other) => Err(other.fatal("ingestion")),
+    }
 }
 
 fn held_against(

@@ -21,8 +21,8 @@ pub struct WindowInForce {
 /// The same, with the forecast of what is left.
 pub(crate) struct InProgress {
     pub(crate) window: WindowInForce,
+    spent_valid: f64,
     spent_bad: f64,
-    valid: f64,
     valid_ahead: f64,
     ahead: Forecast,
 }
@@ -52,24 +52,21 @@ impl InProgress {
         };
         Some(Self {
             window,
+            spent_valid,
             spent_bad,
-            valid,
             valid_ahead: prediction.expected_window_count,
             ahead: prediction.forecast,
         })
     }
 
     /// Probability that the window as a whole is worse than the budget: that what is left fails more than what is left of it,
-    /// `P(X > (b V - spent) / V_ahead)`. The requests to come are those expected.
+    /// `P(X > b + (b v - s) / V)` with `s` failures among `v` requests so far and `V` requests to come, as many as expected.
     pub(crate) fn miss_probability(&self, budget: f64) -> f64 {
-        let left = budget * self.valid - self.spent_bad;
-        if left < 0.0 {
-            return 1.0;
+        let saved = budget * self.spent_valid - self.spent_bad;
+        if self.valid_ahead > 0.0 {
+            return self.ahead.miss_probability(budget + saved / self.valid_ahead);
         }
-        if self.valid_ahead <= 0.0 {
-            return 0.0;
-        }
-        self.ahead.miss_probability(left / self.valid_ahead)
+        f64::from(u8::from(saved < 0.0))
     }
 }
 

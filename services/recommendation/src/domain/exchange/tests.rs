@@ -254,20 +254,21 @@ proptest! {
     fn openslo_documents_keep_the_field_rules(slos in slos()) {
         let exported = written(Format::OpenSlo, &slos);
         let text = exported.files.first().map(|file| file.content.as_str()).unwrap_or_default();
+        let rfc_1123 = regex::Regex::new("^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$").expect("a pattern");
         for part in text.split("---\n").filter(|part| !part.is_empty()) {
             let document: Value = serde_yaml_ng::from_str(part).expect("YAML");
             prop_assert_eq!(keys(&document), ["apiVersion", "kind", "metadata", "spec"]);
             prop_assert_eq!(&document["apiVersion"], &Value::from("openslo/v1"));
             let named = |metadata: &Value| {
                 let name = metadata["name"].as_str().expect("a name");
-                regex::Regex::new("^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$").expect("a pattern").is_match(name)
+                rfc_1123.is_match(name)
             };
             prop_assert!(named(&document["metadata"]));
             for value in document["metadata"]["annotations"].as_mapping().expect("annotations").values() {
                 prop_assert!(value.is_string(), "{:?}", value);
             }
             let spec = &document["spec"];
-            if document["kind"] == Value::from("Service") {
+            if document["kind"] == "Service" {
                 prop_assert_eq!(keys(spec), ["description"]);
                 continue;
             }
@@ -287,7 +288,7 @@ proptest! {
             }
             let window = &spec["timeWindow"][0];
             prop_assert_eq!(spec["timeWindow"].as_sequence().map(Vec::len), Some(1));
-            prop_assert!(window["isRolling"] == Value::from(true) && ["7d", "28d", "30d", "90d"].contains(&window["duration"].as_str().expect("a duration")));
+            prop_assert!(window["isRolling"] == true && ["7d", "28d", "30d", "90d"].contains(&window["duration"].as_str().expect("a duration")));
             prop_assert_eq!(keys(&spec["objectives"][0]), ["displayName", "target"]);
             prop_assert!(spec["objectives"][0]["target"].as_f64().is_some_and(|target| target > 0.0 && target < 1.0));
         }

@@ -1,6 +1,6 @@
 //! Alerts on the burn rate of an error budget, and what they would have done on a service's own history.
 //!
-//! Entry points: [`policy`] gives the rules for an SLO and the traffic it has, [`back_test`] runs them over a history.
+//! Entry points: [`policy`] gives the rules for an SLO and the traffic it has, [`back_test()`] runs them over a history.
 //! The rules are those of *The Site Reliability Workbook* (Beyer et al., 2018), chapter 5, "Alerting on SLOs", method 6: a long
 //! window says that the budget burns, a short one that it still does.
 

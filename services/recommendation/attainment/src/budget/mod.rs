@@ -36,7 +36,7 @@ pub enum Period {
 
 impl Period {
     /// From when on requests count at an instant.
-    fn from_ms(self, at_ms: UnixMillis) -> UnixMillis {
+    fn start_at(self, at_ms: UnixMillis) -> UnixMillis {
         match self {
             Self::Rolling { days } => at_ms.saturating_sub(i64::from(days) * DAY_MS),
             Self::Fixed { start_ms, .. } => start_ms,
@@ -44,7 +44,7 @@ impl Period {
     }
 
     /// Until when a forecast looks: one window ahead, by when nothing of today counts any more, or the end of the span.
-    fn end_ms(self, now_ms: UnixMillis) -> UnixMillis {
+    fn end_at(self, now_ms: UnixMillis) -> UnixMillis {
         match self {
             Self::Rolling { days } => now_ms.saturating_add(i64::from(days) * DAY_MS),
             Self::Fixed { end_ms, .. } => end_ms.max(now_ms),
@@ -103,7 +103,7 @@ pub struct Status {
 /// the paths of the forecast: the same history, instant and seed give the same answer to the last bit.
 #[must_use]
 pub fn status(history: &SliHistory, budget_ratio: f64, period: Period, now_ms: UnixMillis, seed: u64) -> Status {
-    let start_ms = period.from_ms(now_ms);
+    let start_ms = period.start_at(now_ms);
     let counted = history.tally(start_ms, now_ms);
     let allowed = budget_ratio * counted.valid;
     let spent_ratio = (allowed > 0.0).then(|| counted.bad / allowed);
@@ -156,10 +156,10 @@ struct Horizon {
 
 impl Horizon {
     fn new(history: &SliHistory, budget_ratio: f64, period: Period, now_ms: UnixMillis) -> Self {
-        let end_ms = period.end_ms(now_ms);
+        let end_ms = period.end_at(now_ms);
         let at = |step: usize| {
             let ahead = (end_ms - now_ms) as f64 * (step + 1) as f64 / STEPS as f64;
-            let from_ms = period.from_ms(now_ms + ahead.round() as i64);
+            let from_ms = period.start_at(now_ms + ahead.round() as i64);
             let known = history.tally(from_ms, now_ms);
             (known.valid, known.bad)
         };

@@ -237,7 +237,7 @@ fn window(spec: &Value) -> Result<TimeWindow, InvalidValue> {
     let days = match unit {
         'd' => Some(number),
         'w' => number.checked_mul(7),
-        'h' if number % 24 == 0 => Some(number / 24),
+        'h' if number.is_multiple_of(24) => Some(number / 24),
         'h' | 'm' => None,
         _ => return Err(malformed()),
     };

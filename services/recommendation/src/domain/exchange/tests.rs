@@ -201,6 +201,13 @@ fn a_format_and_a_metric_that_are_none_are_refused() {
     assert_eq!(with(private), Err(("valid_counter".into(), "private")));
 }
 
+/// Names of fields, sorted.
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = value.as_mapping().expect("fields").keys().filter_map(Value::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
 fn services() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9][a-zA-Z0-9._:/@-]{0,127}"
 }
@@ -242,6 +249,51 @@ proptest! {
         }
     }
 
+    /// The field rules of OpenSLO v1, written here once more: what is there, of which form, and nothing else.
+    #[test]
+    fn openslo_documents_keep_the_field_rules(slos in slos()) {
+        let exported = written(Format::OpenSlo, &slos);
+        let text = exported.files.first().map(|file| file.content.as_str()).unwrap_or_default();
+        let rfc_1123 = regex::Regex::new("^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$").expect("a pattern");
+        for part in text.split("---\n").filter(|part| !part.is_empty()) {
+            let document: Value = serde_yaml_ng::from_str(part).expect("YAML");
+            prop_assert_eq!(keys(&document), ["apiVersion", "kind", "metadata", "spec"]);
+            prop_assert_eq!(&document["apiVersion"], &Value::from("openslo/v1"));
+            let named = |metadata: &Value| {
+                let name = metadata["name"].as_str().expect("a name");
+                rfc_1123.is_match(name)
+            };
+            prop_assert!(named(&document["metadata"]));
+            for value in document["metadata"]["annotations"].as_mapping().expect("annotations").values() {
+                prop_assert!(value.is_string(), "{:?}", value);
+            }
+            let spec = &document["spec"];
+            if document["kind"] == "Service" {
+                prop_assert_eq!(keys(spec), ["description"]);
+                continue;
+            }
+            prop_assert_eq!(&document["kind"], &Value::from("SLO"));
+            prop_assert_eq!(
+                keys(spec),
+                ["budgetingMethod", "description", "indicator", "objectives", "service", "timeWindow"]
+            );
+            prop_assert!(spec["description"].as_str().is_some_and(|text| text.chars().count() <= 1050));
+            prop_assert_eq!(&spec["budgetingMethod"], &Value::from("Occurrences"));
+            prop_assert!(named(&spec["indicator"]["metadata"]));
+            let ratio = &spec["indicator"]["spec"]["ratioMetric"];
+            prop_assert!(ratio["counter"].is_bool() && ratio.get("good").is_some() != ratio.get("bad").is_some());
+            for metric in ["good", "bad", "total"].into_iter().filter_map(|name| ratio.get(name)) {
+                prop_assert!(metric["metricSource"]["type"].is_string());
+                prop_assert!(metric["metricSource"]["spec"]["query"].is_string());
+            }
+            let window = &spec["timeWindow"][0];
+            prop_assert_eq!(spec["timeWindow"].as_sequence().map(Vec::len), Some(1));
+            prop_assert!(window["isRolling"] == true && ["7d", "28d", "30d", "90d"].contains(&window["duration"].as_str().expect("a duration")));
+            prop_assert_eq!(keys(&spec["objectives"][0]), ["displayName", "target"]);
+            prop_assert!(spec["objectives"][0]["target"].as_f64().is_some_and(|target| target > 0.0 && target < 1.0));
+        }
+    }
+
     /// Names are labels, and two services never share one.
     #[test]
     fn names_are_labels_apart(one in services(), other in services()) {
@@ -257,6 +309,11 @@ proptest! {
         torn.insert_str(torn.char_indices().nth(place % FOREIGN.len()).map_or(0, |(at, _)| at), &text);
         let _ = read(&torn);
     }
+}
+
+proptest! {
+    // Patterns are compiled anew for each of them: that takes a while without optimisation.
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     /// Every format takes every SLO.
     #[test]

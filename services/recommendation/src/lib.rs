@@ -110,7 +110,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let (limits, drain) = (config.limits, Duration::from_secs(config.drain_seconds));
     let engine = Arc::new(Engine::new(config, store.clone(), changes, clock)?);
     let keeping = upkeep::keep(Arc::clone(&engine), shutdown.clone());
-    let sending = webhooks::send(Arc::clone(&engine), shutdown.clone())?;
+    let sending = webhooks::send(Arc::clone(&engine), shutdown.clone());
     let lifecycle = LifecycleServiceServer::new(Transport(Arc::clone(&engine)));
     let webhooks = WebhookServiceServer::new(Transport(Arc::clone(&engine)));
     let service = RecommendationServiceServer::new(Transport(engine))

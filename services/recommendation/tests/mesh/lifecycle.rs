@@ -138,7 +138,8 @@ async fn only_what_replaces_something_critical_waits() {
             target_ratio: Some(target_ratio),
             ..Default::default()
         };
-        mesh.client.clone().decide_slo(by("ada", request))
+        let mut client = mesh.client.clone();
+        async move { client.decide_slo(by("ada", request)).await }
     };
     let id = mesh.recommend("auth").await.id;
     let first = declare(0.99).await;

@@ -15,6 +15,8 @@ RUN python3 /fetch/fetch_model.py --dir /model
 FROM debian:bookworm-slim
 RUN useradd --system --uid 10001 --create-home attain \
     && mkdir -p /var/lib/attain && chown attain:attain /var/lib/attain
+# What endpoints of webhooks, Prometheus and the catalogue are verified by.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /usr/local/bin/attain /usr/local/bin/attain
 COPY --from=model /model /usr/share/attain/model
 USER attain

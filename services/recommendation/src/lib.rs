@@ -133,7 +133,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let (reads, writing) = reads::begin(&config, store.clone(), clock.clone());
     let engine = Arc::new(Engine::new(config, store.clone(), changes, clock, reads)?);
     let keeping = upkeep::keep(Arc::clone(&engine), shutdown.clone());
-    let sending = webhooks::send(Arc::clone(&engine), shutdown.clone())?;
+    let sending = webhooks::send(Arc::clone(&engine), shutdown.clone());
     let lifecycle = LifecycleServiceServer::new(Transport(Arc::clone(&engine)));
     let webhooks = WebhookServiceServer::new(Transport(Arc::clone(&engine)));
     let judging = tokio::spawn(judge::sweep(Arc::clone(&engine), shutdown.clone()));

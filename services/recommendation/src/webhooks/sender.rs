@@ -22,34 +22,50 @@ const MESSAGES_IN_A_ROW: u32 = 32;
 /// Time beside the endpoint's own for which an attempt is nobody else's, in milliseconds.
 const CLAIM_MARGIN_MS: i64 = 30_000;
 
+/// Least pause after a look that failed.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
+
 /// Endpoints that are being sent to.
 type Busy = Arc<Mutex<BTreeSet<(TenantId, String)>>>;
 
-/// Looks for messages that are due again and again until the stop.
-///
-/// # Errors
-/// Where the process has no way to speak TLS.
-pub(crate) fn send(engine: Arc<Engine>, shutdown: Shutdown) -> Result<JoinHandle<()>, Error> {
-    let client = Client::new(&engine.config.webhooks)?;
+/// Looks for messages that are due again and again until the stop. Where the machine has no certificates to verify endpoints
+/// by, messages wait until it has.
+pub(crate) fn send(engine: Arc<Engine>, shutdown: Shutdown) -> JoinHandle<()> {
     let interval = Duration::from_millis(engine.config.webhooks.poll_interval_ms);
-    Ok(tokio::spawn(async move {
+    tokio::spawn(async move {
         let busy = Busy::default();
         let mut sending = JoinSet::new();
+        let mut client = None;
         loop {
-            if let Err(error) = round(&engine, &client, &busy, &mut sending).await {
-                tracing::warn!(error = %error, "messages to webhooks could not be looked for");
+            let mut pause = interval;
+            if let Err(error) = round(&engine, &mut client, &busy, &mut sending).await {
+                tracing::warn!(error = %error, "messages to webhooks cannot be sent; they wait");
+                pause = interval.max(TROUBLE_PAUSE);
             }
             while sending.try_join_next().is_some() {}
             tokio::select! {
-                () = tokio::time::sleep(interval) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = shutdown.cancelled() => return,
             }
         }
-    }))
+    })
 }
 
-async fn round(engine: &Arc<Engine>, client: &Client, busy: &Busy, sending: &mut JoinSet<()>) -> Result<(), Error> {
-    for endpoint in engine.store.due_endpoints(engine.clock.now_ms(), ENDPOINTS_AT_A_TIME).await? {
+async fn round(
+    engine: &Arc<Engine>,
+    made: &mut Option<Client>,
+    busy: &Busy,
+    sending: &mut JoinSet<()>,
+) -> Result<(), Error> {
+    let endpoints = engine.store.due_endpoints(engine.clock.now_ms(), ENDPOINTS_AT_A_TIME).await?;
+    if endpoints.is_empty() {
+        return Ok(());
+    }
+    let client = match made {
+        Some(client) => client,
+        None => made.insert(Client::new(&engine.config.webhooks)?),
+    };
+    for endpoint in endpoints {
         let mut taken = busy.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.len() >= ENDPOINTS_AT_A_TIME as usize || !taken.insert(endpoint.clone()) {
             continue;

@@ -62,7 +62,6 @@ impl Received {
 /// An HTTP server of the test's own; what it does comes from a list, then it answers 204.
 struct Receiver {
     url: String,
-    does: Arc<Mutex<VecDeque<Does>>>,
     received: Arc<Mutex<Vec<Received>>>,
 }
 
@@ -70,9 +69,9 @@ impl Receiver {
     async fn start(does: &[Does]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let does = Arc::new(Mutex::new(does.iter().copied().collect()));
+        let does: Arc<Mutex<VecDeque<Does>>> = Arc::new(Mutex::new(does.iter().copied().collect()));
         let received = Arc::new(Mutex::new(Vec::new()));
-        let receiver = Self { url, does: Arc::clone(&does), received: Arc::clone(&received) };
+        let receiver = Self { url, received: Arc::clone(&received) };
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();

@@ -1,7 +1,7 @@
 //! Takes the audit log along and checks that it holds together, as it is served or as it was exported.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use attain_recommendation::audit::{Anchor, BrokenChain, Encoding, Entry, Record, Verified, Verifier};
@@ -135,7 +135,7 @@ async fn served(
     Ok(verifier.finish())
 }
 
-fn in_file(file: &PathBuf, from: Anchor, anchors: Vec<Anchor>) -> anyhow::Result<Result<Verified, BrokenChain>> {
+fn in_file(file: &Path, from: Anchor, anchors: Vec<Anchor>) -> anyhow::Result<Result<Verified, BrokenChain>> {
     let reader: Box<dyn std::io::BufRead> = if file.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())
     } else {

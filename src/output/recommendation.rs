@@ -23,6 +23,14 @@ pub(crate) fn readable(recommendation: &Value) -> String {
         out.push_str(&format!("\n{}\n", offers(sli)));
     }
     out.push_str(&format!("\n{}\n", text(&recommendation["explanation"])));
+    for suggested in list(&recommendation["suggested"]) {
+        out.push_str(&format!(
+            "Suggested for {}: {}. {}\n",
+            text(&suggested["kind"]),
+            text(&suggested["ambition"]),
+            text(&suggested["reason"])
+        ));
+    }
     for missing in list(&recommendation["missing_inputs"]) {
         out.push_str(&format!("Missing: {}: {}\n", text(&missing["name"]), text(&missing["detail"])));
     }

@@ -20,7 +20,7 @@ async fn run(up: &Up, arguments: &[&str]) -> (bool, String) {
 }
 
 async fn verified(up: &Up, arguments: &[&str]) -> (bool, Value) {
-    let (ended_well, printed) = run(up, &[&["verify"], arguments].concat()).await;
+    let (ended_well, printed) = run(up, &[&["verify"][..], arguments].concat()).await;
     let answer: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(answer["verified"], ended_well, "{answer}");
     (ended_well, answer)
@@ -68,9 +68,9 @@ async fn an_export_holds_together_and_shows_what_was_done_to_it() {
     assert_eq!(kept(&lines, &anchor).await, None);
     let changed = lines[1].replace("größer", "kleiner");
     assert_ne!(changed, lines[1]);
-    assert_eq!(kept(&[&[lines[0], &changed], &lines[2..]].concat(), &anchor).await, Some(2));
+    assert_eq!(kept(&[&[lines[0], changed.as_str()][..], &lines[2..]].concat(), &anchor).await, Some(2));
     assert_eq!(kept(&[&lines[..1], &lines[2..]].concat(), &anchor).await, Some(2));
-    assert_eq!(kept(&[&[lines[1], lines[0]], &lines[2..]].concat(), &anchor).await, Some(1));
+    assert_eq!(kept(&[&[lines[1], lines[0]][..], &lines[2..]].concat(), &anchor).await, Some(1));
     assert_eq!(kept(&lines[..2], &anchor).await, Some(3));
     // Without an anchor nobody can tell, and that is said.
     let (ended_well, answer) = verified(&up, &["--file", file_name]).await;

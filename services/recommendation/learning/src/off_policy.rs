@@ -85,58 +85,82 @@ pub struct PolicyEstimate {
     pub effective_count: f64,
 }
 
-/// Sums over decisions: w the weight π(a) / p(a), r 1 where the suggestion was accepted as it was, d the doubly robust term.
+/// Sums over decisions: w the weight π(a) / p(a), r 1 where the suggestion was accepted as it was, d the doubly robust term, m what
+/// the model said of the policy's choice, p the propensity of that choice, suggested or not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Tally {
     count: u32,
     weight: f64,
     weight_squared: f64,
     reward: f64,
-    reward_squared: f64,
     robust: f64,
-    robust_squared: f64,
+    /// Σ 1 / p.
+    inverse: f64,
+    /// Σ m / p.
+    inverse_model: f64,
+    /// Σ m² / p.
+    inverse_model_squared: f64,
 }
 
 impl Tally {
     /// Takes in a decision; `before` is what was known before it.
     pub(crate) fn add(&mut self, policy: Policy, before: &Arms, shown: &Shown, accepted: bool) {
         let offered: Vec<Ambition> = shown.offered().collect();
-        let (Some(choice), Some(propensity)) = (policy.choice(before, &offered), shown.propensity(shown.suggested))
-        else {
-            return;
-        };
+        let Some(choice) = policy.choice(before, &offered) else { return };
+        let (Some(propensity), Some(_)) = (shown.propensity(choice), shown.propensity(shown.suggested)) else { return };
         let weight = if choice == shown.suggested { 1.0 / propensity } else { 0.0 };
         let reward = f64::from(accepted);
-        let model = |ambition| before.belief(ambition).mean();
-        let robust = model(choice) + weight * (reward - model(shown.suggested));
+        let model = before.belief(choice).mean();
         self.count += 1;
         self.weight += weight;
         self.weight_squared += weight * weight;
         self.reward += weight * reward;
-        self.reward_squared += weight * weight * reward;
-        self.robust += robust;
-        self.robust_squared += robust * robust;
+        self.robust += model + weight * (reward - model);
+        self.inverse += 1.0 / propensity;
+        self.inverse_model += model / propensity;
+        self.inverse_model_squared += model * model / propensity;
     }
 
     pub(crate) fn estimate(&self, policy: Policy) -> PolicyEstimate {
         let some = self.count > 0;
         PolicyEstimate {
             policy,
-            ips: some.then(|| self.mean(self.reward, self.reward_squared)),
+            ips: some.then(|| self.mean(self.reward, self.ips_variance())),
             snips: (self.weight > 0.0).then(|| self.self_normalised()),
-            doubly_robust: some.then(|| self.mean(self.robust, self.robust_squared)),
+            doubly_robust: some.then(|| self.mean(self.robust, self.robust_variance())),
             decision_count: self.count,
-            effective_count: if self.weight > 0.0 { self.weight * self.weight / self.weight_squared } else { 0.0 },
+            effective_count: self.effective_count(),
         }
     }
 
-    /// The mean of terms with their normal interval. One term that is a unit off is added to the squared deviations, so that a few
-    /// equal outcomes claim no certainty.
-    fn mean(&self, sum: f64, squares: f64) -> Estimate {
+    fn effective_count(&self) -> f64 {
+        if self.weight > 0.0 { self.weight * self.weight / self.weight_squared } else { 0.0 }
+    }
+
+    /// A mean with its normal interval; `variance` is that of the sum.
+    fn mean(&self, sum: f64, variance: f64) -> Estimate {
         let n = f64::from(self.count);
-        let mean = sum / n;
-        let deviations = (squares - n * mean * mean).max(0.0) + 1.0;
-        interval(mean, Z * (deviations / n / n).sqrt())
+        interval(sum / n, Z * variance.max(0.0).sqrt() / n)
+    }
+
+    /// Share that is accepted, by Laplace's rule of succession on as many decisions as the weights are worth: what variances are
+    /// computed with, since the observed ones are far too small where a policy's choice was seldom suggested.
+    fn likely(&self) -> f64 {
+        let n = self.effective_count();
+        let ratio = if self.weight > 0.0 { self.reward / self.weight } else { 0.0 };
+        (ratio * n + 1.0) / (n + 2.0)
+    }
+
+    /// Var Σwr = Σ (q/p − q²): the propensities are known, so only q is estimated.
+    fn ips_variance(&self) -> f64 {
+        let q = self.likely();
+        q * self.inverse - f64::from(self.count) * q * q
+    }
+
+    /// Var Σd ≤ Σ E(r − m)² / p, and E(r − m)² = q − 2qm + m².
+    fn robust_variance(&self) -> f64 {
+        let q = self.likely();
+        q * self.inverse - 2.0 * q * self.inverse_model + self.inverse_model_squared
     }
 
     /// Σwr / Σw with the interval of Wilson (1927) for as many trials as the weights are worth.

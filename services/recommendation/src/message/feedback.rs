@@ -33,7 +33,7 @@ pub(crate) fn disputed(disputed: &Disputed) -> wire::MissingInput {
     let finding = words::MissingInput {
         name: "dependency_disputed".to_owned(),
         detail: format!(
-            "{callers} said that the dependency on {} is wrong; the targets rest on it all the same, until it is declared as it is",
+            "{callers} said that the dependency on {} is wrong; the targets rest on it all the same: declare the edge as it is, or remove it",
             disputed.dependency
         ),
     };

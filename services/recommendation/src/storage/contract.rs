@@ -12,6 +12,8 @@ use sqlx::any::AnyPoolOptions;
 
 use super::*;
 use crate::domain::audit::{Anchor, BrokenChain, Entry, GENESIS_SHA256, Record, Verifier};
+use crate::domain::feedback::{Disputed, FeedbackKind, NewFeedback, said};
+use crate::domain::learning::Learnable;
 use crate::domain::slo::{Action, NewTarget, Verdict};
 
 macro_rules! contract {
@@ -49,6 +51,9 @@ contract!(
     versions_are_matched_under_contention,
     a_reject_changes_nothing_and_is_kept,
     the_audit_log_is_one_chain,
+    many_records_are_appended_as_one_chain,
+    feedback_is_kept_counted_and_disputes_are_told,
+    first_decisions_and_first_words_are_learnable,
     pages_follow_one_another,
     tenants_see_only_their_own,
     the_newest_back_test_of_each_service_counts,
@@ -332,6 +337,107 @@ mod promises {
             .expect("changed");
         let records = store.audit_records(&tenant(), Sought::default(), 100).await.expect("read");
         assert_eq!(verify(&records).map_err(|broken| broken.sequence), Err(7));
+    }
+
+    fn noted(n: i64) -> Entry {
+        Entry {
+            time_ms: n,
+            caller: "ada".into(),
+            action: if n % 2 == 0 { "read.slos".into() } else { "reads.dropped".into() },
+            service_id: "checkout".into(),
+            detail_json: format!("{{\"n\":{n}}}"),
+        }
+    }
+
+    pub(super) async fn many_records_are_appended_as_one_chain(store: &Store) {
+        assert_eq!(store.audit_end(&tenant()).await.expect("read").sequence, 0);
+        store.append_records(&tenant(), Vec::new()).await.expect("nothing to do");
+        store.decide(&tenant(), verdict(Action::Declare, Some(0.9), None)).await.expect("decided");
+        // More than one statement holds, while others write.
+        let writes = (0..4).map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                store.append_records(&tenant(), (0..301).map(noted).collect()).await?;
+                store.decide(&tenant(), verdict(Action::Declare, Some(0.9), None)).await.map(|_| ())
+            })
+        });
+        for answer in futures::future::join_all(writes).await {
+            answer.expect("no panic").expect("written");
+        }
+        let records = store.audit_records(&tenant(), Sought::default(), 5_000).await.expect("read");
+        assert_eq!((records.len(), verify(&records)), (4 * 302 + 1, Ok(())));
+        let end = store.audit_end(&tenant()).await.expect("read");
+        let last = records.last().expect("there");
+        assert_eq!((end.sequence, &end.sha256, end.time_ms), (last.sequence, &last.sha256, Some(last.entry.time_ms)));
+        let ends = store.audit_ends().await.expect("read");
+        assert_eq!(ends, [(tenant().to_string(), last.sequence, last.sha256.clone())]);
+        let without = Sought { without_reads: true, ..Sought::default() };
+        let without = store.audit_records(&tenant(), without, 5_000).await.expect("read");
+        assert_eq!(without.len(), 4 * 150 + 5);
+        assert!(without.iter().all(|record| !record.entry.action.starts_with("read.")));
+    }
+
+    fn feedback(kind: FeedbackKind, by: &str, time_ms: i64) -> NewFeedback {
+        let dependency_id = if kind == FeedbackKind::WrongDependency { "db" } else { "" };
+        NewFeedback {
+            recommendation_id: "rec-checkout-1".into(),
+            service: service("checkout"),
+            said: said(kind, None, dependency_id, "größer").expect("valid"),
+            submitted_by: by.into(),
+            time_ms,
+        }
+    }
+
+    pub(super) async fn feedback_is_kept_counted_and_disputes_are_told(store: &Store) {
+        let first = store.submit(&tenant(), feedback(FeedbackKind::WrongDependency, "ada", 5)).await.expect("kept");
+        for (kind, by, time_ms) in [
+            (FeedbackKind::WrongDependency, "bob", 7),
+            (FeedbackKind::WrongDependency, "bob", 9),
+            (FeedbackKind::Other, "bob", 9),
+        ] {
+            store.submit(&tenant(), feedback(kind, by, time_ms)).await.expect("kept");
+        }
+        let newest = store.feedback(&tenant(), &service("checkout"), u64::MAX, 3).await.expect("read");
+        assert_eq!(newest.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [4, 3, 2]);
+        assert_eq!(store.feedback(&tenant(), &service("checkout"), 2, 3).await.expect("read"), [(1, first)]);
+        let counts = store.feedback_counts(&tenant()).await.expect("read");
+        assert_eq!(counts, [(FeedbackKind::Other, 1), (FeedbackKind::WrongDependency, 3)]);
+        let disputed = |caller_count| Disputed { dependency: service("db"), caller_count, time_ms: 9 };
+        assert_eq!(store.disputed(&tenant(), &service("checkout"), 0).await.expect("read"), [disputed(2)]);
+        assert_eq!(store.disputed(&tenant(), &service("checkout"), 6).await.expect("read"), [disputed(1)]);
+        assert_eq!(store.disputed(&tenant(), &service("checkout"), 10).await.expect("read"), []);
+        let records = store.audit_records(&tenant(), Sought::default(), 10).await.expect("read");
+        assert!(records.iter().all(|record| record.entry.action == "feedback.submitted"));
+        assert_eq!((records.len(), verify(&records)), (4, Ok(())));
+        let other = TenantId::new("tenant", "other").expect("valid");
+        assert_eq!(store.feedback(&other, &service("checkout"), u64::MAX, 3).await.expect("read"), []);
+        assert_eq!(store.feedback_counts(&other).await.expect("read"), []);
+        assert_eq!(store.disputed(&other, &service("checkout"), 0).await.expect("read"), []);
+    }
+
+    pub(super) async fn first_decisions_and_first_words_are_learnable(store: &Store) {
+        store.insert(&tenant(), new("checkout", 1)).await.expect("stored");
+        store.submit(&tenant(), feedback(FeedbackKind::TooStrict, "ada", 1)).await.expect("kept");
+        store.decide(&tenant(), verdict(Action::Reject, None, None)).await.expect("decided");
+        store.submit(&tenant(), feedback(FeedbackKind::WrongSplit, "ada", 1)).await.expect("kept");
+        store.submit(&tenant(), feedback(FeedbackKind::TooLoose, "ada", 1)).await.expect("kept");
+        store.decide(&tenant(), verdict(Action::Accept, Some(0.9), None)).await.expect("decided");
+        store.submit(&tenant(), feedback(FeedbackKind::TooLoose, "bob", 1)).await.expect("kept");
+        let learnable = store.learnable(&tenant(), 0, u64::MAX).await.expect("read");
+        assert!(learnable.iter().all(|entry| entry.recommendation == new("checkout", 1).recommendation.message));
+        let told: Vec<_> = learnable.into_iter().map(|entry| (entry.sequence, entry.learnable)).collect();
+        let rejected =
+            Learnable::Decision { action: Action::Reject, ambition: None, target_ratio: 0.0, threshold_ms: 0 };
+        let expected = [
+            (2, Learnable::Feedback(FeedbackKind::TooStrict)),
+            (3, rejected),
+            (7, Learnable::Feedback(FeedbackKind::TooLoose)),
+        ];
+        assert_eq!(told, expected);
+        let part = store.learnable(&tenant(), 2, 6).await.expect("read");
+        assert_eq!(part.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), [3]);
+        let other = TenantId::new("tenant", "other").expect("valid");
+        assert_eq!(store.learnable(&other, 0, u64::MAX).await.expect("read"), []);
     }
 
     pub(super) async fn pages_follow_one_another(store: &Store) {

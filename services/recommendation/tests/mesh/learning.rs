@@ -42,7 +42,7 @@ fn feedback(id: &str, kind: FeedbackKind) -> wire::SubmitFeedbackRequest {
 
 /// The recommendation anew, after a change of what it is computed from.
 async fn anew(mesh: &Mesh, step: u32) -> wire::Recommendation {
-    mesh.world.rewrite_last_bucket("checkout", 2_000 + u64::from(step));
+    mesh.world.rewrite_last_bucket("checkout", 20 + u64::from(step));
     mesh.clock.set(NOW_MS + 60_000 * i64::from(step));
     mesh.recommend("checkout").await
 }

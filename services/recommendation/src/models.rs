@@ -94,11 +94,13 @@ pub(crate) async fn scores(
 ) -> Result<wire::GetModelScoresResponse, Error> {
     let registry = engine.store.registry(&context.tenant).await?;
     let of = find(&registry, version)?;
+    // Counted first: a window that closes in between is then among the scores, and not missing from both.
+    let open_window_count = engine.store.open_windows(&context.tenant, version).await?;
     let comparison = compared(engine, context, version, registry.live()).await?;
     Ok(wire::GetModelScoresResponse {
         model: Some(message::model(of, used(&registry, of))),
         comparison: Some(message::comparison(&comparison, registry.live(), used(&registry, of) == Use::Shadow)),
-        open_window_count: engine.store.open_windows(&context.tenant, version).await?,
+        open_window_count,
     })
 }
 

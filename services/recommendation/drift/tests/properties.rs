@@ -2,7 +2,7 @@
 
 use attain_drift::{Adwin, Direction, PageHinkley, Psi, Settings, State, Watch, watch};
 use proptest::prelude::*;
-use rand::{RngExt as _, SeedableRng as _};
+use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 const CELL_MS: i64 = Settings::OWN_FAILURES.cell_ms;

@@ -1,5 +1,8 @@
 //! Measures of forecasts and of rankings.
 
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
 /// Mean of the values; 0 when there are none.
 pub(crate) fn mean(values: &[f64]) -> f64 {
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
@@ -44,6 +47,18 @@ pub(crate) fn brier(forecasts: &[(f64, bool)]) -> f64 {
     mean(&forecasts.iter().map(|(p, happened)| (p - f64::from(*happened)).powi(2)).collect::<Vec<_>>())
 }
 
+/// 90 % interval of the mean of independent values, by drawing them again.
+pub(crate) fn mean_interval(values: &[f64], seed: u64) -> (f64, f64) {
+    const DRAWS: usize = 2_000;
+    if values.is_empty() {
+        return (0.0, 0.0);
+    }
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut drawn = || (0..values.len()).map(|_| values[random.random_range(0..values.len())]).collect::<Vec<f64>>();
+    let means: Vec<f64> = (0..DRAWS).map(|_| mean(&drawn())).collect();
+    (quantile(&means, 0.05), quantile(&means, 0.95))
+}
+
 /// Normalised discounted cumulative gain of the first `k`, gain = grade. `None` where nothing is relevant.
 pub(crate) fn ndcg(grades: &[u32], all_relevant: &[u32], k: usize) -> Option<f64> {
     let discounted = |grades: &[u32]| -> f64 {
@@ -84,5 +99,13 @@ mod tests {
         assert!((ndcg(&[1, 2], &[2, 1], 10).expect("relevant") - expected).abs() < 1e-12);
         assert_eq!(ndcg(&[0], &[], 10), None);
         assert_eq!(area_under_roc(&[0.9, 0.5], &[0.5, 0.1]), Some(0.875));
+    }
+
+    #[test]
+    fn an_interval_holds_the_mean_and_is_the_same_again() {
+        let values: Vec<f64> = (0..20).map(|i| f64::from(i % 3)).collect();
+        let (low, high) = mean_interval(&values, 1);
+        assert!(low < mean(&values) && mean(&values) < high);
+        assert_eq!(mean_interval(&values, 1), (low, high));
     }
 }

@@ -174,12 +174,11 @@ fn calibration(scored: &[&Scored]) -> Value {
         let of = scored.iter().filter(|one| !free || one.is_free());
         of.filter_map(|one| Some(one.missed(one.offer(goal)?))).collect()
     };
-    let groups = |values: &[f64]| -> Vec<Vec<f64>> { values.iter().map(|value| vec![*value]).collect() };
     json!({
         "estimates": scored.len(),
         "free_offers": scored.iter().filter(|one| one.is_free()).count(),
         "missed": by_goal(&|goal| json!(scores::mean(&unrounded(goal)))),
-        "intervals": by_goal(&|goal| json!(scores::grouped_interval(&groups(&unrounded(goal)), 1))),
+        "intervals": by_goal(&|goal| json!(scores::mean_interval(&unrounded(goal), 1))),
         "missed_offers": by_goal(&|goal| json!(scores::mean(&offered(goal, false)))),
         "missed_free_offers": by_goal(&|goal| json!(scores::mean(&offered(goal, true)))),
         "budget_ratio_by_goal": by_goal(&|goal| json!(ratio_of_sums(scored, goal))),

@@ -164,19 +164,6 @@ pub(crate) enum DeliveryState {
     Dead,
 }
 
-/// How much depends on a service.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Tier {
-    #[value(name = "tier-1")]
-    One,
-    #[value(name = "tier-2")]
-    Two,
-    #[value(name = "tier-3")]
-    Three,
-    #[value(name = "tier-4")]
-    Four,
-}
-
 /// The word that an enum value has on the command line and in JSON alike.
 pub(super) fn word(value: impl ValueEnum) -> Option<String> {
     value.to_possible_value().map(|value| value.get_name().to_owned())

@@ -204,6 +204,9 @@ impl<'a> View<'a> {
             current_slos: Vec::new(),
             missing_inputs: Vec::new(),
             policy: TierPolicy::for_tier(component.tier),
+            class_record: None,
+            quiet_slices_good: false,
+            model: None,
             seed: 0,
         }
     }

@@ -352,13 +352,13 @@ mod promises {
     pub(super) async fn many_records_are_appended_as_one_chain(store: &Store) {
         assert_eq!(store.audit_end(&tenant()).await.expect("read").sequence, 0);
         store.append_records(&tenant(), Vec::new()).await.expect("nothing to do");
-        store.decide(&tenant(), verdict(Action::Declare, Some(0.9), None)).await.expect("decided");
+        store.decide(&tenant(), verdict(Action::Declare, Some(0.9), None), &Terms::default()).await.expect("decided");
         // More than one statement holds, while others write.
         let writes = (0..4).map(|_| {
             let store = store.clone();
             tokio::spawn(async move {
                 store.append_records(&tenant(), (0..301).map(noted).collect()).await?;
-                store.decide(&tenant(), verdict(Action::Declare, Some(0.9), None)).await.map(|_| ())
+                store.decide(&tenant(), verdict(Action::Declare, Some(0.9), None), &Terms::default()).await.map(|_| ())
             })
         });
         for answer in futures::future::join_all(writes).await {
@@ -418,10 +418,10 @@ mod promises {
     pub(super) async fn first_decisions_and_first_words_are_learnable(store: &Store) {
         store.insert(&tenant(), new("checkout", 1)).await.expect("stored");
         store.submit(&tenant(), feedback(FeedbackKind::TooStrict, "ada", 1)).await.expect("kept");
-        store.decide(&tenant(), verdict(Action::Reject, None, None)).await.expect("decided");
+        store.decide(&tenant(), verdict(Action::Reject, None, None), &Terms::default()).await.expect("decided");
         store.submit(&tenant(), feedback(FeedbackKind::WrongSplit, "ada", 1)).await.expect("kept");
         store.submit(&tenant(), feedback(FeedbackKind::TooLoose, "ada", 1)).await.expect("kept");
-        store.decide(&tenant(), verdict(Action::Accept, Some(0.9), None)).await.expect("decided");
+        store.decide(&tenant(), verdict(Action::Accept, Some(0.9), None), &Terms::default()).await.expect("decided");
         store.submit(&tenant(), feedback(FeedbackKind::TooLoose, "bob", 1)).await.expect("kept");
         let learnable = store.learnable(&tenant(), 0, u64::MAX).await.expect("read");
         assert!(learnable.iter().all(|entry| entry.recommendation == new("checkout", 1).recommendation.message));

@@ -42,7 +42,7 @@ async fn a_back_test_comes_with_the_answer_and_counts_for_the_class() {
     let mesh = Mesh::start().await;
     assert_eq!(published(&mesh, Tier::Tier2).await, []);
     let first = weekly(&mesh, "checkout").await;
-    let backtest = first.slis[0].backtest.clone().unwrap();
+    let backtest = first.slis[0].backtest.unwrap();
     assert_eq!((backtest.window_days, backtest.step_days), (7.0, 7.0));
     assert_eq!(counts(backtest.offers.as_ref().unwrap()).map(|(count, _)| count), [2; 3]);
     assert_eq!(first.slis[0].class_record, None, "nobody else of its class was looked at");

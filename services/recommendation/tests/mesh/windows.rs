@@ -25,7 +25,7 @@ async fn a_month_is_offered_whole_and_assessed_as_far_as_it_has_come() {
     // It is the 26th of October 2026.
     let month = ask(&mesh, 0, CalendarWindow::Month).await.unwrap();
     assert_eq!((month.window_days, month.calendar_window()), (30, CalendarWindow::Month), "November has 30 days");
-    let in_force = month.window_in_force.clone().unwrap();
+    let in_force = month.window_in_force.unwrap();
     let range = in_force.range.unwrap();
     let (start, end) = (unix_millis(&range.start_time.unwrap()), unix_millis(&range.end_time.unwrap()));
     assert_eq!(end - start, 31 * DAY_MS);

@@ -69,7 +69,7 @@ fn budgets_are_spent_about_as_often_as_forecast() {
     let ours = brier(&outcomes, |outcome| outcome.probability);
     let climatology = happened * (1.0 - happened);
     let line = brier(&outcomes, |outcome| f64::from(u8::from(outcome.straight_line)));
-    println!(
+    eprintln!(
         "{count} budgets: spent {happened:.3}, forecast {forecast:.3}; Brier score {ours:.3}, climatology {climatology:.3}, straight line {line:.3}"
     );
     for (low, high) in [(0.0, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 1.0)] {
@@ -77,7 +77,7 @@ fn budgets_are_spent_about_as_often_as_forecast() {
             outcomes.iter().filter(|outcome| (low..high).contains(&outcome.probability)).collect();
         let share =
             |of: &dyn Fn(&Outcome) -> f64| within.iter().map(|outcome| of(outcome)).sum::<f64>() / within.len() as f64;
-        println!(
+        eprintln!(
             "  forecast {low} to {high}: {} budgets, forecast {:.3}, spent {:.3}",
             within.len(),
             share(&|outcome| outcome.probability),

@@ -4,7 +4,7 @@ use attain_attainment::budget::{self, Period};
 use attain_proto::convert::timestamp;
 use attain_proto::recommendation::v1 as wire;
 use attain_runtime::context::CallContext;
-use attain_vocabulary::EntityId;
+use attain_vocabulary::{EntityId, TimeWindow, UnixMillis};
 
 use crate::engine::Engine;
 use crate::gather::blocking;
@@ -25,7 +25,7 @@ pub(crate) async fn now(
         }
         let budgets = measured.slos.iter().map(|slo| {
             let history = measured.history(slo.kind, slo.latency_threshold_ms);
-            let period = Period::Rolling { days: slo.window.days() };
+            let period = period(slo.window, measured.as_of_ms);
             let status = budget::status(&history, slo.target.error_budget(), period, measured.as_of_ms, SEED);
             message::budget::budget(slo, &status)
         });
@@ -36,4 +36,13 @@ pub(crate) async fn now(
         }
     })
     .await
+}
+
+/// Which requests the budget of a window is for at an instant.
+fn period(window: TimeWindow, now_ms: UnixMillis) -> Period {
+    if !window.is_calendar() {
+        return Period::Rolling { days: window.days() };
+    }
+    let around = window.in_force_at(now_ms);
+    Period::Fixed { start_ms: around.start_ms(), end_ms: around.end_ms() }
 }

@@ -54,8 +54,9 @@ pub(crate) async fn read(engine: &Engine, context: &CallContext, service: &Entit
         .map_err(|invalid| Error::Broken(format!("ingestion's {service} cannot be read: {invalid}")))?;
 
     let bucket_ms = bucket_start(engine.clock.now_ms());
-    let longest = slos.iter().map(|slo| slo.window.days()).fold(engine.config.history_days, u32::max);
-    let range = TimeRange::new("range", bucket_ms - i64::from(longest) * DAY_MS, bucket_ms + BUCKET_MS)?;
+    let back_to = |slo: &Slo| (bucket_ms - slo.window.in_force_at(bucket_ms).start_ms()) / DAY_MS + 1;
+    let longest = slos.iter().map(back_to).fold(i64::from(engine.config.history_days), i64::max);
+    let range = TimeRange::new("range", bucket_ms - longest * DAY_MS, bucket_ms + BUCKET_MS)?;
     let without_latency = slos.iter().all(|slo| slo.kind != SliKind::Latency);
     let (histories, told) = futures::join!(
         engine.ingestion.histories(context, std::slice::from_ref(service), range, without_latency),

@@ -224,9 +224,17 @@ fn window(spec: &Value) -> Result<TimeWindow, InvalidValue> {
         .and_then(|windows| windows.first())
         .ok_or_else(|| InvalidValue::new(field, "required", "exactly one window is needed"))?;
     let rolling = window.get("isRolling").and_then(Value::as_bool).unwrap_or(false);
-    if !rolling || window.get("calendar").is_some() {
-        let reason = "only rolling windows are in force here; say isRolling: true and no calendar";
-        return Err(InvalidValue::new(format!("{field}[0].isRolling"), "not_offered", reason));
+    match (rolling, window.get("calendar")) {
+        (true, None) => {}
+        (false, Some(calendar)) => return calendar_window(&format!("{field}[0]"), window, calendar),
+        (true, Some(_)) => {
+            let reason = "a rolling window has no calendar";
+            return Err(InvalidValue::new(format!("{field}[0].calendar"), "not_allowed", reason));
+        }
+        (false, None) => {
+            let reason = "say isRolling: true, or a calendar";
+            return Err(InvalidValue::new(format!("{field}[0].calendar"), "required", reason));
+        }
     }
     let field = format!("{field}[0].duration");
     let malformed =
@@ -244,6 +252,29 @@ fn window(spec: &Value) -> Result<TimeWindow, InvalidValue> {
     match days {
         Some(days) if days > 0 => TimeWindow::from_days(&field, days),
         _ => Err(InvalidValue::new(field, "not_offered", "windows of 7, 28, 30 or 90 days can be in force")),
+    }
+}
+
+/// A month or a quarter from its first day on, in UTC: others cannot be in force.
+fn calendar_window(field: &str, window: &Value, calendar: &Value) -> Result<TimeWindow, InvalidValue> {
+    let not_offered =
+        |part: &str, reason: &str| Err(InvalidValue::new(format!("{field}.{part}"), "not_offered", reason));
+    if !text(calendar, "timeZone").is_some_and(|zone| ["UTC", "Etc/UTC"].contains(&zone)) {
+        return not_offered("calendar.timeZone", "calendar windows are counted in UTC here");
+    }
+    let start = text(calendar, "startTime").unwrap_or_default();
+    let first_of = |months: &[&str]| {
+        let day = start.get(5..).and_then(|rest| rest.strip_suffix(" 00:00:00")).unwrap_or_default();
+        months.is_empty() && day.ends_with("-01") || months.contains(&day)
+    };
+    match text(window, "duration") {
+        Some("1M") if first_of(&[]) => Ok(TimeWindow::MONTH),
+        Some("1Q") if first_of(&["01-01", "04-01", "07-01", "10-01"]) => Ok(TimeWindow::QUARTER),
+        Some("1M" | "1Q") => not_offered(
+            "calendar.startTime",
+            "a month or quarter begins on its first day at 00:00:00, for example 2020-01-01 00:00:00",
+        ),
+        _ => not_offered("duration", "calendar windows of 1M or 1Q can be in force"),
     }
 }
 

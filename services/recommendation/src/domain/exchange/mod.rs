@@ -20,7 +20,7 @@ mod tests;
 pub use metrics::MetricNames;
 
 use attain_attainment::alerts::{AlertPolicy, policy};
-use attain_vocabulary::{EntityId, InvalidValue, SliKind};
+use attain_vocabulary::{EntityId, InvalidValue, SliKind, TimeWindow};
 use serde::Serialize;
 
 use super::kept::sha256_hex;
@@ -93,7 +93,12 @@ struct Subject<'a> {
 impl Subject<'_> {
     /// For example `99.9 % over 28 days`.
     fn promise(&self) -> String {
-        let target = format!("{} % over {} days", percent(self.slo), self.slo.window.days());
+        let window = match self.slo.window {
+            TimeWindow::MONTH => "a calendar month".to_owned(),
+            TimeWindow::QUARTER => "a calendar quarter".to_owned(),
+            rolling => format!("{} days", rolling.days()),
+        };
+        let target = format!("{} % over {window}", percent(self.slo));
         match self.slo.latency_threshold_ms {
             Some(threshold) => format!("faster than {threshold} ms for {target}"),
             None => target,
@@ -136,6 +141,16 @@ pub(crate) fn export(
         Format::Pyrra => pyrra::export(&subjects)?,
         Format::Prometheus => prometheus::export(&subjects)?,
     };
+    if format != Format::OpenSlo {
+        let of_calendar = subjects.iter().filter(|subject| subject.slo.window.is_calendar());
+        exported.notes.extend(of_calendar.map(|subject| {
+            let (name, days) = (&subject.name, subject.slo.window.days());
+            format!(
+                "{name} has a calendar window, which {} cannot say: it is written as one of {days} rolling days.",
+                format.word()
+            )
+        }));
+    }
     if let Some(threshold) = slos.iter().find_map(|slo| slo.latency_threshold_ms) {
         let bound = le(threshold, metrics.unit()?);
         exported.notes.push(format!(

@@ -93,6 +93,31 @@ struct Query {
 struct TimeWindow {
     duration: String,
     is_rolling: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calendar: Option<Calendar>,
+}
+
+/// What windows aligned with the calendar are counted from.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Calendar {
+    start_time: &'static str,
+    time_zone: &'static str,
+}
+
+impl TimeWindow {
+    fn of(window: attain_vocabulary::TimeWindow) -> Self {
+        let calendar = |duration: &str| Self {
+            duration: duration.to_owned(),
+            is_rolling: false,
+            calendar: Some(Calendar { start_time: "2020-01-01 00:00:00", time_zone: "UTC" }),
+        };
+        match window {
+            attain_vocabulary::TimeWindow::MONTH => calendar("1M"),
+            attain_vocabulary::TimeWindow::QUARTER => calendar("1Q"),
+            rolling => Self { duration: format!("{}d", rolling.days()), is_rolling: true, calendar: None },
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -145,7 +170,7 @@ fn slo(subject: &Subject<'_>, service: &str) -> Document<Slo> {
                 metadata: named(subject.name.clone()),
                 spec: Sli { ratio_metric: ratio(&subject.queries) },
             },
-            time_window: vec![TimeWindow { duration: format!("{}d", subject.slo.window.days()), is_rolling: true }],
+            time_window: vec![TimeWindow::of(subject.slo.window)],
             budgeting_method: "Occurrences",
             objectives: vec![Objective { display_name: subject.promise(), target: subject.slo.target.target_ratio() }],
         },

@@ -5,13 +5,13 @@ use serde_yaml_ng::Value;
 use super::import::{Content, Declared, Document, read};
 use super::*;
 
-fn slo(service: &str, kind: SliKind, target: f64, threshold: Option<u32>, days: u32) -> Slo {
+fn slo(service: &str, kind: SliKind, target: f64, threshold: Option<u32>, window: i64) -> Slo {
     Slo {
         service: EntityId::new("service_id", service).expect("a name"),
         kind,
         target: Objective::new("target_ratio", target).expect("in range"),
         latency_threshold_ms: threshold,
-        window: TimeWindow::from_days("window_days", days).expect("offered"),
+        window: TimeWindow::from_code("window", window).expect("offered"),
         version: 1,
         recommendation_id: String::new(),
         as_recommended: false,
@@ -213,7 +213,7 @@ fn services() -> impl Strategy<Value = String> {
 }
 
 fn slos() -> impl Strategy<Value = Vec<Slo>> {
-    let days = || prop::sample::select(TimeWindow::DAYS.to_vec());
+    let days = || prop::sample::select(vec![7_i64, 28, 30, 90, -1, -3]);
     let target =
         || prop_oneof![0.0001f64..0.99999, prop::sample::select(vec![0.9, 0.95, 0.99, 0.999, 0.9995, 0.99999])];
     (services(), prop::option::of((target(), days())), prop::option::of((target(), 1_u32..3_600_000, days()))).prop_map(
@@ -288,7 +288,13 @@ proptest! {
             }
             let window = &spec["timeWindow"][0];
             prop_assert_eq!(spec["timeWindow"].as_sequence().map(Vec::len), Some(1));
-            prop_assert!(window["isRolling"] == true && ["7d", "28d", "30d", "90d"].contains(&window["duration"].as_str().expect("a duration")));
+            let duration = window["duration"].as_str().expect("a duration");
+            let calendar = &window["calendar"];
+            let is_known = match window["isRolling"].as_bool() {
+                Some(true) => ["7d", "28d", "30d", "90d"].contains(&duration) && calendar.is_null(),
+                _ => ["1M", "1Q"].contains(&duration) && calendar["timeZone"] == "UTC" && calendar["startTime"].is_string(),
+            };
+            prop_assert!(is_known, "{duration}");
             prop_assert_eq!(keys(&spec["objectives"][0]), ["displayName", "target"]);
             prop_assert!(spec["objectives"][0]["target"].as_f64().is_some_and(|target| target > 0.0 && target < 1.0));
         }

@@ -161,8 +161,8 @@ mod tests {
         // p = 10.5/21, q = 5.5/21 and 15.5/21.
         let reference: Vec<f64> = (0..20).map(|i| f64::from(i % 2)).collect();
         let recent: Vec<f64> = (0..20).map(|i| f64::from(u8::from(i % 4 != 0))).collect();
-        let (p, q) = (0.5, [5.5 / 21.0, 15.5 / 21.0]);
-        let raw: f64 = q.iter().map(|q| (q - p) * (q / p as f64).ln()).sum();
+        let (p, q) = (0.5f64, [5.5 / 21.0, 15.5 / 21.0]);
+        let raw: f64 = q.iter().map(|q| (q - p) * (q / p).ln()).sum();
         let compared = compare(&sorted(&reference), &recent, 2).expect("ten a bin");
         assert_eq!(compared.degrees_of_freedom, 1);
         assert!((compared.statistic - raw / (2.0 / 20.0)).abs() < 1e-12, "{compared:?}");

@@ -104,7 +104,7 @@ mod tests {
             let mut distances: Vec<f64> = sorted.in_time().map(|value| (value - centre).abs()).collect();
             distances.sort_by(f64::total_cmp);
             let middle = distances.len() / 2;
-            let expected = if distances.len() % 2 == 0 {
+            let expected = if distances.len().is_multiple_of(2) {
                 distances[middle - 1].midpoint(distances[middle])
             } else {
                 distances[middle]

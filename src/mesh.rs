@@ -218,7 +218,7 @@ fn member_name(member: Member) -> &'static str {
 enum Prepared {
     Ingestion(Box<attain_ingestion::Config>),
     Graph(attain_graph::Config),
-    Recommendation(attain_recommendation::Config),
+    Recommendation(Box<attain_recommendation::Config>),
     Rag(attain_rag::Config),
     Gateway(attain_gateway::Config),
 }
@@ -294,7 +294,9 @@ impl Bound {
                 attain_ingestion::serve(*config, listeners, clock, shutdown).await?;
             }
             Prepared::Graph(config) => attain_graph::serve(config, listener, clock, shutdown).await?,
-            Prepared::Recommendation(config) => attain_recommendation::serve(config, listener, clock, shutdown).await?,
+            Prepared::Recommendation(config) => {
+                attain_recommendation::serve(*config, listener, clock, shutdown).await?
+            }
             Prepared::Rag(config) => attain_rag::serve(config, listener, clock, shutdown).await?,
             Prepared::Gateway(config) => attain_gateway::serve(config, listener, clock, shutdown).await?,
         }

@@ -28,7 +28,7 @@ pub(crate) struct Problem {
     pub(crate) status: StatusCode,
     /// Stable, in snake case.
     pub(crate) code: String,
-    pub(crate) detail: String,
+    pub(crate) detail: Box<str>,
     pub(crate) errors: Vec<Violation>,
     /// The version that is there, where the request expected another.
     pub(crate) current_version: Option<u32>,
@@ -63,7 +63,7 @@ impl Problem {
         Self {
             status,
             code: code.to_owned(),
-            detail: detail.into(),
+            detail: detail.into().into_boxed_str(),
             errors: Vec::new(),
             current_version: None,
             retry_after: None,
@@ -308,7 +308,7 @@ mod tests {
         details.set_error_info("STORAGE_DOWN", "attain", [("k".to_owned(), "v".to_owned())]);
         let status = Status::with_error_details(Code::Unavailable, "storage does not answer", details);
         let problem = Problem::from_status(&status, "ingestion");
-        assert_eq!((problem.code.as_str(), problem.detail.as_str()), ("storage_down", "storage does not answer"));
+        assert_eq!((problem.code.as_str(), &*problem.detail), ("storage_down", "storage does not answer"));
         let response = problem.into_response("/x", "id");
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
         assert_eq!(response.headers()[header::CONTENT_TYPE], CONTENT_TYPE);

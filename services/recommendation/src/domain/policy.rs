@@ -59,7 +59,7 @@ pub(crate) struct Automatic {
 }
 
 /// A policy that holds or held.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct VersionedPolicy {
     /// From 1; 0 for the defaults.
     pub(crate) version: u32,
@@ -91,12 +91,6 @@ impl Default for Policy {
             }),
             pending_days: 7,
         }
-    }
-}
-
-impl Default for VersionedPolicy {
-    fn default() -> Self {
-        Self { version: 0, policy: Policy::default(), reason: String::new(), set_by: String::new(), set_ms: 0 }
     }
 }
 

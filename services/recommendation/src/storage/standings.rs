@@ -153,7 +153,7 @@ pub(super) async fn insert(
     )
     .bind(tenant.as_str())
     .bind(&recommendation.service_id)
-    .bind(i64::from(recommendation.window_days))
+    .bind(recommendation.window_days)
     .execute(&mut **transaction)
     .await?;
     sqlx::query(
@@ -165,7 +165,7 @@ pub(super) async fn insert(
     .bind(&recommendation.id)
     .bind(sequence as i64)
     .bind(&recommendation.service_id)
-    .bind(i64::from(recommendation.window_days))
+    .bind(recommendation.window_days)
     .bind(i64::from(recommendation.version))
     .bind(new.create_ms)
     .bind(begin.expire_ms)

@@ -16,7 +16,10 @@ fn kept_inputs_give_the_results_that_they_gave() {
         let report: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
         assert_eq!(report["differing"], serde_json::json!([]), "{report}");
-        assert_eq!(report["kept_by"], report["model_version"], "keep them anew: evals replay --cases 3 --keep {folder}");
+        assert_eq!(
+            report["kept_by"], report["model_version"],
+            "keep them anew: evals replay --cases 3 --keep {folder}"
+        );
         assert!(output.status.success() && report["recomputed"].as_u64().unwrap() >= 3);
     }
 }

@@ -179,6 +179,12 @@ fn one_place_knows_each_outside_system() {
     }
 }
 
+/// Whether a line names something, and not something longer that ends like it.
+fn names(code: &str, path: &str) -> bool {
+    let is_of_a_name = |letter: char| letter.is_alphanumeric() || letter == '_';
+    code.match_indices(path).any(|(at, _)| !code[..at].ends_with(is_of_a_name))
+}
+
 #[test]
 fn pure_rooms_touch_nothing_outside() {
     let mut pure: Vec<PathBuf> = PURE_CRATES.iter().map(|folder| root().join(folder).join("src")).collect();
@@ -191,7 +197,7 @@ fn pure_rooms_touch_nothing_outside() {
         for (number, line) in product_code(&path).lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             for forbidden in IMPURE {
-                assert!(!code.contains(forbidden), "{}:{}: {forbidden}", path.display(), number + 1);
+                assert!(!names(code, forbidden), "{}:{}: {forbidden}", path.display(), number + 1);
             }
         }
     }

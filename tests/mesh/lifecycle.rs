@@ -175,8 +175,7 @@ async fn entity_tags_tell_what_is_held_already_and_guard_what_is_replaced() {
     let slos = "/api/v1/services/b/slos";
     let (status, none, _) = read(slos, "").await;
     assert_eq!((status, read(slos, &none).await.0), (200, 304));
-    let accept =
-        json!({"action": "accept", "recommendation_id": id, "kind": "availability", "ambition": "conservative"});
+    let accept = json!({"action": "accept", "recommendation_id": id, "kind": "availability", "ambition": "balanced"});
     let decide = async |tag: &str| send(&up, Method::POST, slos, &[("if-match", tag)], Some(&accept)).await;
     let (status, first, answer) = decide("\"0\"").await;
     assert_eq!(status, 200, "{answer}");

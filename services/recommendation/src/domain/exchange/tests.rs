@@ -79,7 +79,20 @@ fn what_is_wrong_is_named_by_its_field() {
     for (from, to, field, code) in [
         ("budgetingMethod: Occurrences", "budgetingMethod: Timeslices", "spec.budgetingMethod", "not_offered"),
         ("  budgetingMethod: Occurrences\n", "", "spec.budgetingMethod", "required"),
-        ("isRolling: true", "isRolling: false", "spec.timeWindow[0].isRolling", "not_offered"),
+        ("isRolling: true", "isRolling: false", "spec.timeWindow[0].calendar", "required"),
+        ("isRolling: true", "isRolling: true, calendar: {timeZone: UTC}", "spec.timeWindow[0].calendar", "not_allowed"),
+        (
+            "4w, isRolling: true",
+            "1M, isRolling: false, calendar: {startTime: 2020-01-01 00:00:00, timeZone: Europe/Oslo}",
+            "spec.timeWindow[0].calendar.timeZone",
+            "not_offered",
+        ),
+        (
+            "4w, isRolling: true",
+            "1Q, isRolling: false, calendar: {startTime: 2020-02-01 00:00:00, timeZone: UTC}",
+            "spec.timeWindow[0].calendar.startTime",
+            "not_offered",
+        ),
         ("duration: 4w", "duration: 5d", "spec.timeWindow[0].duration", "not_offered"),
         ("duration: 4w", "duration: a month", "spec.timeWindow[0].duration", "malformed"),
         ("targetPercent: 99.9", "targetPercent: 100", "spec.objectives[0].targetPercent", "out_of_range"),

@@ -22,7 +22,7 @@ pub(crate) async fn acceptable(engine: &Engine, context: &CallContext, id: &str)
     if !standing.is_expired(engine.clock.now_ms()) {
         return Ok(());
     }
-    let newest = engine.store.newest_standing(&context.tenant, &standing.service_id, standing.window_days).await?;
+    let newest = engine.store.newest_standing(&context.tenant, &standing.service_id, standing.window).await?;
     let newest = newest.map_or_else(|| id.to_owned(), |newest| newest.recommendation_id);
     Err(Error::RecommendationExpired { id: id.to_owned(), newest })
 }

@@ -3,7 +3,7 @@
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1::SliKind as WireKind;
 use attain_runtime::context::CallContext;
-use attain_vocabulary::{EntityId, Objective, SliKind, TimeWindow};
+use attain_vocabulary::{EntityId, Objective, SliKind};
 
 use crate::Error;
 use crate::approvals::terms;
@@ -12,6 +12,7 @@ use crate::domain::policy::VersionedPolicy;
 use crate::domain::slo::{Action, NewTarget, Slo, Verdict};
 use crate::engine::Engine;
 use crate::message::slo::ambition;
+use crate::message::window;
 use crate::storage::{ServiceFacts, Terms};
 
 /// Who decided, where policy did.
@@ -78,14 +79,14 @@ impl Considered<'_> {
             owner: &self.facts.owner,
             high_confidence: confidence == wire::ConfidenceLevel::High as i32,
             fallback: self.recommendation.fallback,
-            window_days: self.recommendation.window_days,
+            window: window::of(self.recommendation)?,
             offer: offer.map(|offer| Aim {
                 target_ratio: offer.target_ratio,
                 latency_threshold_ms: threshold(offer.latency_threshold_ms),
             }),
             in_force: self.slo.map(|slo| InForce {
                 aim: Aim { target_ratio: slo.target.target_ratio(), latency_threshold_ms: slo.latency_threshold_ms },
-                window_days: slo.window.days(),
+                window: slo.window,
                 automatic_ms,
             }),
             now_ms,
@@ -101,7 +102,7 @@ impl Considered<'_> {
         let target = NewTarget {
             target: Objective::new("target_ratio", offer.target_ratio)?,
             latency_threshold_ms: threshold(offer.latency_threshold_ms),
-            window: TimeWindow::from_days("window_days", self.recommendation.window_days)?,
+            window: window::of(self.recommendation)?,
             as_recommended: true,
         };
         let verdict = Verdict {

@@ -9,7 +9,7 @@ use attain_proto::convert::timestamp;
 use attain_proto::recommendation::v1 as wire;
 use attain_runtime::Shutdown;
 use attain_runtime::context::CallContext;
-use attain_vocabulary::{EntityId, TenantId, TimeWindow, UnixMillis};
+use attain_vocabulary::{EntityId, TenantId, UnixMillis};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::domain::drift::{Watched, watched};
@@ -169,8 +169,7 @@ async fn look(engine: &Arc<Engine>, tenant: &TenantId, service: &EntityId) -> Re
         return Ok(false);
     }
     tracing::info!(service.id = %service, "the level of own failures changed");
-    for days in engine.store.windows(tenant, service).await? {
-        let window = TimeWindow::from_days("window_days", days)?;
+    for window in engine.store.windows(tenant, service).await? {
         let context = CallContext::new(tenant.clone(), CALLER, engine.compute_timeout());
         recommendations::newest(engine, &context, service.clone(), window).await?;
     }

@@ -39,8 +39,10 @@ pub(crate) async fn recommendation(
 ) -> Result<wire::GetRecommendationResponse, Error> {
     let (id, recommendation) = (&stored.id, recommendations::decode(stored)?);
     let standing = engine.store.standing(&context.tenant, id).await?;
-    let newest =
-        engine.store.newest_standing(&context.tenant, &recommendation.service_id, recommendation.window_days).await?;
+    let newest = engine
+        .store
+        .newest_standing(&context.tenant, &recommendation.service_id, crate::message::window::of(&recommendation)?)
+        .await?;
     let newest_id = newest.map_or_else(|| id.clone(), |newest| newest.recommendation_id);
     let now_ms = engine.clock.now_ms();
     Ok(wire::GetRecommendationResponse {

@@ -1,7 +1,7 @@
 //! Whether a recommendation may be accepted without a person. Every condition has to hold; the first that does not is named.
 
 use attain_attainment::{LATENCY_MENU_MS, TARGET_MENU};
-use attain_vocabulary::{EntityId, Tier, UnixMillis};
+use attain_vocabulary::{EntityId, Tier, TimeWindow, UnixMillis};
 
 use super::policy::Rules;
 
@@ -15,7 +15,7 @@ pub(crate) struct Case<'a> {
     pub(crate) owner: &'a str,
     pub(crate) high_confidence: bool,
     pub(crate) fallback: bool,
-    pub(crate) window_days: u32,
+    pub(crate) window: TimeWindow,
     /// The offer of the policy's ambition; `None` where there is none.
     pub(crate) offer: Option<Aim>,
     pub(crate) in_force: Option<InForce>,
@@ -34,7 +34,7 @@ pub(crate) struct Aim {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct InForce {
     pub(crate) aim: Aim,
-    pub(crate) window_days: u32,
+    pub(crate) window: TimeWindow,
     /// When policy last decided about it; `None` where it never did.
     pub(crate) automatic_ms: Option<UnixMillis>,
 }
@@ -94,7 +94,7 @@ pub(crate) fn judge(rules: &Rules, case: &Case<'_>) -> Result<String, Objection>
             Err(Objection::FirstSlo)
         };
     };
-    if in_force.window_days != case.window_days {
+    if in_force.window != case.window {
         return Err(Objection::OtherWindow);
     }
     if same(offer, in_force.aim) {
@@ -173,9 +173,9 @@ mod tests {
             owner: "team-a",
             high_confidence: true,
             fallback: false,
-            window_days: 28,
+            window: TimeWindow::default(),
             offer: Some(availability(0.9995)),
-            in_force: Some(InForce { aim: availability(0.9993), window_days: 28, automatic_ms: Some(0) }),
+            in_force: Some(InForce { aim: availability(0.9993), window: TimeWindow::default(), automatic_ms: Some(0) }),
             now_ms: 7 * 86_400_000,
         }
     }
@@ -192,7 +192,7 @@ mod tests {
             (Case { fallback: true, ..case() }, Objection::Fallback),
             (Case { offer: None, ..case() }, Objection::NoOffer),
             (Case { in_force: None, ..case() }, Objection::FirstSlo),
-            (Case { window_days: 7, ..case() }, Objection::OtherWindow),
+            (Case { window: TimeWindow::MONTH, ..case() }, Objection::OtherWindow),
             (Case { offer: Some(availability(0.9993)), ..case() }, Objection::NothingChanges),
             (Case { offer: Some(availability(0.9997)), ..case() }, Objection::TooFar),
             (Case { offer: Some(availability(0.998)), ..case() }, Objection::TooFar),
@@ -230,7 +230,7 @@ mod tests {
             let mut rules = rules(Tier::Three);
             rules.automatic.as_mut().expect("there").steps_max = steps_max;
             let service = service();
-            let in_force = InForce { aim: availability(TARGET_MENU[from]), window_days: 28, automatic_ms: None };
+            let in_force = InForce { aim: availability(TARGET_MENU[from]), window: TimeWindow::default(), automatic_ms: None };
             let case =
                 Case { offer: Some(availability(TARGET_MENU[to])), in_force: Some(in_force), ..case(&service) };
             prop_assert_eq!(judge(&rules, &case).is_ok(), from != to && from.abs_diff(to) <= steps_max as usize);

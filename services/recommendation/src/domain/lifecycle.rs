@@ -1,6 +1,6 @@
 //! What becomes of recommendations, and of decisions that need an approval.
 
-use attain_vocabulary::{Tier, UnixMillis};
+use attain_vocabulary::{Tier, TimeWindow, UnixMillis};
 
 use super::slo::{Action, Verdict};
 
@@ -24,7 +24,7 @@ pub(crate) struct Standing {
     pub(crate) recommendation_id: String,
     pub(crate) sequence: u64,
     pub(crate) service_id: String,
-    pub(crate) window_days: u32,
+    pub(crate) window: TimeWindow,
     pub(crate) version: u32,
     pub(crate) create_ms: UnixMillis,
     pub(crate) expire_ms: UnixMillis,
@@ -148,7 +148,7 @@ mod tests {
             recommendation_id: "rec-1".into(),
             sequence: 1,
             service_id: "checkout".into(),
-            window_days: 28,
+            window: TimeWindow::default(),
             version: 1,
             create_ms: 0,
             expire_ms: 100,

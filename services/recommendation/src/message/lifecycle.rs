@@ -3,7 +3,7 @@
 use attain_proto::convert::timestamp;
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1 as vocabulary;
-use attain_vocabulary::{InvalidValue, Tier, UnixMillis};
+use attain_vocabulary::{InvalidValue, Tier, TimeWindow, UnixMillis};
 
 use super::slo::{action, ambition, slo};
 use crate::domain::lifecycle::{Pending, PendingState, Standing, State};
@@ -14,7 +14,7 @@ pub(crate) fn summary(standing: &Standing, now_ms: UnixMillis) -> wire::Recommen
         id: standing.recommendation_id.clone(),
         service_id: standing.service_id.clone(),
         version: standing.version,
-        window_days: standing.window_days,
+        window_days: standing.window.days(),
         create_time: Some(timestamp(standing.create_ms)),
         state: state(standing.state(now_ms)) as i32,
         expire_time: Some(timestamp(standing.expire_ms)),
@@ -76,7 +76,7 @@ pub(crate) fn slo_version(version: SloVersion) -> wire::SloVersion {
         version: version.version,
         target_ratio: version.target_ratio,
         latency_threshold_ms: version.latency_threshold_ms.unwrap_or(0),
-        window_days: version.window_days,
+        window_days: version.window.map_or(0, TimeWindow::days),
         recommendation_id: version.recommendation_id,
         as_recommended: version.as_recommended,
         decision_id: format!("decision-{}", version.sequence),

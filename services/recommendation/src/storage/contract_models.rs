@@ -81,7 +81,7 @@ pub(in crate::storage) async fn drift_is_listed_by_page_and_state(store: &Store)
     assert_eq!(read[0].watched, watched(Some((10, 20))));
     store.insert(&tenant(), new("b", 1)).await.expect("stored");
     store.insert(&other, new("a", 1)).await.expect("stored");
-    assert_eq!(store.windows(&tenant(), &service("b")).await.expect("read"), [28]);
+    assert_eq!(store.windows(&tenant(), &service("b")).await.expect("read"), [TimeWindow::default()]);
     let of = |tenant: &TenantId, name: &str| (tenant.clone(), EntityId::new("id", name).expect("valid"));
     let all = store.recommended(("", ""), 9).await.expect("read");
     assert_eq!(all, [of(&tenant(), "b"), of(&other, "a")]);

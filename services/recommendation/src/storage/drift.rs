@@ -1,5 +1,5 @@
 use attain_drift::{Change, State};
-use attain_vocabulary::{EntityId, TenantId, UnixMillis};
+use attain_vocabulary::{EntityId, TenantId, TimeWindow, UnixMillis};
 
 use super::{Store, Transaction, audit};
 use crate::Error;
@@ -75,8 +75,8 @@ impl Store {
         rows.into_iter().map(stored).collect()
     }
 
-    /// The windows that there are recommendations of a service for, in days.
-    pub(crate) async fn windows(&self, tenant: &TenantId, service: &EntityId) -> Result<Vec<u32>, Error> {
+    /// The windows that there are recommendations of a service for.
+    pub(crate) async fn windows(&self, tenant: &TenantId, service: &EntityId) -> Result<Vec<TimeWindow>, Error> {
         let rows: Vec<(i64,)> = sqlx::query_as(
             "SELECT window_days FROM freshness WHERE tenant_id = $1 AND service_id = $2 ORDER BY window_days",
         )
@@ -84,7 +84,7 @@ impl Store {
         .bind(service.as_str())
         .fetch_all(self.database.pool())
         .await?;
-        rows.into_iter().map(|(days,)| super::number("window_days", days)).collect()
+        rows.into_iter().map(|(code,)| super::window(code)).collect()
     }
 
     /// At most `limit` services that have recommendations, of all tenants, after one of them, in order.

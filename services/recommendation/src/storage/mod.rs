@@ -38,6 +38,7 @@ pub(crate) use standings::{NewStanding, ServiceFacts};
 pub(crate) use webhooks::{NewWebhook, Webhook};
 
 use attain_runtime::database::{Database, Migrations};
+use attain_vocabulary::TimeWindow;
 use sqlx::Any;
 
 use crate::Error;
@@ -75,6 +76,12 @@ impl Store {
     pub(crate) async fn close(&self) {
         self.database.close().await;
     }
+}
+
+/// The window of a code that was stored.
+fn window(code: i64) -> Result<TimeWindow, Error> {
+    TimeWindow::from_code("window_days", code)
+        .map_err(|invalid| Error::Broken(format!("a stored window: {}", invalid.reason)))
 }
 
 /// A number that was stored by this service and has to be in range.

@@ -1,8 +1,8 @@
-use attain_vocabulary::{EntityId, SliKind, TenantId, Tier, UnixMillis};
+use attain_vocabulary::{EntityId, SliKind, TenantId, Tier, TimeWindow, UnixMillis};
 
 use super::decisions::{SLO_COLUMNS, slo, threshold};
 use super::standings::{tier, tier_number};
-use super::{Store, Transaction, audit, number, word};
+use super::{Store, Transaction, audit, number, window, word};
 use crate::Error;
 use crate::domain::audit::Entry;
 use crate::domain::slo::{Action, Slo, kind_word};
@@ -38,8 +38,8 @@ pub(crate) struct SloVersion {
     pub(crate) version: u32,
     pub(crate) target_ratio: f64,
     pub(crate) latency_threshold_ms: Option<u32>,
-    /// 0 where it was not recorded.
-    pub(crate) window_days: u32,
+    /// `None` where it was not recorded.
+    pub(crate) window: Option<TimeWindow>,
     pub(crate) recommendation_id: String,
     pub(crate) as_recommended: bool,
     /// Position of the decision in the audit log.
@@ -156,7 +156,7 @@ impl Store {
                 version: number("version", version)?,
                 target_ratio,
                 latency_threshold_ms: threshold(threshold_ms)?,
-                window_days: number("window_days", window_days)?,
+                window: (window_days != 0).then(|| window(window_days)).transpose()?,
                 recommendation_id,
                 as_recommended: as_recommended != 0,
                 sequence: number("sequence", sequence)?,

@@ -1,7 +1,7 @@
 use attain_vocabulary::{EntityId, TenantId, Tier, TimeWindow, UnixMillis};
 
 use super::recommendations::NewRecommendation;
-use super::{Store, Transaction, number, word};
+use super::{Store, Transaction, number, window, word};
 use crate::Error;
 use crate::domain::lifecycle::{Standing, State};
 use crate::domain::slo::{Action, Decision};
@@ -46,7 +46,7 @@ impl Store {
         &self,
         tenant: &TenantId,
         service_id: &str,
-        window_days: u32,
+        window: TimeWindow,
     ) -> Result<Option<Standing>, Error> {
         let statement = format!(
             "SELECT {COLUMNS} FROM recommendation_states WHERE tenant_id = $1 AND service_id = $2 AND window_days = $3 \
@@ -55,7 +55,7 @@ impl Store {
         let row: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
             .bind(tenant.as_str())
             .bind(service_id)
-            .bind(i64::from(window_days))
+            .bind(window.code())
             .fetch_optional(self.database.pool())
             .await?;
         row.map(standing).transpose()
@@ -134,7 +134,7 @@ impl Store {
         window: TimeWindow,
         now_ms: UnixMillis,
     ) -> Result<Option<String>, Error> {
-        let newest = self.newest_standing(tenant, service.as_str(), window.days()).await?;
+        let newest = self.newest_standing(tenant, service.as_str(), window).await?;
         Ok(newest.filter(|newest| newest.state(now_ms) == State::Open).map(|newest| newest.recommendation_id))
     }
 }
@@ -230,7 +230,7 @@ fn standing(row: Row) -> Result<Standing, Error> {
         recommendation_id,
         sequence: number("sequence", sequence)?,
         service_id,
-        window_days: number("window_days", window_days)?,
+        window: window(window_days)?,
         version: number("version", version)?,
         create_ms,
         expire_ms,

@@ -121,7 +121,10 @@ async fn a_better_shadow_becomes_live_and_gives_way_again() {
     let actions: Vec<String> = mesh.audit().await.into_iter().map(|record| record.action).collect();
     let of_models: Vec<&str> =
         actions.iter().map(String::as_str).filter(|action| action.starts_with("model.")).collect();
-    assert_eq!(of_models, ["model.registered", "model.promoted", "model.rolled_back", "model.rolled_back"]);
+    assert_eq!(
+        of_models,
+        ["model.registered", "model.refused", "model.promoted", "model.rolled_back", "model.rolled_back"]
+    );
 }
 
 #[tokio::test]

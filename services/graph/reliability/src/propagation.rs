@@ -467,13 +467,38 @@ fn combined(structure: &Structure, component: Component, impacts: &[f64]) -> f64
 
 /// Probability that one of several independent failures occurs.
 pub fn at_least_one(failures: impl Iterator<Item = f64>) -> f64 {
-    let mut up = 1.0;
-    let mut down = 0.0;
-    for lost in failures {
-        down += up * lost;
-        up *= 1.0 - lost;
+    let mut sum = AtLeastOne::default();
+    failures.for_each(|lost| sum.add(lost));
+    sum.failure_ratio()
+}
+
+/// The same, one failure at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct AtLeastOne {
+    up: f64,
+    down: f64,
+}
+
+impl Default for AtLeastOne {
+    fn default() -> Self {
+        Self { up: 1.0, down: 0.0 }
     }
-    f64::min(down, 1.0)
+}
+
+impl AtLeastOne {
+    /// One more that fails with this probability, independently of the others.
+    #[inline]
+    pub fn add(&mut self, failure_ratio: f64) {
+        self.down += self.up * failure_ratio;
+        self.up *= 1.0 - failure_ratio;
+    }
+
+    /// Probability that any fails, in `[0, 1]`.
+    #[inline]
+    #[must_use]
+    pub fn failure_ratio(self) -> f64 {
+        f64::min(self.down, 1.0)
+    }
 }
 
 /// Probability that more of several independent failures occur than there are to `spare` (Poisson–binomial).

@@ -2,7 +2,7 @@
 
 use attain_reliability::{Component, propagate};
 
-use super::links::{Links, NodeIndex};
+use super::links::NodeIndex;
 use super::routes::{NO_WAY, Routes};
 use super::snapshot::Snapshot;
 use super::structure::among;
@@ -73,36 +73,11 @@ pub fn blast(snapshot: &Snapshot, down: NodeIndex, bounds: Bounds) -> Result<Bla
     });
     let fitting = fits.count();
     truncated |= fitting < struck.len();
-    let mut walks = Walks { routes: Routes::known(distances), next: vec![None; snapshot.nodes().len()] };
-    let hit = |&Struck { impact_ratio, distance, node }: &Struck| Hit {
-        node,
-        impact_ratio,
-        distance,
-        path: walks.from(node, distance, links),
-    };
-    Ok(Blast { hits: struck[..fitting].iter().map(hit).collect(), truncated })
-}
-
-/// Shortest walks to whoever is down. Many lead over the same nodes, so that the step from each is looked for once.
-struct Walks {
-    routes: Routes,
-    /// By node, where it is known.
-    next: Vec<Option<NodeIndex>>,
-}
-
-impl Walks {
-    /// Of several walks the lexically first.
-    fn from(&mut self, node: NodeIndex, distance: u32, links: &Links) -> Vec<NodeIndex> {
-        let mut path = Vec::with_capacity(distance as usize + 1);
-        path.push(node);
-        let mut node = node;
-        for _ in 0..distance {
-            let next = &mut self.next[node as usize];
-            node = *next.get_or_insert_with(|| self.routes.step(node, links.callees(node)));
-            path.push(node);
-        }
-        path
-    }
+    let fitting = &struck[..fitting];
+    let nodes: Vec<NodeIndex> = fitting.iter().map(|hit| hit.node).collect();
+    let paths = Routes::known(distances).paths(&nodes, |node| links.callees(node));
+    let hit = |(&Struck { impact_ratio, distance, node }, path)| Hit { node, impact_ratio, distance, path };
+    Ok(Blast { hits: fitting.iter().zip(paths).map(hit).collect(), truncated })
 }
 
 /// A hit without its path.

@@ -4,10 +4,10 @@
 //! from one end to the other, and allocates nothing but its result.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::ops::Range;
 
-use attain_reliability::propagation::{Crossing, at_least_one, more_than, settle_cycle};
+use attain_reliability::propagation::{AtLeastOne, Crossing, more_than, settle_cycle};
 
 use super::cycles::tarjan;
 use super::links::NodeIndex;
@@ -27,26 +27,35 @@ pub struct Upstream {
     /// By rank: where its calls and its groups start; with an end marker.
     starts: Vec<(u32, u32)>,
     calls: Vec<Call>,
+    /// What calls do to their callers; few differ.
+    effects: Vec<Effect>,
     groups: Vec<Group>,
     members: Vec<Rank>,
     /// Those of more than one node, in order.
     cycles: Vec<Range<Rank>>,
 }
 
-/// A need of one callee.
+/// A need of one callee. Half as long as with the effect itself: a pass reads all of them.
 #[derive(Debug, Clone, Copy)]
 struct Call {
     callee: Rank,
-    /// What of the callee's mark the caller may take over.
-    passes: u32,
-    impact_ratio: f64,
+    /// Position among the effects.
+    effect: u32,
 }
 
-impl Call {
-    fn new(callee: Rank, impact_ratio: f64) -> Self {
+/// What a call does to its caller.
+#[derive(Debug, Clone, Copy)]
+struct Effect {
+    impact_ratio: f64,
+    /// What of the callee's mark the caller may take over.
+    passes: u32,
+}
+
+impl Effect {
+    fn new(impact_ratio: f64) -> Self {
         let reached = if impact_ratio > 0.0 { Mark::REACHED | Mark::IN_DOUBT } else { 0 };
         let more = if impact_ratio >= 1.0 { Mark::CERTAIN } else { Mark::SPARED_IN_DOUBT };
-        Self { callee, passes: if reached == 0 { 0 } else { reached | more }, impact_ratio }
+        Self { impact_ratio, passes: if reached == 0 { 0 } else { reached | more } }
     }
 }
 
@@ -172,7 +181,7 @@ impl Upstream {
         let mut upstream = Self { ranks: vec![0; needs.node_count()], ..Self::default() };
         let mut groups = vec![0; needs.node_count()];
         let mut apart: Vec<Option<&Need>> = Vec::new();
-        for members in components {
+        for members in by_height(needs, components) {
             let start = upstream.nodes.len() as Rank;
             // A group comes before its caller, but inside a cycle after all nodes, as in the structure function: whoever is hit
             // equally hard is settled in this order.
@@ -193,6 +202,7 @@ impl Upstream {
                 members.iter().for_each(|&node| upstream.enter(node, &mut apart));
             }
         }
+        let mut effects = Effects::default();
         for (rank, group) in apart.into_iter().enumerate() {
             upstream.begin();
             if let Some(group) = group {
@@ -202,11 +212,13 @@ impl Upstream {
             let node = upstream.nodes[rank];
             let (apart, others): (Vec<&Need>, Vec<&Need>) =
                 needs.of_caller(node).iter().partition(|need| is_apart(need));
-            others.into_iter().for_each(|need| upstream.add(need));
-            let call = |(callee, need): (Rank, &Need)| Call::new(callee, need.effect.impact_ratio);
-            upstream.calls.extend((groups[node as usize]..).zip(apart).map(call));
+            others.into_iter().for_each(|need| upstream.add(need, &mut effects));
+            for (callee, need) in (groups[node as usize]..).zip(apart) {
+                upstream.calls.push(Call { callee, effect: effects.number(need.effect.impact_ratio) });
+            }
         }
         upstream.begin();
+        upstream.effects = effects.numbered;
         upstream
     }
 
@@ -221,13 +233,13 @@ impl Upstream {
         self.starts.push((self.calls.len() as u32, self.groups.len() as u32));
     }
 
-    fn add(&mut self, need: &Need) {
+    fn add(&mut self, need: &Need, effects: &mut Effects) {
         if need.members.len() > 1 && need.matters() {
             self.add_group(need);
             return;
         }
-        let impact_ratio = need.effect.impact_ratio;
-        let call = |&member: &NodeIndex| Call::new(self.ranks[member as usize], impact_ratio);
+        let effect = effects.number(need.effect.impact_ratio);
+        let call = |&member: &NodeIndex| Call { callee: self.ranks[member as usize], effect };
         self.calls.extend(need.members.iter().map(call));
     }
 
@@ -299,24 +311,19 @@ impl Upstream {
         // Bits of all that calls pass on, and how often each bit of doubt is passed on, times its value: a pass over many
         // calls is bound by how little is done for each.
         let (mut passed_on, mut in_doubt, mut spared_in_doubt) = (0, 0_u64, 0_u64);
-        let by_calls = self.calls(rank).iter().map(|call| {
+        let mut failing = AtLeastOne::default();
+        for call in self.calls(rank) {
             let callee = felt[call.callee as usize];
-            let passed = callee.mark.0 & call.passes;
+            let effect = self.effects[call.effect as usize];
+            let passed = callee.mark.0 & effect.passes;
             nearest = nearest.min(callee.mark.0 & Mark::DISTANCE);
             passed_on |= passed;
             in_doubt += u64::from(passed & Mark::IN_DOUBT);
             spared_in_doubt += u64::from(passed & Mark::SPARED_IN_DOUBT);
-            call.impact_ratio * callee.impact_ratio
-        });
-        let groups = self.groups(rank);
-        if groups.is_empty() {
-            let impact_ratio = at_least_one(by_calls);
-            let doubtful = Doubtful::of_calls(in_doubt, spared_in_doubt);
-            return (self.felt(rank, impact_ratio, Mark(nearest | passed_on)), doubtful);
+            failing.add(effect.impact_ratio * callee.impact_ratio);
         }
-        let by_calls: Vec<f64> = by_calls.collect();
         let mut doubtful = Doubtful::of_calls(in_doubt, spared_in_doubt);
-        let by_groups = groups.iter().map(|group| {
+        for group in self.groups(rank) {
             let members = || self.members(group).iter().map(|&member| felt[member as usize]);
             nearest = members().map(|member| member.mark.0 & Mark::DISTANCE).fold(nearest, u32::min);
             if self.matters(group, felt) {
@@ -326,11 +333,9 @@ impl Upstream {
             if members().filter(|member| member.mark.is_certain()).count() > group.spare {
                 passed_on |= Mark::CERTAIN;
             }
-            more_than(group.spare, members().map(|member| member.impact_ratio))
-        });
-        let by_groups: Vec<f64> = by_groups.collect();
-        let impact_ratio = at_least_one(by_calls.into_iter().chain(by_groups));
-        (self.felt(rank, impact_ratio, Mark(nearest | passed_on)), doubtful)
+            failing.add(more_than(group.spare, members().map(|member| member.impact_ratio)));
+        }
+        (self.felt(rank, failing.failure_ratio(), Mark(nearest | passed_on)), doubtful)
     }
 
     /// What somebody feels whose nearest callee and all that is passed on to it are in `mark`.
@@ -383,7 +388,7 @@ impl Upstream {
     fn cycles_within(&self, cycle: &Range<Rank>, down: Rank, felt: &[Felt]) -> Vec<Vec<Rank>> {
         let is_open = |rank: &Rank| cycle.contains(rank) && *rank != down && felt[*rank as usize].mark.is_reached();
         let felt_by = |caller: Rank| {
-            let calls = self.calls(caller).iter().filter(|call| call.impact_ratio > 0.0).map(|call| call.callee);
+            let calls = self.calls(caller).iter().filter(|call| self.effects[call.effect as usize].passes != 0).map(|call| call.callee);
             let groups = self.groups(caller).iter().filter(|group| self.matters(group, felt));
             let members = groups.flat_map(|group| self.members(group)).copied();
             let callees = calls.chain(members).filter(is_open).map(|callee| callee - cycle.start);
@@ -412,6 +417,39 @@ impl Upstream {
             open.extend(callers(rank).iter().map(|&caller| Reverse((distance + self.step(caller), caller))));
         }
     }
+}
+
+/// Effects by their impact.
+#[derive(Default)]
+struct Effects {
+    numbered: Vec<Effect>,
+    /// By the bits of the impact.
+    numbers: HashMap<u64, u32>,
+}
+
+impl Effects {
+    fn number(&mut self, impact_ratio: f64) -> u32 {
+        *self.numbers.entry(impact_ratio.to_bits()).or_insert_with(|| {
+            self.numbered.push(Effect::new(impact_ratio));
+            self.numbered.len() as u32 - 1
+        })
+    }
+}
+
+/// Components in another order in which callees come first: by the calls on the longest walk down from them. Whom many call is
+/// mostly low, so that what a pass looks up most often lies together.
+fn by_height<'a>(needs: &Needs, components: &'a [Vec<NodeIndex>]) -> Vec<&'a [NodeIndex]> {
+    let mut component_of = vec![0; needs.node_count()];
+    let mut ordered: Vec<(u32, &[NodeIndex])> = Vec::with_capacity(components.len());
+    for (number, members) in components.iter().enumerate() {
+        members.iter().for_each(|&node| component_of[node as usize] = number);
+        let callees = members.iter().flat_map(|&node| needs.of_caller(node)).flat_map(|need| &need.members);
+        let below = callees.map(|&callee| component_of[callee as usize]).filter(|&below| below != number);
+        let height = below.map(|below| ordered[below].0 + 1).max();
+        ordered.push((height.unwrap_or(0), members));
+    }
+    ordered.sort_by_key(|&(height, _)| height);
+    ordered.into_iter().map(|(_, members)| members).collect()
 }
 
 /// Adds somebody in doubt, as the structure function has it.

@@ -1,7 +1,7 @@
 //! Loads members of the mesh from outside and reports what they bore, with the objective that each scenario must meet.
 //!
 //! One module a scenario. [`ingest`] and [`read`] load a mesh that runs, with [`drive`], which keeps a fixed number of calls
-//! in flight for a fixed time. [`crash`], [`spans`], [`backfill`], [`graph`] and [`overload`] start members of their own as
+//! in flight for a fixed time. [`crash`], [`spans`], [`backfill`], [`graph`], [`recompute`] and [`overload`] start members of their own as
 //! real processes and measure the processor time and memory that these used. [`traffic`] and [`calls`] make what is sent,
 //! [`counted`] reads back what was counted. JSON alone goes to standard output, progress to standard error. The exit code
 //! says whether the objective was met.
@@ -18,6 +18,7 @@ mod ingest;
 mod memory;
 mod overload;
 mod read;
+mod recompute;
 mod sending;
 mod spans;
 mod subject;
@@ -91,6 +92,9 @@ enum Scenario {
     /// A dependency graph of 5,000 services and 15,000 edges in one REST call: within 1 s and 150 ms of processor time.
     #[command(after_help = "Example:\n  cargo run --release -p load-tests -- graph --runs 5")]
     Graph(graph::Options),
+    /// Recommendations of 5,000 services, computed again within 20 s on two cores and read as stored within 0.5 ms.
+    #[command(after_help = "Example:\n  cargo run --release -p load-tests -- recompute --services 5000")]
+    Recompute(Box<recompute::Options>),
     /// Ten times capacity: every answer within 50 ms, accepted or refused.
     #[command(after_help = "Example:\n  cargo run --release -p load-tests -- overload --times 10 --seconds 10")]
     Overload(overload::Options),
@@ -106,6 +110,7 @@ async fn main() -> ExitCode {
         Scenario::Spans(options) => spans::run(&options).await,
         Scenario::Backfill(options) => backfill::run(&options).await,
         Scenario::Graph(options) => graph::run(&options).await,
+        Scenario::Recompute(options) => recompute::run(&options).await,
         Scenario::Overload(options) => overload::run(&options).await,
     };
     match result {

@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use attain_attainment::recommend;
+use attain_attainment::{RecommendationResult, recommend};
 use attain_proto::recommendation::v1 as wire;
 
 use crate::Error;
@@ -58,12 +58,22 @@ pub(crate) fn unpack(content: &[u8]) -> Result<(Kept, String), Error> {
     Ok((kept, sha256_hex(&json)))
 }
 
-/// Decides. `previous` is the version before.
+/// Computes and decides. `previous` is the version before.
 pub(crate) fn compute(kept: &Kept, input_sha256: &str, previous: Option<&wire::Recommendation>) -> Computed {
-    let result = recommend(&kept.input);
-    let mut message = recommendation(kept, &result, input_sha256, Vec::new());
+    decide(kept, &recommend(&kept.input), input_sha256, previous)
+}
+
+/// Decides by what the statistics say of the inputs.
+pub(crate) fn decide(
+    kept: &Kept,
+    result: &RecommendationResult,
+    input_sha256: &str,
+    previous: Option<&wire::Recommendation>,
+) -> Computed {
+    debug_assert_eq!(*result, recommend(&kept.input), "what was computed while gathering is what a replay computes");
+    let mut message = recommendation(kept, result, input_sha256, Vec::new());
     if let Some(learned) = &kept.learned {
-        message.suggested = learned.suggest(&result).iter().map(|drawn| learning::suggested(learned, drawn)).collect();
+        message.suggested = learned.suggest(result).iter().map(|drawn| learning::suggested(learned, drawn)).collect();
     }
     message.missing_inputs.extend(kept.disputed.iter().map(feedback::disputed));
     let watched = kept.drift.map(|settings| watched(&kept.input, settings));
@@ -73,6 +83,6 @@ pub(crate) fn compute(kept: &Kept, input_sha256: &str, previous: Option<&wire::R
     if let Some(previous) = previous {
         message.changes = changes(previous, &message);
     }
-    let evidence = Evidence::of(&kept.input, &result);
+    let evidence = Evidence::of(&kept.input, result);
     Computed { result_sha256: result_sha256(&message), message, evidence, watched }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attain_attainment::MODEL_VERSION;
+use attain_attainment::{MODEL_VERSION, recommend};
 use attain_proto::convert::timestamp;
 use attain_proto::recommendation::v1 as wire;
 use attain_runtime::context::CallContext;
@@ -13,7 +13,7 @@ use prost::Message as _;
 
 use crate::Error;
 use crate::automatic;
-use crate::decide::{Computed, Packed, compute, pack, unpack};
+use crate::decide::{Computed, Packed, compute, decide, pack, unpack};
 use crate::domain::audit::Entry;
 use crate::domain::freshness::{Basis, Present, Staleness, Verdict, judge};
 use crate::domain::kept::sha256_hex;
@@ -197,7 +197,7 @@ async fn compute_and_store(
         return Ok(Landed { recommendation: newer.recommendation.clone(), staleness: read_basis(newer)?.staleness() });
     }
     let gathered = gather(engine, context, Question { service, window, latest: latest.as_ref() }).await?;
-    let Gathered { kept, basis, owner } = gathered;
+    let Gathered { kept, basis, owner, result } = gathered;
     let facts = ServiceFacts { tier: kept.input.tier, owner };
     let staleness = basis.staleness();
     let before = latest.as_ref().map(|latest| decode(&latest.recommendation)).transpose()?;
@@ -205,7 +205,8 @@ async fn compute_and_store(
     let start_ms = kept.input.as_of_ms;
     let (packed, computed, forecasts) = blocking(move || {
         let packed = pack(&kept)?;
-        let computed = compute(&kept, &packed.sha256, before.as_ref());
+        let result = result.unwrap_or_else(|| recommend(&kept.input));
+        let computed = decide(&kept, &result, &packed.sha256, before.as_ref());
         Ok::<_, Error>((packed, computed, models::forecasts(&kept.input, &registry)))
     })
     .await??;

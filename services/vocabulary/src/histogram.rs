@@ -129,10 +129,7 @@ impl LatencyHistogram {
     /// Observations in all.
     #[must_use]
     pub fn count(&self) -> u64 {
-        // Halves of 32 bits cannot overflow, and so are summed several at a time.
-        let (high, low) = self.counts.iter().fold((0, 0), |(high, low), n| (high + (n >> 32), low + (n & 0xffff_ffff)));
-        let sum = (u128::from(high) << 32) + u128::from(low) + u128::from(self.zero_count);
-        u64::try_from(sum).unwrap_or(u64::MAX)
+        u64::try_from(sum(&self.counts) + u128::from(self.zero_count)).unwrap_or(u64::MAX)
     }
 
     /// Latency below which a share `quantile` of the observations lies, interpolated within its bucket on the logarithmic
@@ -202,11 +199,9 @@ impl LatencyHistogram {
         let position = threshold_log2 * power_of_two(self.scale) - f64::from(self.offset);
         // Buckets wholly below the threshold add nothing; a cast saturates.
         let below = (position.floor().max(0.0) as usize).min(self.counts.len());
-        let shares = self.counts.iter().enumerate().skip(below).map(|(i, count)| {
-            let above = (i as f64 + 1.0 - position).clamp(0.0, 1.0);
-            *count as f64 * above
-        });
-        shares.sum()
+        let Some((within, above)) = self.counts[below..].split_first() else { return 0.0 };
+        let share = (below as f64 + 1.0 - position).clamp(0.0, 1.0);
+        *within as f64 * share + sum(above) as f64
     }
 
     /// Resolution.
@@ -315,6 +310,12 @@ fn power_of_two(scale: HistogramScale) -> f64 {
 
 fn bucket_index(value: f64, scale: HistogramScale) -> i32 {
     (libm::log2(value) * libm::exp2(f64::from(scale))).ceil() as i32 - 1
+}
+
+/// Halves of 32 bits cannot overflow, and so are summed several at a time.
+fn sum(counts: &[u64]) -> u128 {
+    let (high, low) = counts.iter().fold((0, 0), |(high, low), n| (high + (n >> 32), low + (n & 0xffff_ffff)));
+    (u128::from(high) << 32) + u128::from(low)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
-//! One recommendation: 90 days of five-minute buckets, one dependency, eight counterfactuals; with and without latencies.
+//! One recommendation: 90 days of five-minute buckets, one dependency, eight counterfactuals; with and without latencies. In
+//! processor time, not by the clock.
 #![allow(missing_docs)]
 
+mod processor_time;
 #[path = "../tests/simulated/mod.rs"]
 mod simulated;
 
@@ -12,6 +14,7 @@ use attain_attainment::{
     recommend,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
+use processor_time::ProcessorTime;
 use simulated::{World, id};
 
 fn input(latencies: bool, counterfactuals: usize) -> RecommendationInput {
@@ -34,11 +37,12 @@ fn input(latencies: bool, counterfactuals: usize) -> RecommendationInput {
     input
 }
 
-fn benches(c: &mut Criterion) {
+fn benches(c: &mut Criterion<ProcessorTime>) {
     for (name, latencies, counterfactuals) in [
         ("availability", false, 0),
         ("availability_8_counterfactuals", false, 8),
         ("availability_and_latency", true, 0),
+        ("availability_and_latency_8_counterfactuals", true, 8),
     ] {
         let input = input(latencies, counterfactuals);
         c.bench_function(name, |b| b.iter(|| recommend(black_box(&input))));
@@ -46,7 +50,7 @@ fn benches(c: &mut Criterion) {
 }
 
 /// The back-test by itself, beside one prediction from the whole history.
-fn backtests(c: &mut Criterion) {
+fn backtests(c: &mut Criterion<ProcessorTime>) {
     let input = input(false, 0);
     let point = |bucket: &attain_vocabulary::SliBucket| CountPoint {
         start_ms: bucket.start_ms,
@@ -63,5 +67,9 @@ fn backtests(c: &mut Criterion) {
     }
 }
 
-criterion_group!(recommendation, benches, backtests);
+criterion_group! {
+    name = recommendation;
+    config = Criterion::default().with_measurement(ProcessorTime);
+    targets = benches, backtests
+}
 criterion_main!(recommendation);

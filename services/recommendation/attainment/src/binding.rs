@@ -130,7 +130,7 @@ pub(crate) fn causes(input: &RecommendationInput, series: &CountSeries, split: &
     let mut causes = vec![cause(ConstraintKind::Own, &input.service, None, split.causes.own.clone())];
     for (id, failed) in &split.causes.by_dependency {
         let direct = cause(ConstraintKind::Dependency, id, Some(id), failed.clone());
-        let deeper = input.counterfactuals.iter().filter_map(|change| match &change.reach {
+        let deeper = input.changes().filter_map(|change| match &change.reach {
             Reach::Through { dependency, share } if dependency == id => {
                 let failed = arriving(series, split, id, Some(share))?;
                 Some(cause(ConstraintKind::Dependency, &change.callee, Some(id), failed))

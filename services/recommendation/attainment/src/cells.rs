@@ -1,6 +1,8 @@
 //! A history in few cells: buckets that could belong to an episode stand alone, calm ones are added up by day. What is computed
 //! from cells is what would be computed from buckets; a back-test reads them at each origin instead of the buckets.
 
+use std::ops::Range;
+
 use attain_vocabulary::{BUCKET_MS, DAY_MS, UnixMillis};
 
 use crate::CountPoint;
@@ -50,30 +52,45 @@ impl Cells {
     /// cells can be parted there on any day.
     pub(crate) fn of(points: &[CountPoint], cut_ms: UnixMillis) -> Self {
         let cut = cut_ms.rem_euclid(DAY_MS);
-        let rate = least_rate(points);
-        let by_hour = hours_that_stand_out(points, rate, cut);
-        let may_be_told: Vec<bool> = points
-            .iter()
-            .zip(&by_hour)
-            .map(|(point, by_hour)| *by_hour || stands_out(point.valid, point.bad, rate))
-            .collect();
-        let alone = with_neighbours(points, &may_be_told);
+        let (hours, rate) = hours(points, cut);
+        let marks = marks(points, &hours, rate);
+        let alone = with_neighbours(points, &marks);
         let mut cells = Self { points: Vec::new(), weights: Vec::new() };
-        let mut open: Option<((i64, bool), usize)> = None;
-        for (i, point) in points.iter().enumerate() {
-            let piece = (point.start_ms.div_euclid(DAY_MS), point.start_ms.rem_euclid(DAY_MS) < cut);
-            match open.filter(|(of, _)| !alone[i] && *of == piece) {
-                Some((_, at)) => cells.add(at, point),
-                None => {
-                    if !alone[i] {
-                        open = Some((piece, cells.points.len()));
-                    }
-                    cells.points.push(*point);
-                    cells.weights.push(Weight { alone: alone[i], by_hour: by_hour[i], ..Weight::of(point) });
-                }
+        let mut open = Open { at: 0, end_ms: i64::MIN };
+        let (mut next, mut told) = (0, marks.iter().peekable());
+        for span in alone {
+            cells.add_calm(&points[next..span.start], cut, &mut open);
+            for i in span.clone() {
+                while told.next_if(|mark| mark.points.end <= i).is_some() {}
+                let by_hour = told.peek().is_some_and(|mark| mark.by_hour && mark.points.contains(&i));
+                cells.points.push(points[i]);
+                cells.weights.push(Weight { by_hour, ..Weight::of(&points[i]) });
             }
+            next = span.end;
         }
+        cells.add_calm(&points[next..], cut, &mut open);
         cells
+    }
+
+    /// Adds calm buckets to the cell that is open, or to one that they open.
+    fn add_calm(&mut self, calm: &[CountPoint], cut: i64, open: &mut Open) {
+        for point in calm {
+            if point.start_ms >= open.end_ms {
+                let day = point.start_ms.div_euclid(DAY_MS) * DAY_MS;
+                let end_ms = if point.start_ms < day + cut { day + cut } else { day.saturating_add(DAY_MS) };
+                *open = Open { at: self.points.len(), end_ms };
+                self.points.push(*point);
+                self.weights.push(Weight { alone: false, by_hour: false, ..Weight::of(point) });
+                continue;
+            }
+            let (sum, weight) = (&mut self.points[open.at], &mut self.weights[open.at]);
+            sum.valid += point.valid;
+            sum.bad += point.bad;
+            weight.buckets += 1.0;
+            weight.busy += f64::from(u8::from(point.valid > 0.0));
+            weight.square += square(point);
+            weight.last_ms = point.start_ms;
+        }
     }
 
     /// All of them.
@@ -87,16 +104,6 @@ impl Cells {
         let (first, end) = (at(start_ms), at(end_ms));
         self.all().slice(first, end.max(first))
     }
-
-    fn add(&mut self, at: usize, point: &CountPoint) {
-        let (sum, weight, more) = (&mut self.points[at], &mut self.weights[at], Weight::of(point));
-        sum.valid += point.valid;
-        sum.bad += point.bad;
-        weight.buckets += more.buckets;
-        weight.busy += more.busy;
-        weight.square += more.square;
-        weight.last_ms = more.last_ms;
-    }
 }
 
 impl Weight {
@@ -105,7 +112,7 @@ impl Weight {
         Self {
             buckets: 1.0,
             busy: f64::from(u8::from(busy)),
-            square: if busy { point.bad * point.bad / point.valid } else { 0.0 },
+            square: square(point),
             last_ms: point.start_ms,
             alone: true,
             by_hour: true,
@@ -146,27 +153,66 @@ impl<'a> Span<'a> {
     }
 }
 
-/// The least chronic rate that is looked for.
-fn least_rate(points: &[CountPoint]) -> f64 {
-    let mut calmest = f64::INFINITY;
-    let (mut valid, mut day) = (0.0, (i64::MIN, 0.0, 0.0));
-    for point in points.iter().filter(|point| point.valid > 0.0) {
-        valid += point.valid;
-        let at = point.start_ms.div_euclid(DAY_MS);
-        if at != day.0 {
-            if day.1 > 0.0 {
-                calmest = f64::min(calmest, day.2 / day.1);
+/// The calm cell that further buckets go to, up to its end.
+struct Open {
+    at: usize,
+    end_ms: UnixMillis,
+}
+
+fn square(point: &CountPoint) -> f64 {
+    // Most buckets have no failure, and a division is dear.
+    if point.bad > 0.0 { point.bad * point.bad / point.valid } else { 0.0 }
+}
+
+/// Buckets of one hour.
+struct Hour {
+    points: Range<usize>,
+    /// Valid and bad: before the cut, after it.
+    parts: [(f64, f64); 2],
+    /// Most failures of a bucket.
+    bad_max: f64,
+}
+
+/// Buckets that may be told: one by itself, or a whole hour.
+struct Mark {
+    points: Range<usize>,
+    by_hour: bool,
+}
+
+/// The hours of a history, and the least chronic rate that is looked for in it: one pass over the buckets.
+fn hours(points: &[CountPoint], cut: i64) -> (Vec<Hour>, f64) {
+    let mut hours: Vec<Hour> = Vec::with_capacity(points.len() / 12 + 2);
+    let (mut calmest, mut valid) = (f64::INFINITY, 0.0);
+    let (mut day_end, mut day_valid, mut day_bad) = (i64::MIN, 0.0, 0.0);
+    let mut first = 0;
+    while let Some(point) = points.get(first) {
+        let day = point.start_ms.div_euclid(DAY_MS) * DAY_MS;
+        if point.start_ms >= day_end {
+            if day_valid > 0.0 {
+                calmest = f64::min(calmest, day_bad / day_valid);
             }
-            day = (at, 0.0, 0.0);
+            (day_end, day_valid, day_bad) = (day.saturating_add(DAY_MS), 0.0, 0.0);
         }
-        day.1 += point.valid;
-        day.2 += point.bad;
+        let hour_end = (point.start_ms.div_euclid(HOUR_MS) * HOUR_MS).saturating_add(HOUR_MS);
+        let (mut end, mut parts, mut bad_max) = (first, [(0.0, 0.0); 2], 0.0);
+        for point in points[first..].iter().take_while(|point| point.start_ms < hour_end) {
+            let part: &mut (f64, f64) = &mut parts[usize::from(point.start_ms >= day + cut)];
+            part.0 += point.valid;
+            part.1 += point.bad;
+            valid += point.valid;
+            day_valid += point.valid;
+            day_bad += point.bad;
+            bad_max = f64::max(bad_max, point.bad);
+            end += 1;
+        }
+        hours.push(Hour { points: first..end, parts, bad_max });
+        first = end;
     }
-    if day.1 > 0.0 {
-        calmest = calmest.min(day.2 / day.1);
+    if day_valid > 0.0 {
+        calmest = calmest.min(day_bad / day_valid);
     }
     let calmest = if calmest.is_finite() { CALMEST_SHARE * calmest } else { 0.0 };
-    calmest.max(0.5 / (valid + 1.0)).min(1.0)
+    (hours, calmest.max(0.5 / (valid + 1.0)).min(1.0))
 }
 
 fn stands_out(valid: f64, bad: f64, rate: f64) -> bool {
@@ -174,51 +220,35 @@ fn stands_out(valid: f64, bad: f64, rate: f64) -> bool {
     bad >= 2.0 && bad > mean && (bad - mean) * (bad - mean) > DEVIATIONS_MIN * DEVIATIONS_MIN * mean * (1.0 - rate)
 }
 
-/// Buckets of hours that stand out, whole or up to the cut or after it.
-fn hours_that_stand_out(points: &[CountPoint], rate: f64, cut: i64) -> Vec<bool> {
-    let mut marks = vec![false; points.len()];
-    let mut first = 0;
-    while first < points.len() {
-        let hour = points[first].start_ms.div_euclid(HOUR_MS);
-        let mut end = first;
-        // Valid and bad: before the cut, after it.
-        let mut parts = [(0.0, 0.0); 2];
-        while end < points.len() && points[end].start_ms.div_euclid(HOUR_MS) == hour {
-            let part = &mut parts[usize::from(points[end].start_ms.rem_euclid(DAY_MS) >= cut)];
-            part.0 += points[end].valid;
-            part.1 += points[end].bad;
-            end += 1;
-        }
+/// Hours that stand out, whole or up to the cut or after it; else their buckets that do.
+fn marks(points: &[CountPoint], hours: &[Hour], rate: f64) -> Vec<Mark> {
+    let mut marks = Vec::new();
+    for Hour { points: of_hour, parts, bad_max } in hours {
         let whole = (parts[0].0 + parts[1].0, parts[0].1 + parts[1].1);
         if [whole, parts[0], parts[1]].into_iter().any(|(valid, bad)| stands_out(valid, bad, rate)) {
-            marks[first..end].fill(true);
+            marks.push(Mark { points: of_hour.clone(), by_hour: true });
+        } else if *bad_max >= 2.0 {
+            let alone = of_hour.clone().filter(|i| stands_out(points[*i].valid, points[*i].bad, rate));
+            marks.extend(alone.map(|i| Mark { points: i..i + 1, by_hour: false }));
         }
-        first = end;
     }
     marks
 }
 
-/// Marks what lies within the calm that does not part an episode.
-fn with_neighbours(points: &[CountPoint], marks: &[bool]) -> Vec<bool> {
-    let mut near = marks.to_vec();
+/// What is marked, with what lies within the calm that does not part an episode: spans that do not touch.
+fn with_neighbours(points: &[CountPoint], marks: &[Mark]) -> Vec<Range<usize>> {
     let close = |a: usize, b: usize| points[b].start_ms - points[a].start_ms <= GAP_MS + BUCKET_MS;
-    let mut last = None;
-    for i in 0..points.len() {
-        if marks[i] {
-            last = Some(i);
-        } else if last.is_some_and(|last| close(last, i)) {
-            near[i] = true;
+    let mut spans: Vec<Range<usize>> = Vec::new();
+    for Mark { points: marked, .. } in marks {
+        let before = (0..marked.start).rev().take_while(|i| close(*i, marked.start)).count();
+        let after = (marked.end..points.len()).take_while(|i| close(marked.end - 1, *i)).count();
+        let span = marked.start - before..marked.end + after;
+        match spans.last_mut() {
+            Some(last) if span.start <= last.end => last.end = last.end.max(span.end),
+            _ => spans.push(span),
         }
     }
-    let mut next = None;
-    for i in (0..points.len()).rev() {
-        if marks[i] {
-            next = Some(i);
-        } else if next.is_some_and(|next| close(i, next)) {
-            near[i] = true;
-        }
-    }
-    near
+    spans
 }
 
 #[cfg(test)]
@@ -231,6 +261,89 @@ mod tests {
     /// Every bucket a cell of its own.
     fn buckets(points: &[CountPoint]) -> Cells {
         Cells { points: points.to_vec(), weights: points.iter().map(Weight::of).collect() }
+    }
+
+    /// The slow way: a mark for every bucket, one pass for each question.
+    fn step_by_step(points: &[CountPoint], cut_ms: UnixMillis) -> Cells {
+        let cut = cut_ms.rem_euclid(DAY_MS);
+        let rate = least_rate(points);
+        let by_hour = hours_that_stand_out(points, rate, cut);
+        let marked: Vec<bool> =
+            points.iter().zip(&by_hour).map(|(point, by)| *by || stands_out(point.valid, point.bad, rate)).collect();
+        let near = |i: usize| {
+            let close = |j: &usize| (points[*j].start_ms - points[i].start_ms).abs() <= GAP_MS + BUCKET_MS;
+            (i.saturating_sub(8)..points.len().min(i + 9)).filter(close).any(|j| marked[j])
+        };
+        let mut cells = Cells { points: Vec::new(), weights: Vec::new() };
+        let mut open: Option<((i64, bool), usize)> = None;
+        for (i, point) in points.iter().enumerate() {
+            let (alone, weight) = (near(i), Weight::of(point));
+            let piece = (point.start_ms.div_euclid(DAY_MS), point.start_ms.rem_euclid(DAY_MS) < cut);
+            match open.filter(|(of, _)| !alone && *of == piece) {
+                Some((_, at)) => {
+                    let (sum, all) = (&mut cells.points[at], &mut cells.weights[at]);
+                    sum.valid += point.valid;
+                    sum.bad += point.bad;
+                    all.buckets += weight.buckets;
+                    all.busy += weight.busy;
+                    all.square += weight.square;
+                    all.last_ms = weight.last_ms;
+                }
+                None => {
+                    if !alone {
+                        open = Some((piece, cells.points.len()));
+                    }
+                    cells.points.push(*point);
+                    cells.weights.push(Weight { alone, by_hour: by_hour[i], ..weight });
+                }
+            }
+        }
+        cells
+    }
+
+    fn least_rate(points: &[CountPoint]) -> f64 {
+        let mut calmest = f64::INFINITY;
+        let (mut valid, mut day) = (0.0, (i64::MIN, 0.0, 0.0));
+        for point in points.iter().filter(|point| point.valid > 0.0) {
+            valid += point.valid;
+            let at = point.start_ms.div_euclid(DAY_MS);
+            if at != day.0 {
+                if day.1 > 0.0 {
+                    calmest = f64::min(calmest, day.2 / day.1);
+                }
+                day = (at, 0.0, 0.0);
+            }
+            day.1 += point.valid;
+            day.2 += point.bad;
+        }
+        if day.1 > 0.0 {
+            calmest = calmest.min(day.2 / day.1);
+        }
+        let calmest = if calmest.is_finite() { CALMEST_SHARE * calmest } else { 0.0 };
+        calmest.max(0.5 / (valid + 1.0)).min(1.0)
+    }
+
+    fn hours_that_stand_out(points: &[CountPoint], rate: f64, cut: i64) -> Vec<bool> {
+        let mut marks = vec![false; points.len()];
+        let mut first = 0;
+        while first < points.len() {
+            let hour = points[first].start_ms.div_euclid(HOUR_MS);
+            let mut end = first;
+            // Valid and bad: before the cut, after it.
+            let mut parts = [(0.0, 0.0); 2];
+            while end < points.len() && points[end].start_ms.div_euclid(HOUR_MS) == hour {
+                let part = &mut parts[usize::from(points[end].start_ms.rem_euclid(DAY_MS) >= cut)];
+                part.0 += points[end].valid;
+                part.1 += points[end].bad;
+                end += 1;
+            }
+            let whole = (parts[0].0 + parts[1].0, parts[0].1 + parts[1].1);
+            if [whole, parts[0], parts[1]].into_iter().any(|(valid, bad)| stands_out(valid, bad, rate)) {
+                marks[first..end].fill(true);
+            }
+            first = end;
+        }
+        marks
     }
 
     /// Days of a level, bursts of some buckets, gaps, at any traffic.
@@ -260,6 +373,15 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+        #[test]
+        fn one_pass_gives_the_same_bits(points in history(), cut in 0i64..DAY_MS) {
+            for cut in [cut, 0] {
+                let (fast, slow) = (Cells::of(&points, cut), step_by_step(&points, cut));
+                prop_assert_eq!(&fast.points, &slow.points);
+                prop_assert_eq!(&fast.weights, &slow.weights);
+            }
+        }
 
         #[test]
         fn cells_tell_what_buckets_tell(points in history(), cut in 0i64..DAY_MS, at in 3i64..40) {

@@ -2,12 +2,12 @@ use attain_vocabulary::{DAY_MS, EntityId};
 
 use crate::explain::percent;
 use crate::menu::{TARGET_MENU, menu_position};
-use crate::offers::strictest_target;
+use crate::offers::{strictest_target, strictest_target_with};
 use crate::sanity::{Usable, days_between};
 use crate::series::fraction;
 use crate::split::Split;
 use crate::{
-    Ambition, Backtest, Confidence, ConfidenceLevel, ConfidencePart, Constants, DoubtfulEdge, Episode, Prediction,
+    Ambition, Backtest, Confidence, ConfidenceLevel, ConfidencePart, DoubtfulEdge, Episode, Prediction,
     RecommendationInput, Record, SplitMethod,
 };
 
@@ -41,24 +41,46 @@ pub(crate) struct Found<'a> {
 
 /// How sure an answer is: the least of parts that are each computed.
 pub(crate) fn confidence(input: &RecommendationInput, found: &Found<'_>) -> Confidence {
-    let Found { usable, prediction, split, backtest } = *found;
-    let window = input.window_ahead().days();
-    let rated = [
-        history_length(usable.series.covered_days(), window),
-        effective_sample(input, prediction),
-        coverage(usable.coverage_ratio),
-        regime(prediction, window),
-        graph(input, prediction),
-        split_quality(split),
-        sensitivity(input, prediction),
-        backtested(backtest, input.class_record.as_ref()),
-        inputs(input),
-    ];
-    let score = rated.iter().map(|(part, _)| part.score).fold(1.0, f64::min);
+    let rated = rated(input, found);
+    let score = least(&rated);
     let mut weak: Vec<&(ConfidencePart, String)> = rated.iter().filter(|(part, _)| part.score < HIGH).collect();
     weak.sort_by(|a, b| a.0.score.total_cmp(&b.0.score));
     let raise_with = weak.into_iter().map(|(_, remedy)| remedy.clone()).collect();
     Confidence { level: level(score), score, raise_with, parts: rated.into_iter().map(|(part, _)| part).collect() }
+}
+
+/// Whether the answer would be good enough to discuss. A back-test can only lower the confidence, so it is made only where the
+/// rest is enough.
+pub(crate) fn carries(
+    input: &RecommendationInput,
+    found: &Found<'_>,
+    backtest: impl FnOnce() -> Option<Backtest>,
+) -> bool {
+    let enough = |score: f64| level(score) != ConfidenceLevel::Low;
+    enough(least(&rated(input, &Found { backtest: None, ..*found })))
+        && enough(backtested(backtest().as_ref(), input.class_record.as_ref()).0.score)
+}
+
+fn rated(input: &RecommendationInput, found: &Found<'_>) -> [(ConfidencePart, String); 9] {
+    let Found { usable, prediction, split, backtest } = *found;
+    let window = input.window_ahead().days();
+    let balanced = prediction
+        .and_then(|prediction| strictest_target(prediction, &input.policy, Ambition::Balanced.miss_probability_max()));
+    [
+        history_length(usable.series.covered_days(), window),
+        effective_sample(prediction, balanced),
+        coverage(usable.coverage_ratio),
+        regime(prediction, window),
+        graph(input, balanced),
+        split_quality(split),
+        sensitivity(input, prediction),
+        backtested(backtest, input.class_record.as_ref()),
+        inputs(input),
+    ]
+}
+
+fn least(rated: &[(ConfidencePart, String)]) -> f64 {
+    rated.iter().map(|(part, _)| part.score).fold(1.0, f64::min)
 }
 
 fn level(score: f64) -> ConfidenceLevel {
@@ -84,12 +106,9 @@ fn history_length(days: f64, window: f64) -> (ConfidencePart, String) {
 }
 
 /// Six expected failures at the balanced target, twice the rule of three, are enough to have measured its budget.
-fn effective_sample(input: &RecommendationInput, prediction: Option<&Prediction>) -> (ConfidencePart, String) {
+fn effective_sample(prediction: Option<&Prediction>, balanced: Option<f64>) -> (ConfidencePart, String) {
     let count = prediction.map_or(0.0, |prediction| prediction.effective_sample_count);
-    let target = prediction
-        .and_then(|prediction| strictest_target(prediction, &input.policy, Ambition::Balanced.miss_probability_max()))
-        .unwrap_or(TARGET_MENU[0]);
-    let needed = 6.0 / (1.0 - target);
+    let needed = 6.0 / (1.0 - balanced.unwrap_or(TARGET_MENU[0]));
     let detail =
         format!("{count:.0} requests count as independent; {needed:.0} measure the budget of the balanced target");
     part("effective_sample", count / needed, detail, "more traffic, or probes that add to it")
@@ -139,7 +158,7 @@ pub(crate) fn last_change(prediction: &Prediction) -> Option<Change> {
 /// The least of three: how fresh the snapshot is; how many components have data; how far the ceiling moves if doubtful edges
 /// are not there, or if components without data fail as others do. A move by the whole error budget of the balanced target
 /// leaves 0.5: then the structure alone decides whether the target can be met.
-fn graph(input: &RecommendationInput, prediction: Option<&Prediction>) -> (ConfidencePart, String) {
+fn graph(input: &RecommendationInput, balanced: Option<f64>) -> (ConfidencePart, String) {
     let Some(structure) = &input.structure else {
         return part("graph", 0.5, "the dependency graph could not be asked".into(), "the dependency graph");
     };
@@ -152,9 +171,11 @@ fn graph(input: &RecommendationInput, prediction: Option<&Prediction>) -> (Confi
         assumed + known,
         structure.snapshot_age_ms.max(0) as f64 / 3_600_000.0
     );
+    // Where nothing is balanced, the tier's template.
+    let budget = (1.0 - balanced.unwrap_or(input.policy.template_target_ratio)).max(1e-9);
     let sureness = |alternative: Option<f64>| {
         let moved = alternative.and_then(fraction).map_or(0.0, |ratio| (ratio - structure.ceiling_ratio).abs());
-        1.0 - 0.5 * (moved / balanced_budget(input, prediction)).min(1.0)
+        1.0 - 0.5 * (moved / budget).min(1.0)
     };
     let doubt = &structure.doubt;
     let without_edges = sureness(doubt.ceiling_without_edges_ratio);
@@ -184,13 +205,6 @@ fn graph(input: &RecommendationInput, prediction: Option<&Prediction>) -> (Confi
 
 fn called(edge: &DoubtfulEdge) -> String {
     format!("{} to {}", edge.caller, edge.callee)
-}
-
-/// Error budget of the balanced target; of the tier's template where there is none.
-fn balanced_budget(input: &RecommendationInput, prediction: Option<&Prediction>) -> f64 {
-    let balanced = prediction
-        .and_then(|prediction| strictest_target(prediction, &input.policy, Ambition::Balanced.miss_probability_max()));
-    (1.0 - balanced.unwrap_or(input.policy.template_target_ratio)).max(1e-9)
 }
 
 /// One missing input leaves 0.65, so that the answer is never called high; each further one costs a quarter. The graph has a
@@ -260,14 +274,14 @@ fn sensitivity(input: &RecommendationInput, prediction: Option<&Prediction>) -> 
         start_ms: prediction.now_ms,
         end_ms: prediction.now_ms,
         excess_bad: 0.0,
-        amount_days: Constants::DEFAULT.prior_size,
+        amount_days: prediction.constants.prior_size,
     });
     let without: Vec<Episode> =
         prediction.episodes.iter().copied().filter(|episode| Some(*episode) != greatest).collect();
     let more: Vec<Episode> = prediction.episodes.iter().copied().chain([twice]).collect();
     let position = |episodes: &[Episode]| {
-        let changed = Prediction { forecast: prediction.with_episodes(episodes), ..prediction.clone() };
-        strictest_target(&changed, &input.policy, Ambition::Balanced.miss_probability_max())
+        let risk = Ambition::Balanced.miss_probability_max();
+        strictest_target_with(&prediction.with_episodes(episodes), prediction, &input.policy, risk)
             .map_or(0, |target| menu_position(target) + 1)
     };
     let steps = position(&without).abs_diff(position(&more));

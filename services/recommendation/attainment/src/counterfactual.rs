@@ -2,8 +2,7 @@ use attain_vocabulary::EntityId;
 
 use crate::backtest::backtest_from;
 use crate::cells::Cells;
-use crate::confidence::{Found, confidence};
-use crate::input::COUNTERFACTUALS_MAX;
+use crate::confidence::{Found, carries};
 use crate::menu::TARGET_MENU;
 use crate::offers::strictest_target;
 use crate::prediction::predict_from;
@@ -11,8 +10,8 @@ use crate::sanity::Usable;
 use crate::series::fraction;
 use crate::split::Split;
 use crate::{
-    Ambition, ConfidenceLevel, CountPoint, CountSeries, Counterfactual, CounterfactualStructure, Prediction, Reach,
-    RecommendationInput, ShareSeries, SplitMethod,
+    Ambition, CountPoint, CountSeries, Counterfactual, CounterfactualStructure, Prediction, Reach, RecommendationInput,
+    ShareSeries, SplitMethod,
 };
 
 /// Key of the counterfactual that needs no structure: half of the service's own failures gone.
@@ -57,12 +56,15 @@ impl Today<'_> {
         let Some(after) = predict_from(constants, cells.all(), *window_days, *now_ms) else {
             return unchanged();
         };
-        let backtest = backtest_from(constants, &cells, *window_days, *now_ms, &self.input.policy);
-        let found =
-            Found { usable: self.usable, prediction: Some(&after), split: self.split, backtest: backtest.as_ref() };
-        let sure = confidence(self.input, &found).level != ConfidenceLevel::Low;
-        let target = strictest_target(&after, &self.input.policy, Ambition::Balanced.miss_probability_max());
-        let target = target.filter(|_| sure);
+        let policy = &self.input.policy;
+        let sure = |_: &f64| {
+            let found = Found { usable: self.usable, prediction: Some(&after), split: self.split, backtest: None };
+            carries(self.input, &found, || backtest_from(constants, &cells, *window_days, *now_ms, policy))
+        };
+        // What is no stricter than today's changes nothing, sure or not.
+        let target = strictest_target(&after, policy, Ambition::Balanced.miss_probability_max())
+            .filter(|target| self.balanced.is_none_or(|today| *target > today))
+            .filter(sure);
         Solved {
             balanced: [target, self.balanced].into_iter().flatten().reduce(f64::max),
             miss_probability: after.forecast.miss_probability(reference).min(before),
@@ -76,7 +78,7 @@ impl Today<'_> {
             return Vec::new();
         }
         let mut solved = vec![self.own_halved()];
-        for change in self.input.counterfactuals.iter().take(COUNTERFACTUALS_MAX) {
+        for change in self.input.changes() {
             let saved = saved_by(self.input, self.series, self.split, change).unwrap_or_default();
             solved.push(self.described(
                 &change.key,

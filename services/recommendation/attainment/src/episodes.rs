@@ -334,7 +334,7 @@ fn improbable(valid: f64, bad: f64, rate: f64, correlation: f64, tail_max: f64) 
     } else {
         (valid - bad + 1.0, rate)
     };
-    Beta::new(bad, size).map_or(0.0, |law| law.below(below)) < tail_max
+    Beta::new(bad, size).is_none_or(|law| law.is_below_less_than(below, tail_max))
 }
 
 #[cfg(test)]

@@ -78,6 +78,11 @@ impl RecommendationInput {
     pub fn window_ahead(&self) -> TimeRange {
         self.window.ahead_of(self.as_of_ms)
     }
+
+    /// The counterfactual structures that are read: the first [`COUNTERFACTUALS_MAX`].
+    pub(crate) fn changes(&self) -> impl Iterator<Item = &CounterfactualStructure> {
+        self.counterfactuals.iter().take(COUNTERFACTUALS_MAX)
+    }
 }
 
 /// Most counterfactual structures that are solved again for one recommendation.

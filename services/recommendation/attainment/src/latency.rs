@@ -2,10 +2,10 @@ use std::collections::BTreeMap;
 
 use attain_vocabulary::{DAY_MS, LatencyHistogram, SliBucket, UnixMillis};
 
+use crate::cells::Cells;
 use crate::offers::UseRange;
-use crate::{
-    Ambition, Constants, CountPoint, CountSeries, LATENCY_MENU_MS, Offer, OfferBasis, Prediction, predict_with,
-};
+use crate::prediction::predict_from;
+use crate::{Ambition, Constants, CountPoint, CountSeries, LATENCY_MENU_MS, Offer, OfferBasis, Prediction};
 
 /// A quantile q is told only by at least this many requests slower than it: 10 / (1 - q) effective ones in all.
 const SLOW_REQUESTS_MIN: f64 = 10.0;
@@ -33,6 +33,7 @@ struct Row<'a> {
 pub(crate) struct AtThreshold {
     pub(crate) threshold_ms: u32,
     pub(crate) series: CountSeries,
+    pub(crate) cells: Cells,
     pub(crate) prediction: Prediction,
 }
 
@@ -139,8 +140,9 @@ impl AtThreshold {
         window_days: f64,
         now_ms: UnixMillis,
     ) -> Option<Self> {
-        let prediction = predict_with(constants, &series, window_days, now_ms)?;
-        Some(Self { threshold_ms, series, prediction })
+        let cells = Cells::of(series.points(), now_ms);
+        let prediction = predict_from(constants, cells.all(), window_days, now_ms)?;
+        Some(Self { threshold_ms, series, cells, prediction })
     }
 }
 

@@ -90,7 +90,7 @@ pub use menu::{LATENCY_MENU_MS, TARGET_MENU, TierPolicy};
 pub use offers::strictest_target;
 pub use outcome::{Outcome, outcome};
 pub use prediction::{Prediction, predict, predict_with};
-pub use recommend::{MODEL_VERSION, recommend};
+pub use recommend::{MODEL_VERSION, held_beside, recommend};
 pub use record::{Held, Record};
 pub use regime::{Regime, regimes};
 pub use relief::{with_change, without_cause};

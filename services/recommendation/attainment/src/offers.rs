@@ -5,28 +5,59 @@ use crate::{Ambition, ConsistentTarget, Forecast, Offer, OfferBasis, Prediction,
 /// `miss_probability_max`. `None` when even the loosest is missed oftener or cannot be told.
 #[must_use]
 pub fn strictest_target(prediction: &Prediction, policy: &TierPolicy, miss_probability_max: f64) -> Option<f64> {
-    targets_allowed(policy).find(|target| {
-        let budget = 1.0 - target;
-        prediction.distinguishes(budget) && prediction.forecast.miss_probability(budget) <= miss_probability_max
-    })
+    Asked::of(prediction, policy).strictest(miss_probability_max).map(|(target, _)| target)
+}
+
+/// The same with another forecast than the prediction's own.
+pub(crate) fn strictest_target_with(
+    forecast: &Forecast,
+    prediction: &Prediction,
+    policy: &TierPolicy,
+    miss_probability_max: f64,
+) -> Option<f64> {
+    Asked::with(forecast, prediction, policy).strictest(miss_probability_max).map(|(target, _)| target)
+}
+
+/// Targets that policy allows and the window's traffic tells, strictest first, with what the forecast said of each: it is asked
+/// once.
+struct Asked<'a> {
+    forecast: &'a Forecast,
+    steps: Vec<(f64, Option<f64>)>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(prediction: &'a Prediction, policy: &TierPolicy) -> Self {
+        Self::with(&prediction.forecast, prediction, policy)
+    }
+
+    fn with(forecast: &'a Forecast, prediction: &Prediction, policy: &TierPolicy) -> Self {
+        let told = targets_allowed(policy).filter(|target| prediction.distinguishes(1.0 - target));
+        Self { forecast, steps: told.map(|target| (target, None)).collect() }
+    }
+
+    /// The strictest target that is missed no oftener than allowed, and how often: found by halves, for a stricter one is never
+    /// missed less.
+    fn strictest(&mut self, miss_probability_max: f64) -> Option<(f64, f64)> {
+        let (mut low, mut high) = (0, self.steps.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.missed(middle) <= miss_probability_max { high = middle } else { low = middle + 1 }
+        }
+        let target = self.steps.get(low)?.0;
+        Some((target, self.missed(low)))
+    }
+
+    fn missed(&mut self, at: usize) -> f64 {
+        let (target, missed) = &mut self.steps[at];
+        *missed.get_or_insert_with(|| self.forecast.miss_probability(1.0 - *target))
+    }
 }
 
 /// The strictest target of each ambition, in the order of [`Ambition::ALL`], with its probability of a miss. The forecast is asked
 /// about each step of the menu at most once: stricter ones are missed no less.
 pub(crate) fn strictest_targets(prediction: &Prediction, policy: &TierPolicy) -> [Option<(f64, f64)>; 3] {
-    let mut found = [None; Ambition::ALL.len()];
-    for target in targets_allowed(policy).filter(|target| prediction.distinguishes(1.0 - target)) {
-        let missed = prediction.forecast.miss_probability(1.0 - target);
-        for (found, ambition) in found.iter_mut().zip(Ambition::ALL) {
-            if found.is_none() && missed <= ambition.miss_probability_max() {
-                *found = Some((target, missed));
-            }
-        }
-        if found.iter().all(Option::is_some) {
-            break;
-        }
-    }
-    found
+    let mut asked = Asked::of(prediction, policy);
+    Ambition::ALL.map(|ambition| asked.strictest(ambition.miss_probability_max()))
 }
 
 /// One offer for each ambition that a target can be found for.

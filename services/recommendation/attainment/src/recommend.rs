@@ -1,10 +1,11 @@
-use attain_vocabulary::DependencyMode;
+use attain_vocabulary::{DependencyMode, SliKind};
 
 use crate::backtest::backtest_from;
 use crate::cells::Cells;
 use crate::confidence::{Found, confidence, last_change};
 use crate::in_force::InProgress;
 use crate::latency::Latencies;
+use crate::offers::held_against_fleet;
 use crate::prediction::predict_from;
 use crate::sanity::Usable;
 use crate::sli::Gathered;
@@ -55,6 +56,18 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
         model_version: input.model.as_ref().map_or_else(|| MODEL_VERSION.to_owned(), |model| model.version.clone()),
         seed: input.seed,
     };
+    result.explanation = explain::paragraph(&result, input.kind);
+    result
+}
+
+/// The recommendation for an input that differs from the one that `draft` was made from in nothing but the targets that hold
+/// beside others ([`crate::StructureFacts::consistent_targets`]): what [`recommend`] would say, without its computation.
+#[must_use]
+pub fn held_beside(draft: RecommendationResult, input: &RecommendationInput) -> RecommendationResult {
+    let mut result = draft;
+    for sli in result.slis.iter_mut().filter(|sli| sli.kind == SliKind::Availability) {
+        sli.offers = held_against_fleet(std::mem::take(&mut sli.offers), input.structure.as_ref());
+    }
     result.explanation = explain::paragraph(&result, input.kind);
     result
 }

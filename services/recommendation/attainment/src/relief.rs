@@ -38,7 +38,7 @@ pub fn with_change(input: &RecommendationInput, key: &str) -> Option<Recommendat
     let (saved, by) = if key == OWN_FAILURES_HALVED {
         (own_halved(&split), None)
     } else {
-        let change = input.counterfactuals.iter().find(|change| change.key == key)?;
+        let change = input.changes().find(|change| change.key == key)?;
         let by = match &change.reach {
             Reach::Direct => &change.callee,
             Reach::Through { dependency, .. } => dependency,

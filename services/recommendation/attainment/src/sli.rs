@@ -1,9 +1,8 @@
-use attain_vocabulary::{SliKind, UnixMillis};
+use attain_vocabulary::SliKind;
 
 use crate::backtest::backtest_from;
 use crate::binding::{binding, data};
 use crate::budgeting::budgetings;
-use crate::cells::Cells;
 use crate::counterfactual::Today;
 use crate::in_force::InProgress;
 use crate::latency::{AtThreshold, Latencies, LatencyOffers};
@@ -13,9 +12,9 @@ use crate::sanity::Usable;
 use crate::series::fraction;
 use crate::split::Split;
 use crate::{
-    Ambition, Backtest, BindingConstraint, Budgeting, Confidence, ConfidenceLevel, Constants, ConstraintKind,
-    CountSeries, CurrentSlo, Importance, Measurement, Offer, Prediction, RecommendationInput, SliResult, SloAssessment,
-    explain, predict_with,
+    Ambition, Backtest, BindingConstraint, Budgeting, Confidence, ConfidenceLevel, ConstraintKind, CountSeries,
+    CurrentSlo, Importance, Measurement, Offer, Prediction, RecommendationInput, SliResult, SloAssessment, explain,
+    predict_with,
 };
 
 /// Least share of a window whose days must have latencies before a threshold is estimated: a week of four. Below it
@@ -143,7 +142,7 @@ impl Gathered<'_> {
         let slo = current(self.input, SliKind::Availability);
         SliResult {
             measured: measured(&self.usable.series, self.latencies.as_ref()),
-            current_slo: slo.map(|slo| assess(slo, &self.usable.series, self.prediction, self.input.as_of_ms)),
+            current_slo: slo.map(|slo| assess(self.input, slo, &self.usable.series, self.prediction)),
             failure_split: Some(self.split.ratios.clone()),
             ceiling_ratio: structure.and_then(|structure| fraction(structure.ceiling_ratio)),
             importances: importances(self.input),
@@ -204,7 +203,7 @@ impl Gathered<'_> {
     fn backtest_of(&self, at: &AtThreshold) -> Option<Backtest> {
         backtest_from(
             &at.prediction.constants,
-            &Cells::of(at.series.points(), self.input.as_of_ms),
+            &at.cells,
             at.prediction.window_days,
             self.input.as_of_ms,
             &self.input.policy,
@@ -238,7 +237,7 @@ impl Gathered<'_> {
     fn assess_latency(&self, slo: &CurrentSlo) -> SloAssessment {
         let latencies = self.latencies.as_ref().zip(slo.latency_threshold_ms);
         let series = latencies.map(|(latencies, threshold)| latencies.slower_than(threshold));
-        assess(slo, &series.unwrap_or_default(), None, self.input.as_of_ms)
+        assess(self.input, slo, &series.unwrap_or_default(), None)
     }
 
     /// Which dependency a slow request waited for is not told at this version: all of it is listed as the service's own.
@@ -311,14 +310,14 @@ fn current(input: &RecommendationInput, kind: SliKind) -> Option<&CurrentSlo> {
 /// An SLO in force against the history and the forecast of its own window: the next one where it rolls, the one that has begun
 /// where it follows the calendar.
 fn assess(
+    input: &RecommendationInput,
     slo: &CurrentSlo,
     series: &CountSeries,
     prediction: Option<&Prediction>,
-    now_ms: UnixMillis,
 ) -> SloAssessment {
     let budget = slo.target.error_budget();
     let window = f64::from(slo.window.days());
-    let constants = prediction.map_or(Constants::DEFAULT, |prediction| prediction.constants);
+    let (constants, now_ms) = (input.constants(), input.as_of_ms);
     let miss_probability = match prediction.filter(|prediction| prediction.window_days == window) {
         _ if slo.window.is_calendar() => {
             InProgress::of(&constants, series, slo.window, now_ms).map(|in_force| in_force.miss_probability(budget))

@@ -2,6 +2,23 @@
 
 use crate::beta::Beta;
 
+/// The first of [`ratio`]: divisions are dear, and it is the same few that are asked for.
+const RATIOS: [f64; 16] = {
+    let mut ratios = [0.0; 16];
+    let mut k = 1;
+    while k < 16 {
+        ratios[k] = ratio(k as u32);
+        k += 1;
+    }
+    ratios
+};
+
+/// A term of the series of 26.7.4 over the one before, without the cosine.
+const fn ratio(k: u32) -> f64 {
+    let k = k as f64;
+    (2.0 * k - 1.0) / (2.0 * k)
+}
+
 /// `P(T > t)` with `nu` degrees of freedom; 0 counts as 1.
 ///
 /// For even `nu` the closed form of Abramowitz & Stegun 26.7.4 (a hundred times faster than the incomplete beta function,
@@ -21,8 +38,8 @@ pub(crate) fn upper_tail(t: f64, nu: u32) -> f64 {
     let sine = t / (freedom + t * t).sqrt();
     let (mut term, mut sum) = (1.0, 1.0);
     for k in 1..nu / 2 {
-        let k = f64::from(k);
-        term *= (2.0 * k - 1.0) / (2.0 * k) * cos2;
+        let ratio = RATIOS.get(k as usize).copied().unwrap_or_else(|| ratio(k));
+        term *= ratio * cos2;
         sum += term;
     }
     ((1.0 - sine * sum) / 2.0).clamp(0.0, 1.0)

@@ -6,13 +6,14 @@ mod simulated;
 use std::collections::BTreeMap;
 
 use attain_attainment::{
-    CountPoint, CountSeries, CounterfactualStructure, DependencyBucket, DependencyHistory, Doubt, Exclusion,
-    Importance, OfferBasis, Reach, RecommendationInput, ServiceHistory, ShareSeries, StructureFacts, TARGET_MENU,
-    TierPolicy, predict, recommend,
+    ConsistentTarget, Constants, CountPoint, CountSeries, CounterfactualStructure, CurrentSlo, DependencyBucket,
+    DependencyHistory, Doubt, Exclusion, FleetLimit, Importance, Model, Offer, OfferBasis, Reach, RecommendationInput,
+    ServiceHistory, ShareSeries, StructureFacts, TARGET_MENU, TierPolicy, held_beside, predict, recommend,
+    strictest_target,
 };
 use attain_vocabulary::{
-    BUCKET_MS, BucketCounts, DependencyMode, EntityId, EntityKind, LatencyHistogram, SliBucket, Tier, TimeRange,
-    TimeWindow,
+    BUCKET_MS, BucketCounts, DependencyMode, EntityId, EntityKind, LatencyHistogram, Objective, SliBucket, SliKind,
+    Tier, TimeRange, TimeWindow,
 };
 use proptest::prelude::*;
 use simulated::id;
@@ -59,6 +60,31 @@ fn dependency(name: &str, mode: DependencyMode, buckets: Vec<(i64, u64, f64)>) -
     }
 }
 
+/// In force over a week, or the window of the calendar that is offered for.
+fn slo(slow: bool, target: f64, calendar: Option<TimeWindow>) -> CurrentSlo {
+    CurrentSlo {
+        kind: if slow { SliKind::Latency } else { SliKind::Availability },
+        target: Objective::new("target", target).unwrap(),
+        latency_threshold_ms: slow.then_some(300),
+        window: calendar.unwrap_or(TimeWindow::from_days("window", 7).unwrap()),
+    }
+}
+
+/// Each offer allowed a little less than it promises.
+fn held(mut input: RecommendationInput, offers: &[Offer]) -> RecommendationInput {
+    let limit = FleetLimit { callee: Some(id("a")), needed_ratio: 0.1, chain: vec![id("svc"), id("a")] };
+    let target = |offer: &Offer| ConsistentTarget {
+        ambition: offer.ambition,
+        offered_ratio: offer.target_ratio,
+        target_ratio: Some(offer.target_ratio / 2.0),
+        limited_by: Some(limit.clone()),
+    };
+    if let Some(structure) = &mut input.structure {
+        structure.consistent_targets = offers.iter().map(target).collect();
+    }
+    input
+}
+
 fn change(key: &str, reach: Reach, saved_ratio: f64) -> CounterfactualStructure {
     CounterfactualStructure {
         key: key.into(),
@@ -80,6 +106,9 @@ prop_compose! {
         end in 0i64..4000,
         as_of in 0i64..5000,
         share in prop_oneof![Just(f64::NAN), -1.0f64..2.0],
+        calendar in prop::option::of(prop::sample::select(vec![TimeWindow::MONTH, TimeWindow::QUARTER])),
+        promised in prop::option::of((any::<bool>(), 0.5f64..0.9999)),
+        drift in prop::option::of(0.05f64..20.0),
     ) -> RecommendationInput {
         let range = TimeRange::new("range", 0, end * BUCKET_MS).unwrap();
         let reach = Reach::Through { dependency: id("b"), share: ShareSeries { otherwise: share, by_bucket: BTreeMap::new() } };
@@ -87,7 +116,7 @@ prop_compose! {
             service: id("svc"),
             tier: Tier::Two,
             kind: EntityKind::Service,
-            window: TimeWindow::from_days("window", days).unwrap(),
+            window: calendar.unwrap_or(TimeWindow::from_days("window", days).unwrap()),
             as_of_ms: as_of * BUCKET_MS,
             history: ServiceHistory { range, buckets: buckets.into_iter().map(sli_bucket).collect() },
             dependencies: vec![
@@ -108,13 +137,13 @@ prop_compose! {
                 consistent_targets: Vec::new(),
             }),
             counterfactuals: vec![change("near", Reach::Direct, 1.0), change("far", reach, share)],
-            current_slos: vec![],
+            current_slos: promised.into_iter().map(|(slow, target)| slo(slow, target, calendar)).collect(),
             missing_inputs: vec![],
             policy: TierPolicy::for_tier(Tier::Two),
             class_record: None,
             quiet_slices_good: false,
             seed: 1,
-            model: None,
+            model: drift.map(|drift| Model { version: "other".into(), constants: Constants { drift, ..Constants::DEFAULT } }),
         }
     }
 }
@@ -143,6 +172,11 @@ proptest! {
     fn any_input_gets_an_answer_that_holds_together(input in input()) {
         let result = recommend(&input);
         prop_assert_eq!(serde_json::to_string(&recommend(&input)).unwrap(), serde_json::to_string(&result).unwrap());
+        let beside = held(input.clone(), &result.slis[0].offers);
+        prop_assert_eq!(held_beside(result.clone(), &beside), recommend(&beside));
+        for slo in result.slis.iter().filter_map(|sli| sli.current_slo.as_ref()) {
+            prop_assert!(slo.miss_probability.is_none_or(|missed| (0.0..=1.0).contains(&missed)), "{slo:?}");
+        }
         let text = serde_json::to_string(&result).unwrap();
         let read: attain_attainment::RecommendationResult = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(serde_json::to_string(&read).unwrap(), text, "nothing that JSON cannot hold");
@@ -171,6 +205,15 @@ proptest! {
         if let Some(prediction) = prediction {
             let missed: Vec<f64> = TARGET_MENU.iter().map(|target| prediction.forecast.miss_probability(1.0 - target)).collect();
             prop_assert!(missed.windows(2).all(|pair| pair[0] <= pair[1] + 1e-12), "{missed:?}");
+            // The one that is found by halves is the one that looking at each from the strictest on finds.
+            let policy = TierPolicy::for_tier(Tier::Two);
+            for most in [0.02, 0.1, 0.25] {
+                let fits = |(target, missed): &(&f64, &f64)| {
+                    **target <= policy.target_ratio_max && prediction.distinguishes(1.0 - **target) && **missed <= most
+                };
+                let step_by_step = TARGET_MENU.iter().zip(&missed).rev().find(fits).map(|(target, _)| *target);
+                prop_assert_eq!(strictest_target(&prediction, &policy, most), step_by_step);
+            }
         }
     }
 

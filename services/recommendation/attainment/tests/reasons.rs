@@ -5,7 +5,8 @@ mod simulated;
 
 use attain_attainment::{
     Ambition, ConsistentTarget, ConstraintKind, CounterfactualStructure, Doubt, DoubtfulEdge, FleetLimit,
-    OWN_FAILURES_HALVED, Reach, RecommendationInput, RecommendationResult, recommend, with_change, without_cause,
+    OWN_FAILURES_HALVED, Reach, RecommendationInput, RecommendationResult, held_beside, recommend, with_change,
+    without_cause,
 };
 use proptest::prelude::*;
 use simulated::{World, id};
@@ -80,6 +81,7 @@ fn an_offer_says_what_it_becomes_beside_the_targets_of_others() {
     input.structure.as_mut().unwrap().consistent_targets =
         vec![target(Ambition::Balanced, offered, Some(0.97)), target(Ambition::Ambitious, 0.123, Some(0.1))];
     let beside = recommend(&input);
+    assert_eq!(held_beside(alone, &input), beside, "what was computed already stands");
     let offer = |ambition| beside.slis[0].offers.iter().find(|offer| offer.ambition == ambition).unwrap();
     assert_eq!(offer(Ambition::Balanced).consistent_target_ratio, Some(0.97));
     assert_eq!(offer(Ambition::Balanced).target_ratio, offered);

@@ -66,17 +66,17 @@ pub(super) async fn consistent_targets(
 
 /// SLOs in force of what is depended on, and the newest offers of what has none.
 async fn promises(engine: &Engine, context: &CallContext, around: &Surroundings<'_>) -> Result<Promises, Error> {
-    let slos = engine.store.slos_of_kind(&context.tenant, SliKind::Availability).await?;
+    let others: Vec<&EntityId> = around.known.keys().filter(|id| *id != around.service).collect();
     let mut promises = Promises::default();
-    for id in around.known.keys().filter(|id| *id != around.service) {
-        if let Some(slo) = slos.get(id) {
-            promises.in_force.insert(id.clone(), slo.target.target_ratio());
-        } else if let Some(latest) = engine.store.latest(&context.tenant, id, around.window).await? {
-            let message = wire::Recommendation::decode(latest.recommendation.message.as_slice());
-            let offered = message.map(|message| offered(&message)).unwrap_or_default();
-            if !offered.is_empty() {
-                promises.offered.insert(id.clone(), offered);
-            }
+    for (id, target_ratio) in engine.store.targets_of(&context.tenant, SliKind::Availability, &others).await? {
+        promises.in_force.insert(id, target_ratio);
+    }
+    let open: Vec<&EntityId> = others.into_iter().filter(|id| !promises.in_force.contains_key(*id)).collect();
+    for (id, message) in engine.store.newest_messages(&context.tenant, &open, around.window).await? {
+        let message = wire::Recommendation::decode(message.as_slice());
+        let offered = message.map(|message| offered(&message)).unwrap_or_default();
+        if !offered.is_empty() {
+            promises.offered.insert(id, offered);
         }
     }
     Ok(promises)

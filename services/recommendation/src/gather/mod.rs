@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use attain_attainment::{
     CurrentSlo, DependencyHistory, Exclusion, MODEL_VERSION, MissingInput, RecommendationInput, RecommendationResult,
-    Record, ServiceHistory, TierPolicy, recommend,
+    Record, ServiceHistory, TierPolicy, held_beside, recommend,
 };
 use attain_drift::Settings;
 use attain_proto::convert;
@@ -48,6 +48,8 @@ pub(crate) struct Gathered {
     pub(crate) basis: Basis,
     /// Who owns the service.
     pub(crate) owner: String,
+    /// What the statistics say of it; `None` where a member that was asked after the first look had nothing to say.
+    pub(crate) result: Option<RecommendationResult>,
 }
 
 /// What a computation is for.
@@ -100,7 +102,7 @@ pub(crate) async fn gather(
             engine.store.class_record(&context.tenant, class, window, service).await?
         }
     };
-    let range = TimeRange::new("range", as_of_ms - i64::from(engine.config.history_days) * DAY_MS, as_of_ms)?;
+    let range = TimeRange::new("range", as_of_ms - days_back(engine, window, as_of_ms) * DAY_MS, as_of_ms)?;
     let read = bounded(&closure, engine.config.components_max, &mut missing);
     let observed = observe(engine, context, service, &read, range, &mut missing).await?;
     let range = from_first_bucket(range, &observed.own.buckets);
@@ -142,9 +144,12 @@ pub(crate) async fn gather(
     let (held, found) = futures::join!(held, evidence(engine, context, &draft, input.kind, &closure.facts));
     let (targets, unheld) = held?;
     let (evidence, complete, unsearched) = found;
+    let whole = unheld.is_none() && unsearched.is_none();
     if let Some(structure) = &mut input.structure {
         structure.consistent_targets = targets;
     }
+    // What is missing lowers the confidence, and with it what is offered: then the first look is not the answer.
+    let result = whole.then(|| held_beside(draft, &input));
     input.missing_inputs.extend(unheld.into_iter().chain(unsearched));
     basis.complete = complete && input.missing_inputs.is_empty();
     let (learned, disputed) = said(engine, context, &input).await?;
@@ -159,7 +164,7 @@ pub(crate) async fn gather(
         disputed,
         drift: Some(Settings::OWN_FAILURES),
     };
-    Ok(Gathered { kept, basis, owner })
+    Ok(Gathered { kept, basis, owner, result })
 }
 
 /// What people decided and said that bears on the service: which offers are taken, and which dependencies are said to be wrong.
@@ -174,7 +179,7 @@ async fn said(
         engine.store.disputed(&context.tenant, service, as_of_ms - DISPUTED_MS),
     );
     let read = read?;
-    let subject = format!("{}\n{service}\n{}", context.tenant, window.days());
+    let subject = format!("{}\n{service}\n{}", context.tenant, window.code());
     let explores = engine.config.explore_suggestions;
     let learned = Learned::of(&read.state, &read.sha256, (input.tier, input.kind), as_of_ms, explores, &subject);
     Ok((learned, disputed?))
@@ -279,6 +284,15 @@ async fn observe(
         Vec::new()
     });
     Ok(Observed { own: own.remove(service).unwrap_or_default(), others, incidents })
+}
+
+/// Days of history that are read: those of the setting, and all of a calendar window that has begun.
+fn days_back(engine: &Engine, window: TimeWindow, as_of_ms: UnixMillis) -> i64 {
+    let begun = match window.is_calendar() {
+        true => (as_of_ms - window.in_force_at(as_of_ms).start_ms()).div_euclid(DAY_MS) + 1,
+        false => 0,
+    };
+    begun.max(i64::from(engine.config.history_days))
 }
 
 /// History begins with the first bucket: a young service has a short history, not one with a gap before it.

@@ -48,6 +48,7 @@ contract!(
     a_confirmation_moves_only_its_own_recommendation,
     old_inputs_are_given_up_unless_decided_upon,
     a_target_survives_to_the_last_bit,
+    what_others_promise_is_read_at_once,
     versions_are_matched_under_contention,
     a_reject_changes_nothing_and_is_kept,
     the_audit_log_is_one_chain,
@@ -262,6 +263,28 @@ mod promises {
             assert_eq!(decisions[0].1, decided.decision);
             assert_eq!(decisions[0].1.target_ratio.map(f64::to_bits), Some(ratio.to_bits()));
         }
+    }
+
+    pub(super) async fn what_others_promise_is_read_at_once(store: &Store) {
+        for version in 1..=2 {
+            store.insert(&tenant(), new("checkout", version)).await.expect("stored");
+        }
+        store.insert(&tenant(), new("payment", 1)).await.expect("stored");
+        store.decide(&tenant(), verdict(Action::Accept, Some(0.999), None), &Terms::default()).await.expect("decided");
+        // More names than one statement takes.
+        let names: Vec<EntityId> = (0..450).map(|i| service(&format!("unknown-{i}"))).collect();
+        let asked: Vec<EntityId> = [service("checkout")].into_iter().chain(names).chain([service("payment")]).collect();
+        let asked: Vec<&EntityId> = asked.iter().collect();
+        let targets = store.targets_of(&tenant(), SliKind::Availability, &asked).await.expect("read");
+        assert_eq!(targets, [(service("checkout"), 0.999)]);
+        assert_eq!(store.targets_of(&tenant(), SliKind::Latency, &asked).await.expect("read"), []);
+        let messages = store.newest_messages(&tenant(), &asked, TimeWindow::default()).await.expect("read");
+        assert_eq!(messages, [(service("checkout"), vec![0, 255, 2]), (service("payment"), vec![0, 255, 1])]);
+        let week = TimeWindow::from_days("window_days", 7).expect("offered");
+        assert_eq!(store.newest_messages(&tenant(), &asked, week).await.expect("read"), []);
+        let other = TenantId::new("tenant_id", "other").expect("valid");
+        assert_eq!(store.newest_messages(&other, &asked, TimeWindow::default()).await.expect("read"), []);
+        assert_eq!(store.targets_of(&tenant(), SliKind::Availability, &[]).await.expect("read"), []);
     }
 
     pub(super) async fn versions_are_matched_under_contention(store: &Store) {

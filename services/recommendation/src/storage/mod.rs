@@ -2,6 +2,7 @@
 //! belongs together is written in one transaction; the tenant's audit head is its lock and puts writes in order.
 
 mod audit;
+mod beside;
 mod calibration;
 mod decisions;
 mod deliveries;

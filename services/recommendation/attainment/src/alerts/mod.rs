@@ -10,6 +10,8 @@ pub use back_test::{BackTest, Interval, Reference, RuleScore, Score, SeveritySco
 
 use attain_vocabulary::{BUCKET_MS, DAY_MS};
 
+use crate::explain::percent;
+
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 
@@ -166,10 +168,6 @@ pub fn words(length_ms: i64) -> String {
         length if length % HOUR_MS == 0 => format!("{}h", length / HOUR_MS),
         length => format!("{}m", length / MINUTE_MS),
     }
-}
-
-fn percent(ratio: f64) -> String {
-    format!("{} %", rounded(ratio * 100.0))
 }
 
 fn rounded(value: f64) -> f64 {

@@ -93,6 +93,11 @@ impl ChronicForecast {
         (self.mean() * (1.0 - self.mean()) / (size + 1.0)).sqrt()
     }
 
+    /// The law itself, to be asked more than once.
+    pub(super) fn law(&self) -> Option<Beta> {
+        Beta::new(self.alpha, self.beta)
+    }
+
     /// Probability that the bad fraction is greater than `bad_ratio`.
     #[must_use]
     pub fn exceed(&self, bad_ratio: f64) -> f64 {
@@ -102,7 +107,7 @@ impl ChronicForecast {
         if bad_ratio >= 1.0 {
             return 0.0;
         }
-        Beta::new(self.alpha, self.beta).map_or(0.0, |law| law.above(bad_ratio))
+        self.law().map_or(0.0, |law| law.above(bad_ratio))
     }
 }
 

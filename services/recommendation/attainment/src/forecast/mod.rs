@@ -28,6 +28,9 @@ struct Parts {
     incident: IncidentForecast,
 }
 
+/// How many times its start the end of a cell may be for its probability to be integrated.
+const SMOOTH_TO: f64 = 1.6;
+
 /// A value of the chronic part and its probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Cell {
@@ -143,12 +146,22 @@ fn cells(chronic: &ChronicForecast) -> Vec<Cell> {
         let share = i as f64 / CELLS as f64;
         low + (high - low) * if low == 0.0 { share * share } else { share }
     };
-    let mut beyond = 1.0;
+    let Some(law) = chronic.law() else {
+        return Vec::new();
+    };
+    let mut beyond: f64 = 1.0;
     (0..CELLS)
         .map(|i| {
-            let above = if i + 1 == CELLS { 0.0 } else { chronic.exceed(edge(i + 1)).min(beyond) };
-            let cell = Cell { ratio: (edge(i) + edge(i + 1)) / 2.0, probability: beyond - above };
-            beyond = above;
+            let (start, end) = (edge(i), edge(i + 1));
+            let probability = match i {
+                0 => law.below(end),
+                _ if i + 1 == CELLS => beyond,
+                // Next to 0 the density may have a pole: there by difference.
+                _ if end > SMOOTH_TO * start => beyond - law.above(end),
+                _ => law.within(start, end),
+            };
+            let cell = Cell { ratio: (start + end) / 2.0, probability: probability.clamp(0.0, beyond) };
+            beyond -= cell.probability;
             cell
         })
         .filter(|cell| cell.probability > 0.0)

@@ -97,7 +97,6 @@ impl<'a> Latencies<'a> {
     pub(crate) fn offers(&self, quantile: f64, window_days: f64, now_ms: UnixMillis) -> LatencyOffers {
         let budget = 1.0 - quantile;
         let slow_max = budget * self.merged.count() as f64;
-        let mut found = LatencyOffers { offers: Vec::new(), looked_at: Vec::new(), refused: false };
         let possible: Vec<u32> = LATENCY_MENU_MS
             .into_iter()
             .filter(|threshold| self.merged.count_above(f64::from(*threshold)) <= slow_max)
@@ -105,8 +104,44 @@ impl<'a> Latencies<'a> {
         let series = possible
             .chunks(AT_ONCE)
             .flat_map(|thresholds| thresholds.iter().copied().zip(self.slower_than_each(thresholds)));
-        for (threshold, series) in series {
-            let Some(at) = AtThreshold::of(&self.constants, threshold, series, window_days, now_ms) else {
+        LatencyOffers::among(&self.constants, series, quantile, window_days, now_ms)
+    }
+
+    /// Days with a latency in them.
+    pub(crate) fn days(&self) -> f64 {
+        let mut days: Vec<i64> =
+            self.rows.iter().filter(|row| row.histogram.is_some()).map(|row| row.start_ms.div_euclid(DAY_MS)).collect();
+        days.dedup();
+        days.len() as f64
+    }
+}
+
+impl AtThreshold {
+    pub(crate) fn of(
+        constants: &Constants,
+        threshold_ms: u32,
+        series: CountSeries,
+        window_days: f64,
+        now_ms: UnixMillis,
+    ) -> Option<Self> {
+        let prediction = predict_with(constants, &series, window_days, now_ms)?;
+        Some(Self { threshold_ms, series, prediction })
+    }
+}
+
+impl LatencyOffers {
+    /// Looks at thresholds, tightest first, until each ambition has its offer or there is too little to tell the quantile.
+    pub(crate) fn among(
+        constants: &Constants,
+        thresholds: impl Iterator<Item = (u32, CountSeries)>,
+        quantile: f64,
+        window_days: f64,
+        now_ms: UnixMillis,
+    ) -> Self {
+        let budget = 1.0 - quantile;
+        let mut found = Self { offers: Vec::new(), looked_at: Vec::new(), refused: false };
+        for (threshold, series) in thresholds {
+            let Some(at) = AtThreshold::of(constants, threshold, series, window_days, now_ms) else {
                 break;
             };
             let slow_count = at.prediction.effective_sample_count * budget;
@@ -122,29 +157,6 @@ impl<'a> Latencies<'a> {
         found
     }
 
-    /// Days with a latency in them.
-    pub(crate) fn days(&self) -> f64 {
-        let mut days: Vec<i64> =
-            self.rows.iter().filter(|row| row.histogram.is_some()).map(|row| row.start_ms.div_euclid(DAY_MS)).collect();
-        days.dedup();
-        days.len() as f64
-    }
-}
-
-impl AtThreshold {
-    fn of(
-        constants: &Constants,
-        threshold_ms: u32,
-        series: CountSeries,
-        window_days: f64,
-        now_ms: UnixMillis,
-    ) -> Option<Self> {
-        let prediction = predict_with(constants, &series, window_days, now_ms)?;
-        Some(Self { threshold_ms, series, prediction })
-    }
-}
-
-impl LatencyOffers {
     /// Adds an offer for each ambition still without one that the threshold is safe enough for: the least safe first.
     fn take(&mut self, at: &AtThreshold, quantile: f64) {
         let forecast = &at.prediction.forecast;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use attain_attainment::{
     CountPoint, CountSeries, CounterfactualStructure, DependencyBucket, DependencyHistory, Doubt, Exclusion,
     Importance, OfferBasis, Reach, RecommendationInput, ServiceHistory, ShareSeries, StructureFacts, TARGET_MENU,
-    TierPolicy, predict, recommend,
+    TierPolicy, UtilisationFacts, predict, recommend,
 };
 use attain_vocabulary::{
     BUCKET_MS, BucketCounts, DependencyMode, EntityId, EntityKind, LatencyHistogram, SliBucket, Tier, TimeRange,
@@ -113,6 +113,7 @@ prop_compose! {
             policy: TierPolicy::for_tier(Tier::Two),
             class_record: None,
             quiet_slices_good: false,
+            utilisation: UtilisationFacts::default(),
             seed: 1,
             model: None,
         }

@@ -3,7 +3,6 @@
 use attain_attainment::{AsynchronousEdge, MissingInput, Used, UtilisationFacts};
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{DependencyMode, EntityId, SliKind, TimeRange, UtilisationKind};
-use futures::StreamExt as _;
 
 use crate::Error;
 use crate::domain::slo::Slo;
@@ -12,8 +11,6 @@ use crate::members::Closure;
 
 /// Most services called asynchronously that are asked about; the others count as not measured.
 const ASYNCHRONOUS_MAX: usize = 20;
-/// How many of them are asked at a time.
-const AT_A_TIME: usize = 4;
 
 /// Asks for the ages where ingestion told that there are any.
 pub(super) async fn utilisation(
@@ -57,9 +54,8 @@ async fn asynchronous(
     callees.sort();
     callees.dedup();
     callees.truncate(ASYNCHRONOUS_MAX);
-    let asked = callees.into_iter().map(|callee| edge(engine, context, callee));
-    let edges: Vec<Result<AsynchronousEdge, Error>> = futures::stream::iter(asked).buffered(AT_A_TIME).collect().await;
-    edges.into_iter().collect()
+    let asked: Vec<_> = callees.into_iter().map(|callee| edge(engine, context, callee)).collect();
+    futures::future::try_join_all(asked).await
 }
 
 /// A callee that ingestion cannot tell about counts as not measured: that is what is known.

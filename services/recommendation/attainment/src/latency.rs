@@ -145,12 +145,14 @@ impl LatencyOffers {
                 break;
             };
             let slow_count = at.prediction.effective_sample_count * budget;
-            found.refused = slow_count < SLOW_REQUESTS_MIN || !at.prediction.distinguishes(budget);
-            if !found.refused {
+            let told = slow_count >= SLOW_REQUESTS_MIN && at.prediction.distinguishes(budget);
+            if told {
                 found.take(&at, quantile);
             }
             found.looked_at.push(at);
-            if found.refused || found.offers.len() == Ambition::ALL.len() {
+            // What a tighter threshold was good for stands, though this one tells no more.
+            found.refused = !told && found.offers.is_empty();
+            if !told || found.offers.len() == Ambition::ALL.len() {
                 break;
             }
         }
@@ -261,6 +263,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use attain_vocabulary::BUCKET_MS;
 
     fn merge(histograms: &[LatencyHistogram]) -> LatencyHistogram {
         let mut merge = Merge::default();
@@ -281,6 +284,30 @@ mod tests {
         let mut one_by_one = histograms[0].clone();
         one_by_one.merge(&histograms[1]);
         assert_eq!(alike, one_by_one);
+    }
+
+    #[test]
+    fn what_a_tighter_threshold_is_good_for_stands_where_a_longer_one_tells_no_more() {
+        let series = |bad: &dyn Fn(i64) -> f64| {
+            let point = |i: i64| CountPoint { start_ms: i * BUCKET_MS, valid: 1000.0, bad: bad(i) };
+            CountSeries::new((0..4 * 288).map(point).collect())
+        };
+        let even = |per_bucket: f64| series(&move |_| per_bucket);
+        // All of a bucket or nothing: a thousand requests are worth one.
+        let clustered = series(&|i| if i % 250 == 0 { 1000.0 } else { 0.0 });
+        let among = |of: Vec<(u32, CountSeries)>| {
+            LatencyOffers::among(&Constants::DEFAULT, of.into_iter(), 0.995, 28.0, 4 * DAY_MS)
+        };
+        let alone = among(vec![(200, clustered.clone())]);
+        assert!(alone.refused && alone.offers.is_empty());
+        let some = (1..50).map(|tenth| even(f64::from(tenth) / 10.0)).find(|even| {
+            let found = among(vec![(100, even.clone())]);
+            (1..3).contains(&found.offers.len())
+        });
+        let some = some.expect("a level that some ambitions allow and others do not");
+        let found = among(vec![(100, some.clone()), (200, clustered)]);
+        assert!(!found.refused && found.looked_at.len() == 2);
+        assert_eq!(found.offers, among(vec![(100, some)]).offers);
     }
 
     #[test]

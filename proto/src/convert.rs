@@ -143,10 +143,12 @@ enumeration!(Source => Source, unspecified: None, {
     Declared <=> Declared, Traces <=> Traces, OtlpMetrics <=> OtlpMetrics, Prometheus <=> Prometheus,
     Catalogue <=> Catalogue, ServiceGraph <=> ServiceGraph, Istio <=> Istio, Linkerd <=> Linkerd, Jaeger <=> Jaeger,
 });
-enumeration!(SliKind => SliKind, unspecified: None, { Availability <=> Availability, Latency <=> Latency });
+enumeration!(SliKind => SliKind, unspecified: None, {
+    Availability <=> Availability, Latency <=> Latency, Freshness <=> Freshness,
+});
 enumeration!(UtilisationKind => UtilisationKind, unspecified: None, {
     Cpu <=> Cpu, Memory <=> Memory, Saturation <=> Saturation, QueueDepth <=> QueueDepth,
-    ConnectionPool <=> ConnectionPool,
+    ConnectionPool <=> ConnectionPool, MessageAge <=> MessageAge,
 });
 
 /// The word behind an enum number of the wire: `None` where it was left unspecified.

@@ -302,7 +302,7 @@ pub(crate) enum Command {
         /// The target as a fraction; for modify and declare.
         #[arg(long)]
         target_ratio: Option<f64>,
-        /// The latency threshold in milliseconds; for modify and declare of a latency SLO.
+        /// The threshold in milliseconds; for modify and declare of a latency SLO, or of a freshness SLO: the age still fresh.
         #[arg(long)]
         latency_threshold_ms: Option<u32>,
         /// The window; for declare, 28d when left out.

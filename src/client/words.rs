@@ -98,6 +98,7 @@ pub(crate) enum UtilisationKind {
     Saturation,
     QueueDepth,
     ConnectionPool,
+    MessageAge,
 }
 
 /// A format of another tool.
@@ -125,6 +126,7 @@ pub(crate) enum Action {
 pub(crate) enum Sli {
     Availability,
     Latency,
+    Freshness,
 }
 
 /// How much risk an offer takes.

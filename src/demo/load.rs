@@ -7,8 +7,8 @@ use anyhow::{Context as _, bail};
 use attain_proto::convert::timestamp;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
 use attain_proto::ingestion::v1::{
-    Incident, IngestDependenciesRequest, IngestIncidentsRequest, IngestSliBucketsRequest, ServiceDeclaration,
-    SliBucketDeclaration,
+    Incident, IngestDependenciesRequest, IngestIncidentsRequest, IngestSliBucketsRequest, IngestUtilisationRequest,
+    ServiceDeclaration, SliBucketDeclaration, UtilisationDeclaration,
 };
 use attain_proto::rag::v1::PutDocumentsRequest;
 use attain_proto::rag::v1::knowledge_service_client::KnowledgeServiceClient;
@@ -18,6 +18,7 @@ use attain_proto::status::v1::GetStatusRequest;
 use attain_proto::status::v1::status_service_client::StatusServiceClient;
 use attain_proto::vocabulary::v1 as wire;
 use attain_runtime::context::CallContext;
+use attain_simulator::consumer::{Backlog, consume};
 use attain_simulator::model::{DeclaredSlo, Simulation, System};
 use attain_simulator::shop;
 use attain_vocabulary::{EntityId, SliBucket, TenantId, UnixMillis};
@@ -43,6 +44,7 @@ pub(super) async fn shop(addresses: &Addresses, seed: u64, now_ms: UnixMillis) -
     let mut ingestion = IngestionServiceClient::new(channel(addresses.ingestion)?);
     topology(&mut ingestion, &simulation.system).await?;
     telemetry(&mut ingestion, &simulation).await?;
+    consumer(&mut ingestion, &simulation, seed).await?;
     incidents(&mut ingestion, &simulation).await?;
     slos(addresses, &simulation.system.slos).await?;
     model(addresses).await?;
@@ -79,15 +81,79 @@ async fn telemetry(ingestion: &mut IngestionServiceClient<Channel>, simulation: 
     let progress = Progress::count("sending buckets", total);
     for (service, buckets) in &simulation.buckets {
         for chunk in buckets.chunks(BUCKETS_PER_CALL) {
-            let buckets = chunk.iter().map(declaration).collect();
-            let request = IngestSliBucketsRequest { service_id: service.to_string(), buckets };
-            let answer = ingestion.ingest_sli_buckets(context().request(request)).await?.into_inner();
-            none_refused(&answer.rejected)?;
+            send(ingestion, service, chunk).await?;
             progress.advance(chunk.len());
         }
     }
     progress.end();
     Ok(())
+}
+
+async fn send(
+    ingestion: &mut IngestionServiceClient<Channel>,
+    service: &EntityId,
+    buckets: &[SliBucket],
+) -> anyhow::Result<()> {
+    let buckets = buckets.iter().map(declaration).collect();
+    let request = IngestSliBucketsRequest { service_id: service.to_string(), buckets };
+    let answer = ingestion.ingest_sli_buckets(context().request(request)).await?.into_inner();
+    none_refused(&answer.rejected)
+}
+
+/// The consumer of orders: nobody waits for it, and what matters of it is how old the oldest message becomes.
+async fn consumer(
+    ingestion: &mut IngestionServiceClient<Channel>,
+    simulation: &Simulation,
+    seed: u64,
+) -> anyhow::Result<()> {
+    let mailer = shop::mailer();
+    let service = ServiceDeclaration {
+        id: mailer.id.to_string(),
+        display_name: "Order confirmations by mail".to_owned(),
+        kind: wire::EntityKind::Service.into(),
+        tier: wire::Tier::Tier3.into(),
+        owner: "team-checkout".to_owned(),
+        ..ServiceDeclaration::default()
+    };
+    let sends = wire::Dependency {
+        caller_id: mailer.sender.to_string(),
+        callee_id: mailer.id.to_string(),
+        mode: wire::DependencyMode::Async.into(),
+        call_fraction: Some(1.0),
+        call_rate: Some(1.0),
+        protocol: "queue".to_owned(),
+        ..wire::Dependency::default()
+    };
+    let request = IngestDependenciesRequest { services: vec![service], dependencies: vec![sends] };
+    let answer = ingestion.ingest_dependencies(context().request(request)).await?.into_inner();
+    none_refused(&answer.rejected)?;
+    let (buckets, backlogs) = consume(simulation, &mailer, seed);
+    for chunk in buckets.chunks(BUCKETS_PER_CALL) {
+        send(ingestion, &mailer.id, chunk).await?;
+    }
+    for chunk in backlogs.chunks(BUCKETS_PER_CALL) {
+        let request = IngestUtilisationRequest {
+            service_id: mailer.id.to_string(),
+            buckets: chunk.iter().flat_map(measurements).collect(),
+        };
+        let answer = ingestion.ingest_utilisation(context().request(request)).await?.into_inner();
+        none_refused(&answer.rejected)?;
+    }
+    Ok(())
+}
+
+fn measurements(backlog: &Backlog) -> [UtilisationDeclaration; 2] {
+    let of = |kind: wire::UtilisationKind, average, maximum| UtilisationDeclaration {
+        start_time: Some(timestamp(backlog.start_ms)),
+        kind: kind.into(),
+        average,
+        maximum: Some(maximum),
+        ..UtilisationDeclaration::default()
+    };
+    [
+        of(wire::UtilisationKind::MessageAge, backlog.age_average_s, backlog.age_max_s),
+        of(wire::UtilisationKind::Cpu, backlog.busy_ratio, backlog.busy_ratio),
+    ]
 }
 
 async fn incidents(ingestion: &mut IngestionServiceClient<Channel>, simulation: &Simulation) -> anyhow::Result<()> {

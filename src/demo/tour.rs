@@ -78,6 +78,7 @@ impl Facts {
             "probability of at most 2, 10 and 25 %. `latency` is the balanced offer: 95 % of requests faster.\n".into(),
             self.checkout_question(),
             self.gateway_question(),
+            self.freshness(),
             try_next(url),
         ]
         .join("\n")
@@ -145,6 +146,19 @@ impl Facts {
             percent(FALLBACK_RATIO)
         ));
         lines.extend(affected(&self.fallback));
+        lines.push(String::new());
+        lines.join("\n")
+    }
+
+    /// What is fresh, of whom nobody waits for.
+    fn freshness(&self) -> String {
+        let of = |recommendation: &Value| {
+            let sli = sli(recommendation, "freshness")?;
+            Some(format!("   {}: {}.", text(&recommendation["service_id"]), offers(sli)))
+        };
+        let mut lines =
+            vec!["3. How fresh is what is called asynchronously (share of time, oldest message)?".to_owned()];
+        lines.extend(self.recommendations.iter().filter_map(of));
         lines.push(String::new());
         lines.join("\n")
     }

@@ -19,12 +19,24 @@ pub(crate) fn percent(ratio: f64) -> String {
 
 /// Milliseconds without needless digits.
 pub(crate) fn milliseconds(value: f64) -> String {
-    if value >= 10.0 { format!("{value:.0} ms") } else { format!("{value:.1} ms") }
+    match value {
+        // Only ages are as long.
+        _ if value > 10_000.0 => format!("{:.0} s", value / 1000.0),
+        _ if value >= 10.0 => format!("{value:.0} ms"),
+        _ => format!("{value:.1} ms"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ages_are_told_in_seconds() {
+        for (value, expected) in [(4.2, "4.2 ms"), (250.0, "250 ms"), (10_000.0, "10000 ms"), (300_000.0, "300 s")] {
+            assert_eq!(milliseconds(value), expected);
+        }
+    }
 
     #[test]
     fn percent_keeps_what_matters() {

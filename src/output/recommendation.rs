@@ -80,7 +80,24 @@ fn offers(sli: &Value) -> String {
     if !note.is_empty() {
         out.push_str(&format!("{note}\n"));
     }
+    for budgeting in list(&sli["budgetings"]) {
+        out.push_str(&by_time(budgeting));
+    }
     out
+}
+
+/// The same offers counted by slices of time, in a line.
+fn by_time(budgeting: &Value) -> String {
+    let target = |ambition: &str| {
+        budgeting[ambition]["target_ratio"].as_f64().map(|ratio| format!("{ambition} {}", percent(ratio)))
+    };
+    let offers: Vec<String> = ["conservative", "balanced", "ambitious"].into_iter().filter_map(target).collect();
+    format!(
+        "by {}: attained {}; {}\n",
+        budgeting["method"].as_str().unwrap_or_default().replace('_', " "),
+        budgeting["attained_ratio"].as_f64().map(percent).unwrap_or_default(),
+        if offers.is_empty() { "no offer".to_owned() } else { offers.join(", ") }
+    )
 }
 
 /// The target of an offer: `99.9 %`, or `95 % < 200 ms`.

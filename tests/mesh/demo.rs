@@ -32,7 +32,7 @@ async fn tour(format: &str) -> String {
 async fn the_tour_answers_both_design_questions() {
     let tour: Value = serde_json::from_str(&tour("json").await).unwrap();
     let recommendations = tour["recommendations"].as_array().unwrap();
-    assert_eq!(recommendations.len(), 8);
+    assert_eq!(recommendations.len(), 9);
     let checkout = recommendations.iter().find(|r| r["service_id"] == "checkout-service").unwrap();
     let availability = checkout["slis"].as_array().unwrap().iter().find(|sli| sli["kind"] == "availability").unwrap();
     let split = &availability["failure_split"];
@@ -41,6 +41,14 @@ async fn the_tour_answers_both_design_questions() {
     assert!(inherited > 2.0 * own, "checkout fails mostly because of others: {split}");
     assert_eq!(availability["binding_constraint"]["entity_id"], "external-payment-api");
     assert_eq!(availability["offers"].as_array().unwrap().len(), 3);
+
+    // What nobody waits for has a freshness of its own, and whoever sends to it knows that it is measured.
+    let mailer = recommendations.iter().find(|r| r["service_id"] == "order-mailer").unwrap();
+    let freshness = mailer["slis"].as_array().unwrap().iter().find(|sli| sli["kind"] == "freshness").unwrap();
+    assert_eq!(freshness["offers"].as_array().unwrap().len(), 3, "{freshness}");
+    assert!(freshness["offers"][0]["conditions"]["request_rate_max"].as_f64().unwrap() > 0.0);
+    assert_eq!(checkout["asynchronous"][0]["callee_id"], "order-mailer");
+    assert_eq!(checkout["asynchronous"][0]["age_measured"], true);
 
     // A fallback helps checkout and, through it, the gateway; a worse provider hurts both.
     for service in ["checkout-service", "api-gateway"] {

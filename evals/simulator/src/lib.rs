@@ -2,6 +2,7 @@
 //!
 //! Two entry points. [`shop::simulate`] is the e-commerce system of the demo, whose published figures (error rates, p99
 //! latency, SLOs in force) it reproduces; [`process`] turns a [`model::System`] of failure and latency processes into buckets.
+//! [`consumer::consume`] tells how a consumer behind a queue keeps up with what one of them sends.
 //! [`fleet::Fleet::draw`] is a fleet of any size whose laws are known: [`fleet::Fleet::past`] draws a history from them, and
 //! [`fleet::Fleet::future`] as many windows after it as are asked for, which tells how good any forecast could have been.
 //!
@@ -14,6 +15,7 @@
 //!
 //! Deliberately unknown here: the wire, storage, estimates. Whoever uses it must say that the data is simulated.
 
+pub mod consumer;
 pub mod fleet;
 pub mod model;
 pub mod process;

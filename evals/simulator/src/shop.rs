@@ -6,6 +6,7 @@
 
 use attain_vocabulary::{DependencyMode, EntityId, EntityKind, SliKind, Tier, UnixMillis};
 
+use crate::consumer::Consumer;
 use crate::model::{Call, Component, DeclaredSlo, Episode, Simulation, System};
 use crate::process;
 
@@ -42,6 +43,20 @@ pub fn system() -> System {
         ],
         entrance: id("api-gateway"),
         requests_per_second: 180.0,
+    }
+}
+
+/// Who sends the confirmation of each order by mail, after checkout-service has answered: no part of the system above, since
+/// nobody waits for it.
+#[must_use]
+pub fn mailer() -> Consumer {
+    Consumer {
+        id: id("order-mailer"),
+        sender: id("checkout-service"),
+        capacity_factor: 2.4,
+        failure_ratio: 2.0e-4,
+        seconds_p50: 1.6,
+        slow: vec![(41_400, 30, 0.2), (30_540, 20, 0.1), (19_080, 45, 0.25), (7_620, 15, 0.0)],
     }
 }
 

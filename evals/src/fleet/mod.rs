@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use attain_attainment::{
     ConsistentTarget, Doubt, Importance, RecommendationInput, ServiceHistory, StructureFacts, TierPolicy,
+    UtilisationFacts,
 };
 use attain_graph::domain::availability::{Availability, evaluate};
 use attain_graph::domain::scenario::{NamedRate, Scenario, State};
@@ -206,6 +207,7 @@ impl<'a> View<'a> {
             policy: TierPolicy::for_tier(component.tier),
             class_record: None,
             quiet_slices_good: false,
+            utilisation: UtilisationFacts::default(),
             model: None,
             seed: 0,
         }

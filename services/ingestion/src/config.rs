@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::catalogue::CatalogueConfig;
 use crate::domain::BucketLimits;
 use crate::imports::{ServiceNames, Signatures};
-use crate::otlp::{AttributeLimits, PointLimits, SampleLimits, SeriesLimits, SpanLimits};
+use crate::otlp::{AgeGauges, AttributeLimits, PointLimits, SampleLimits, SeriesLimits, SpanLimits};
 use crate::storage::Capacity;
 
 const HOUR_MS: i64 = DAY_MS / 24;
@@ -97,6 +97,8 @@ pub struct Config {
     /// Most senders of messages that are remembered, of all tenants, for consumers in other traces that link to them. Each
     /// takes about 25 bytes of memory.
     pub message_senders_max: usize,
+    /// Gauges of OTLP metrics that tell how old the oldest waiting message is, and the attribute that names the service.
+    pub message_age_gauges: AgeGauges,
     /// How long it is remembered which service answers at a host, in days after its last answer.
     pub host_days: u32,
     /// Most hosts of one tenant of which that is remembered.
@@ -325,6 +327,7 @@ impl Default for Config {
             span_receipts_max: 1_000_000,
             settled_spans_max: 2_000_000,
             message_senders_max: 200_000,
+            message_age_gauges: AgeGauges::default(),
             host_days: 7,
             hosts_per_tenant_max: 50_000,
             operations_per_service_max: 200,
@@ -408,6 +411,9 @@ impl Config {
         if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return refuse(key, "is at least 1");
         }
+        self.message_age_gauges
+            .validate()
+            .map_err(|why| Error::Config(format!("ingestion.message_age_gauges: {why}")))?;
         if !(64 * 1024..=1 << 30).contains(&self.otlp_message_bytes_max) {
             return refuse("otlp_message_bytes_max", "is 65536 to 1073741824");
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use attain_attainment::{Exclusion, Held, ServiceHistory, outcome};
+use attain_attainment::{AgeBucket, Exclusion, Held, ServiceHistory, freshness_outcome, outcome};
 use attain_runtime::Shutdown;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{EntityId, SliBucket, SliKind, TenantId, TimeRange, UnixMillis};
@@ -86,15 +86,23 @@ async fn judge(engine: &Engine, context: &CallContext, service: &EntityId, due: 
     let range = TimeRange::new("range", start_ms, end_ms)?;
     let without_latency = due.iter().all(|offer| offer.kind != SliKind::Latency);
     let ids = std::slice::from_ref(service);
-    let (histories, known) = futures::join!(
+    let ages = async {
+        match due.iter().any(|offer| offer.kind == SliKind::Freshness) {
+            true => engine.ingestion.ages(context, service, range).await,
+            false => Ok(Vec::new()),
+        }
+    };
+    let (histories, known, ages) = futures::join!(
         engine.ingestion.histories(context, ids, range, without_latency),
         engine.ingestion.incidents(context, service),
+        ages,
     );
+    let ages = or_nothing(ages)?;
     let mut histories = or_nothing(histories)?;
     let known = or_nothing(known)?;
     let (_, exclusions) = incidents(service, &known, range);
     let buckets = histories.remove(service).unwrap_or_default().buckets;
-    let judged = blocking(move || held_against(due, range, buckets, &exclusions)).await?;
+    let judged = blocking(move || held_against(due, range, (buckets, &ages), &exclusions)).await?;
     engine.store.judge(&judged, engine.clock.now_ms()).await?;
     Ok(judged.len())
 }
@@ -111,14 +119,17 @@ fn or_nothing<T: Default>(answer: Result<T, Refusal>) -> Result<T, Error> {
 fn held_against(
     due: Vec<DueOffer>,
     range: TimeRange,
-    buckets: Vec<SliBucket>,
+    (buckets, ages): (Vec<SliBucket>, &[AgeBucket]),
     exclusions: &[Exclusion],
 ) -> Vec<(DueOffer, Judgement)> {
     let history = ServiceHistory { range, buckets };
     let judgement = |offer: &DueOffer| {
         let window = TimeRange::new("window", offer.start_ms, offer.end_ms).ok()?;
-        let seen = outcome(&history, exclusions, window, offer.latency_threshold_ms)
-            .filter(|seen| seen.covered_share >= COVERED_SHARE_MIN)?;
+        let seen = match (offer.kind, offer.latency_threshold_ms) {
+            (SliKind::Freshness, threshold) => freshness_outcome(ages, exclusions, window, threshold.unwrap_or(0)),
+            (_, threshold) => outcome(&history, exclusions, window, threshold),
+        };
+        let seen = seen.filter(|seen| seen.covered_share >= COVERED_SHARE_MIN)?;
         let held =
             Held { miss_probability: 0.0, allowed_ratio: 1.0 - offer.target_ratio, observed_ratio: seen.bad_ratio };
         Some(if held.missed() { Judgement::Missed(seen.bad_ratio) } else { Judgement::Met(seen.bad_ratio) })

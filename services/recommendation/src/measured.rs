@@ -1,7 +1,7 @@
 //! What was measured of one service, and the SLOs that it is held against.
 
 use attain_attainment::alerts::Interval;
-use attain_attainment::{Exclusion, SliHistory, SliMeasured};
+use attain_attainment::{AgeBucket, Exclusion, SliHistory, SliMeasured};
 use attain_proto::convert;
 use attain_proto::ingestion::v1 as ingestion;
 use attain_runtime::context::CallContext;
@@ -31,6 +31,7 @@ pub(crate) struct Measured {
     pub(crate) notes: Vec<String>,
     range: TimeRange,
     buckets: Vec<SliBucket>,
+    ages: Vec<AgeBucket>,
     exclusions: Vec<Exclusion>,
 }
 
@@ -38,6 +39,10 @@ impl Measured {
     /// The history as an SLO reads it.
     pub(crate) fn history(&self, kind: SliKind, latency_threshold_ms: Option<u32>) -> SliHistory {
         let sli = match (kind, latency_threshold_ms) {
+            (SliKind::Freshness, threshold) => {
+                let threshold = threshold.unwrap_or(0);
+                return SliHistory::of_ages(self.range, self.as_of_ms, &self.ages, &self.exclusions, threshold);
+            }
             (SliKind::Latency, Some(threshold)) => SliMeasured::SlowerThanMs(threshold),
             _ => SliMeasured::Availability,
         };
@@ -58,10 +63,18 @@ pub(crate) async fn read(engine: &Engine, context: &CallContext, service: &Entit
     let longest = slos.iter().map(back_to).fold(i64::from(engine.config.history_days), i64::max);
     let range = TimeRange::new("range", bucket_ms - longest * DAY_MS, bucket_ms + BUCKET_MS)?;
     let without_latency = slos.iter().all(|slo| slo.kind != SliKind::Latency);
-    let (histories, told) = futures::join!(
+    let ages = async {
+        match slos.iter().any(|slo| slo.kind == SliKind::Freshness) {
+            true => engine.ingestion.ages(context, service, range).await,
+            false => Ok(Vec::new()),
+        }
+    };
+    let (histories, told, ages) = futures::join!(
         engine.ingestion.histories(context, std::slice::from_ref(service), range, without_latency),
         engine.ingestion.incidents(context, service),
+        ages,
     );
+    let ages = ages.map_err(|refusal| refusal.fatal("ingestion"))?;
     let mut histories = histories.map_err(|refusal| refusal.fatal("ingestion"))?;
     let buckets = histories.remove(service).unwrap_or_default().buckets;
     let mut notes = Vec::new();
@@ -70,13 +83,13 @@ pub(crate) async fn read(engine: &Engine, context: &CallContext, service: &Entit
         notes.push(format!("Incidents could not be read ({detail}): none is counted and no span of time is left out."));
         Vec::new()
     });
+    let newest_ms = buckets.last().map(|last| last.start_ms).max(ages.last().map(|last| last.start_ms));
     // A bucket that nothing came for yet is not a gap yet.
-    let as_of_ms =
-        bucket_ms + if buckets.last().is_some_and(|last| last.start_ms == bucket_ms) { BUCKET_MS } else { 0 };
+    let as_of_ms = bucket_ms + if newest_ms == Some(bucket_ms) { BUCKET_MS } else { 0 };
     let (_, exclusions) = incidents(service, &told, from_first_bucket(range, &buckets));
     notes.extend(left_out(&exclusions));
     let incidents = counted(service, &told, as_of_ms);
-    Ok(Measured { facts, slos, as_of_ms, incidents, notes, range, buckets, exclusions })
+    Ok(Measured { facts, slos, as_of_ms, incidents, notes, range, buckets, ages, exclusions })
 }
 
 fn left_out(exclusions: &[Exclusion]) -> Option<String> {

@@ -136,9 +136,11 @@ pub enum SliKind {
     Availability,
     /// Share of valid requests answered faster than a threshold.
     Latency,
+    /// Share of slices of five minutes in which what waited to be processed was never older than a threshold.
+    Freshness,
 }
 
-/// What is used up. The first three and the last are ratios of what there is, the fourth is a number of things that wait.
+/// What is used up: ratios of what there is, but for the number of things that wait and the age of the oldest of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UtilisationKind {
@@ -152,4 +154,14 @@ pub enum UtilisationKind {
     QueueDepth,
     /// Connections in use over those there may be.
     ConnectionPool,
+    /// Age of the oldest message that waits to be processed, or of the newest data that were, in seconds.
+    MessageAge,
+}
+
+impl UtilisationKind {
+    /// Whether it is a share of what there is; else a number or seconds.
+    #[must_use]
+    pub fn is_ratio(self) -> bool {
+        !matches!(self, Self::QueueDepth | Self::MessageAge)
+    }
 }

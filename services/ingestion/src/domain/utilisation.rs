@@ -8,6 +8,8 @@ use super::{BucketLimits, BucketMode, check_start, most_direct_first};
 const RATIO_TOLERANCE: f64 = 0.05;
 /// Deepest queue that anybody can mean.
 const DEPTH_MAX: f64 = 1e9;
+/// Oldest message that anybody can mean, in seconds: a year. Beyond it somebody sent milliseconds, or an instant.
+const AGE_SECONDS_MAX: f64 = 31_536_000.0;
 /// Values are kept to a millionth.
 const PARTS: f64 = 1e6;
 
@@ -80,8 +82,8 @@ impl UtilisationBucket {
     ///
     /// # Errors
     /// Names the first field that cannot be right: a start that is no multiple of five minutes (`start_time`), a value that
-    /// is no number, below 0, above 1 for a ratio or above 1e9 for a depth (`average`, `maximum`), a largest value below the
-    /// mean (`maximum`).
+    /// is no number, below 0, above 1 for a ratio, above 1e9 for a depth or above a year of seconds for an age (`average`,
+    /// `maximum`), a largest value below the mean (`maximum`).
     pub fn new(
         start_ms: UnixMillis,
         kind: UtilisationKind,
@@ -122,7 +124,7 @@ impl UtilisationBucket {
         self.kind
     }
 
-    /// Mean over the bucket and all instances: a ratio in `[0, 1]`, or a depth.
+    /// Mean over the bucket and all instances: a ratio in `[0, 1]`, a depth, or seconds.
     #[must_use]
     pub fn average(self) -> f64 {
         self.average
@@ -216,22 +218,26 @@ fn checked(field: &str, kind: UtilisationKind, value: f64) -> Result<f64, Invali
     if value.is_nan() {
         return Err(InvalidValue::new(field, "not_a_number", "NaN is no measure"));
     }
-    let is_depth = kind == UtilisationKind::QueueDepth;
-    let max = if is_depth { DEPTH_MAX } else { 1.0 + RATIO_TOLERANCE };
+    let max = match kind {
+        UtilisationKind::QueueDepth => DEPTH_MAX,
+        UtilisationKind::MessageAge => AGE_SECONDS_MAX,
+        _ => 1.0 + RATIO_TOLERANCE,
+    };
     if !(0.0..=max).contains(&value) {
-        let reason = match is_depth {
-            true => format!("{value} is outside 0 to {DEPTH_MAX}"),
-            false => format!("{value} is outside [0, 1]; write 80 % as 0.8"),
+        let reason = match kind {
+            UtilisationKind::QueueDepth => format!("{value} is outside 0 to {DEPTH_MAX}"),
+            UtilisationKind::MessageAge => format!("{value} is outside 0 to {AGE_SECONDS_MAX}: an age is in seconds"),
+            _ => format!("{value} is outside [0, 1]; write 80 % as 0.8"),
         };
         return Err(InvalidValue::new(field, "out_of_range", reason));
     }
-    Ok(from_millionths(millionths(if is_depth { value } else { value.min(1.0) })))
+    Ok(from_millionths(millionths(if kind.is_ratio() { value.min(1.0) } else { value })))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use UtilisationKind::{Cpu, Memory, QueueDepth};
+    use UtilisationKind::{Cpu, Memory, MessageAge, QueueDepth};
     use proptest::prelude::*;
 
     const T: UnixMillis = 1_793_000_100_000;
@@ -250,6 +256,8 @@ mod tests {
             (T, Memory, -0.1, 0.5, "average", "out_of_range"),
             (T, QueueDepth, 5.0, 2e9, "maximum", "out_of_range"),
             (T, QueueDepth, 5.0, 4.0, "maximum", "maximum_below_average"),
+            (T, MessageAge, -1.0, 4.0, "average", "out_of_range"),
+            (T, MessageAge, 30.0, 1_793_000_100.0, "maximum", "out_of_range"),
         ] {
             let error = UtilisationBucket::new(start_ms, kind, average, maximum, 1).expect_err(code);
             assert_eq!((error.field.as_str(), error.code), (field, code), "{average} {maximum}");
@@ -258,6 +266,8 @@ mod tests {
         assert_eq!((full.maximum(), full.sample_count()), (1.0, 1));
         let deep = UtilisationBucket::of_sample(T + 1, QueueDepth, 12_000.5).expect("a depth");
         assert_eq!((deep.start_ms(), deep.average()), (T, 12_000.5));
+        let old = UtilisationBucket::new(T, MessageAge, 12.5, 90.25, 3).expect("seconds");
+        assert_eq!((old.average(), old.maximum()), (12.5, 90.25));
     }
 
     #[test]

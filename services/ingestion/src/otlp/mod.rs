@@ -112,6 +112,7 @@ pub(crate) use sampler::SampleLimits;
 pub(crate) use sent::AttributeLimits;
 use settler::{Settler, Settling};
 use tenants::Tenants;
+pub use utilisation::AgeGauges;
 
 /// Most spans settled in one transaction, those of one trace or part more: it takes well under a second, and others wait for it.
 const SPANS_PER_SETTLEMENT_MAX: usize = 20_000;

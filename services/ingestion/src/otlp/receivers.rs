@@ -20,7 +20,7 @@ use super::reduce::{Reduced, Rejected, reduce};
 use super::refusal::malformed;
 use super::sent::SentSpans;
 use super::tenants::Tenants;
-use super::utilisation::{Sample, read_utilisation};
+use super::utilisation::{AgeGauges, Sample, read_ages, read_utilisation};
 use crate::Config;
 use crate::domain::{BucketMode, ObservationBatch, ObservedUtilisation, UtilisationBucket};
 use crate::storage::{ReceivedSpans, Store};
@@ -117,9 +117,10 @@ struct Told {
 }
 
 impl Told {
-    fn read(request: &ExportMetricsServiceRequest, limits: PointLimits) -> Self {
+    fn read(request: &ExportMetricsServiceRequest, limits: PointLimits, ages: &AgeGauges) -> Self {
         let mut points = read_points(request, limits);
-        let samples = read_utilisation(request, limits, &mut points.rejected);
+        let mut samples = read_utilisation(request, limits, &mut points.rejected);
+        samples.extend(read_ages(request, limits, ages, &mut points));
         Self { points, samples }
     }
 }
@@ -135,9 +136,10 @@ impl MetricsReceiver {
         let now_ms = self.clock.now_ms();
         let limits = self.config.point_limits(now_ms);
         let Told { mut points, samples } = if bytes <= BYTES_AT_ONCE_MAX {
-            Told::read(&request, limits)
+            Told::read(&request, limits, &self.config.message_age_gauges)
         } else {
-            let reading = tokio::task::spawn_blocking(move || Told::read(&request, limits));
+            let config = Arc::clone(&self.config);
+            let reading = tokio::task::spawn_blocking(move || Told::read(&request, limits, &config.message_age_gauges));
             reading.await.map_err(|_| Status::internal("the export could not be read"))?
         };
         if !points.readings.is_empty() || !samples.is_empty() {
@@ -219,7 +221,7 @@ impl MetricsReceiver {
     }
 }
 
-/// Samples as storage takes them; what cannot be a share or a depth is refused.
+/// Samples as storage takes them; what cannot be a share, a depth or an age is refused.
 fn used(samples: Vec<Sample>, rejected: &mut Rejected) -> Vec<ObservedUtilisation> {
     let observed = samples.into_iter().filter_map(|sample| {
         match UtilisationBucket::of_sample(sample.time_ms, sample.kind, sample.value) {
@@ -230,7 +232,7 @@ fn used(samples: Vec<Sample>, rejected: &mut Rejected) -> Vec<ObservedUtilisatio
                 bucket,
             }),
             Err(_) => {
-                rejected.note("a utilisation is neither a share of its limit nor a depth");
+                rejected.note("a utilisation is neither a share of its limit, a depth nor an age in seconds");
                 None
             }
         }

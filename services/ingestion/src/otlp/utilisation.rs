@@ -4,6 +4,8 @@
 //! the limit is. Sources: OpenTelemetry semantic conventions for system, process, JVM, .NET, Node.js and database client
 //! metrics; the Collector's host metrics and kubelet stats receivers.
 
+mod ages;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use attain_vocabulary::{EntityId, UnixMillis, UtilisationKind};
@@ -19,6 +21,9 @@ use super::known::entity_name;
 use super::points::PointLimits;
 use super::reduce::{Rejected, said_last, within};
 use super::sent::AttributeLimits;
+
+pub use ages::AgeGauges;
+pub(super) use ages::read_ages;
 
 /// How the points of one metric and time become one sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,13 +220,13 @@ fn fullest_pool(used: &[Measured<'_>], max: &[Measured<'_>]) -> Vec<(u64, f64)> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use opentelemetry_proto::tonic::common::v1::AnyValue;
 
-    const NOW_MS: i64 = 1_793_000_000_000;
+    pub(super) const NOW_MS: i64 = 1_793_000_000_000;
 
-    fn attributes(written: &str) -> Vec<KeyValue> {
+    pub(super) fn attributes(written: &str) -> Vec<KeyValue> {
         let attribute = |pair: &str| {
             let (key, value) = pair.split_once('=').expect("key=value");
             let value = Some(AnyValue { value: Some(Any::StringValue(value.to_owned())) });
@@ -230,7 +235,7 @@ mod tests {
         written.split_whitespace().map(attribute).collect()
     }
 
-    fn gauge(name: &str, points: &[(&str, f64)]) -> wire::Metric {
+    pub(super) fn gauge(name: &str, points: &[(&str, f64)]) -> wire::Metric {
         let point = |(written, value): &(&str, f64)| wire::NumberDataPoint {
             attributes: attributes(written),
             time_unix_nano: NOW_MS as u64 * 1_000_000,

@@ -211,10 +211,9 @@ impl Store {
             let sequence = count(row, "sequence")?;
             match ChangeKind::from_number(column(row, "kind")?)? {
                 ChangeKind::Topology => head.topology_sequence = sequence,
-                ChangeKind::Sli => head.sli_sequence = sequence,
                 ChangeKind::Incident => head.incident_sequence = sequence,
-                // No estimate rests on it yet.
-                ChangeKind::Utilisation => {}
+                // Both are measurements that an estimate rests on.
+                ChangeKind::Sli | ChangeKind::Utilisation => head.sli_sequence = head.sli_sequence.max(sequence),
             }
         }
         // An incident may name a service of which nothing else is known; it is not a known service.

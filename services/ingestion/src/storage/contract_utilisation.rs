@@ -17,6 +17,7 @@ on_both_databases!(
     days_are_paged_without_gaps,
     old_days_are_forgotten_and_others_stay,
     what_is_observed_never_changes_what_was_declared,
+    ages_are_kept_and_a_new_one_is_a_new_measurement,
 );
 
 const ALL: BucketSpan = BucketSpan { start_ms: 0, end_ms: i64::MAX };
@@ -133,6 +134,28 @@ async fn old_days_are_forgotten_and_others_stay(store: &Store) {
     assert_eq!(store.expire(4 * DAY_MS - 1, 3).await.expect("forgotten"), 0);
     assert_eq!(store.expire(4 * DAY_MS, 3).await.expect("forgotten"), 1);
     assert_eq!(read(store, ALL).await.len(), 6);
+}
+
+async fn ages_are_kept_and_a_new_one_is_a_new_measurement(store: &Store) {
+    let acme = tenant("acme");
+    let age = |n, seconds| (id("cart"), used(n, UtilisationKind::MessageAge, seconds));
+    let head = || async {
+        store
+            .change_heads(&acme, &BTreeSet::from([id("cart")]))
+            .await
+            .expect("read")
+            .first()
+            .map(|head| head.sli_sequence)
+    };
+    store.replace_utilisation(&acme, vec![age(1, 12.25), age(2, 86_400.0)]).await.expect("kept");
+    let first = head().await.expect("known");
+    assert!(first > 0);
+    store.replace_utilisation(&acme, vec![age(1, 12.25)]).await.expect("kept");
+    assert_eq!(head().await, Some(first), "what is kept already changes nothing");
+    store.replace_utilisation(&acme, vec![age(3, 0.5)]).await.expect("kept");
+    assert!(head().await > Some(first));
+    let kept: Vec<f64> = read(store, ALL).await.iter().map(|bucket| bucket.maximum()).collect();
+    assert_eq!(kept, [12.25, 86_400.0, 0.5]);
 }
 
 async fn what_is_observed_never_changes_what_was_declared(store: &Store) {

@@ -330,5 +330,5 @@ macro_rules! numbered {
 numbered!(Source, source_number, source, i64, { Declared = 1, Traces = 2, OtlpMetrics = 3, Prometheus = 4, Catalogue = 5, ServiceGraph = 6, Istio = 7, Linkerd = 8, Jaeger = 9 });
 numbered!(EntityKind, kind_number, kind, u32, { Service = 1, Datastore = 2, Cache = 3, Queue = 4, Infrastructure = 5, External = 6, NodePool = 7, Zone = 8, Region = 9, Api = 10, System = 11 });
 numbered!(Tier, tier_number, tier, u32, { One = 1, Two = 2, Three = 3, Four = 4 });
-numbered!(UtilisationKind, utilisation_kind_number, utilisation_kind, u32, { Cpu = 1, Memory = 2, Saturation = 3, QueueDepth = 4, ConnectionPool = 5 });
+numbered!(UtilisationKind, utilisation_kind_number, utilisation_kind, u32, { Cpu = 1, Memory = 2, Saturation = 3, QueueDepth = 4, ConnectionPool = 5, MessageAge = 6 });
 numbered!(DependencyMode, mode_number, mode, u32, { Hard = 1, Soft = 2, Async = 3 });

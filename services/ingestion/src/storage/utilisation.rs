@@ -275,7 +275,7 @@ mod tests {
     const DAY: UnixMillis = 20_000 * DAY_MS;
 
     fn bucket(place: i64, kind: UtilisationKind, average: f64, above: f64, samples: u32) -> UtilisationBucket {
-        let maximum = if kind == UtilisationKind::QueueDepth { average + above } else { (average + above).min(1.0) };
+        let maximum = if kind.is_ratio() { (average + above).min(1.0) } else { average + above };
         UtilisationBucket::new(DAY + place * BUCKET_MS, kind, average, maximum, samples).expect("valid")
     }
 

@@ -283,12 +283,20 @@ const GAUGES: &[(&str, &str, f64)] = &[
     ("redis_config_maxclients", r#"job="red",instance="i""#, 100.0),
     ("kafka_consumergroup_lag", r#"consumergroup="billing",topic="t",partition="0""#, 400.0),
     ("kafka_consumergroup_lag", r#"consumergroup="billing",topic="t",partition="1""#, -1.0),
+    ("kafka_consumergroup_group_max_lag_seconds", r#"cluster_name="c",group="shipping""#, 42.5),
+    ("aws_sqs_approximate_age_of_oldest_message_maximum", r#"dimension_QueueName="orders",region="eu""#, 61.0),
+    ("aws_sqs_approximate_age_of_oldest_message_maximum", r#"queue_name="returns""#, 7.0),
+    (
+        "stackdriver_pubsub_subscription_pubsub_googleapis_com_subscription_oldest_unacked_message_age",
+        r#"subscription_id="invoices""#,
+        9.5,
+    ),
     ("rabbitmq_queue_messages", r#"queue="mails",instance="i""#, 55.0),
     ("rabbitmq_queue_messages", r#"instance="aggregated""#, 500.0),
     ("rabbitmq_detailed_queue_messages", r#"queue="letters",vhost="/",instance="i""#, 7.0),
 ];
 
-const PRESETS: [&str; 23] = [
+const PRESETS: [&str; 26] = [
     "otel-http",
     "otel-http-old",
     "http-requests",
@@ -311,6 +319,9 @@ const PRESETS: [&str; 23] = [
     "mysql",
     "redis",
     "kafka",
+    "kafka-lag",
+    "sqs",
+    "pubsub",
     "rabbitmq",
 ];
 
@@ -414,7 +425,7 @@ async fn each_preset_reads_what_its_exporter_writes() {
 }
 
 async fn utilisation_is_read(served: &Served) {
-    use UtilisationKind::{ConnectionPool, Cpu, Memory, QueueDepth, Saturation};
+    use UtilisationKind::{ConnectionPool, Cpu, Memory, MessageAge, QueueDepth, Saturation};
     for (service, kind, entity, average, maximum) in [
         ("boxed", Cpu, EntityKind::Service, 0.5, 0.75),
         ("boxed", Memory, EntityKind::Service, 0.6, 0.6),
@@ -443,6 +454,10 @@ async fn utilisation_is_read(served: &Served) {
         ("red", ConnectionPool, EntityKind::Cache, 0.1, 0.1),
         ("billing", QueueDepth, EntityKind::Service, 400.0, 400.0),
         ("mails", QueueDepth, EntityKind::Queue, 55.0, 55.0),
+        ("shipping", MessageAge, EntityKind::Service, 42.5, 42.5),
+        ("orders", MessageAge, EntityKind::Queue, 61.0, 61.0),
+        ("returns", MessageAge, EntityKind::Queue, 7.0, 7.0),
+        ("invoices", MessageAge, EntityKind::Queue, 9.5, 9.5),
     ] {
         let mut client = IngestionServiceClient::new(served.channel.clone());
         let request = ListUtilisationRequest {

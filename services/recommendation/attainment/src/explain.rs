@@ -1,4 +1,7 @@
-use crate::{Ambition, ConfidenceLevel, ConstraintKind, Offer, RecommendationResult, SliResult, SplitMethod};
+use crate::conditions::kind_words;
+use crate::{
+    Ambition, Conditions, ConfidenceLevel, ConstraintKind, Offer, RecommendationResult, SliResult, SplitMethod,
+};
 use attain_vocabulary::{EntityKind, SliKind, TimeWindow};
 
 /// A fraction as a percentage: two digits that tell it from 0 or 1, whichever is nearer, and at most six decimals.
@@ -46,8 +49,10 @@ pub(crate) fn paragraph(result: &RecommendationResult, kind: EntityKind) -> Stri
             }
             SliKind::Availability => availability(result, sli, &mut sentences),
             SliKind::Latency => latency(result, sli, &mut sentences),
+            SliKind::Freshness => freshness(result, sli, &mut sentences),
         }
     }
+    sentences.extend(result.conditions.as_ref().and_then(conditions));
     sentences.push(confidence(result));
     sentences.join(" ")
 }
@@ -105,7 +110,7 @@ fn of_parts(result: &RecommendationResult, kind: EntityKind, sli: &SliResult, ou
 fn current(sli: &SliResult, out: &mut Vec<String>) {
     let Some(slo) = &sli.current_slo else { return };
     let what = match slo.latency_threshold_ms {
-        Some(threshold) => format!("Its SLO of {} under {threshold} ms", percent(slo.target_ratio)),
+        Some(threshold) => format!("Its SLO of {} {}", percent(slo.target_ratio), bound(sli.kind, threshold)),
         None => format!("Its SLO of {}", percent(slo.target_ratio)),
     };
     let past = match slo.attained {
@@ -132,7 +137,7 @@ fn balanced(sli: &SliResult) -> Option<&Offer> {
 
 fn promise(result: &RecommendationResult, sli: &SliResult) -> String {
     let target = |offer: &Offer| match offer.latency_threshold_ms {
-        Some(threshold) => format!("{} under {threshold} ms", percent(offer.target_ratio)),
+        Some(threshold) => format!("{} {}", percent(offer.target_ratio), bound(sli.kind, threshold)),
         None => percent(offer.target_ratio),
     };
     if sli.fallback && !sli.offers.is_empty() {
@@ -288,6 +293,55 @@ fn latency(result: &RecommendationResult, sli: &SliResult, out: &mut Vec<String>
     out.push(promise(result, sli));
 }
 
+fn freshness(result: &RecommendationResult, sli: &SliResult, out: &mut Vec<String>) {
+    match sli.measured.latency_ms_p95 {
+        Some(p95) => out.push(format!(
+            "As to freshness, in nineteen of twenty slices of five minutes nothing that waited was older than {}.",
+            duration(p95)
+        )),
+        None => out.push("As to freshness, the age of what waits was not measured.".to_owned()),
+    }
+    current(sli, out);
+    if sli.offers.is_empty() {
+        out.push(sli.offer_note.clone());
+    } else {
+        out.push(promise(result, sli));
+    }
+}
+
+/// A threshold in words.
+fn bound(kind: SliKind, threshold_ms: u32) -> String {
+    match kind {
+        SliKind::Freshness => format!("of slices no older than {}", duration(f64::from(threshold_ms))),
+        SliKind::Availability | SliKind::Latency => format!("under {threshold_ms} ms"),
+    }
+}
+
+/// Milliseconds in the greatest unit of a clock that they fill: `90000` is `1.5 min`.
+pub(crate) fn duration(milliseconds: f64) -> String {
+    let units = [(86_400_000.0, "d"), (3_600_000.0, "h"), (60_000.0, "min"), (1_000.0, "s")];
+    let (worth, unit) = units.into_iter().find(|(worth, _)| milliseconds >= *worth).unwrap_or((1.0, "ms"));
+    format!("{} {unit}", number(milliseconds / worth))
+}
+
+/// What every offer rests on.
+fn conditions(conditions: &Conditions) -> Option<String> {
+    let load = conditions.request_rate_max.map(|rate| match rate < 1.0 {
+        true => "one request a second over five minutes".to_owned(),
+        false => format!("{} requests a second over five minutes", number(rate)),
+    });
+    let used = |used: &crate::Used| match used.kind.is_ratio() {
+        true => format!("{} of {}", percent(used.average_p95), kind_words(used.kind)),
+        false => format!("a {} of {}", kind_words(used.kind), number(used.average_p95)),
+    };
+    let used: Vec<String> = conditions.utilisation.iter().map(used).collect();
+    let used = (!used.is_empty())
+        .then(|| format!("{} in nineteen of twenty five-minute means of the last week", joined(&used, "and")));
+    let measured: Vec<String> = [load, used].into_iter().flatten().collect();
+    (!measured.is_empty())
+        .then(|| format!("All this holds for loads like those measured: up to {}.", measured.join("; ")))
+}
+
 fn confidence(result: &RecommendationResult) -> String {
     let level = match result.confidence.level {
         ConfidenceLevel::Low => "low",
@@ -306,6 +360,15 @@ fn confidence(result: &RecommendationResult) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ages_are_told_in_units_of_a_clock() {
+        for (milliseconds, text) in
+            [(250.0, "250 ms"), (1_000.0, "1 s"), (90_000.0, "1.5 min"), (7_200_000.0, "2 h"), (86_400_000.0, "1 d")]
+        {
+            assert_eq!(duration(milliseconds), text);
+        }
+    }
 
     #[test]
     fn percentages_have_the_digits_that_matter() {

@@ -6,7 +6,7 @@ use attain_vocabulary::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Ambition, Constants, Record, TierPolicy};
+use crate::{Ambition, Constants, Record, TierPolicy, UtilisationFacts};
 
 /// Everything that a recommendation is computed from; kept and hashed, so that it can be computed again bit for bit.
 ///
@@ -48,6 +48,9 @@ pub struct RecommendationInput {
     /// Whether slices of time without a request count as good where a budget is counted by time; else they do not count.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub quiet_slices_good: bool,
+    /// What is known of queues and limits.
+    #[serde(default, skip_serializing_if = "UtilisationFacts::is_none")]
+    pub utilisation: UtilisationFacts,
     /// Seed of everything random; nothing is random at this model version, but the seed is part of the record.
     pub seed: u64,
     /// The model to predict with; `None` for the compiled one.
@@ -271,7 +274,7 @@ pub struct CurrentSlo {
     pub kind: SliKind,
     /// Its target.
     pub target: Objective,
-    /// Requests faster than this are good; `None` for availability.
+    /// Requests faster than this are good, slices in which nothing was older for freshness; `None` for availability.
     pub latency_threshold_ms: Option<u32>,
     /// Its window.
     pub window: TimeWindow,

@@ -98,7 +98,6 @@ impl<'a> Latencies<'a> {
     pub(crate) fn offers(&self, quantile: f64, window_days: f64, now_ms: UnixMillis) -> LatencyOffers {
         let budget = 1.0 - quantile;
         let slow_max = budget * self.merged.count() as f64;
-        let mut found = LatencyOffers { offers: Vec::new(), looked_at: Vec::new(), refused: false };
         let possible: Vec<u32> = LATENCY_MENU_MS
             .into_iter()
             .filter(|threshold| self.merged.count_above(f64::from(*threshold)) <= slow_max)
@@ -106,21 +105,7 @@ impl<'a> Latencies<'a> {
         let series = possible
             .chunks(AT_ONCE)
             .flat_map(|thresholds| thresholds.iter().copied().zip(self.slower_than_each(thresholds)));
-        for (threshold, series) in series {
-            let Some(at) = AtThreshold::of(&self.constants, threshold, series, window_days, now_ms) else {
-                break;
-            };
-            let slow_count = at.prediction.effective_sample_count * budget;
-            found.refused = slow_count < SLOW_REQUESTS_MIN || !at.prediction.distinguishes(budget);
-            if !found.refused {
-                found.take(&at, quantile);
-            }
-            found.looked_at.push(at);
-            if found.refused || found.offers.len() == Ambition::ALL.len() {
-                break;
-            }
-        }
-        found
+        LatencyOffers::among(&self.constants, series, quantile, window_days, now_ms)
     }
 
     /// Days with a latency in them.
@@ -133,7 +118,7 @@ impl<'a> Latencies<'a> {
 }
 
 impl AtThreshold {
-    fn of(
+    pub(crate) fn of(
         constants: &Constants,
         threshold_ms: u32,
         series: CountSeries,
@@ -147,6 +132,35 @@ impl AtThreshold {
 }
 
 impl LatencyOffers {
+    /// Looks at thresholds, tightest first, until each ambition has its offer or there is too little to tell the quantile.
+    pub(crate) fn among(
+        constants: &Constants,
+        thresholds: impl Iterator<Item = (u32, CountSeries)>,
+        quantile: f64,
+        window_days: f64,
+        now_ms: UnixMillis,
+    ) -> Self {
+        let budget = 1.0 - quantile;
+        let mut found = Self { offers: Vec::new(), looked_at: Vec::new(), refused: false };
+        for (threshold, series) in thresholds {
+            let Some(at) = AtThreshold::of(constants, threshold, series, window_days, now_ms) else {
+                break;
+            };
+            let slow_count = at.prediction.effective_sample_count * budget;
+            let told = slow_count >= SLOW_REQUESTS_MIN && at.prediction.distinguishes(budget);
+            if told {
+                found.take(&at, quantile);
+            }
+            found.looked_at.push(at);
+            // What a tighter threshold was good for stands, though this one tells no more.
+            found.refused = !told && found.offers.is_empty();
+            if !told || found.offers.len() == Ambition::ALL.len() {
+                break;
+            }
+        }
+        found
+    }
+
     /// Adds an offer for each ambition still without one that the threshold is safe enough for: the least safe first.
     fn take(&mut self, at: &AtThreshold, quantile: f64) {
         let forecast = &at.prediction.forecast;
@@ -251,6 +265,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use attain_vocabulary::BUCKET_MS;
 
     fn merge(histograms: &[LatencyHistogram]) -> LatencyHistogram {
         let mut merge = Merge::default();
@@ -271,6 +286,30 @@ mod tests {
         let mut one_by_one = histograms[0].clone();
         one_by_one.merge(&histograms[1]);
         assert_eq!(alike, one_by_one);
+    }
+
+    #[test]
+    fn what_a_tighter_threshold_is_good_for_stands_where_a_longer_one_tells_no_more() {
+        let series = |bad: &dyn Fn(i64) -> f64| {
+            let point = |i: i64| CountPoint { start_ms: i * BUCKET_MS, valid: 1000.0, bad: bad(i) };
+            CountSeries::new((0..4 * 288).map(point).collect())
+        };
+        let even = |per_bucket: f64| series(&move |_| per_bucket);
+        // All of a bucket or nothing: a thousand requests are worth one.
+        let clustered = series(&|i| if i % 250 == 0 { 1000.0 } else { 0.0 });
+        let among = |of: Vec<(u32, CountSeries)>| {
+            LatencyOffers::among(&Constants::DEFAULT, of.into_iter(), 0.995, 28.0, 4 * DAY_MS)
+        };
+        let alone = among(vec![(200, clustered.clone())]);
+        assert!(alone.refused && alone.offers.is_empty());
+        let some = (1..50).map(|tenth| even(f64::from(tenth) / 10.0)).find(|even| {
+            let found = among(vec![(100, even.clone())]);
+            (1..3).contains(&found.offers.len())
+        });
+        let some = some.expect("a level that some ambitions allow and others do not");
+        let found = among(vec![(100, some.clone()), (200, clustered)]);
+        assert!(!found.refused && found.looked_at.len() == 2);
+        assert_eq!(found.offers, among(vec![(100, some)]).offers);
     }
 
     #[test]

@@ -45,11 +45,13 @@ mod budgeting;
 pub mod calibration;
 mod cells;
 mod class;
+mod conditions;
 mod confidence;
 mod counterfactual;
 mod episodes;
 mod explain;
 mod forecast;
+mod freshness;
 mod in_force;
 mod input;
 mod latency;
@@ -69,16 +71,19 @@ pub mod sla;
 mod sli;
 mod split;
 mod student;
+mod utilisation;
 
 pub use backtest::{Backtest, OfferRecord, backtest};
 pub use budgeting::{Budgeting, BudgetingMethod, SLICE_MINUTES, SLICE_TARGET, SliceOffer};
 pub use class::{CLASS_INCIDENTS, ClassPrior, Peer};
+pub use conditions::Conditions;
 pub use counterfactual::OWN_FAILURES_HALVED;
 pub use episodes::{Episode, episodes};
 pub use explain::{number, percent};
 pub use forecast::{
     ChronicEvidence, ChronicForecast, Constants, Forecast, IncidentForecast, Level, miss_probability_after_shift,
 };
+pub use freshness::{AGE_MENU_MS, AGES_HALVED, freshness_outcome};
 pub use in_force::WindowInForce;
 pub use input::{
     COUNTERFACTUALS_MAX, ConsistentTarget, CounterfactualStructure, CurrentSlo, DependencyBucket, DependencyHistory,
@@ -102,3 +107,4 @@ pub use result::{
 pub use sanity::usable_counts;
 pub use series::{CountPoint, CountSeries};
 pub use split::{failure_split, own_failures};
+pub use utilisation::{AgeBucket, AsynchronousEdge, Used, UtilisationFacts};

@@ -1,8 +1,9 @@
 use attain_vocabulary::{BUCKET_MS, SliBucket, TimeRange, UnixMillis};
 
+use crate::freshness::{older_than, usable};
 use crate::latency::Latencies;
 use crate::sanity::{Usable, possible, union};
-use crate::{Constants, CountSeries, Exclusion};
+use crate::{AgeBucket, Constants, CountSeries, Exclusion};
 
 /// What counts as bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,22 @@ impl SliHistory {
         let end_ms = range.end_ms().min(as_of_ms).max(range.start_ms());
         let range = TimeRange::new("range", range.start_ms(), end_ms).unwrap_or(range);
         Self::new(series, range, union(&usable.exclusions))
+    }
+
+    /// Reads the ages of a span that end by `as_of_ms` as a freshness SLO does: slices in the place of requests, bad where something
+    /// was older than the threshold.
+    #[must_use]
+    pub fn of_ages(
+        range: TimeRange,
+        as_of_ms: UnixMillis,
+        ages: &[AgeBucket],
+        exclusions: &[Exclusion],
+        age_threshold_ms: u32,
+    ) -> Self {
+        let end_ms = range.end_ms().min(as_of_ms).max(range.start_ms());
+        let series = older_than(&usable(ages, exclusions, end_ms), age_threshold_ms);
+        let range = TimeRange::new("range", range.start_ms(), end_ms).unwrap_or(range);
+        Self::new(series.between(range.start_ms(), end_ms), range, union(exclusions))
     }
 
     /// A history of counts that nothing was excluded from.

@@ -1,8 +1,10 @@
-use attain_vocabulary::{DependencyMode, SliKind};
+use attain_vocabulary::SliKind;
 
 use crate::backtest::backtest_from;
 use crate::cells::Cells;
+use crate::conditions::Conditions;
 use crate::confidence::{Found, confidence, last_change};
+use crate::freshness::unmeasured;
 use crate::in_force::InProgress;
 use crate::latency::Latencies;
 use crate::offers::held_against_fleet;
@@ -10,7 +12,7 @@ use crate::prediction::predict_from;
 use crate::sanity::Usable;
 use crate::sli::Gathered;
 use crate::split::split;
-use crate::{DataUsed, MissingInput, Prediction, RecommendationInput, RecommendationResult, explain};
+use crate::{DataUsed, Prediction, RecommendationInput, RecommendationResult, explain};
 
 /// Version of the statistical model: changes whenever the same input may give another result.
 pub const MODEL_VERSION: &str = "drifting-level-4";
@@ -42,16 +44,18 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
     let availability = gathered.availability();
     let fallback = availability.fallback;
     let latency = gathered.latency(fallback);
+    let freshness = gathered.freshness();
     let data = data_used(input, &usable, prediction.as_ref());
     let mut result = RecommendationResult {
         service: input.service.clone(),
         window_days: window as u32,
         window_in_force: gathered.in_progress.as_ref().map(|in_progress| in_progress.window),
-        slis: std::iter::once(availability).chain(latency).collect(),
+        slis: std::iter::once(availability).chain(latency).chain(freshness).collect(),
+        conditions: Conditions::of(input, &usable),
         explanation: String::new(),
         confidence,
         data,
-        missing_inputs: input.missing_inputs.iter().cloned().chain(freshness(input)).collect(),
+        missing_inputs: input.missing_inputs.iter().cloned().chain(unmeasured(input)).collect(),
         fallback,
         model_version: input.model.as_ref().map_or_else(|| MODEL_VERSION.to_owned(), |model| model.version.clone()),
         seed: input.seed,
@@ -70,20 +74,6 @@ pub fn held_beside(draft: RecommendationResult, input: &RecommendationInput) -> 
     }
     result.explanation = explain::paragraph(&result, input.kind);
     result
-}
-
-/// What is called asynchronously is outside the request path: its SLO would be one of freshness, which nothing measured here tells.
-/// No offer rests on it, so the confidence does not fall.
-fn freshness(input: &RecommendationInput) -> Option<MissingInput> {
-    let waiting = input.dependencies.iter().filter(|dependency| dependency.mode == DependencyMode::Async);
-    let names: Vec<&str> = waiting.map(|dependency| dependency.id.as_str()).collect();
-    (!names.is_empty()).then(|| MissingInput {
-        name: "freshness".to_owned(),
-        detail: format!(
-            "{} is called asynchronously, and the age of what waits there is not measured: no freshness SLO is offered",
-            names.join(", ")
-        ),
-    })
 }
 
 fn data_used(input: &RecommendationInput, usable: &Usable<'_>, prediction: Option<&Prediction>) -> DataUsed {

@@ -1,7 +1,9 @@
 use attain_vocabulary::{EntityId, SliKind, TimeRange, TimeWindow, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::{Backtest, Budgeting, Exclusion, FleetLimit, Forecast, Importance, MissingInput, WindowInForce};
+use crate::{
+    Backtest, Budgeting, Conditions, Exclusion, FleetLimit, Forecast, Importance, MissingInput, WindowInForce,
+};
 
 /// What a service can attain, and everything that this rests on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,15 +14,19 @@ pub struct RecommendationResult {
     pub window_days: u32,
     /// The calendar window that has begun; `None` for a rolling one and without requests.
     pub window_in_force: Option<WindowInForce>,
-    /// Availability first; then latency, where there are histograms or a latency SLO in force.
+    /// Availability first; then latency, where there are histograms or a latency SLO in force; then freshness, where ages or a
+    /// freshness SLO in force are.
     pub slis: Vec<SliResult>,
+    /// Load and utilisation that every offer rests on; `None` where neither was measured.
+    pub conditions: Option<Conditions>,
     /// The reasons in one paragraph; every number in it is a field of this result.
     pub explanation: String,
     /// How sure the answer is.
     pub confidence: Confidence,
     /// What it was computed from.
     pub data: DataUsed,
-    /// Inputs that could not be had, as handed in, and `freshness` where something is called asynchronously.
+    /// Inputs that could not be had, as handed in, and `freshness` where something is called asynchronously and the age of what
+    /// waits there is not measured.
     pub missing_inputs: Vec<MissingInput>,
     /// Whether the availability target is the tier's template because the data does not carry an estimate.
     pub fallback: bool,
@@ -35,7 +41,7 @@ pub struct RecommendationResult {
 pub struct SliResult {
     /// What is measured.
     pub kind: SliKind,
-    /// Threshold of the balanced (else the first) offer, in milliseconds; for latency.
+    /// Threshold of the balanced (else the first) offer, in milliseconds; for latency, and the age for freshness.
     pub latency_threshold_ms: Option<u32>,
     /// What was measured over the history used.
     pub measured: Measurement,
@@ -70,7 +76,8 @@ pub struct SliResult {
 /// What was measured over the history used.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Measurement {
-    /// Good over valid; `None` without requests. For latency: faster than the threshold.
+    /// Good over valid; `None` without requests. For latency: faster than the threshold. For freshness slices of five minutes
+    /// count instead of requests, here and below, and ages instead of latencies.
     pub attained_ratio: Option<f64>,
     /// Requests that counted.
     pub valid_count: u64,
@@ -130,7 +137,7 @@ pub struct Offer {
     pub basis: OfferBasis,
     /// The target, a fraction in (0, 1).
     pub target_ratio: f64,
-    /// Requests faster than this are good; for latency.
+    /// Requests faster than this are good, for latency; slices in which nothing was older, for freshness.
     pub latency_threshold_ms: Option<u32>,
     /// Probability that the next window misses the target; `None` for a template when no request was measured.
     pub miss_probability: Option<f64>,

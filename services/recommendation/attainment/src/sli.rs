@@ -19,7 +19,7 @@ use crate::{
 
 /// Least share of a window whose days must have latencies before a threshold is estimated: a week of four. Below it
 /// weekdays alone would decide.
-const LATENCY_HISTORY_MIN: f64 = 0.25;
+pub(crate) const LATENCY_HISTORY_MIN: f64 = 0.25;
 
 /// What has been found about a service before its offers are made.
 pub(crate) struct Gathered<'a> {
@@ -279,7 +279,7 @@ const TEMPLATE_NOTE: &str =
 
 const REFUSED_NOTE: &str = "Too few requests count as independent to tell the quantile: this is the tier's template.";
 
-fn blank(kind: SliKind) -> SliResult {
+pub(crate) fn blank(kind: SliKind) -> SliResult {
     SliResult {
         kind,
         latency_threshold_ms: None,
@@ -299,17 +299,17 @@ fn blank(kind: SliKind) -> SliResult {
     }
 }
 
-fn balanced(offers: &[Offer]) -> Option<&Offer> {
+pub(crate) fn balanced(offers: &[Offer]) -> Option<&Offer> {
     offers.iter().find(|offer| offer.ambition == Ambition::Balanced)
 }
 
-fn current(input: &RecommendationInput, kind: SliKind) -> Option<&CurrentSlo> {
+pub(crate) fn current(input: &RecommendationInput, kind: SliKind) -> Option<&CurrentSlo> {
     input.current_slos.iter().find(|slo| slo.kind == kind)
 }
 
 /// An SLO in force against the history and the forecast of its own window: the next one where it rolls, the one that has begun
 /// where it follows the calendar.
-fn assess(
+pub(crate) fn assess(
     input: &RecommendationInput,
     slo: &CurrentSlo,
     series: &CountSeries,

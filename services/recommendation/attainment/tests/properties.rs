@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use attain_attainment::{
     ConsistentTarget, Constants, CountPoint, CountSeries, CounterfactualStructure, CurrentSlo, DependencyBucket,
     DependencyHistory, Doubt, Exclusion, FleetLimit, Importance, Model, Offer, OfferBasis, Reach, RecommendationInput,
-    ServiceHistory, ShareSeries, StructureFacts, TARGET_MENU, TierPolicy, held_beside, predict, recommend,
+    ServiceHistory, ShareSeries, StructureFacts, TARGET_MENU, TierPolicy, UtilisationFacts, held_beside, predict, recommend,
     strictest_target,
 };
 use attain_vocabulary::{
@@ -142,6 +142,7 @@ prop_compose! {
             policy: TierPolicy::for_tier(Tier::Two),
             class_record: None,
             quiet_slices_good: false,
+            utilisation: UtilisationFacts::default(),
             seed: 1,
             model: drift.map(|drift| Model { version: "other".into(), constants: Constants { drift, ..Constants::DEFAULT } }),
         }

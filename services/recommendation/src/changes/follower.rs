@@ -250,9 +250,10 @@ async fn answered(question: &mut Option<BoxFuture<'static, Answer>>) -> Answer {
 fn read(change: StreamChangesResponse) -> Option<Change> {
     let part = match change.kind() {
         ChangeKind::Topology => Part::Topology,
-        ChangeKind::Sli => Part::Sli,
+        // Both are measurements that an estimate rests on, and ingestion counts them as one.
+        ChangeKind::Sli | ChangeKind::Utilisation => Part::Sli,
         ChangeKind::Incident => Part::Incident,
-        ChangeKind::Utilisation | ChangeKind::Unspecified => return None,
+        ChangeKind::Unspecified => return None,
     };
     let names = TenantId::new("tenant_id", &change.tenant_id)
         .and_then(|tenant| Ok((tenant, EntityId::new("service_id", &change.service_id)?)));

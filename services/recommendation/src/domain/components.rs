@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use attain_attainment::{
     DependencyBucket, DependencyHistory, Doubt, Exclusion, FailureSplit, RecommendationInput, ServiceHistory,
-    SplitMethod, StructureFacts, TierPolicy, failure_split,
+    SplitMethod, StructureFacts, TierPolicy, UtilisationFacts, failure_split,
 };
 use attain_vocabulary::{DependencyMode, EntityId, EntityKind, SliBucket, Tier, TimeRange, TimeWindow};
 
@@ -154,6 +154,7 @@ pub(crate) fn failures(
         policy: TierPolicy::for_tier(Tier::Three),
         class_record: None,
         quiet_slices_good: false,
+        utilisation: UtilisationFacts::default(),
         seed: 0,
         model: None,
     }

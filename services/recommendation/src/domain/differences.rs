@@ -331,7 +331,7 @@ fn word(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use attain_attainment::{Doubt, RecommendationInput, ServiceHistory, TierPolicy};
+    use attain_attainment::{Doubt, RecommendationInput, ServiceHistory, TierPolicy, UtilisationFacts};
     use attain_vocabulary::{DependencyMode, EntityKind, TimeRange, TimeWindow};
 
     use super::super::kept::Evidence;
@@ -384,6 +384,7 @@ mod tests {
             policy: TierPolicy::for_tier(Tier::Two),
             class_record: None,
             quiet_slices_good: false,
+            utilisation: UtilisationFacts::default(),
             seed: 1,
             model: None,
         };

@@ -52,6 +52,7 @@ fn signature(sli: &SliResult) -> &'static str {
         (SliKind::Availability, true) => "with a steady rate of errors; timeout, retry, fallback, circuit breaker",
         (SliKind::Availability, false) => "in outages; incident, mitigation, fallback, failover",
         (SliKind::Latency, _) => "by slow responses; latency, timeout, saturation",
+        (SliKind::Freshness, _) => "by messages that wait; backlog, consumer lag, queue",
     }
 }
 
@@ -65,6 +66,9 @@ fn own_risk(sli: &SliResult) -> String {
         }
         (ConstraintKind::Own | ConstraintKind::Dependency, SliKind::Latency) => {
             "answers slowly; latency, saturation".to_owned()
+        }
+        (ConstraintKind::Own | ConstraintKind::Dependency, SliKind::Freshness) => {
+            "processes messages late; backlog, consumer lag, scaling of consumers".to_owned()
         }
     }
 }

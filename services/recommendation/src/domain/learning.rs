@@ -70,7 +70,7 @@ impl Learned {
             sha256: sha256.to_owned(),
             tier,
             kind,
-            arms: [SliKind::Availability, SliKind::Latency].map(known).to_vec(),
+            arms: [SliKind::Availability, SliKind::Latency, SliKind::Freshness].map(known).to_vec(),
             explores,
             seed: u64::from_str_radix(&digest[..16], 16).unwrap_or_default(),
         }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 const REASON_LEN_MAX: usize = 2000;
 /// Slowest latency threshold that is taken for one, in milliseconds: an hour.
 const LATENCY_THRESHOLD_MS_MAX: u32 = 3_600_000;
+/// Oldest age that is taken for fresh, in milliseconds: a week.
+const AGE_THRESHOLD_MS_MAX: u32 = 604_800_000;
 
 /// An SLO in force: one a service and SLI.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,7 +18,7 @@ pub(crate) struct Slo {
     pub(crate) service: EntityId,
     pub(crate) kind: SliKind,
     pub(crate) target: Objective,
-    /// Requests faster than this are good; `None` for availability.
+    /// Requests faster than this are good; of freshness slices in which nothing was older. `None` for availability.
     pub(crate) latency_threshold_ms: Option<u32>,
     pub(crate) window: TimeWindow,
     /// From 1.
@@ -124,12 +126,13 @@ pub(crate) fn kind_word(kind: SliKind) -> &'static str {
     match kind {
         SliKind::Availability => "availability",
         SliKind::Latency => "latency",
+        SliKind::Freshness => "freshness",
     }
 }
 
 /// The kind behind a stored word.
 pub(crate) fn kind_from_word(word: &str) -> Option<SliKind> {
-    [SliKind::Availability, SliKind::Latency].into_iter().find(|kind| kind_word(*kind) == word)
+    [SliKind::Availability, SliKind::Latency, SliKind::Freshness].into_iter().find(|kind| kind_word(*kind) == word)
 }
 
 /// Word of an ambition in storage.
@@ -165,7 +168,7 @@ pub(crate) fn checked_note(reason: &str, needed: bool) -> Result<String, Invalid
     Ok(redact(reason).0.into_owned())
 }
 
-/// Checks the latency threshold of a target: needed for latency, refused for availability.
+/// Checks the threshold of a target: needed for latency and for freshness, refused for availability.
 pub(crate) fn checked_threshold(kind: SliKind, threshold_ms: Option<u32>) -> Result<Option<u32>, InvalidValue> {
     let field = "latency_threshold_ms";
     match (kind, threshold_ms.filter(|threshold| *threshold > 0)) {
@@ -179,6 +182,14 @@ pub(crate) fn checked_threshold(kind: SliKind, threshold_ms: Option<u32>) -> Res
         (SliKind::Latency, Some(threshold)) if threshold <= LATENCY_THRESHOLD_MS_MAX => Ok(Some(threshold)),
         (SliKind::Latency, Some(threshold)) => {
             let text = format!("{threshold} ms is longer than an hour; write milliseconds");
+            Err(InvalidValue::new(field, "out_of_range", text))
+        }
+        (SliKind::Freshness, None) => {
+            Err(InvalidValue::new(field, "required", "say which age in milliseconds is still fresh"))
+        }
+        (SliKind::Freshness, Some(threshold)) if threshold <= AGE_THRESHOLD_MS_MAX => Ok(Some(threshold)),
+        (SliKind::Freshness, Some(threshold)) => {
+            let text = format!("an age of {threshold} ms is more than a week; write milliseconds");
             Err(InvalidValue::new(field, "out_of_range", text))
         }
     }
@@ -196,7 +207,9 @@ mod tests {
         for ambition in Ambition::ALL {
             assert_eq!(ambition_from_word(ambition_word(ambition)), Some(ambition));
         }
-        assert_eq!(kind_from_word("latency"), Some(SliKind::Latency));
+        for kind in [SliKind::Availability, SliKind::Latency, SliKind::Freshness] {
+            assert_eq!(kind_from_word(kind_word(kind)), Some(kind));
+        }
         assert_eq!(kind_from_word("durability"), None);
     }
 
@@ -216,5 +229,8 @@ mod tests {
         assert_eq!(code(SliKind::Latency, Some(200)), Ok(Some(200)));
         assert_eq!(code(SliKind::Availability, Some(200)), Err("not_allowed"));
         assert_eq!(code(SliKind::Availability, Some(0)), Ok(None));
+        assert_eq!(code(SliKind::Freshness, Some(0)), Err("required"));
+        assert_eq!(code(SliKind::Freshness, Some(86_400_000)), Ok(Some(86_400_000)));
+        assert_eq!(code(SliKind::Freshness, Some(604_800_001)), Err("out_of_range"));
     }
 }

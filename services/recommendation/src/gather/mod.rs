@@ -4,6 +4,7 @@
 mod beside;
 pub(crate) mod own;
 mod structure;
+mod utilisation;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 use attain_attainment::{
     CurrentSlo, DependencyHistory, Exclusion, MODEL_VERSION, MissingInput, RecommendationInput, RecommendationResult,
-    Record, ServiceHistory, TierPolicy, held_beside, recommend,
+    Record, ServiceHistory, TierPolicy, Used, held_beside, recommend,
 };
 use attain_drift::Settings;
 use attain_proto::convert;
@@ -33,7 +34,7 @@ use crate::domain::kept::{Evidence, Kept};
 use crate::domain::learning::Learned;
 use crate::domain::slo::{Slo, kind_word};
 use crate::engine::Engine;
-use crate::members::{Closure, History, Refusal};
+use crate::members::{Closure, History, Known, Refusal};
 use crate::message::topology;
 use crate::storage::Latest;
 use crate::{Error, members, models};
@@ -74,6 +75,7 @@ struct Subject {
     owner: String,
     walked: Walked,
     slos: Vec<Slo>,
+    used: Vec<Used>,
 }
 
 /// Asks the members. The order is: who belongs to the closure, by a graph that holds the newest changes of those as far as it
@@ -85,7 +87,7 @@ pub(crate) async fn gather(
 ) -> Result<Gathered, Error> {
     let Question { service, window, latest } = question;
     let mut missing = Vec::new();
-    let Subject { facts, owner, walked, slos } = subject(engine, context, service, &mut missing).await?;
+    let Subject { facts, owner, walked, slos, used } = subject(engine, context, service, &mut missing).await?;
     let Walked { closure, graph_known, heads } = walked;
     let mut basis = basis(heads, &slos);
     let model = models::live(engine, context).await?;
@@ -104,7 +106,12 @@ pub(crate) async fn gather(
     };
     let range = TimeRange::new("range", as_of_ms - days_back(engine, window, as_of_ms) * DAY_MS, as_of_ms)?;
     let read = bounded(&closure, engine.config.components_max, &mut missing);
-    let observed = observe(engine, context, service, &read, range, &mut missing).await?;
+    let (observed, utilised) = futures::join!(
+        observe(engine, context, service, &read, range, &mut missing),
+        utilisation::utilisation(engine, context, (service, used), &closure, (range, &slos)),
+    );
+    let (observed, (utilisation, unread)) = (observed?, utilised?);
+    missing.extend(unread);
     let range = from_first_bucket(range, &observed.own.buckets);
 
     let (incident_ids, exclusions) = incidents(service, &observed.incidents, range);
@@ -135,6 +142,7 @@ pub(crate) async fn gather(
         policy: TierPolicy::for_tier(facts.tier),
         class_record: basis.class_record,
         quiet_slices_good: engine.config.quiet_slices_good,
+        utilisation,
         seed: members::SEED,
         model,
     };
@@ -192,15 +200,15 @@ async fn subject(
     missing: &mut Vec<MissingInput>,
 ) -> Result<Subject, Error> {
     let (entity, walked, slos) = futures::join!(
-        engine.ingestion.entity(context, service),
+        engine.ingestion.known(context, service),
         walk::walk(engine, context, service),
         engine.store.slos(&context.tenant, service),
     );
-    let (entity, walked, slos) = (known(service, entity)?, walked?, slos?);
+    let (Known { entity, used }, walked, slos) = (known(service, entity)?, walked?, slos?);
     let (_, facts) = topology::entity(&entity)
         .map_err(|invalid| Error::Broken(format!("ingestion's {service} cannot be read: {invalid}")))?;
     let walked = walk::or_alone(service, &facts, walked, missing);
-    Ok(Subject { facts, owner: entity.owner, walked, slos })
+    Ok(Subject { facts, owner: entity.owner, walked, slos, used })
 }
 
 fn direct_dependencies(

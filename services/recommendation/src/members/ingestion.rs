@@ -1,3 +1,5 @@
+mod utilisation;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use attain_vocabulary::{EntityId, SliBucket, Source, TenantId, TimeRange};
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
+
+pub(crate) use utilisation::Known;
 
 use super::Refusal;
 use crate::domain::components::Facts;
@@ -75,10 +79,7 @@ impl Ingestion {
 
     /// Reads one service.
     pub(crate) async fn entity(&self, context: &CallContext, id: &EntityId) -> Result<vocabulary::Entity, Refusal> {
-        let request = wire::GetServiceRequest { service_id: id.to_string() };
-        let response = self.0.clone().get_service(context.request(request)).await;
-        let response = response.map_err(|status| Refusal::from_status(&status))?.into_inner();
-        response.service.ok_or_else(|| Refusal::Refused("the answer holds no service".to_owned()))
+        self.known(context, id).await.map(|known| known.entity)
     }
 
     /// Reads every service and every edge of the tenant.

@@ -141,6 +141,7 @@ pub(super) fn target((ratio, threshold_ms): (f64, u32)) -> String {
 pub(super) fn kind_name(kind: i32) -> &'static str {
     match SliKind::try_from(kind) {
         Ok(SliKind::Latency) => "latency",
+        Ok(SliKind::Freshness) => "freshness",
         Ok(SliKind::Availability | SliKind::Unspecified) | Err(_) => "availability",
     }
 }

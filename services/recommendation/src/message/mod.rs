@@ -7,6 +7,7 @@ pub(crate) mod changes;
 pub(crate) mod differences;
 pub(crate) mod drift;
 pub(crate) mod feedback;
+mod freshness;
 pub(crate) mod learning;
 pub(crate) mod lifecycle;
 pub(crate) mod models;

@@ -15,7 +15,9 @@ use attain_proto::ingestion::v1 as ingestion;
 use attain_proto::ingestion::v1::ingestion_service_server::IngestionService;
 use attain_proto::rag::v1 as rag;
 use attain_proto::rag::v1::knowledge_service_server::KnowledgeService;
-use attain_proto::vocabulary::v1::{Dependency, DependencyMode, Entity, EntityKind, SliBucket, Source, Tier};
+use attain_proto::vocabulary::v1::{
+    Dependency, DependencyMode, Entity, EntityKind, SliBucket, Source, Tier, UtilisationKind,
+};
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{BUCKET_MS, LatencyHistogram};
 use futures::stream::{self, BoxStream, StreamExt as _};
@@ -46,6 +48,8 @@ pub(crate) struct World {
     pub(crate) dependencies: Mutex<Vec<Dependency>>,
     pub(crate) histories: Mutex<BTreeMap<String, Vec<SliBucket>>>,
     pub(crate) incidents: Mutex<Vec<ingestion::Incident>>,
+    /// Ages of what waits, by service: starts of slices, and seconds.
+    pub(crate) ages: Mutex<BTreeMap<String, Vec<(i64, f64)>>>,
     /// Newest changes of topology, measurements and incidents, by tenant and service.
     heads: Mutex<BTreeMap<(String, String), [u64; 3]>>,
     /// Number of the newest change of all.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use attain_attainment::{
     CountPoint, DependencyBucket, DependencyHistory, Doubt, RecommendationInput, ServiceHistory, StructureFacts,
-    TierPolicy,
+    TierPolicy, UtilisationFacts,
 };
 use attain_vocabulary::{
     BUCKET_MS, BucketCounts, DAY_MS, DependencyMode, EntityId, EntityKind, LatencyHistogram, SliBucket, Tier,
@@ -198,6 +198,7 @@ impl World {
             policy: TierPolicy::for_tier(Tier::One),
             class_record: None,
             quiet_slices_good: false,
+            utilisation: UtilisationFacts::default(),
             seed: self.seed,
             model: None,
         }

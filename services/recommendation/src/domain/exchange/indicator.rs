@@ -51,7 +51,7 @@ pub(super) fn measured(
     };
     let field = format!("metadata.annotations[{KIND}]");
     let kind = kind_from_word(&kind)
-        .ok_or_else(|| InvalidValue::new(field, "unknown_value", "say availability or latency"))?;
+        .ok_or_else(|| InvalidValue::new(field, "unknown_value", "say availability, latency or freshness"))?;
     annotated(kind, annotation(THRESHOLD_MS))
 }
 

@@ -109,6 +109,7 @@ impl Subject<'_> {
         match self.slo.kind {
             SliKind::Availability => format!("Requests of {} that succeed: {}.", self.slo.service, self.promise()),
             SliKind::Latency => format!("Requests of {}, {}.", self.slo.service, self.promise()),
+            SliKind::Freshness => format!("Slices of time of {}, {}.", self.slo.service, self.promise()),
         }
     }
 }
@@ -124,7 +125,15 @@ pub(crate) fn export(
     valid_per_day: Option<f64>,
 ) -> Result<Export, Error> {
     let mut subjects = Vec::new();
+    let mut left_out = Vec::new();
     for slo in slos {
+        if slo.kind == SliKind::Freshness {
+            left_out.push(format!(
+                "{} is left out: it counts slices of time by the age of what waits, and no metric of that age is named here.",
+                slo.id()
+            ));
+            continue;
+        }
         subjects.push(Subject {
             slo,
             name: label(&format!("{}-{}", slo.service, kind_word(slo.kind))),
@@ -133,7 +142,12 @@ pub(crate) fn export(
         });
     }
     if subjects.is_empty() {
-        return Ok(Export { notes: vec!["There is no SLO in force.".to_owned()], ..Export::default() });
+        let none = match left_out.is_empty() {
+            true => "There is no SLO in force.",
+            false => "There is no other SLO in force.",
+        };
+        left_out.push(none.to_owned());
+        return Ok(Export { notes: left_out, ..Export::default() });
     }
     let mut exported = match format {
         Format::OpenSlo => openslo::export(&subjects)?,
@@ -151,7 +165,8 @@ pub(crate) fn export(
             )
         }));
     }
-    if let Some(threshold) = slos.iter().find_map(|slo| slo.latency_threshold_ms) {
+    exported.notes.extend(left_out);
+    if let Some(threshold) = subjects.iter().find_map(|subject| subject.slo.latency_threshold_ms) {
         let bound = le(threshold, metrics.unit()?);
         exported.notes.push(format!(
             "The latency histogram has to have a bucket that ends at {bound}: without it there is no such series, and nothing is \

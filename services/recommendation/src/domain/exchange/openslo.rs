@@ -160,6 +160,7 @@ fn slo(subject: &Subject<'_>, service: &str) -> Document<Slo> {
             display_name: Some(match subject.slo.kind {
                 SliKind::Availability => format!("Availability of {}", subject.slo.service),
                 SliKind::Latency => format!("Latency of {}", subject.slo.service),
+                SliKind::Freshness => format!("Freshness of {}", subject.slo.service),
             }),
             annotations,
         },

@@ -27,7 +27,14 @@ impl IngestionService for Members {
         let id = request.into_inner().service_id;
         let service = self.0.entities.lock().unwrap().get(&id).cloned();
         let service = service.ok_or_else(|| Status::not_found(format!("there is no service `{id}`")))?;
-        Ok(Response::new(ingestion::GetServiceResponse { service: Some(service), data: None }))
+        let summary = |ages: &Vec<(i64, f64)>| ingestion::UtilisationSummary {
+            kind: UtilisationKind::MessageAge as i32,
+            bucket_count: ages.len() as u32,
+            ..Default::default()
+        };
+        let utilisation = self.0.ages.lock().unwrap().get(&id).map(summary).into_iter().collect();
+        let data = Some(ingestion::DataHealth { utilisation, ..Default::default() });
+        Ok(Response::new(ingestion::GetServiceResponse { service: Some(service), data }))
     }
 
     async fn get_change_heads(
@@ -112,9 +119,33 @@ impl IngestionService for Members {
 
     async fn list_utilisation(
         &self,
-        _: Request<ingestion::ListUtilisationRequest>,
+        request: Request<ingestion::ListUtilisationRequest>,
     ) -> Result<Response<ingestion::ListUtilisationResponse>, Status> {
-        not_asked()
+        check(&self.0.ingestion_down)?;
+        let request = request.into_inner();
+        assert_eq!(request.kind(), UtilisationKind::MessageAge);
+        let start_ms = match request.page_token.as_str() {
+            "" => unix_millis(&request.start_time.unwrap()),
+            token => token.parse().unwrap(),
+        };
+        let end_ms = unix_millis(&request.end_time.unwrap());
+        let ages = self.0.ages.lock().unwrap();
+        let mut inside: Vec<(i64, f64)> = ages.get(&request.service_id).cloned().unwrap_or_default();
+        inside.retain(|(start, _)| (start_ms..end_ms).contains(start));
+        let next_page_token = inside.get(request.page_size as usize).map(|(start, _)| start.to_string());
+        inside.truncate(request.page_size as usize);
+        let bucket = |(start_ms, seconds): (i64, f64)| ingestion::UtilisationBucket {
+            start_time: Some(timestamp(start_ms)),
+            kind: UtilisationKind::MessageAge as i32,
+            average: seconds,
+            maximum: seconds,
+            ..Default::default()
+        };
+        Ok(Response::new(ingestion::ListUtilisationResponse {
+            buckets: inside.into_iter().map(bucket).collect(),
+            next_page_token: next_page_token.unwrap_or_default(),
+            ..Default::default()
+        }))
     }
 
     async fn import_document(

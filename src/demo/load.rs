@@ -43,6 +43,7 @@ pub(super) async fn shop(addresses: &Addresses, seed: u64, now_ms: UnixMillis) -
     let mut ingestion = IngestionServiceClient::new(channel(addresses.ingestion)?);
     topology(&mut ingestion, &simulation.system).await?;
     telemetry(&mut ingestion, &simulation).await?;
+    by_region(&mut ingestion, &simulation, seed).await?;
     incidents(&mut ingestion, &simulation).await?;
     slos(addresses, &simulation.system.slos).await?;
     model(addresses).await?;
@@ -87,6 +88,25 @@ async fn telemetry(ingestion: &mut IngestionServiceClient<Channel>, simulation: 
         }
     }
     progress.end();
+    Ok(())
+}
+
+/// What the shop answers in single regions, beside the whole.
+async fn by_region(
+    ingestion: &mut IngestionServiceClient<Channel>,
+    simulation: &Simulation,
+    seed: u64,
+) -> anyhow::Result<()> {
+    for (service, regions) in shop::regions(simulation, seed) {
+        for (region, buckets) in regions {
+            for chunk in buckets.chunks(BUCKETS_PER_CALL) {
+                let of_region = |bucket| SliBucketDeclaration { region: region.to_owned(), ..declaration(bucket) };
+                let buckets = chunk.iter().map(of_region).collect();
+                let request = IngestSliBucketsRequest { service_id: service.to_string(), buckets };
+                none_refused(&ingestion.ingest_sli_buckets(context().request(request)).await?.into_inner().rejected)?;
+            }
+        }
+    }
     Ok(())
 }
 

@@ -17,4 +17,5 @@
 pub mod fleet;
 pub mod model;
 pub mod process;
+pub mod regions;
 pub mod shop;

@@ -398,6 +398,8 @@ mod tests {
             learned: None,
             disputed: Vec::new(),
             drift: None,
+            regions: Vec::new(),
+            regions: Vec::new(),
         }
     }
 

@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) entities: Mutex<BTreeMap<String, Entity>>,
     pub(crate) dependencies: Mutex<Vec<Dependency>>,
     pub(crate) histories: Mutex<BTreeMap<String, Vec<SliBucket>>>,
+    /// Histories by tenant, service and region.
+    pub(crate) regional: Mutex<BTreeMap<(String, String, String), Vec<SliBucket>>>,
     pub(crate) incidents: Mutex<Vec<ingestion::Incident>>,
     /// Newest changes of topology, measurements and incidents, by tenant and service.
     heads: Mutex<BTreeMap<(String, String), [u64; 3]>>,
@@ -69,6 +71,8 @@ pub(crate) struct World {
     pub(crate) passages: Mutex<Vec<rag::Citation>>,
     pub(crate) questions: Mutex<Vec<String>>,
     pub(crate) ingestion_down: AtomicBool,
+    /// Whether ingestion answers for whole services alone.
+    pub(crate) regions_down: AtomicBool,
     pub(crate) graph_down: AtomicBool,
     pub(crate) knowledge_down: AtomicBool,
     /// Whether the graph solves for no targets.

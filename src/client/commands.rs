@@ -250,7 +250,8 @@ pub(crate) enum Command {
         delete: bool,
     },
     /// Shows which SLOs a service can attain, and why.
-    #[command(after_help = "Example:\n  attain recommend checkout-service --window-days 28")]
+    #[command(after_help = "Examples:\n  attain recommend checkout-service --window-days 28\n  \
+                            attain recommend checkout-service --region eu-west-1")]
     Recommend {
         /// The service.
         service_id: String,
@@ -260,6 +261,9 @@ pub(crate) enum Command {
         /// The window: rolling, or the calendar month or quarter (UTC).
         #[arg(long, value_enum, conflicts_with = "window_days")]
         window: Option<Window>,
+        /// What it can attain in this region alone; without it the answer names the regions and the worst of them.
+        #[arg(long)]
+        region: Option<String>,
     },
     /// Shows one recommendation as it was made, or replays it.
     #[command(after_help = "Example:\n  attain recommendation REC_ID --replay")]
@@ -542,11 +546,12 @@ impl Command {
                     false => Request::post(format!("{path}/end"), &json!({"end_time": end_time})),
                 }
             }
-            Self::Recommend { service_id, window_days, window } => {
+            Self::Recommend { service_id, window_days, window, region } => {
                 let calendar = window.and_then(Window::calendar);
                 Request::get(service(&service_id, "/slo-recommendations"))
                     .with("window_days", window_days.or(window.and_then(Window::days)))
                     .with("calendar_window", calendar)
+                    .with("region", region)
             }
             Self::Recommendation { recommendation_id, replay } => {
                 let rest = if replay { "/replay" } else { "" };

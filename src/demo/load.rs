@@ -45,6 +45,7 @@ pub(super) async fn shop(addresses: &Addresses, seed: u64, now_ms: UnixMillis) -
     topology(&mut ingestion, &simulation.system).await?;
     telemetry(&mut ingestion, &simulation).await?;
     consumer(&mut ingestion, &simulation, seed).await?;
+    by_region(&mut ingestion, &simulation, seed).await?;
     incidents(&mut ingestion, &simulation).await?;
     slos(addresses, &simulation.system.slos).await?;
     model(addresses).await?;
@@ -154,6 +155,25 @@ fn measurements(backlog: &Backlog) -> [UtilisationDeclaration; 2] {
         of(wire::UtilisationKind::MessageAge, backlog.age_average_s, backlog.age_max_s),
         of(wire::UtilisationKind::Cpu, backlog.busy_ratio, backlog.busy_ratio),
     ]
+}
+
+/// What the shop answers in single regions, beside the whole.
+async fn by_region(
+    ingestion: &mut IngestionServiceClient<Channel>,
+    simulation: &Simulation,
+    seed: u64,
+) -> anyhow::Result<()> {
+    for (service, regions) in shop::regions(simulation, seed) {
+        for (region, buckets) in regions {
+            for chunk in buckets.chunks(BUCKETS_PER_CALL) {
+                let of_region = |bucket| SliBucketDeclaration { region: region.to_owned(), ..declaration(bucket) };
+                let buckets = chunk.iter().map(of_region).collect();
+                let request = IngestSliBucketsRequest { service_id: service.to_string(), buckets };
+                none_refused(&ingestion.ingest_sli_buckets(context().request(request)).await?.into_inner().rejected)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn incidents(ingestion: &mut IngestionServiceClient<Channel>, simulation: &Simulation) -> anyhow::Result<()> {

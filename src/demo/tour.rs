@@ -41,8 +41,9 @@ impl Facts {
         let progress = Progress::count("asking what can be attained", list(&services["services"]).len() + 2);
         for service in list(&services["services"]) {
             let service_id = service["id"].as_str().context("a service has an id")?.to_owned();
-            let answer =
-                gateway.send(&Command::Recommend { service_id, window_days: None, window: None }.request()?).await?;
+            let answer = gateway
+                .send(&Command::Recommend { service_id, window_days: None, window: None, region: None }.request()?)
+                .await?;
             recommendations.push(answer["recommendation"].clone());
             progress.advance(1);
         }
@@ -131,8 +132,20 @@ impl Facts {
                 ratio(&counterfactual["miss_probability"])
             ));
         }
+        lines.extend(self.worst_region("checkout-service"));
         lines.push(String::new());
         lines.join("\n")
+    }
+
+    /// What the sum over regions hides, where telemetry tells regions.
+    fn worst_region(&self, service_id: &str) -> Option<String> {
+        let recommendation = self.recommendations.iter().find(|r| r["service_id"] == service_id)?;
+        let outlook = &recommendation["regions"];
+        let regions = list(&outlook["regions"]).iter();
+        let each: Vec<String> =
+            regions.map(|of| format!("{} {}", text(&of["region"]), ratio(&of["balanced_target_ratio"]))).collect();
+        let worst = outlook["worst_region"].as_str()?;
+        Some(format!("   Balanced targets by region: {}; the worst is {worst}.", each.join(", ")))
     }
 
     fn gateway_question(&self) -> String {
@@ -226,7 +239,8 @@ fn try_next(url: &str) -> String {
         "Try:\n  curl {url}/api/v1/services/checkout-service/slo-recommendations\n  \
          curl -H 'content-type: application/json' -d '{{\"proposals\":[{{\"service_id\":\"{PROVIDER}\",\"target_ratio\":0.98}}]}}' \
          {url}/api/v1/slos/impact-analysis\n  \
-         curl '{url}/api/v1/knowledge/search?query=payment+provider+answers+503'\n\
+         curl '{url}/api/v1/knowledge/search?query=payment+provider+answers+503'\n  \
+         attain recommend checkout-service --region us-east-1 --url {url}\n\
          The gateway is at {url} (routes at {url}/docs)."
     )
 }

@@ -8,9 +8,11 @@ use super::{Table, milliseconds, percent};
 pub(crate) fn readable(recommendation: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let confidence = &recommendation["confidence"];
+    let region = recommendation["region"].as_str().filter(|region| !region.is_empty());
     let mut out = format!(
-        "{}, version {}, {}, confidence {} ({})\n",
+        "{}{}, version {}, {}, confidence {} ({})\n",
         text(&recommendation["service_id"]),
+        region.map(|region| format!(" in {region}")).unwrap_or_default(),
         recommendation["version"],
         window(recommendation),
         text(&confidence["level"]),
@@ -21,6 +23,9 @@ pub(crate) fn readable(recommendation: &Value) -> String {
     }
     for sli in list(&recommendation["slis"]) {
         out.push_str(&format!("\n{}\n", offers(sli)));
+    }
+    if let Some(table) = regions(&recommendation["regions"]) {
+        out.push_str(&format!("\n{table}"));
     }
     out.push_str(&format!("\n{}\n", text(&recommendation["explanation"])));
     for suggested in list(&recommendation["suggested"]) {
@@ -52,6 +57,26 @@ pub(crate) fn readable(recommendation: &Value) -> String {
         out.push_str(&format!("{note}\n"));
     }
     out
+}
+
+/// Every region in a row; `None` where no telemetry tells one.
+fn regions(outlook: &Value) -> Option<String> {
+    let worst = outlook["worst_region"].as_str()?;
+    let mut table = Table::new(&["region", "requests", "attained", "balanced", "P(miss) of the whole's", ""]);
+    for of in list(&outlook["regions"]) {
+        let name = of["region"].as_str().unwrap_or_default();
+        let ratio = |value: &Value| value.as_f64().map(percent).unwrap_or_default();
+        let is_worst = if name == worst { "worst" } else { "" };
+        table.row(vec![
+            name.to_owned(),
+            share(&of["request_share"]),
+            ratio(&of["attained_ratio"]),
+            ratio(&of["balanced_target_ratio"]),
+            share(&of["whole_miss_probability"]),
+            is_worst.to_owned(),
+        ]);
+    }
+    Some(table.render())
 }
 
 fn window(recommendation: &Value) -> String {

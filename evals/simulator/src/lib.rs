@@ -19,4 +19,5 @@ pub mod consumer;
 pub mod fleet;
 pub mod model;
 pub mod process;
+pub mod regions;
 pub mod shop;

@@ -4,11 +4,12 @@
 //! auth-service 50 ms and 0.05 %, checkout-service 800 ms and 0.5 %. SLOs in force: api-gateway 99.9 % and p95 < 200 ms,
 //! checkout-service 99.5 % and p95 < 1000 ms. Everything else about the system is an assumption of this file.
 
-use attain_vocabulary::{DependencyMode, EntityId, EntityKind, SliKind, Tier, UnixMillis};
+use attain_vocabulary::{DependencyMode, EntityId, EntityKind, SliBucket, SliKind, Tier, UnixMillis};
 
 use crate::consumer::Consumer;
 use crate::model::{Call, Component, DeclaredSlo, Episode, Simulation, System};
 use crate::process;
+use crate::regions::{RegionShare, split};
 
 /// Days of history.
 pub const DAYS: u32 = 30;
@@ -19,6 +20,16 @@ pub const SEED: u64 = 20;
 #[must_use]
 pub fn simulate(seed: u64, end_ms: UnixMillis) -> Simulation {
     process::simulate(system(), seed, end_ms, DAYS)
+}
+
+/// What of the shop is answered in two regions: checkout, in Europe and, a fifth of it, in America, where half of its failures are.
+/// An assumption of this file, to show what the sum of both hides.
+#[must_use]
+pub fn regions(simulation: &Simulation, seed: u64) -> Vec<(EntityId, [(&'static str, Vec<SliBucket>); 2])> {
+    let checkout = id("checkout-service");
+    let europe = RegionShare { name: "eu-west-1", requests: 0.8, failures: 0.5 };
+    let split = split(&simulation.buckets[&checkout], europe, "us-east-1", seed);
+    vec![(checkout, split)]
 }
 
 /// The system: who calls whom, and how each component fails of its own.

@@ -136,6 +136,7 @@ impl Ingestion {
 #[tonic::async_trait]
 impl IngestionService for Ingestion {
     type StreamSliHistoryStream = Empty<Result<StreamSliHistoryResponse, Status>>;
+    type StreamRegionalHistoryStream = Empty<Result<StreamRegionalHistoryResponse, Status>>;
     type StreamChangesStream = Empty<Result<StreamChangesResponse, Status>>;
 
     async fn ingest_dependencies(
@@ -302,6 +303,13 @@ impl IngestionService for Ingestion {
     }
 
     async fn get_change_heads(&self, _: Request<GetChangeHeadsRequest>) -> Answer<GetChangeHeadsResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn stream_regional_history(
+        &self,
+        _: Request<StreamRegionalHistoryRequest>,
+    ) -> Answer<Self::StreamRegionalHistoryStream> {
         Err(Status::unimplemented("not kept here"))
     }
 

@@ -27,6 +27,14 @@ pub enum Error {
         /// How many are kept.
         max: usize,
     },
+    /// The service has as many regions as are kept apart, and the sender's own counts cannot be added to others.
+    #[error("`{service}` has {max} regions already, and `{region}` would be one more; send it under one of them", max = crate::storage::REGIONS_MAX)]
+    TooManyRegions {
+        /// Of which service.
+        service: EntityId,
+        /// The first in lexical order that is one too many.
+        region: String,
+    },
     /// A row of the span log was settled by another observer in the meantime; nothing was applied.
     #[error("row {sequence} of the span log was settled by somebody else")]
     AlreadySettled {

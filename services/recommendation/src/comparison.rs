@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::gather::blocking;
 use crate::message::differences::{difference, differences, version};
 use crate::recommendations::{decode, previous, stored};
+use crate::regions::of_whole;
 
 /// Compares a recommendation with an earlier one, or with the version before where none is named.
 pub(crate) async fn compare(
@@ -19,6 +20,8 @@ pub(crate) async fn compare(
     id: &str,
     since: &str,
 ) -> Result<wire::GetRecommendationChangesResponse, Error> {
+    of_whole(id)?;
+    of_whole(since)?;
     let after = decode(&stored(engine, context, id).await?)?;
     let before = match since {
         "" => previous(engine, context, &after).await?.ok_or_else(|| {

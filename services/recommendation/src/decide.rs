@@ -12,6 +12,7 @@ use crate::domain::kept::{Kept, sha256_hex};
 use crate::message::changes::changes;
 use crate::message::drift;
 use crate::message::recommendation::{recommendation, result_sha256};
+use crate::message::regions::{Regional, regions};
 use crate::message::{feedback, learning};
 
 /// Fast and small enough: inputs are megabytes of numbers that resemble one another.
@@ -26,6 +27,8 @@ pub(crate) struct Computed {
     pub(crate) result_sha256: String,
     /// What it adds to the record of its class.
     pub(crate) evidence: Evidence,
+    /// What was decided of single regions.
+    pub(crate) regional: Vec<Regional>,
     /// How the service's own failures stand; `None` in what was kept before they were watched.
     pub(crate) watched: Option<Watched>,
 }
@@ -75,6 +78,7 @@ pub(crate) fn decide(
     if let Some(learned) = &kept.learned {
         message.suggested = learned.suggest(result).iter().map(|drawn| learning::suggested(learned, drawn)).collect();
     }
+    let regional = regions(kept, result, &mut message);
     message.missing_inputs.extend(kept.disputed.iter().map(feedback::disputed));
     let watched = kept.drift.map(|settings| watched(&kept.input, settings));
     if let Some(watched) = &watched {
@@ -84,5 +88,5 @@ pub(crate) fn decide(
         message.changes = changes(previous, &message);
     }
     let evidence = Evidence::of(&kept.input, result);
-    Computed { result_sha256: result_sha256(&message), message, evidence, watched }
+    Computed { result_sha256: result_sha256(&message), message, evidence, regional, watched }
 }

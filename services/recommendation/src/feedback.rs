@@ -11,6 +11,7 @@ use crate::domain::feedback::{Feedback, NewFeedback, said};
 use crate::engine::Engine;
 use crate::message::feedback::kind_of;
 use crate::recommendations::stored;
+use crate::regions::of_whole;
 
 /// Checks the feedback, then writes it.
 pub(crate) async fn submit(
@@ -21,6 +22,7 @@ pub(crate) async fn submit(
     let feedback_kind = kind_of(request.feedback_kind)?;
     let kind = convert::word::<WireKind, SliKind>("kind", request.kind)?;
     let said = said(feedback_kind, kind, &request.dependency_id, &request.text).map_err(Error::Invalid)?;
+    of_whole(&request.recommendation_id)?;
     let recommendation = stored(engine, context, &request.recommendation_id).await?;
     let service = EntityId::new("service_id", &recommendation.service_id)
         .map_err(|invalid| Error::Broken(format!("a stored recommendation cannot be read: {invalid}")))?;

@@ -71,6 +71,7 @@ mod page;
 mod policies;
 mod reads;
 mod recommendations;
+mod regions;
 mod retraining;
 mod slowdown;
 mod storage;

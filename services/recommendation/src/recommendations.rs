@@ -20,8 +20,8 @@ use crate::domain::kept::sha256_hex;
 use crate::engine::{Engine, FlightKey, Landed};
 use crate::gather::{Gathered, Question, basis, blocking, gather};
 use crate::message::window;
-use crate::storage::{Inserted, Latest, NewRecommendation, NewStanding, ServiceFacts, StoredRecommendation};
-use crate::{drift, judge, models};
+use crate::storage::{Inserted, Latest, NewRecommendation, NewStanding, ServiceFacts, StoredRecommendation, parted};
+use crate::{drift, judge, models, regions};
 
 /// Time kept back from the caller's deadline to send what is stored when a computation does not end in time.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -78,14 +78,20 @@ fn unconfirmed(engine: &Engine, latest: &Latest, why: Staleness) -> Answer {
     answer(&latest.recommendation, Some(why), (engine.clock.now_ms() - latest.checked_ms).max(0))
 }
 
-/// Reads one recommendation as it was stored.
+/// Reads one recommendation of a whole service as it was stored.
 pub(crate) async fn one(engine: &Engine, context: &CallContext, id: &str) -> Result<wire::Recommendation, Error> {
+    regions::of_whole(id)?;
     decode(&stored(engine, context, id).await?)
 }
 
-/// Reads one stored recommendation of the tenant.
+/// Reads one stored recommendation of the tenant: of a whole service, or of a region.
 pub(crate) async fn stored(engine: &Engine, context: &CallContext, id: &str) -> Result<StoredRecommendation, Error> {
-    let stored = engine.store.recommendation(&context.tenant, id).await?;
+    let (whole_id, region) = parted(id);
+    let whole = engine.store.recommendation(&context.tenant, whole_id).await?;
+    let stored = match (whole, region) {
+        (Some(whole), Some(region)) => engine.store.regional(&context.tenant, &whole, region).await?,
+        (whole, _) => whole,
+    };
     stored.ok_or_else(|| Error::UnknownRecommendation(id.to_owned()))
 }
 
@@ -96,13 +102,19 @@ pub(crate) async fn replay(
     id: &str,
 ) -> Result<wire::ReplayRecommendationResponse, Error> {
     let stored = stored(engine, context, id).await?;
-    let content = engine.store.inputs(&context.tenant, id).await?;
+    let (whole_id, region) = parted(id);
+    let content = engine.store.inputs(&context.tenant, whole_id).await?;
     let content = content.ok_or_else(|| Error::InputsNotKept(id.to_owned()))?;
     let previous = previous(engine, context, &decode(&stored)?).await?;
+    let region = region.map(str::to_owned);
     let (input_sha256, recomputed_sha256) = blocking(move || {
         let (kept, input_sha256) = unpack(&content)?;
         let computed = compute(&kept, &input_sha256, previous.as_ref());
-        Ok::<_, Error>((input_sha256, computed.result_sha256))
+        let recomputed = match region {
+            None => Some(computed.result_sha256),
+            Some(region) => computed.regional.into_iter().find(|of| of.region == region).map(|of| of.result_sha256),
+        };
+        Ok::<_, Error>((input_sha256, recomputed.unwrap_or_default()))
     })
     .await??;
     let stored_sha256 = crate::message::recommendation::result_sha256(&decode(&stored)?);
@@ -281,6 +293,7 @@ async fn store(
         inputs_kept_max: engine.config.inputs_kept_max,
         standing,
         evidence: computed.evidence,
+        regional: regions::numbered(computed.regional, &message),
     };
     match engine.store.insert(&context.tenant, new).await? {
         Inserted::Stored => {

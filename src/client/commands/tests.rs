@@ -52,7 +52,7 @@ fn services_are_listed_by_kind() {
 fn a_window_is_days_or_a_word_of_the_calendar() {
     let asked = |window| {
         let service_id = "checkout".to_owned();
-        Command::Recommend { service_id, window_days: None, window }.request().expect("valid").query
+        Command::Recommend { service_id, window_days: None, window, region: None }.request().expect("valid").query
     };
     assert_eq!(asked(Some(Window::Days30)), [("window_days", "30".to_owned())]);
     assert_eq!(asked(Some(Window::Quarter)), [("calendar_window", "quarter".to_owned())]);

@@ -22,6 +22,8 @@ pub(crate) fn bodies() -> Vec<Body> {
         "inherited_by_dependency": {"store": 1},
         "latency_explicit": {"bounds_ms": [1.0], "counts": [1, 9]},
     });
+    let regional =
+        json!({"service_id": "shop", "start_time": time(0), "valid_count": 5, "bad_count": 1, "region": "here"});
     let used = json!({"service_id": "shop", "start_time": time(0), "kind": "cpu", "average": 0.5});
     let incident = json!({
         "id": "INC-1", "title": "down", "service_ids": ["shop"], "cause_service_id": "store", "start_time": time(3),
@@ -41,7 +43,7 @@ pub(crate) fn bodies() -> Vec<Body> {
             }),
         ),
         ("/api/v1/services/{service_id}/metrics", "/api/v1/services/shop/metrics", json!({"buckets": [bucket]})),
-        ("/api/v1/metrics", "/api/v1/metrics", json!({"buckets": [bucket]})),
+        ("/api/v1/metrics", "/api/v1/metrics", json!({"buckets": [bucket, regional]})),
         ("/api/v1/services/{service_id}/utilisation", "/api/v1/services/shop/utilisation", json!({"buckets": [used]})),
         ("/api/v1/utilisation", "/api/v1/utilisation", json!({"buckets": [used]})),
         ("/api/v1/incidents", "/api/v1/incidents", json!({"incidents": [incident]})),
@@ -172,6 +174,8 @@ spec:
 pub(crate) const ADDRESSES: &[&str] = &[
     "/api/v1/services/@",
     "/api/v1/services/@/slo-recommendations",
+    "/api/v1/services/shop/slo-recommendations?region=@",
+    "/api/v1/services/shop/metrics?region=@",
     "/api/v1/services/@/graph-analysis",
     "/api/v1/services/@/dependencies?direction=@",
     "/api/v1/services/shop/dependencies?depth=@",

@@ -12,6 +12,7 @@ mod incident_event;
 mod maintenance;
 mod observation;
 mod operation;
+mod region;
 mod request_sample;
 mod text;
 mod utilisation;
@@ -33,6 +34,7 @@ pub use observation::{
     BucketMode, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, SettledFingerprints, SettledSpans,
 };
 pub use operation::{OTHER_CALLEES, OTHER_OPERATIONS, ObservedOperation, OperationCounts, OperationKey};
+pub use region::{Region, RegionalBucket};
 pub use request_sample::{CALLS_PER_SAMPLE_MAX, RequestSample, SampledCall, least_ranks};
 pub use text::{entity_name, optional_text, required_text, without_secrets};
 pub use utilisation::{

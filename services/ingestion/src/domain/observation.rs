@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use attain_vocabulary::{EntityId, EntityKind, SliBucket, Source, UnixMillis};
 
-use super::{DependencyKey, Exemplar, ObservedOperation, ObservedUtilisation, RequestDays, RequestSample, Sightings};
+use super::{
+    DependencyKey, Exemplar, ObservedOperation, ObservedUtilisation, RegionalBucket, RequestDays, RequestSample,
+    Sightings,
+};
 
 /// What an observer (OTLP, Prometheus) learned, applied in one transaction or not at all.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -15,6 +18,8 @@ pub struct ObservationBatch {
     pub requests: BTreeMap<EntityId, RequestDays>,
     /// Buckets that were measured.
     pub buckets: Vec<ObservedBucket>,
+    /// What of them was answered in which region, as far as that is told.
+    pub regional: Vec<RegionalBucket>,
     /// Utilisation that was measured.
     pub utilisation: Vec<ObservedUtilisation>,
     /// Requests that stand for others; of each service and hour the worst are kept.

@@ -14,8 +14,8 @@ use super::points::Reading;
 use super::receipts::Receipt;
 use super::series::{self, Added, Series, Shape};
 use crate::domain::{
-    BucketMode, DependencyKey, Exemplar, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, Sightings,
-    most_certain,
+    BucketMode, DependencyKey, Exemplar, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity, Region,
+    RegionalBucket, Sightings, most_certain,
 };
 use crate::storage::{CounterStates, LeftOut};
 
@@ -226,6 +226,7 @@ impl<'a> KeptSeries<'a> {
 struct Sums {
     hosts: NamedHosts,
     buckets: BTreeMap<(EntityId, UnixMillis), Increment>,
+    regional: BTreeMap<(EntityId, Region, UnixMillis), Increment>,
     edges: BTreeMap<(DependencyKey, Source), EdgeSum>,
     callees: BTreeMap<(EntityId, Source), Option<EntityKind>>,
     exemplars: Vec<Exemplar>,
@@ -252,8 +253,12 @@ impl Sums {
         let latency = if count > 0 { shape.latency(reading.unit_ms) } else { None };
         match &reading.told {
             Told::Requests { .. } if count == 0 => {}
-            Told::Requests { service, failed } => {
+            Told::Requests { service, region, failed } => {
                 self.bucket(service, time_ms).add(count, *failed, latency);
+                if let Some(region) = region {
+                    let key = (service.clone(), region.clone(), bucket_start(time_ms));
+                    self.regional.entry(key).or_default().add(count, *failed, None);
+                }
                 self.exemplars.extend(reading.exemplars.iter().map(|read| Exemplar {
                     service: service.clone(),
                     trace_id: u128::from_be_bytes(read.trace_id),
@@ -316,6 +321,7 @@ impl Sums {
             entities: entities.collect(),
             edges: edges.collect(),
             buckets: self.buckets.into_iter().filter_map(observed_bucket).collect(),
+            regional: self.regional.into_iter().filter_map(regional_bucket).collect(),
             exemplars: self.exemplars,
             ..ObservationBatch::default()
         }
@@ -332,6 +338,12 @@ impl Increment {
             self.latency.get_or_insert_with(LatencyHistogram::empty).merge(&latency);
         }
     }
+}
+
+fn regional_bucket(
+    ((service, region, start_ms), added): ((EntityId, Region, UnixMillis), Increment),
+) -> Option<RegionalBucket> {
+    Some(RegionalBucket { region, observed: observed_bucket(((service, start_ms), added))? })
 }
 
 fn observed_bucket(((service, start_ms), added): ((EntityId, UnixMillis), Increment)) -> Option<ObservedBucket> {

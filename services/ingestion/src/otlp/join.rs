@@ -39,6 +39,8 @@ pub(super) struct Joined {
 pub(super) struct Request {
     pub(super) service: Symbol,
     pub(super) operation: Symbol,
+    /// Where it was answered.
+    pub(super) region: Symbol,
     pub(super) start_ns: u64,
     pub(super) duration_ns: u64,
     /// How many requests it stands for.
@@ -215,6 +217,7 @@ fn request(span: &Span, made: &mut [Made], surroundings: Surroundings<'_>, joine
     joined.requests.push(Request {
         service: span.service,
         operation: span.operation,
+        region: span.region,
         start_ns: span.start_ns,
         duration_ns: span.duration_ns,
         weight: span.weight,

@@ -20,6 +20,7 @@ use crate::domain::BucketLimits;
 /// Attributes of spans whose text, redacted and bent into a name, may be kept. Of an address only the host is.
 const KEPT: &[&str] = &[
     "service.name",
+    "cloud.region",
     "peer.service",
     "service.peer.name",
     "server.address",
@@ -65,6 +66,7 @@ const KEPT: &[&str] = &[
 /// Those of them that no reading can do without.
 const NEEDED: &[&str] = &[
     "service.name",
+    "cloud.region",
     "peer.service",
     "server.address",
     "url.full",

@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 
 use super::conventions::{Facts, PeerName, in_small_letters, pseudonym, split_port, text};
 use super::known::entity_name;
+use crate::domain::Region;
 
 /// What a metric counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +132,8 @@ pub(super) enum Told {
     /// Requests to a service.
     Requests {
         service: EntityId,
+        /// Where they were answered; `None` where that is not told.
+        region: Option<Region>,
         /// Whether the requests that it counts failed.
         failed: bool,
     },
@@ -158,10 +161,16 @@ pub(super) struct EdgeTold {
 
 impl Meaning {
     /// What a point of a resource's service tells; `None` where it does not tell who was called.
-    pub(super) fn of_point(self, service: &EntityId, attributes: &[KeyValue]) -> Option<Told> {
+    pub(super) fn of_point(
+        self,
+        (service, region): (&EntityId, Option<&Region>),
+        attributes: &[KeyValue],
+    ) -> Option<Told> {
         let facts = Facts::read(attributes);
         match self {
-            Self::Requests => Some(Told::Requests { service: service.clone(), failed: facts.failed(false) }),
+            Self::Requests => {
+                Some(Told::Requests { service: service.clone(), region: region.cloned(), failed: facts.failed(false) })
+            }
             Self::Calls(via) => called(via, service, &facts, attributes).map(|edge| Told::Edge(Box::new(edge))),
             Self::Graph(part) => graphed(part, attributes).map(|edge| Told::Edge(Box::new(edge))),
         }
@@ -280,7 +289,7 @@ mod tests {
     }
 
     fn told(meaning: Meaning, written: &str) -> Option<Told> {
-        meaning.of_point(&EntityId::new("service", "shop").expect("valid"), &attributes(written))
+        meaning.of_point((&EntityId::new("service", "shop").expect("valid"), None), &attributes(written))
     }
 
     #[test]

@@ -75,6 +75,8 @@ mod kept_tests;
 #[cfg(test)]
 mod metrics_tests;
 #[cfg(test)]
+mod region_tests;
+#[cfg(test)]
 mod sample_tests;
 #[cfg(test)]
 mod testing;

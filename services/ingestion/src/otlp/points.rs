@@ -14,11 +14,11 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use super::meaning::{ReadMetric, Told, metric_to_read};
-use super::reduce::{Rejected, service_name, within};
+use super::reduce::{Rejected, region, service_name, within};
 use super::sent::AttributeLimits;
 use super::series::{Point, Shape};
 use super::utilisation::is_read;
-use crate::domain::BucketLimits;
+use crate::domain::{BucketLimits, Region};
 
 /// The flag of a point that only says that there is no value.
 const NO_RECORDED_VALUE: u32 = 1;
@@ -83,6 +83,7 @@ pub(super) fn read_points(request: &ExportMetricsServiceRequest, limits: PointLi
     let mut points = Points::default();
     for of_resource in &request.resource_metrics {
         let service = service_name(of_resource.resource.as_ref(), limits.resource);
+        let region = region(of_resource.resource.as_ref(), limits.resource);
         let mut identity = Sha256::new();
         hash_attributes(&mut identity, of_resource.resource.as_ref().map_or(&[], |resource| &resource.attributes));
         let resource: Arc<str> = name(identity.clone()).into();
@@ -95,7 +96,8 @@ pub(super) fn read_points(request: &ExportMetricsServiceRequest, limits: PointLi
                         let mut identity = identity.clone();
                         hash_part(&mut identity, metric.name.as_bytes());
                         let unit_ms = unit_ms(&metric.unit, read.unit_ms);
-                        let of = Series { service: &service, resource: &resource, identity, metric: read, unit_ms };
+                        let named = (&service, region.as_ref());
+                        let of = Series { named, resource: &resource, identity, metric: read, unit_ms };
                         points.read(metric, &of, limits);
                     }
                     None if is_read(&metric.name) => {}
@@ -113,7 +115,8 @@ fn name(identity: Sha256) -> String {
 }
 
 struct Series<'a> {
-    service: &'a EntityId,
+    /// The service, and where it runs.
+    named: (&'a EntityId, Option<&'a Region>),
     resource: &'a Arc<str>,
     identity: Sha256,
     metric: ReadMetric,
@@ -169,7 +172,7 @@ impl Points {
             Ok(point) => point,
             Err(reason) => return self.rejected.note(reason),
         };
-        let Some(told) = of.metric.meaning.of_point(of.service, attributes) else {
+        let Some(told) = of.metric.meaning.of_point(of.named, attributes) else {
             self.ignored_count += 1;
             return;
         };

@@ -18,10 +18,12 @@ use super::recent::fingerprint;
 use super::sampling::{Sampled, sampled, whole_weight};
 use super::sent::{AttributeLimits, Malformed, SentResource, SentSpan, SentSpans};
 use super::span::{LinkRecord, PeerRecord, SpanKind, SpanRecord, SpansRecord, peer_kind_number};
-use crate::domain::BucketLimits;
+use crate::domain::{BucketLimits, Region};
 use crate::storage::SpansDigest;
 
 const NANOS_A_MILLI: u64 = 1_000_000;
+/// The attribute of a resource that tells where it runs, by the conventions of OpenTelemetry.
+pub(super) const REGION: &str = "cloud.region";
 
 /// How much of a span is read.
 #[derive(Debug, Clone, Copy)]
@@ -105,9 +107,9 @@ pub(super) fn reduce(export: &SentSpans, limits: SpanLimits, known: &KnownNames)
     let mut rejected = Rejected::default();
     for resource in &export.resource_spans {
         let resource = SentResource::read(resource, limits.attributes())?;
-        let service = reducer.service(&resource);
+        let of = (reducer.service(&resource), reducer.region(&resource));
         resource.each_span(limits.attributes(), |span| {
-            match reducer.span(&span, service)? {
+            match reducer.span(&span, of)? {
                 Ok(record) => reducer.record.spans.push(record),
                 Err(reason) => rejected.note(reason),
             }
@@ -125,6 +127,12 @@ pub(super) fn service_name(resource: Option<&Resource>, limits: AttributeLimits)
     let attributes = resource.map_or(&[][..], |resource| &resource.attributes);
     let named = said_last(attributes, "service.name", limits).and_then(super::known::entity_name);
     named.unwrap_or_else(super::known::unknown_service)
+}
+
+/// Where a resource runs; `None` where it does not say.
+pub(super) fn region(resource: Option<&Resource>, limits: AttributeLimits) -> Option<Region> {
+    let attributes = resource.map_or(&[][..], |resource| &resource.attributes);
+    said_last(attributes, REGION, limits).and_then(super::known::entity_name).map(Region::observed)
 }
 
 /// The last text of an attribute among those that are read.
@@ -176,8 +184,18 @@ impl<'r> Reducer<'r> {
         }
     }
 
+    /// From 1; 0 where the resource does not say.
+    fn region(&mut self, resource: &SentResource<'_>) -> u32 {
+        let name = resource.region.and_then(|name| self.known.entity(name));
+        name.map_or(0, |name| self.name(&name) + 1)
+    }
+
     /// What is kept of a span, or why nothing is.
-    fn span(&mut self, span: &SentSpan<'r>, service: u32) -> Result<Result<SpanRecord, &'static str>, Malformed> {
+    fn span(
+        &mut self,
+        span: &SentSpan<'r>,
+        (service, region): (u32, u32),
+    ) -> Result<Result<SpanRecord, &'static str>, Malformed> {
         let identity = match self.identity(span) {
             Ok(identity) => identity,
             Err(reason) => return Ok(Err(reason)),
@@ -204,6 +222,8 @@ impl<'r> Reducer<'r> {
             operation: if outside { self.operation(facts, name) } else { 0 },
             further_count: self.weight(trace_state, trace_id) as i32 - 1,
             resent: facts.resent(),
+            // Only requests are counted by region.
+            region: if kind.is_request() { region } else { 0 },
             sends: kind == SpanKind::Producer || (kind.is_call() && facts.is_messaging() && facts.sends()),
         }))
     }

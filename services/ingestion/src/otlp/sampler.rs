@@ -318,6 +318,7 @@ mod tests {
             peer: Symbol::NONE,
             operation: Symbol::NONE,
             protocol: Symbol::NONE,
+            region: Symbol::NONE,
             weight: 1,
             kind: super::super::span::SpanKind::Server,
             peer_kind: attain_vocabulary::EntityKind::External,

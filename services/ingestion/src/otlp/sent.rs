@@ -9,6 +9,9 @@ use thiserror::Error;
 
 use super::conventions::{Facts, Scalar};
 
+/// The attribute of a resource that tells where it runs.
+const REGION: &[u8] = super::reduce::REGION.as_bytes();
+
 /// An export as it came: the message of the protocol with its parts left undecoded.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct SentSpans {
@@ -41,6 +44,8 @@ pub(crate) struct AttributeLimits {
 pub(super) struct SentResource<'a> {
     /// The last that stands there; `None` where it is no text.
     pub(super) service_name: Option<&'a str>,
+    /// As the service's name: the last that stands there.
+    pub(super) region: Option<&'a str>,
     pub(super) ignored_attribute_count: usize,
     /// Each a `ScopeSpans`.
     scopes: Vec<&'a [u8]>,
@@ -91,8 +96,14 @@ impl<'a> SentResource<'a> {
             count += 1;
             if count > limits.attributes_max {
                 sent.ignored_attribute_count += 1;
-            } else if let (b"service.name", value) = attribute(bytes)? {
-                sent.service_name = value.text().filter(|name| name.len() <= limits.value_bytes_max);
+                return Ok(());
+            }
+            let (key, value) = attribute(bytes)?;
+            let said = || value.text().filter(|name| name.len() <= limits.value_bytes_max);
+            match key {
+                b"service.name" => sent.service_name = said(),
+                REGION => sent.region = said(),
+                _ => {}
             }
             Ok(())
         })?;

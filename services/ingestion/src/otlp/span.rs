@@ -19,6 +19,8 @@ pub(super) struct Span {
     pub(super) peer: Symbol,
     pub(super) operation: Symbol,
     pub(super) protocol: Symbol,
+    /// Where a request was answered.
+    pub(super) region: Symbol,
     /// How many spans it stands for.
     pub(super) weight: u32,
     pub(super) kind: SpanKind,
@@ -150,6 +152,9 @@ pub(super) struct SpanRecord {
     pub(super) resent: bool,
     #[prost(bool, tag = "15")]
     pub(super) sends: bool,
+    /// Place in `names`, from 1; 0 for none.
+    #[prost(uint32, tag = "16")]
+    pub(super) region: u32,
 }
 
 /// The kinds that a peer may have, by their number in the record.
@@ -214,6 +219,7 @@ impl Tables {
             peer,
             operation: self.name(record.operation)?,
             protocol: self.name(record.protocol)?,
+            region: self.region(record.region)?,
             weight: u32::try_from(i64::from(record.further_count) + 1).ok()?,
             kind: SpanKind::from_number(i64::from(record.kind)),
             peer_kind,
@@ -221,6 +227,14 @@ impl Tables {
             resent: record.resent,
             sends: record.sends,
         })
+    }
+
+    /// The region at a place counted from 1, none for 0 and for what cannot name one; `None` where there is no such place.
+    fn region(&self, place: u32) -> Option<Symbol> {
+        match place.checked_sub(1) {
+            None => Some(Symbol::NONE),
+            Some(place) => self.services.get(place as usize).copied(),
+        }
     }
 
     /// The name at a place counted from 1, none for 0; `None` where there is no such place.
@@ -253,6 +267,7 @@ mod tests {
         let of = |span| SpansRecord { spans: vec![span], ..named("a") };
         assert!(refused(&of(SpanRecord { service: 3, ..SpanRecord::default() })));
         assert!(refused(&of(SpanRecord { operation: 2, ..SpanRecord::default() })));
+        assert!(refused(&of(SpanRecord { region: 2, ..SpanRecord::default() })));
         assert!(refused(&of(SpanRecord { peer: 1, ..SpanRecord::default() })));
         assert!(refused(&of(SpanRecord { further_count: -2, ..SpanRecord::default() })));
         assert!(refused(&SpansRecord { links: vec![LinkRecord { span: 1, fingerprint: 2 }], ..named("a") }));

@@ -12,7 +12,7 @@ use super::join::{Call, Callee, Joined, Outcome, Request};
 use super::names::{Names, Symbol};
 use crate::domain::{
     BucketMode, DayCalls, DependencyKey, ObservationBatch, ObservedBucket, ObservedEdge, ObservedEntity,
-    ObservedOperation, RequestDays, Sightings, day_of, most_certain,
+    ObservedOperation, Region, RegionalBucket, RequestDays, Sightings, day_of, most_certain,
 };
 
 /// Sums of several traces.
@@ -21,6 +21,8 @@ pub(super) struct Tally {
     entities: NumberMap<Symbol, Seen>,
     edges: NumberMap<(Symbol, Symbol), Edge>,
     buckets: NumberMap<(Symbol, UnixMillis), Bucket>,
+    /// By service and region, of requests that tell one.
+    regional: NumberMap<(Symbol, Symbol, UnixMillis), Bucket>,
     leaf_buckets: NumberMap<(Symbol, UnixMillis), Bucket>,
     operations: NumberMap<OperationKey, Operation>,
     /// Callees of one request, kept from one to the next.
@@ -103,15 +105,12 @@ impl Tally {
             }
         }
         let failed = request.outcome != Outcome::Good;
-        let bucket = self.buckets.entry((request.service, bucket_start(start_ms))).or_default();
-        let inherited = bucket.inherited.get_or_insert(0);
-        if let Outcome::InheritedFailure(by) = &request.outcome {
-            *inherited += weight;
-            if let Some(by) = by {
-                *bucket.shares.entry(by.id).or_insert(0) += weight;
-            }
+        let start = bucket_start(start_ms);
+        self.buckets.entry((request.service, start)).or_default().answered(request, Some(request.duration_ns));
+        if !request.region.is_none() {
+            let of_region = self.regional.entry((request.service, request.region, start)).or_default();
+            of_region.answered(request, None);
         }
-        bucket.count(failed, Some(request.duration_ns), weight);
         self.operation(request.service, Symbol::NONE, request.operation, start_ms).count(
             failed,
             Some(request.duration_ns),
@@ -168,6 +167,13 @@ impl Tally {
         let leaves = self.leaf_buckets.into_iter().filter(|((id, _), _)| !answers(*id));
         let mut buckets: Vec<ObservedBucket> =
             self.buckets.into_iter().chain(leaves).filter_map(|bucket| ids.bucket(bucket)).collect();
+        let mut regional: Vec<RegionalBucket> =
+            self.regional.into_iter().filter_map(|bucket| ids.regional(bucket)).collect();
+        regional.sort_by(|a, b| {
+            let key =
+                |of: &RegionalBucket| (of.observed.service.clone(), of.region.clone(), of.observed.bucket.start_ms);
+            key(a).cmp(&key(b))
+        });
         buckets.sort_by(|a, b| (&a.service, a.bucket.start_ms).cmp(&(&b.service, b.bucket.start_ms)));
         let mut entities: Vec<ObservedEntity> =
             self.entities.into_iter().filter_map(|entity| ids.entity(entity)).collect();
@@ -177,11 +183,24 @@ impl Tally {
         let mut operations: Vec<ObservedOperation> =
             self.operations.into_iter().filter_map(|operation| ids.operation(operation)).collect();
         operations.sort_by(|a, b| a.key.cmp(&b.key));
-        ObservationBatch { entities, edges, requests, buckets, operations, ..ObservationBatch::default() }
+        ObservationBatch { entities, edges, requests, buckets, regional, operations, ..ObservationBatch::default() }
     }
 }
 
 impl Bucket {
+    /// Counts a request by its outcome; its duration where that is wanted.
+    fn answered(&mut self, request: &Request, duration_ns: Option<u64>) {
+        let weight = u64::from(request.weight);
+        let inherited = self.inherited.get_or_insert(0);
+        if let Outcome::InheritedFailure(by) = &request.outcome {
+            *inherited += weight;
+            if let Some(by) = by {
+                *self.shares.entry(by.id).or_insert(0) += weight;
+            }
+        }
+        self.count(request.outcome != Outcome::Good, duration_ns, weight);
+    }
+
     fn count(&mut self, failed: bool, duration_ns: Option<u64>, weight: u64) {
         self.valid = self.valid.saturating_add(weight);
         self.bad = self.bad.saturating_add(if failed { weight } else { 0 });
@@ -262,6 +281,14 @@ impl Ids<'_> {
         let shares = shares.filter(|(_, count)| *count > 0).collect();
         let bucket = SliBucket::new(start_ms, counts, shares, bucket.latency).ok()?;
         Some(ObservedBucket { service: self.id(service)?, source: Source::Traces, mode: BucketMode::Add, bucket })
+    }
+
+    fn regional(
+        &self,
+        ((service, region, start_ms), bucket): ((Symbol, Symbol, UnixMillis), Bucket),
+    ) -> Option<RegionalBucket> {
+        let region = Region::observed(self.id(region)?);
+        Some(RegionalBucket { region, observed: self.bucket(((service, start_ms), bucket))? })
     }
 
     fn entity(&self, (id, seen): (Symbol, Seen)) -> Option<ObservedEntity> {

@@ -100,8 +100,15 @@ pub(super) fn attribute(key: &str, value: &str) -> KeyValue {
 }
 
 pub(super) fn export(spans: &[(String, wire::Span)]) -> ExportTraceServiceRequest {
+    // `service~region`
+    let resource = |service: &str| {
+        let (name, region) = service.split_once('~').map_or((service, None), |(name, region)| (name, Some(region)));
+        let region = region.map(|region| attribute("cloud.region", region));
+        let attributes = std::iter::once(attribute("service.name", name)).chain(region).collect();
+        Resource { attributes, ..Resource::default() }
+    };
     let resource_spans = spans.iter().map(|(service, span)| wire::ResourceSpans {
-        resource: Some(Resource { attributes: vec![attribute("service.name", service)], ..Resource::default() }),
+        resource: Some(resource(service)),
         scope_spans: vec![wire::ScopeSpans { spans: vec![span.clone()], ..wire::ScopeSpans::default() }],
         ..wire::ResourceSpans::default()
     });

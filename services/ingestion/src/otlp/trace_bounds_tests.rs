@@ -41,6 +41,7 @@ impl Shape {
             peer,
             operation: Symbol::NONE,
             protocol: Symbol::NONE,
+            region: Symbol::NONE,
             weight: 1,
             kind,
             peer_kind: EntityKind::External,

@@ -277,6 +277,7 @@ fn any_spans() -> impl Strategy<Value = Vec<Span>> {
                 peer: [Symbol::NONE, symbols[1], symbols[3], symbols[4]][peer],
                 operation: symbols[0],
                 protocol: Symbol::NONE,
+                region: Symbol::NONE,
                 weight,
                 kind: SpanKind::from_number(kind),
                 peer_kind: EntityKind::External,

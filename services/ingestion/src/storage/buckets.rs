@@ -16,7 +16,7 @@ use super::record::{
 use super::rows::{column, count, insert_many, select_in, stored};
 use super::write::Write;
 use crate::Error;
-use crate::domain::{BucketMode, ObservedBucket, add_buckets};
+use crate::domain::{BucketMode, ObservedBucket, Region, RegionalBucket, add_buckets};
 
 pub(super) const STORED: &str = "SELECT start_ms, source, valid_count, bad_count, inherited_bad_count, shares, latency \
      FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2 AND source = $3 AND start_ms IN";
@@ -57,7 +57,20 @@ impl Store {
     /// # Errors
     /// [`Error::TenantFull`], or where storage does not answer.
     pub async fn replace_buckets(&self, tenant: &TenantId, buckets: Vec<(EntityId, SliBucket)>) -> Result<(), Error> {
-        let mut services = BTreeSet::new();
+        self.replace_measured(tenant, buckets, Vec::new()).await
+    }
+
+    /// The same, and in the same transaction those of single regions, without latency.
+    ///
+    /// # Errors
+    /// As [`Store::replace_buckets`], and [`Error::TooManyRegions`].
+    pub async fn replace_measured(
+        &self,
+        tenant: &TenantId,
+        buckets: Vec<(EntityId, SliBucket)>,
+        regional: Vec<(EntityId, Region, SliBucket)>,
+    ) -> Result<(), Error> {
+        let mut services: BTreeSet<EntityId> = regional.iter().map(|(service, ..)| service.clone()).collect();
         for (service, _) in &buckets {
             if services.last() != Some(service) && !services.contains(service) {
                 services.insert(service.clone());
@@ -83,6 +96,10 @@ impl Store {
             })
             .await?;
         write.apply_prepared(prepared).await?;
+        let regional = regional
+            .into_iter()
+            .map(|(service, region, bucket)| RegionalBucket { region, observed: observed((service, bucket)) });
+        write.apply_regional(regional.collect()).await?;
         write.commit().await?;
         Ok(())
     }

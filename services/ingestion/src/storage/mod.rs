@@ -39,6 +39,9 @@
 //! own; PostgreSQL keeps history in partitions by time (`partitions`). What is kept how long is the list in
 //! `retention`: a new table that grows with time is added there.
 //!
+//! **Regions.** Where telemetry tells the region, counts are kept by region beside the whole (`regions`): a bucket of a region
+//! never changes that of the whole service.
+//!
 //! **Reads** never return more than they are asked for; all text sorts by bytes.
 
 mod block;
@@ -63,6 +66,7 @@ mod operations;
 mod packing;
 mod partitions;
 mod record;
+mod regions;
 mod request_samples;
 mod retention;
 mod rows;
@@ -90,6 +94,8 @@ mod contract_incidents;
 mod contract_members;
 #[cfg(test)]
 mod contract_observations;
+#[cfg(test)]
+mod contract_regions;
 #[cfg(test)]
 mod contract_request_samples;
 #[cfg(test)]
@@ -129,6 +135,7 @@ pub use left_out::{FullTenant, LeftOut};
 pub use observations::{CounterStates, Observed};
 pub use operations::{DaySpan, OperationPosition};
 pub use packing::{PackCursor, PackStep};
+pub use regions::{REGIONS_MAX, RegionalHistory};
 pub use request_samples::SampledHour;
 pub use spans::{ForgettableSpans, PendingSpans, ReceivedSpans, SpanLogSize, SpanMemory, SpansDigest};
 pub use topology::{HandedTopology, HeldVersion, Topology};

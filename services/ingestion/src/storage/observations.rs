@@ -112,7 +112,7 @@ impl Write {
         let entities = self.observe_entities(&batch).await?;
         let is_kept = |service: &EntityId| !entities.contains(service);
         let ObservationBatch { mut edges, mut operations, mut buckets, mut utilisation, .. } = batch;
-        let ObservationBatch { mut exemplars, mut request_samples, .. } = batch;
+        let ObservationBatch { mut exemplars, mut request_samples, mut regional, .. } = batch;
         let mut left_out = LeftOut {
             edge_count: cut(&mut edges, |edge| is_kept(edge.key.caller()) && is_kept(edge.key.callee())),
             operation_count: cut(&mut operations, |operation| is_kept(&operation.key.service)),
@@ -122,11 +122,14 @@ impl Write {
             request_sample_count: cut(&mut request_samples, |sample| is_kept(&sample.service)),
             ..LeftOut::default()
         };
+        // Its buckets of the whole were counted above.
+        cut(&mut regional, |bucket| is_kept(&bucket.observed.service));
         request_samples.iter_mut().for_each(|sample| sample.leave_out_callees(is_kept));
         left_out.entities = entities;
         self.observe_operations(operations).await?;
         left_out.edges = self.observe_edges(edges, (&batch.requests, &buckets)).await?;
         self.apply_buckets(buckets).await?;
+        self.apply_regional(regional).await?;
         self.apply_utilisation(utilisation).await?;
         self.keep_exemplars(exemplars).await?;
         self.keep_request_samples(request_samples).await?;

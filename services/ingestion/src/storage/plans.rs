@@ -16,18 +16,18 @@ use super::testing::{bucket, edge, id, on_both_databases, tenant};
 use super::{
     BucketSpan, DaySpan, DeclaredEdge, HeldVersion, PackCursor, ReceivedSpans, SpanMemory, Store, blocks, buckets,
     changes, entities, epochs, exemplars, forgetting, history, incidents, observations, operations, packing,
-    partitions, request_samples, retention, said, spans, topology, utilisation,
+    partitions, regions, request_samples, retention, said, spans, topology, utilisation,
 };
 use crate::domain::{
     BucketMode, DependencyKey, DependencyTerms, Exemplar, IncidentDraft, ObservationBatch, ObservedBucket,
-    ObservedEdge, ObservedOperation, ObservedUtilisation, OperationCounts, OperationKey, RequestSample,
-    SettledFingerprints, SettledSpans, Sightings, UtilisationBucket,
+    ObservedEdge, ObservedOperation, ObservedUtilisation, OperationCounts, OperationKey, Region, RegionalBucket,
+    RequestSample, SettledFingerprints, SettledSpans, Sightings, UtilisationBucket,
 };
 
 on_both_databases!(queries_use_their_indexes_and_read_no_table_whole);
 
 /// Tables that grow with services, traffic or time.
-const LARGE: [&str; 17] = [
+const LARGE: [&str; 19] = [
     "sli_buckets",
     "sli_blocks",
     "changes",
@@ -45,6 +45,8 @@ const LARGE: [&str; 17] = [
     "exemplars",
     "request_samples",
     "utilisation_days",
+    "region_days",
+    "service_regions",
 ];
 
 /// What may read a table whole.
@@ -116,6 +118,11 @@ fn hot_queries(dialect: Dialect) -> Vec<Hot> {
             &[acme, from, checkout, "'payment'"],
             &["tenant_id", "hour_ms"],
         ),
+        hot(regions::IN_SPAN, &[acme, checkout, from, to], series_and_day),
+        hot(regions::OF_REGION, &[acme, checkout, from, to, "'eu'"], series_and_day),
+        hot(regions::NAMED, &[acme, checkout], of_series),
+        hot(&format!("{} ($2, $3)", regions::KNOWN), &[acme, checkout, "'payment'"], of_series),
+        hot(&listed(regions::OF_A_DAY), &[acme, from, "1", checkout, "'payment'"], series_and_day),
         hot(utilisation::PAGE, &[acme, checkout, from, to, "100"], series_and_day),
         hot(&listed(utilisation::OF_A_DAY), &[acme, from, "1", checkout, "'payment'"], series_and_day),
     ];
@@ -321,6 +328,10 @@ async fn observe(store: &Store) {
                 bucket: bucket(65 * 288 + n, 1, 0, None),
             })
             .collect(),
+        regional: services()
+            .chain((0..200).map(|i| (i, id("checkout"))))
+            .map(|(i, service)| in_region(i, service))
+            .collect(),
         utilisation: services()
             .map(|(i, service)| ObservedUtilisation {
                 service,
@@ -382,6 +393,16 @@ async fn observe(store: &Store) {
     let memory = SpanMemory { before_ms: 1, receipts_max: 1_000, settled_max: 1_000_000 };
     let forgettable = store.forgettable_spans(memory).await.expect("read");
     store.forget_spans(forgettable, 10).await.expect("forgotten");
+}
+
+/// What one of three regions answered on a day.
+fn in_region(day: i64, service: EntityId) -> RegionalBucket {
+    let region = Region::new("region", ["eu", "us", "asia"][(day % 3) as usize]).expect("valid");
+    let bucket = bucket(day * 288, 1, 0, None);
+    RegionalBucket {
+        region,
+        observed: ObservedBucket { service, source: Source::Traces, mode: BucketMode::Add, bucket },
+    }
 }
 
 /// A request of an hour, numbered.
@@ -446,6 +467,11 @@ async fn read(store: &Store) {
     store.incidents(&acme, Some(&checkout), None, 10).await.expect("read");
     store.utilisation_page(&acme, &checkout, all, 10).await.expect("read");
     store.operations(&acme, &checkout, DaySpan { first_day: 0, end_day: 9 }, None, 10).await.expect("read");
+    store.regions(&acme, &checkout).await.expect("read");
+    let europe = Region::new("region", "eu").expect("valid");
+    for only in [None, Some(&europe)] {
+        store.regional_history(&acme, &checkout, all, only).await.expect("read");
+    }
     store.exemplars(&acme, &checkout, all, None, 10).await.expect("read");
     store.request_samples(&acme, &checkout, all, 10).await.expect("read");
     store.pending_spans(0, 10).await.expect("read");

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `sli_blocks`, `sli_buckets` | as long as the setting `history_days` says; on PostgreSQL up to a partition (four weeks) longer |
 //! | `utilisation_days` | as long as `history_days` says |
+//! | `region_days`, `service_regions` | as long as `history_days` says; a region goes with its last day |
 //! | `operations` | `operation_days`; `otlp::forgetting` has them deleted |
 //! | `exemplars` | `exemplar_days`; `otlp::forgetting` too |
 //! | `request_samples` | `request_sample_days`; `otlp::forgetting` too |
@@ -36,6 +37,14 @@ struct Expiring {
 const EXPIRING: &[Expiring] = &[
     Expiring { rows: days_of("sli_blocks"), partitioned: true },
     Expiring { rows: days_of("utilisation_days"), partitioned: false },
+    Expiring {
+        rows: Forgotten { table: "region_days", key: "tenant_id, service_id, day_ms, source, region", order: "day_ms" },
+        partitioned: false,
+    },
+    Expiring {
+        rows: Forgotten { table: "service_regions", key: "tenant_id, service_id, region", order: "day_ms" },
+        partitioned: false,
+    },
 ];
 
 /// A row a day and series.

@@ -16,7 +16,7 @@ use tonic::{Request, Status};
 
 use crate::domain::{
     BucketDraft, DependencyKey, DependencyTerms, EntityDeclaration, IncidentDraft, IncidentKind, IncidentSender,
-    Latency, MaintenanceDraft, UtilisationDraft, entity_name, optional_text, without_secrets,
+    Latency, MaintenanceDraft, Region, UtilisationDraft, entity_name, optional_text, without_secrets,
 };
 use crate::imports::{Format, Import};
 use crate::intake::{DependencyRows, ServiceRow, bounded};
@@ -125,11 +125,17 @@ fn declared_edge(row: &mut words::Dependency, checked: &mut Checked) -> Result<D
 pub(super) fn bucket_draft(
     service: Option<&EntityId>,
     row: wire::SliBucketDeclaration,
-) -> Result<(EntityId, BucketDraft), InvalidValue> {
+) -> Result<(EntityId, Option<Region>, BucketDraft), InvalidValue> {
     let service = match service {
         Some(service) if row.service_id.is_empty() => service.clone(),
         _ => entity_name("service_id", &row.service_id)?,
     };
+    let region = region(&row.region)?;
+    if region.is_some() && (row.latency.is_some() || row.latency_explicit.is_some()) {
+        let field = if row.latency.is_some() { "latency" } else { "latency_explicit" };
+        let reason = "latency is not kept by region; send it with the bucket of the whole service";
+        return Err(InvalidValue::new(field, "not_allowed", reason));
+    }
     // In lexical order, so that of several bad names always the same is told.
     let by_dependency: BTreeMap<&String, &u64> = row.inherited_by_dependency.iter().collect();
     for name in by_dependency.keys() {
@@ -152,7 +158,12 @@ pub(super) fn bucket_draft(
         inherited_by_dependency: shares(by_dependency)?,
         latency,
     };
-    Ok((service, draft))
+    Ok((service, region, draft))
+}
+
+/// A region that a request names; `None` for an empty one.
+pub(super) fn region(name: &str) -> Result<Option<Region>, InvalidValue> {
+    (!name.is_empty()).then(|| Region::new("region", name)).transpose()
 }
 
 /// `service` is the request's; a row that names its own has that.

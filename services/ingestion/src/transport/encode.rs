@@ -14,7 +14,7 @@ use crate::domain::{
 };
 use crate::imports::{Complaint, Imported};
 use crate::intake::Refused;
-use crate::reading::HistoryChunk;
+use crate::reading::{HistoryChunk, RegionalChunk};
 use crate::storage::{AppliedSweep, CatalogueProblem, Change, ChangeHead, ChangeKind, DataSummary, KeptDay, NextDays};
 
 pub(super) fn entity(entity: Entity) -> words::Entity {
@@ -171,6 +171,15 @@ pub(super) fn history_chunk(chunk: HistoryChunk) -> wire::StreamSliHistoryRespon
     };
     let sources = sources(chunk.sources.iter());
     wire::StreamSliHistoryResponse { service_id: chunk.service.into(), buckets, sources, days }
+}
+
+pub(super) fn regional_chunk(chunk: RegionalChunk) -> wire::StreamRegionalHistoryResponse {
+    wire::StreamRegionalHistoryResponse {
+        service_id: chunk.service.into(),
+        region: chunk.region.as_str().to_owned(),
+        buckets: Some(columns(chunk.buckets.iter().map(|merged| &merged.bucket))),
+        sources: sources(chunk.sources.iter()),
+    }
 }
 
 fn kept_day(day: KeptDay) -> words::SliDay {

@@ -33,7 +33,8 @@ use crate::domain::{Bounds, Dependency, Entity, ExclusionDecision, ServiceLink, 
 use crate::imports::Importer;
 use crate::intake::{self, keep_buckets, keep_dependencies, keep_incidents, keep_utilisation};
 use crate::reading::{
-    FollowFrom, HistoryQuestion, follow_changes, sampled_requests, stream_history, utilisation_summaries,
+    FollowFrom, HistoryQuestion, follow_changes, region_page, sampled_requests, stream_history, stream_regional,
+    utilisation_summaries,
 };
 use crate::storage::{BucketSpan, HeldVersion, IncidentPosition, OperationPosition, Store};
 use crate::{Config, Error};
@@ -324,7 +325,10 @@ impl IngestionService for Transport {
         let start_ms = next.map_or(span.start_ms, |next| next.max(span.start_ms));
         let service = self.known(&tenant, &request.service_id).await?;
         let span = BucketSpan { start_ms, ..span };
-        let page = self.store.sli_page(&tenant, &service.id, span, size, true).await?;
+        let page = match decode::region(&request.region).map_err(Error::from)? {
+            None => self.store.sli_page(&tenant, &service.id, span, size, true).await?,
+            Some(region) => region_page(&self.store, &tenant, &service.id, &region, (span, size)).await?,
+        };
         Ok(Response::new(wire::ListSliBucketsResponse {
             buckets: encode::buckets(page.buckets),
             next_page_token: page.next_start_ms.map(cursor::bucket_token).unwrap_or_default(),
@@ -440,6 +444,23 @@ impl IngestionService for Transport {
         };
         let chunks = stream_history(self.store.clone(), question, place);
         Ok(Response::new(Box::pin(chunks.map(|chunk| chunk.map(encode::history_chunk).map_err(Status::from)))))
+    }
+
+    type StreamRegionalHistoryStream = Outgoing<wire::StreamRegionalHistoryResponse>;
+
+    async fn stream_regional_history(
+        &self,
+        request: Request<wire::StreamRegionalHistoryRequest>,
+    ) -> Result<Response<Self::StreamRegionalHistoryStream>, Status> {
+        let tenant = tenant(&request)?;
+        let request = request.into_inner();
+        let services = decode::services(&request.service_ids, self.config.services_per_question_max)?;
+        let range = request.range.unwrap_or_default();
+        let open_end_ms = self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1);
+        let span = decode::span(range.start_time.as_ref(), range.end_time.as_ref(), open_end_ms)?;
+        let place = Arc::clone(&self.histories).try_acquire_owned().map_err(|_| overloaded())?;
+        let chunks = stream_regional(self.store.clone(), tenant, services, span, place);
+        Ok(Response::new(Box::pin(chunks.map(|chunk| chunk.map(encode::regional_chunk).map_err(Status::from)))))
     }
 
     async fn get_topology(

@@ -29,6 +29,7 @@ impl From<Error> for Status {
             Error::SignatureRefused(_) => (Code::Unauthenticated, "SIGNATURE_REFUSED"),
             // Lasts until somebody raises the setting: to send it again is of no use, which RESOURCE_EXHAUSTED would ask for.
             Error::TenantFull { .. } => (Code::FailedPrecondition, "TENANT_FULL"),
+            Error::TooManyRegions { .. } => (Code::FailedPrecondition, "TOO_MANY_REGIONS"),
             Error::AlreadySettled { .. } => (Code::Aborted, "ALREADY_SETTLED"),
             Error::Storage(_) => (Code::Unavailable, "STORAGE_UNAVAILABLE"),
             Error::Corrupt(_) => (Code::Internal, "STORAGE_CORRUPT"),
@@ -62,6 +63,7 @@ impl From<Error> for Status {
             | Error::UnknownWindow(_)
             | Error::SignatureRefused(_)
             | Error::TenantFull { .. }
+            | Error::TooManyRegions { .. }
             | Error::AlreadySettled { .. }
             | Error::SequenceAhead { .. }
             | Error::OtherEpoch { .. } => {}
@@ -102,6 +104,7 @@ mod tests {
             Error::UnknownWindow("w".into()),
             Error::SignatureRefused("none"),
             Error::TenantFull { what: "entities", max: 1 },
+            Error::TooManyRegions { service: id(), region: "west".into() },
             Error::AlreadySettled { sequence: 1 },
             Error::Storage(sqlx::Error::PoolTimedOut),
             Error::Corrupt("row".into()),

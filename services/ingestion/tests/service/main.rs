@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod regions;
 mod topology;
 
 use std::collections::BTreeMap;

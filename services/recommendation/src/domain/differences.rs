@@ -399,6 +399,8 @@ mod tests {
             learned: None,
             disputed: Vec::new(),
             drift: None,
+            regions: Vec::new(),
+            regions: Vec::new(),
         }
     }
 

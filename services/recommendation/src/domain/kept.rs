@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::feedback::Disputed;
 use super::learning::Learned;
+use super::regions::RegionKept;
 use super::slo::Slo;
 
 /// The inputs of one recommendation.
@@ -35,6 +36,9 @@ pub(crate) struct Kept {
     /// How own failures are watched; `None` in what was kept before they were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) drift: Option<attain_drift::Settings>,
+    /// Its regions in lexical order; none where no telemetry tells any, and in what was kept before they were read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) regions: Vec<RegionKept>,
 }
 
 /// Passages found, or why there are none.

@@ -24,6 +24,7 @@ pub(crate) mod mirror;
 pub(crate) mod models;
 pub(crate) mod policy;
 pub(crate) mod reads;
+pub(crate) mod regions;
 pub(crate) mod retraining;
 pub(crate) mod scores;
 pub(crate) mod slo;

@@ -126,10 +126,12 @@ pub(crate) fn service_named(text: &str) -> String {
     }
 }
 
-/// The same for a recommendation.
+/// The same for a recommendation, of a whole service or of a region, whose name follows an `@`.
 pub(crate) fn recommendation_named(text: &str) -> String {
-    let plain = text.len() <= RECOMMENDATION_ID_LEN_MAX
-        && text.strip_prefix("rec-").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let (whole, region) = text.split_once('@').map_or((text, None), |(whole, region)| (whole, Some(region)));
+    let plain = whole.len() <= RECOMMENDATION_ID_LEN_MAX
+        && region.is_none_or(|region| !service_named(region).is_empty())
+        && whole.strip_prefix("rec-").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
     if plain { text.to_owned() } else { String::new() }
 }
 
@@ -238,7 +240,16 @@ mod tests {
         assert_eq!(service_named("jane.doe@mail.example"), "");
         assert_eq!(service_named(""), "");
         assert_eq!(recommendation_named("rec-0123456789abcdef0123"), "rec-0123456789abcdef0123");
-        for other in ["", "rec-jane", "jane.doe@mail.example", &format!("rec-{}", "a".repeat(99))] {
+        assert_eq!(recommendation_named("rec-0123@eu-west-1"), "rec-0123@eu-west-1");
+        for other in [
+            "",
+            "rec-jane",
+            "rec-0123@",
+            "rec-0123@jane.doe@mail.example",
+            "0123@eu",
+            "jane.doe@mail.example",
+            &format!("rec-{}", "a".repeat(99)),
+        ] {
             assert_eq!(recommendation_named(other), "");
         }
     }

@@ -3,6 +3,7 @@
 
 mod beside;
 pub(crate) mod own;
+mod regions;
 mod structure;
 mod utilisation;
 mod walk;
@@ -38,6 +39,8 @@ use crate::members::{Closure, History, Known, Refusal};
 use crate::message::topology;
 use crate::storage::Latest;
 use crate::{Error, members, models};
+
+pub(crate) use regions::MISSING as REGIONS_MISSING;
 
 use beside::{Surroundings, consistent_targets};
 use walk::Walked;
@@ -112,6 +115,7 @@ pub(crate) async fn gather(
     );
     let (observed, (utilisation, unread)) = (observed?, utilised?);
     missing.extend(unread);
+    let regional = regions::read(engine, context, service, &read, range, &mut missing).await;
     let range = from_first_bucket(range, &observed.own.buckets);
 
     let (incident_ids, exclusions) = incidents(service, &observed.incidents, range);
@@ -122,6 +126,9 @@ pub(crate) async fn gather(
     } else {
         structure::Structure::default()
     };
+    let whole =
+        regions::Whole { service, closure: &closure, known: &known, range, exclusions: &exclusions, graph_known };
+    let regions = regions::regions(engine, context, &whole, regional).await?;
     // The evaluation was asked for later, and may all the same come from a snapshot that holds less.
     let evaluated = structure.facts.as_ref().map_or(closure.version, |facts| facts.snapshot_version);
     basis.graph_version = graph_known.then_some(closure.version.min(evaluated));
@@ -171,6 +178,7 @@ pub(crate) async fn gather(
         learned: Some(learned),
         disputed,
         drift: Some(Settings::OWN_FAILURES),
+        regions,
     };
     Ok(Gathered { kept, basis, owner, result })
 }

@@ -81,7 +81,7 @@ pub(super) async fn ask(
     Structure { facts: facts(&present, doubt), counterfactuals, changes, size }
 }
 
-fn facts(response: &graph::EvaluateAvailabilityResponse, doubt: Doubt) -> Option<StructureFacts> {
+pub(super) fn facts(response: &graph::EvaluateAvailabilityResponse, doubt: Doubt) -> Option<StructureFacts> {
     let availability = response.services.first()?.before.as_ref()?;
     let id = |text: &str| EntityId::new("entity_id", text).ok();
     let importance = |importance: &graph::Importance| {

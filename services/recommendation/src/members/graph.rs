@@ -34,6 +34,8 @@ pub(crate) struct Closure {
     /// Names by distance, then in lexical order; the service itself first.
     pub(crate) order: Vec<EntityId>,
     pub(crate) facts: BTreeMap<EntityId, Facts>,
+    /// Where its members are said to run, as far as that is said.
+    pub(crate) regions: BTreeMap<EntityId, String>,
     pub(crate) edges: Vec<Edge>,
     /// The edges as they came, one for each of `edges`.
     pub(crate) dependencies: Vec<vocabulary::Dependency>,
@@ -152,6 +154,9 @@ fn read(response: wire::GetDependenciesResponse) -> Result<Closure, Refusal> {
     for entity in response.entities.iter().filter_map(|reached| reached.entity.as_ref()) {
         let (id, facts) = topology::entity(entity).map_err(malformed)?;
         closure.order.push(id.clone());
+        if !entity.region.is_empty() {
+            closure.regions.insert(id.clone(), entity.region.clone());
+        }
         closure.facts.insert(id, facts);
     }
     for dependency in response.dependencies {

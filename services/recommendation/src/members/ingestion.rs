@@ -199,6 +199,37 @@ impl Ingestion {
         Ok(histories)
     }
 
+    /// Reads the histories of services by region; a service whose telemetry tells none is not there.
+    pub(crate) async fn regional(
+        &self,
+        context: &CallContext,
+        ids: &[EntityId],
+        range: TimeRange,
+    ) -> Result<BTreeMap<EntityId, BTreeMap<String, History>>, Refusal> {
+        let request = wire::StreamRegionalHistoryRequest {
+            service_ids: ids.iter().map(ToString::to_string).collect(),
+            range: Some(range.into()),
+        };
+        let refused = |status: tonic::Status| Refusal::from_status(&status);
+        let mut stream =
+            self.0.clone().stream_regional_history(context.request(request)).await.map_err(refused)?.into_inner();
+        let mut regional: BTreeMap<EntityId, BTreeMap<String, History>> = BTreeMap::new();
+        while let Some(chunk) = stream.message().await.map_err(refused)? {
+            let malformed = |invalid: attain_vocabulary::InvalidValue| {
+                Refusal::Refused(format!("the history of {} in {}: {invalid}", chunk.service_id, chunk.region))
+            };
+            let id = EntityId::new("service_id", &chunk.service_id).map_err(malformed)?;
+            let buckets = chunk.buckets.as_ref().map_or(Ok(Vec::new()), columns::buckets).map_err(malformed)?;
+            let sources = chunk
+                .sources
+                .iter()
+                .filter_map(|number| convert::word::<vocabulary::Source, Source>("sources", *number).ok().flatten());
+            let history = History { buckets, sources: sources.collect() };
+            regional.entry(id).or_default().insert(chunk.region.clone(), history);
+        }
+        Ok(regional)
+    }
+
     /// Reads the incidents that hurt the service or that it caused, newest first.
     pub(crate) async fn incidents(&self, context: &CallContext, id: &EntityId) -> Result<Vec<wire::Incident>, Refusal> {
         let mut incidents = Vec::new();

@@ -14,6 +14,7 @@ pub(crate) mod models;
 pub(crate) mod policy;
 pub(crate) mod recommendation;
 pub(crate) mod record;
+pub(crate) mod regions;
 pub(crate) mod slo;
 pub(crate) mod topology;
 pub(crate) mod webhook;

@@ -42,6 +42,8 @@ pub(crate) fn recommendation(
         window_in_force: result.window_in_force.as_ref().map(window_in_force),
         suggested: Vec::new(),
         asynchronous: kept.input.utilisation.asynchronous.iter().map(freshness::edge).collect(),
+        region: String::new(),
+        regions: None,
     }
 }
 

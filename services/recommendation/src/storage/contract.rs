@@ -136,6 +136,15 @@ pub(super) fn new(service_id: &str, version: u32) -> NewRecommendation {
             facts: ServiceFacts { tier: Tier::Two, owner: "team-a".into() },
         },
         evidence: calibration::nothing(),
+        regional: ["asia", "eu"].map(|region| regional(region, version)).into(),
+    }
+}
+
+fn regional(region: &str, version: u32) -> NewRegional {
+    NewRegional {
+        region: region.to_owned(),
+        result_sha256: format!("{region}{version}"),
+        message: vec![7, version as u8, region.len() as u8],
     }
 }
 
@@ -187,6 +196,15 @@ mod promises {
         );
         assert_eq!(store.inputs(&tenant(), &expected.id).await.expect("read"), Some(vec![1, 2, 1]));
         let latest = store.latest(&tenant(), &service("checkout"), TimeWindow::default()).await.expect("read");
+        let regional = store.regional(&tenant(), &expected, "eu").await.expect("read").expect("stored with it");
+        let of_region = StoredRecommendation {
+            id: "rec-checkout-1@eu".into(),
+            result_sha256: "eu1".into(),
+            message: vec![7, 1, 2],
+            ..expected.clone()
+        };
+        assert_eq!(regional, of_region);
+        assert_eq!(store.regional(&tenant(), &expected, "us").await.expect("read"), None);
         let basis = "basis 1".into();
         assert_eq!(
             latest,
@@ -487,6 +505,8 @@ mod promises {
         store.insert(&tenant(), new("checkout", 1)).await.expect("stored");
         store.decide(&tenant(), verdict(Action::Declare, Some(0.9), None), &Terms::default()).await.expect("decided");
         assert_eq!(store.recommendation(&other, "rec-checkout-1").await.expect("read"), None);
+        let whole = new("checkout", 1).recommendation;
+        assert_eq!(store.regional(&other, &whole, "eu").await.expect("read"), None);
         assert_eq!(store.inputs(&other, "rec-checkout-1").await.expect("read"), None);
         assert_eq!(store.slos(&other, &service("checkout")).await.expect("read"), []);
         assert_eq!(store.decisions(&other, &service("checkout"), u64::MAX, 10).await.expect("read"), []);

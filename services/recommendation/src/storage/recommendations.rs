@@ -1,5 +1,6 @@
 use attain_vocabulary::{EntityId, TenantId, TimeWindow, UnixMillis};
 
+use super::regional::{self, NewRegional};
 use super::standings::{self, NewStanding};
 use super::{Store, Transaction, audit, calibration, number};
 use crate::Error;
@@ -50,6 +51,8 @@ pub(crate) struct NewRecommendation {
     pub(crate) standing: NewStanding,
     /// What it adds to the record of its class.
     pub(crate) evidence: Evidence,
+    /// What was decided of single regions.
+    pub(crate) regional: Vec<NewRegional>,
 }
 
 /// What became of a recommendation to store.
@@ -180,6 +183,7 @@ impl Store {
             return Ok(Inserted::Overtaken);
         }
         insert_recommendation(&mut transaction, tenant, &new).await?;
+        regional::insert(&mut transaction, tenant, &recommendation.id, &new.regional).await?;
         insert_inputs(&mut transaction, tenant, &new).await?;
         upsert_freshness(&mut transaction, tenant, &new).await?;
         standings::insert(&mut transaction, tenant, head.sequence, &new).await?;

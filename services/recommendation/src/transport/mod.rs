@@ -22,7 +22,7 @@ use crate::message::lifecycle as lifecycle_message;
 use crate::message::{slo, window};
 use crate::{
     Error, agreement, alerts, budgets, calibration, comparison, consistency, decisions, drift, exchange, feedback,
-    impact, learning, lifecycle, message, models, recommendations, what_if,
+    impact, learning, lifecycle, message, models, recommendations, regions, what_if,
 };
 
 /// What the names of RPCs begin with that change nothing.
@@ -50,7 +50,12 @@ impl RecommendationService for Transport {
         let answer = async {
             let service = entity_id(&request.service_id)?;
             let window = window::asked(request.window_days, request.calendar_window)?;
-            recommendations::newest(&self.0, &context, service, window).await
+            let answer = recommendations::newest(&self.0, &context, service, window).await?;
+            if request.region.is_empty() {
+                return Ok(answer);
+            }
+            let stored = regions::beside(&self.0, &context, &answer.stored, &request.region).await?;
+            Ok(recommendations::Answer { stored, ..answer })
         }
         .await;
         asking.answered_by(&answer, |answer| &answer.stored);

@@ -18,6 +18,7 @@ mod learning;
 mod lifecycle;
 mod models;
 mod recommendation;
+mod regions;
 mod slowdown;
 mod structure;
 mod webhooks;

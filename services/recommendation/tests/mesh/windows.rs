@@ -14,6 +14,7 @@ async fn ask(mesh: &Mesh, window_days: u32, calendar_window: CalendarWindow) -> 
         service_id: "checkout".into(),
         window_days,
         calendar_window: calendar_window as i32,
+        ..Default::default()
     };
     let answer = mesh.client.clone().get_slo_recommendations(request).await?.into_inner();
     Ok(answer.recommendation.unwrap())

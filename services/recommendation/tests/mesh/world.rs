@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(crate) entities: Mutex<BTreeMap<String, Entity>>,
     pub(crate) dependencies: Mutex<Vec<Dependency>>,
     pub(crate) histories: Mutex<BTreeMap<String, Vec<SliBucket>>>,
+    /// Histories by tenant, service and region.
+    pub(crate) regional: Mutex<BTreeMap<(String, String, String), Vec<SliBucket>>>,
     pub(crate) incidents: Mutex<Vec<ingestion::Incident>>,
     /// Ages of what waits, by service: starts of slices, and seconds.
     pub(crate) ages: Mutex<BTreeMap<String, Vec<(i64, f64)>>>,
@@ -73,6 +75,8 @@ pub(crate) struct World {
     pub(crate) passages: Mutex<Vec<rag::Citation>>,
     pub(crate) questions: Mutex<Vec<String>>,
     pub(crate) ingestion_down: AtomicBool,
+    /// Whether ingestion answers for whole services alone.
+    pub(crate) regions_down: AtomicBool,
     pub(crate) graph_down: AtomicBool,
     pub(crate) knowledge_down: AtomicBool,
     /// Whether the graph solves for no targets.

@@ -17,6 +17,7 @@ fn not_asked<T>() -> Result<Response<T>, Status> {
 #[tonic::async_trait]
 impl IngestionService for Members {
     type StreamSliHistoryStream = BoxStream<'static, Result<ingestion::StreamSliHistoryResponse, Status>>;
+    type StreamRegionalHistoryStream = BoxStream<'static, Result<ingestion::StreamRegionalHistoryResponse, Status>>;
     type StreamChangesStream = BoxStream<'static, Result<ingestion::StreamChangesResponse, Status>>;
 
     async fn get_service(
@@ -93,6 +94,31 @@ impl IngestionService for Members {
                 })
             }));
         }
+        Ok(Response::new(stream::iter(chunks).boxed()))
+    }
+
+    async fn stream_regional_history(
+        &self,
+        request: Request<ingestion::StreamRegionalHistoryRequest>,
+    ) -> Result<Response<Self::StreamRegionalHistoryStream>, Status> {
+        check(&self.0.ingestion_down)?;
+        check(&self.0.regions_down)?;
+        let tenant = CallContext::read(request.metadata(), PATIENCE)?.tenant.to_string();
+        let asked = request.into_inner().service_ids;
+        let regional = self.0.regional.lock().unwrap();
+        let of = regional.iter().filter(|((of, service, _), _)| *of == tenant && asked.contains(service));
+        let chunks: Vec<_> = of
+            .map(|((_, service_id, region), buckets)| {
+                let buckets: Vec<attain_vocabulary::SliBucket> =
+                    buckets.iter().map(|bucket| bucket.try_into().unwrap()).collect();
+                Ok(ingestion::StreamRegionalHistoryResponse {
+                    service_id: service_id.clone(),
+                    region: region.clone(),
+                    buckets: Some(attain_proto::columns::columns(buckets.iter())),
+                    sources: vec![Source::OtlpMetrics as i32],
+                })
+            })
+            .collect();
         Ok(Response::new(stream::iter(chunks).boxed()))
     }
 

@@ -311,6 +311,9 @@ pub(crate) enum Command {
         /// Why.
         #[arg(long)]
         reason: Option<String>,
+        /// Why a target is taken that contradicts what is promised below; refused without.
+        #[arg(long)]
+        contradiction_reason: Option<String>,
         /// Version of the SLO in force that this replaces.
         #[arg(long)]
         version_match: Option<u32>,
@@ -612,6 +615,7 @@ impl Command {
             latency_threshold_ms,
             window,
             reason,
+            contradiction_reason,
             version_match,
         } = self
         else {
@@ -627,6 +631,7 @@ impl Command {
             ("window_days", window.and_then(Window::days).map(Value::from)),
             ("calendar_window", window.and_then(Window::calendar).map(Value::from)),
             ("reason", reason.map(Value::from)),
+            ("contradiction_reason", contradiction_reason.map(Value::from)),
             ("version_match", version_match.map(Value::from)),
         ];
         let body: Map<String, Value> =

@@ -146,6 +146,7 @@ async fn declare(
             decided_by: context.caller.clone(),
             time_ms: engine.clock.now_ms(),
             version_match: Some(in_force.map_or(0, |slo| slo.version)),
+            contradiction: None,
         };
         if is_proposed(engine, context, &verdict).await? {
             return Ok((wire::ImportOutcome::Pending, String::new()));

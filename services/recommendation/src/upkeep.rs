@@ -87,6 +87,7 @@ fn entry(renewal: &Renewal, recommendation_id: Option<&str>, time_ms: i64) -> En
         "target_ratio": slo.target.target_ratio(),
         "review_ms": renewal.review_ms,
         "recommendation_id": recommendation_id,
+        "window": slo.window.to_string(),
     });
     Entry {
         time_ms,

@@ -7,12 +7,13 @@ use crate::in_force::InProgress;
 use crate::latency::Latencies;
 use crate::prediction::predict_from;
 use crate::sanity::Usable;
+use crate::sla::Months;
 use crate::sli::Gathered;
 use crate::split::split;
 use crate::{DataUsed, MissingInput, Prediction, RecommendationInput, RecommendationResult, explain};
 
 /// Version of the statistical model: changes whenever the same input may give another result.
-pub const MODEL_VERSION: &str = "drifting-level-3";
+pub const MODEL_VERSION: &str = "drifting-level-4";
 
 /// Recommends. Deterministic: the same input gives the same result, to the last bit, at the same [`MODEL_VERSION`].
 ///
@@ -36,6 +37,7 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
         confidence: &confidence,
         latencies: Latencies::of(&usable.buckets, constants),
         backtest,
+        months: Months::of(&constants, cells.all(), input.as_of_ms),
         in_progress: InProgress::of(&constants, &usable.series, input.window, input.as_of_ms),
     };
     let availability = gathered.availability();

@@ -18,8 +18,19 @@ pub(crate) struct Case<'a> {
     pub(crate) window: TimeWindow,
     /// The offer of the policy's ambition; `None` where there is none.
     pub(crate) offer: Option<Aim>,
+    /// How the offer stands beside what is promised below.
+    pub(crate) beside: Beside,
     pub(crate) in_force: Option<InForce>,
     pub(crate) now_ms: UnixMillis,
+}
+
+/// How an offer stands beside what is promised below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beside {
+    Holds,
+    Contradicts,
+    /// That could not be asked, or something was decided below since.
+    Unknown,
 }
 
 /// What a target asks for.
@@ -54,6 +65,10 @@ pub(crate) enum Objection {
     Fallback,
     #[error("there is no offer of the policy's ambition")]
     NoOffer,
+    #[error("the offer contradicts what is promised below")]
+    Contradiction,
+    #[error("the offer was not held against what is promised below now")]
+    NotHeld,
     #[error("there is no SLO in force yet")]
     FirstSlo,
     #[error("the SLO in force covers another window")]
@@ -87,6 +102,11 @@ pub(crate) fn judge(rules: &Rules, case: &Case<'_>) -> Result<String, Objection>
         return Err(Objection::Fallback);
     }
     let offer = case.offer.ok_or(Objection::NoOffer)?;
+    match case.beside {
+        Beside::Holds => {}
+        Beside::Contradicts => return Err(Objection::Contradiction),
+        Beside::Unknown => return Err(Objection::NotHeld),
+    }
     let Some(in_force) = case.in_force else {
         return if automatic.first_slo {
             Ok("high confidence; no SLO was in force".into())
@@ -175,6 +195,7 @@ mod tests {
             fallback: false,
             window: TimeWindow::default(),
             offer: Some(availability(0.9995)),
+            beside: Beside::Holds,
             in_force: Some(InForce { aim: availability(0.9993), window: TimeWindow::default(), automatic_ms: Some(0) }),
             now_ms: 7 * 86_400_000,
         }
@@ -191,6 +212,9 @@ mod tests {
             (Case { high_confidence: false, ..case() }, Objection::Confidence),
             (Case { fallback: true, ..case() }, Objection::Fallback),
             (Case { offer: None, ..case() }, Objection::NoOffer),
+            (Case { beside: Beside::Contradicts, ..case() }, Objection::Contradiction),
+            (Case { beside: Beside::Unknown, ..case() }, Objection::NotHeld),
+            (Case { beside: Beside::Contradicts, in_force: None, ..case() }, Objection::Contradiction),
             (Case { in_force: None, ..case() }, Objection::FirstSlo),
             (Case { window: TimeWindow::MONTH, ..case() }, Objection::OtherWindow),
             (Case { offer: Some(availability(0.9993)), ..case() }, Objection::NothingChanges),

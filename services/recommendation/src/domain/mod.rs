@@ -3,9 +3,11 @@
 
 pub mod audit;
 pub(crate) mod automatic;
+pub(crate) mod below;
 pub(crate) mod calibration;
 pub mod components;
 pub mod consistent;
+pub mod contradiction;
 pub(crate) mod differences;
 pub mod doubt;
 pub(crate) mod drift;

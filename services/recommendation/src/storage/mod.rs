@@ -2,6 +2,7 @@
 //! belongs together is written in one transaction; the tenant's audit head is its lock and puts writes in order.
 
 mod audit;
+mod below;
 mod calibration;
 mod decisions;
 mod deliveries;
@@ -13,6 +14,7 @@ mod pending;
 mod policies;
 mod recommendations;
 mod registry;
+mod sealing;
 mod standings;
 mod webhooks;
 

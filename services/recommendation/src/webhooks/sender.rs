@@ -110,11 +110,14 @@ async fn drain(engine: &Engine, client: &Client, tenant: &TenantId, webhook_id: 
 async fn attempt(engine: &Engine, client: &Client, due: &Due) -> Result<bool, Error> {
     let settings = &engine.config.webhooks;
     let now_ms = engine.clock.now_ms();
+    // Before an attempt is taken: what cannot be signed waits, and none of its attempts is used up.
+    let secrets = opened(engine, due, now_ms)?;
+    let secrets: Vec<&[u8]> = secrets.iter().map(Vec::as_slice).collect();
     let until_ms = now_ms + i64::from(settings.timeout_seconds) * 1000 + CLAIM_MARGIN_MS;
     let Some(taken) = engine.store.claim(due, until_ms).await? else { return Ok(true) };
     let id = due.event_id();
     let timestamp_seconds = now_ms.div_euclid(1000);
-    let signed = signatures(&due.secrets.held(now_ms), &id, timestamp_seconds, &due.body);
+    let signed = signatures(&secrets, &id, timestamp_seconds, &due.body);
     let message = Message { url: &due.url, id: &id, timestamp_seconds, signatures: &signed, body: &due.body };
     let sent = client.post(&message).await;
     let backoff = Backoff {
@@ -133,6 +136,12 @@ async fn attempt(engine: &Engine, client: &Client, due: &Due) -> Result<bool, Er
     }
     engine.store.settle(due, taken, &outcome).await?;
     Ok(outcome.state == DeliveryState::Delivered)
+}
+
+fn opened(engine: &Engine, due: &Due, now_ms: i64) -> Result<Vec<Vec<u8>>, Error> {
+    let vault = engine.vault.as_ref().ok_or(Error::NoWebhookKey)?;
+    let held = due.secrets.held(now_ms).into_iter();
+    held.map(|sealed| Ok(vault.open(&due.tenant, &due.webhook_id, sealed)?)).collect()
 }
 
 fn outcome(sent: Result<StatusCode, String>, next_ms: Option<i64>) -> Outcome {

@@ -77,6 +77,9 @@ pub(crate) async fn close(
     let terms = if outcome == PendingState::Approved {
         let pending = engine.store.pending(&context.tenant, id).await?;
         let pending = pending.ok_or_else(|| Error::UnknownPending(id.to_owned()))?;
+        if !pending.verdict.recommendation_id.is_empty() {
+            acceptable(engine, context, &pending.verdict.recommendation_id).await?;
+        }
         contradictions::still_holds(engine, context, &pending.verdict).await?;
         let policy = engine.store.policy(&context.tenant).await?.policy;
         let facts = facts(engine, context, &pending.verdict).await?;

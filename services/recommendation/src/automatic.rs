@@ -78,7 +78,7 @@ impl Considered<'_> {
             service: self.service,
             owner: &self.facts.owner,
             high_confidence: confidence == wire::ConfidenceLevel::High as i32,
-            fallback: self.recommendation.fallback,
+            fallback: self.recommendation.fallback || self.sli.fallback,
             window: window::of(self.recommendation)?,
             offer: offer.map(|offer| Aim {
                 target_ratio: offer.target_ratio,

@@ -55,6 +55,8 @@ pub(crate) struct InForce {
 pub(crate) enum Objection {
     #[error("services of tier 1 are decided upon by people")]
     TierOne,
+    #[error("decisions about the tier need the approval of somebody else")]
+    FourEyes,
     #[error("the policy of the tier accepts nothing by itself")]
     Off,
     #[error("the policy names other services or owners")]
@@ -90,6 +92,10 @@ pub(crate) fn judge(rules: &Rules, case: &Case<'_>) -> Result<String, Objection>
         return Err(Objection::TierOne);
     }
     let automatic = rules.automatic.as_ref().ok_or(Objection::Off)?;
+    // Policies of before allowed both.
+    if rules.four_eyes {
+        return Err(Objection::FourEyes);
+    }
     let named = automatic.services.is_empty() || automatic.services.contains(case.service);
     let owned = automatic.owners.is_empty() || automatic.owners.iter().any(|owner| owner == case.owner);
     if !named || !owned {
@@ -228,6 +234,8 @@ mod tests {
         }
         assert_eq!(judge(&rules(Tier::One), &case()), Err(Objection::TierOne));
         assert_eq!(judge(Policy::default().rules(Tier::Two), &case()), Err(Objection::Off));
+        let both = Rules { four_eyes: true, ..rules(Tier::Two) };
+        assert_eq!(judge(&both, &case()), Err(Objection::FourEyes));
         let mut named = rules(Tier::Two);
         let automatic = named.automatic.as_mut().expect("there");
         automatic.services = vec![EntityId::new("service_id", "other").expect("valid")];

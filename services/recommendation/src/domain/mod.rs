@@ -11,6 +11,7 @@ pub mod contradiction;
 pub(crate) mod differences;
 pub mod doubt;
 pub(crate) mod drift;
+pub(crate) mod endpoint_turns;
 pub(crate) mod evidence;
 pub(crate) mod exchange;
 pub mod fallbacks;

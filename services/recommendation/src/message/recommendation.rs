@@ -88,6 +88,7 @@ fn sli_recommendation(kept: &Kept, sli: &words::SliResult, covered_days: f64) ->
         budgetings: sli.budgetings.iter().map(budgeting::budgeting).collect(),
         drift: None,
         doubt: doubt(kept).filter(|_| sli.kind == SliKind::Availability),
+        fallback: sli.fallback,
     }
 }
 

@@ -298,8 +298,8 @@ impl Store {
     pub(crate) async fn forget_deliveries(&self, before_ms: UnixMillis) -> Result<(), Error> {
         let mut transaction = self.database.begin_write().await?;
         sqlx::query(
-            "DELETE FROM deliveries WHERE state <> 'waiting' AND EXISTS (SELECT 1 FROM events e \
-             WHERE e.tenant_id = deliveries.tenant_id AND e.sequence = deliveries.sequence AND e.create_ms < $1)",
+            "DELETE FROM deliveries WHERE state <> 'waiting' \
+             AND (tenant_id, sequence) IN (SELECT tenant_id, sequence FROM events WHERE create_ms < $1)",
         )
         .bind(before_ms)
         .execute(&mut *transaction)

@@ -3,6 +3,7 @@ use attain_vocabulary::{TenantId, UnixMillis};
 use super::{Store, audit};
 use crate::Error;
 use crate::domain::audit::Entry;
+use crate::domain::kept::sha256_hex;
 use crate::webhooks::vault::{Sealed, Vault};
 
 /// An endpoint.
@@ -111,8 +112,8 @@ impl Store {
         .bind(sealed.key_id)
         .execute(&mut *transaction)
         .await?;
-        let detail =
-            serde_json::json!({"webhook_id": webhook.id, "url": webhook.url, "event_types": webhook.event_types});
+        // The address can be as good as a password, and nothing is ever taken out of the log.
+        let detail = serde_json::json!({"webhook_id": webhook.id, "url_sha256": sha256_hex(webhook.url.as_bytes()), "event_types": webhook.event_types});
         let entry = entry("webhook.created", &webhook.created_by, webhook.create_ms, &detail);
         audit::append(&mut transaction, tenant, head, entry).await?;
         transaction.commit().await?;

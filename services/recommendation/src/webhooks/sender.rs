@@ -1,6 +1,5 @@
 //! Sends what waits: endpoints beside one another, the messages of each one after the other.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,12 +10,15 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::client::{Client, Message};
 use crate::Error;
+use crate::domain::endpoint_turns::{Endpoint, EndpointTurns};
 use crate::domain::webhook::{Backoff, signatures};
 use crate::engine::Engine;
 use crate::storage::{DeliveryState, Due, Outcome};
 
 /// Most endpoints that are sent to at a time.
-const ENDPOINTS_AT_A_TIME: u32 = 32;
+const ENDPOINTS_AT_A_TIME: usize = 32;
+/// Most endpoints with due messages that one look sees.
+const ENDPOINTS_SEEN_MAX: u32 = 10_000;
 /// Most messages to one endpoint before others get their turn.
 const MESSAGES_IN_A_ROW: u32 = 32;
 /// Time beside the endpoint's own for which an attempt is nobody else's, in milliseconds.
@@ -25,8 +27,8 @@ const CLAIM_MARGIN_MS: i64 = 30_000;
 /// Least pause after a look that failed.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
 
-/// Endpoints that are being sent to.
-type Busy = Arc<Mutex<BTreeSet<(TenantId, String)>>>;
+/// Whose turn it is.
+type Busy = Arc<Mutex<EndpointTurns>>;
 
 /// Looks for messages that are due again and again until the stop. Where the machine has no certificates to verify endpoints
 /// by, messages wait until it has.
@@ -57,7 +59,7 @@ async fn round(
     busy: &Busy,
     sending: &mut JoinSet<()>,
 ) -> Result<(), Error> {
-    let endpoints = engine.store.due_endpoints(engine.clock.now_ms(), ENDPOINTS_AT_A_TIME).await?;
+    let endpoints = engine.store.due_endpoints(engine.clock.now_ms(), ENDPOINTS_SEEN_MAX).await?;
     if endpoints.is_empty() {
         return Ok(());
     }
@@ -65,12 +67,8 @@ async fn round(
         Some(client) => client,
         None => made.insert(Client::new(&engine.config.webhooks)?),
     };
-    for endpoint in endpoints {
-        let mut taken = busy.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.len() >= ENDPOINTS_AT_A_TIME as usize || !taken.insert(endpoint.clone()) {
-            continue;
-        }
-        drop(taken);
+    let taken = busy.lock().unwrap_or_else(PoisonError::into_inner).take(endpoints, ENDPOINTS_AT_A_TIME);
+    for endpoint in taken {
         let (engine, client) = (Arc::clone(engine), client.clone());
         let place = Place { busy: Arc::clone(busy), endpoint };
         sending.spawn(async move {
@@ -86,12 +84,12 @@ async fn round(
 /// Gives the endpoint free, also where its task breaks off.
 struct Place {
     busy: Busy,
-    endpoint: (TenantId, String),
+    endpoint: Endpoint,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.endpoint);
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner).give_back(&self.endpoint);
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use attain_recommendation::{KeyText, make_key_file};
 use attain_runtime::clock::Clock;
 use attain_runtime::config::Sources;
 use attain_runtime::privacy::PrivacyConfig;
@@ -17,6 +18,9 @@ use crate::output;
 
 /// How long `up` waits for every member to be ready before it says what is missing and goes on waiting.
 const READY_NOTICE: Duration = Duration::from_secs(10);
+
+/// Name of the key that secrets of webhooks are encrypted with, where `up` makes one.
+const WEBHOOK_KEY: &str = "webhooks.key";
 
 /// A mesh that runs in this process.
 pub(crate) struct Mesh {
@@ -129,6 +133,7 @@ impl Mesh {
         point(&mut sources, &["recommendation", "gateway"], "graph", graph);
         let (rag, _) = start(Member::Rag, &sources).await?;
         point(&mut sources, &["recommendation", "gateway"], "rag", rag);
+        make_webhook_key(data_dir, &sources)?;
         let (recommendation, _) = start(Member::Recommendation, &sources).await?;
         point(&mut sources, &["gateway"], "recommendation", recommendation);
         let (gateway, _) = start(Member::Gateway, &sources).await?;
@@ -172,7 +177,18 @@ fn defaults(data_dir: &Path) -> anyhow::Result<Vec<String>> {
         ["ingestion", "recommendation", "rag"].map(|member| format!("{member}.database_url=sqlite:{dir}/{member}.db")),
     );
     defaults.push(format!("rag.index_dir={dir}/index"));
+    defaults.push(format!("recommendation.webhooks.key_file={dir}/{WEBHOOK_KEY}"));
     Ok(defaults)
+}
+
+/// Makes the key that secrets of webhooks are encrypted with, unless another one is named.
+fn make_webhook_key(data_dir: &Path, sources: &Sources) -> anyhow::Result<()> {
+    let file = std::path::absolute(data_dir)?.join(WEBHOOK_KEY);
+    let config: attain_recommendation::Config = sources.section(member_name(Member::Recommendation))?;
+    if config.webhooks.key_file.as_ref() != Some(&file) || config.webhooks.keys != KeyText::default() {
+        return Ok(());
+    }
+    make_key_file(&file).with_context(|| format!("cannot make the key {}", file.display()))
 }
 
 pub(crate) fn sources(settings: &SettingsOptions) -> Sources {

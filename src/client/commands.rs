@@ -315,6 +315,9 @@ pub(crate) enum Command {
         /// Why.
         #[arg(long)]
         reason: Option<String>,
+        /// Why a target is taken that contradicts what is promised below; refused without.
+        #[arg(long)]
+        contradiction_reason: Option<String>,
         /// Version of the SLO in force that this replaces.
         #[arg(long)]
         version_match: Option<u32>,
@@ -617,6 +620,7 @@ impl Command {
             latency_threshold_ms,
             window,
             reason,
+            contradiction_reason,
             version_match,
         } = self
         else {
@@ -632,6 +636,7 @@ impl Command {
             ("window_days", window.and_then(Window::days).map(Value::from)),
             ("calendar_window", window.and_then(Window::calendar).map(Value::from)),
             ("reason", reason.map(Value::from)),
+            ("contradiction_reason", contradiction_reason.map(Value::from)),
             ("version_match", version_match.map(Value::from)),
         ];
         let body: Map<String, Value> =

@@ -60,6 +60,9 @@ pub(crate) async fn run(connection: &Connection, command: Command, format: Forma
     if let Some(refused) = answer["refused_count"].as_u64().filter(|refused| is_import && *refused > 0) {
         anyhow::bail!("{refused} documents were refused");
     }
+    if let Some(failed) = answer["failed_count"].as_u64().filter(|failed| is_import && *failed > 0) {
+        anyhow::bail!("{failed} documents could not be taken now; send the file again");
+    }
     if is_status && answer["ready"] != true {
         anyhow::bail!("the mesh is not ready");
     }

@@ -101,6 +101,10 @@ fn offers(sli: &Value) -> String {
         ]);
     }
     out.push_str(&table.render());
+    for offer in list(&sli["offers"]) {
+        out.extend(beside(offer));
+    }
+    out.push_str(&agreements(sli));
     let note = sli["offer_note"].as_str().unwrap_or_default();
     if !note.is_empty() {
         out.push_str(&format!("{note}\n"));
@@ -125,6 +129,46 @@ fn by_time(budgeting: &Value) -> String {
     )
 }
 
+/// What an offer contradicts.
+fn beside(offer: &Value) -> Option<String> {
+    let limit = offer["limited_by"].as_object()?;
+    let callee = match limit.get("callee_id").and_then(Value::as_str) {
+        Some(callee) if !callee.is_empty() => callee,
+        _ => "all that lies below",
+    };
+    let holds = match offer["consistent_target_ratio"].as_f64() {
+        Some(ratio) => format!("{} would hold", percent(ratio)),
+        None => "no target on the menu would hold".to_owned(),
+    };
+    let ambition = offer["ambition"].as_str().unwrap_or_default();
+    Some(format!("The {ambition} offer contradicts what {callee} promises; {holds}.\n"))
+}
+
+/// What could be promised outside beside each offer; nothing where there is none.
+fn agreements(sli: &Value) -> String {
+    let mut table = Table::new(&["agreement beside", "promise", "margin", "P(missed month)", "credit expected"]);
+    let mut found = false;
+    for offer in list(&sli["offers"]) {
+        let agreement = &offer["agreement"];
+        let Some(ratio) = agreement["target_ratio"].as_f64() else { continue };
+        found = true;
+        let margin = agreement["margin_ratio"]
+            .as_f64()
+            .map(|margin| format!("{} points", percent(margin).trim_end_matches(" %")));
+        table.row(vec![
+            offer["ambition"].as_str().unwrap_or_default().to_owned(),
+            percent(ratio),
+            margin.unwrap_or_default(),
+            share(&agreement["miss_probability"]),
+            agreement["expected_credit_ratio"]
+                .as_f64()
+                .map(|credit| format!("{:.2} % of the fee", credit * 100.0))
+                .unwrap_or_default(),
+        ]);
+    }
+    if found { format!("\n{}", table.render()) } else { String::new() }
+}
+
 /// The target of an offer: `99.9 %`, or `95 % < 200 ms`.
 pub(crate) fn target(offer: &Value) -> String {
     let ratio = offer["target_ratio"].as_f64().map(percent).unwrap_or_default();
@@ -140,4 +184,33 @@ fn share(value: &Value) -> String {
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_offer_shows_what_it_contradicts_and_what_could_be_promised_outside() {
+        let offer = json!({
+            "ambition": "balanced", "target_ratio": 0.999, "consistent_target_ratio": 0.99,
+            "limited_by": {"callee_id": "payment", "needed_ratio": 0.01, "chain": ["checkout", "payment"]},
+            "agreement": {"target_ratio": 0.995, "margin_ratio": 0.004, "miss_probability": 0.008, "expected_credit_ratio": 0.0012},
+        });
+        let shown = offers(&json!({"kind": "availability", "measured": {"attained_ratio": 0.9991}, "offers": [offer]}));
+        for part in [
+            "balanced",
+            "contradicts what payment promises; 99 % would hold",
+            "99.5 %",
+            "0.4 points",
+            "0.8 %",
+            "0.12 % of the fee",
+        ] {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
+        let bare = offers(&json!({"kind": "latency", "offers": [{"ambition": "balanced", "target_ratio": 0.95}]}));
+        assert!(!bare.contains("agreement") && !bare.contains("contradicts"), "{bare}");
+    }
 }

@@ -35,7 +35,9 @@ fn strings(value: &Value) -> Vec<String> {
 /// `${NAME:?message}` as compose replaces it.
 fn substituted(text: &str) -> String {
     let mut text = text.to_owned();
-    for (name, value) in [("POSTGRES_PASSWORD", "secret"), ("ATTAIN_KEY_SHA256", KEY_SHA256)] {
+    for (name, value) in
+        [("POSTGRES_PASSWORD", "secret"), ("ATTAIN_KEY_SHA256", KEY_SHA256), ("ATTAIN_WEBHOOK_KEY", KEY_SHA256)]
+    {
         while let Some(start) = text.find(&format!("${{{name}")) {
             let end = start + text[start..].find('}').expect("a closed variable");
             text.replace_range(start..=end, value);
@@ -144,7 +146,13 @@ async fn the_schema_of_compose_files_is_kept() {
         std::fs::write(&file, text).unwrap();
         let mut command = tokio::process::Command::new(&judge);
         command.arg("-f").arg(&file).args(["config", "-q"]);
-        let output = command.env("POSTGRES_PASSWORD", "x").env("ATTAIN_KEY_SHA256", "x").output().await.unwrap();
+        let output = command
+            .env("POSTGRES_PASSWORD", "x")
+            .env("ATTAIN_KEY_SHA256", "x")
+            .env("ATTAIN_WEBHOOK_KEY", "x")
+            .output()
+            .await
+            .unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("compose.yaml")).unwrap();

@@ -13,6 +13,7 @@ mod demo;
 mod harness;
 mod imports;
 mod kill;
+mod kill_decisions;
 mod lifecycle;
 mod opentelemetry;
 mod outage;

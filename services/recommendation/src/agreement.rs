@@ -9,7 +9,7 @@ use attain_vocabulary::{EntityId, InvalidValue, Ratio, SliKind};
 
 use crate::engine::Engine;
 use crate::gather::blocking;
-use crate::{Error, measured};
+use crate::{Error, measured, message};
 
 /// Most steps of a schedule.
 const STEPS_MAX: usize = 10;
@@ -41,7 +41,7 @@ pub(crate) async fn suggested(
             ),
         };
         let suggestion =
-            found.ok().map(|suggestion| message(&suggestion, objective, steps.is_empty(), observed_days));
+            found.ok().map(|suggestion| message::agreement::suggestion(&suggestion, objective, steps.is_empty(), observed_days));
         let as_of_time = Some(timestamp(measured.as_of_ms));
         wire::GetSlaSuggestionResponse { suggestion, detail, as_of_time, notes: measured.notes }
     })
@@ -108,32 +108,6 @@ fn reasons(suggestion: &Suggestion, objective: Option<f64>) -> String {
         percent(suggestion.miss_probability_max),
         percent(suggestion.expected_credit_ratio),
     )
-}
-
-fn message(
-    suggestion: &Suggestion,
-    objective: Option<f64>,
-    default_schedule: bool,
-    observed_days: f64,
-) -> wire::SlaSuggestion {
-    let credit = |credit: &attain_attainment::sla::ExpectedCredit| wire::CreditExpectation {
-        below_ratio: credit.step.below_ratio,
-        credit_ratio: credit.step.credit_ratio,
-        probability: credit.probability,
-    };
-    wire::SlaSuggestion {
-        target_ratio: suggestion.target_ratio,
-        miss_probability: suggestion.miss_probability,
-        miss_probability_max: suggestion.miss_probability_max,
-        slo_target_ratio: objective,
-        margin_ratio: suggestion.margin_ratio,
-        budget_multiple: suggestion.budget_multiple,
-        limited_by_slo: suggestion.limited_by_objective,
-        credits: suggestion.credits.iter().map(credit).collect(),
-        expected_credit_ratio: suggestion.expected_credit_ratio,
-        default_schedule,
-        observed_days,
-    }
 }
 
 #[cfg(test)]

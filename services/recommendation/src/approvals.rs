@@ -4,6 +4,7 @@ use attain_runtime::context::CallContext;
 use attain_vocabulary::Tier;
 
 use crate::Error;
+use crate::contradictions;
 use crate::decisions::Came;
 use crate::domain::lifecycle::PendingState;
 use crate::domain::policy::Rules;
@@ -76,6 +77,10 @@ pub(crate) async fn close(
     let terms = if outcome == PendingState::Approved {
         let pending = engine.store.pending(&context.tenant, id).await?;
         let pending = pending.ok_or_else(|| Error::UnknownPending(id.to_owned()))?;
+        if !pending.verdict.recommendation_id.is_empty() {
+            acceptable(engine, context, &pending.verdict.recommendation_id).await?;
+        }
+        contradictions::still_holds(engine, context, &pending.verdict).await?;
         let policy = engine.store.policy(&context.tenant).await?.policy;
         let facts = facts(engine, context, &pending.verdict).await?;
         let verdict = Verdict { time_ms: closing.time_ms, ..pending.verdict };

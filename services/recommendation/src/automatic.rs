@@ -5,15 +5,15 @@ use attain_proto::vocabulary::v1::SliKind as WireKind;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{EntityId, Objective, SliKind};
 
-use crate::Error;
 use crate::approvals::terms;
-use crate::domain::automatic::{Aim, Case, InForce, judge};
+use crate::domain::automatic::{Aim, Beside, Case, InForce, judge};
 use crate::domain::policy::VersionedPolicy;
 use crate::domain::slo::{Action, NewTarget, Slo, Verdict};
 use crate::engine::Engine;
 use crate::message::slo::ambition;
 use crate::message::window;
 use crate::storage::{ServiceFacts, Terms};
+use crate::{Error, recommendations};
 
 /// Who decided, where policy did.
 const CALLER: &str = "policy";
@@ -78,12 +78,13 @@ impl Considered<'_> {
             service: self.service,
             owner: &self.facts.owner,
             high_confidence: confidence == wire::ConfidenceLevel::High as i32,
-            fallback: self.recommendation.fallback,
+            fallback: self.recommendation.fallback || self.sli.fallback,
             window: window::of(self.recommendation)?,
             offer: offer.map(|offer| Aim {
                 target_ratio: offer.target_ratio,
                 latency_threshold_ms: threshold(offer.latency_threshold_ms),
             }),
+            beside: self.beside(engine, context, offer).await?,
             in_force: self.slo.map(|slo| InForce {
                 aim: Aim { target_ratio: slo.target.target_ratio(), latency_threshold_ms: slo.latency_threshold_ms },
                 window: slo.window,
@@ -116,6 +117,7 @@ impl Considered<'_> {
             decided_by: CALLER.to_owned(),
             time_ms: now_ms,
             version_match: Some(self.slo.map_or(0, |slo| slo.version)),
+            contradiction: None,
         };
         let terms = Terms { policy_version: self.policy.version, ..terms(rules, &verdict, self.facts.clone()) };
         let decided = engine.store.decide_within(&context.tenant, verdict, &terms, automatic.per_day_max).await;
@@ -126,6 +128,30 @@ impl Considered<'_> {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+}
+
+impl Considered<'_> {
+    /// How the offer stands beside what is promised below, as the recommendation knows it.
+    async fn beside(
+        &self,
+        engine: &Engine,
+        context: &CallContext,
+        offer: Option<&wire::Offer>,
+    ) -> Result<Beside, Error> {
+        if self.kind != SliKind::Availability {
+            return Ok(Beside::Holds);
+        }
+        if offer.is_some_and(|offer| offer.limited_by.is_some()) {
+            return Ok(Beside::Contradicts);
+        }
+        let unasked = |missing: &wire::MissingInput| ["fleet", "graph"].contains(&missing.name.as_str());
+        if self.recommendation.missing_inputs.iter().any(unasked)
+            || !recommendations::knows_what_is_promised(engine, context, self.recommendation).await?
+        {
+            return Ok(Beside::Unknown);
+        }
+        Ok(Beside::Holds)
     }
 }
 

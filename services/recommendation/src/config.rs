@@ -80,6 +80,9 @@ pub struct Config {
     pub drain_seconds: u64,
     /// Seconds between two looks for pending decisions that lapsed and SLOs whose review is near, 1 to 86,400.
     pub upkeep_interval_seconds: u64,
+    /// Milliseconds between two looks for SLOs that were decided below others, 10 to 3,600,000: whoever needs them is computed
+    /// anew.
+    pub decisions_follow_interval_ms: u64,
     /// Signed callbacks.
     pub webhooks: WebhookConfig,
     /// Most calls in flight, by class.
@@ -124,6 +127,7 @@ impl Default for Config {
             health_interval_seconds: 5,
             drain_seconds: 10,
             upkeep_interval_seconds: 60,
+            decisions_follow_interval_ms: 500,
             webhooks: WebhookConfig::default(),
             limits: Limits::default(),
             metrics: MetricNames::default(),
@@ -170,6 +174,7 @@ impl Config {
             ("audit_anchor_interval_seconds", self.audit_anchor_interval_seconds, 0, 86_400),
             ("health_interval_seconds", self.health_interval_seconds, 1, 3600),
             ("upkeep_interval_seconds", self.upkeep_interval_seconds, 1, 86_400),
+            ("decisions_follow_interval_ms", self.decisions_follow_interval_ms, 10, 3_600_000),
         ];
         for &(key, value, least, most) in ranges {
             if !(least..=most).contains(&value) {

@@ -9,6 +9,7 @@ use attain_vocabulary::{EntityId, InvalidValue, Objective, SliKind, TimeWindow};
 
 use crate::Error;
 use crate::approvals;
+use crate::contradictions;
 use crate::domain::lifecycle::Pending;
 use crate::domain::slo::{
     Action, NewTarget, Slo, Verdict, ambition_word, checked_reason, checked_threshold, kind_word,
@@ -36,20 +37,21 @@ pub(crate) async fn decide_slo(
     request: wire::DecideSloRequest,
 ) -> Result<Came, Error> {
     let asked = Asked::read(&request)?;
-    let target = match asked.action {
+    let (recommendation, target) = match asked.action {
         Action::Declare => {
             known(engine, context, &asked.service).await?;
-            Some(declared(&request, &asked)?)
+            (None, Some(declared(&request, &asked)?))
         }
         Action::Accept | Action::Modify | Action::Reject => {
             let recommendation = recommendations::one(engine, context, &request.recommendation_id).await?;
             if asked.action != Action::Reject {
                 approvals::acceptable(engine, context, &request.recommendation_id).await?;
             }
-            against(&recommendation, &request, &asked)?
+            let target = against(&recommendation, &request, &asked)?;
+            (Some(recommendation), target)
         }
     };
-    let verdict = Verdict {
+    let mut verdict = Verdict {
         action: asked.action,
         service: asked.service,
         recommendation_id: request.recommendation_id,
@@ -60,7 +62,12 @@ pub(crate) async fn decide_slo(
         decided_by: context.caller.clone(),
         time_ms: engine.clock.now_ms(),
         version_match: request.version_match,
+        contradiction: None,
     };
+    if let Some(recommendation) = &recommendation {
+        let reason = &request.contradiction_reason;
+        verdict.contradiction = contradictions::taken(engine, context, recommendation, &verdict, reason).await?;
+    }
     if verdict.target.is_none() {
         return Ok(Came::Decided(engine.store.decide(&context.tenant, verdict, &Terms::default()).await?));
     }
@@ -88,6 +95,8 @@ impl Asked {
         if let Some(fault) = action.and_then(|action| misplaced_recommendation(action, &request.recommendation_id)) {
             faults.push(fault);
         }
+        faults
+            .extend(action.and_then(|action| contradictions::misplaced_reason(action, &request.contradiction_reason)));
         match (service, action, kind, ambition, reason) {
             (Some(service), Some(action), Some(kind), Some(ambition), Some(reason)) if faults.is_empty() => {
                 Ok(Self { service, action, kind: kind.unwrap_or(SliKind::Availability), ambition, reason })

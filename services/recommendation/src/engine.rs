@@ -11,12 +11,14 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use tokio::sync::Semaphore;
 
+use crate::below::Below;
 use crate::changes::Changes;
 use crate::domain::freshness::{Ages, Staleness};
 use crate::learning::Memory;
 use crate::members::{Graph, Ingestion, Knowledge};
 use crate::reads::Reads;
 use crate::storage::{Store, StoredRecommendation};
+use crate::webhooks::vault::Vault;
 use crate::{Config, Error};
 
 /// The other members, the store, time and the bounds.
@@ -31,9 +33,13 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     /// What was learned from decisions, by tenant.
     pub(crate) learned: Memory,
+    /// Who was decided upon, by tenant.
+    pub(crate) below: Below,
     /// Who read what, on the way to the audit log.
     pub(crate) reads: Reads,
     pub(crate) config: Config,
+    /// What secrets of webhooks are encrypted with; `None` where no key is configured, and then there are none.
+    pub(crate) vault: Option<Vault>,
     /// One computation at a time for a service and window.
     pub(crate) flights: Flights<FlightKey, Result<Arc<Landed>, Error>>,
     /// Places for computations, each of which holds histories in memory.
@@ -60,6 +66,7 @@ impl Engine {
         changes: Arc<Changes>,
         clock: Clock,
         reads: Reads,
+        vault: Option<Vault>,
     ) -> Result<Self, Error> {
         let member = |key: &str, url: &str| channel::connect(&format!("recommendation.{key}"), url);
         Ok(Self {
@@ -70,7 +77,9 @@ impl Engine {
             flights: Flights::default(),
             changes,
             learned: Memory::default(),
+            below: Below::default(),
             reads,
+            vault,
             store,
             clock,
             config,

@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use attain_vocabulary::InvalidValue;
+use attain_attainment::percent;
+use attain_vocabulary::{EntityId, InvalidValue};
 
+use crate::domain::contradiction::Contradiction;
 use crate::domain::lifecycle::Objection;
+use crate::webhooks::vault::Failure;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
@@ -46,6 +49,9 @@ pub enum Error {
         /// The newest one of the same service and window.
         newest: String,
     },
+    /// A target contradicts what is promised below.
+    #[error("{}", contradicts(&.0.0, &.0.1))]
+    Contradiction(Box<(EntityId, Contradiction)>),
     /// No SLO of this kind is in force.
     #[error("no {kind} SLO of `{service}` is in force")]
     UnknownSlo {
@@ -88,6 +94,12 @@ pub enum Error {
     /// No endpoint has this id.
     #[error("there is no webhook `{0}`")]
     UnknownWebhook(String),
+    /// Nothing would encrypt the secret of an endpoint.
+    #[error(
+        "webhooks need a key that their secrets are encrypted with: set recommendation.webhooks.key_file or \
+         recommendation.webhooks.keys"
+    )]
+    NoWebhookKey,
     /// The tenant has as many endpoints as it may have.
     #[error("there are {0} webhooks, which is the most; delete one first")]
     TooManyWebhooks(u32),
@@ -159,6 +171,12 @@ impl From<attain_runtime::Error> for Error {
     }
 }
 
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Broken(failure.to_string())
+    }
+}
+
 impl Error {
     /// Why a pending decision cannot be closed as asked.
     pub(crate) fn objection(id: &str, objection: Objection) -> Self {
@@ -177,6 +195,7 @@ impl Error {
             Self::InputsNotKept(_) => (Code::FailedPrecondition, "INPUTS_NOT_KEPT"),
             Self::VersionMismatch { .. } | Self::PolicyMismatch { .. } => (Code::Aborted, "VERSION_MISMATCH"),
             Self::RecommendationExpired { .. } => (Code::FailedPrecondition, "RECOMMENDATION_EXPIRED"),
+            Self::Contradiction(_) => (Code::FailedPrecondition, "CONTRADICTS_DEPENDENCY"),
             Self::UnknownSlo { .. } => (Code::NotFound, "UNKNOWN_SLO"),
             Self::UnknownPending(_) => (Code::NotFound, "UNKNOWN_DECISION"),
             Self::DecisionClosed { .. } => (Code::FailedPrecondition, "DECISION_CLOSED"),
@@ -185,6 +204,7 @@ impl Error {
             Self::Anonymous => (Code::PermissionDenied, "NO_IDENTITY"),
             Self::UnknownPolicy(_) => (Code::NotFound, "UNKNOWN_POLICY"),
             Self::UnknownWebhook(_) => (Code::NotFound, "UNKNOWN_WEBHOOK"),
+            Self::NoWebhookKey => (Code::FailedPrecondition, "NO_WEBHOOK_KEY"),
             Self::TooManyWebhooks(_) => (Code::FailedPrecondition, "TOO_MANY_WEBHOOKS"),
             Self::UnknownDelivery(_) => (Code::NotFound, "UNKNOWN_DELIVERY"),
             Self::UnknownModel(_) => (Code::NotFound, "UNKNOWN_MODEL"),
@@ -209,6 +229,7 @@ impl Error {
             Self::RecommendationExpired { id, newest } => {
                 vec![("recommendation_id", id.clone()), ("newest_recommendation_id", newest.clone())]
             }
+            Self::Contradiction(found) => contradiction_metadata(&found.1),
             Self::UnknownPending(id)
             | Self::DecisionClosed { id, .. }
             | Self::SameIdentity(id)
@@ -227,6 +248,7 @@ impl Error {
             Self::Invalid(_)
             | Self::Anonymous
             | Self::UnknownPolicy(_)
+            | Self::NoWebhookKey
             | Self::TooManyWebhooks(_)
             | Self::Deadline
             | Self::Storage(_)
@@ -256,6 +278,31 @@ impl From<Error> for Status {
         }
         Status::with_error_details(code, error.to_string(), details)
     }
+}
+
+fn contradicts(service: &EntityId, found: &Contradiction) -> String {
+    let holds = match found.consistent_target_ratio {
+        Some(ratio) => format!("at most {} holds", percent(ratio)),
+        None => "no target on the menu holds".to_owned(),
+    };
+    format!(
+        "a target of {} for {service} contradicts what is promised by {}, beside which {holds}; take another, or say in \
+         contradiction_reason why it is taken all the same",
+        percent(found.target_ratio),
+        found.callee_in_words(),
+    )
+}
+
+fn contradiction_metadata(found: &Contradiction) -> Vec<(&'static str, String)> {
+    let chain: Vec<&str> = found.chain.iter().map(EntityId::as_str).collect();
+    let mut metadata = vec![
+        ("callee_id", found.callee.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("target_ratio", found.target_ratio.to_string()),
+        ("needed_ratio", found.needed_ratio.to_string()),
+        ("chain", chain.join(",")),
+    ];
+    metadata.extend(found.consistent_target_ratio.map(|ratio| ("consistent_target_ratio", ratio.to_string())));
+    metadata
 }
 
 fn describe(fields: &[InvalidValue]) -> String {

@@ -74,17 +74,36 @@ pub(crate) async fn imported(
     let documents = blocking(move || read(&text)).await??;
     let mut response = wire::ImportSlosResponse::default();
     for document in documents {
-        let taken = take(engine, context, document).await?;
+        let failed = failed(&document);
+        let taken = take(engine, context, document).await.unwrap_or_else(failed);
         match taken.outcome() {
             wire::ImportOutcome::Imported => response.imported_count += 1,
             wire::ImportOutcome::Unchanged => response.unchanged_count += 1,
             wire::ImportOutcome::Refused => response.refused_count += 1,
             wire::ImportOutcome::Pending => response.pending_count += 1,
+            wire::ImportOutcome::Failed => response.failed_count += 1,
             wire::ImportOutcome::Read | wire::ImportOutcome::Unspecified => {}
         }
         response.documents.push(taken);
     }
     Ok(response)
+}
+
+/// What to say of a document that could not be taken: those before it are decided already.
+fn failed(document: &Document) -> impl FnOnce(Error) -> wire::ImportedDocument + use<> {
+    let (position, kind, name) = (document.position, document.kind.clone(), document.name.clone());
+    move |error| wire::ImportedDocument {
+        position,
+        kind,
+        name,
+        outcome: wire::ImportOutcome::Failed as i32,
+        errors: vec![wire::DocumentError {
+            field: String::new(),
+            code: error.reason().to_lowercase(),
+            reason: error.to_string(),
+        }],
+        ..wire::ImportedDocument::default()
+    }
 }
 
 async fn take(engine: &Engine, context: &CallContext, document: Document) -> Result<wire::ImportedDocument, Error> {
@@ -146,6 +165,7 @@ async fn declare(
             decided_by: context.caller.clone(),
             time_ms: engine.clock.now_ms(),
             version_match: Some(in_force.map_or(0, |slo| slo.version)),
+            contradiction: None,
         };
         if is_proposed(engine, context, &verdict).await? {
             return Ok((wire::ImportOutcome::Pending, String::new()));

@@ -42,12 +42,14 @@ mod agreement;
 mod alerts;
 mod approvals;
 mod automatic;
+mod below;
 mod budgets;
 mod calibration;
 mod changes;
 mod comparison;
 mod config;
 mod consistency;
+mod contradictions;
 mod decide;
 mod decisions;
 pub mod domain;
@@ -100,7 +102,8 @@ pub use config::Config;
 pub use domain::audit;
 pub use domain::exchange::MetricNames;
 pub use error::Error;
-pub use webhooks::config::WebhookConfig;
+pub use webhooks::config::{KeyText, WebhookConfig};
+pub use webhooks::vault::make_key_file;
 
 use changes::Changes;
 use changes::follower::Follower;
@@ -108,6 +111,7 @@ use engine::Engine;
 use members::Ingestion;
 use storage::Store;
 use transport::{Transport, classify};
+use webhooks::vault::Vault;
 
 const SERVICE_NAMES: &[&str] = &[
     "attain.recommendation.v1.RecommendationService",
@@ -123,7 +127,9 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     config.validate()?;
     let readiness = Readiness::new("recommendation", clock.now_ms());
     let storage = readiness.require("storage", "not opened yet");
+    let vault = Vault::read(&config.webhooks)?;
     let store = Store::open(&config.database_url).await?;
+    store.seal_secrets(vault.as_ref()).await?;
     storage.met(store.description());
     let looks = health::watch(&config, &readiness, storage, store.clone(), shutdown.clone())?;
 
@@ -132,11 +138,12 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
 
     let (limits, drain) = (config.limits, Duration::from_secs(config.drain_seconds));
     let (reads, writing) = reads::begin(&config, store.clone(), clock.clone());
-    let engine = Arc::new(Engine::new(config, store.clone(), changes, clock, reads)?);
+    let engine = Arc::new(Engine::new(config, store.clone(), changes, clock, reads, vault)?);
     let keeping = upkeep::keep(Arc::clone(&engine), shutdown.clone());
     let sending = webhooks::send(Arc::clone(&engine), shutdown.clone());
     let lifecycle = LifecycleServiceServer::new(Transport(Arc::clone(&engine)));
     let webhooks = WebhookServiceServer::new(Transport(Arc::clone(&engine)));
+    let callers = below::follow(Arc::clone(&engine), shutdown.clone());
     let judging = tokio::spawn(judge::sweep(Arc::clone(&engine), shutdown.clone()));
     let service = RecommendationServiceServer::new(Transport(Arc::clone(&engine)))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -161,6 +168,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     // What is under way is sent again by the next start: it was not noted as sent.
     sending.abort();
     judging.abort();
+    callers.abort();
     writing.finish().await;
     sweeping.abort();
     store.close().await;

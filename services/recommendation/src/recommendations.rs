@@ -15,6 +15,7 @@ use crate::Error;
 use crate::automatic;
 use crate::decide::{Computed, Packed, compute, decide, pack, unpack};
 use crate::domain::audit::Entry;
+use crate::domain::below::DecidedBelow;
 use crate::domain::freshness::{Basis, Present, Staleness, Verdict, judge};
 use crate::domain::kept::sha256_hex;
 use crate::engine::{Engine, FlightKey, Landed};
@@ -34,6 +35,8 @@ pub(crate) struct Answer {
     pub(crate) staleness: Option<Staleness>,
     /// Age of the knowledge by which it was judged.
     pub(crate) knowledge_age_ms: i64,
+    /// What was decided below since, oldest first.
+    pub(crate) decided_below: Vec<DecidedBelow>,
 }
 
 /// Gives the stored recommendation while it holds; otherwise computes another, once for all who ask. Where that is not
@@ -50,9 +53,11 @@ pub(crate) async fn newest(
         match judged(engine, context, &service, latest).await {
             Ok(Judged { verdict: Verdict::Recompute, .. }) => {}
             Ok(Judged { verdict: Verdict::Drifted, .. }) => drifted = Some(Staleness::Drift),
-            Ok(Judged { verdict: Verdict::Fresh, age_ms }) => return Ok(answer(&latest.recommendation, None, age_ms)),
-            Ok(Judged { verdict: Verdict::Stale(why), age_ms }) => {
-                return Ok(answer(&latest.recommendation, Some(why), age_ms));
+            Ok(Judged { verdict: Verdict::Fresh, age_ms, .. }) => {
+                return Ok(answer(&latest.recommendation, None, age_ms));
+            }
+            Ok(Judged { verdict: Verdict::Stale(why), age_ms, decided_below }) => {
+                return Ok(Answer { decided_below, ..answer(&latest.recommendation, Some(why), age_ms) });
             }
             Err(Error::Unreachable { .. }) => return Ok(unconfirmed(engine, latest, Staleness::IngestionUnreachable)),
             Err(error) => return Err(error),
@@ -131,6 +136,7 @@ pub(crate) async fn replay(
 struct Judged {
     verdict: Verdict,
     age_ms: i64,
+    decided_below: Vec<DecidedBelow>,
 }
 
 /// Whether the stored recommendation still holds: by the stream of changes where it tells, else by asking ingestion.
@@ -147,9 +153,51 @@ async fn judged(engine: &Engine, context: &CallContext, service: &EntityId, late
     };
     let model_version = latest.live_model.clone().unwrap_or_else(|| MODEL_VERSION.to_owned());
     let basis = Basis { drift_ms: latest.drift_ms, model_version, ..basis(heads, &slos) };
-    let now = Present { basis, newest: (newest > 0).then_some(newest) };
+    let decided_below = decided_below(engine, context, service, &read).await?;
+    let newest = (newest > 0).then_some(newest);
+    let now = Present { basis, newest, decided_below: !decided_below.is_empty() };
     let verdict = judge(service, &read, &now, latest.checked_ms, engine.clock.now_ms(), engine.ages());
-    Ok(Judged { verdict, age_ms })
+    Ok(Judged { verdict, age_ms, decided_below })
+}
+
+/// SLOs that were decided since of what the service needs.
+async fn decided_below(
+    engine: &Engine,
+    context: &CallContext,
+    service: &EntityId,
+    read: &Basis,
+) -> Result<Vec<DecidedBelow>, Error> {
+    let Some(position) = read.promises_up_to else { return Ok(Vec::new()) };
+    let promised = engine.below.now(&engine.store, &context.tenant).await?;
+    Ok(promised.after(position, service, read.heads.keys()))
+}
+
+/// Computes a recommendation anew where SLOs were decided below since; reading does not do it for this reason.
+pub(crate) async fn follow(
+    engine: &Arc<Engine>,
+    context: &CallContext,
+    service: &EntityId,
+    window: TimeWindow,
+) -> Result<(), Error> {
+    let Some(latest) = engine.store.latest(&context.tenant, service, window).await? else { return Ok(()) };
+    if !decided_below(engine, context, service, &read_basis(&latest)?).await?.is_empty() {
+        fly(engine, context, service.clone(), window, Some(latest)).await?;
+    }
+    Ok(())
+}
+
+/// Whether a recommendation is the newest of its service and window, and nothing was decided below since.
+pub(crate) async fn knows_what_is_promised(
+    engine: &Engine,
+    context: &CallContext,
+    recommendation: &wire::Recommendation,
+) -> Result<bool, Error> {
+    let service = EntityId::new("service_id", &recommendation.service_id)?;
+    let latest = engine.store.latest(&context.tenant, &service, window::of(recommendation)?).await?;
+    let Some(latest) = latest.filter(|latest| latest.recommendation.id == recommendation.id) else { return Ok(false) };
+    let read = read_basis(&latest)?;
+    let noted = read.promises_up_to.is_some();
+    Ok(noted && decided_below(engine, context, &service, &read).await?.is_empty())
 }
 
 fn read_basis(latest: &Latest) -> Result<Basis, Error> {
@@ -348,7 +396,7 @@ pub(crate) async fn previous(
 }
 
 fn answer(stored: &StoredRecommendation, staleness: Option<Staleness>, knowledge_age_ms: i64) -> Answer {
-    Answer { stored: stored.clone(), staleness, knowledge_age_ms }
+    Answer { stored: stored.clone(), staleness, knowledge_age_ms, decided_below: Vec::new() }
 }
 
 /// What was stored, as it was sent.

@@ -67,12 +67,15 @@ async fn renew(engine: &Arc<Engine>) -> Result<(), Error> {
     for renewal in engine.store.renewals_due(engine.clock.now_ms(), ROUND_MAX).await? {
         let context = CallContext::new(renewal.tenant.clone(), UPKEEP, engine.compute_timeout());
         let slo = &renewal.slo;
-        // What cannot be computed now is computed when somebody asks; the review is near all the same.
         let computed = recommendations::newest(engine, &context, slo.service.clone(), slo.window).await;
+        let now_ms = engine.clock.now_ms();
         if let Err(error) = computed {
             tracing::info!(service.id = %slo.service, error = %error, "a renewal could not be computed");
+            // Until the review the next round tries again; then it is offered without a recommendation.
+            if now_ms < renewal.review_ms {
+                continue;
+            }
         }
-        let now_ms = engine.clock.now_ms();
         let open = engine.store.open_recommendation(&renewal.tenant, &slo.service, slo.window, now_ms).await?;
         engine.store.offer_renewal(&renewal, entry(&renewal, open.as_deref(), now_ms)).await?;
     }
@@ -87,6 +90,7 @@ fn entry(renewal: &Renewal, recommendation_id: Option<&str>, time_ms: i64) -> En
         "target_ratio": slo.target.target_ratio(),
         "review_ms": renewal.review_ms,
         "recommendation_id": recommendation_id,
+        "window": slo.window.to_string(),
     });
     Entry {
         time_ms,

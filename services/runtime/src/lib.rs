@@ -28,6 +28,7 @@ pub mod gate;
 mod log_lines;
 pub mod privacy;
 pub mod readiness;
+pub mod secret_file;
 pub mod serve;
 pub mod telemetry;
 

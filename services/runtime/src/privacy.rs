@@ -1,13 +1,12 @@
 //! What a process takes out of everything that it stores or logs, beyond what everybody does.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use attain_redaction::{AddressKey, Redactor};
 use serde::Deserialize;
 
 use crate::Error;
+use crate::secret_file::{hexadecimal, made_once};
 
 /// Name of the key that is made beside the data.
 const KEY_FILE: &str = "privacy.key";
@@ -47,7 +46,8 @@ impl PrivacyConfig {
             (Some(file), _) => std::fs::read(file).map_err(|error| refused(file, &error.to_string()))?,
             (None, Some(data_dir)) => {
                 let file = data_dir.join(KEY_FILE);
-                made_once(&file).map_err(|error| refused(&file, &error.to_string()))?
+                made_once(&file, |random| format!("{}\n", hexadecimal(random)))
+                    .map_err(|error| refused(&file, &error.to_string()))?
             }
             (None, None) => {
                 let reason = "privacy.ip_key_file: is required with privacy.ip_addresses = \"redact\", for every member has \
@@ -74,25 +74,6 @@ impl PrivacyConfig {
 
 fn refused(file: &Path, reason: &str) -> Error {
     Error::Config(format!("privacy.ip_key_file: {}: {reason}", file.display()))
-}
-
-/// The secret in a file, made from the system's randomness where there is none; for the owner's eyes only.
-fn made_once(file: &Path) -> std::io::Result<Vec<u8>> {
-    match std::fs::read(file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        read => return read,
-    }
-    let mut random = [0; AddressKey::BYTES_MIN];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
-    let secret: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    // Under another name first: half a key must never be taken for one.
-    let unfinished = file.with_extension("key.new");
-    let mut options = std::fs::OpenOptions::new();
-    let mut written = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-    written.write_all(format!("{secret}\n").as_bytes())?;
-    written.sync_all()?;
-    std::fs::rename(&unfinished, file)?;
-    Ok(secret.into_bytes())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ fn a_decision_sends_what_was_said_and_nothing_else() {
         latency_threshold_ms: None,
         window: None,
         reason: None,
+        contradiction_reason: None,
         version_match: None,
     };
     let request = command.request().expect("valid");

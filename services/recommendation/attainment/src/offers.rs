@@ -138,6 +138,7 @@ fn blank(ambition: Ambition, basis: OfferBasis, target: f64, threshold: Option<u
         in_force_miss_probability: None,
         consistent_target_ratio: None,
         limited_by: None,
+        agreement: None,
     }
 }
 

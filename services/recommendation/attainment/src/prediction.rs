@@ -69,38 +69,52 @@ pub(crate) fn predict_from(
     window_days: f64,
     now_ms: UnixMillis,
 ) -> Option<Prediction> {
+    predict_all(constants, cells, &[window_days], now_ms).pop()
+}
+
+/// The same for windows of several lengths, of which only the forecasts differ; none when no request was counted.
+pub(crate) fn predict_all(
+    constants: &Constants,
+    cells: Span<'_>,
+    windows_days: &[f64],
+    now_ms: UnixMillis,
+) -> Vec<Prediction> {
     let valid = cells.valid();
     if valid <= 0.0 {
-        return None;
+        return Vec::new();
     }
     let regimes = regimes(cells.points);
     let apart = tell_apart(cells, &regimes);
     let observed_days = cells.covered_days();
     let design_effect = 1.0 + (valid / cells.busy() - 1.0).max(0.0) * apart.correlation;
-    let expected_window_count = valid / observed_days * window_days;
     let now_from = regimes.last().map_or(i64::MIN, |regime| regime.start_ms);
     let evidence = evidence(cells, &apart.chronic_bad, now_from);
-    let chronic = ChronicForecast::fit(&ChronicEvidence {
-        design_effect,
-        window_valid: expected_window_count,
-        window_days,
-        ..evidence
-    });
-    let incident = fit_incidents(constants, &apart.episodes, observed_days, window_days, now_ms);
-    Some(Prediction {
-        forecast: Forecast::new(Some(chronic), incident),
-        regimes,
-        episodes: apart.episodes,
-        observed_days,
-        now_ms,
-        window_days,
-        constants: *constants,
-        intra_bucket_correlation: apart.correlation,
-        design_effect,
-        effective_sample_count: valid / design_effect,
-        expected_window_count,
-        smallest_distinguishable_budget: RULE_OF_THREE * design_effect / expected_window_count,
-    })
+    let ahead = |window_days: &f64| {
+        let window_days = *window_days;
+        let expected_window_count = valid / observed_days * window_days;
+        let chronic = ChronicForecast::fit(&ChronicEvidence {
+            design_effect,
+            window_valid: expected_window_count,
+            window_days,
+            ..evidence.clone()
+        });
+        let incident = fit_incidents(constants, &apart.episodes, observed_days, window_days, now_ms);
+        Prediction {
+            forecast: Forecast::new(Some(chronic), incident),
+            regimes: regimes.clone(),
+            episodes: apart.episodes.clone(),
+            observed_days,
+            now_ms,
+            window_days,
+            constants: *constants,
+            intra_bucket_correlation: apart.correlation,
+            design_effect,
+            effective_sample_count: valid / design_effect,
+            expected_window_count,
+            smallest_distinguishable_budget: RULE_OF_THREE * design_effect / expected_window_count,
+        }
+    };
+    windows_days.iter().map(ahead).collect()
 }
 
 impl Prediction {

@@ -10,6 +10,7 @@ use crate::latency::Latencies;
 use crate::offers::held_against_fleet;
 use crate::prediction::predict_from;
 use crate::sanity::Usable;
+use crate::sla::Months;
 use crate::sli::Gathered;
 use crate::split::split;
 use crate::{DataUsed, Prediction, RecommendationInput, RecommendationResult, explain};
@@ -39,6 +40,7 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
         confidence: &confidence,
         latencies: Latencies::of(&usable.buckets, constants),
         backtest,
+        months: Months::of(&constants, cells.all(), input.as_of_ms),
         in_progress: InProgress::of(&constants, &usable.series, input.window, input.as_of_ms),
     };
     let availability = gathered.availability();

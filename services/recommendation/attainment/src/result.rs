@@ -1,6 +1,7 @@
 use attain_vocabulary::{EntityId, SliKind, TimeRange, TimeWindow, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::sla::Suggestion;
 use crate::{
     Backtest, Budgeting, Conditions, Exclusion, FleetLimit, Forecast, Importance, MissingInput, WindowInForce,
 };
@@ -159,6 +160,10 @@ pub struct Offer {
     pub consistent_target_ratio: Option<f64>,
     /// The targets below that this one contradicts; `None` where it contradicts none, and where the fleet was not asked.
     pub limited_by: Option<FleetLimit>,
+    /// What could be promised outside beside this target; for availability, `None` for a template and where no level looser than
+    /// the target is safe enough for the tier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<Suggestion>,
 }
 
 /// An SLO in force and its prospects.

@@ -2,15 +2,18 @@
 //!
 //! Entry point: [`suggest`].
 
-use attain_vocabulary::Tier;
+use attain_vocabulary::{Tier, UnixMillis};
+use serde::{Deserialize, Serialize};
 
-use crate::{Forecast, Prediction, SliHistory, TARGET_MENU, predict};
+use crate::cells::{Cells, Span};
+use crate::prediction::predict_all;
+use crate::{Constants, Forecast, Prediction, SliHistory, TARGET_MENU};
 
 /// Lengths that a calendar month can have, in days: an agreement has to hold in each.
 const MONTH_DAYS: [f64; 4] = [28.0, 29.0, 30.0, 31.0];
 
 /// A step of a credit schedule: a month below the level gives back the share.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CreditStep {
     /// Attained ratio below which the step applies.
     pub below_ratio: f64,
@@ -56,7 +59,7 @@ pub fn miss_probability_max(tier: Tier) -> f64 {
 }
 
 /// A level to promise.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Suggestion {
     /// The strictest level on the menu that is safe enough and looser than the objective.
     pub target_ratio: f64,
@@ -77,7 +80,7 @@ pub struct Suggestion {
 }
 
 /// A step of the schedule and how likely a month ends there.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ExpectedCredit {
     /// The step.
     pub step: CreditStep,
@@ -107,38 +110,56 @@ pub fn suggest(
     miss_probability_max: f64,
     steps: &[CreditStep],
 ) -> Result<Suggestion, NoSuggestion> {
-    let months: Vec<Prediction> =
-        MONTH_DAYS.into_iter().filter_map(|days| predict(history.series(), days, now_ms)).collect();
-    if months.is_empty() {
-        return Err(NoSuggestion::NothingMeasured);
+    let cells = Cells::of(history.series().points(), now_ms);
+    let months = Months::of(&Constants::DEFAULT, cells.all(), now_ms).ok_or(NoSuggestion::NothingMeasured)?;
+    months.suggest(objective_ratio, miss_probability_max, steps)
+}
+
+/// What a calendar month of each length is forecast to be like; made once for several objectives.
+pub(crate) struct Months(Vec<Prediction>);
+
+impl Months {
+    /// `None` when no request was counted.
+    pub(crate) fn of(constants: &Constants, cells: Span<'_>, now_ms: UnixMillis) -> Option<Self> {
+        let months = predict_all(constants, cells, &MONTH_DAYS, now_ms);
+        (!months.is_empty()).then_some(Self(months))
     }
-    let missed = |ratio: f64| worst(&months, |forecast| forecast.miss_probability(1.0 - ratio));
-    let safe = |ratio: &&f64| {
-        months.iter().all(|month| month.distinguishes(1.0 - **ratio)) && missed(**ratio) <= miss_probability_max
-    };
-    let strictest = TARGET_MENU.iter().rev().find(safe).copied();
-    let looser = |ratio: &&f64| objective_ratio.is_none_or(|objective| **ratio < objective - 1e-12);
-    let target_ratio = TARGET_MENU.iter().rev().filter(looser).find(safe).copied().ok_or(NoSuggestion::NoneSafe)?;
-    let default;
-    let steps = if steps.is_empty() {
-        default = DEFAULT_CREDIT.steps(target_ratio);
-        &default
-    } else {
-        steps
-    };
-    let mut credits: Vec<ExpectedCredit> =
-        steps.iter().map(|step| ExpectedCredit { step: *step, probability: missed(step.below_ratio) }).collect();
-    credits.sort_by(|a, b| b.step.below_ratio.total_cmp(&a.step.below_ratio));
-    Ok(Suggestion {
-        target_ratio,
-        miss_probability: missed(target_ratio),
-        miss_probability_max,
-        margin_ratio: objective_ratio.map(|objective| objective - target_ratio),
-        budget_multiple: objective_ratio.map(|objective| (1.0 - target_ratio) / (1.0 - objective)),
-        limited_by_objective: strictest.is_some_and(|strictest| strictest > target_ratio),
-        expected_credit_ratio: expected(&credits),
-        credits,
-    })
+
+    /// See [`suggest`].
+    pub(crate) fn suggest(
+        &self,
+        objective_ratio: Option<f64>,
+        miss_probability_max: f64,
+        steps: &[CreditStep],
+    ) -> Result<Suggestion, NoSuggestion> {
+        let missed = |ratio: f64| worst(&self.0, |forecast| forecast.miss_probability(1.0 - ratio));
+        let safe = |ratio: &&f64| {
+            self.0.iter().all(|month| month.distinguishes(1.0 - **ratio)) && missed(**ratio) <= miss_probability_max
+        };
+        let strictest = TARGET_MENU.iter().rev().find(safe).copied();
+        let looser = |ratio: &&f64| objective_ratio.is_none_or(|objective| **ratio < objective - 1e-12);
+        let target_ratio = TARGET_MENU.iter().rev().filter(looser).find(safe).copied().ok_or(NoSuggestion::NoneSafe)?;
+        let default;
+        let steps = if steps.is_empty() {
+            default = DEFAULT_CREDIT.steps(target_ratio);
+            &default
+        } else {
+            steps
+        };
+        let mut credits: Vec<ExpectedCredit> =
+            steps.iter().map(|step| ExpectedCredit { step: *step, probability: missed(step.below_ratio) }).collect();
+        credits.sort_by(|a, b| b.step.below_ratio.total_cmp(&a.step.below_ratio));
+        Ok(Suggestion {
+            target_ratio,
+            miss_probability: missed(target_ratio),
+            miss_probability_max,
+            margin_ratio: objective_ratio.map(|objective| objective - target_ratio),
+            budget_multiple: objective_ratio.map(|objective| (1.0 - target_ratio) / (1.0 - objective)),
+            limited_by_objective: strictest.is_some_and(|strictest| strictest > target_ratio),
+            expected_credit_ratio: expected(&credits),
+            credits,
+        })
+    }
 }
 
 fn worst(months: &[Prediction], of: impl Fn(&Forecast) -> f64) -> f64 {

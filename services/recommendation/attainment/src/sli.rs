@@ -10,6 +10,7 @@ use crate::menu::targets_allowed;
 use crate::offers::{availability_offers, held_against_fleet, note, template_offer, template_target};
 use crate::sanity::Usable;
 use crate::series::fraction;
+use crate::sla::{self, Months, Suggestion};
 use crate::split::Split;
 use crate::{
     Ambition, Backtest, BindingConstraint, Budgeting, Confidence, ConfidenceLevel, ConstraintKind, CountSeries,
@@ -33,6 +34,8 @@ pub(crate) struct Gathered<'a> {
     pub(crate) backtest: Option<Backtest>,
     /// The calendar window that has begun.
     pub(crate) in_progress: Option<InProgress>,
+    /// Calendar months ahead, which agreements are for.
+    pub(crate) months: Option<Months>,
 }
 
 impl Gathered<'_> {
@@ -51,6 +54,7 @@ impl Gathered<'_> {
             let in_force = self.in_progress.as_ref();
             offer.in_force_miss_probability =
                 in_force.map(|in_force| in_force.miss_probability(1.0 - offer.target_ratio));
+            offer.agreement = self.agreement_below(offer.target_ratio);
         }
         let ambitions: Vec<Ambition> = offers.iter().map(|offer| offer.ambition).collect();
         let today = Today {
@@ -70,6 +74,12 @@ impl Gathered<'_> {
             budgetings: self.by_time(prediction),
             ..self.blank_availability()
         }
+    }
+
+    /// What could be promised outside if this were the objective inside.
+    fn agreement_below(&self, target_ratio: f64) -> Option<Suggestion> {
+        let risk = sla::miss_probability_max(self.input.tier);
+        self.months.as_ref()?.suggest(Some(target_ratio), risk, &[]).ok()
     }
 
     /// The budget counted by slices of time.

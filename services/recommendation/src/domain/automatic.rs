@@ -18,8 +18,19 @@ pub(crate) struct Case<'a> {
     pub(crate) window: TimeWindow,
     /// The offer of the policy's ambition; `None` where there is none.
     pub(crate) offer: Option<Aim>,
+    /// How the offer stands beside what is promised below.
+    pub(crate) beside: Beside,
     pub(crate) in_force: Option<InForce>,
     pub(crate) now_ms: UnixMillis,
+}
+
+/// How an offer stands beside what is promised below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beside {
+    Holds,
+    Contradicts,
+    /// That could not be asked, or something was decided below since.
+    Unknown,
 }
 
 /// What a target asks for.
@@ -44,6 +55,8 @@ pub(crate) struct InForce {
 pub(crate) enum Objection {
     #[error("services of tier 1 are decided upon by people")]
     TierOne,
+    #[error("decisions about the tier need the approval of somebody else")]
+    FourEyes,
     #[error("the policy of the tier accepts nothing by itself")]
     Off,
     #[error("the policy names other services or owners")]
@@ -54,6 +67,10 @@ pub(crate) enum Objection {
     Fallback,
     #[error("there is no offer of the policy's ambition")]
     NoOffer,
+    #[error("the offer contradicts what is promised below")]
+    Contradiction,
+    #[error("the offer was not held against what is promised below now")]
+    NotHeld,
     #[error("there is no SLO in force yet")]
     FirstSlo,
     #[error("the SLO in force covers another window")]
@@ -75,6 +92,10 @@ pub(crate) fn judge(rules: &Rules, case: &Case<'_>) -> Result<String, Objection>
         return Err(Objection::TierOne);
     }
     let automatic = rules.automatic.as_ref().ok_or(Objection::Off)?;
+    // Policies of before allowed both.
+    if rules.four_eyes {
+        return Err(Objection::FourEyes);
+    }
     let named = automatic.services.is_empty() || automatic.services.contains(case.service);
     let owned = automatic.owners.is_empty() || automatic.owners.iter().any(|owner| owner == case.owner);
     if !named || !owned {
@@ -87,6 +108,11 @@ pub(crate) fn judge(rules: &Rules, case: &Case<'_>) -> Result<String, Objection>
         return Err(Objection::Fallback);
     }
     let offer = case.offer.ok_or(Objection::NoOffer)?;
+    match case.beside {
+        Beside::Holds => {}
+        Beside::Contradicts => return Err(Objection::Contradiction),
+        Beside::Unknown => return Err(Objection::NotHeld),
+    }
     let Some(in_force) = case.in_force else {
         return if automatic.first_slo {
             Ok("high confidence; no SLO was in force".into())
@@ -175,6 +201,7 @@ mod tests {
             fallback: false,
             window: TimeWindow::default(),
             offer: Some(availability(0.9995)),
+            beside: Beside::Holds,
             in_force: Some(InForce { aim: availability(0.9993), window: TimeWindow::default(), automatic_ms: Some(0) }),
             now_ms: 7 * 86_400_000,
         }
@@ -191,6 +218,9 @@ mod tests {
             (Case { high_confidence: false, ..case() }, Objection::Confidence),
             (Case { fallback: true, ..case() }, Objection::Fallback),
             (Case { offer: None, ..case() }, Objection::NoOffer),
+            (Case { beside: Beside::Contradicts, ..case() }, Objection::Contradiction),
+            (Case { beside: Beside::Unknown, ..case() }, Objection::NotHeld),
+            (Case { beside: Beside::Contradicts, in_force: None, ..case() }, Objection::Contradiction),
             (Case { in_force: None, ..case() }, Objection::FirstSlo),
             (Case { window: TimeWindow::MONTH, ..case() }, Objection::OtherWindow),
             (Case { offer: Some(availability(0.9993)), ..case() }, Objection::NothingChanges),
@@ -204,6 +234,8 @@ mod tests {
         }
         assert_eq!(judge(&rules(Tier::One), &case()), Err(Objection::TierOne));
         assert_eq!(judge(Policy::default().rules(Tier::Two), &case()), Err(Objection::Off));
+        let both = Rules { four_eyes: true, ..rules(Tier::Two) };
+        assert_eq!(judge(&both, &case()), Err(Objection::FourEyes));
         let mut named = rules(Tier::Two);
         let automatic = named.automatic.as_mut().expect("there");
         automatic.services = vec![EntityId::new("service_id", "other").expect("valid")];

@@ -46,6 +46,9 @@ pub(crate) struct Basis {
     /// When the newest change of the service's own failures was found; `None` where none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) drift_ms: Option<UnixMillis>,
+    /// Position of the newest SLO decision of the tenant that its offers were held against; `None` where that was not noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) promises_up_to: Option<u64>,
 }
 
 impl Basis {
@@ -79,6 +82,8 @@ pub(crate) struct Present {
     pub(crate) basis: Basis,
     /// Number of the newest change of all that there is; `None` where it is not known.
     pub(crate) newest: Option<u64>,
+    /// Whether an SLO was decided since of something that the service needs.
+    pub(crate) decided_below: bool,
 }
 
 /// How long what holds may be shown.
@@ -110,6 +115,8 @@ pub(crate) enum Staleness {
     Measurements,
     /// The level of the service's own failures changed.
     Drift,
+    /// An SLO was decided of something that the service needs.
+    DecidedBelow,
     /// The graph had not followed the topology that it was computed on.
     GraphBehind,
     /// Nobody could tell whether its inputs changed.
@@ -124,6 +131,7 @@ impl Staleness {
         match self {
             Self::Measurements => "measurements_changed",
             Self::Drift => "drift",
+            Self::DecidedBelow => "decided_below",
             Self::GraphBehind => "graph_behind",
             Self::IngestionUnreachable => "ingestion_unreachable",
             Self::ComputationLate => "computation_late",
@@ -133,7 +141,8 @@ impl Staleness {
 
 /// Compares what a recommendation has read with how things are now. Topology, the service's incidents and its SLOs count at
 /// once; measurements count once it is older than the shortest interval, because they change every few seconds. So does a
-/// graph that was behind: asked again at once it would be behind still.
+/// graph that was behind: asked again at once it would be behind still. What was decided below is followed without being asked
+/// for: until then it is shown, and said.
 pub(crate) fn judge(
     service: &EntityId,
     read: &Basis,
@@ -161,10 +170,11 @@ pub(crate) fn judge(
     if at_once || age_ms >= ages.max_ms || (later && age_ms >= ages.recompute_min_ms) {
         return Verdict::Recompute;
     }
-    match (behind, measured) {
-        (true, _) => Verdict::Stale(Staleness::GraphBehind),
-        (false, true) => Verdict::Stale(Staleness::Measurements),
-        (false, false) => Verdict::Fresh,
+    match (now.decided_below, behind, measured) {
+        (true, _, _) => Verdict::Stale(Staleness::DecidedBelow),
+        (false, true, _) => Verdict::Stale(Staleness::GraphBehind),
+        (false, false, true) => Verdict::Stale(Staleness::Measurements),
+        (false, false, false) => Verdict::Fresh,
     }
 }
 
@@ -185,7 +195,24 @@ mod tests {
     }
 
     fn verdict(read: &Basis, basis: Basis, newest: Option<u64>, age_ms: i64) -> Verdict {
-        judge(&id("a"), read, &Present { basis, newest }, 0, age_ms, AGES)
+        let now = Present { basis, newest, decided_below: false };
+        judge(&id("a"), read, &now, 0, age_ms, AGES)
+    }
+
+    #[test]
+    fn what_was_decided_below_is_said_and_computed_only_with_what_else_changed() {
+        let below = |now: Basis, age_ms| {
+            let now = Present { basis: now, newest: None, decided_below: true };
+            judge(&id("a"), &basis(), &now, 0, age_ms, AGES)
+        };
+        const STALE: Verdict = Verdict::Stale(Staleness::DecidedBelow);
+        assert_eq!(
+            (below(basis(), 0), below(basis(), 999_999), below(basis(), 1_000_000)),
+            (STALE, STALE, Verdict::Recompute)
+        );
+        let mut measured = basis();
+        measured.heads.get_mut(&id("b")).expect("there").sli = 9;
+        assert_eq!((below(measured.clone(), 9_999), below(measured, 10_000)), (STALE, Verdict::Recompute));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use attain_vocabulary::{Tier, TimeWindow, UnixMillis};
 
+use super::contradiction::Contradiction;
 use super::slo::{Action, Verdict};
 
 /// What became of a recommendation.
@@ -36,6 +37,8 @@ pub(crate) struct Standing {
     pub(crate) confidence: i32,
     pub(crate) fallback: bool,
     pub(crate) tier: Option<Tier>,
+    /// What the newest decision about it contradicts.
+    pub(crate) contradiction: Option<Contradiction>,
 }
 
 impl Standing {
@@ -157,6 +160,7 @@ mod tests {
             confidence: 3,
             fallback: false,
             tier: Some(Tier::Two),
+            contradiction: None,
         }
     }
 
@@ -187,6 +191,7 @@ mod tests {
                 decided_by: "ada".into(),
                 time_ms: 0,
                 version_match: Some(0),
+                contradiction: None,
             },
             expire_ms: 100,
             stored: PendingState::Waiting,

@@ -3,12 +3,15 @@
 
 pub mod audit;
 pub(crate) mod automatic;
+pub(crate) mod below;
 pub(crate) mod calibration;
 pub mod components;
 pub mod consistent;
+pub mod contradiction;
 pub(crate) mod differences;
 pub mod doubt;
 pub(crate) mod drift;
+pub(crate) mod endpoint_turns;
 pub(crate) mod evidence;
 pub(crate) mod exchange;
 pub mod fallbacks;

@@ -155,6 +155,9 @@ impl Rules {
             if self.tier == Tier::One {
                 let reason = "services of tier 1 are decided upon by people";
                 faults.push(InvalidValue::new(format!("{at}/automatic"), "not_allowed", reason));
+            } else if self.four_eyes {
+                let reason = "what needs the approval of somebody else is not accepted by policy alone";
+                faults.push(InvalidValue::new(format!("{at}/automatic"), "not_allowed", reason));
             }
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
@@ -230,6 +233,9 @@ mod tests {
                 ("tiers/0/automatic", "not_allowed"),
             ]
         );
+        let both = Rules { tier: Tier::Two, four_eyes: true, renewal_days: 1, ..rules.clone() };
+        let faults = both.check("tiers/0").expect_err("two people and none");
+        assert!(faults.iter().any(|fault| fault.reason.contains("somebody else")), "{faults:?}");
         let json = serde_json::to_string(&rules).expect("JSON");
         assert_eq!(serde_json::from_str::<Rules>(&json).expect("read"), rules);
     }

@@ -5,6 +5,8 @@ use attain_redaction::redact;
 use attain_vocabulary::{EntityId, InvalidValue, Objective, SliKind, TimeWindow, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use super::contradiction::Contradiction;
+
 /// Longest reason that is kept, in characters.
 const REASON_LEN_MAX: usize = 2000;
 /// Slowest latency threshold that is taken for one, in milliseconds: an hour.
@@ -93,6 +95,8 @@ pub(crate) struct Decision {
     /// Version of the policy that accepted it; 0 where a person decided.
     pub(crate) policy_version: u32,
     pub(crate) create_ms: UnixMillis,
+    /// What is promised below and too little for it; `None` where it holds.
+    pub(crate) contradiction: Option<Contradiction>,
 }
 
 /// A target that is to come into force.
@@ -119,6 +123,9 @@ pub(crate) struct Verdict {
     pub(crate) time_ms: UnixMillis,
     /// Version in force that the decision was made on; 0 for none.
     pub(crate) version_match: Option<u32>,
+    /// What is promised below and too little for it, and why it is taken all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) contradiction: Option<Contradiction>,
 }
 
 /// Word of an SLI kind in storage and names.
@@ -156,16 +163,22 @@ pub(crate) fn checked_reason(action: Action, reason: &str) -> Result<String, Inv
 
 /// Checks a reason, and redacts it.
 pub(crate) fn checked_note(reason: &str, needed: bool) -> Result<String, InvalidValue> {
-    let reason = reason.trim();
+    let reason = checked_text("reason", reason)?;
     if needed && reason.is_empty() {
         return Err(InvalidValue::new("reason", "required", "say why, so that whoever reads it later understands"));
     }
-    let length = reason.chars().count();
+    Ok(reason)
+}
+
+/// Checks the length of what a person wrote, and redacts it.
+pub(crate) fn checked_text(field: &str, text: &str) -> Result<String, InvalidValue> {
+    let text = text.trim();
+    let length = text.chars().count();
     if length > REASON_LEN_MAX {
-        let text = format!("{length} characters; at most {REASON_LEN_MAX} are kept");
-        return Err(InvalidValue::new("reason", "too_long", text));
+        let reason = format!("{length} characters; at most {REASON_LEN_MAX} are kept");
+        return Err(InvalidValue::new(field, "too_long", reason));
     }
-    Ok(redact(reason).0.into_owned())
+    Ok(redact(text).0.into_owned())
 }
 
 /// Checks the threshold of a target: needed for latency and for freshness, refused for availability.

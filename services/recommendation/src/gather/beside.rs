@@ -64,6 +64,24 @@ pub(super) async fn consistent_targets(
     })
 }
 
+/// What one target becomes beside what is promised below.
+pub(super) async fn held_alone(
+    engine: &Engine,
+    context: &CallContext,
+    around: Surroundings<'_>,
+    target: (Ambition, f64),
+) -> Result<ConsistentTarget, Error> {
+    let promises = promises(engine, context, &around).await?;
+    let service = around.service.clone();
+    if promises.is_empty() {
+        return Ok(consistent_target(target, target.1, Vec::new()));
+    }
+    let rates = in_a_bad_window(around, &promises).await?;
+    let held = held(engine, context, &service, target, &promises, &rates);
+    let answer = tokio::time::timeout(WAIT_MAX.min(context.remaining() / 2), held).await;
+    answer.map_err(|_| Error::Deadline)?.map_err(|refusal| refusal.fatal("graph"))
+}
+
 /// SLOs in force of what is depended on, and the newest offers of what has none.
 async fn promises(engine: &Engine, context: &CallContext, around: &Surroundings<'_>) -> Result<Promises, Error> {
     let others: Vec<&EntityId> = around.known.keys().filter(|id| *id != around.service).collect();

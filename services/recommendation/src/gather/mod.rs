@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use attain_attainment::{
-    CurrentSlo, DependencyHistory, Exclusion, MODEL_VERSION, MissingInput, RecommendationInput, RecommendationResult,
-    Record, ServiceHistory, TierPolicy, Used, held_beside, recommend,
+    Ambition, ConsistentTarget, CurrentSlo, DependencyHistory, Exclusion, MODEL_VERSION, MissingInput,
+    RecommendationInput, RecommendationResult, Record, ServiceHistory, TierPolicy, Used, held_beside, recommend,
 };
 use attain_drift::Settings;
 use attain_proto::convert;
@@ -42,7 +42,7 @@ use crate::{Error, members, models};
 
 pub(crate) use regions::MISSING as REGIONS_MISSING;
 
-use beside::{Surroundings, consistent_targets};
+use beside::{Surroundings, consistent_targets, held_alone};
 use walk::Walked;
 
 /// Everything that a recommendation is computed from, and until which changes it was read.
@@ -90,9 +90,11 @@ pub(crate) async fn gather(
 ) -> Result<Gathered, Error> {
     let Question { service, window, latest } = question;
     let mut missing = Vec::new();
+    // Before anything promised is read: what is decided in between makes the answer look older than it is.
+    let promises_up_to = Some(engine.below.now(&engine.store, &context.tenant).await?.up_to);
     let Subject { facts, owner, walked, slos, used } = subject(engine, context, service, &mut missing).await?;
     let Walked { closure, graph_known, heads } = walked;
-    let mut basis = basis(heads, &slos);
+    let mut basis = Basis { promises_up_to, ..basis(heads, &slos) };
     let model = models::live(engine, context).await?;
     if let Some(model) = &model {
         basis.model_version.clone_from(&model.version);
@@ -183,6 +185,30 @@ pub(crate) async fn gather(
     Ok(Gathered { kept, basis, owner, result })
 }
 
+/// Holds a target of availability against what is promised below now, as a computation holds an offer of this ambition.
+pub(crate) async fn held_now(
+    engine: &Engine,
+    context: &CallContext,
+    service: &EntityId,
+    window: TimeWindow,
+    target: (Ambition, f64),
+) -> Result<ConsistentTarget, Error> {
+    let _place = engine.places.acquire().await.map_err(|error| Error::Broken(error.to_string()))?;
+    let (closure, _) = walk::walk(engine, context, service).await?;
+    let closure = closure.map_err(|refusal| refusal.fatal("graph"))?;
+    let as_of_ms = bucket_start(engine.clock.now_ms()) + BUCKET_MS;
+    let range = TimeRange::new("range", as_of_ms - i64::from(engine.config.history_days) * DAY_MS, as_of_ms)?;
+    // What cannot be read counts as never failing, as it does in a recommendation.
+    let mut unread = Vec::new();
+    let read = bounded(&closure, engine.config.components_max, &mut unread);
+    let observed = observe(engine, context, service, &read, range, &mut unread).await?;
+    let range = from_first_bucket(range, &observed.own.buckets);
+    let (_, exclusions) = incidents(service, &observed.incidents, range);
+    let (_, known) = split_components(service, range, &closure, observed, exclusions).await?;
+    let around = Surroundings { service, window, known, edges: closure.edges, now_ms: as_of_ms };
+    held_alone(engine, context, around, target).await
+}
+
 /// What people decided and said that bears on the service: which offers are taken, and which dependencies are said to be wrong.
 async fn said(
     engine: &Engine,
@@ -238,6 +264,7 @@ pub(crate) fn basis(heads: BTreeMap<EntityId, Head>, slos: &[Slo]) -> Basis {
         model_version: MODEL_VERSION.to_owned(),
         class_record: None,
         drift_ms: None,
+        promises_up_to: None,
     }
 }
 

@@ -5,7 +5,8 @@ use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1 as vocabulary;
 use attain_vocabulary::{InvalidValue, Tier, TimeWindow, UnixMillis};
 
-use super::slo::{action, ambition, slo};
+use super::slo::{action, ambition, contradiction, slo};
+use super::window;
 use crate::domain::lifecycle::{Pending, PendingState, Standing, State};
 use crate::storage::{Registered, SloVersion};
 
@@ -21,6 +22,8 @@ pub(crate) fn summary(standing: &Standing, now_ms: UnixMillis) -> wire::Recommen
         confidence: standing.confidence,
         fallback: standing.fallback,
         tier: tier(standing.tier),
+        calendar_window: window::calendar(standing.window),
+        contradiction: standing.contradiction.as_ref().map(contradiction),
     }
 }
 
@@ -29,6 +32,7 @@ pub(crate) fn lifecycle(standing: &Standing, newest_id: String, now_ms: UnixMill
         state: state(standing.state(now_ms)) as i32,
         expire_time: Some(timestamp(standing.expire_ms)),
         newest_recommendation_id: newest_id,
+        contradiction: standing.contradiction.as_ref().map(contradiction),
     }
 }
 
@@ -55,6 +59,8 @@ pub(crate) fn pending(pending: &Pending, now_ms: UnixMillis) -> wire::PendingDec
         close_time: closed.then(|| timestamp(pending.close_ms)),
         close_reason: pending.close_reason.clone(),
         decision_id: pending.decision_id.clone(),
+        calendar_window: verdict.target.map_or(0, |target| window::calendar(target.window)),
+        contradiction: verdict.contradiction.as_ref().map(contradiction),
     }
 }
 
@@ -68,6 +74,7 @@ pub(crate) fn registered(registered: &Registered, now_ms: UnixMillis) -> wire::R
         review_time: registered.review_ms.map(timestamp),
         expiring,
         renewal_recommendation_id: open.filter(|_| expiring).unwrap_or_default(),
+        contradiction: registered.contradiction.as_ref().map(contradiction),
     }
 }
 
@@ -86,6 +93,8 @@ pub(crate) fn slo_version(version: SloVersion) -> wire::SloVersion {
         approved_by: version.approved_by,
         create_time: Some(timestamp(version.create_ms)),
         end_time: version.end_ms.map(timestamp),
+        calendar_window: version.window.map_or(0, window::calendar),
+        contradiction: version.contradiction.as_ref().map(contradiction),
     }
 }
 

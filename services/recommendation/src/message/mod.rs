@@ -1,5 +1,6 @@
 //! Between the domain and the wire: what goes out cannot fail, what comes in is checked.
 
+pub(crate) mod agreement;
 pub(crate) mod alerts;
 pub(crate) mod budget;
 pub(crate) mod budgeting;

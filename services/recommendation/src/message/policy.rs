@@ -29,7 +29,7 @@ fn rules(rules: &Rules) -> wire::TierRules {
         recommendation_days: rules.recommendation_days,
         review_days: rules.review_days,
         renewal_days: rules.renewal_days,
-        four_eyes: rules.four_eyes,
+        four_eyes: Some(rules.four_eyes),
         automatic: rules.automatic.as_ref().map(|automatic| wire::AutomaticAcceptance {
             ambition: ambition(automatic.ambition) as i32,
             steps_max: automatic.steps_max,
@@ -67,12 +67,16 @@ fn one(message: &wire::TierRules, at: &str) -> Result<Rules, Vec<InvalidValue>> 
     let field = format!("{at}/tier");
     let tier = convert::word::<vocabulary::Tier, Tier>(&field, message.tier).map_err(|fault| vec![fault])?;
     let unsaid = || vec![InvalidValue::new(field, "required", "say of which tier these are the rules")];
+    let unsaid_eyes = || {
+        let reason = "say whether decisions about this tier need somebody else";
+        vec![InvalidValue::new(format!("{at}/four_eyes"), "required", reason)]
+    };
     let rules = Rules {
         tier: tier.ok_or_else(unsaid)?,
         recommendation_days: message.recommendation_days,
         review_days: message.review_days,
         renewal_days: message.renewal_days,
-        four_eyes: message.four_eyes,
+        four_eyes: message.four_eyes.ok_or_else(unsaid_eyes)?,
         automatic: message.automatic.as_ref().map(|automatic| self::automatic(automatic, at)).transpose()?,
     };
     rules.check(at)?;

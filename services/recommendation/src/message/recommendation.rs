@@ -9,7 +9,7 @@ use attain_proto::vocabulary::v1 as vocabulary;
 use attain_vocabulary::SliKind;
 use prost::Message as _;
 
-use super::{budgeting, freshness, record, slo, topology, window};
+use super::{agreement, budgeting, freshness, record, slo, topology, window};
 use crate::domain::kept::{Citation, Kept, sha256_hex};
 use crate::domain::slo::Slo;
 
@@ -26,7 +26,7 @@ pub(crate) fn recommendation(
         version: 0,
         create_time: None,
         window_days: result.window_days,
-        slis: result.slis.iter().map(|sli| sli_recommendation(kept, result.conditions.as_ref(), sli)).collect(),
+        slis: result.slis.iter().map(|sli| sli_recommendation(kept, result, sli)).collect(),
         explanation: result.explanation.clone(),
         confidence: Some(confidence(&result.confidence)),
         data: Some(data_used(kept, &result.data)),
@@ -68,7 +68,7 @@ fn window_in_force(window: &words::WindowInForce) -> wire::WindowInForce {
 
 fn sli_recommendation(
     kept: &Kept,
-    conditions: Option<&words::Conditions>,
+    result: &words::RecommendationResult,
     sli: &words::SliResult,
 ) -> wire::SliRecommendation {
     let of_class = kept.input.class_record.as_ref().filter(|_| sli.kind == SliKind::Availability);
@@ -83,7 +83,7 @@ fn sli_recommendation(
             latency_ms_p99: sli.measured.latency_ms_p99,
         }),
         current_slo: sli.current_slo.as_ref().map(|assessment| slo_assessment(in_force(kept, sli.kind), assessment)),
-        offers: sli.offers.iter().map(|one| offer(one, conditions)).collect(),
+        offers: sli.offers.iter().map(|one| offer(one, result)).collect(),
         failure_split: sli.failure_split.as_ref().map(failure_split),
         ceiling_ratio: sli.ceiling_ratio,
         binding_constraint: Some(binding_constraint(&sli.binding_constraint)),
@@ -95,6 +95,7 @@ fn sli_recommendation(
         budgetings: sli.budgetings.iter().map(budgeting::budgeting).collect(),
         drift: None,
         doubt: doubt(kept).filter(|_| sli.kind == SliKind::Availability),
+        fallback: sli.fallback,
     }
 }
 
@@ -110,7 +111,7 @@ fn slo_assessment(in_force: Option<&Slo>, assessment: &words::SloAssessment) -> 
     }
 }
 
-fn offer(offer: &words::Offer, conditions: Option<&words::Conditions>) -> wire::Offer {
+fn offer(offer: &words::Offer, result: &words::RecommendationResult) -> wire::Offer {
     wire::Offer {
         ambition: slo::ambition(offer.ambition) as i32,
         target_ratio: offer.target_ratio,
@@ -124,7 +125,11 @@ fn offer(offer: &words::Offer, conditions: Option<&words::Conditions>) -> wire::
         in_force_miss_probability: offer.in_force_miss_probability,
         consistent_target_ratio: offer.consistent_target_ratio,
         limited_by: offer.limited_by.as_ref().map(limit),
-        conditions: conditions.map(freshness::conditions),
+        conditions: result.conditions.as_ref().map(freshness::conditions),
+        agreement: offer
+            .agreement
+            .as_ref()
+            .map(|found| agreement::suggestion(found, Some(offer.target_ratio), true, result.data.covered_days)),
     }
 }
 

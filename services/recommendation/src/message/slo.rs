@@ -8,6 +8,8 @@ use attain_vocabulary::InvalidValue;
 
 use super::window;
 use crate::domain::audit::Record;
+use crate::domain::below::DecidedBelow;
+use crate::domain::contradiction::Contradiction;
 use crate::domain::slo::{Action, Decision, Slo};
 
 pub(crate) fn slo(slo: &Slo) -> wire::Slo {
@@ -41,6 +43,18 @@ pub(crate) fn decision(decision: &Decision) -> wire::Decision {
         approved_by: decision.approved_by.clone(),
         policy_version: decision.policy_version,
         create_time: Some(timestamp(decision.create_ms)),
+        contradiction: decision.contradiction.as_ref().map(contradiction),
+    }
+}
+
+pub(crate) fn contradiction(contradiction: &Contradiction) -> wire::AcceptedContradiction {
+    wire::AcceptedContradiction {
+        callee_id: contradiction.callee.as_ref().map(ToString::to_string).unwrap_or_default(),
+        chain: contradiction.chain.iter().map(ToString::to_string).collect(),
+        target_ratio: contradiction.target_ratio,
+        consistent_target_ratio: contradiction.consistent_target_ratio,
+        needed_ratio: contradiction.needed_ratio,
+        reason: contradiction.reason.clone(),
     }
 }
 
@@ -65,6 +79,10 @@ pub(crate) fn ambition(ambition: Ambition) -> wire::Ambition {
         Ambition::Balanced => wire::Ambition::Balanced,
         Ambition::Ambitious => wire::Ambition::Ambitious,
     }
+}
+
+pub(crate) fn decided_below(decided: &DecidedBelow) -> wire::DecidedBelow {
+    wire::DecidedBelow { service_id: decided.service.to_string(), decide_time: Some(timestamp(decided.time_ms)) }
 }
 
 /// Unsaid is balanced.

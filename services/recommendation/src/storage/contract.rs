@@ -166,6 +166,7 @@ pub(super) fn verdict(action: Action, target: Option<f64>, version_match: Option
         decided_by: "ada".into(),
         time_ms: 5,
         version_match,
+        contradiction: None,
     }
 }
 

@@ -7,6 +7,7 @@ use super::standings::{ServiceFacts, tier_number, upsert_facts};
 use super::{Store, Transaction, audit, number, registry, standings, word};
 use crate::Error;
 use crate::domain::audit::Entry;
+use crate::domain::contradiction::Contradiction;
 use crate::domain::slo::{
     Action, Decision, Slo, Verdict, ambition_from_word, ambition_word, kind_from_word, kind_word,
 };
@@ -50,7 +51,8 @@ pub(crate) struct Approval {
 }
 
 pub(super) type SloRow = (String, String, f64, i64, i64, i64, String, i64, i64);
-type DecisionRow = (i64, String, String, String, String, String, String, f64, i64, String, String, i64, String, i64);
+type DecisionRow =
+    (i64, String, String, String, String, String, String, f64, i64, String, String, i64, String, i64, String);
 
 pub(super) const SLO_COLUMNS: &str = "service_id, kind, target_ratio, latency_threshold_ms, window_days, version, recommendation_id, \
                            as_recommended, update_ms";
@@ -154,7 +156,7 @@ impl Store {
     ) -> Result<Vec<(u64, Decision)>, Error> {
         let rows: Vec<DecisionRow> = sqlx::query_as(
             "SELECT sequence, id, service_id, action, recommendation_id, kind, ambition, target_ratio, latency_threshold_ms, \
-             reason, decided_by, create_ms, approved_by, policy_version FROM decisions \
+             reason, decided_by, create_ms, approved_by, policy_version, contradiction FROM decisions \
              WHERE tenant_id = $1 AND service_id = $2 AND sequence < $3 ORDER BY sequence DESC LIMIT $4",
         )
         .bind(tenant.as_str())
@@ -241,6 +243,7 @@ fn decision(verdict: &Verdict, terms: &Terms, sequence: u64) -> Decision {
         approved_by: terms.approval.as_ref().map(|approval| approval.approved_by.clone()).unwrap_or_default(),
         policy_version: terms.policy_version,
         create_ms: verdict.time_ms,
+        contradiction: verdict.contradiction.clone(),
     }
 }
 
@@ -266,6 +269,9 @@ fn audit_entry(decision: &Decision, slo: Option<&Slo>, terms: &Terms) -> Entry {
     }
     if decision.policy_version > 0 {
         detail["policy_version"] = decision.policy_version.into();
+    }
+    if let Some(contradiction) = &decision.contradiction {
+        detail["contradiction"] = serde_json::json!(contradiction);
     }
     Entry {
         time_ms: decision.create_ms,
@@ -333,8 +339,8 @@ async fn insert_decision(
 ) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO decisions (tenant_id, sequence, id, service_id, action, recommendation_id, kind, ambition, target_ratio, \
-         latency_threshold_ms, reason, decided_by, create_ms, approved_by, policy_version) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+         latency_threshold_ms, reason, decided_by, create_ms, approved_by, policy_version, contradiction) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
     )
     .bind(tenant.as_str())
     .bind(sequence as i64)
@@ -351,6 +357,7 @@ async fn insert_decision(
     .bind(decision.create_ms)
     .bind(&decision.approved_by)
     .bind(i64::from(decision.policy_version))
+    .bind(contradiction_text(decision.contradiction.as_ref())?)
     .execute(&mut **transaction)
     .await?;
     Ok(())
@@ -399,6 +406,7 @@ fn read_decision(row: DecisionRow) -> Result<(u64, Decision), Error> {
         create_ms,
         approved_by,
         policy_version,
+        contradiction,
     ) = row;
     let decision = Decision {
         id,
@@ -415,8 +423,26 @@ fn read_decision(row: DecisionRow) -> Result<(u64, Decision), Error> {
         approved_by,
         policy_version: number("policy_version", policy_version)?,
         create_ms,
+        contradiction: read_contradiction(&contradiction)?,
     };
     Ok((number("sequence", sequence)?, decision))
+}
+
+fn contradiction_text(contradiction: Option<&Contradiction>) -> Result<String, Error> {
+    contradiction.map_or(Ok(String::new()), |contradiction| {
+        serde_json::to_string(contradiction)
+            .map_err(|error| Error::Broken(format!("a contradiction cannot be written: {error}")))
+    })
+}
+
+/// What a decision contradicts, as it was stored; empty for nothing.
+pub(super) fn read_contradiction(stored: &str) -> Result<Option<Contradiction>, Error> {
+    if stored.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_str(stored)
+        .map(Some)
+        .map_err(|error| Error::Broken(format!("a stored contradiction cannot be read: {error}")))
 }
 
 pub(super) fn threshold(stored_ms: i64) -> Result<Option<u32>, Error> {

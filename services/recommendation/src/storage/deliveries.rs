@@ -156,10 +156,10 @@ impl Store {
         webhook_id: &str,
         now_ms: UnixMillis,
     ) -> Result<Option<Due>, Error> {
-        type Row = (i64, i64, i64, i64, String, Vec<u8>, Vec<u8>, i64, String);
+        type Row = (i64, i64, i64, i64, String, Vec<u8>, String, Vec<u8>, String, i64, String);
         let row: Option<Row> = sqlx::query_as(
-            "SELECT d.sequence, d.attempt_count, d.round_count, d.next_ms, w.url, w.secret, w.previous_secret, \
-             w.previous_expire_ms, e.body FROM deliveries d \
+            "SELECT d.sequence, d.attempt_count, d.round_count, d.next_ms, w.url, w.secret, w.secret_key_id, \
+             w.previous_secret, w.previous_key_id, w.previous_expire_ms, e.body FROM deliveries d \
              JOIN webhooks w ON w.tenant_id = d.tenant_id AND w.id = d.webhook_id \
              JOIN events e ON e.tenant_id = d.tenant_id AND e.sequence = d.sequence \
              WHERE d.tenant_id = $1 AND d.webhook_id = $2 AND d.state = 'waiting' AND d.next_ms <= $3 \
@@ -170,17 +170,15 @@ impl Store {
         .bind(now_ms)
         .fetch_optional(self.database.pool())
         .await?;
-        let Some((sequence, attempt_count, round_count, next_ms, url, secret, previous, previous_expire_ms, body)) =
-            row
-        else {
-            return Ok(None);
-        };
+        let Some(row) = row else { return Ok(None) };
+        let (sequence, attempt_count, round_count, next_ms, url, secret, key, before, key_before, expire_ms, body) =
+            row;
         Ok(Some(Due {
             tenant: tenant.clone(),
             webhook_id: webhook_id.to_owned(),
             sequence: number("sequence", sequence)?,
             url,
-            secrets: Secrets { secret, previous, previous_expire_ms },
+            secrets: Secrets::stored((secret, key), (before, key_before), expire_ms),
             body,
             attempt: Attempt {
                 attempt_count: number("attempt_count", attempt_count)?,
@@ -300,8 +298,8 @@ impl Store {
     pub(crate) async fn forget_deliveries(&self, before_ms: UnixMillis) -> Result<(), Error> {
         let mut transaction = self.database.begin_write().await?;
         sqlx::query(
-            "DELETE FROM deliveries WHERE state <> 'waiting' AND EXISTS (SELECT 1 FROM events e \
-             WHERE e.tenant_id = deliveries.tenant_id AND e.sequence = deliveries.sequence AND e.create_ms < $1)",
+            "DELETE FROM deliveries WHERE state <> 'waiting' \
+             AND (tenant_id, sequence) IN (SELECT tenant_id, sequence FROM events WHERE create_ms < $1)",
         )
         .bind(before_ms)
         .execute(&mut *transaction)

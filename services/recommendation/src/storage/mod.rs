@@ -3,6 +3,7 @@
 
 mod audit;
 mod beside;
+mod below;
 mod calibration;
 mod decisions;
 mod deliveries;
@@ -15,6 +16,7 @@ mod policies;
 mod recommendations;
 mod regional;
 mod registry;
+mod sealing;
 mod standings;
 mod webhooks;
 

@@ -221,7 +221,7 @@ async fn update(transaction: &mut Transaction, tenant: &TenantId, pending: &Pend
 
 fn entry(pending: &Pending, action: &str, time_ms: UnixMillis, caller: &str) -> Entry {
     let verdict = &pending.verdict;
-    let detail = serde_json::json!({
+    let mut detail = serde_json::json!({
         "pending_id": pending.id,
         "action": verdict.action.word(),
         "recommendation_id": verdict.recommendation_id,
@@ -234,7 +234,11 @@ fn entry(pending: &Pending, action: &str, time_ms: UnixMillis, caller: &str) -> 
         "reason": verdict.reason,
         "close_reason": pending.close_reason,
         "expire_ms": pending.expire_ms,
+        "window": verdict.target.map(|target| target.window.to_string()),
     });
+    if let Some(contradiction) = &verdict.contradiction {
+        detail["contradiction"] = serde_json::json!(contradiction);
+    }
     Entry {
         time_ms,
         caller: caller.to_owned(),

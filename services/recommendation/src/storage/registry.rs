@@ -1,10 +1,11 @@
 use attain_vocabulary::{EntityId, SliKind, TenantId, Tier, TimeWindow, UnixMillis};
 
-use super::decisions::{SLO_COLUMNS, slo, threshold};
+use super::decisions::{SLO_COLUMNS, read_contradiction, slo, threshold};
 use super::standings::{tier, tier_number};
 use super::{Store, Transaction, audit, number, window, word};
 use crate::Error;
 use crate::domain::audit::Entry;
+use crate::domain::contradiction::Contradiction;
 use crate::domain::slo::{Action, Slo, kind_word};
 
 /// An SLO in force and what the registry knows of it.
@@ -18,6 +19,8 @@ pub(crate) struct Registered {
     pub(crate) renewal_ms: Option<UnixMillis>,
     /// The newest recommendation of its service and window, where that is open.
     pub(crate) open_recommendation_id: Option<String>,
+    /// What was promised below and too little for it when it was decided.
+    pub(crate) contradiction: Option<Contradiction>,
 }
 
 /// Which SLOs in force.
@@ -51,6 +54,8 @@ pub(crate) struct SloVersion {
     pub(crate) create_ms: UnixMillis,
     /// `None` for the one in force.
     pub(crate) end_ms: Option<UnixMillis>,
+    /// What was promised below and too little for it.
+    pub(crate) contradiction: Option<Contradiction>,
 }
 
 /// An SLO whose review is near and for which no renewal was offered yet.
@@ -71,13 +76,16 @@ impl Store {
         after: (&str, &str),
         limit: u32,
     ) -> Result<Vec<Registered>, Error> {
-        type Row = (String, String, f64, i64, i64, i64, String, i64, i64, i64, i64, i64, String, String);
+        type Row = (String, String, f64, i64, i64, i64, String, i64, i64, i64, i64, i64, String, String, String);
         let columns = SLO_COLUMNS.replace(", ", ", s.");
         let statement = format!(
             "SELECT s.{columns}, s.review_ms, s.renewal_ms, COALESCE(f.tier, 0), COALESCE(f.owner, ''), \
              COALESCE((SELECT r.recommendation_id FROM recommendation_states r WHERE r.tenant_id = s.tenant_id \
                  AND r.service_id = s.service_id AND r.window_days = s.window_days AND r.superseded = 0 \
-                 AND r.decided = '' AND r.expire_ms > $7), '') \
+                 AND r.decided = '' AND r.expire_ms > $7), ''), \
+             COALESCE((SELECT d.contradiction FROM slo_versions v JOIN decisions d ON d.tenant_id = v.tenant_id \
+                 AND d.sequence = v.sequence WHERE v.tenant_id = s.tenant_id AND v.service_id = s.service_id \
+                 AND v.kind = s.kind AND v.version = s.version), '') \
              FROM slos s LEFT JOIN service_facts f ON f.tenant_id = s.tenant_id AND f.service_id = s.service_id \
              WHERE s.tenant_id = $1 AND ($2 = 0 OR f.tier = $2) AND ($3 = '' OR f.owner = $3) AND ($4 = '' OR s.kind = $4) \
              AND ($5 = '' OR s.service_id = $5) AND ($6 = 0 OR (s.renewal_ms > 0 AND s.renewal_ms <= $7)) \
@@ -97,7 +105,7 @@ impl Store {
             .fetch_all(self.database.pool())
             .await?;
         let read = |row: Row| {
-            let (a, b, c, d, e, f, g, h, i, review_ms, renewal_ms, tier_number, owner, open) = row;
+            let (a, b, c, d, e, f, g, h, i, review_ms, renewal_ms, tier_number, owner, open, contradiction) = row;
             Ok(Registered {
                 slo: slo((a, b, c, d, e, f, g, h, i))?,
                 tier: tier(tier_number)?,
@@ -105,6 +113,7 @@ impl Store {
                 review_ms: Some(review_ms).filter(|time| *time > 0),
                 renewal_ms: Some(renewal_ms).filter(|time| *time > 0),
                 open_recommendation_id: Some(open).filter(|id| !id.is_empty()),
+                contradiction: read_contradiction(&contradiction)?,
             })
         };
         rows.into_iter().map(read).collect()
@@ -119,10 +128,11 @@ impl Store {
         before_version: u64,
         limit: u32,
     ) -> Result<Vec<SloVersion>, Error> {
-        type Row = (i64, f64, i64, i64, String, i64, i64, i64, String, String, String, String, i64);
+        type Row = (i64, f64, i64, i64, String, i64, i64, i64, String, String, String, String, i64, String);
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT v.version, v.target_ratio, v.latency_threshold_ms, v.window_days, v.recommendation_id, v.as_recommended, \
-             v.sequence, v.create_ms, d.action, d.reason, d.decided_by, d.approved_by, COALESCE(n.create_ms, -1) \
+             v.sequence, v.create_ms, d.action, d.reason, d.decided_by, d.approved_by, COALESCE(n.create_ms, -1), \
+             d.contradiction \
              FROM slo_versions v JOIN decisions d ON d.tenant_id = v.tenant_id AND d.sequence = v.sequence \
              LEFT JOIN slo_versions n ON n.tenant_id = v.tenant_id AND n.service_id = v.service_id AND n.kind = v.kind \
              AND n.version = v.version + 1 \
@@ -151,6 +161,7 @@ impl Store {
                 decided_by,
                 approved_by,
                 end_ms,
+                contradiction,
             ) = row;
             Ok(SloVersion {
                 version: number("version", version)?,
@@ -166,6 +177,7 @@ impl Store {
                 approved_by,
                 create_ms,
                 end_ms: Some(end_ms).filter(|time| *time >= 0),
+                contradiction: read_contradiction(&contradiction)?,
             })
         };
         rows.into_iter().map(read).collect()
@@ -235,7 +247,7 @@ pub(super) async fn insert_version(
     .bind(i64::from(slo.version))
     .bind(slo.target.target_ratio())
     .bind(i64::from(slo.latency_threshold_ms.unwrap_or(0)))
-    .bind(i64::from(slo.window.days()))
+    .bind(slo.window.code())
     .bind(&slo.recommendation_id)
     .bind(i64::from(slo.as_recommended))
     .bind(sequence as i64)

@@ -1,5 +1,6 @@
 use attain_vocabulary::{EntityId, TenantId, Tier, TimeWindow, UnixMillis};
 
+use super::decisions::read_contradiction;
 use super::recommendations::NewRecommendation;
 use super::{Store, Transaction, number, window, word};
 use crate::Error;
@@ -23,10 +24,14 @@ pub(crate) struct ServiceFacts {
     pub(crate) owner: String,
 }
 
-type Row = (String, i64, String, i64, i64, i64, i64, String, i64, i64, i64, i64);
+type Row = (String, i64, String, i64, i64, i64, i64, String, i64, i64, i64, i64, String);
 
 const COLUMNS: &str = "recommendation_id, sequence, service_id, window_days, version, create_ms, expire_ms, decided, \
-                       superseded, confidence, fallback, tier";
+                       superseded, confidence, fallback, tier, \
+                       COALESCE((SELECT d.contradiction FROM decisions d \
+                           WHERE d.tenant_id = recommendation_states.tenant_id \
+                           AND d.recommendation_id = recommendation_states.recommendation_id \
+                           ORDER BY d.sequence DESC LIMIT 1), '')";
 
 impl Store {
     /// What became of a recommendation.
@@ -225,6 +230,7 @@ fn standing(row: Row) -> Result<Standing, Error> {
         confidence,
         fallback,
         tier_number,
+        contradiction,
     ) = row;
     Ok(Standing {
         recommendation_id,
@@ -239,6 +245,7 @@ fn standing(row: Row) -> Result<Standing, Error> {
         confidence: number("confidence", confidence)?,
         fallback: fallback != 0,
         tier: tier(tier_number)?,
+        contradiction: read_contradiction(&contradiction)?,
     })
 }
 

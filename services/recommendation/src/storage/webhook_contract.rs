@@ -1,18 +1,25 @@
 //! What the store promises of endpoints and messages to them, run on SQLite and on PostgreSQL.
 
+use std::sync::LazyLock;
+
 use futures::future::join_all;
 
 use super::contract::{Fresh, contract, new, tenant, verdict, verify};
 use super::*;
 use crate::domain::slo::Action;
+use crate::webhooks::vault::Vault;
 
 contract!(
     messages_are_written_with_what_they_tell_of,
     an_attempt_is_taken_by_one,
     a_message_is_settled_dead_and_sent_again,
     secrets_rotate_and_endpoints_go,
+    secrets_are_encrypted_with_the_newest_key,
     old_messages_are_forgotten,
 );
+
+/// A newer key before the one that [`create`] encrypts with.
+static NEWER: LazyLock<Vault> = LazyLock::new(|| vault(&["b", "a"]));
 
 fn endpoint(event_types: &[&str]) -> NewWebhook {
     NewWebhook {
@@ -24,8 +31,18 @@ fn endpoint(event_types: &[&str]) -> NewWebhook {
     }
 }
 
+fn vault(names: &[&str]) -> Vault {
+    let key = |name: &&str| format!("{name}:{}", name.repeat(64));
+    Vault::parse(&names.iter().map(key).collect::<Vec<_>>().join(",")).expect("keys")
+}
+
 async fn create(store: &Store, event_types: &[&str]) -> Webhook {
-    store.create_webhook(&tenant(), endpoint(event_types), 3).await.expect("created")
+    store.create_webhook(&tenant(), endpoint(event_types), 3, &vault(&["a"])).await.expect("created")
+}
+
+fn opened(vault: &Vault, due: &Due, now_ms: i64) -> Vec<Vec<u8>> {
+    let open = |sealed| vault.open(&due.tenant, &due.webhook_id, sealed).expect("opens");
+    due.secrets.held(now_ms).into_iter().map(open).collect()
 }
 
 async fn declare(store: &Store) {
@@ -68,13 +85,13 @@ mod promises {
         assert_eq!(older.iter().map(|one| one.event_type.as_str()).collect::<Vec<_>>(), ["slo.declared"]);
         // The oldest goes first, with the endpoint's secret and the record's own words.
         let first = due(store, &all, 100).await.expect("due");
-        assert_eq!((first.sequence, first.secrets.held(0)), (older[0].sequence, vec![&[0u8, 255, 7][..]]));
+        assert_eq!((first.sequence, opened(&vault(&["a"]), &first, 0)), (older[0].sequence, vec![vec![0u8, 255, 7]]));
         let record = &records[first.sequence as usize - 1];
         assert_eq!(first.body, crate::domain::webhook::body(&tenant(), record));
         let other = attain_vocabulary::TenantId::new("tenant", "other").expect("valid");
         assert_eq!(store.webhooks(&other).await.expect("read"), []);
         create(store, &[]).await;
-        let fourth = store.create_webhook(&tenant(), endpoint(&[]), 3).await;
+        let fourth = store.create_webhook(&tenant(), endpoint(&[]), 3, &vault(&["a"])).await;
         assert!(matches!(fourth, Err(Error::TooManyWebhooks(3))), "{fourth:?}");
     }
 
@@ -130,13 +147,13 @@ mod promises {
     pub(super) async fn secrets_rotate_and_endpoints_go(store: &Store) {
         let webhook = create(store, &[]).await;
         declare(store).await;
-        let rotated = store.rotate_secret(&tenant(), &webhook.id, vec![9], 60, ("root", 10)).await.expect("rotated");
+        let new = || (vec![9], &*NEWER);
+        let rotated = store.rotate_secret(&tenant(), &webhook.id, new(), 60, ("root", 10)).await.expect("rotated");
         assert_eq!(rotated.previous_expire_ms, Some(60));
-        let secrets = due(store, &webhook, 10).await.expect("due").secrets;
-        assert_eq!(secrets.held(59), [&[9u8][..], &[0, 255, 7]]);
-        assert_eq!(secrets.held(60), [&[9u8][..]]);
-        assert!(!format!("{secrets:?}").contains("255"));
-        let unknown = store.rotate_secret(&tenant(), "webhook-99", vec![9], 60, ("root", 10)).await;
+        let message = due(store, &webhook, 10).await.expect("due");
+        assert_eq!(opened(&NEWER, &message, 59), [vec![9u8], vec![0, 255, 7]]);
+        assert_eq!(opened(&NEWER, &message, 60), [vec![9u8]]);
+        let unknown = store.rotate_secret(&tenant(), "webhook-99", new(), 60, ("root", 10)).await;
         assert!(matches!(unknown, Err(Error::UnknownWebhook(_))), "{unknown:?}");
         store.delete_webhook(&tenant(), &webhook.id, "root", 20).await.expect("deleted");
         assert_eq!(store.due_endpoints(9_999, 10).await.expect("read"), []);
@@ -146,6 +163,42 @@ mod promises {
         let actions: Vec<&str> = records.iter().map(|record| record.entry.action.as_str()).collect();
         assert_eq!(actions, ["webhook.created", "slo.declared", "webhook.secret_rotated", "webhook.deleted"]);
         assert!(records.iter().all(|record| !record.entry.detail_json.contains("secret\"")));
+    }
+
+    pub(super) async fn secrets_are_encrypted_with_the_newest_key(store: &Store) {
+        assert_eq!(store.seal_secrets(None).await.expect("looked"), 0, "no endpoint needs no key");
+        let (one, two) = (create(store, &[]).await, create(store, &[]).await);
+        declare(store).await;
+        store.rotate_secret(&tenant(), &two.id, (vec![9], &vault(&["a"])), 60, ("root", 10)).await.expect("rotated");
+        // One as it was stored before there were keys.
+        sqlx::query("UPDATE webhooks SET secret = $1, secret_key_id = '' WHERE id = $2")
+            .bind(vec![0u8, 255, 7])
+            .bind(&one.id)
+            .execute(store.database.pool())
+            .await
+            .expect("written");
+        let refused = store.seal_secrets(None).await.expect_err("endpoints need a key").to_string();
+        assert!(refused.contains("2 webhooks and no key"), "{refused}");
+        for (keys, said) in [
+            (vault(&["b"]), "with the key `a`"),
+            (Vault::parse(&format!("a:{}", "c".repeat(64))).expect("a key"), "cannot be opened"),
+        ] {
+            let refused = store.seal_secrets(Some(&keys)).await.expect_err(said).to_string();
+            assert!(refused.contains(said) && refused.contains(&two.id), "{refused}");
+        }
+        let newest = &*NEWER;
+        store.seal_secrets(Some(newest)).await.expect("encrypted");
+        assert_eq!(store.seal_secrets(Some(newest)).await.expect("looked"), 0, "all are under the newest key");
+        let alone = vault(&["b"]);
+        assert_eq!(store.seal_secrets(Some(&alone)).await.expect("looked"), 0, "the older key is not needed any more");
+        assert_eq!(opened(&alone, &due(store, &one, 10).await.expect("due"), 10), [vec![0u8, 255, 7]]);
+        assert_eq!(opened(&alone, &due(store, &two, 10).await.expect("due"), 10), [vec![9u8], vec![0, 255, 7]]);
+        let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as("SELECT secret, previous_secret FROM webhooks")
+            .fetch_all(store.database.pool())
+            .await
+            .expect("read");
+        let holds = |bytes: &[u8]| bytes.windows(3).any(|part| part == [0, 255, 7]);
+        assert!(rows.iter().all(|(secret, previous)| !holds(secret) && !holds(previous)));
     }
 
     pub(super) async fn old_messages_are_forgotten(store: &Store) {

@@ -3,6 +3,8 @@ use attain_vocabulary::{TenantId, UnixMillis};
 use super::{Store, audit};
 use crate::Error;
 use crate::domain::audit::Entry;
+use crate::domain::kept::sha256_hex;
+use crate::webhooks::vault::{Sealed, Vault};
 
 /// An endpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,26 +29,34 @@ pub(crate) struct NewWebhook {
     pub(crate) create_ms: UnixMillis,
 }
 
-/// What messages are signed with. It is never shown.
-#[derive(Clone, PartialEq)]
+/// What messages are signed with, encrypted.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Secrets {
-    pub(crate) secret: Vec<u8>,
-    pub(crate) previous: Vec<u8>,
+    pub(crate) secret: Sealed,
+    /// `None` before the first rotation.
+    pub(crate) previous: Option<Sealed>,
     pub(crate) previous_expire_ms: UnixMillis,
 }
 
-impl std::fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secrets")
-    }
-}
-
 impl Secrets {
+    /// As they are stored.
+    pub(super) fn stored(
+        (secret, secret_key_id): (Vec<u8>, String),
+        (previous, previous_key_id): (Vec<u8>, String),
+        previous_expire_ms: UnixMillis,
+    ) -> Self {
+        let previous = Sealed { key_id: previous_key_id, content: previous };
+        Self {
+            secret: Sealed { key_id: secret_key_id, content: secret },
+            previous: Some(previous).filter(|previous| !previous.content.is_empty()),
+            previous_expire_ms,
+        }
+    }
+
     /// Those that hold now, the newest first.
-    pub(crate) fn held(&self, now_ms: UnixMillis) -> Vec<&[u8]> {
-        let previous =
-            (now_ms < self.previous_expire_ms && !self.previous.is_empty()).then_some(self.previous.as_slice());
-        std::iter::once(self.secret.as_slice()).chain(previous).collect()
+    pub(crate) fn held(&self, now_ms: UnixMillis) -> Vec<&Sealed> {
+        let previous = self.previous.as_ref().filter(|_| now_ms < self.previous_expire_ms);
+        std::iter::once(&self.secret).chain(previous).collect()
     }
 }
 
@@ -55,11 +65,17 @@ type Row = (String, String, String, String, i64, i64);
 const COLUMNS: &str = "id, url, event_types, created_by, create_ms, previous_expire_ms";
 
 impl Store {
-    /// Registers an endpoint, with its audit record; at most `most` a tenant.
+    /// Registers an endpoint, with its audit record; at most `most` a tenant. Its secret is encrypted.
     ///
     /// # Errors
     /// [`Error::TooManyWebhooks`].
-    pub(crate) async fn create_webhook(&self, tenant: &TenantId, new: NewWebhook, most: u32) -> Result<Webhook, Error> {
+    pub(crate) async fn create_webhook(
+        &self,
+        tenant: &TenantId,
+        new: NewWebhook,
+        most: u32,
+        vault: &Vault,
+    ) -> Result<Webhook, Error> {
         let mut transaction = self.database.begin_write().await?;
         let head = audit::lock(&mut transaction, tenant).await?;
         let (count,): (i64,) = sqlx::query_as("SELECT CAST(COUNT(*) AS BIGINT) FROM webhooks WHERE tenant_id = $1")
@@ -80,22 +96,24 @@ impl Store {
         };
         let event_types = serde_json::to_string(&webhook.event_types)
             .map_err(|error| Error::Broken(format!("types of events cannot be written: {error}")))?;
+        let sealed = vault.seal(tenant, &webhook.id, &new.secret)?;
         sqlx::query(
             "INSERT INTO webhooks (tenant_id, id, url, event_types, secret, previous_secret, previous_expire_ms, \
-             created_by, create_ms) VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8)",
+             created_by, create_ms, secret_key_id, previous_key_id) VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $9, '')",
         )
         .bind(tenant.as_str())
         .bind(&webhook.id)
         .bind(&webhook.url)
         .bind(event_types)
-        .bind(new.secret)
+        .bind(sealed.content)
         .bind(Vec::<u8>::new())
         .bind(&webhook.created_by)
         .bind(webhook.create_ms)
+        .bind(sealed.key_id)
         .execute(&mut *transaction)
         .await?;
-        let detail =
-            serde_json::json!({"webhook_id": webhook.id, "url": webhook.url, "event_types": webhook.event_types});
+        // The address can be as good as a password, and nothing is ever taken out of the log.
+        let detail = serde_json::json!({"webhook_id": webhook.id, "url_sha256": sha256_hex(webhook.url.as_bytes()), "event_types": webhook.event_types});
         let entry = entry("webhook.created", &webhook.created_by, webhook.create_ms, &detail);
         audit::append(&mut transaction, tenant, head, entry).await?;
         transaction.commit().await?;
@@ -163,20 +181,22 @@ impl Store {
         &self,
         tenant: &TenantId,
         id: &str,
-        secret: Vec<u8>,
+        (secret, vault): (Vec<u8>, &Vault),
         previous_expire_ms: UnixMillis,
         (caller, now_ms): (&str, UnixMillis),
     ) -> Result<Webhook, Error> {
         let mut transaction = self.database.begin_write().await?;
         let head = audit::lock(&mut transaction, tenant).await?;
+        let sealed = vault.seal(tenant, id, &secret)?;
         let changed = sqlx::query(
-            "UPDATE webhooks SET previous_secret = secret, secret = $3, previous_expire_ms = $4 \
-             WHERE tenant_id = $1 AND id = $2",
+            "UPDATE webhooks SET previous_secret = secret, previous_key_id = secret_key_id, secret = $3, secret_key_id = $5, \
+             previous_expire_ms = $4 WHERE tenant_id = $1 AND id = $2",
         )
         .bind(tenant.as_str())
         .bind(id)
-        .bind(secret)
+        .bind(sealed.content)
         .bind(previous_expire_ms)
+        .bind(sealed.key_id)
         .execute(&mut *transaction)
         .await?
         .rows_affected();

@@ -28,6 +28,9 @@ use crate::{
 /// What the names of RPCs begin with that change nothing.
 const READ_VERBS: [&str; 4] = ["Get", "List", "Analyze", "Replay"];
 
+/// Most decisions below that an answer lists.
+const BELOW_MAX: usize = 20;
+
 /// Answers the contract.
 #[derive(Debug, Clone)]
 pub(crate) struct Transport(pub(crate) Arc<Engine>);
@@ -65,6 +68,7 @@ impl RecommendationService for Transport {
             stale: answer.staleness.is_some(),
             stale_reason: answer.staleness.map(|why| why.word().to_owned()).unwrap_or_default(),
             knowledge_age: Some(convert::duration(answer.knowledge_age_ms)),
+            decided_below: answer.decided_below.iter().take(BELOW_MAX).map(slo::decided_below).collect(),
         }))
     }
 

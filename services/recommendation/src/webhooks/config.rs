@@ -1,5 +1,8 @@
 //! Settings of webhooks.
 
+use std::fmt;
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 /// Settings of the section `[recommendation.webhooks]`.
@@ -25,6 +28,39 @@ pub struct WebhookConfig {
     pub allow_http: bool,
     /// Whether endpoints may lie in private networks or on this machine.
     pub allow_private_addresses: bool,
+    /// File with the keys that secrets are encrypted with, as in `keys`; a mesh in one process makes its own beside its data where
+    /// none is named. Without keys there are no webhooks.
+    pub key_file: Option<PathBuf>,
+    /// The keys themselves, each `NAME:` and 64 hexadecimal digits, with commas between: the first encrypts, all of them decrypt.
+    /// They go before `key_file`.
+    pub keys: KeyText,
+}
+
+/// Keys as they are written in settings; never shown.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct KeyText(String);
+
+impl KeyText {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for KeyText {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyText")
+    }
 }
 
 impl Default for WebhookConfig {
@@ -40,6 +76,8 @@ impl Default for WebhookConfig {
             kept_days: 30,
             allow_http: false,
             allow_private_addresses: false,
+            key_file: None,
+            keys: KeyText::default(),
         }
     }
 }

@@ -5,6 +5,7 @@
 mod client;
 pub(crate) mod config;
 mod sender;
+pub(crate) mod vault;
 
 use attain_proto::recommendation::v1 as wire;
 use attain_runtime::context::CallContext;
@@ -31,13 +32,14 @@ pub(crate) async fn create(
     request: wire::CreateWebhookRequest,
 ) -> Result<wire::CreateWebhookResponse, Error> {
     let settings = &engine.config.webhooks;
+    let vault = engine.vault.as_ref().ok_or(Error::NoWebhookKey)?;
     let url = client::checked_url(&request.url, settings)?;
     let event_types = checked_types(request.event_types)?;
     let secret = random_secret()?;
     let text = secret_text(&secret);
     let new =
         NewWebhook { url, event_types, secret, created_by: context.caller.clone(), create_ms: engine.clock.now_ms() };
-    let webhook = engine.store.create_webhook(&context.tenant, new, settings.endpoints_max).await?;
+    let webhook = engine.store.create_webhook(&context.tenant, new, settings.endpoints_max, vault).await?;
     Ok(wire::CreateWebhookResponse { webhook: Some(message::webhook(webhook)), secret: text })
 }
 
@@ -63,12 +65,14 @@ pub(crate) async fn rotate(
         let reason = format!("{hours} is outside 0 to {OVERLAP_HOURS_MAX}");
         return Err(InvalidValue::new("overlap_hours", "out_of_range", reason).into());
     }
+    let vault = engine.vault.as_ref().ok_or(Error::NoWebhookKey)?;
     let secret = random_secret()?;
     let text = secret_text(&secret);
     let now_ms = engine.clock.now_ms();
     let until_ms = now_ms + i64::from(hours) * HOUR_MS;
     let by = (context.caller.as_str(), now_ms);
-    let webhook = engine.store.rotate_secret(&context.tenant, &request.webhook_id, secret, until_ms, by).await?;
+    let replaced = (secret, vault);
+    let webhook = engine.store.rotate_secret(&context.tenant, &request.webhook_id, replaced, until_ms, by).await?;
     Ok(wire::RotateWebhookSecretResponse { webhook: Some(message::webhook(webhook)), secret: text })
 }
 

@@ -1,6 +1,5 @@
 //! Sends what waits: endpoints beside one another, the messages of each one after the other.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,12 +10,15 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::client::{Client, Message};
 use crate::Error;
+use crate::domain::endpoint_turns::{Endpoint, EndpointTurns};
 use crate::domain::webhook::{Backoff, signatures};
 use crate::engine::Engine;
 use crate::storage::{DeliveryState, Due, Outcome};
 
 /// Most endpoints that are sent to at a time.
-const ENDPOINTS_AT_A_TIME: u32 = 32;
+const ENDPOINTS_AT_A_TIME: usize = 32;
+/// Most endpoints with due messages that one look sees.
+const ENDPOINTS_SEEN_MAX: u32 = 10_000;
 /// Most messages to one endpoint before others get their turn.
 const MESSAGES_IN_A_ROW: u32 = 32;
 /// Time beside the endpoint's own for which an attempt is nobody else's, in milliseconds.
@@ -25,8 +27,8 @@ const CLAIM_MARGIN_MS: i64 = 30_000;
 /// Least pause after a look that failed.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
 
-/// Endpoints that are being sent to.
-type Busy = Arc<Mutex<BTreeSet<(TenantId, String)>>>;
+/// Whose turn it is.
+type Busy = Arc<Mutex<EndpointTurns>>;
 
 /// Looks for messages that are due again and again until the stop. Where the machine has no certificates to verify endpoints
 /// by, messages wait until it has.
@@ -57,7 +59,7 @@ async fn round(
     busy: &Busy,
     sending: &mut JoinSet<()>,
 ) -> Result<(), Error> {
-    let endpoints = engine.store.due_endpoints(engine.clock.now_ms(), ENDPOINTS_AT_A_TIME).await?;
+    let endpoints = engine.store.due_endpoints(engine.clock.now_ms(), ENDPOINTS_SEEN_MAX).await?;
     if endpoints.is_empty() {
         return Ok(());
     }
@@ -65,12 +67,8 @@ async fn round(
         Some(client) => client,
         None => made.insert(Client::new(&engine.config.webhooks)?),
     };
-    for endpoint in endpoints {
-        let mut taken = busy.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.len() >= ENDPOINTS_AT_A_TIME as usize || !taken.insert(endpoint.clone()) {
-            continue;
-        }
-        drop(taken);
+    let taken = busy.lock().unwrap_or_else(PoisonError::into_inner).take(endpoints, ENDPOINTS_AT_A_TIME);
+    for endpoint in taken {
         let (engine, client) = (Arc::clone(engine), client.clone());
         let place = Place { busy: Arc::clone(busy), endpoint };
         sending.spawn(async move {
@@ -86,12 +84,12 @@ async fn round(
 /// Gives the endpoint free, also where its task breaks off.
 struct Place {
     busy: Busy,
-    endpoint: (TenantId, String),
+    endpoint: Endpoint,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.endpoint);
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner).give_back(&self.endpoint);
     }
 }
 
@@ -110,11 +108,14 @@ async fn drain(engine: &Engine, client: &Client, tenant: &TenantId, webhook_id: 
 async fn attempt(engine: &Engine, client: &Client, due: &Due) -> Result<bool, Error> {
     let settings = &engine.config.webhooks;
     let now_ms = engine.clock.now_ms();
+    // Before an attempt is taken: what cannot be signed waits, and none of its attempts is used up.
+    let secrets = opened(engine, due, now_ms)?;
+    let secrets: Vec<&[u8]> = secrets.iter().map(Vec::as_slice).collect();
     let until_ms = now_ms + i64::from(settings.timeout_seconds) * 1000 + CLAIM_MARGIN_MS;
     let Some(taken) = engine.store.claim(due, until_ms).await? else { return Ok(true) };
     let id = due.event_id();
     let timestamp_seconds = now_ms.div_euclid(1000);
-    let signed = signatures(&due.secrets.held(now_ms), &id, timestamp_seconds, &due.body);
+    let signed = signatures(&secrets, &id, timestamp_seconds, &due.body);
     let message = Message { url: &due.url, id: &id, timestamp_seconds, signatures: &signed, body: &due.body };
     let sent = client.post(&message).await;
     let backoff = Backoff {
@@ -133,6 +134,12 @@ async fn attempt(engine: &Engine, client: &Client, due: &Due) -> Result<bool, Er
     }
     engine.store.settle(due, taken, &outcome).await?;
     Ok(outcome.state == DeliveryState::Delivered)
+}
+
+fn opened(engine: &Engine, due: &Due, now_ms: i64) -> Result<Vec<Vec<u8>>, Error> {
+    let vault = engine.vault.as_ref().ok_or(Error::NoWebhookKey)?;
+    let held = due.secrets.held(now_ms).into_iter();
+    held.map(|sealed| Ok(vault.open(&due.tenant, &due.webhook_id, sealed)?)).collect()
 }
 
 fn outcome(sent: Result<StatusCode, String>, next_ms: Option<i64>) -> Outcome {

@@ -1,5 +1,6 @@
 //! Starts the service and its members on loopback ports of their own, and stops them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use attain_proto::recommendation::v1 as wire;
 use attain_proto::recommendation::v1::recommendation_service_client::RecommendationServiceClient;
 use attain_proto::status::v1::GetStatusRequest;
 use attain_proto::status::v1::status_service_client::StatusServiceClient;
-use attain_recommendation::{Config, serve};
+use attain_recommendation::{Config, Error, serve};
 use attain_runtime::Shutdown;
 use attain_runtime::clock::Clock;
 use attain_runtime::context::CallContext;
@@ -55,7 +56,17 @@ impl Mesh {
         mesh
     }
 
+    /// Callers are computed anew only when they are asked for, so that versions are those of the test.
     pub(crate) async fn start_with(config: Config) -> Self {
+        Self::started(Config { decisions_follow_interval_ms: 3_600_000, ..config }).await
+    }
+
+    /// Decisions are followed.
+    pub(crate) async fn following_decisions() -> Self {
+        Self::started(Config { decisions_follow_interval_ms: 10, ..Config::default() }).await
+    }
+
+    async fn started(config: Config) -> Self {
         let world = World::shop();
         let members = serve_members(Arc::clone(&world)).await;
         let folder = tempfile::tempdir().unwrap();
@@ -78,6 +89,40 @@ impl Mesh {
         let (channel, shutdown, served) = begin(&self.config, &self.clock).await;
         (self.client, self.channel, self.shutdown, self.served) =
             (Client::new(channel.clone()), channel, shutdown, served);
+    }
+
+    /// Stops the service and starts it with other settings; what it ended with where it does not start.
+    pub(crate) async fn restart_with(&mut self, change: impl FnOnce(&mut Config)) -> Result<(), Error> {
+        self.shutdown.cancel();
+        // One that did not start has ended before.
+        let _ = (&mut self.served).await.unwrap();
+        let mut config = self.config.clone();
+        change(&mut config);
+        let (address, shutdown, mut served) = spawn(&config, &self.clock).await;
+        let status = StatusServiceClient::new(Endpoint::from_shared(address.clone()).unwrap().connect_lazy());
+        let answers = async {
+            while status.clone().get_status(GetStatusRequest {}).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            ended = &mut served => {
+                let failed = ended.unwrap().unwrap_err();
+                self.served = tokio::spawn(async { Ok(()) });
+                return Err(failed);
+            }
+            () = answers => {}
+        }
+        let channel = Endpoint::from_shared(address).unwrap().connect().await.unwrap();
+        (self.client, self.channel, self.shutdown, self.served, self.config) =
+            (Client::new(channel.clone()), channel, shutdown, served, config);
+        Ok(())
+    }
+
+    /// Everything that the database consists of.
+    pub(crate) fn database_files(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect()
     }
 
     /// Waits until the stream of changes is followed, or not.
@@ -188,13 +233,17 @@ async fn begin(
     config: &Config,
     clock: &Clock,
 ) -> (Channel, Shutdown, JoinHandle<Result<(), attain_recommendation::Error>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let config = config.clone();
-    let shutdown = Shutdown::new();
-    let served = tokio::spawn(serve(config, listener, clock.clone(), shutdown.clone()));
-    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let (address, shutdown, served) = spawn(config, clock).await;
+    let channel = Endpoint::from_shared(address).unwrap().connect().await.unwrap();
     (channel, shutdown, served)
+}
+
+async fn spawn(config: &Config, clock: &Clock) -> (String, Shutdown, JoinHandle<Result<(), Error>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let shutdown = Shutdown::new();
+    let served = tokio::spawn(serve(config.clone(), listener, clock.clone(), shutdown.clone()));
+    (address, shutdown, served)
 }
 
 async fn serve_members(world: Arc<World>) -> String {

@@ -285,7 +285,7 @@ async fn a_policy_is_set_matched_and_remembered() {
     let policy = client.get_policy(wire::GetPolicyRequest::default()).await.unwrap().into_inner().policy.unwrap();
     assert_eq!((policy.version, policy.tiers.len(), policy.set_time), (0, 4, None));
     assert!(policy.tiers.iter().all(|rules| rules.automatic.is_none()));
-    let rules = wire::TierRules { four_eyes: true, ..policy.tiers[1].clone() };
+    let rules = wire::TierRules { four_eyes: Some(true), ..policy.tiers[1].clone() };
     let set = wire::SetPolicyRequest {
         tiers: vec![rules],
         reason: "audit".into(),
@@ -312,6 +312,13 @@ async fn a_policy_is_set_matched_and_remembered() {
     let first = wire::TierRules { automatic: Some(automatic), ..policy.tiers[0].clone() };
     for (tiers, pending_days, reason, field, code) in [
         (vec![first], None, "why", "tiers/0/automatic", "not_allowed"),
+        (
+            vec![wire::TierRules { four_eyes: None, ..policy.tiers[1].clone() }],
+            None,
+            "why",
+            "tiers/0/four_eyes",
+            "required",
+        ),
         (vec![wire::TierRules { tier: 0, ..policy.tiers[1].clone() }], None, "why", "tiers/0/tier", "required"),
         (vec![policy.tiers[1].clone(), policy.tiers[1].clone()], None, "why", "tiers/1/tier", "named_twice"),
         (vec![], Some(0), "why", "pending_days", "out_of_range"),

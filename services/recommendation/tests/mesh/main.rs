@@ -7,6 +7,7 @@ mod budgets;
 mod calibration;
 mod changes;
 mod comparison;
+mod contradictions;
 mod decisions;
 mod degraded;
 mod drift;

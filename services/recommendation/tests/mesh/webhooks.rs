@@ -8,7 +8,7 @@ use std::time::Duration;
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::recommendation::v1::DeliveryState;
 use attain_proto::recommendation::v1::webhook_service_client::WebhookServiceClient;
-use attain_recommendation::{Config, WebhookConfig};
+use attain_recommendation::{Config, KeyText, WebhookConfig};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
@@ -128,6 +128,11 @@ async fn answer(
     Ok(response)
 }
 
+/// A key that secrets are encrypted with.
+fn key(name: &str, byte: u8) -> KeyText {
+    format!("{name}:{}", hex::encode([byte; 32])).into()
+}
+
 fn config() -> Config {
     let webhooks = WebhookConfig {
         allow_http: true,
@@ -136,6 +141,7 @@ fn config() -> Config {
         timeout_seconds: 1,
         attempts_max: 3,
         endpoints_max: 2,
+        keys: key("one", 1),
         ..WebhookConfig::default()
     };
     Config { webhooks, ..Config::default() }
@@ -310,7 +316,8 @@ async fn secrets_are_shown_once_and_rotate() {
 
 #[tokio::test]
 async fn endpoints_of_private_networks_are_refused() {
-    let strict = WebhookConfig { poll_interval_ms: 10, attempts_max: 1, ..WebhookConfig::default() };
+    let strict =
+        WebhookConfig { poll_interval_ms: 10, attempts_max: 1, keys: key("one", 1), ..WebhookConfig::default() };
     let mesh = Mesh::start_with(Config { webhooks: strict, ..Config::default() }).await;
     for (url, code) in [
         ("https://127.0.0.1/hook", "private_address"),
@@ -336,4 +343,48 @@ async fn endpoints_of_private_networks_are_refused() {
     let dead = until(&mesh, &webhook_id, |one| one.state() == DeliveryState::Dead).await;
     assert_eq!(dead.last_error, "the name leads to no public address");
     assert!(futures::poll!(Box::pin(listener.accept())).is_pending(), "nobody connected");
+}
+
+#[tokio::test]
+async fn without_a_key_there_are_no_webhooks_and_a_wrong_one_serves_nothing() {
+    let mut mesh = Mesh::start().await;
+    let request = || wire::CreateWebhookRequest { url: "https://hooks.example.com/".into(), event_types: Vec::new() };
+    let status = client(&mesh).create_webhook(request()).await.unwrap_err();
+    assert_eq!(reason(&status), (Code::FailedPrecondition, "NO_WEBHOOK_KEY".into()));
+    assert!(status.message().contains("recommendation.webhooks.key_file"), "{}", status.message());
+
+    mesh.restart_with(|config| config.webhooks = self::config().webhooks).await.unwrap();
+    let receiver = Receiver::start(&[]).await;
+    let (_, secret) = register(&mesh, &receiver.url, &[]).await;
+    for (keys, said) in [
+        (KeyText::default(), "there are 1 webhooks and no key"),
+        (key("two", 2), "with the key `one`, which is not among"),
+        (key("one", 2), "cannot be opened with the key `one`"),
+    ] {
+        let refused = mesh.restart_with(|config| config.webhooks.keys = keys).await.unwrap_err().to_string();
+        assert!(refused.contains(said) && refused.contains("recommendation.webhooks"), "{refused}");
+    }
+    // A new key before the old one, then the new one alone: messages are signed with the same secret.
+    let (new, old) = (hex::encode([2; 32]), hex::encode([1; 32]));
+    let both: KeyText = format!("two:{new},one:{old}").into();
+    mesh.restart_with(|config| config.webhooks.keys = both).await.unwrap();
+    mesh.declare("checkout", 0.99).await;
+    mesh.restart_with(|config| config.webhooks.keys = key("two", 2)).await.unwrap();
+    mesh.declare("checkout", 0.98).await;
+    let received = receiver.until(2).await;
+    assert!(received.iter().all(|one| one.is_signed_with(&secret)), "{received:?}");
+}
+
+#[tokio::test]
+async fn a_secret_lies_in_the_database_encrypted() {
+    let mesh = Mesh::start_with(config()).await;
+    let receiver = Receiver::start(&[]).await;
+    let (_, secret) = register(&mesh, &receiver.url, &[]).await;
+    let bytes = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
+    mesh.declare("checkout", 0.99).await;
+    assert!(receiver.until(1).await[0].is_signed_with(&secret));
+    for file in mesh.database_files() {
+        let content = std::fs::read(&file).unwrap();
+        assert!(!content.windows(bytes.len()).any(|part| part == bytes), "{}", file.display());
+    }
 }

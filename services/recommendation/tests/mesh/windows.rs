@@ -2,6 +2,7 @@
 
 use attain_proto::convert::unix_millis;
 use attain_proto::recommendation::v1 as wire;
+use attain_proto::recommendation::v1::lifecycle_service_client::LifecycleServiceClient;
 use attain_proto::recommendation::v1::{Ambition, BudgetingMethod, CalendarWindow, DecisionAction};
 use attain_vocabulary::DAY_MS;
 use tonic::Status;
@@ -75,6 +76,55 @@ async fn a_question_names_one_window() {
     };
     let slo = mesh.decide(declare).await.unwrap().slo.unwrap();
     assert_eq!((slo.calendar_window(), slo.window_days), (CalendarWindow::Quarter, 91));
+}
+
+#[tokio::test]
+async fn the_lifecycle_tells_a_calendar_window_by_its_name() {
+    let mesh = Mesh::start().await;
+    let mut lifecycle = LifecycleServiceClient::new(mesh.channel.clone());
+    for window in [CalendarWindow::Quarter, CalendarWindow::Month] {
+        let id = ask(&mesh, 0, window).await.unwrap().id;
+        let accept = wire::DecideSloRequest {
+            service_id: "checkout".into(),
+            action: DecisionAction::Accept as i32,
+            recommendation_id: id,
+            ambition: Ambition::Balanced as i32,
+            ..wire::DecideSloRequest::default()
+        };
+        mesh.decide(accept).await.unwrap();
+    }
+    let expected = [(30, CalendarWindow::Month), (91, CalendarWindow::Quarter)];
+    let versions = wire::ListSloVersionsRequest {
+        service_id: "checkout".into(),
+        kind: "availability".into(),
+        ..wire::ListSloVersionsRequest::default()
+    };
+    let versions = lifecycle.list_slo_versions(versions).await.unwrap().into_inner().versions;
+    assert_eq!(versions.iter().map(|one| (one.window_days, one.calendar_window())).collect::<Vec<_>>(), expected);
+    let listed =
+        lifecycle.list_recommendations(wire::ListRecommendationsRequest::default()).await.unwrap().into_inner();
+    let listed = listed.recommendations;
+    assert_eq!(listed.iter().map(|one| (one.window_days, one.calendar_window())).collect::<Vec<_>>(), expected);
+    let id = {
+        let request = wire::GetSloRecommendationsRequest {
+            service_id: "auth".into(),
+            calendar_window: CalendarWindow::Month as i32,
+            ..wire::GetSloRecommendationsRequest::default()
+        };
+        mesh.client.clone().get_slo_recommendations(request).await.unwrap().into_inner().recommendation.unwrap().id
+    };
+    let mut propose = tonic::Request::new(wire::DecideSloRequest {
+        service_id: "auth".into(),
+        action: DecisionAction::Accept as i32,
+        recommendation_id: id,
+        ..wire::DecideSloRequest::default()
+    });
+    propose.metadata_mut().insert("x-attain-caller", "ada".parse().unwrap());
+    let pending = mesh.client.clone().decide_slo(propose).await.unwrap().into_inner().pending.unwrap();
+    assert_eq!((pending.window_days, pending.calendar_window()), (30, CalendarWindow::Month));
+    let record = mesh.audit().await.pop().unwrap();
+    let detail: serde_json::Value = serde_json::from_str(&record.detail_json).unwrap();
+    assert_eq!((record.action.as_str(), &detail["window"]), ("decision.proposed", &"month".into()));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What an OpenSLO indicator measures, as far as an SLO here can.
 
+use std::sync::LazyLock;
+
 use attain_vocabulary::{InvalidValue, SliKind};
 use regex::Regex;
 use serde_yaml_ng::Value;
@@ -100,15 +102,14 @@ fn of_threshold(metric: &Value, place: &str, objective: &Value) -> Result<Measur
 
 /// A threshold whose unit the name of its metric tells.
 fn latency(value: f64, text: &str, place: &str) -> Result<Measured, InvalidValue> {
-    let milliseconds = if text.contains("_milliseconds") || text.contains("_ms") {
-        value
-    } else if text.contains("_seconds") {
-        value * 1000.0
-    } else {
-        let reason = format!(
-            "whether {value} are seconds or milliseconds is not told by the name of a metric; add the annotation {THRESHOLD_MS}"
-        );
-        return Err(InvalidValue::new(place, "unknown_unit", reason));
+    let milliseconds = match unit(text) {
+        Some(in_ms) => value * in_ms,
+        None => {
+            let reason = format!(
+                "whether {value} are seconds or milliseconds is not told by the name of a metric; add the annotation {THRESHOLD_MS}"
+            );
+            return Err(InvalidValue::new(place, "unknown_unit", reason));
+        }
     };
     let rounded = milliseconds.round();
     if (milliseconds - rounded).abs() > 1e-6 || !(1.0..=f64::from(u32::MAX)).contains(&rounded) {
@@ -120,11 +121,37 @@ fn latency(value: f64, text: &str, place: &str) -> Result<Measured, InvalidValue
     Ok(Measured { kind: SliKind::Latency, latency_threshold_ms })
 }
 
+/// Milliseconds in the unit that the names of metrics in a query end in; `None` where none does, or they differ. Labels and their
+/// values tell nothing of it.
+fn unit(query: &str) -> Option<f64> {
+    let outside = ASIDE.replace_all(query, " ");
+    let named = NAMES.find_iter(&outside).filter_map(|name| {
+        let name = name.as_str();
+        let name = ["_bucket", "_count", "_sum"].into_iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        let in_ms = name.ends_with("_milliseconds") || name.ends_with("_ms");
+        if in_ms { Some(1.0) } else { name.ends_with("_seconds").then_some(1000.0) }
+    });
+    let mut units: Vec<f64> = named.collect();
+    units.dedup();
+    if let [unit] = units[..] { Some(unit) } else { None }
+}
+
 /// The bound of a histogram's bucket that a query asks for: `le="0.3"`, or a whole one in both spellings.
 fn bound(query: &str) -> Option<f64> {
-    let le = Regex::new(r#"\ble\s*=~?\s*["']([0-9]+(?:\.[0-9]+)?)"#).expect("a constant pattern");
-    le.captures(query)?.get(1)?.as_str().parse().ok()
+    BOUND.captures(query)?.get(1)?.as_str().parse().ok()
 }
+
+/// A quoted text, or what stands in braces.
+static ASIDE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\{(?:[^{}"']|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')*\}"#)
+        .expect("a constant pattern")
+});
+/// What can be the name of a metric.
+static NAMES: LazyLock<Regex> = LazyLock::new(|| Regex::new("[a-zA-Z_:][a-zA-Z0-9_:]*").expect("a constant pattern"));
+/// A bound, and that it ends there or goes on in another spelling.
+static BOUND: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"\ble\s*=~?\s*["']([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)["'(|\\]"#).expect("a constant pattern")
+});
 
 /// Every text below a value.
 fn texts(value: &Value) -> String {
@@ -133,5 +160,44 @@ fn texts(value: &Value) -> String {
         Value::Sequence(items) => items.iter().map(texts).collect(),
         Value::Mapping(fields) => fields.values().map(texts).collect(),
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_is_told_by_the_names_of_metrics_alone() {
+        for (query, expected) in [
+            ("sum(rate(http_request_duration_seconds_bucket{le=\"0.3\"}[5m]))", Some(1000.0)),
+            ("rpc_msg_duration_seconds_bucket{le=\"1\"}", Some(1000.0)),
+            ("latency_seconds_bucket{job=\"order_ms\",le='1'}", Some(1000.0)),
+            ("latency_seconds_bucket{job_ms=\"a}b\",le=\"1\"}", Some(1000.0)),
+            ("request_duration_milliseconds_bucket{le=\"300\"} ", Some(1.0)),
+            ("request_ms", Some(1.0)),
+            ("a_seconds_count - b_seconds_bucket", Some(1000.0)),
+            ("a_seconds_count - b_ms_bucket", None),
+            ("latency{unit=\"_seconds\"}", None),
+            ("items_msg", None),
+        ] {
+            assert_eq!(unit(query), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_bound_is_read_whole() {
+        for (query, expected) in [
+            ("a{le=\"0.3\"}", Some(0.3)),
+            ("a{le=\"1e+06\"}", Some(1e6)),
+            ("a{le=~\"300(\\\\.0)?\"}", Some(300.0)),
+            ("a{le=~\"1|1.0\"}", Some(1.0)),
+            ("a{le='5'}", Some(5.0)),
+            ("a{le=\"+Inf\"}", None),
+            ("a{title=\"1\"}", None),
+            ("a{le=\"1x\"}", None),
+        ] {
+            assert_eq!(bound(query), expected, "{query}");
+        }
     }
 }

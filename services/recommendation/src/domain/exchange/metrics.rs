@@ -57,7 +57,7 @@ pub(super) enum Queries {
     /// Failed requests among all.
     Counters { valid: Selector, bad: Vec<Selector> },
     /// Requests within a bound among all.
-    Histogram { all: Selector, fast: Selector, buckets: Selector, bound: String },
+    Histogram { all: Selector, fast: Selector, buckets: Selector, bound: String, unit: Unit },
 }
 
 /// Series for a test: those of good requests, and those of bad ones, if they have some of their own.
@@ -105,9 +105,10 @@ impl MetricNames {
         match (slo.kind, slo.latency_threshold_ms) {
             (SliKind::Latency, Some(threshold)) => {
                 let buckets = of(selector("latency_histogram", &self.latency_histogram)?);
-                let bound = le(threshold, self.unit()?);
+                let unit = self.unit()?;
+                let bound = le(threshold, unit);
                 let (all, fast) = (buckets.with_bound("+Inf"), buckets.with_bound(&bound));
-                Ok(Queries::Histogram { all, fast, buckets, bound })
+                Ok(Queries::Histogram { all, fast, buckets, bound, unit })
             }
             _ => Ok(Queries::Counters {
                 valid: of(selector("valid_counter", &self.valid_counter)?),

@@ -15,6 +15,8 @@ mod selector;
 mod sloth;
 
 #[cfg(test)]
+mod published;
+#[cfg(test)]
 mod tests;
 
 pub use metrics::MetricNames;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::metrics::Queries;
+use super::metrics::{Queries, Unit};
 use super::{Export, File, Subject, percent, service_label, yaml};
 use crate::Error;
 
@@ -51,6 +51,9 @@ struct Ratio {
 struct Latency {
     success: Metric,
     total: Metric,
+    /// Seconds where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -75,13 +78,20 @@ pub(super) fn export(subjects: &[Subject<'_>]) -> Result<Export, Error> {
                 let ratio = Ratio { errors: metric(&bad[0]), total: metric(valid) };
                 Indicator { ratio: Some(ratio), ..Indicator::default() }
             }
-            Queries::Histogram { fast, buckets, .. } => {
+            Queries::Histogram { fast, buckets, unit, .. } => {
                 notes.push(format!(
                     "Pyrra reads the number of all requests of {} from the series `_count` of its histogram.",
                     subject.name
                 ));
                 let total = Metric { metric: count_of(&buckets.render()) };
-                Indicator { latency: Some(Latency { success: metric(fast), total }), ..Indicator::default() }
+                Indicator {
+                    latency: Some(Latency {
+                        success: metric(fast),
+                        total,
+                        unit: (*unit == Unit::Milliseconds).then_some("ms"),
+                    }),
+                    ..Indicator::default()
+                }
             }
         };
         let document = Document {

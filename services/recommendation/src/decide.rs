@@ -12,7 +12,7 @@ use crate::domain::kept::{Kept, sha256_hex};
 use crate::message::changes::changes;
 use crate::message::drift;
 use crate::message::recommendation::{recommendation, result_sha256};
-use crate::message::{feedback, learning};
+use crate::message::{experiments, feedback, learning};
 
 /// Fast and small enough: inputs are megabytes of numbers that resemble one another.
 const ZSTD_LEVEL: i32 = 3;
@@ -65,6 +65,7 @@ pub(crate) fn compute(kept: &Kept, input_sha256: &str, previous: Option<&wire::R
     if let Some(learned) = &kept.learned {
         message.suggested = learned.suggest(&result).iter().map(|drawn| learning::suggested(learned, drawn)).collect();
     }
+    message.experiment = kept.experiment.as_ref().map(experiments::assignment);
     message.missing_inputs.extend(kept.disputed.iter().map(feedback::disputed));
     let watched = kept.drift.map(|settings| watched(&kept.input, settings));
     if let Some(watched) = &watched {

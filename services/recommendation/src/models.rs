@@ -9,7 +9,8 @@ use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, InvalidValue, TenantId, Tim
 
 use crate::Error;
 use crate::domain::audit::Entry;
-use crate::domain::models::{Registered, Use, altered, checked_texts, registered};
+use crate::domain::calibration::Class;
+use crate::domain::models::{Content, Registered, Use, altered, checked_texts, registered};
 use crate::domain::scores::{Comparison, Demands, Stated, compare};
 use crate::domain::slo::{Action, checked_reason};
 use crate::engine::Engine;
@@ -30,18 +31,50 @@ const COVERAGE_MIN: f64 = 0.5;
 /// How this service calls itself where nobody asked it.
 const CALLER: &str = "recommendation";
 
-/// The model to recommend with; `None` for the compiled one.
-pub(crate) async fn live(engine: &Engine, context: &CallContext) -> Result<Option<Model>, Error> {
+/// The model to recommend with, as it is for a class; `None` for the compiled one.
+pub(crate) async fn live(engine: &Engine, context: &CallContext, class: Class) -> Result<Option<Model>, Error> {
     let registry = engine.store.registry(&context.tenant).await?;
-    if registry.live() == MODEL_VERSION {
-        return Ok(None);
-    }
-    let live = registry.find(registry.live()).map(|registered| registered.model.clone());
-    live.map(Some).ok_or_else(|| Error::Broken(format!("the live model {} is not there", registry.live())))
+    stored(&registry, registry.live(), class)
 }
 
-/// What the live model and its shadows say of the availability of the next window; nothing where there are no requests or no
-/// shadow whose scores anybody would read.
+/// A model by its version; `None` for the compiled one.
+pub(crate) async fn of_version(
+    engine: &Engine,
+    context: &CallContext,
+    version: &str,
+    class: Class,
+) -> Result<Option<Model>, Error> {
+    stored(&engine.store.registry(&context.tenant).await?, version, class)
+}
+
+fn stored(registry: &Registry, version: &str, class: Class) -> Result<Option<Model>, Error> {
+    if version == MODEL_VERSION {
+        return Ok(None);
+    }
+    let model = registry.find(version).map(|registered| registered.for_class(class));
+    model.map(Some).ok_or_else(|| Error::Broken(format!("the model {version} is not there")))
+}
+
+/// The version that an experiment may serve where one was asked for: the live one where none was.
+///
+/// # Errors
+/// Says what is lacking where it is a shadow that might not be promoted.
+pub(crate) async fn usable(engine: &Engine, context: &CallContext, version: &str) -> Result<String, Error> {
+    let registry = engine.store.registry(&context.tenant).await?;
+    if version.is_empty() {
+        return Ok(registry.live().to_owned());
+    }
+    if used(&registry, find(&registry, version)?) == Use::Shadow {
+        let Comparison { lacking, .. } = compared(engine, context, version, registry.live()).await?;
+        if !lacking.is_empty() {
+            return Err(Error::NotPromotable { version: version.to_owned(), lacking });
+        }
+    }
+    Ok(version.to_owned())
+}
+
+/// What the live model and its shadows say of the availability of the next window, whatever arm of an experiment the recommendation is
+/// made in; nothing where there are no requests or no shadow whose scores anybody would read.
 pub(crate) fn forecasts(input: &RecommendationInput, registry: &Registry) -> Vec<NewForecast> {
     let shadows = shadows(registry);
     if shadows.is_empty() {
@@ -52,13 +85,12 @@ pub(crate) fn forecasts(input: &RecommendationInput, registry: &Registry) -> Vec
     let Some(prediction) = predict_with(&input.constants(), &series, window_days, input.as_of_ms) else {
         return Vec::new();
     };
-    let live = input.model.as_ref().map_or(MODEL_VERSION, |model| &model.version).to_owned();
-    let live = NewForecast { version: live, stated: Stated::of(&prediction.forecast) };
-    let beside = shadows.into_iter().map(|shadow| NewForecast {
-        version: shadow.model.version.clone(),
-        stated: Stated::of(&prediction.forecast_with(&shadow.model.constants)),
-    });
-    std::iter::once(live).chain(beside).collect()
+    let class = Class { tier: input.tier, kind: input.kind };
+    let forecast = |of: &Registered| {
+        let Model { version, constants, layer } = of.for_class(class);
+        NewForecast { version, stated: Stated::of(&prediction.forecast_with(&constants).with_layer(layer)) }
+    };
+    registry.find(registry.live()).into_iter().chain(shadows).map(forecast).collect()
 }
 
 /// Keeps forecasts. Where that fails the recommendation stands: a window is missing among the scores, and it is logged.
@@ -83,7 +115,11 @@ pub(crate) async fn list(engine: &Engine, context: &CallContext) -> Result<wire:
     let mut models: Vec<(Use, &Registered)> =
         registry.models.iter().rev().map(|of| (used(&registry, of), of)).collect();
     models.sort_by_key(|(used, _)| *used);
-    Ok(wire::ListModelsResponse { models: models.into_iter().map(|(used, of)| message::model(of, used)).collect() })
+    let retraining = engine.store.retraining(&context.tenant).await?;
+    Ok(wire::ListModelsResponse {
+        models: models.into_iter().map(|(used, of)| message::model(of, used)).collect(),
+        retraining: retraining.map(|(fit_ms, outcome)| message::retraining(fit_ms, outcome)),
+    })
 }
 
 /// How well a model predicts beside the live one.
@@ -114,7 +150,7 @@ pub(crate) async fn register(
     let parent = find(&registry, registry.live())?;
     let changes: BTreeMap<String, f64> = request.constants.into_iter().collect();
     let texts = checked_texts(&request.name, &request.note);
-    let (constants, (name, note)) = match (altered(&parent.model.constants, &changes), texts) {
+    let (constants, (name, note)) = match (altered(&parent.content.constants, &changes), texts) {
         (Ok(constants), Ok(texts)) => (constants, texts),
         (constants, texts) => {
             let faults = [constants.err(), texts.err()];
@@ -122,18 +158,19 @@ pub(crate) async fn register(
         }
     };
     let (caller, now_ms) = (context.caller.clone(), engine.clock.now_ms());
-    let parent_version = parent.model.version.clone();
-    let new = registered(constants, name, note, parent_version, caller, now_ms);
+    let parent_version = parent.version.clone();
+    // What it says of classes stays: it was learned on what is stated, and scores will tell whether it still fits.
+    let content = Content { constants, classes: parent.content.classes.clone() };
+    let new = registered(content, name, note, parent_version, caller, now_ms);
     if new.content_sha256 == registry.models[0].content_sha256 {
         let reason = "these are the compiled constants: roll back to that model instead";
         return Err(InvalidValue::new("constants", "compiled", reason).into());
     }
-    let entry =
-        entry(context, now_ms, "model.registered", &new.model.version, &[("content_sha256", &new.content_sha256)]);
+    let entry = entry(context, now_ms, "model.registered", &new.version, &[("content_sha256", &new.content_sha256)]);
     engine.store.register_model(&context.tenant, &new, entry).await?;
     // What was there already keeps its name and its use.
     let registry = engine.store.registry(&context.tenant).await?;
-    let of = find(&registry, &new.model.version)?;
+    let of = find(&registry, &new.version)?;
     Ok(wire::RegisterModelResponse { model: Some(message::model(of, used(&registry, of))) })
 }
 
@@ -239,7 +276,7 @@ fn find<'a>(registry: &'a Registry, version: &str) -> Result<&'a Registered, Err
 }
 
 fn used(registry: &Registry, of: &Registered) -> Use {
-    let version = &of.model.version;
+    let version = &of.version;
     if registry.live() == version {
         Use::Live
     } else if version == MODEL_VERSION || registry.lives.contains(version) {

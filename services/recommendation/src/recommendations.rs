@@ -15,13 +15,14 @@ use crate::Error;
 use crate::automatic;
 use crate::decide::{Computed, Packed, compute, pack, unpack};
 use crate::domain::audit::Entry;
+use crate::domain::experiments::Assigned;
 use crate::domain::freshness::{Basis, Present, Staleness, Verdict, judge};
 use crate::domain::kept::sha256_hex;
 use crate::engine::{Engine, FlightKey, Landed};
 use crate::gather::{Gathered, Question, basis, blocking, gather};
 use crate::message::window;
 use crate::storage::{Inserted, Latest, NewRecommendation, NewStanding, ServiceFacts, StoredRecommendation};
-use crate::{drift, judge, models};
+use crate::{drift, experiments, judge, models};
 
 /// Time kept back from the caller's deadline to send what is stored when a computation does not end in time.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -133,8 +134,14 @@ async fn judged(engine: &Engine, context: &CallContext, service: &EntityId, late
             (heads.services, heads.newest, 0)
         }
     };
-    let model_version = latest.live_model.clone().unwrap_or_else(|| MODEL_VERSION.to_owned());
-    let basis = Basis { drift_ms: latest.drift_ms, model_version, ..basis(heads, &slos) };
+    let assigned = match &latest.experiment {
+        Some(plan) => experiments::of_plan(engine, context, plan, service, &read.owner).await?,
+        None => None,
+    };
+    let live = latest.live_model.clone().unwrap_or_else(|| MODEL_VERSION.to_owned());
+    let model_version = assigned.as_ref().map_or(live, |assigned| assigned.arm.model_version.clone());
+    let arm = assigned.as_ref().map(Assigned::key).unwrap_or_default();
+    let basis = Basis { drift_ms: latest.drift_ms, model_version, arm, ..basis(heads, &slos) };
     let now = Present { basis, newest: (newest > 0).then_some(newest) };
     let verdict = judge(service, &read, &now, latest.checked_ms, engine.clock.now_ms(), engine.ages());
     Ok(Judged { verdict, age_ms })
@@ -200,6 +207,7 @@ async fn compute_and_store(
     let Gathered { kept, basis, owner } = gathered;
     let facts = ServiceFacts { tier: kept.input.tier, owner };
     let staleness = basis.staleness();
+    let assigned = kept.experiment.clone();
     let before = latest.as_ref().map(|latest| decode(&latest.recommendation)).transpose()?;
     let registry = engine.store.registry(&context.tenant).await?;
     let start_ms = kept.input.as_of_ms;
@@ -225,7 +233,7 @@ async fn compute_and_store(
     }
     let (version, supersedes) =
         latest.map_or((1, None), |latest| (latest.recommendation.version + 1, Some(latest.recommendation.id)));
-    let numbered = Numbered { version, supersedes, packed, computed, basis, facts };
+    let numbered = Numbered { version, supersedes, packed, computed, basis, facts, assigned };
     let recommendation = store(engine, context, service, window, numbered).await?;
     judge::in_passing(engine, context, service).await;
     Ok(Landed { recommendation, staleness })
@@ -240,6 +248,8 @@ struct Numbered {
     computed: Computed,
     basis: String,
     facts: ServiceFacts,
+    /// The arm of an experiment that it was made in.
+    assigned: Option<Assigned>,
 }
 
 async fn store(
@@ -250,7 +260,7 @@ async fn store(
     new: Numbered,
 ) -> Result<StoredRecommendation, Error> {
     let now_ms = engine.clock.now_ms();
-    let Numbered { version, supersedes, packed, computed, basis, facts } = new;
+    let Numbered { version, supersedes, packed, computed, basis, facts, assigned } = new;
     let name = format!("{}\n{service}\n{}\n{version}\n{}", context.tenant, window.code(), packed.sha256);
     let id = format!("rec-{}", &sha256_hex(name.as_bytes())[..20]);
     let message =
@@ -280,6 +290,7 @@ async fn store(
         inputs_kept_max: engine.config.inputs_kept_max,
         standing,
         evidence: computed.evidence,
+        exposure: experiments::exposure(assigned.as_ref(), &message),
     };
     match engine.store.insert(&context.tenant, new).await? {
         Inserted::Stored => {

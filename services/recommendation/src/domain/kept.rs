@@ -7,6 +7,7 @@ use attain_vocabulary::{DependencyMode, EntityId, Source};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::experiments::Assigned;
 use super::feedback::Disputed;
 use super::learning::Learned;
 use super::slo::Slo;
@@ -35,6 +36,9 @@ pub(crate) struct Kept {
     /// How own failures are watched; `None` in what was kept before they were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) drift: Option<attain_drift::Settings>,
+    /// The arm of an experiment that it was made in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) experiment: Option<Assigned>,
 }
 
 /// Passages found, or why there are none.

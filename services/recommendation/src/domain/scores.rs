@@ -4,7 +4,7 @@ use attain_attainment::{Ambition, Forecast};
 use serde::{Deserialize, Serialize};
 
 /// Budgets at which stated probabilities are scored: the ladder of common targets.
-const BUDGETS: [f64; 7] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.02, 0.05];
+pub(crate) const BUDGETS: [f64; 7] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.02, 0.05];
 /// Added to a bad fraction before its logarithm is taken, so that none has one: a second in twelve days.
 const LOG_FLOOR: f64 = 1e-6;
 /// Sign flips of the paired test, beside the order that happened.

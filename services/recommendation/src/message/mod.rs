@@ -6,6 +6,7 @@ pub(crate) mod budgeting;
 pub(crate) mod changes;
 pub(crate) mod differences;
 pub(crate) mod drift;
+pub(crate) mod experiments;
 pub(crate) mod feedback;
 pub(crate) mod learning;
 pub(crate) mod lifecycle;

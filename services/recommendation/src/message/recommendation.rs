@@ -41,6 +41,7 @@ pub(crate) fn recommendation(
         calendar_window: window::calendar(kept.input.window),
         window_in_force: result.window_in_force.as_ref().map(window_in_force),
         suggested: Vec::new(),
+        experiment: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the store promises, run on SQLite and on PostgreSQL.
 
-mod calibration;
+pub(super) mod calibration;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -63,6 +63,9 @@ contract!(
     drift_is_listed_by_page_and_state,
     models_are_kept_as_they_were_and_one_is_live,
     forecasts_are_kept_once_a_week_and_closed_once,
+    a_tenant_is_fitted_by_turns_and_sooner_after_a_drift,
+    one_experiment_runs_until_it_is_stopped_or_over,
+    what_became_of_units_is_added_up_by_arm,
 );
 
 /// A PostgreSQL database of one test's own.
@@ -135,6 +138,7 @@ pub(super) fn new(service_id: &str, version: u32) -> NewRecommendation {
             facts: ServiceFacts { tier: Tier::Two, owner: "team-a".into() },
         },
         evidence: calibration::nothing(),
+        exposure: None,
     }
 }
 
@@ -166,6 +170,7 @@ pub(super) fn verify(records: &[Record]) -> Result<(), BrokenChain> {
 
 mod promises {
     use super::*;
+    pub(super) use crate::storage::contract_experiments::*;
     pub(super) use crate::storage::contract_models::*;
 
     pub(super) use super::calibration::{
@@ -189,7 +194,14 @@ mod promises {
         let basis = "basis 1".into();
         assert_eq!(
             latest,
-            Some(Latest { recommendation: expected, checked_ms: 1_000, basis, drift_ms: None, live_model: None })
+            Some(Latest {
+                recommendation: expected,
+                checked_ms: 1_000,
+                basis,
+                drift_ms: None,
+                live_model: None,
+                experiment: None
+            })
         );
         let other = TimeWindow::from_days("window_days", 7).expect("offered");
         assert_eq!(store.latest(&tenant(), &service("checkout"), other).await.expect("read"), None);

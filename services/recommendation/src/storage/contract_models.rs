@@ -8,7 +8,7 @@ use super::contract::{new, service, tenant, verify};
 use super::*;
 use crate::domain::audit::Entry;
 use crate::domain::drift::Watched;
-use crate::domain::models::{Registered, registered};
+use crate::domain::models::{Content, Registered, registered};
 use crate::domain::scores::Stated;
 
 fn watched(change: Option<(i64, i64)>) -> Watched {
@@ -90,7 +90,8 @@ pub(in crate::storage) async fn drift_is_listed_by_page_and_state(store: &Store)
 
 fn model(drift: f64, create_ms: i64) -> Registered {
     let constants = Constants { drift, ..Constants::DEFAULT };
-    registered(constants, "wider".into(), "why".into(), MODEL_VERSION.into(), "ada".into(), create_ms)
+    let content = Content { constants, classes: Vec::new() };
+    registered(content, "wider".into(), "why".into(), MODEL_VERSION.into(), "ada".into(), create_ms)
 }
 
 fn entry(action: &str) -> Entry {
@@ -120,7 +121,7 @@ pub(in crate::storage) async fn models_are_kept_as_they_were_and_one_is_live(sto
         latest.expect("there").live_model
     };
     assert_eq!(live().await, None);
-    let (first, second) = (a.model.version.as_str(), b.model.version.as_str());
+    let (first, second) = (a.version.as_str(), b.version.as_str());
     store.make_live(&tenant(), first, MODEL_VERSION, entry("model.promoted")).await.expect("made live");
     assert_eq!(live().await.as_deref(), Some(first));
     // Two people at a time: the second one's knowledge is old.
@@ -162,4 +163,31 @@ pub(in crate::storage) async fn forecasts_are_kept_once_a_week_and_closed_once(s
     assert_eq!(store.closed_windows(&tenant(), "late", "live").await.expect("read"), [], "made at another instant");
     let other = TenantId::new("tenant", "other").expect("valid");
     assert_eq!(store.closed_windows(&other, "shadow", "live").await.expect("read"), []);
+}
+
+pub(in crate::storage) async fn a_tenant_is_fitted_by_turns_and_sooner_after_a_drift(store: &Store) {
+    const WEEK_MS: i64 = 7 * DAY_MS;
+    let turn = |now_ms: i64| async move { store.retraining_turn(now_ms, WEEK_MS, DAY_MS).await.expect("read") };
+    assert_eq!(turn(WEEK_MS).await, None, "nobody is there");
+    store.insert(&tenant(), new("checkout", 1)).await.expect("stored");
+    assert_eq!(turn(WEEK_MS).await, None, "it is new");
+    assert_eq!(turn(2 * WEEK_MS - 1).await, None);
+    assert_eq!(turn(2 * WEEK_MS).await, Some(tenant()));
+    assert_eq!(turn(2 * WEEK_MS).await, None, "one gets the turn");
+    assert_eq!(store.retraining(&tenant()).await.expect("read"), None);
+    store.note_retraining(&tenant(), "as before").await.expect("noted");
+    assert_eq!(store.retraining(&tenant()).await.expect("read"), Some((2 * WEEK_MS, "as before".to_owned())));
+    // Known before the fit: it was among what was fitted to.
+    let change = |detected_ms: i64| watched(Some((detected_ms - 1, detected_ms)));
+    let note = |watched: Watched| async move {
+        store.note_drift(&tenant(), &service("checkout"), &watched, "tester", 9).await.expect("noted");
+    };
+    note(change(WEEK_MS)).await;
+    assert_eq!(turn(2 * WEEK_MS + DAY_MS).await, None);
+    note(change(2 * WEEK_MS + 5)).await;
+    assert_eq!(turn(2 * WEEK_MS + DAY_MS - 1).await, None);
+    assert_eq!(turn(2 * WEEK_MS + DAY_MS).await, Some(tenant()));
+    assert_eq!(turn(2 * WEEK_MS + 3 * DAY_MS).await, None, "it drifted once");
+    let other = TenantId::new("tenant", "other").expect("valid");
+    assert_eq!(store.retraining(&other).await.expect("read"), None);
 }

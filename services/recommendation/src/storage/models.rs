@@ -1,10 +1,10 @@
-use attain_attainment::{Constants, MODEL_VERSION, Model};
+use attain_attainment::{Constants, MODEL_VERSION};
 use attain_vocabulary::{DAY_MS, TenantId, UnixMillis};
 
-use super::{Store, Transaction, audit, number};
+use super::{Store, Transaction, audit, experiments, number};
 use crate::Error;
 use crate::domain::audit::Entry;
-use crate::domain::models::{Registered, compiled};
+use crate::domain::models::{Content, Registered, compiled};
 use crate::domain::scores::{Closed, Stated};
 
 const WEEK_MS: i64 = 7 * DAY_MS;
@@ -35,7 +35,7 @@ pub(crate) struct Window {
     pub(crate) start_ms: UnixMillis,
 }
 
-type ModelRow = (String, String, String, String, String, i64, String, String);
+type ModelRow = (String, String, String, String, String, i64, String, String, String);
 
 impl Registry {
     /// The version that is live.
@@ -44,7 +44,7 @@ impl Registry {
     }
 
     pub(crate) fn find(&self, version: &str) -> Option<&Registered> {
-        self.models.iter().find(|registered| registered.model.version == version)
+        self.models.iter().find(|registered| registered.version == version)
     }
 }
 
@@ -58,7 +58,8 @@ impl Store {
     /// A tenant's models and which of them were live.
     pub(crate) async fn registry(&self, tenant: &TenantId) -> Result<Registry, Error> {
         let rows: Vec<ModelRow> = sqlx::query_as(
-            "SELECT version, name, parent_version, constants, content_sha256, create_ms, created_by, note FROM models \
+            "SELECT version, name, parent_version, constants, content_sha256, create_ms, created_by, note, classes \
+             FROM models \
              WHERE tenant_id = $1 ORDER BY create_ms, version",
         )
         .bind(tenant.as_str())
@@ -76,16 +77,17 @@ impl Store {
 
     /// Registers a model with its audit record; one of the same content that is there already stays as it is.
     pub(crate) async fn register_model(&self, tenant: &TenantId, new: &Registered, entry: Entry) -> Result<(), Error> {
-        let constants =
-            serde_json::to_string(&new.model.constants).map_err(|error| Error::Broken(error.to_string()))?;
+        let json = |text: serde_json::Result<String>| text.map_err(|error| Error::Broken(error.to_string()));
+        let constants = json(serde_json::to_string(&new.content.constants))?;
+        let classes = json(serde_json::to_string(&new.content.classes))?;
         let mut transaction = self.database.begin_write().await?;
         let head = audit::lock(&mut transaction, tenant).await?;
         let written = sqlx::query(
             "INSERT INTO models (tenant_id, version, name, parent_version, constants, content_sha256, create_ms, created_by, \
-             note) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (tenant_id, version) DO NOTHING",
+             note, classes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (tenant_id, version) DO NOTHING",
         )
         .bind(tenant.as_str())
-        .bind(&new.model.version)
+        .bind(&new.version)
         .bind(&new.name)
         .bind(&new.parent_version)
         .bind(constants)
@@ -93,6 +95,7 @@ impl Store {
         .bind(new.create_ms.unwrap_or(0))
         .bind(&new.created_by)
         .bind(&new.note)
+        .bind(classes)
         .execute(&mut *transaction)
         .await?;
         if written.rows_affected() == 0 {
@@ -104,7 +107,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a version the live one, with its audit record, where `expected` is the live one still; otherwise nothing.
+    /// Makes a version the live one, with its audit record, where `expected` is the live one still; otherwise nothing. An experiment that
+    /// runs is stopped.
     pub(crate) async fn make_live(
         &self,
         tenant: &TenantId,
@@ -126,6 +130,8 @@ impl Store {
             .bind(entry.time_ms)
             .execute(&mut *transaction)
             .await?;
+        let who = (entry.caller.as_str(), entry.time_ms);
+        experiments::stop_for_another_model(&mut transaction, tenant, version, who).await?;
         audit::append(&mut transaction, tenant, head, entry).await?;
         transaction.commit().await?;
         Ok(())
@@ -258,9 +264,22 @@ async fn live(transaction: &mut Transaction, tenant: &TenantId) -> Result<String
 }
 
 fn registered(row: ModelRow) -> Result<Registered, Error> {
-    let (version, name, parent_version, constants, content_sha256, create_ms, created_by, note) = row;
+    let (version, name, parent_version, constants, content_sha256, create_ms, created_by, note, classes) = row;
     let constants: Constants = serde_json::from_str(&constants)
         .map_err(|error| Error::Broken(format!("the stored constants of {version} cannot be read: {error}")))?;
-    let model = Model { version, constants };
-    Ok(Registered { model, name, parent_version, content_sha256, create_ms: Some(create_ms), created_by, note })
+    // Models that were registered before there were classes have none.
+    let classes = if classes.is_empty() { "[]" } else { &classes };
+    let classes = serde_json::from_str(classes)
+        .map_err(|error| Error::Broken(format!("the stored classes of {version} cannot be read: {error}")))?;
+    let content = Content { constants, classes };
+    Ok(Registered {
+        version,
+        content,
+        name,
+        parent_version,
+        content_sha256,
+        create_ms: Some(create_ms),
+        created_by,
+        note,
+    })
 }

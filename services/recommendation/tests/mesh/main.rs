@@ -11,6 +11,7 @@ mod decisions;
 mod degraded;
 mod drift;
 mod exchange;
+mod experiments;
 mod harness;
 mod impact;
 mod learning;

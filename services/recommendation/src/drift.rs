@@ -151,14 +151,20 @@ async fn look(engine: &Arc<Engine>, tenant: &TenantId, service: &EntityId) -> Re
         blocking(move || watched(&input, Settings::OWN_FAILURES)).await?
     };
     let now_ms = engine.clock.now_ms();
-    let (_, new) = engine.store.note_drift(tenant, service, &watched, CALLER, now_ms).await?;
-    if !new {
+    let (noted_ms, new) = engine.store.note_drift(tenant, service, &watched, CALLER, now_ms).await?;
+    if new {
+        tracing::info!(service.id = %service, "the level of own failures changed");
+    }
+    if noted_ms.is_none() {
         return Ok(());
     }
-    tracing::info!(service.id = %service, "the level of own failures changed");
+    // Whoever noted it first, a sweep or the computation for one window: the others do not know it yet.
     for window in engine.store.windows(tenant, service).await? {
-        let context = CallContext::new(tenant.clone(), CALLER, engine.compute_timeout());
-        recommendations::newest(engine, &context, service.clone(), window).await?;
+        let latest = engine.store.latest(tenant, service, window).await?;
+        if latest.is_some_and(|latest| recommendations::knows_no_drift(&latest, noted_ms)) {
+            let context = CallContext::new(tenant.clone(), CALLER, engine.compute_timeout());
+            recommendations::newest(engine, &context, service.clone(), window).await?;
+        }
     }
     Ok(())
 }

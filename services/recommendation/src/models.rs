@@ -10,7 +10,7 @@ use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, InvalidValue, TenantId, Tim
 use crate::Error;
 use crate::domain::audit::Entry;
 use crate::domain::calibration::Class;
-use crate::domain::models::{Content, Registered, Use, altered, checked_texts, registered};
+use crate::domain::models::{Content, Registered, Use, altered, checked_texts, of_these_statistics, registered};
 use crate::domain::scores::{Comparison, Demands, Stated, compare};
 use crate::domain::slo::{Action, checked_reason};
 use crate::engine::Engine;
@@ -20,10 +20,12 @@ use crate::members::Refusal;
 use crate::message::models as message;
 use crate::storage::{NewForecast, Registry, Window};
 
-/// Most shadows that forecast: the newest ones.
+/// Most shadows that forecast of those that people registered, and as many of those that were fitted: the newest ones.
 const SHADOWS_MAX: usize = 4;
 /// How long after its end a window is closed: measurements arrive late.
 const SETTLE_MS: i64 = 60 * 60 * 1000;
+/// How long after its end a window is tried to be closed.
+const GIVEN_UP_MS: i64 = 7 * DAY_MS;
 /// Most windows that one sweep closes.
 const CLOSED_MAX: u32 = 200;
 /// Least share of a window's buckets that must be there for it to count as measured.
@@ -64,7 +66,12 @@ pub(crate) async fn usable(engine: &Engine, context: &CallContext, version: &str
     if version.is_empty() {
         return Ok(registry.live().to_owned());
     }
-    if used(&registry, find(&registry, version)?) == Use::Shadow {
+    let used = used(&registry, find(&registry, version)?);
+    if !of_these_statistics(version) {
+        let lacking = vec![format!("it was registered for other statistics than {MODEL_VERSION}")];
+        return Err(Error::NotPromotable { version: version.to_owned(), lacking });
+    }
+    if used == Use::Shadow {
         let Comparison { lacking, .. } = compared(engine, context, version, registry.live()).await?;
         if !lacking.is_empty() {
             return Err(Error::NotPromotable { version: version.to_owned(), lacking });
@@ -100,7 +107,8 @@ pub(crate) async fn keep(
     (service, window, start_ms): (&EntityId, TimeWindow, UnixMillis),
     forecasts: &[NewForecast],
 ) {
-    if forecasts.is_empty() {
+    // Models are compared on windows that begin as they are foretold: a calendar window is another one every day of a month.
+    if forecasts.is_empty() || window.is_calendar() {
         return;
     }
     let window = Window { service_id: service.to_string(), days: window.days(), start_ms };
@@ -215,6 +223,12 @@ pub(crate) async fn roll_back(
         version => version,
     };
     let of = find(&registry, version)?;
+    if !of_these_statistics(version) {
+        let reason = format!(
+            "`{version}` was registered for other statistics than {MODEL_VERSION}; register its constants anew"
+        );
+        return Err(InvalidValue::new("version", "other_statistics", reason).into());
+    }
     if used(&registry, of) != Use::Retired {
         let reason = format!("`{version}` was never live before the present model; promote it instead");
         return Err(InvalidValue::new("version", "not_retired", reason).into());
@@ -235,8 +249,18 @@ pub(crate) async fn close(engine: &Engine) {
     for (tenant, window) in over {
         if let Err(error) = close_one(engine, &tenant, &window).await {
             tracing::debug!(service.id = window.service_id, reason = %error, "a window could not be closed; it is tried again");
-            return;
+            give_up(engine, &tenant, &window).await;
         }
+    }
+}
+
+/// A window that could not be closed for a week counts as not measured: otherwise those that never can be would keep the others waiting.
+async fn give_up(engine: &Engine, tenant: &TenantId, window: &Window) {
+    if engine.clock.now_ms() - window.close_ms() < GIVEN_UP_MS {
+        return;
+    }
+    if let Err(error) = engine.store.close_window(tenant, window, None).await {
+        tracing::warn!(service.id = window.service_id, reason = %error, "a window could not be given up");
     }
 }
 
@@ -279,7 +303,7 @@ fn used(registry: &Registry, of: &Registered) -> Use {
     let version = &of.version;
     if registry.live() == version {
         Use::Live
-    } else if version == MODEL_VERSION || registry.lives.contains(version) {
+    } else if version == MODEL_VERSION || registry.lives.contains(version) || !of_these_statistics(version) {
         Use::Retired
     } else {
         Use::Shadow
@@ -287,7 +311,14 @@ fn used(registry: &Registry, of: &Registered) -> Use {
 }
 
 fn shadows(registry: &Registry) -> Vec<&Registered> {
-    registry.models.iter().rev().filter(|of| used(registry, of) == Use::Shadow).take(SHADOWS_MAX).collect()
+    let (fitted, by_hand): (Vec<&Registered>, Vec<&Registered>) = registry
+        .models
+        .iter()
+        .rev()
+        .filter(|of| used(registry, of) == Use::Shadow)
+        .partition(|of| of.created_by == CALLER);
+    // Fits come every week: among themselves alone they would push out what a person registered before its first window closes.
+    by_hand.into_iter().take(SHADOWS_MAX).chain(fitted.into_iter().take(SHADOWS_MAX)).collect()
 }
 
 fn entry(context: &CallContext, time_ms: UnixMillis, action: &str, version: &str, told: &[(&str, &str)]) -> Entry {

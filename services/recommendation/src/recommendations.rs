@@ -7,7 +7,7 @@ use attain_attainment::MODEL_VERSION;
 use attain_proto::convert::timestamp;
 use attain_proto::recommendation::v1 as wire;
 use attain_runtime::context::CallContext;
-use attain_vocabulary::{EntityId, TimeWindow};
+use attain_vocabulary::{EntityId, TimeWindow, UnixMillis};
 use futures::FutureExt as _;
 use prost::Message as _;
 
@@ -18,6 +18,7 @@ use crate::domain::audit::Entry;
 use crate::domain::experiments::Assigned;
 use crate::domain::freshness::{Basis, Present, Staleness, Verdict, judge};
 use crate::domain::kept::sha256_hex;
+use crate::domain::models::serving;
 use crate::engine::{Engine, FlightKey, Landed};
 use crate::gather::{Gathered, Question, basis, blocking, gather};
 use crate::message::window;
@@ -138,13 +139,18 @@ async fn judged(engine: &Engine, context: &CallContext, service: &EntityId, late
         Some(plan) => experiments::of_plan(engine, context, plan, service, &read.owner).await?,
         None => None,
     };
-    let live = latest.live_model.clone().unwrap_or_else(|| MODEL_VERSION.to_owned());
+    let live = latest.live_model.as_deref().map_or(MODEL_VERSION, serving).to_owned();
     let model_version = assigned.as_ref().map_or(live, |assigned| assigned.arm.model_version.clone());
     let arm = assigned.as_ref().map(Assigned::key).unwrap_or_default();
     let basis = Basis { drift_ms: latest.drift_ms, model_version, arm, ..basis(heads, &slos) };
     let now = Present { basis, newest: (newest > 0).then_some(newest) };
     let verdict = judge(service, &read, &now, latest.checked_ms, engine.clock.now_ms(), engine.ages());
     Ok(Judged { verdict, age_ms })
+}
+
+/// Whether a recommendation was made before a change of own failures was found.
+pub(crate) fn knows_no_drift(latest: &Latest, noted_ms: Option<UnixMillis>) -> bool {
+    read_basis(latest).is_ok_and(|read| noted_ms > read.drift_ms)
 }
 
 fn read_basis(latest: &Latest) -> Result<Basis, Error> {

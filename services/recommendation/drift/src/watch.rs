@@ -39,7 +39,7 @@ pub struct Settings {
     pub psi_deviate: f64,
     /// Detectors that have to agree on a change: 1 to 3.
     pub agreement: usize,
-    /// Cells within which they have to.
+    /// Cells within which they have to: a week at four a day, longer where cells are.
     pub agreement_cells: u64,
     /// The detector whose find is a change by itself; the others are told beside it where they found the same. `None`: as many as
     /// `agreement` says have to find it.
@@ -291,9 +291,11 @@ impl Watch {
             let signals: Vec<Signal> =
                 self.signals.iter().map(|(_, signal)| *signal).filter(|signal| agrees(signal)).collect();
             let mut pointing = signals.iter().filter(|signal| signal.direction.is_some());
+            // Who points the other way contradicts an agreement, and not a detector that decides alone.
+            let contradicted = signals.len() < self.signals.len();
             let found = match self.settings.alone {
                 Some(detector) => pointing.any(|signal| signal.detector == detector),
-                None => pointing.next().is_some() && signals.len() >= self.settings.agreement,
+                None => !contradicted && pointing.next().is_some() && signals.len() >= self.settings.agreement,
             };
             if !found {
                 return None;

@@ -4,3 +4,6 @@ CREATE TABLE retrainings (
     fit_ms BIGINT NOT NULL,
     outcome TEXT NOT NULL
 );
+
+-- Windows are closed one by one.
+CREATE INDEX model_forecasts_by_window ON model_forecasts (tenant_id, service_id, window_days, start_ms);

@@ -13,6 +13,8 @@ use super::model_classes::{ClassPart, of_class};
 
 /// How far a constant may be from the compiled one, as a factor.
 const FACTOR_MAX: f64 = 100.0;
+/// Greatest value of a constant that is 0 as compiled: `prior_exposure_days`, a year.
+const NOTHING_MAX: f64 = 365.0;
 const NAME_CHARS_MAX: usize = 80;
 const NOTE_CHARS_MAX: usize = 500;
 
@@ -44,6 +46,17 @@ pub(crate) enum Use {
     Live,
     Shadow,
     Retired,
+}
+
+/// The version that serves where one is noted to be live: itself where it is of these statistics, else the compiled one. A version of
+/// other statistics, which an earlier build registered or was, would be another model under the same name.
+pub(crate) fn serving(version: &str) -> &str {
+    if of_these_statistics(version) { version } else { MODEL_VERSION }
+}
+
+/// Whether a version's constants were registered for the statistics that are compiled.
+pub(crate) fn of_these_statistics(version: &str) -> bool {
+    version.strip_prefix(MODEL_VERSION).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 /// The compiled model: the first entry of every registry.
@@ -146,13 +159,15 @@ pub(crate) fn altered(base: &Constants, changes: &BTreeMap<String, f64>) -> Resu
 fn replacement(compiled: Option<&Value>, value: f64) -> Result<Value, String> {
     let Some(compiled) = compiled else { return Err("the model has no such constant".to_owned()) };
     let of = compiled.as_f64().unwrap_or_default();
-    let (least, most) = (of / FACTOR_MAX, of * FACTOR_MAX);
+    // Of nothing there are no multiples: days that a class was observed for, which the compiled model does not count on.
+    let (least, most) = if of == 0.0 { (0.0, NOTHING_MAX) } else { (of / FACTOR_MAX, of * FACTOR_MAX) };
     if !(least..=most).contains(&value) {
         return Err(format!("{value} is outside {least} to {most}"));
     }
     if compiled.is_u64() {
-        if value.fract() != 0.0 {
-            return Err(format!("{value} is not a whole number"));
+        // Odd degrees of freedom have no closed form, and each forecast asks for the tail thousands of times.
+        if value.fract() != 0.0 || value % 2.0 != 0.0 {
+            return Err(format!("{value} is not a whole even number"));
         }
         return Ok(Value::from(value as u64));
     }
@@ -215,6 +230,15 @@ mod tests {
     }
 
     #[test]
+    fn a_version_of_other_statistics_does_not_serve() {
+        let ours = format!("{MODEL_VERSION}-0123456789ab");
+        assert_eq!((serving(&ours), serving(MODEL_VERSION)), (ours.as_str(), MODEL_VERSION));
+        for other in ["drifting-level-0", "drifting-level-0-0123456789ab", &format!("{MODEL_VERSION}0-01"), ""] {
+            assert_eq!(serving(other), MODEL_VERSION, "{other}");
+        }
+    }
+
+    #[test]
     fn constants_are_replaced_by_name_and_within_bounds() {
         let base = Constants::DEFAULT;
         let altered_to = |pairs: &[(&str, f64)]| altered(&base, &changes(pairs));
@@ -222,7 +246,11 @@ mod tests {
         assert_eq!(altered_to(&[("drift", 0.3)]), Ok(Constants { drift: 0.3, ..base }));
         let whole = altered_to(&[("degrees_of_freedom", 8.0)]).expect("in range");
         assert_eq!(whole.degrees_of_freedom, 8);
-        assert_eq!(field(&[("degrees_of_freedom", 8.5)]), "constants/degrees_of_freedom");
+        for odd in [8.5, 9.0] {
+            assert_eq!(field(&[("degrees_of_freedom", odd)]), "constants/degrees_of_freedom");
+        }
+        assert!(altered_to(&[("prior_exposure_days", 10.0)]).is_ok(), "0 as compiled");
+        assert_eq!(field(&[("prior_exposure_days", 366.0)]), "constants/prior_exposure_days");
         assert_eq!(field(&[("drift", f64::NAN)]), "constants/drift");
         assert_eq!(field(&[("drift", 1e9)]), "constants/drift");
         assert_eq!(field(&[("nothing", 1.0)]), "constants/nothing");

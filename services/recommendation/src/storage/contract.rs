@@ -442,7 +442,7 @@ mod promises {
             Learnable::Decision { action: Action::Reject, ambition: None, target_ratio: 0.0, threshold_ms: 0 };
         let expected = [
             (2, Learnable::Feedback(FeedbackKind::TooStrict)),
-            (3, rejected),
+            (3, rejected.clone()),
             (7, Learnable::Feedback(FeedbackKind::TooLoose)),
         ];
         assert_eq!(told, expected);
@@ -450,6 +450,21 @@ mod promises {
         assert_eq!(part.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), [3]);
         let other = TenantId::new("tenant", "other").expect("valid");
         assert_eq!(store.learnable(&other, 0, u64::MAX).await.expect("read"), []);
+        // What a policy accepted is nobody's taste; the first word of a person counts, though it comes later.
+        store.insert(&tenant(), new("cart", 1)).await.expect("stored");
+        let of_cart = |action, target| crate::domain::slo::Verdict {
+            service: service("cart"),
+            recommendation_id: "rec-cart-1".into(),
+            ..verdict(action, target, None)
+        };
+        let by_policy = Terms { policy_version: 3, ..Terms::default() };
+        store.decide(&tenant(), of_cart(Action::Accept, Some(0.9)), &by_policy).await.expect("decided");
+        store.decide(&tenant(), of_cart(Action::Reject, None), &Terms::default()).await.expect("decided");
+        let later = store.learnable(&tenant(), 7, u64::MAX).await.expect("read");
+        assert_eq!(
+            later.into_iter().map(|entry| (entry.sequence, entry.learnable)).collect::<Vec<_>>(),
+            [(10, rejected)]
+        );
     }
 
     pub(super) async fn pages_follow_one_another(store: &Store) {

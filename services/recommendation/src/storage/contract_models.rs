@@ -116,6 +116,7 @@ pub(in crate::storage) async fn models_are_kept_as_they_were_and_one_is_live(sto
     let registry = store.registry(&tenant()).await.expect("read");
     assert_eq!(registry.models[1..], [a.clone(), b.clone()], "to the last bit, and unchanged");
     store.insert(&tenant(), new("checkout", 1)).await.expect("stored");
+    let (other_build, old) = ("drifting-level-0", "drifting-level-0-0123456789ab");
     let live = || async {
         let latest = store.latest(&tenant(), &service("checkout"), TimeWindow::default()).await.expect("read");
         latest.expect("there").live_model
@@ -131,8 +132,15 @@ pub(in crate::storage) async fn models_are_kept_as_they_were_and_one_is_live(sto
     assert_eq!(store.registry(&tenant()).await.expect("read").lives, [first, second]);
     let other = TenantId::new("tenant", "other").expect("valid");
     assert_eq!(store.registry(&other).await.expect("read"), empty);
+    // What an earlier build made live is of other statistics: the compiled one serves, and is who another takes the place of.
+    for version in [other_build, old] {
+        let before = store.registry(&tenant()).await.expect("read").live().to_owned();
+        store.make_live(&tenant(), version, &before, entry("model.promoted")).await.expect("made live");
+        assert_eq!(store.registry(&tenant()).await.expect("read").live(), MODEL_VERSION);
+    }
+    store.make_live(&tenant(), first, MODEL_VERSION, entry("model.promoted")).await.expect("made live");
     let records = store.audit_records(&tenant(), Sought::default(), 10).await.expect("read");
-    assert_eq!((records.len(), verify(&records)), (5, Ok(())));
+    assert_eq!((records.len(), verify(&records)), (8, Ok(())));
 }
 
 fn stated(quantile: f64) -> Stated {
@@ -151,7 +159,7 @@ pub(in crate::storage) async fn forecasts_are_kept_once_a_week_and_closed_once(s
     let over = |days: i64| async move { store.windows_over(days * DAY_MS, 10).await.expect("read") };
     assert_eq!(over(34).await, []);
     assert_eq!(over(35).await, [(tenant(), window(7))]);
-    assert_eq!(over(42).await, [window(7), window(8), window(14)].map(|window| (tenant(), window)));
+    assert_eq!(over(42).await, [window(7), window(14)].map(|window| (tenant(), window)), "one instant a week");
     assert_eq!(store.open_windows(&tenant(), "live").await.expect("counted"), 2);
     store.close_window(&tenant(), &window(7), Some(0.1 + 0.2)).await.expect("closed");
     store.close_window(&tenant(), &window(7), Some(0.9)).await.expect("closed before");

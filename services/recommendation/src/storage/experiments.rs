@@ -274,7 +274,8 @@ impl Store {
              WHERE e.tenant_id = $1 AND e.experiment_id = $2 AND d.kind = $3 AND d.create_ms <= $5 \
              AND d.action <> $6 AND d.policy_version = 0 AND e.suggested <> '' \
              AND NOT EXISTS (SELECT 1 FROM decisions f WHERE f.tenant_id = d.tenant_id \
-             AND f.recommendation_id = d.recommendation_id AND f.kind = d.kind AND f.sequence < d.sequence) \
+             AND f.recommendation_id = d.recommendation_id AND f.kind = d.kind AND f.policy_version = 0 \
+             AND f.sequence < d.sequence) \
              GROUP BY e.arm, e.unit",
         )
         .bind(tenant.as_str())

@@ -4,7 +4,7 @@ use attain_vocabulary::{DAY_MS, TenantId, UnixMillis};
 use super::{Store, Transaction, audit, experiments, number};
 use crate::Error;
 use crate::domain::audit::Entry;
-use crate::domain::models::{Content, Registered, compiled};
+use crate::domain::models::{Content, Registered, compiled, serving};
 use crate::domain::scores::{Closed, Stated};
 
 const WEEK_MS: i64 = 7 * DAY_MS;
@@ -16,7 +16,7 @@ const PAIRS_MAX: i64 = 50_000;
 pub(crate) struct Registry {
     /// The compiled one first, then as they were registered.
     pub(crate) models: Vec<Registered>,
-    /// Versions that were live, oldest first; the compiled one was before.
+    /// Versions that were live, oldest first; the compiled one was before, and stands for those of other statistics.
     pub(crate) lives: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ impl Store {
                 .await?;
         let registered: Result<Vec<Registered>, Error> = rows.into_iter().map(registered).collect();
         let models = std::iter::once(compiled()).chain(registered?).collect();
-        Ok(Registry { models, lives: lives.into_iter().map(|(version,)| version).collect() })
+        Ok(Registry { models, lives: lives.into_iter().map(|(version,)| serving(&version).to_owned()).collect() })
     }
 
     /// Registers a model with its audit record; one of the same content that is there already stays as it is.
@@ -144,6 +144,23 @@ impl Store {
         window: &Window,
         forecasts: &[NewForecast],
     ) -> Result<(), Error> {
+        let Some(first) = forecasts.first() else { return Ok(()) };
+        // Most computations of a week find the row there: a write would wait for others in vain.
+        let known: Option<(i64,)> = sqlx::query_as(
+            "SELECT start_ms FROM model_forecasts \
+             WHERE tenant_id = $1 AND version = $2 AND service_id = $3 AND window_days = $4 AND week = $5",
+        )
+        .bind(tenant.as_str())
+        .bind(&first.version)
+        .bind(&window.service_id)
+        .bind(i64::from(window.days))
+        .bind(window.start_ms.div_euclid(WEEK_MS))
+        .fetch_optional(self.database.pool())
+        .await?;
+        if known.is_some_and(|(start_ms,)| start_ms != window.start_ms) {
+            // Another instant of the week was forecast: forecasts of this one could not be paired with the live model's.
+            return Ok(());
+        }
         let mut transaction = self.database.begin_write().await?;
         for forecast in forecasts {
             let content = serde_json::to_string(&forecast.stated).map_err(|error| Error::Broken(error.to_string()))?;
@@ -260,7 +277,7 @@ async fn live(transaction: &mut Transaction, tenant: &TenantId) -> Result<String
             .bind(tenant.as_str())
             .fetch_optional(&mut **transaction)
             .await?;
-    Ok(row.map_or_else(|| MODEL_VERSION.to_owned(), |(version,)| version))
+    Ok(row.map_or_else(|| MODEL_VERSION.to_owned(), |(version,)| serving(&version).to_owned()))
 }
 
 fn registered(row: ModelRow) -> Result<Registered, Error> {

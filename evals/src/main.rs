@@ -8,6 +8,7 @@ mod calibration;
 mod composition;
 mod consistency;
 mod drift;
+mod experiments;
 mod explanations;
 mod fleet;
 mod import;
@@ -75,6 +76,9 @@ enum Evaluation {
     /// What learning which offer to suggest costs against teams of known taste, and whether off-policy estimates tell the truth.
     #[command(after_help = "Example:\n  cargo run --release -p evals -- learning --seed 1 --format json")]
     Learning(learning::Options),
+    /// How often arms of an experiment that are alike are called different, at the horizon and by weekly looks, and how often others are.
+    #[command(after_help = "Example:\n  cargo run --release -p evals -- experiments --seed 1 --teams 24 --format json")]
+    Experiments(experiments::Options),
     /// Whether what is said to bind does: it is taken away from simulated cases, and the target solved again.
     #[command(after_help = "Example:\n  cargo run --release -p evals -- explanations --seed 1 --cases 1000")]
     Explanations(explanations::Options),
@@ -101,6 +105,7 @@ async fn main() -> ExitCode {
         Evaluation::Drift(options) => drift::run(&options),
         Evaluation::Retrieval(options) => retrieval::run(&options).await,
         Evaluation::Learning(options) => learning::run(&options),
+        Evaluation::Experiments(options) => experiments::run(&options),
         Evaluation::Explanations(options) => explanations::run(&options),
         Evaluation::Replay(options) => replay::run(&options),
         Evaluation::Simulate(options) => simulate::run(&options),

@@ -7,6 +7,7 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::audit::AuditCommand;
+use super::experiments::Experiments;
 use super::feedback::Feedback;
 use super::lifecycle::LifecycleCommand;
 use super::models::Models;
@@ -405,6 +406,9 @@ pub(crate) enum Command {
     /// Lists the versions of the model, shows how well one predicts, registers, promotes or brings one back.
     #[command(subcommand)]
     Models(Models),
+    /// Lists, shows, begins or stops experiments: two models, or two ways to suggest an offer, on teams or components drawn by lot.
+    #[command(subcommand)]
+    Experiments(Experiments),
     /// Finds passages in runbooks, SLO templates and incident reports.
     #[command(after_help = "Example:\n  attain search \"payment provider answers 503\"")]
     Search {
@@ -586,6 +590,7 @@ impl Command {
                 .with("state", state.and_then(word))
                 .with("page_token", page_token),
             Self::Models(models) => models.request(),
+            Self::Experiments(experiments) => experiments.request(),
             Self::Search { query, limit } => {
                 Request::get("/api/v1/knowledge/search").with("query", Some(query)).with("limit", limit)
             }

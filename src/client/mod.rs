@@ -2,6 +2,7 @@
 
 mod audit;
 mod commands;
+mod experiments;
 mod feedback;
 mod lifecycle;
 mod models;

@@ -80,6 +80,26 @@ pub(crate) enum DriftState {
     CannotTell,
 }
 
+/// What an experiment draws as one.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ExperimentUnit {
+    /// The owner of a service.
+    Team,
+    /// Services that call one another, directly or by others.
+    Component,
+}
+
+/// What the verdict of an experiment is about.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum ExperimentMetric {
+    /// Share of windows that missed the suggested offer, less the share that was stated.
+    ExcessMisses,
+    /// Error budget over bad fraction.
+    Tightness,
+    /// Share of suggestions that was accepted as it was.
+    Acceptance,
+}
+
 /// What a pushed file holds.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Pushed {

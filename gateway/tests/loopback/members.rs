@@ -502,6 +502,22 @@ impl RecommendationService for Recommender {
         Err(Status::unimplemented("not kept here"))
     }
 
+    async fn start_experiment(&self, _: Request<StartExperimentRequest>) -> Answer<StartExperimentResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn stop_experiment(&self, _: Request<StopExperimentRequest>) -> Answer<StopExperimentResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn list_experiments(&self, _: Request<ListExperimentsRequest>) -> Answer<ListExperimentsResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
+    async fn get_experiment(&self, _: Request<GetExperimentRequest>) -> Answer<GetExperimentResponse> {
+        Err(Status::unimplemented("not kept here"))
+    }
+
     async fn list_audit_records(&self, _: Request<ListAuditRecordsRequest>) -> Answer<ListAuditRecordsResponse> {
         Ok(Response::new(ListAuditRecordsResponse::default()))
     }

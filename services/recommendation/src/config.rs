@@ -48,9 +48,10 @@ pub struct Config {
     pub compute_seconds_max: u64,
     /// How many versions of a service and window keep their inputs for replay, beside those that were decided upon.
     pub inputs_kept_max: u32,
-    /// Milliseconds between two sweeps over the own failures of services that changed, 10 to 86,400,000.
+    /// Milliseconds between two sweeps over the own failures of services that changed, over windows that models have forecast and over
+    /// tenants whose model is to be fitted anew, 10 to 86,400,000.
     pub drift_sweep_interval_ms: u64,
-    /// Most services that one sweep looks at, 0 to 10,000; 0 for no sweeps.
+    /// Most services whose own failures one sweep looks at, 0 to 10,000; 0 for none.
     pub drift_sweep_services_max: usize,
     /// A service is looked at again by a sweep no sooner than this.
     pub drift_check_interval_seconds: u64,
@@ -58,7 +59,7 @@ pub struct Config {
     pub promotion_windows_min: usize,
     /// Services that those windows must be of, 1 to 100,000.
     pub promotion_services_min: usize,
-    /// Seconds between two fits of a tenant's constants to its own past, 0 to 31,536,000; 0 for none. A drift fits sooner.
+    /// Seconds between two fits of a tenant's model to its own past, 0 to 31,536,000; 0 for none. A drift fits sooner.
     pub retrain_interval_seconds: u64,
     /// Most passages cited by one recommendation, 1 to 50.
     pub citations_max: u32,

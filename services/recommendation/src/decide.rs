@@ -13,7 +13,7 @@ use crate::message::changes::changes;
 use crate::message::drift;
 use crate::message::recommendation::{recommendation, result_sha256};
 use crate::message::regions::{Regional, regions};
-use crate::message::{feedback, learning};
+use crate::message::{experiments, feedback, learning};
 
 /// Fast and small enough: inputs are megabytes of numbers that resemble one another.
 const ZSTD_LEVEL: i32 = 3;
@@ -79,6 +79,7 @@ pub(crate) fn decide(
         message.suggested = learned.suggest(result).iter().map(|drawn| learning::suggested(learned, drawn)).collect();
     }
     let regional = regions(kept, result, &mut message);
+    message.experiment = kept.experiment.as_ref().map(experiments::assignment);
     message.missing_inputs.extend(kept.disputed.iter().map(feedback::disputed));
     let watched = kept.drift.map(|settings| watched(&kept.input, settings));
     if let Some(watched) = &watched {

@@ -18,9 +18,8 @@ use crate::engine::Engine;
 use crate::gather::blocking;
 use crate::gather::own::failures_of;
 use crate::message::drift as message;
-use crate::retraining::{Schedule, retrain};
 use crate::storage::StoredDrift;
-use crate::{Error, models, recommendations};
+use crate::{Error, models, recommendations, retraining};
 
 /// How this service calls itself where nobody asked it.
 const CALLER: &str = "recommendation";
@@ -70,12 +69,11 @@ pub(crate) async fn note(
     Ok(noted_ms)
 }
 
-/// Closes windows that models have forecast, looks at services that changed, a bounded number at a time, and computes their recommendations anew where their own
-/// failures are at another level.
+/// Looks at services that changed, a bounded number at a time, and computes their recommendations anew where their own failures are at
+/// another level; then closes windows that models have forecast, and fits a model anew where it is time.
 pub(crate) struct Sweeper {
     engine: Arc<Engine>,
     turns: Turns,
-    retraining: Schedule,
     /// Where the walk over everything that is stored has come to, while there is one.
     walk: Option<(String, String)>,
 }
@@ -84,23 +82,23 @@ impl Sweeper {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         let seconds = engine.config.drift_check_interval_seconds;
         let interval_ms = i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
-        let retraining = Schedule::new(engine.config.retrain_interval_seconds);
-        Self { engine, turns: Turns::new(WAITING_MAX, interval_ms), retraining, walk: None }
+        Self { engine, turns: Turns::new(WAITING_MAX, interval_ms), walk: None }
     }
 
     /// Sweeps until the shutdown.
     pub(crate) async fn run(mut self, shutdown: Shutdown) {
         let limit = self.engine.config.drift_sweep_services_max;
-        if limit == 0 {
-            return;
-        }
         let pause = Duration::from_millis(self.engine.config.drift_sweep_interval_ms);
         let mut sweeps = interval_at(Instant::now() + pause, pause);
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let sweeping = async {
             loop {
                 sweeps.tick().await;
-                self.sweep(limit).await;
+                if limit > 0 {
+                    self.sweep(limit).await;
+                }
+                models::close(&self.engine).await;
+                retraining::in_turn(&self.engine).await;
             }
         };
         tokio::select! {
@@ -122,22 +120,11 @@ impl Sweeper {
         if let Err(error) = self.walk_on(now_ms).await {
             tracing::warn!(reason = %error, "services with recommendations could not be listed for the watch over own failures");
         }
-        models::close(&self.engine).await;
         for (tenant, service) in self.turns.take(limit, now_ms) {
-            self.retraining.seen(&tenant, now_ms);
-            match look(&self.engine, &tenant, &service).await {
-                Ok(true) => self.retraining.drifted(&tenant),
-                Ok(false) => {}
-                // It is looked at again when it changes again.
-                Err(error) => {
-                    tracing::debug!(service.id = %service, reason = %error, "own failures could not be looked at");
-                }
+            // It is looked at again when it changes again.
+            if let Err(error) = look(&self.engine, &tenant, &service).await {
+                tracing::debug!(service.id = %service, reason = %error, "own failures could not be looked at");
             }
-        }
-        if let Some(tenant) = self.retraining.take(now_ms)
-            && let Err(error) = retrain(&self.engine, &tenant).await
-        {
-            tracing::warn!(tenant.id = %tenant, reason = %error, "constants could not be fitted anew");
         }
     }
 
@@ -154,8 +141,8 @@ impl Sweeper {
     }
 }
 
-/// Looks at one service, and computes its recommendations anew where its level changed: whether it did.
-async fn look(engine: &Arc<Engine>, tenant: &TenantId, service: &EntityId) -> Result<bool, Error> {
+/// Looks at one service, and computes its recommendations anew where its level changed.
+async fn look(engine: &Arc<Engine>, tenant: &TenantId, service: &EntityId) -> Result<(), Error> {
     let context = CallContext::new(tenant.clone(), CALLER, engine.compute_timeout());
     let watched = {
         // Histories are held in memory, as a computation holds them.
@@ -164,14 +151,20 @@ async fn look(engine: &Arc<Engine>, tenant: &TenantId, service: &EntityId) -> Re
         blocking(move || watched(&input, Settings::OWN_FAILURES)).await?
     };
     let now_ms = engine.clock.now_ms();
-    let (_, new) = engine.store.note_drift(tenant, service, &watched, CALLER, now_ms).await?;
-    if !new {
-        return Ok(false);
+    let (noted_ms, new) = engine.store.note_drift(tenant, service, &watched, CALLER, now_ms).await?;
+    if new {
+        tracing::info!(service.id = %service, "the level of own failures changed");
     }
-    tracing::info!(service.id = %service, "the level of own failures changed");
+    if noted_ms.is_none() {
+        return Ok(());
+    }
+    // Whoever noted it first, a sweep or the computation for one window: the others do not know it yet.
     for window in engine.store.windows(tenant, service).await? {
-        let context = CallContext::new(tenant.clone(), CALLER, engine.compute_timeout());
-        recommendations::newest(engine, &context, service.clone(), window).await?;
+        let latest = engine.store.latest(tenant, service, window).await?;
+        if latest.is_some_and(|latest| recommendations::knows_no_drift(&latest, noted_ms)) {
+            let context = CallContext::new(tenant.clone(), CALLER, engine.compute_timeout());
+            recommendations::newest(engine, &context, service.clone(), window).await?;
+        }
     }
-    Ok(true)
+    Ok(())
 }

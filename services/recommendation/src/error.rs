@@ -125,6 +125,15 @@ pub enum Error {
         /// The one that is.
         found: String,
     },
+    /// No experiment has this id.
+    #[error("there is no experiment `{0}`")]
+    UnknownExperiment(String),
+    /// An experiment runs already.
+    #[error("experiment `{0}` runs, and one runs at a time; stop it, or wait for its horizon")]
+    ExperimentRunning(String),
+    /// The experiment ended before.
+    #[error("experiment `{0}` is over already")]
+    ExperimentOver(String),
     /// A member that the answer cannot do without does not answer.
     #[error("{member} cannot be reached: {detail}")]
     Unreachable {
@@ -210,6 +219,9 @@ impl Error {
             Self::UnknownModel(_) => (Code::NotFound, "UNKNOWN_MODEL"),
             Self::NotPromotable { .. } => (Code::FailedPrecondition, "MODEL_NOT_BETTER"),
             Self::LiveModelChanged { .. } => (Code::Aborted, "LIVE_MODEL_CHANGED"),
+            Self::UnknownExperiment(_) => (Code::NotFound, "UNKNOWN_EXPERIMENT"),
+            Self::ExperimentRunning(_) => (Code::FailedPrecondition, "EXPERIMENT_RUNNING"),
+            Self::ExperimentOver(_) => (Code::FailedPrecondition, "EXPERIMENT_OVER"),
             Self::Unreachable { .. } => (Code::Unavailable, "MEMBER_UNREACHABLE"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             Self::Storage(_) => (Code::Unavailable, "STORAGE_UNAVAILABLE"),
@@ -241,6 +253,9 @@ impl Error {
                 vec![("expected_version", expected.to_string()), ("found_version", found.to_string())]
             }
             Self::UnknownModel(version) | Self::NotPromotable { version, .. } => vec![("version", version.clone())],
+            Self::UnknownExperiment(id) | Self::ExperimentRunning(id) | Self::ExperimentOver(id) => {
+                vec![("experiment_id", id.clone())]
+            }
             Self::LiveModelChanged { expected, found } => {
                 vec![("expected_version", expected.clone()), ("found_version", found.clone())]
             }

@@ -51,9 +51,23 @@ pub(crate) async fn in_passing(engine: &Engine, context: &CallContext, service: 
     }
 }
 
-/// One service after the other; a service whose measurements cannot be had now is left for the next time.
+/// One batch after the other, as long as there are full ones and something comes of them.
 async fn everybody(engine: &Engine) -> Result<usize, Error> {
+    let mut count = 0;
+    loop {
+        let (due, judged) = batch(engine).await?;
+        count += judged;
+        if due < DUE_MAX as usize || judged == 0 {
+            return Ok(count);
+        }
+    }
+}
+
+/// One service after the other; a service whose measurements cannot be had now is left for the next time. How many offers were due, and
+/// how many were judged.
+async fn batch(engine: &Engine) -> Result<(usize, usize), Error> {
     let due = engine.store.due_offers(None, settled_before(engine), DUE_MAX).await?;
+    let due_count = due.len();
     let mut services: BTreeMap<(TenantId, EntityId), Vec<DueOffer>> = BTreeMap::new();
     for offer in due {
         services.entry((offer.tenant.clone(), offer.service.clone())).or_default().push(offer);
@@ -69,7 +83,7 @@ async fn everybody(engine: &Engine) -> Result<usize, Error> {
             }
         }
     }
-    Ok(count)
+    Ok((due_count, count))
 }
 
 fn settled_before(engine: &Engine) -> UnixMillis {

@@ -21,6 +21,7 @@
 //! judge ─ offers whose window has closed against what was measured ─ storage ─ calibration (how often offers are missed)
 //! drift ─ looks at the own failures of services that changed, and computes anew where their level did
 //! transport ─ models ─ storage (registry, which one is live, forecasts of shadows and their scores)
+//! transport ─ experiments ─ storage (plans, who was in which arm) ─ gather (the model and the way to suggest of a service's arm)
 //! transport ─ impact | what_if ─ fleet (everybody around a change) ─ graph, before and after ─ answer
 //! ```
 //!
@@ -57,6 +58,7 @@ mod drift;
 mod engine;
 mod error;
 mod exchange;
+mod experiments;
 mod feedback;
 mod fleet;
 mod gather;
@@ -169,8 +171,8 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     sending.abort();
     judging.abort();
     callers.abort();
-    writing.finish().await;
     sweeping.abort();
+    writing.finish().await;
     store.close().await;
     Ok(served?)
 }

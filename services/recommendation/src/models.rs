@@ -9,7 +9,8 @@ use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, InvalidValue, TenantId, Tim
 
 use crate::Error;
 use crate::domain::audit::Entry;
-use crate::domain::models::{Registered, Use, altered, checked_texts, registered};
+use crate::domain::calibration::Class;
+use crate::domain::models::{Content, Registered, Use, altered, checked_texts, of_these_statistics, registered};
 use crate::domain::scores::{Comparison, Demands, Stated, compare};
 use crate::domain::slo::{Action, checked_reason};
 use crate::engine::Engine;
@@ -19,10 +20,12 @@ use crate::members::Refusal;
 use crate::message::models as message;
 use crate::storage::{NewForecast, Registry, Window};
 
-/// Most shadows that forecast: the newest ones.
+/// Most shadows that forecast of those that people registered, and as many of those that were fitted: the newest ones.
 const SHADOWS_MAX: usize = 4;
 /// How long after its end a window is closed: measurements arrive late.
 const SETTLE_MS: i64 = 60 * 60 * 1000;
+/// How long after its end a window is tried to be closed.
+const GIVEN_UP_MS: i64 = 7 * DAY_MS;
 /// Most windows that one sweep closes.
 const CLOSED_MAX: u32 = 200;
 /// Least share of a window's buckets that must be there for it to count as measured.
@@ -30,18 +33,55 @@ const COVERAGE_MIN: f64 = 0.5;
 /// How this service calls itself where nobody asked it.
 const CALLER: &str = "recommendation";
 
-/// The model to recommend with; `None` for the compiled one.
-pub(crate) async fn live(engine: &Engine, context: &CallContext) -> Result<Option<Model>, Error> {
+/// The model to recommend with, as it is for a class; `None` for the compiled one.
+pub(crate) async fn live(engine: &Engine, context: &CallContext, class: Class) -> Result<Option<Model>, Error> {
     let registry = engine.store.registry(&context.tenant).await?;
-    if registry.live() == MODEL_VERSION {
-        return Ok(None);
-    }
-    let live = registry.find(registry.live()).map(|registered| registered.model.clone());
-    live.map(Some).ok_or_else(|| Error::Broken(format!("the live model {} is not there", registry.live())))
+    stored(&registry, registry.live(), class)
 }
 
-/// What the live model and its shadows say of the availability of the next window; nothing where there are no requests or no
-/// shadow whose scores anybody would read.
+/// A model by its version; `None` for the compiled one.
+pub(crate) async fn of_version(
+    engine: &Engine,
+    context: &CallContext,
+    version: &str,
+    class: Class,
+) -> Result<Option<Model>, Error> {
+    stored(&engine.store.registry(&context.tenant).await?, version, class)
+}
+
+fn stored(registry: &Registry, version: &str, class: Class) -> Result<Option<Model>, Error> {
+    if version == MODEL_VERSION {
+        return Ok(None);
+    }
+    let model = registry.find(version).map(|registered| registered.for_class(class));
+    model.map(Some).ok_or_else(|| Error::Broken(format!("the model {version} is not there")))
+}
+
+/// The version that an experiment may serve where one was asked for: the live one where none was.
+///
+/// # Errors
+/// Says what is lacking where it is a shadow that might not be promoted.
+pub(crate) async fn usable(engine: &Engine, context: &CallContext, version: &str) -> Result<String, Error> {
+    let registry = engine.store.registry(&context.tenant).await?;
+    if version.is_empty() {
+        return Ok(registry.live().to_owned());
+    }
+    let used = used(&registry, find(&registry, version)?);
+    if !of_these_statistics(version) {
+        let lacking = vec![format!("it was registered for other statistics than {MODEL_VERSION}")];
+        return Err(Error::NotPromotable { version: version.to_owned(), lacking });
+    }
+    if used == Use::Shadow {
+        let Comparison { lacking, .. } = compared(engine, context, version, registry.live()).await?;
+        if !lacking.is_empty() {
+            return Err(Error::NotPromotable { version: version.to_owned(), lacking });
+        }
+    }
+    Ok(version.to_owned())
+}
+
+/// What the live model and its shadows say of the availability of the next window, whatever arm of an experiment the recommendation is
+/// made in; nothing where there are no requests or no shadow whose scores anybody would read.
 pub(crate) fn forecasts(input: &RecommendationInput, registry: &Registry) -> Vec<NewForecast> {
     let shadows = shadows(registry);
     if shadows.is_empty() {
@@ -52,13 +92,12 @@ pub(crate) fn forecasts(input: &RecommendationInput, registry: &Registry) -> Vec
     let Some(prediction) = predict_with(&input.constants(), &series, window_days, input.as_of_ms) else {
         return Vec::new();
     };
-    let live = input.model.as_ref().map_or(MODEL_VERSION, |model| &model.version).to_owned();
-    let live = NewForecast { version: live, stated: Stated::of(&prediction.forecast) };
-    let beside = shadows.into_iter().map(|shadow| NewForecast {
-        version: shadow.model.version.clone(),
-        stated: Stated::of(&prediction.forecast_with(&shadow.model.constants)),
-    });
-    std::iter::once(live).chain(beside).collect()
+    let class = Class { tier: input.tier, kind: input.kind };
+    let forecast = |of: &Registered| {
+        let Model { version, constants, layer } = of.for_class(class);
+        NewForecast { version, stated: Stated::of(&prediction.forecast_with(&constants).with_layer(layer)) }
+    };
+    registry.find(registry.live()).into_iter().chain(shadows).map(forecast).collect()
 }
 
 /// Keeps forecasts. Where that fails the recommendation stands: a window is missing among the scores, and it is logged.
@@ -68,7 +107,8 @@ pub(crate) async fn keep(
     (service, window, start_ms): (&EntityId, TimeWindow, UnixMillis),
     forecasts: &[NewForecast],
 ) {
-    if forecasts.is_empty() {
+    // Models are compared on windows that begin as they are foretold: a calendar window is another one every day of a month.
+    if forecasts.is_empty() || window.is_calendar() {
         return;
     }
     let window = Window { service_id: service.to_string(), days: window.days(), start_ms };
@@ -83,7 +123,11 @@ pub(crate) async fn list(engine: &Engine, context: &CallContext) -> Result<wire:
     let mut models: Vec<(Use, &Registered)> =
         registry.models.iter().rev().map(|of| (used(&registry, of), of)).collect();
     models.sort_by_key(|(used, _)| *used);
-    Ok(wire::ListModelsResponse { models: models.into_iter().map(|(used, of)| message::model(of, used)).collect() })
+    let retraining = engine.store.retraining(&context.tenant).await?;
+    Ok(wire::ListModelsResponse {
+        models: models.into_iter().map(|(used, of)| message::model(of, used)).collect(),
+        retraining: retraining.map(|(fit_ms, outcome)| message::retraining(fit_ms, outcome)),
+    })
 }
 
 /// How well a model predicts beside the live one.
@@ -114,7 +158,7 @@ pub(crate) async fn register(
     let parent = find(&registry, registry.live())?;
     let changes: BTreeMap<String, f64> = request.constants.into_iter().collect();
     let texts = checked_texts(&request.name, &request.note);
-    let (constants, (name, note)) = match (altered(&parent.model.constants, &changes), texts) {
+    let (constants, (name, note)) = match (altered(&parent.content.constants, &changes), texts) {
         (Ok(constants), Ok(texts)) => (constants, texts),
         (constants, texts) => {
             let faults = [constants.err(), texts.err()];
@@ -122,18 +166,19 @@ pub(crate) async fn register(
         }
     };
     let (caller, now_ms) = (context.caller.clone(), engine.clock.now_ms());
-    let parent_version = parent.model.version.clone();
-    let new = registered(constants, name, note, parent_version, caller, now_ms);
+    let parent_version = parent.version.clone();
+    // What it says of classes stays: it was learned on what is stated, and scores will tell whether it still fits.
+    let content = Content { constants, classes: parent.content.classes.clone() };
+    let new = registered(content, name, note, parent_version, caller, now_ms);
     if new.content_sha256 == registry.models[0].content_sha256 {
         let reason = "these are the compiled constants: roll back to that model instead";
         return Err(InvalidValue::new("constants", "compiled", reason).into());
     }
-    let entry =
-        entry(context, now_ms, "model.registered", &new.model.version, &[("content_sha256", &new.content_sha256)]);
+    let entry = entry(context, now_ms, "model.registered", &new.version, &[("content_sha256", &new.content_sha256)]);
     engine.store.register_model(&context.tenant, &new, entry).await?;
     // What was there already keeps its name and its use.
     let registry = engine.store.registry(&context.tenant).await?;
-    let of = find(&registry, &new.model.version)?;
+    let of = find(&registry, &new.version)?;
     Ok(wire::RegisterModelResponse { model: Some(message::model(of, used(&registry, of))) })
 }
 
@@ -178,6 +223,12 @@ pub(crate) async fn roll_back(
         version => version,
     };
     let of = find(&registry, version)?;
+    if !of_these_statistics(version) {
+        let reason = format!(
+            "`{version}` was registered for other statistics than {MODEL_VERSION}; register its constants anew"
+        );
+        return Err(InvalidValue::new("version", "other_statistics", reason).into());
+    }
     if used(&registry, of) != Use::Retired {
         let reason = format!("`{version}` was never live before the present model; promote it instead");
         return Err(InvalidValue::new("version", "not_retired", reason).into());
@@ -198,8 +249,18 @@ pub(crate) async fn close(engine: &Engine) {
     for (tenant, window) in over {
         if let Err(error) = close_one(engine, &tenant, &window).await {
             tracing::debug!(service.id = window.service_id, reason = %error, "a window could not be closed; it is tried again");
-            return;
+            give_up(engine, &tenant, &window).await;
         }
+    }
+}
+
+/// A window that could not be closed for a week counts as not measured: otherwise those that never can be would keep the others waiting.
+async fn give_up(engine: &Engine, tenant: &TenantId, window: &Window) {
+    if engine.clock.now_ms() - window.close_ms() < GIVEN_UP_MS {
+        return;
+    }
+    if let Err(error) = engine.store.close_window(tenant, window, None).await {
+        tracing::warn!(service.id = window.service_id, reason = %error, "a window could not be given up");
     }
 }
 
@@ -239,10 +300,10 @@ fn find<'a>(registry: &'a Registry, version: &str) -> Result<&'a Registered, Err
 }
 
 fn used(registry: &Registry, of: &Registered) -> Use {
-    let version = &of.model.version;
+    let version = &of.version;
     if registry.live() == version {
         Use::Live
-    } else if version == MODEL_VERSION || registry.lives.contains(version) {
+    } else if version == MODEL_VERSION || registry.lives.contains(version) || !of_these_statistics(version) {
         Use::Retired
     } else {
         Use::Shadow
@@ -250,7 +311,14 @@ fn used(registry: &Registry, of: &Registered) -> Use {
 }
 
 fn shadows(registry: &Registry) -> Vec<&Registered> {
-    registry.models.iter().rev().filter(|of| used(registry, of) == Use::Shadow).take(SHADOWS_MAX).collect()
+    let (fitted, by_hand): (Vec<&Registered>, Vec<&Registered>) = registry
+        .models
+        .iter()
+        .rev()
+        .filter(|of| used(registry, of) == Use::Shadow)
+        .partition(|of| of.created_by == CALLER);
+    // Fits come every week: among themselves alone they would push out what a person registered before its first window closes.
+    by_hand.into_iter().take(SHADOWS_MAX).chain(fitted.into_iter().take(SHADOWS_MAX)).collect()
 }
 
 fn entry(context: &CallContext, time_ms: UnixMillis, action: &str, version: &str, told: &[(&str, &str)]) -> Entry {

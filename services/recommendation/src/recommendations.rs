@@ -7,7 +7,7 @@ use attain_attainment::{MODEL_VERSION, recommend};
 use attain_proto::convert::timestamp;
 use attain_proto::recommendation::v1 as wire;
 use attain_runtime::context::CallContext;
-use attain_vocabulary::{EntityId, TimeWindow};
+use attain_vocabulary::{EntityId, TimeWindow, UnixMillis};
 use futures::FutureExt as _;
 use prost::Message as _;
 
@@ -16,13 +16,15 @@ use crate::automatic;
 use crate::decide::{Computed, Packed, compute, decide, pack, unpack};
 use crate::domain::audit::Entry;
 use crate::domain::below::DecidedBelow;
+use crate::domain::experiments::Assigned;
 use crate::domain::freshness::{Basis, Present, Staleness, Verdict, judge};
 use crate::domain::kept::sha256_hex;
+use crate::domain::models::serving;
 use crate::engine::{Engine, FlightKey, Landed};
 use crate::gather::{Gathered, Question, basis, blocking, gather};
 use crate::message::window;
 use crate::storage::{Inserted, Latest, NewRecommendation, NewStanding, ServiceFacts, StoredRecommendation, parted};
-use crate::{drift, judge, models, regions};
+use crate::{drift, experiments, judge, models, regions};
 
 /// Time kept back from the caller's deadline to send what is stored when a computation does not end in time.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -151,8 +153,14 @@ async fn judged(engine: &Engine, context: &CallContext, service: &EntityId, late
             (heads.services, heads.newest, 0)
         }
     };
-    let model_version = latest.live_model.clone().unwrap_or_else(|| MODEL_VERSION.to_owned());
-    let basis = Basis { drift_ms: latest.drift_ms, model_version, ..basis(heads, &slos) };
+    let assigned = match &latest.experiment {
+        Some(plan) => experiments::of_plan(engine, context, plan, service, &read.owner).await?,
+        None => None,
+    };
+    let live = latest.live_model.as_deref().map_or(MODEL_VERSION, serving).to_owned();
+    let model_version = assigned.as_ref().map_or(live, |assigned| assigned.arm.model_version.clone());
+    let arm = assigned.as_ref().map(Assigned::key).unwrap_or_default();
+    let basis = Basis { drift_ms: latest.drift_ms, model_version, arm, ..basis(heads, &slos) };
     let decided_below = decided_below(engine, context, service, &read).await?;
     let newest = (newest > 0).then_some(newest);
     let now = Present { basis, newest, decided_below: !decided_below.is_empty() };
@@ -198,6 +206,11 @@ pub(crate) async fn knows_what_is_promised(
     let read = read_basis(&latest)?;
     let noted = read.promises_up_to.is_some();
     Ok(noted && decided_below(engine, context, &service, &read).await?.is_empty())
+}
+
+/// Whether a recommendation was made before a change of own failures was found.
+pub(crate) fn knows_no_drift(latest: &Latest, noted_ms: Option<UnixMillis>) -> bool {
+    read_basis(latest).is_ok_and(|read| noted_ms > read.drift_ms)
 }
 
 fn read_basis(latest: &Latest) -> Result<Basis, Error> {
@@ -260,6 +273,7 @@ async fn compute_and_store(
     let Gathered { kept, basis, owner, result } = gathered;
     let facts = ServiceFacts { tier: kept.input.tier, owner };
     let staleness = basis.staleness();
+    let assigned = kept.experiment.clone();
     let before = latest.as_ref().map(|latest| decode(&latest.recommendation)).transpose()?;
     let registry = engine.store.registry(&context.tenant).await?;
     let start_ms = kept.input.as_of_ms;
@@ -286,7 +300,7 @@ async fn compute_and_store(
     }
     let (version, supersedes) =
         latest.map_or((1, None), |latest| (latest.recommendation.version + 1, Some(latest.recommendation.id)));
-    let numbered = Numbered { version, supersedes, packed, computed, basis, facts };
+    let numbered = Numbered { version, supersedes, packed, computed, basis, facts, assigned };
     let recommendation = store(engine, context, service, window, numbered).await?;
     judge::in_passing(engine, context, service).await;
     Ok(Landed { recommendation, staleness })
@@ -301,6 +315,8 @@ struct Numbered {
     computed: Computed,
     basis: String,
     facts: ServiceFacts,
+    /// The arm of an experiment that it was made in.
+    assigned: Option<Assigned>,
 }
 
 async fn store(
@@ -311,7 +327,7 @@ async fn store(
     new: Numbered,
 ) -> Result<StoredRecommendation, Error> {
     let now_ms = engine.clock.now_ms();
-    let Numbered { version, supersedes, packed, computed, basis, facts } = new;
+    let Numbered { version, supersedes, packed, computed, basis, facts, assigned } = new;
     let name = format!("{}\n{service}\n{}\n{version}\n{}", context.tenant, window.code(), packed.sha256);
     let id = format!("rec-{}", &sha256_hex(name.as_bytes())[..20]);
     let message =
@@ -342,6 +358,7 @@ async fn store(
         standing,
         evidence: computed.evidence,
         regional: regions::numbered(computed.regional, &message),
+        exposure: experiments::exposure(assigned.as_ref(), &message),
     };
     match engine.store.insert(&context.tenant, new).await? {
         Inserted::Stored => {

@@ -123,6 +123,13 @@ pub(crate) fn bodies() -> Vec<Body> {
         ("/api/v1/models", "/api/v1/models", json!({"name": "wider", "constants": {"drift": 0.3}, "note": "why"})),
         ("/api/v1/models/{version}/promote", "/api/v1/models/x/promote", json!({})),
         ("/api/v1/models/roll-back", "/api/v1/models/roll-back", json!({"version": "", "reason": "why"})),
+        (
+            "/api/v1/experiments",
+            "/api/v1/experiments",
+            json!({"name": "bolder", "unit": "team", "metric": "acceptance", "duration_days": 56, "note": "why",
+                "control": {"model_version": ""}, "treatment": {"ambition": "ambitious"}}),
+        ),
+        ("/api/v1/experiments/{experiment_id}/stop", "/api/v1/experiments/x/stop", json!({"reason": "why"})),
     ]
 }
 
@@ -212,6 +219,8 @@ pub(crate) const ADDRESSES: &[&str] = &[
     "/api/v1/drift?service_id=@",
     "/api/v1/drift?state=@&page_token=@",
     "/api/v1/models/@/scores",
+    "/api/v1/experiments/@",
+    "/api/v1/experiments?page_token=@",
     "/@",
 ];
 

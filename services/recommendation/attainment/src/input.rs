@@ -6,6 +6,7 @@ use attain_vocabulary::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::calibration::Layer;
 use crate::{Ambition, Constants, Record, TierPolicy, UtilisationFacts};
 
 /// Everything that a recommendation is computed from; kept and hashed, so that it can be computed again bit for bit.
@@ -63,11 +64,21 @@ pub struct RecommendationInput {
 pub struct Model {
     /// Its name, handed back in the result.
     pub version: String,
-    /// What it predicts with.
+    /// What it predicts with: for the service's class, where the model knows it.
     pub constants: Constants,
+    /// What mends the stated probabilities of an availability window ahead, learned on past forecasts of the service's class; `None` where
+    /// nothing earned its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<Layer>,
 }
 
 impl RecommendationInput {
+    /// What mends what is predicted.
+    #[must_use]
+    pub fn layer(&self) -> Option<&Layer> {
+        self.model.as_ref()?.layer.as_ref()
+    }
+
     /// What to predict with.
     #[must_use]
     pub fn constants(&self) -> Constants {

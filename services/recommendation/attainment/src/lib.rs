@@ -26,7 +26,8 @@
 //! - an offer of a back-test rests on nothing at or after its origin.
 //!
 //! Beside it, for whoever holds back-tests or histories of several services: [`calibration`] (layers that are applied only where
-//! they earned it) and [`ClassPrior`] (what other services tell, with a learned weight). No recommendation uses them by itself.
+//! they earned it) and [`ClassPrior`] (what other services tell, with a learned weight). A recommendation uses what the [`Model`] brings of
+//! them, and learns nothing itself.
 //!
 //! What it deliberately does not know: the wire format, storage, the network; the shape of the graph (it is handed a ceiling and
 //! importances, and the share of a dependency's failures that an edge further down brings); who decides; citations; when a

@@ -1,6 +1,7 @@
 use attain_vocabulary::{BUCKET_MS, DAY_MS, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::calibration::Layer;
 use crate::cells::{Cells, Span};
 use crate::episodes::tell_apart;
 use crate::{
@@ -128,6 +129,12 @@ impl Prediction {
     /// The forecast if the episodes had been others.
     pub(crate) fn with_episodes(&self, episodes: &[Episode]) -> Forecast {
         self.refitted(&self.constants, episodes)
+    }
+
+    /// The same under a layer.
+    #[must_use]
+    pub fn with_layer(self, layer: Option<Layer>) -> Self {
+        Self { forecast: self.forecast.with_layer(layer), ..self }
     }
 
     /// The forecast of the same history with other constants.

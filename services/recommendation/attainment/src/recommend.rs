@@ -27,7 +27,8 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
     let window = input.window_ahead().days();
     let constants = input.constants();
     let cells = Cells::of(usable.series.points(), input.as_of_ms);
-    let prediction = predict_from(&constants, cells.all(), window, input.as_of_ms);
+    let prediction = predict_from(&constants, cells.all(), window, input.as_of_ms)
+        .map(|prediction| prediction.with_layer(input.layer().cloned()));
     let split = split(input, &usable);
     let backtest = backtest_from(&constants, &cells, window, input.as_of_ms, &input.policy);
     let found = Found { usable: &usable, prediction: prediction.as_ref(), split: &split, backtest: backtest.as_ref() };

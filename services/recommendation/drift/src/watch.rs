@@ -39,8 +39,12 @@ pub struct Settings {
     pub psi_deviate: f64,
     /// Detectors that have to agree on a change: 1 to 3.
     pub agreement: usize,
-    /// Cells within which they have to.
+    /// Cells within which they have to: a week at four a day, longer where cells are.
     pub agreement_cells: u64,
+    /// The detector whose find is a change by itself; the others are told beside it where they found the same. `None`: as many as
+    /// `agreement` says have to find it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<Detector>,
     /// How long after it was found a change is told as a drift; from then on it is how the service is. In milliseconds.
     pub settle_ms: i64,
 }
@@ -64,6 +68,7 @@ impl Settings {
         psi_deviate: 3.5,
         agreement: 2,
         agreement_cells: 28,
+        alone: None,
         settle_ms: 28 * DAY_MS,
     };
 }
@@ -285,8 +290,14 @@ impl Watch {
             let agrees = |signal: &Signal| signal.direction.is_none_or(|way| way == direction);
             let signals: Vec<Signal> =
                 self.signals.iter().map(|(_, signal)| *signal).filter(|signal| agrees(signal)).collect();
-            let pointed = signals.iter().any(|signal| signal.direction.is_some());
-            if !pointed || signals.len() < self.settings.agreement {
+            let mut pointing = signals.iter().filter(|signal| signal.direction.is_some());
+            // Who points the other way contradicts an agreement, and not a detector that decides alone.
+            let contradicted = signals.len() < self.signals.len();
+            let found = match self.settings.alone {
+                Some(detector) => pointing.any(|signal| signal.detector == detector),
+                None => !contradicted && pointing.next().is_some() && signals.len() >= self.settings.agreement,
+            };
+            if !found {
                 return None;
             }
             // The finest estimate of when: Page–Hinkley's lowest point, then ADWIN's cut, then the begin of PSI's newest cells.

@@ -1,7 +1,8 @@
 //! Which of the offers to suggest, learned from what teams decide.
 //!
 //! Entry points: [`State::learn`] takes decisions and feedback in, one by one and in the order of the log; [`suggest`] draws an
-//! offer from what is known of a [`Cell`]; [`State::policies`] tells what other policies would have got.
+//! offer from what is known of a [`Cell`]; [`State::policies`] tells what other policies would have got; [`difference`] compares two
+//! ways to recommend that units were drawn for by lot.
 //!
 //! ```text
 //! decision, feedback ─ Evidence ─ State ─┬─ Arms of a cell at an instant ─ suggest ─ Suggestion (with its propensity)
@@ -23,9 +24,11 @@ mod beta;
 mod off_policy;
 mod state;
 mod suggestion;
+mod trial;
 
 pub use arms::{Arm, Arms, HALF_LIFE_DAYS, PRIOR};
 pub use beta::Beta;
 pub use off_policy::{Estimate, Policy, PolicyEstimate};
 pub use state::{Cell, CellState, Direction, Evidence, Observed, Outcome, Shown, State, nearest};
-pub use suggestion::{ArmView, EXPLORATION, Suggestion, suggest, views};
+pub use suggestion::{ArmView, EXPLORATION, Suggestion, suggest, suggest_always, views};
+pub use trial::{Difference, Interval, Side, TooFewUnits, UNITS_MIN, UnitOutcome, difference, ratio};

@@ -103,7 +103,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Takes in a decision; `before` is what was known before it.
+    /// Takes in a decision; `before` is what was known before it. What could not be suggested tells nothing of a policy that would have.
     pub(crate) fn add(&mut self, policy: Policy, before: &Arms, shown: &Shown, accepted: bool) {
         let offered: Vec<Ambition> = shown.offered().collect();
         let Some(choice) = policy.choice(before, &offered) else { return };
@@ -215,6 +215,20 @@ mod tests {
         let estimate = Tally::default().estimate(Policy::BestSoFar);
         assert_eq!((estimate.ips, estimate.snips, estimate.doubly_robust), (None, None, None));
         assert_eq!(estimate.effective_count, 0.0);
+    }
+
+    #[test]
+    fn decisions_that_a_policy_could_not_have_seen_tell_nothing_of_it() {
+        // Balanced always, as where nothing is explored.
+        let only = [Some(0.0), Some(1.0), Some(0.0)];
+        let told = |policy: Policy| {
+            let mut tally = Tally::default();
+            tally.add(policy, &Arms::default(), &shown(Ambition::Balanced, only), true);
+            tally.estimate(policy)
+        };
+        let of = |policy: Policy| (told(policy).decision_count, told(policy).ips.map(|estimate| estimate.ratio));
+        assert_eq!(of(Policy::AlwaysBalanced), (1, Some(1.0)));
+        assert_eq!((of(Policy::AlwaysConservative), of(Policy::AlwaysAmbitious)), ((0, None), (0, None)));
     }
 
     #[test]

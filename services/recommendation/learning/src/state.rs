@@ -33,16 +33,17 @@ pub struct Cell {
 pub struct Shown {
     /// The suggested offer.
     pub suggested: Ambition,
-    /// Probability of each in the order of [`Ambition::ALL`]; `None` where there was no such offer.
+    /// Probability of each in the order of [`Ambition::ALL`], 0 where it could not be suggested; `None` where there was no such offer.
     pub propensities: [Option<f64>; 3],
 }
 
 impl Shown {
     /// The offers that there were, the least risk first.
     pub fn offered(&self) -> impl Iterator<Item = Ambition> {
-        Ambition::ALL.into_iter().filter(|ambition| self.propensity(*ambition).is_some())
+        Ambition::ALL.into_iter().filter(|ambition| self.propensities[place(*ambition)].is_some())
     }
 
+    /// `None` where there was no such offer, or it was never to be suggested.
     pub(crate) fn propensity(&self, ambition: Ambition) -> Option<f64> {
         self.propensities[place(ambition)].filter(|propensity| *propensity > 0.0)
     }

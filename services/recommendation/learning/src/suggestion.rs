@@ -40,13 +40,10 @@ pub struct Suggestion {
 /// Where it does not explore, balanced is suggested (else the least risk), with propensity 1.
 #[must_use]
 pub fn suggest(arms: &Arms, offered: &[Ambition], explores: bool, seed: u64) -> Option<Suggestion> {
-    let mut views = views(arms, offered);
     if !explores {
-        let chosen = views.iter().position(|view| view.ambition == Ambition::Balanced).unwrap_or(0);
-        for (i, view) in views.iter_mut().enumerate() {
-            view.propensity = f64::from(i == chosen);
-        }
+        return suggest_always(arms, offered, Ambition::Balanced);
     }
+    let views = views(arms, offered);
     let drawn = uniform(seed);
     let mut below = 0.0;
     let chosen = views.iter().find(|view| {
@@ -56,6 +53,18 @@ pub fn suggest(arms: &Arms, offered: &[Ambition], explores: bool, seed: u64) -> 
     // Rounding may leave the sum a little below the draw.
     let chosen = *chosen.or(views.iter().rfind(|view| view.propensity > 0.0))?;
     Some(Suggestion { ambition: chosen.ambition, propensity: chosen.propensity, views })
+}
+
+/// Suggests one ambition whatever was learned, with propensity 1; where it is not offered, the least risk. `None` where nothing is.
+#[must_use]
+pub fn suggest_always(arms: &Arms, offered: &[Ambition], ambition: Ambition) -> Option<Suggestion> {
+    let mut views = views(arms, offered);
+    let chosen = views.iter().position(|view| view.ambition == ambition).unwrap_or(0);
+    for (i, view) in views.iter_mut().enumerate() {
+        view.propensity = f64::from(i == chosen);
+    }
+    let ambition = views.get(chosen)?.ambition;
+    Some(Suggestion { ambition, propensity: 1.0, views })
 }
 
 /// What is known of each of the offers there are, the least risk first.

@@ -49,6 +49,12 @@ pub(crate) struct Basis {
     /// Position of the newest SLO decision of the tenant that its offers were held against; `None` where that was not noted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) promises_up_to: Option<u64>,
+    /// Who owns the service; decides the arm of an experiment on teams.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) owner: String,
+    /// The arm of an experiment that it was made in; empty outside of any.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) arm: String,
 }
 
 impl Basis {
@@ -161,7 +167,8 @@ pub(crate) fn judge(
     let at_once = changed(|head| head.topology)
         || differs(|head| head.incident, service)
         || read.slo_versions != now.basis.slo_versions
-        || read.model_version != now.basis.model_version;
+        || read.model_version != now.basis.model_version
+        || read.arm != now.basis.arm;
     let measured = changed(|head| head.sli);
     let behind = read.behind();
     // The graph knew of changes that there are not: it still held what another database had told.
@@ -226,7 +233,7 @@ mod tests {
             change(basis.heads.get_mut(&id(name)).expect("there"))
         };
         const STALE: Verdict = Verdict::Stale(Staleness::Measurements);
-        let cases: [(&str, Basis, i64, Verdict); 10] = [
+        let cases: [(&str, Basis, i64, Verdict); 11] = [
             ("own failures", alter(|b| b.drift_ms = Some(1)), 0, Verdict::Drifted),
             ("nothing", basis(), 500_000, Verdict::Fresh),
             ("too old", basis(), 1_000_000, Verdict::Recompute),
@@ -241,6 +248,7 @@ mod tests {
                 0,
                 Verdict::Recompute,
             ),
+            ("arm", alter(|b| b.arm = "exp/treatment".into()), 0, Verdict::Recompute),
             ("model", alter(|b| b.model_version = "2".into()), 0, Verdict::Recompute),
             (
                 "own incident",

@@ -7,6 +7,7 @@ use attain_vocabulary::{DependencyMode, EntityId, Source};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::experiments::Assigned;
 use super::feedback::Disputed;
 use super::learning::Learned;
 use super::regions::RegionKept;
@@ -39,6 +40,9 @@ pub(crate) struct Kept {
     /// Its regions in lexical order; none where no telemetry tells any, and in what was kept before they were read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) regions: Vec<RegionKept>,
+    /// The arm of an experiment that it was made in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) experiment: Option<Assigned>,
 }
 
 /// Passages found, or why there are none.

@@ -1,7 +1,7 @@
 //! What a recommendation keeps of what was learned, and what can be learned from.
 
 use attain_attainment::{Ambition, OfferBasis, RecommendationResult, SliResult};
-use attain_learning::{Arms, Cell, State, Suggestion, suggest};
+use attain_learning::{Arms, Cell, State, Suggestion, suggest, suggest_always};
 use attain_vocabulary::{EntityKind, SliKind, Tier, UnixMillis};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,9 @@ pub(crate) struct Learned {
     pub(crate) explores: bool,
     /// Seed of the first SLI's draw; the next ones' follow.
     pub(crate) seed: u64,
+    /// What is suggested whatever was learned: an arm of an experiment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) always: Option<Ambition>,
 }
 
 /// A suggestion for one SLI and the seed that it was drawn with.
@@ -73,6 +76,7 @@ impl Learned {
             arms: [SliKind::Availability, SliKind::Latency, SliKind::Freshness].map(known).to_vec(),
             explores,
             seed: u64::from_str_radix(&digest[..16], 16).unwrap_or_default(),
+            always: None,
         }
     }
 
@@ -83,7 +87,10 @@ impl Learned {
             let estimated = sli.offers.iter().filter(|offer| offer.basis == OfferBasis::Estimate);
             let offered: Vec<Ambition> = estimated.map(|offer| offer.ambition).collect();
             let seed = self.seed.wrapping_add(place as u64);
-            let suggestion = suggest(arms, &offered, self.explores, seed)?;
+            let suggestion = match self.always {
+                Some(ambition) => suggest_always(arms, &offered, ambition)?,
+                None => suggest(arms, &offered, self.explores, seed)?,
+            };
             Some(Suggested { kind: *kind, arms, suggestion, seed })
         };
         result.slis.iter().filter_map(suggested).collect()

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use attain_attainment::{Constants, CountSeries, Prediction, predict_with};
+use attain_attainment::{Constants, CountSeries, predict_with};
 use attain_vocabulary::{BUCKET_MS, DAY_MS, UnixMillis};
 
+use super::model_classes::{Case, Past};
 use super::models::{altered, by_name};
 use super::scores::Stated;
 
@@ -22,16 +23,9 @@ const SERVICES_MIN: usize = 20;
 /// Days of history before a window that is fitted to, at least.
 const HISTORY_DAYS_MIN: i64 = 21;
 /// Length of those windows, in days: histories are short, and the model states how windows of other lengths follow.
-const WINDOW_DAYS: i64 = 14;
+pub(crate) const WINDOW_DAYS: i64 = 14;
 /// Least share of a window's buckets that must be there.
 const COVERAGE_MIN: f64 = 0.5;
-
-/// A window of the past, as it could have been foreseen, and what came.
-#[derive(Debug, Clone)]
-pub(crate) struct Case {
-    prediction: Prediction,
-    bad_ratio: f64,
-}
 
 /// What a search came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,9 +65,9 @@ pub(crate) fn cases(series: &CountSeries, constants: &Constants, end_ms: UnixMil
     cases
 }
 
-/// Searches. `by_service` holds the cases of each service; every service counts alike.
-pub(crate) fn fit(by_service: &[Vec<Case>], live: &Constants) -> Fitted {
-    let services: Vec<&Vec<Case>> = by_service.iter().filter(|cases| !cases.is_empty()).collect();
+/// Searches. Every service counts alike.
+pub(crate) fn fit(pasts: &[Past], live: &Constants) -> Fitted {
+    let services: Vec<&Vec<Case>> = pasts.iter().map(|past| &past.cases).filter(|cases| !cases.is_empty()).collect();
     let windows: usize = services.iter().map(|cases| cases.len()).sum();
     let lacking = |what: &str, have: usize, need: usize| {
         (have < need).then(|| format!("{have} {what}; {need} are needed, {} more", need - have))
@@ -133,8 +127,14 @@ fn penalty(candidate: &Constants, live: &Constants) -> f64 {
 #[cfg(test)]
 mod tests {
     use attain_attainment::CountPoint;
+    use attain_vocabulary::{EntityKind, Tier};
 
     use super::*;
+    use crate::domain::calibration::Class;
+
+    fn past(cases: Vec<Case>) -> Past {
+        Past { class: Class { tier: Tier::Two, kind: EntityKind::Service }, cases, peer: None }
+    }
 
     /// Ninety days that fail one request in ten thousand, evenly, but for nothing else.
     fn quiet(days: i64) -> CountSeries {
@@ -156,13 +156,13 @@ mod tests {
     fn too_little_is_said_with_its_numbers() {
         let one = cases(&quiet(90), &Constants::DEFAULT, 90 * DAY_MS);
         let expected = "4 closed windows; 60 are needed, 56 more; 1 services with one; 20 are needed, 19 more";
-        assert_eq!(fit(&[one, Vec::new()], &Constants::DEFAULT), Fitted::TooLittle(expected.to_owned()));
+        assert_eq!(fit(&[past(one), past(Vec::new())], &Constants::DEFAULT), Fitted::TooLittle(expected.to_owned()));
     }
 
     #[test]
     fn a_quiet_fleet_expects_less_of_what_it_never_saw() {
         let one = cases(&quiet(64), &Constants::DEFAULT, 64 * DAY_MS);
-        let fleet = vec![one; 20];
+        let fleet = vec![past(one); 20];
         let Fitted::Better { constants, loss } = fit(&fleet, &Constants::DEFAULT) else {
             panic!("a better fit is near")
         };

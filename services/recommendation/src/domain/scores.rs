@@ -1,10 +1,12 @@
 //! How well models have predicted, on windows that are over.
 
+use std::collections::BTreeMap;
+
 use attain_attainment::{Ambition, Forecast};
 use serde::{Deserialize, Serialize};
 
 /// Budgets at which stated probabilities are scored: the ladder of common targets.
-const BUDGETS: [f64; 7] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.02, 0.05];
+pub(crate) const BUDGETS: [f64; 7] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.02, 0.05];
 /// Added to a bad fraction before its logarithm is taken, so that none has one: a second in twelve days.
 const LOG_FLOOR: f64 = 1e-6;
 /// Sign flips of the paired test, beside the order that happened.
@@ -93,10 +95,12 @@ impl Stated {
 /// Compares on the same windows. The p-value is of a one-sided paired test that flips the sign of each service's mean difference:
 /// windows of one service resemble one another and count as one.
 pub(crate) fn compare(closed: &[Closed], demands: Demands) -> Comparison {
-    let mut services: Vec<&str> = closed.iter().map(|window| window.service_id.as_str()).collect();
-    services.sort_unstable();
-    services.dedup();
-    let differences: Vec<f64> = services.iter().map(|service| difference(closed, service)).collect();
+    let mut services: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for window in closed {
+        let difference = window.candidate.log_pinball(window.bad_ratio) - window.live.log_pinball(window.bad_ratio);
+        services.entry(&window.service_id).or_default().push(difference);
+    }
+    let differences: Vec<f64> = services.values().map(|of| mean(of.iter().copied())).collect();
     let mut comparison = Comparison {
         window_count: closed.len(),
         service_count: services.len(),
@@ -108,11 +112,6 @@ pub(crate) fn compare(closed: &[Closed], demands: Demands) -> Comparison {
     };
     comparison.lacking = lacking(&comparison, demands);
     comparison
-}
-
-fn difference(closed: &[Closed], service: &str) -> f64 {
-    let of_service = closed.iter().filter(|window| window.service_id == service);
-    mean(of_service.map(|w| w.candidate.log_pinball(w.bad_ratio) - w.live.log_pinball(w.bad_ratio)))
 }
 
 fn scores(closed: &[Closed], of: impl Fn(&Closed) -> &Stated) -> Scores {

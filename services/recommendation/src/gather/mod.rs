@@ -28,6 +28,7 @@ use prost::Message as _;
 use crate::domain::calibration::Class;
 use crate::domain::components::{Facts, components, counts, dependencies};
 use crate::domain::evidence;
+use crate::domain::experiments::Assigned;
 use crate::domain::feedback::{DISPUTED_MS, Disputed};
 use crate::domain::flow::Component;
 use crate::domain::freshness::{Basis, Head};
@@ -38,7 +39,7 @@ use crate::engine::Engine;
 use crate::members::{Closure, History, Known, Refusal};
 use crate::message::topology;
 use crate::storage::Latest;
-use crate::{Error, members, models};
+use crate::{Error, experiments, members};
 
 pub(crate) use regions::MISSING as REGIONS_MISSING;
 
@@ -95,7 +96,11 @@ pub(crate) async fn gather(
     let Subject { facts, owner, walked, slos, used } = subject(engine, context, service, &mut missing).await?;
     let Walked { closure, graph_known, heads } = walked;
     let mut basis = Basis { promises_up_to, ..basis(heads, &slos) };
-    let model = models::live(engine, context).await?;
+    let assigned = experiments::assigned(engine, context, service, &owner).await?;
+    let class = Class { tier: facts.tier, kind: facts.kind };
+    let model = experiments::model(engine, context, assigned.as_ref(), class).await?;
+    basis.owner.clone_from(&owner);
+    basis.arm = assigned.as_ref().map(Assigned::key).unwrap_or_default();
     if let Some(model) = &model {
         basis.model_version.clone_from(&model.version);
     }
@@ -104,10 +109,7 @@ pub(crate) async fn gather(
     let as_of_ms = standing.as_ref().map_or_else(|| bucket_start(engine.clock.now_ms()) + BUCKET_MS, |(at, _)| *at);
     basis.class_record = match standing {
         Some((_, record)) => record,
-        None => {
-            let class = Class { tier: facts.tier, kind: facts.kind };
-            engine.store.class_record(&context.tenant, class, window, service).await?
-        }
+        None => engine.store.class_record(&context.tenant, class, window, service).await?,
     };
     let range = TimeRange::new("range", as_of_ms - days_back(engine, window, as_of_ms) * DAY_MS, as_of_ms)?;
     let read = bounded(&closure, engine.config.components_max, &mut missing);
@@ -169,7 +171,8 @@ pub(crate) async fn gather(
     let result = whole.then(|| held_beside(draft, &input));
     input.missing_inputs.extend(unheld.into_iter().chain(unsearched));
     basis.complete = complete && input.missing_inputs.is_empty();
-    let (learned, disputed) = said(engine, context, &input).await?;
+    let (mut learned, disputed) = said(engine, context, &input).await?;
+    learned.always = assigned.as_ref().and_then(|assigned| assigned.arm.ambition);
     let kept = Kept {
         input,
         changes: structure.changes,
@@ -181,6 +184,7 @@ pub(crate) async fn gather(
         disputed,
         drift: Some(Settings::OWN_FAILURES),
         regions,
+        experiment: assigned,
     };
     Ok(Gathered { kept, basis, owner, result })
 }
@@ -265,6 +269,8 @@ pub(crate) fn basis(heads: BTreeMap<EntityId, Head>, slos: &[Slo]) -> Basis {
         class_record: None,
         drift_ms: None,
         promises_up_to: None,
+        owner: String::new(),
+        arm: String::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::Error;
 use crate::domain::components::{counts, dependencies, failures};
 use crate::engine::Engine;
 use crate::members::Refusal;
+use crate::message::topology;
 
 /// Reads the service's history and those of what it calls directly, without latencies; exclusions are left out.
 pub(crate) async fn failures_of(
@@ -46,7 +47,7 @@ pub(crate) async fn failures_of(
     .await
 }
 
-/// Reads the service's own history of a span, without latencies and without what it calls.
+/// Reads the service's own history of a span with its tier and kind, without latencies and without what it calls.
 pub(crate) async fn counts_of(
     engine: &Engine,
     context: &CallContext,
@@ -58,8 +59,10 @@ pub(crate) async fn counts_of(
         engine.ingestion.histories(context, std::slice::from_ref(service), range, true),
         engine.ingestion.incidents(context, service),
     );
-    entity?;
+    let (_, facts) = topology::entity(&entity?)
+        .map_err(|invalid| Refusal::Refused(format!("ingestion's {service} cannot be read: {invalid}")))?;
     let own = histories?.remove(service).unwrap_or_default().buckets;
     let (_, exclusions) = incidents(service, &hurt?, range);
-    Ok(failures(service, range, own, Vec::new(), exclusions))
+    let input = failures(service, range, own, Vec::new(), exclusions);
+    Ok(RecommendationInput { tier: facts.tier, kind: facts.kind, ..input })
 }

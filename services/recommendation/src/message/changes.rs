@@ -7,6 +7,8 @@ use attain_proto::convert::unix_millis;
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1::SliKind;
 
+use super::experiments;
+
 /// Smallest relative change of a failure ratio that is worth a sentence.
 const RATIO_CHANGE_MIN: f64 = 0.1;
 
@@ -102,6 +104,13 @@ fn certainty(before: &wire::Recommendation, after: &wire::Recommendation, out: &
         let text =
             if after.fallback { "the data no longer carries an estimate" } else { "the data now carries an estimate" };
         out.push(text.to_owned());
+    }
+    match (&before.experiment, &after.experiment) {
+        (was, Some(is)) if was.as_ref() != Some(is) => {
+            out.push(format!("it is part of experiment {}", experiments::named(is)))
+        }
+        (Some(was), None) => out.push(format!("experiment {} is over", was.experiment_id)),
+        _ => {}
     }
     if before.model_version != after.model_version {
         out.push(format!("the statistical model is {}, before {}", after.model_version, before.model_version));

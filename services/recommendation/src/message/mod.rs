@@ -7,6 +7,7 @@ pub(crate) mod budgeting;
 pub(crate) mod changes;
 pub(crate) mod differences;
 pub(crate) mod drift;
+pub(crate) mod experiments;
 pub(crate) mod feedback;
 mod freshness;
 pub(crate) mod learning;

@@ -1,8 +1,12 @@
 //! Models and their scores, as they are sent.
 
+use attain_attainment::calibration::Layer;
 use attain_proto::convert::timestamp;
 use attain_proto::recommendation::v1 as wire;
+use attain_proto::vocabulary::v1 as vocabulary;
+use attain_vocabulary::UnixMillis;
 
+use crate::domain::model_classes::ClassPart;
 use crate::domain::models::{Registered, Use, by_name};
 use crate::domain::scores::{Comparison, Scores};
 
@@ -13,15 +17,41 @@ pub(crate) fn model(of: &Registered, used: Use) -> wire::Model {
         Use::Retired => wire::ModelState::Retired,
     };
     wire::Model {
-        version: of.model.version.clone(),
+        version: of.version.clone(),
         name: of.name.clone(),
         state: state as i32,
         parent_version: of.parent_version.clone(),
-        constants: by_name(&of.model.constants).into_iter().collect(),
+        constants: by_name(&of.content.constants).into_iter().collect(),
         content_sha256: of.content_sha256.clone(),
         create_time: of.create_ms.map(timestamp),
         created_by: of.created_by.clone(),
         note: of.note.clone(),
+        classes: of.content.classes.iter().map(class).collect(),
+    }
+}
+
+/// Probabilities at which a layer is shown: the offers' and a half.
+const SHOWN: [f64; 4] = [0.02, 0.1, 0.25, 0.5];
+
+/// When the model was fitted anew last, and what came of it; unset where it never was.
+pub(crate) fn retraining(fit_ms: UnixMillis, outcome: String) -> wire::Retraining {
+    wire::Retraining { time: Some(timestamp(fit_ms)), outcome }
+}
+
+fn class(part: &ClassPart) -> wire::ModelClass {
+    let point = |layer: &Layer, stated: f64| wire::LayerPoint { stated, said: layer.probability(stated) };
+    let layer = part.layer.as_ref().map(|layer| wire::ModelLayer {
+        brier_gain: layer.gain(),
+        brier_gain_standard_error: layer.gain_standard_error(),
+        points: SHOWN.map(|stated| point(layer, stated)).to_vec(),
+    });
+    wire::ModelClass {
+        tier: vocabulary::Tier::from(part.tier) as i32,
+        kind: vocabulary::EntityKind::from(part.kind) as i32,
+        service_count: part.service_count,
+        window_count: part.window_count,
+        prior_weight: part.prior.as_ref().map_or(0.0, |prior| prior.weight()),
+        layer,
     }
 }
 

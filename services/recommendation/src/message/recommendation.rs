@@ -44,6 +44,7 @@ pub(crate) fn recommendation(
         asynchronous: kept.input.utilisation.asynchronous.iter().map(freshness::edge).collect(),
         region: String::new(),
         regions: None,
+        experiment: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the store promises, run on SQLite and on PostgreSQL.
 
-mod calibration;
+pub(super) mod calibration;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -64,6 +64,9 @@ contract!(
     drift_is_listed_by_page_and_state,
     models_are_kept_as_they_were_and_one_is_live,
     forecasts_are_kept_once_a_week_and_closed_once,
+    a_tenant_is_fitted_by_turns_and_sooner_after_a_drift,
+    one_experiment_runs_until_it_is_stopped_or_over,
+    what_became_of_units_is_added_up_by_arm,
 );
 
 /// A PostgreSQL database of one test's own.
@@ -145,6 +148,7 @@ fn regional(region: &str, version: u32) -> NewRegional {
         region: region.to_owned(),
         result_sha256: format!("{region}{version}"),
         message: vec![7, version as u8, region.len() as u8],
+        exposure: None,
     }
 }
 
@@ -177,6 +181,7 @@ pub(super) fn verify(records: &[Record]) -> Result<(), BrokenChain> {
 
 mod promises {
     use super::*;
+    pub(super) use crate::storage::contract_experiments::*;
     pub(super) use crate::storage::contract_models::*;
 
     pub(super) use super::calibration::{
@@ -209,7 +214,14 @@ mod promises {
         let basis = "basis 1".into();
         assert_eq!(
             latest,
-            Some(Latest { recommendation: expected, checked_ms: 1_000, basis, drift_ms: None, live_model: None })
+            Some(Latest {
+                recommendation: expected,
+                checked_ms: 1_000,
+                basis,
+                drift_ms: None,
+                live_model: None,
+                experiment: None
+            })
         );
         let other = TimeWindow::from_days("window_days", 7).expect("offered");
         assert_eq!(store.latest(&tenant(), &service("checkout"), other).await.expect("read"), None);
@@ -472,7 +484,7 @@ mod promises {
             Learnable::Decision { action: Action::Reject, ambition: None, target_ratio: 0.0, threshold_ms: 0 };
         let expected = [
             (2, Learnable::Feedback(FeedbackKind::TooStrict)),
-            (3, rejected),
+            (3, rejected.clone()),
             (7, Learnable::Feedback(FeedbackKind::TooLoose)),
         ];
         assert_eq!(told, expected);
@@ -480,6 +492,21 @@ mod promises {
         assert_eq!(part.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), [3]);
         let other = TenantId::new("tenant", "other").expect("valid");
         assert_eq!(store.learnable(&other, 0, u64::MAX).await.expect("read"), []);
+        // What a policy accepted is nobody's taste; the first word of a person counts, though it comes later.
+        store.insert(&tenant(), new("cart", 1)).await.expect("stored");
+        let of_cart = |action, target| crate::domain::slo::Verdict {
+            service: service("cart"),
+            recommendation_id: "rec-cart-1".into(),
+            ..verdict(action, target, None)
+        };
+        let by_policy = Terms { policy_version: 3, ..Terms::default() };
+        store.decide(&tenant(), of_cart(Action::Accept, Some(0.9)), &by_policy).await.expect("decided");
+        store.decide(&tenant(), of_cart(Action::Reject, None), &Terms::default()).await.expect("decided");
+        let later = store.learnable(&tenant(), 7, u64::MAX).await.expect("read");
+        assert_eq!(
+            later.into_iter().map(|entry| (entry.sequence, entry.learnable)).collect::<Vec<_>>(),
+            [(10, rejected)]
+        );
     }
 
     pub(super) async fn pages_follow_one_another(store: &Store) {

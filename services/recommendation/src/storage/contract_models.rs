@@ -8,7 +8,7 @@ use super::contract::{new, service, tenant, verify};
 use super::*;
 use crate::domain::audit::Entry;
 use crate::domain::drift::Watched;
-use crate::domain::models::{Registered, registered};
+use crate::domain::models::{Content, Registered, registered};
 use crate::domain::scores::Stated;
 
 fn watched(change: Option<(i64, i64)>) -> Watched {
@@ -90,7 +90,8 @@ pub(in crate::storage) async fn drift_is_listed_by_page_and_state(store: &Store)
 
 fn model(drift: f64, create_ms: i64) -> Registered {
     let constants = Constants { drift, ..Constants::DEFAULT };
-    registered(constants, "wider".into(), "why".into(), MODEL_VERSION.into(), "ada".into(), create_ms)
+    let content = Content { constants, classes: Vec::new() };
+    registered(content, "wider".into(), "why".into(), MODEL_VERSION.into(), "ada".into(), create_ms)
 }
 
 fn entry(action: &str) -> Entry {
@@ -115,12 +116,13 @@ pub(in crate::storage) async fn models_are_kept_as_they_were_and_one_is_live(sto
     let registry = store.registry(&tenant()).await.expect("read");
     assert_eq!(registry.models[1..], [a.clone(), b.clone()], "to the last bit, and unchanged");
     store.insert(&tenant(), new("checkout", 1)).await.expect("stored");
+    let (other_build, old) = ("drifting-level-0", "drifting-level-0-0123456789ab");
     let live = || async {
         let latest = store.latest(&tenant(), &service("checkout"), TimeWindow::default()).await.expect("read");
         latest.expect("there").live_model
     };
     assert_eq!(live().await, None);
-    let (first, second) = (a.model.version.as_str(), b.model.version.as_str());
+    let (first, second) = (a.version.as_str(), b.version.as_str());
     store.make_live(&tenant(), first, MODEL_VERSION, entry("model.promoted")).await.expect("made live");
     assert_eq!(live().await.as_deref(), Some(first));
     // Two people at a time: the second one's knowledge is old.
@@ -130,8 +132,15 @@ pub(in crate::storage) async fn models_are_kept_as_they_were_and_one_is_live(sto
     assert_eq!(store.registry(&tenant()).await.expect("read").lives, [first, second]);
     let other = TenantId::new("tenant", "other").expect("valid");
     assert_eq!(store.registry(&other).await.expect("read"), empty);
+    // What an earlier build made live is of other statistics: the compiled one serves, and is who another takes the place of.
+    for version in [other_build, old] {
+        let before = store.registry(&tenant()).await.expect("read").live().to_owned();
+        store.make_live(&tenant(), version, &before, entry("model.promoted")).await.expect("made live");
+        assert_eq!(store.registry(&tenant()).await.expect("read").live(), MODEL_VERSION);
+    }
+    store.make_live(&tenant(), first, MODEL_VERSION, entry("model.promoted")).await.expect("made live");
     let records = store.audit_records(&tenant(), Sought::default(), 10).await.expect("read");
-    assert_eq!((records.len(), verify(&records)), (5, Ok(())));
+    assert_eq!((records.len(), verify(&records)), (8, Ok(())));
 }
 
 fn stated(quantile: f64) -> Stated {
@@ -150,7 +159,7 @@ pub(in crate::storage) async fn forecasts_are_kept_once_a_week_and_closed_once(s
     let over = |days: i64| async move { store.windows_over(days * DAY_MS, 10).await.expect("read") };
     assert_eq!(over(34).await, []);
     assert_eq!(over(35).await, [(tenant(), window(7))]);
-    assert_eq!(over(42).await, [window(7), window(8), window(14)].map(|window| (tenant(), window)));
+    assert_eq!(over(42).await, [window(7), window(14)].map(|window| (tenant(), window)), "one instant a week");
     assert_eq!(store.open_windows(&tenant(), "live").await.expect("counted"), 2);
     store.close_window(&tenant(), &window(7), Some(0.1 + 0.2)).await.expect("closed");
     store.close_window(&tenant(), &window(7), Some(0.9)).await.expect("closed before");
@@ -162,4 +171,31 @@ pub(in crate::storage) async fn forecasts_are_kept_once_a_week_and_closed_once(s
     assert_eq!(store.closed_windows(&tenant(), "late", "live").await.expect("read"), [], "made at another instant");
     let other = TenantId::new("tenant", "other").expect("valid");
     assert_eq!(store.closed_windows(&other, "shadow", "live").await.expect("read"), []);
+}
+
+pub(in crate::storage) async fn a_tenant_is_fitted_by_turns_and_sooner_after_a_drift(store: &Store) {
+    const WEEK_MS: i64 = 7 * DAY_MS;
+    let turn = |now_ms: i64| async move { store.retraining_turn(now_ms, WEEK_MS, DAY_MS).await.expect("read") };
+    assert_eq!(turn(WEEK_MS).await, None, "nobody is there");
+    store.insert(&tenant(), new("checkout", 1)).await.expect("stored");
+    assert_eq!(turn(WEEK_MS).await, None, "it is new");
+    assert_eq!(turn(2 * WEEK_MS - 1).await, None);
+    assert_eq!(turn(2 * WEEK_MS).await, Some(tenant()));
+    assert_eq!(turn(2 * WEEK_MS).await, None, "one gets the turn");
+    assert_eq!(store.retraining(&tenant()).await.expect("read"), None);
+    store.note_retraining(&tenant(), "as before").await.expect("noted");
+    assert_eq!(store.retraining(&tenant()).await.expect("read"), Some((2 * WEEK_MS, "as before".to_owned())));
+    // Known before the fit: it was among what was fitted to.
+    let change = |detected_ms: i64| watched(Some((detected_ms - 1, detected_ms)));
+    let note = |watched: Watched| async move {
+        store.note_drift(&tenant(), &service("checkout"), &watched, "tester", 9).await.expect("noted");
+    };
+    note(change(WEEK_MS)).await;
+    assert_eq!(turn(2 * WEEK_MS + DAY_MS).await, None);
+    note(change(2 * WEEK_MS + 5)).await;
+    assert_eq!(turn(2 * WEEK_MS + DAY_MS - 1).await, None);
+    assert_eq!(turn(2 * WEEK_MS + DAY_MS).await, Some(tenant()));
+    assert_eq!(turn(2 * WEEK_MS + 3 * DAY_MS).await, None, "it drifted once");
+    let other = TenantId::new("tenant", "other").expect("valid");
+    assert_eq!(store.retraining(&other).await.expect("read"), None);
 }

@@ -30,9 +30,9 @@ impl Store {
         caller: &str,
         now_ms: UnixMillis,
     ) -> Result<(Option<UnixMillis>, bool), Error> {
-        let before = self.drift(tenant, Some(service), None, "", 1).await?.pop();
-        let known_ms = before.as_ref().and_then(|before| before.noted_ms);
         let mut transaction = self.database.begin_write().await?;
+        let before = one(&mut transaction, tenant, service).await?;
+        let known_ms = before.as_ref().and_then(|before| before.noted_ms);
         if is_new(watched, before.as_ref()).is_some() {
             let head = audit::lock(&mut transaction, tenant).await?;
             // Under the lock nobody else notes a change: what was read before may be old.

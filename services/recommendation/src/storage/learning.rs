@@ -14,7 +14,7 @@ type FeedbackRow = (i64, i64, String, String, Vec<u8>);
 
 impl Store {
     /// What something can be learned from after a position and up to another, in the order of the log: the first decision on
-    /// each recommendation and SLI, and the first time that a caller said of it that it is too strict or too loose.
+    /// each recommendation and SLI where a person made it (what a policy accepted is its setting, not taste), and the first time that a caller said of it that it is too strict or too loose.
     pub(crate) async fn learnable(&self, tenant: &TenantId, after: u64, up_to: u64) -> Result<Vec<Entry>, Error> {
         let mut entries = self.decided(tenant, after, up_to).await?;
         entries.extend(self.told(tenant, after, up_to).await?);
@@ -30,9 +30,9 @@ impl Store {
                 "SELECT d.sequence, d.create_ms, d.action, d.kind, d.ambition, d.target_ratio, d.latency_threshold_ms, \
                  r.message FROM decisions d \
                  JOIN recommendations r ON r.tenant_id = d.tenant_id AND r.id = d.recommendation_id \
-                 WHERE d.tenant_id = $1 AND d.sequence > $2 AND d.sequence <= $3 AND NOT EXISTS (\
+                 WHERE d.tenant_id = $1 AND d.sequence > $2 AND d.sequence <= $3 AND d.policy_version = 0 AND NOT EXISTS (\
                  SELECT 1 FROM decisions e WHERE e.tenant_id = d.tenant_id AND e.recommendation_id = d.recommendation_id \
-                 AND e.kind = d.kind AND e.sequence < d.sequence) ORDER BY d.sequence LIMIT $4",
+                 AND e.kind = d.kind AND e.policy_version = 0 AND e.sequence < d.sequence) ORDER BY d.sequence LIMIT $4",
             )
             .bind(tenant.as_str())
             .bind(position(after))

@@ -8,6 +8,7 @@ mod calibration;
 mod decisions;
 mod deliveries;
 mod drift;
+mod experiments;
 mod feedback;
 mod learning;
 mod models;
@@ -17,11 +18,14 @@ mod recommendations;
 mod regional;
 mod registry;
 mod sealing;
+mod retrainings;
 mod standings;
 mod webhooks;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod contract_experiments;
 #[cfg(test)]
 mod contract_models;
 #[cfg(test)]
@@ -34,6 +38,7 @@ pub(crate) use calibration::{DueOffer, Filter, Judgement};
 pub(crate) use decisions::{Decided, Review, Terms};
 pub(crate) use deliveries::{Delivery, DeliveryState, Due, Outcome};
 pub(crate) use drift::StoredDrift;
+pub(crate) use experiments::NewExposure;
 pub(crate) use models::{NewForecast, Registry, Window};
 pub(crate) use pending::{Closed, Closing};
 pub(crate) use recommendations::{Inserted, Latest, NewRecommendation, StoredRecommendation};

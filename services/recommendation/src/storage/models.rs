@@ -1,10 +1,10 @@
-use attain_attainment::{Constants, MODEL_VERSION, Model};
+use attain_attainment::{Constants, MODEL_VERSION};
 use attain_vocabulary::{DAY_MS, TenantId, UnixMillis};
 
-use super::{Store, Transaction, audit, number};
+use super::{Store, Transaction, audit, experiments, number};
 use crate::Error;
 use crate::domain::audit::Entry;
-use crate::domain::models::{Registered, compiled};
+use crate::domain::models::{Content, Registered, compiled, serving};
 use crate::domain::scores::{Closed, Stated};
 
 const WEEK_MS: i64 = 7 * DAY_MS;
@@ -16,7 +16,7 @@ const PAIRS_MAX: i64 = 50_000;
 pub(crate) struct Registry {
     /// The compiled one first, then as they were registered.
     pub(crate) models: Vec<Registered>,
-    /// Versions that were live, oldest first; the compiled one was before.
+    /// Versions that were live, oldest first; the compiled one was before, and stands for those of other statistics.
     pub(crate) lives: Vec<String>,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Window {
     pub(crate) start_ms: UnixMillis,
 }
 
-type ModelRow = (String, String, String, String, String, i64, String, String);
+type ModelRow = (String, String, String, String, String, i64, String, String, String);
 
 impl Registry {
     /// The version that is live.
@@ -44,7 +44,7 @@ impl Registry {
     }
 
     pub(crate) fn find(&self, version: &str) -> Option<&Registered> {
-        self.models.iter().find(|registered| registered.model.version == version)
+        self.models.iter().find(|registered| registered.version == version)
     }
 }
 
@@ -58,7 +58,8 @@ impl Store {
     /// A tenant's models and which of them were live.
     pub(crate) async fn registry(&self, tenant: &TenantId) -> Result<Registry, Error> {
         let rows: Vec<ModelRow> = sqlx::query_as(
-            "SELECT version, name, parent_version, constants, content_sha256, create_ms, created_by, note FROM models \
+            "SELECT version, name, parent_version, constants, content_sha256, create_ms, created_by, note, classes \
+             FROM models \
              WHERE tenant_id = $1 ORDER BY create_ms, version",
         )
         .bind(tenant.as_str())
@@ -71,21 +72,22 @@ impl Store {
                 .await?;
         let registered: Result<Vec<Registered>, Error> = rows.into_iter().map(registered).collect();
         let models = std::iter::once(compiled()).chain(registered?).collect();
-        Ok(Registry { models, lives: lives.into_iter().map(|(version,)| version).collect() })
+        Ok(Registry { models, lives: lives.into_iter().map(|(version,)| serving(&version).to_owned()).collect() })
     }
 
     /// Registers a model with its audit record; one of the same content that is there already stays as it is.
     pub(crate) async fn register_model(&self, tenant: &TenantId, new: &Registered, entry: Entry) -> Result<(), Error> {
-        let constants =
-            serde_json::to_string(&new.model.constants).map_err(|error| Error::Broken(error.to_string()))?;
+        let json = |text: serde_json::Result<String>| text.map_err(|error| Error::Broken(error.to_string()));
+        let constants = json(serde_json::to_string(&new.content.constants))?;
+        let classes = json(serde_json::to_string(&new.content.classes))?;
         let mut transaction = self.database.begin_write().await?;
         let head = audit::lock(&mut transaction, tenant).await?;
         let written = sqlx::query(
             "INSERT INTO models (tenant_id, version, name, parent_version, constants, content_sha256, create_ms, created_by, \
-             note) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (tenant_id, version) DO NOTHING",
+             note, classes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (tenant_id, version) DO NOTHING",
         )
         .bind(tenant.as_str())
-        .bind(&new.model.version)
+        .bind(&new.version)
         .bind(&new.name)
         .bind(&new.parent_version)
         .bind(constants)
@@ -93,6 +95,7 @@ impl Store {
         .bind(new.create_ms.unwrap_or(0))
         .bind(&new.created_by)
         .bind(&new.note)
+        .bind(classes)
         .execute(&mut *transaction)
         .await?;
         if written.rows_affected() == 0 {
@@ -104,7 +107,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a version the live one, with its audit record, where `expected` is the live one still; otherwise nothing.
+    /// Makes a version the live one, with its audit record, where `expected` is the live one still; otherwise nothing. An experiment that
+    /// runs is stopped.
     pub(crate) async fn make_live(
         &self,
         tenant: &TenantId,
@@ -126,6 +130,8 @@ impl Store {
             .bind(entry.time_ms)
             .execute(&mut *transaction)
             .await?;
+        let who = (entry.caller.as_str(), entry.time_ms);
+        experiments::stop_for_another_model(&mut transaction, tenant, version, who).await?;
         audit::append(&mut transaction, tenant, head, entry).await?;
         transaction.commit().await?;
         Ok(())
@@ -138,6 +144,23 @@ impl Store {
         window: &Window,
         forecasts: &[NewForecast],
     ) -> Result<(), Error> {
+        let Some(first) = forecasts.first() else { return Ok(()) };
+        // Most computations of a week find the row there: a write would wait for others in vain.
+        let known: Option<(i64,)> = sqlx::query_as(
+            "SELECT start_ms FROM model_forecasts \
+             WHERE tenant_id = $1 AND version = $2 AND service_id = $3 AND window_days = $4 AND week = $5",
+        )
+        .bind(tenant.as_str())
+        .bind(&first.version)
+        .bind(&window.service_id)
+        .bind(i64::from(window.days))
+        .bind(window.start_ms.div_euclid(WEEK_MS))
+        .fetch_optional(self.database.pool())
+        .await?;
+        if known.is_some_and(|(start_ms,)| start_ms != window.start_ms) {
+            // Another instant of the week was forecast: forecasts of this one could not be paired with the live model's.
+            return Ok(());
+        }
         let mut transaction = self.database.begin_write().await?;
         for forecast in forecasts {
             let content = serde_json::to_string(&forecast.stated).map_err(|error| Error::Broken(error.to_string()))?;
@@ -254,13 +277,26 @@ async fn live(transaction: &mut Transaction, tenant: &TenantId) -> Result<String
             .bind(tenant.as_str())
             .fetch_optional(&mut **transaction)
             .await?;
-    Ok(row.map_or_else(|| MODEL_VERSION.to_owned(), |(version,)| version))
+    Ok(row.map_or_else(|| MODEL_VERSION.to_owned(), |(version,)| serving(&version).to_owned()))
 }
 
 fn registered(row: ModelRow) -> Result<Registered, Error> {
-    let (version, name, parent_version, constants, content_sha256, create_ms, created_by, note) = row;
+    let (version, name, parent_version, constants, content_sha256, create_ms, created_by, note, classes) = row;
     let constants: Constants = serde_json::from_str(&constants)
         .map_err(|error| Error::Broken(format!("the stored constants of {version} cannot be read: {error}")))?;
-    let model = Model { version, constants };
-    Ok(Registered { model, name, parent_version, content_sha256, create_ms: Some(create_ms), created_by, note })
+    // Models that were registered before there were classes have none.
+    let classes = if classes.is_empty() { "[]" } else { &classes };
+    let classes = serde_json::from_str(classes)
+        .map_err(|error| Error::Broken(format!("the stored classes of {version} cannot be read: {error}")))?;
+    let content = Content { constants, classes };
+    Ok(Registered {
+        version,
+        content,
+        name,
+        parent_version,
+        content_sha256,
+        create_ms: Some(create_ms),
+        created_by,
+        note,
+    })
 }

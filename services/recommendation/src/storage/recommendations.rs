@@ -1,11 +1,13 @@
 use attain_vocabulary::{EntityId, TenantId, TimeWindow, UnixMillis};
 
 use super::regional::{self, NewRegional};
+use super::experiments::{self, NewExposure};
 use super::standings::{self, NewStanding};
 use super::{Store, Transaction, audit, calibration, number};
 use crate::Error;
 use crate::domain::audit::Entry;
 use crate::domain::calibration::Evidence;
+use crate::domain::experiments::Plan;
 
 /// A recommendation as it was stored; never changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub(crate) struct Latest {
     pub(crate) drift_ms: Option<UnixMillis>,
     /// The model that is live now; `None` for the compiled one.
     pub(crate) live_model: Option<String>,
+    /// The newest experiment that nobody stopped; its horizon may be reached.
+    pub(crate) experiment: Option<Plan>,
 }
 
 /// A recommendation to store.
@@ -53,6 +57,8 @@ pub(crate) struct NewRecommendation {
     pub(crate) evidence: Evidence,
     /// What was decided of single regions.
     pub(crate) regional: Vec<NewRegional>,
+    /// The arm of an experiment that it was made in.
+    pub(crate) exposure: Option<NewExposure>,
 }
 
 /// What became of a recommendation to store.
@@ -113,10 +119,12 @@ impl Store {
         service: &EntityId,
         window: TimeWindow,
     ) -> Result<Option<Latest>, Error> {
-        type LatestRow = (String, String, i64, i64, String, String, Vec<u8>, i64, String, i64, String);
+        type LatestRow = (String, String, i64, i64, String, String, Vec<u8>, i64, String, i64, String, String);
         let statement = format!(
             "SELECT {COLUMNS}, f.checked_ms, f.basis, COALESCE(d.noted_ms, 0), \
-             COALESCE((SELECT m.version FROM model_lives m WHERE m.tenant_id = f.tenant_id ORDER BY m.sequence DESC LIMIT 1), '') \
+             COALESCE((SELECT m.version FROM model_lives m WHERE m.tenant_id = f.tenant_id ORDER BY m.sequence DESC LIMIT 1), ''), \
+             COALESCE((SELECT x.content FROM experiments x WHERE x.tenant_id = f.tenant_id AND x.stop_ms = 0 \
+             ORDER BY x.sequence DESC LIMIT 1), '') \
              FROM freshness f \
              JOIN recommendations r ON r.tenant_id = f.tenant_id AND r.id = f.recommendation_id \
              LEFT JOIN drift d ON d.tenant_id = f.tenant_id AND d.service_id = f.service_id \
@@ -128,15 +136,14 @@ impl Store {
             .bind(window.code())
             .fetch_optional(self.database.pool())
             .await?;
-        let Some((id, service_id, window_days, version, input, result, message, checked_ms, basis, noted_ms, live)) =
-            row
-        else {
-            return Ok(None);
-        };
+        let Some(row) = row else { return Ok(None) };
+        let (id, service_id, window_days, version, input, result, message, checked_ms, basis, noted_ms, live, plan) =
+            row;
         let recommendation = stored((id, service_id, window_days, version, input, result, message))?;
+        let experiment = (!plan.is_empty()).then(|| experiments::plan(&plan)).transpose()?;
         let drift_ms = Some(noted_ms).filter(|ms| *ms > 0);
         let live_model = Some(live).filter(|version| !version.is_empty());
-        Ok(Some(Latest { recommendation, checked_ms, basis, drift_ms, live_model }))
+        Ok(Some(Latest { recommendation, checked_ms, basis, drift_ms, live_model, experiment }))
     }
 
     /// Notes that a recommendation was found to hold, and can be accepted until `expire_ms`.
@@ -189,6 +196,9 @@ impl Store {
         standings::insert(&mut transaction, tenant, head.sequence, &new).await?;
         let (service, id) = (&recommendation.service_id, &recommendation.id);
         calibration::record(&mut transaction, tenant, service, id, new.create_ms, &new.evidence).await?;
+        if let Some(exposure) = &new.exposure {
+            experiments::expose(&mut transaction, tenant, (service, id), new.create_ms, exposure).await?;
+        }
         audit::append(&mut transaction, tenant, head, new.audit).await?;
         transaction.commit().await?;
         Ok(Inserted::Stored)

@@ -21,8 +21,8 @@ use crate::engine::Engine;
 use crate::message::lifecycle as lifecycle_message;
 use crate::message::{slo, window};
 use crate::{
-    Error, agreement, alerts, budgets, calibration, comparison, consistency, decisions, drift, exchange, feedback,
-    impact, learning, lifecycle, message, models, recommendations, regions, what_if,
+    Error, agreement, alerts, budgets, calibration, comparison, consistency, decisions, drift, exchange, experiments,
+    feedback, impact, learning, lifecycle, message, models, recommendations, regions, what_if,
 };
 
 /// What the names of RPCs begin with that change nothing.
@@ -289,6 +289,46 @@ impl RecommendationService for Transport {
         let done = models::roll_back(&self.0, &context, request.into_inner()).await;
         asking.written(&done);
         Ok(Response::new(done?))
+    }
+
+    async fn start_experiment(
+        &self,
+        request: Request<wire::StartExperimentRequest>,
+    ) -> Result<Response<wire::StartExperimentResponse>, Status> {
+        let context = context(&request)?;
+        let asking = self.0.reads.begin("StartExperiment", &context, request.get_ref());
+        let begun = experiments::start(&self.0, &context, request.into_inner()).await;
+        asking.written(&begun);
+        Ok(Response::new(begun?))
+    }
+
+    async fn stop_experiment(
+        &self,
+        request: Request<wire::StopExperimentRequest>,
+    ) -> Result<Response<wire::StopExperimentResponse>, Status> {
+        let context = context(&request)?;
+        let asking = self.0.reads.begin("StopExperiment", &context, request.get_ref());
+        let stopped = experiments::stop(&self.0, &context, request.into_inner()).await;
+        asking.written(&stopped);
+        Ok(Response::new(stopped?))
+    }
+
+    async fn list_experiments(
+        &self,
+        request: Request<wire::ListExperimentsRequest>,
+    ) -> Result<Response<wire::ListExperimentsResponse>, Status> {
+        let context = context(&request)?;
+        let asking = self.0.reads.begin("ListExperiments", &context, request.get_ref());
+        asking.answered(experiments::list(&self.0, &context, request.get_ref()).await)
+    }
+
+    async fn get_experiment(
+        &self,
+        request: Request<wire::GetExperimentRequest>,
+    ) -> Result<Response<wire::GetExperimentResponse>, Status> {
+        let context = context(&request)?;
+        let asking = self.0.reads.begin("GetExperiment", &context, request.get_ref());
+        asking.answered(experiments::standing(&self.0, &context, &request.get_ref().experiment_id).await)
     }
 
     async fn list_audit_records(

@@ -13,6 +13,7 @@ mod degraded;
 mod drift;
 mod exchange;
 mod freshness;
+mod experiments;
 mod harness;
 mod impact;
 mod learning;

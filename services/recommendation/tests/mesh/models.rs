@@ -194,3 +194,18 @@ async fn what_cannot_be_a_model_is_refused_by_name() {
     let silent = wire::RollBackModelRequest::default();
     assert_eq!(fault(&mesh.client.clone().roll_back_model(silent).await.unwrap_err()).0, "reason");
 }
+
+#[tokio::test]
+async fn what_an_earlier_build_made_live_gives_way_to_the_compiled_model() {
+    let mesh = Mesh::start().await;
+    mesh.recommend("user-db").await;
+    mesh.tamper(
+        "INSERT INTO model_lives (tenant_id, sequence, version, create_ms) \
+         VALUES ('default', 1000000, 'drifting-level-0-0123456789ab', 1)",
+    )
+    .await;
+    let after = mesh.recommend("user-db").await;
+    assert_eq!((after.model_version.as_str(), after.version), (COMPILED, 1), "and what is stored holds");
+    assert_eq!(models(&mesh).await, [(COMPILED.to_owned(), wire::ModelState::Live)]);
+    register(&mesh, &[("drift", 0.3)]).await.expect("the live model is there");
+}

@@ -8,6 +8,8 @@ pub use incident::{Constants, IncidentForecast};
 
 use serde::{Deserialize, Serialize};
 
+use crate::calibration::Layer;
+
 /// Cells that the chronic part is cut into for the sum with the incident part.
 const CELLS: usize = 64;
 /// Reach of the cells around the chronic mean, in standard deviations.
@@ -22,10 +24,12 @@ pub struct Forecast {
     cells: Vec<Cell>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Parts {
     chronic: Option<ChronicForecast>,
     incident: IncidentForecast,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layer: Option<Layer>,
 }
 
 /// How many times its start the end of a cell may be for its probability to be integrated.
@@ -42,15 +46,29 @@ impl Forecast {
     /// Adds both parts. Without a chronic part (a history that is a list of incidents) only incidents count.
     #[must_use]
     pub fn new(chronic: Option<ChronicForecast>, incident: IncidentForecast) -> Self {
-        Self { parts: Parts { chronic, incident }, cells: chronic.as_ref().map(cells).unwrap_or_default() }
+        let parts = Parts { chronic, incident, layer: None };
+        Self { parts, cells: chronic.as_ref().map(cells).unwrap_or_default() }
+    }
+
+    /// The same under another layer: what it says of probabilities and quantiles is mended by it, the mean is not.
+    #[must_use]
+    pub fn with_layer(mut self, layer: Option<Layer>) -> Self {
+        self.parts.layer = layer.filter(Layer::applies);
+        self
     }
 
     /// Probability that the bad fraction of the next window is greater than the budget `1 - target`; never rises with it.
     ///
     /// `p0 P(C > b) + (1 - p0) sum_i w_i P(E > b - c_i)`: the chronic part alone in closed form, its sum with incidents by
-    /// a fixed quadrature over 64 cells of the chronic part.
+    /// a fixed quadrature over 64 cells of the chronic part; then through the layer, where there is one.
     #[must_use]
     pub fn miss_probability(&self, budget: f64) -> f64 {
+        let stated = self.stated(budget);
+        self.parts.layer.as_ref().map_or(stated, |layer| layer.probability(stated))
+    }
+
+    /// The probability before any layer.
+    fn stated(&self, budget: f64) -> f64 {
         if budget.is_nan() || budget < 0.0 {
             return 1.0;
         }
@@ -121,13 +139,13 @@ impl Forecast {
 
     /// The same chronic level with other incidents.
     pub(crate) fn with_incident(&self, incident: IncidentForecast) -> Self {
-        Self { parts: Parts { incident, ..self.parts }, cells: self.cells.clone() }
+        Self { parts: Parts { incident, ..self.parts.clone() }, cells: self.cells.clone() }
     }
 }
 
 impl From<Parts> for Forecast {
     fn from(parts: Parts) -> Self {
-        Self::new(parts.chronic, parts.incident)
+        Self::new(parts.chronic, parts.incident).with_layer(parts.layer)
     }
 }
 

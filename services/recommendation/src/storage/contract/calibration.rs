@@ -63,7 +63,7 @@ fn made(service_id: &str, version: u32, evidence: Evidence) -> NewRecommendation
 }
 
 /// Offers made on a day, for the 28 days after it.
-fn on_day(day: i64) -> Evidence {
+pub(in crate::storage) fn on_day(day: i64) -> Evidence {
     Evidence { start_ms: day * DAY_MS, end_ms: (day + 28) * DAY_MS, claims: claims(0.999), ..nothing() }
 }
 

@@ -15,7 +15,7 @@ use crate::Error;
 use crate::automatic;
 use crate::decide::{Computed, Packed, compute, pack, unpack};
 use crate::domain::audit::Entry;
-use crate::domain::freshness::{Basis, Present, Staleness, Verdict, judge};
+use crate::domain::freshness::{Basis, Present, Risks, Staleness, Verdict, judge};
 use crate::domain::kept::sha256_hex;
 use crate::engine::{Engine, FlightKey, Landed};
 use crate::gather::{Gathered, Question, basis, blocking, gather};
@@ -124,7 +124,10 @@ struct Judged {
 /// Whether the stored recommendation still holds: by the stream of changes where it tells, else by asking ingestion.
 async fn judged(engine: &Engine, context: &CallContext, service: &EntityId, latest: &Latest) -> Result<Judged, Error> {
     let read = read_basis(latest)?;
-    let slos = engine.store.slos(&context.tenant, service).await?;
+    let (slos, policy) =
+        futures::join!(engine.store.slos(&context.tenant, service), engine.store.policy(&context.tenant));
+    let (slos, policy) = (slos?, policy?.policy);
+    let risks = read.risks.map(|read| Risks::of(read.tier, &policy));
     let (heads, newest, age_ms) = match engine.changes.known(&context.tenant, &read, Instant::now()) {
         Some(known) => (known.heads, known.newest, i64::try_from(known.age.as_millis()).unwrap_or(i64::MAX)),
         None => {
@@ -134,7 +137,7 @@ async fn judged(engine: &Engine, context: &CallContext, service: &EntityId, late
         }
     };
     let model_version = latest.live_model.clone().unwrap_or_else(|| MODEL_VERSION.to_owned());
-    let basis = Basis { drift_ms: latest.drift_ms, model_version, ..basis(heads, &slos) };
+    let basis = Basis { drift_ms: latest.drift_ms, model_version, risks, ..basis(heads, &slos) };
     let now = Present { basis, newest: (newest > 0).then_some(newest) };
     let verdict = judge(service, &read, &now, latest.checked_ms, engine.clock.now_ms(), engine.ages());
     Ok(Judged { verdict, age_ms })

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use attain_attainment::usable_counts;
-use attain_runtime::context::CallContext;
+use attain_runtime::context::{CallContext, RECOMMENDATION_CALLER as CALLER};
 use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, TenantId, TimeRange, UnixMillis, bucket_start};
 
 use crate::Error;
@@ -20,8 +20,6 @@ use crate::members::Refusal;
 const SERVICES_MAX: u32 = 200;
 /// A drift fits anew no sooner than this after the last fit: it takes reading all those histories.
 const AFTER_DRIFT_MS: i64 = DAY_MS;
-/// How this service calls itself where nobody asked it.
-const CALLER: &str = "recommendation";
 
 /// When each tenant's constants are fitted anew.
 #[derive(Debug)]

@@ -87,7 +87,9 @@ fn history_length(days: f64, window: f64) -> (ConfidencePart, String) {
 fn effective_sample(input: &RecommendationInput, prediction: Option<&Prediction>) -> (ConfidencePart, String) {
     let count = prediction.map_or(0.0, |prediction| prediction.effective_sample_count);
     let target = prediction
-        .and_then(|prediction| strictest_target(prediction, &input.policy, Ambition::Balanced.miss_probability_max()))
+        .and_then(|prediction| {
+            strictest_target(prediction, &input.policy, input.policy.miss_probability_max(Ambition::Balanced))
+        })
         .unwrap_or(TARGET_MENU[0]);
     let needed = 6.0 / (1.0 - target);
     let detail =
@@ -188,8 +190,9 @@ fn called(edge: &DoubtfulEdge) -> String {
 
 /// Error budget of the balanced target; of the tier's template where there is none.
 fn balanced_budget(input: &RecommendationInput, prediction: Option<&Prediction>) -> f64 {
-    let balanced = prediction
-        .and_then(|prediction| strictest_target(prediction, &input.policy, Ambition::Balanced.miss_probability_max()));
+    let balanced = prediction.and_then(|prediction| {
+        strictest_target(prediction, &input.policy, input.policy.miss_probability_max(Ambition::Balanced))
+    });
     (1.0 - balanced.unwrap_or(input.policy.template_target_ratio)).max(1e-9)
 }
 
@@ -267,7 +270,7 @@ fn sensitivity(input: &RecommendationInput, prediction: Option<&Prediction>) -> 
     let more: Vec<Episode> = prediction.episodes.iter().copied().chain([twice]).collect();
     let position = |episodes: &[Episode]| {
         let changed = Prediction { forecast: prediction.with_episodes(episodes), ..prediction.clone() };
-        strictest_target(&changed, &input.policy, Ambition::Balanced.miss_probability_max())
+        strictest_target(&changed, &input.policy, input.policy.miss_probability_max(Ambition::Balanced))
             .map_or(0, |target| menu_position(target) + 1)
     };
     let steps = position(&without).abs_diff(position(&more));

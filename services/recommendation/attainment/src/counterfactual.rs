@@ -61,7 +61,8 @@ impl Today<'_> {
         let found =
             Found { usable: self.usable, prediction: Some(&after), split: self.split, backtest: backtest.as_ref() };
         let sure = confidence(self.input, &found).level != ConfidenceLevel::Low;
-        let target = strictest_target(&after, &self.input.policy, Ambition::Balanced.miss_probability_max());
+        let target =
+            strictest_target(&after, &self.input.policy, self.input.policy.miss_probability_max(Ambition::Balanced));
         let target = target.filter(|_| sure);
         Solved {
             balanced: [target, self.balanced].into_iter().flatten().reduce(f64::max),

@@ -4,7 +4,8 @@ use attain_vocabulary::{DAY_MS, LatencyHistogram, SliBucket, UnixMillis};
 
 use crate::offers::UseRange;
 use crate::{
-    Ambition, Constants, CountPoint, CountSeries, LATENCY_MENU_MS, Offer, OfferBasis, Prediction, predict_with,
+    Ambition, Constants, CountPoint, CountSeries, LATENCY_MENU_MS, Offer, OfferBasis, Prediction, TierPolicy,
+    predict_with,
 };
 
 /// A quantile q is told only by at least this many requests slower than it: 10 / (1 - q) effective ones in all.
@@ -90,11 +91,17 @@ impl<'a> Latencies<'a> {
     }
 
     /// For each ambition the smallest threshold on the menu that a share `quantile` of requests stays under in the next window,
-    /// but for the risk allowed.
+    /// but for the risk that the policy allows.
     ///
     /// Thresholds that more than the budget exceeded over the whole history are passed over: their forecast's mean is
     /// above the budget.
-    pub(crate) fn offers(&self, quantile: f64, window_days: f64, now_ms: UnixMillis) -> LatencyOffers {
+    pub(crate) fn offers(
+        &self,
+        policy: &TierPolicy,
+        quantile: f64,
+        window_days: f64,
+        now_ms: UnixMillis,
+    ) -> LatencyOffers {
         let budget = 1.0 - quantile;
         let slow_max = budget * self.merged.count() as f64;
         let mut found = LatencyOffers { offers: Vec::new(), looked_at: Vec::new(), refused: false };
@@ -112,7 +119,7 @@ impl<'a> Latencies<'a> {
             let slow_count = at.prediction.effective_sample_count * budget;
             found.refused = slow_count < SLOW_REQUESTS_MIN || !at.prediction.distinguishes(budget);
             if !found.refused {
-                found.take(&at, quantile);
+                found.take(&at, policy, quantile);
             }
             found.looked_at.push(at);
             if found.refused || found.offers.len() == Ambition::ALL.len() {
@@ -146,16 +153,16 @@ impl AtThreshold {
 
 impl LatencyOffers {
     /// Adds an offer for each ambition still without one that the threshold is safe enough for: the least safe first.
-    fn take(&mut self, at: &AtThreshold, quantile: f64) {
+    fn take(&mut self, at: &AtThreshold, policy: &TierPolicy, quantile: f64) {
         let forecast = &at.prediction.forecast;
         let missed = forecast.miss_probability(1.0 - quantile);
         let lacking = &Ambition::ALL[..Ambition::ALL.len() - self.offers.len()];
         let safe: Vec<Ambition> =
-            lacking.iter().copied().filter(|ambition| missed <= ambition.miss_probability_max()).collect();
+            lacking.iter().copied().filter(|ambition| missed <= policy.miss_probability_max(*ambition)).collect();
         if safe.is_empty() {
             return;
         }
-        let range = UseRange::of(forecast);
+        let range = UseRange::of(forecast, policy);
         for ambition in safe.into_iter().rev() {
             let threshold = Some(at.threshold_ms);
             let offer = range.offer(forecast, ambition, OfferBasis::Estimate, quantile, threshold);

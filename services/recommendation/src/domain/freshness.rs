@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use attain_attainment::Record;
-use attain_vocabulary::{EntityId, UnixMillis};
+use attain_vocabulary::{EntityId, Tier, UnixMillis};
 use serde::{Deserialize, Serialize};
+
+use super::policy::Policy;
 
 /// Newest changes of one service.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,9 +45,26 @@ pub(crate) struct Basis {
     /// input of its own changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) class_record: Option<Record>,
+    /// The risks that its offers take; `None` in what was stored before policy could set them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) risks: Option<Risks>,
     /// When the newest change of the service's own failures was found; `None` where none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) drift_ms: Option<UnixMillis>,
+}
+
+/// The risks that the policy of a tier allows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Risks {
+    pub(crate) tier: Tier,
+    /// Most probability of a miss of each ambition; `None` for the house's.
+    pub(crate) miss_probabilities: Option<[f64; 3]>,
+}
+
+impl Risks {
+    pub(crate) fn of(tier: Tier, policy: &Policy) -> Self {
+        Self { tier, miss_probabilities: policy.rules(tier).miss_probabilities }
+    }
 }
 
 impl Basis {
@@ -75,7 +94,7 @@ pub(crate) fn topology_of(heads: &BTreeMap<EntityId, Head>) -> u64 {
 /// How things are now.
 #[derive(Debug, Clone)]
 pub(crate) struct Present {
-    /// Heads, SLOs and model; the rest of it says nothing.
+    /// Heads, SLOs, model and risks; the rest of it says nothing.
     pub(crate) basis: Basis,
     /// Number of the newest change of all that there is; `None` where it is not known.
     pub(crate) newest: Option<u64>,
@@ -152,7 +171,8 @@ pub(crate) fn judge(
     let at_once = changed(|head| head.topology)
         || differs(|head| head.incident, service)
         || read.slo_versions != now.basis.slo_versions
-        || read.model_version != now.basis.model_version;
+        || read.model_version != now.basis.model_version
+        || read.risks != now.basis.risks;
     let measured = changed(|head| head.sli);
     let behind = read.behind();
     // The graph knew of changes that there are not: it still held what another database had told.
@@ -199,7 +219,7 @@ mod tests {
             change(basis.heads.get_mut(&id(name)).expect("there"))
         };
         const STALE: Verdict = Verdict::Stale(Staleness::Measurements);
-        let cases: [(&str, Basis, i64, Verdict); 10] = [
+        let cases: [(&str, Basis, i64, Verdict); 11] = [
             ("own failures", alter(|b| b.drift_ms = Some(1)), 0, Verdict::Drifted),
             ("nothing", basis(), 500_000, Verdict::Fresh),
             ("too old", basis(), 1_000_000, Verdict::Recompute),
@@ -211,6 +231,12 @@ mod tests {
                 alter(|b| {
                     b.slo_versions.insert("availability".into(), 1);
                 }),
+                0,
+                Verdict::Recompute,
+            ),
+            (
+                "risks",
+                alter(|b| b.risks = Some(Risks { tier: Tier::Two, miss_probabilities: Some([0.01, 0.1, 0.2]) })),
                 0,
                 Verdict::Recompute,
             ),

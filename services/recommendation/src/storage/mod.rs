@@ -53,7 +53,8 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the database and brings its schema up to date.
+    /// Opens the database and brings its schema up to date. Migration 0003 was joined into 0004 before either was released; no
+    /// other may take its number, since a database that has 0004 would run it late.
     pub(crate) async fn open(url: &str) -> Result<Self, Error> {
         let migrations = Migrations {
             sqlite: sqlx::migrate!("./migrations/sqlite"),

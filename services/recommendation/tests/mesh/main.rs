@@ -17,6 +17,7 @@ mod learning;
 mod lifecycle;
 mod models;
 mod recommendation;
+mod risks;
 mod slowdown;
 mod structure;
 mod webhooks;

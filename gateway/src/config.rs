@@ -1,14 +1,11 @@
 use std::net::SocketAddr;
 
 use attain_runtime::Error;
-use attain_runtime::context::{LOCAL_CALLER, UNKNOWN_CALLER};
+use attain_runtime::context::RESERVED_CALLERS;
 use attain_vocabulary::TenantId;
 use serde::Deserialize;
 
 use crate::identity::Role;
-
-/// Names under which the mesh itself acts, or nobody.
-const RESERVED_CALLERS: [&str; 4] = [LOCAL_CALLER, UNKNOWN_CALLER, "policy", "recommendation"];
 
 /// Settings of the gateway: section `[gateway]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -230,7 +227,6 @@ mod tests {
             (keys(vec![key(&hash), key(&hash.to_uppercase())]), "gateway.keys.1.sha256"),
             (keys(vec![KeyConfig { tenant: "Not A Tenant".into(), ..key(&hash) }]), "gateway.keys.0.tenant"),
             (keys(vec![KeyConfig { caller: "a\nb".into(), ..key(&hash) }]), "gateway.keys.0.caller"),
-            (keys(vec![KeyConfig { caller: "local".into(), ..key(&hash) }]), "gateway.keys.0.caller"),
             (Config { deadline_ms: 0, ..Config::default() }, "gateway.deadline_ms"),
             (Config { body_bytes_in_flight_max: 1, ..Config::default() }, "gateway.body_bytes_in_flight_max"),
             (
@@ -238,7 +234,9 @@ mod tests {
                 "gateway.rates.reads_burst",
             ),
         ];
-        for (config, named) in cases {
+        let reserved = RESERVED_CALLERS.map(|caller| keys(vec![KeyConfig { caller: caller.into(), ..key(&hash) }]));
+        let reserved = reserved.into_iter().map(|config| (config, "gateway.keys.0.caller"));
+        for (config, named) in cases.into_iter().chain(reserved) {
             let error = config.validate().expect_err(named).to_string();
             assert!(error.contains(named), "{named}: {error}");
         }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use attain_proto::vocabulary::v1::Role as WireRole;
 use attain_runtime::Error;
 use attain_runtime::context::LOCAL_CALLER;
 pub use attain_runtime::context::Role;
@@ -13,6 +14,8 @@ use sha2::{Digest as _, Sha256};
 use crate::config::{Auth, Config};
 use crate::problem::Problem;
 
+/// The option by which an RPC says what it needs.
+const ACCESS: &str = "attain.vocabulary.v1.access";
 const API_KEY: &str = "x-api-key";
 const HASH_BYTES: usize = 32;
 
@@ -25,32 +28,25 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// From the verb that an RPC's name begins with. A verb that nobody thought of is for admins only.
+    /// What the contract says where the RPC is. One that says nothing is for administrators only.
     pub(crate) fn of(rpc: &MethodDescriptor) -> Self {
-        Self::of_name(rpc.name())
+        Self::said(rpc).unwrap_or(Self { role: Role::Admin, writes: true })
     }
 
-    fn of_name(name: &str) -> Self {
-        let begins = |verbs: &[&str]| verbs.iter().any(|verb| name.starts_with(verb));
-        if name.contains("Audit") {
-            return Self { role: Role::Admin, writes: false };
-        }
-        // Whom the tenant's decisions are sent to is the administrators' to know and to say.
-        if name.contains("Webhook") || name.contains("Deliver") {
-            return Self { role: Role::Admin, writes: !begins(&["Get", "List"]) };
-        }
-        if begins(&["Get", "List", "Search", "Analyze", "Replay"]) {
-            return Self { role: Role::Reader, writes: false };
-        }
-        // What puts SLOs in force is a decision, whatever brings it.
-        if begins(&["Decide", "Delete", "Approve", "Refuse", "Withdraw", "ImportSlos"]) {
-            return Self { role: Role::Approver, writes: true };
-        }
-        if begins(&["Ingest", "Import", "Put", "End", "Submit"]) {
-            return Self { role: Role::Proposer, writes: true };
-        }
-
-        Self { role: Role::Admin, writes: true }
+    fn said(rpc: &MethodDescriptor) -> Option<Self> {
+        let extension = rpc.parent_pool().get_extension_by_name(ACCESS)?;
+        let options = rpc.options();
+        let access = options.get_extension(&extension);
+        let access = access.as_message()?;
+        let role = access.get_field_by_name("role")?.as_enum_number()?;
+        let role = match WireRole::try_from(role).ok()? {
+            WireRole::Unspecified => return None,
+            WireRole::Reader => Role::Reader,
+            WireRole::Proposer => Role::Proposer,
+            WireRole::Approver => Role::Approver,
+            WireRole::Admin => Role::Admin,
+        };
+        Some(Self { role, writes: access.get_field_by_name("writes")?.as_bool()? })
     }
 }
 
@@ -202,48 +198,58 @@ mod tests {
     }
 
     #[test]
-    fn roles_by_rpc() {
-        for (name, role, writes) in [
-            ("IngestDependencies", Role::Proposer, true),
-            ("IngestSliBuckets", Role::Proposer, true),
-            ("PutDocuments", Role::Proposer, true),
-            ("ImportDocument", Role::Proposer, true),
-            ("ImportSlos", Role::Approver, true),
-            ("GetSloExport", Role::Reader, false),
-            ("EndMaintenanceWindow", Role::Proposer, true),
-            ("SubmitFeedback", Role::Proposer, true),
-            ("DecideIncidentExclusion", Role::Approver, true),
-            ("GetSloRecommendations", Role::Reader, false),
-            ("AnalyzeImpact", Role::Reader, false),
-            ("DecideSlo", Role::Approver, true),
-            ("DeleteDocument", Role::Approver, true),
-            ("ListAuditRecords", Role::Admin, false),
-            ("ApproveDecision", Role::Approver, true),
-            ("RefuseDecision", Role::Approver, true),
-            ("WithdrawDecision", Role::Approver, true),
-            ("SetPolicy", Role::Admin, true),
-            ("GetPolicy", Role::Reader, false),
-            ("CreateWebhook", Role::Admin, true),
-            ("DeleteWebhook", Role::Admin, true),
-            ("ListWebhooks", Role::Admin, false),
-            ("ListDeliveries", Role::Admin, false),
-            ("RetryDelivery", Role::Admin, true),
-            ("GetAuditHead", Role::Admin, false),
-            ("ReformatDisk", Role::Admin, true),
-        ] {
-            assert_eq!(Access::of_name(name), Access { role, writes }, "{name}");
+    fn every_rpc_says_what_it_needs() {
+        let contract = Contract::read(attain_proto::DESCRIPTORS).expect("valid");
+        let silent: Vec<&str> = contract
+            .endpoints()
+            .iter()
+            .filter(|endpoint| Access::said(&endpoint.rpc).is_none())
+            .map(|endpoint| endpoint.operation_id.as_str())
+            .collect();
+        assert_eq!(silent, [""; 0], "say (attain.vocabulary.v1.access) where the RPC is");
+        let internal = contract.pool().get_service_by_name("attain.graph.v1.GraphService").expect("a service");
+        let internal = internal.methods().find(|rpc| rpc.name() == "SolveTargets").expect("an RPC without a route");
+        assert_eq!(Access::of(&internal), Access { role: Role::Admin, writes: true });
+    }
+
+    /// Members tell reads from writes by the verb, for their own limits and for the audit log: the contract says the same.
+    #[test]
+    fn what_is_said_goes_with_the_verb_and_the_route() {
+        let reads = ["Get", "List", "Search", "Analyze", "Replay"];
+        for endpoint in Contract::read(attain_proto::DESCRIPTORS).expect("valid").endpoints() {
+            let (name, access) = (endpoint.rpc.name(), endpoint.access);
+            assert_eq!(access.writes, !reads.iter().any(|verb| name.starts_with(verb)), "{name}");
+            assert!(!access.writes || access.role > Role::Reader, "{name} changes something for any reader");
+            assert!(!access.writes || endpoint.verb != http::Method::GET, "{name} changes something by GET");
+            let path = endpoint.template.to_string();
+            let for_admins = path.starts_with("/api/v1/audit") || path.starts_with("/api/v1/webhooks");
+            assert!(access.writes || (access.role == Role::Admin) == for_admins, "{name}: {access:?}");
         }
     }
 
     #[test]
-    fn reading_by_get_needs_no_more_than_reader_except_for_the_audit_log_and_webhooks() {
-        for endpoint in Contract::read(attain_proto::DESCRIPTORS).expect("valid").endpoints() {
-            let read =
-                endpoint.verb == http::Method::GET && endpoint.access.role == Role::Reader && !endpoint.access.writes;
-            let path = endpoint.template.to_string();
-            let for_admins = path.starts_with("/api/v1/audit") || path.starts_with("/api/v1/webhooks");
-            let admin = for_admins && endpoint.access.role == Role::Admin;
-            assert!(endpoint.verb != http::Method::GET || read || admin, "{}", endpoint.operation_id);
+    fn what_puts_slos_in_force_needs_an_approver_and_rules_an_administrator() {
+        let contract = Contract::read(attain_proto::DESCRIPTORS).expect("valid");
+        for (name, role) in [
+            ("IngestSliBuckets", Role::Proposer),
+            ("ImportDocument", Role::Proposer),
+            ("SubmitFeedback", Role::Proposer),
+            ("DecideIncidentExclusion", Role::Approver),
+            ("DeleteDocument", Role::Approver),
+            ("DecideSlo", Role::Approver),
+            ("ImportSlos", Role::Approver),
+            ("ApproveDecision", Role::Approver),
+            ("RefuseDecision", Role::Approver),
+            ("WithdrawDecision", Role::Approver),
+            ("SetPolicy", Role::Admin),
+            ("RegisterModel", Role::Admin),
+            ("PromoteModel", Role::Admin),
+            ("RollBackModel", Role::Admin),
+            ("CreateWebhook", Role::Admin),
+            ("RetryDelivery", Role::Admin),
+        ] {
+            let found = contract.endpoints().iter().find(|endpoint| endpoint.operation_id == name).expect(name);
+            assert_eq!(found.access, Access { role, writes: true }, "{name}");
         }
     }
 

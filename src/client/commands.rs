@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::audit::AuditCommand;
 use super::experiments::Experiments;
 use super::feedback::Feedback;
-use super::lifecycle::LifecycleCommand;
+use super::lifecycle::{LifecycleCommand, Page};
 use super::models::Models;
 use super::questions::{outage, proposed, slow_callee, slower, with_fallback};
 use super::request::{Request, segment};
@@ -399,9 +399,8 @@ pub(crate) enum Command {
         /// Only services in this state.
         #[arg(long, value_enum)]
         state: Option<DriftState>,
-        /// Where the previous page ended.
-        #[arg(long)]
-        page_token: Option<String>,
+        #[command(flatten)]
+        page: Page,
     },
     /// Lists the versions of the model, shows how well one predicts, registers, promotes or brings one back.
     #[command(subcommand)]
@@ -460,9 +459,9 @@ pub(crate) enum Command {
         /// Only about this service.
         #[arg(long)]
         service_id: Option<String>,
-        /// Where the previous page ended; any position in the log.
-        #[arg(long)]
-        page_token: Option<String>,
+        // A page token is any position in the log.
+        #[command(flatten)]
+        page: Page,
         /// Leave out who read what.
         #[arg(long)]
         without_reads: bool,
@@ -585,10 +584,10 @@ impl Command {
             Self::Consistency { repairs_max } => {
                 Request::get("/api/v1/fleet/consistency").with("repairs_max", repairs_max)
             }
-            Self::Drift { service_id, state, page_token } => Request::get("/api/v1/drift")
+            Self::Drift { service_id, state, page } => page
+                .of(Request::get("/api/v1/drift"))
                 .with("service_id", service_id)
-                .with("state", state.and_then(word))
-                .with("page_token", page_token),
+                .with("state", state.and_then(word)),
             Self::Models(models) => models.request(),
             Self::Experiments(experiments) => experiments.request(),
             Self::Search { query, limit } => {
@@ -604,9 +603,9 @@ impl Command {
             }
             Self::Feedback(feedback) => feedback.request(),
             Self::Learning => Request::get("/api/v1/learning"),
-            Self::Audit { service_id, page_token, without_reads, what: _ } => Request::get("/api/v1/audit")
+            Self::Audit { service_id, page, without_reads, what: _ } => page
+                .of(Request::get("/api/v1/audit"))
                 .with("service_id", service_id)
-                .with("page_token", page_token)
                 .with("without_reads", without_reads.then_some(true)),
             Self::Lifecycle(command) => command.request()?,
             Self::Status => Request::get("/readyz"),

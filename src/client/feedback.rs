@@ -35,12 +35,20 @@ pub(crate) struct Feedback {
     /// Lists what was said of a service's recommendations instead, newest first.
     #[arg(long, conflicts_with_all = ["what", "sli", "dependency", "text"])]
     list: bool,
+    /// Of a list, at most this many.
+    #[arg(long, requires = "list")]
+    page_size: Option<u32>,
+    /// Of a list, where the previous page ended.
+    #[arg(long, requires = "list")]
+    page_token: Option<String>,
 }
 
 impl Feedback {
     pub(super) fn request(self) -> Request {
         if self.list {
-            return Request::get(format!("/api/v1/services/{}/feedback", segment(&self.id)));
+            return Request::get(format!("/api/v1/services/{}/feedback", segment(&self.id)))
+                .with("page_size", self.page_size)
+                .with("page_token", self.page_token);
         }
         let enum_word = |word: Option<String>| word.map(|word| word.replace('-', "_"));
         let body = json!({
@@ -66,6 +74,8 @@ mod tests {
             dependency: Some("db".into()),
             text: None,
             list: false,
+            page_size: None,
+            page_token: None,
         };
         let request = said.clone().request();
         assert_eq!(request.path, "/api/v1/slo-recommendations/rec-1/feedback");
@@ -74,7 +84,9 @@ mod tests {
             (body["feedback_kind"].as_str(), body["dependency_id"].as_str()),
             (Some("wrong_dependency"), Some("db"))
         );
-        let listed = Feedback { id: "checkout".into(), list: true, ..said }.request();
+        let page_token = Some("41".to_owned());
+        let listed = Feedback { id: "checkout".into(), list: true, page_size: Some(5), page_token, ..said }.request();
         assert_eq!(listed.path, "/api/v1/services/checkout/feedback");
+        assert_eq!(listed.query, [("page_size", "5".to_owned()), ("page_token", "41".to_owned())]);
     }
 }

@@ -72,6 +72,8 @@ pub(crate) enum LifecycleCommand {
         /// Every version, newest first.
         #[arg(long)]
         versions: bool,
+        #[command(flatten)]
+        page: VersionsPage,
     },
     /// Sets the policy by a JSON file, shaped as the REST route takes it.
     #[command(after_help = "Example:\n  attain set-policy policy.json --version-match 3")]
@@ -111,6 +113,8 @@ pub(crate) enum LifecycleCommand {
         /// Every version, newest first.
         #[arg(long)]
         versions: bool,
+        #[command(flatten)]
+        page: VersionsPage,
     },
     /// Lists the endpoints that are told of what happens, or removes one.
     #[command(after_help = "Examples:\n  attain webhooks\n  attain webhooks webhook-7 --delete")]
@@ -161,8 +165,19 @@ pub(crate) enum LifecycleCommand {
     },
 }
 
+/// Which part of all versions.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct VersionsPage {
+    /// At most this many.
+    #[arg(long, requires = "versions")]
+    page_size: Option<u32>,
+    /// Where the previous page ended.
+    #[arg(long, requires = "versions")]
+    page_token: Option<String>,
+}
+
 /// Which part of a list.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Page {
     /// At most this many.
     #[arg(long)]
@@ -190,7 +205,7 @@ impl LifecycleCommand {
             Self::Approve { decision_id, reason } => decision(&decision_id, "approve", reason),
             Self::Refuse { decision_id, reason } => decision(&decision_id, "refuse", reason),
             Self::Withdraw { decision_id, reason } => decision(&decision_id, "withdraw", reason),
-            Self::Policy { versions: true, .. } => Request::get("/api/v1/policy/versions"),
+            Self::Policy { versions: true, page, .. } => page.of(Request::get("/api/v1/policy/versions")),
             Self::Policy { version, .. } => Request::get("/api/v1/policy").with("version", version),
             Self::SetPolicy { file, version_match } => {
                 let policy: Value = serde_json::from_slice(&read(&file)?)
@@ -205,10 +220,10 @@ impl LifecycleCommand {
                 .with("owner", owner)
                 .with("kind", sli.and_then(word))
                 .with("expiring", expiring.then_some(true)),
-            Self::Slo { service_id, sli, versions } => {
+            Self::Slo { service_id, sli, versions, page } => {
                 let rest = if versions { "/versions" } else { "" };
                 let kind = word(sli).unwrap_or_default();
-                Request::get(format!("/api/v1/services/{}/slos/{kind}{rest}", segment(&service_id)))
+                page.of(Request::get(format!("/api/v1/services/{}/slos/{kind}{rest}", segment(&service_id))))
             }
             Self::Webhooks { webhook_id: Some(id), .. } => {
                 Request::delete(format!("/api/v1/webhooks/{}", segment(&id)))
@@ -233,8 +248,14 @@ impl LifecycleCommand {
     }
 }
 
-impl Page {
+impl VersionsPage {
     fn of(self, request: Request) -> Request {
+        Page { page_size: self.page_size, page_token: self.page_token }.of(request)
+    }
+}
+
+impl Page {
+    pub(super) fn of(self, request: Request) -> Request {
         request.with("page_size", self.page_size).with("page_token", self.page_token)
     }
 }
@@ -253,8 +274,13 @@ mod tests {
         };
         let refuse = LifecycleCommand::Refuse { decision_id: "pending-1".into(), reason: "no".into() };
         assert_eq!(sent(refuse), (Method::Post, "/api/v1/decisions/pending-1/refuse".into(), json!({"reason": "no"})));
-        let versions = LifecycleCommand::Slo { service_id: "a/b".into(), sli: Sli::Latency, versions: true };
+        let page = VersionsPage { page_size: None, page_token: Some("7".into()) };
+        let versions =
+            LifecycleCommand::Slo { service_id: "a/b".into(), sli: Sli::Latency, versions: true, page: page.clone() };
+        assert_eq!(versions.clone().request().expect("valid").query, [("page_token", "7".to_owned())]);
         assert_eq!(sent(versions).1, "/api/v1/services/a%2Fb/slos/latency/versions");
+        let policies = LifecycleCommand::Policy { version: None, versions: true, page };
+        assert_eq!(policies.request().expect("valid").query, [("page_token", "7".to_owned())]);
         let rotate = LifecycleCommand::WebhookRotate { webhook_id: "webhook-7".into(), overlap_hours: None };
         assert_eq!(sent(rotate), (Method::Post, "/api/v1/webhooks/webhook-7/secret".into(), json!({})));
         let page = Page { page_size: Some(5), page_token: None };

@@ -9,10 +9,10 @@ pub(crate) fn budgets(answer: &Value) -> String {
     let mut out = String::new();
     for budget in list(&answer["budgets"]) {
         out.push_str(&format!(
-            "{}: {} over {} days\n{}\n",
+            "{}: {} over {}\n{}\n",
             text(&budget["slo_id"]),
             target(budget),
-            budget["window_days"],
+            window(budget),
             text(&budget["detail"])
         ));
         let mut rates = Table::new(&["last", "burn rate", "covered"]);
@@ -42,7 +42,7 @@ pub(crate) fn alerts(answer: &Value) -> String {
     let mut out = String::new();
     for policy in list(&answer["policies"]) {
         let name = policy["slo_id"].as_str().filter(|id| !id.is_empty()).unwrap_or("asked about");
-        out.push_str(&format!("{name}: {} over {} days\n", target(policy), policy["window_days"]));
+        out.push_str(&format!("{name}: {} over {}\n", target(policy), window(policy)));
         let mut rules = Table::new(&["severity", "long", "short", "burn rate", "budget", "failures", "fired"]);
         for rule in list(&policy["rules"]) {
             let least = rule["bad_count_min"].as_u64().filter(|least| *least > 0);
@@ -91,6 +91,13 @@ pub(crate) fn alerts(answer: &Value) -> String {
     out + &notes(&answer["notes"])
 }
 
+fn window(of: &Value) -> String {
+    match of["calendar_window"].as_str() {
+        Some(word @ ("month" | "quarter")) => format!("a calendar {word}"),
+        _ => format!("{} days", of["window_days"]),
+    }
+}
+
 fn notes(notes: &Value) -> String {
     list(notes).iter().map(|note| format!("{}\n", text(note))).collect()
 }
@@ -115,6 +122,14 @@ fn list(value: &Value) -> &[Value] {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_calendar_window_is_called_so() {
+        let of = |calendar: &str| json!({"window_days": 30, "calendar_window": calendar});
+        assert_eq!(window(&of("month")), "a calendar month");
+        assert_eq!(window(&of("unspecified")), "30 days");
+        assert_eq!(window(&json!({"window_days": 28})), "28 days");
+    }
 
     #[test]
     fn a_budget_is_read_in_lines() {

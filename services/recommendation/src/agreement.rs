@@ -29,7 +29,7 @@ pub(crate) async fn suggested(
         let slo = measured.slos.iter().find(|slo| slo.kind == SliKind::Availability);
         let objective = slo.map(|slo| slo.target.target_ratio());
         let history = measured.history(SliKind::Availability, None);
-        let found = suggest(&history, measured.as_of_ms, objective, risk, &steps);
+        let found = suggest(&measured.constants, &history, measured.as_of_ms, objective, risk, &steps);
         let observed_days = history.series().covered_days();
         let detail = match &found {
             Ok(suggestion) => reasons(suggestion, objective),

@@ -14,9 +14,6 @@ use crate::members::Refusal;
 use crate::message::topology;
 use crate::storage::{Closed, Closing, Review, ServiceFacts, Terms};
 
-/// Under which name lapsed proposals are closed.
-pub(crate) const UPKEEP: &str = "recommendation";
-
 /// Refuses a recommendation that is too old to put anything in force.
 pub(crate) async fn acceptable(engine: &Engine, context: &CallContext, id: &str) -> Result<(), Error> {
     let Some(standing) = engine.store.standing(&context.tenant, id).await? else { return Ok(()) };

@@ -2,7 +2,7 @@
 
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1::SliKind as WireKind;
-use attain_runtime::context::CallContext;
+use attain_runtime::context::{CallContext, POLICY_CALLER};
 use attain_vocabulary::{EntityId, Objective, SliKind};
 
 use crate::approvals::terms;
@@ -14,9 +14,6 @@ use crate::message::slo::ambition;
 use crate::message::window;
 use crate::storage::{ServiceFacts, Terms};
 use crate::{Error, recommendations};
-
-/// Who decided, where policy did.
-const CALLER: &str = "policy";
 
 /// Looks at a recommendation that was just stored, and accepts of it what policy allows. Nothing of this keeps the
 /// recommendation from being given: a failure is logged, and a person can still decide.
@@ -114,7 +111,7 @@ impl Considered<'_> {
             ambition: Some(automatic.ambition),
             target: Some(target),
             reason,
-            decided_by: CALLER.to_owned(),
+            decided_by: POLICY_CALLER.to_owned(),
             time_ms: now_ms,
             version_match: Some(self.slo.map_or(0, |slo| slo.version)),
             contradiction: None,

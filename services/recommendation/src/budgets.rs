@@ -15,9 +15,10 @@ use crate::{Error, measured, message};
 pub(crate) async fn now(
     engine: &Engine,
     context: &CallContext,
-    service: &EntityId,
+    service_id: &str,
 ) -> Result<wire::GetErrorBudgetsResponse, Error> {
-    let measured = measured::read(engine, context, service).await?;
+    let service = EntityId::new("service_id", service_id)?;
+    let measured = measured::read(engine, context, &service).await?;
     blocking(move || {
         let mut notes = measured.notes.clone();
         if measured.slos.is_empty() {
@@ -25,8 +26,9 @@ pub(crate) async fn now(
         }
         let budgets = measured.slos.iter().map(|slo| {
             let history = measured.history(slo.kind, slo.latency_threshold_ms);
-            let period = period(slo.window, measured.as_of_ms);
-            let status = budget::status(&history, slo.target.error_budget(), period, measured.as_of_ms, SEED);
+            let (budget, as_of_ms) = (slo.target.error_budget(), measured.as_of_ms);
+            let status =
+                budget::status(&measured.constants, &history, budget, period(slo.window, as_of_ms), as_of_ms, SEED);
             message::budget::budget(slo, &status)
         });
         wire::GetErrorBudgetsResponse {

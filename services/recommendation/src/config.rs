@@ -33,7 +33,8 @@ pub struct Config {
     pub history_days: u32,
     /// Most components whose history one computation reads, 1 to 2000; the nearest ones are read first.
     pub components_max: usize,
-    /// Most computations at a time, 1 to 64; each holds the histories that it reads in memory.
+    /// Most computations at a time, 1 to 64; each holds the histories that it reads in memory. Budgets, alerts, agreements and
+    /// exports are such as well.
     pub computations_max: usize,
     /// Longest that a computation waits for the graph engine to hold the topology that ingestion has, in milliseconds, up to
     /// 60,000; where it does not come so far the answer is computed on what it has, and is stale.

@@ -8,7 +8,7 @@ use attain_drift::Settings;
 use attain_proto::convert::timestamp;
 use attain_proto::recommendation::v1 as wire;
 use attain_runtime::Shutdown;
-use attain_runtime::context::CallContext;
+use attain_runtime::context::{CallContext, RECOMMENDATION_CALLER as CALLER};
 use attain_vocabulary::{EntityId, TenantId, UnixMillis};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -18,11 +18,10 @@ use crate::engine::Engine;
 use crate::gather::blocking;
 use crate::gather::own::failures_of;
 use crate::message::drift as message;
+use crate::page::page_size;
 use crate::storage::StoredDrift;
 use crate::{Error, models, recommendations, retraining};
 
-/// How this service calls itself where nobody asked it.
-const CALLER: &str = "recommendation";
 /// Most services that wait for a sweep.
 const WAITING_MAX: usize = 50_000;
 /// Services that are read from the store at a time when more changed than is remembered.
@@ -33,8 +32,8 @@ pub(crate) async fn list(
     engine: &Engine,
     context: &CallContext,
     request: &wire::ListDriftRequest,
-    size: u32,
 ) -> Result<wire::ListDriftResponse, Error> {
+    let size = page_size(request.page_size)?;
     let service = match request.service_id.as_str() {
         "" => None,
         id => Some(EntityId::new("service_id", id)?),

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use attain_runtime::channel;
 use attain_runtime::clock::Clock;
+use attain_runtime::context::CallContext;
 use attain_vocabulary::{EntityId, TenantId, TimeWindow};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::below::Below;
 use crate::changes::Changes;
@@ -43,7 +44,7 @@ pub(crate) struct Engine {
     /// One computation at a time for a service and window.
     pub(crate) flights: Flights<FlightKey, Result<Arc<Landed>, Error>>,
     /// Places for computations, each of which holds histories in memory.
-    pub(crate) places: Semaphore,
+    pub(crate) places: Arc<Semaphore>,
 }
 
 /// What a computation ended with.
@@ -73,7 +74,7 @@ impl Engine {
             ingestion: Ingestion::new(member("ingestion_url", &config.ingestion_url)?),
             graph: Graph::new(member("graph_url", &config.graph_url)?),
             knowledge: Knowledge::new(member("rag_url", &config.rag_url)?),
-            places: Semaphore::new(config.computations_max),
+            places: Arc::new(Semaphore::new(config.computations_max)),
             flights: Flights::default(),
             changes,
             learned: Memory::default(),
@@ -92,6 +93,15 @@ impl Engine {
             recompute_min_ms: ms(self.config.min_recompute_interval_seconds),
             max_ms: ms(self.config.max_age_seconds),
         }
+    }
+
+    /// A place for a computation that somebody waits for: within the caller's deadline or not at all. It goes where the histories
+    /// go, so that one whose caller went away counts until it ends.
+    pub(crate) async fn place(&self, context: &CallContext) -> Result<OwnedSemaphorePermit, Error> {
+        tokio::time::timeout(context.remaining(), Arc::clone(&self.places).acquire_owned())
+            .await
+            .map_err(|_| Error::Deadline)?
+            .map_err(|error| Error::Broken(error.to_string()))
     }
 
     pub(crate) fn compute_timeout(&self) -> Duration {

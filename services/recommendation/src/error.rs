@@ -148,6 +148,9 @@ pub enum Error {
     /// The database does not answer.
     #[error("the recommendation database does not answer: {0}")]
     Storage(String),
+    /// The database answers that it does not take what was written, now or at any time.
+    #[error("the recommendation database refuses what was written: {0}")]
+    Refused(String),
     /// What was stored cannot be read, or a computation broke off.
     #[error("{0}")]
     Broken(String),
@@ -164,7 +167,22 @@ impl From<InvalidValue> for Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        Self::Storage(error.to_string())
+        if is_refusal(&error) { Self::Refused(error.to_string()) } else { Self::Storage(error.to_string()) }
+    }
+}
+
+/// Whether the same statement would fail again whenever it is tried: a constraint, or a value that the database cannot hold.
+fn is_refusal(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Encode(_) => true,
+        sqlx::Error::Database(error) => {
+            // PostgreSQL's classes 22 and 23, and SQLite's TOOBIG, CONSTRAINT and MISMATCH with what extends them.
+            let code = error.code().unwrap_or_default();
+            let by_sqlite = code.parse::<u32>().is_ok_and(|code| [18, 19, 20].contains(&(code & 0xff)));
+            let by_postgres = code.len() == 5 && (code.starts_with("22") || code.starts_with("23"));
+            if code.len() == 5 { by_postgres } else { by_sqlite }
+        }
+        _ => false,
     }
 }
 
@@ -225,7 +243,7 @@ impl Error {
             Self::Unreachable { .. } => (Code::Unavailable, "MEMBER_UNREACHABLE"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             Self::Storage(_) => (Code::Unavailable, "STORAGE_UNAVAILABLE"),
-            Self::Broken(_) | Self::Runtime(_) => (Code::Internal, "INTERNAL"),
+            Self::Refused(_) | Self::Broken(_) | Self::Runtime(_) => (Code::Internal, "INTERNAL"),
         }
     }
 
@@ -267,6 +285,7 @@ impl Error {
             | Self::TooManyWebhooks(_)
             | Self::Deadline
             | Self::Storage(_)
+            | Self::Refused(_)
             | Self::Broken(_)
             | Self::Runtime(_) => Vec::new(),
         };

@@ -3,16 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use attain_attainment::{CountPoint, CountSeries, Forecast, MissingInput, predict};
+use attain_attainment::{Constants, CountPoint, CountSeries, Forecast, MissingInput, predict_with};
 use attain_proto::graph::v1 as graph;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{
     BUCKET_MS, DAY_MS, EntityId, EntityKind, InvalidValue, SliBucket, SliKind, TimeRange, TimeWindow, bucket_start,
 };
 use futures::StreamExt as _;
-use tokio::sync::SemaphorePermit;
 
-use crate::Error;
 use crate::domain::components::{Facts, components, rates};
 use crate::domain::flow::{Component, Edge};
 use crate::domain::slo::Slo;
@@ -20,6 +18,7 @@ use crate::engine::Engine;
 use crate::gather::blocking;
 use crate::members::{Closure, Direction, Refusal, Topology};
 use crate::message::topology;
+use crate::{Error, models};
 
 /// Most walks of the graph at a time.
 const WALKS_MAX: usize = 8;
@@ -71,7 +70,7 @@ pub(crate) async fn gather(
     subject: &Subject,
     window: Option<TimeWindow>,
 ) -> Result<Fleet, Error> {
-    let _place = place(engine, context).await?;
+    let _place = engine.place(context).await?;
     let surroundings = surroundings(engine, context, subject).await?;
     let slos = engine.store.slos_of_kind(&context.tenant, SliKind::Availability).await?;
     let missing = surroundings.union.missing();
@@ -80,7 +79,7 @@ pub(crate) async fn gather(
 
 /// Gathers all services that have an availability SLO in force, and everything that the tenant has beside them.
 pub(crate) async fn promised(engine: &Arc<Engine>, context: &CallContext) -> Result<Fleet, Error> {
-    let _place = place(engine, context).await?;
+    let _place = engine.place(context).await?;
     let mut slos = engine.store.slos_of_kind(&context.tenant, SliKind::Availability).await?;
     let topology = engine.ingestion.topology(context).await.map_err(|refusal| refusal.fatal("ingestion"))?;
     let union = Union::of(topology.facts, topology.edges);
@@ -93,13 +92,6 @@ pub(crate) async fn promised(engine: &Arc<Engine>, context: &CallContext) -> Res
     }
     let surroundings = Surroundings { struck: BTreeSet::new(), affected: slos.keys().cloned().collect(), union };
     assemble(engine, context, Known { surroundings, slos, missing }, None).await
-}
-
-async fn place<'e>(engine: &'e Engine, context: &CallContext) -> Result<SemaphorePermit<'e>, Error> {
-    tokio::time::timeout(context.remaining(), engine.places.acquire())
-        .await
-        .map_err(|_| Error::Deadline)?
-        .map_err(|error| Error::Broken(error.to_string()))
 }
 
 /// Everybody who depends on the changed services, and everything that those need.
@@ -130,10 +122,12 @@ async fn assemble(
     let histories = histories(engine, context, &affected, &union, range, &mut missing).await;
     let (facts, edges) = (union.facts, union.edges.into_values().collect::<Vec<_>>());
     let in_force = affected.iter().filter_map(|id| Some((id.clone(), window.unwrap_or(slos.get(id)?.window))));
+    let model = models::live(engine, context).await?;
     let asked: BTreeMap<EntityId, TimeWindow> = in_force.filter(|(id, _)| slos.contains_key(id)).collect();
     let (components, edges, forecasts) = blocking(move || {
         let known = components(range, &facts, histories, &edges, &BTreeMap::new());
-        let forecasts = forecasts(&known, asked, now_ms);
+        let constants = model.map_or(Constants::DEFAULT, |model| model.constants);
+        let forecasts = forecasts(&constants, &known, asked, now_ms);
         (known, edges, forecasts)
     })
     .await?;
@@ -398,23 +392,29 @@ async fn histories(
 }
 
 fn forecasts(
+    constants: &Constants,
     known: &BTreeMap<EntityId, Component>,
     asked: BTreeMap<EntityId, TimeWindow>,
     now_ms: i64,
 ) -> BTreeMap<EntityId, Forecast> {
-    let of = |(id, window): (EntityId, TimeWindow)| Some((forecast(known.get(&id)?, window, now_ms)?, id));
+    let of = |(id, window): (EntityId, TimeWindow)| Some((forecast(constants, known.get(&id)?, window, now_ms)?, id));
     asked.into_iter().filter_map(of).map(|(forecast, id)| (id, forecast)).collect()
 }
 
-/// The predictive distribution of a component's next window; `None` without requests.
-pub(crate) fn forecast(component: &Component, window: TimeWindow, now_ms: i64) -> Option<Forecast> {
+/// The predictive distribution of a component's next window by the constants of the model that is live; `None` without requests.
+pub(crate) fn forecast(
+    constants: &Constants,
+    component: &Component,
+    window: TimeWindow,
+    now_ms: i64,
+) -> Option<Forecast> {
     let point = |bucket: &SliBucket| CountPoint {
         start_ms: bucket.start_ms,
         valid: bucket.counts.valid() as f64,
         bad: bucket.counts.bad() as f64,
     };
     let series = CountSeries::new(component.buckets.iter().map(point).collect());
-    predict(&series, f64::from(window.days()), now_ms).map(|prediction| prediction.forecast)
+    predict_with(constants, &series, f64::from(window.days()), now_ms).map(|prediction| prediction.forecast)
 }
 
 fn unique(ids: Vec<EntityId>) -> Vec<EntityId> {

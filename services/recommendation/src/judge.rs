@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use attain_attainment::{AgeBucket, Exclusion, Held, ServiceHistory, freshness_outcome, outcome};
 use attain_runtime::Shutdown;
-use attain_runtime::context::CallContext;
+use attain_runtime::context::{CallContext, RECOMMENDATION_CALLER as CALLER};
 use attain_vocabulary::{EntityId, SliBucket, SliKind, TenantId, TimeRange, UnixMillis};
 
 use crate::Error;
@@ -21,8 +21,6 @@ const SETTLED_MS: i64 = 3_600_000;
 const DUE_MAX: u32 = 600;
 /// Least share of a window, what was left out of it not counted, that buckets cover before it proves anything.
 const COVERED_SHARE_MIN: f64 = 0.5;
-/// How this member calls itself where nobody asked it.
-const CALLER: &str = "recommendation";
 
 /// Judges the offers of every tenant again and again, until the stop.
 pub(crate) async fn sweep(engine: Arc<Engine>, shutdown: Shutdown) {

@@ -121,6 +121,17 @@ const SERVICE_NAMES: &[&str] = &[
     "attain.recommendation.v1.WebhookService",
 ];
 
+/// A server with the bounds and the compression that all of the house have; generated servers have no trait in common.
+macro_rules! bounded {
+    ($server:expr) => {
+        $server
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Gzip)
+    };
+}
+
 /// Serves until `shutdown`, then drains.
 ///
 /// # Errors
@@ -143,15 +154,11 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let engine = Arc::new(Engine::new(config, store.clone(), changes, clock, reads, vault)?);
     let keeping = upkeep::keep(Arc::clone(&engine), shutdown.clone());
     let sending = webhooks::send(Arc::clone(&engine), shutdown.clone());
-    let lifecycle = LifecycleServiceServer::new(Transport(Arc::clone(&engine)));
-    let webhooks = WebhookServiceServer::new(Transport(Arc::clone(&engine)));
+    let lifecycle = bounded!(LifecycleServiceServer::new(Transport(Arc::clone(&engine))));
+    let webhooks = bounded!(WebhookServiceServer::new(Transport(Arc::clone(&engine))));
     let callers = below::follow(Arc::clone(&engine), shutdown.clone());
     let judging = tokio::spawn(judge::sweep(Arc::clone(&engine), shutdown.clone()));
-    let service = RecommendationServiceServer::new(Transport(Arc::clone(&engine)))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .send_compressed(CompressionEncoding::Gzip);
+    let service = bounded!(RecommendationServiceServer::new(Transport(Arc::clone(&engine))));
     let member = Member {
         readiness,
         service_names: SERVICE_NAMES,

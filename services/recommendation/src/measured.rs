@@ -1,18 +1,20 @@
 //! What was measured of one service, and the SLOs that it is held against.
 
 use attain_attainment::alerts::Interval;
-use attain_attainment::{AgeBucket, Exclusion, SliHistory, SliMeasured};
+use attain_attainment::{AgeBucket, Constants, Exclusion, SliHistory, SliMeasured};
 use attain_proto::convert;
 use attain_proto::ingestion::v1 as ingestion;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, SliBucket, SliKind, TimeRange, UnixMillis, bucket_start};
 
-use crate::Error;
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::domain::components::Facts;
 use crate::domain::slo::Slo;
 use crate::engine::Engine;
 use crate::gather::{from_first_bucket, incidents, known};
 use crate::message::topology;
+use crate::{Error, models};
 
 /// Most exclusions that are listed one by one.
 const LISTED_MAX: usize = 5;
@@ -29,10 +31,14 @@ pub(crate) struct Measured {
     pub(crate) incidents: Vec<Interval>,
     /// What could not be read and what was left out, in sentences.
     pub(crate) notes: Vec<String>,
+    /// What the live model predicts with.
+    pub(crate) constants: Constants,
     range: TimeRange,
     buckets: Vec<SliBucket>,
     ages: Vec<AgeBucket>,
     exclusions: Vec<Exclusion>,
+    /// Held as long as the history is.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Measured {
@@ -50,11 +56,15 @@ impl Measured {
     }
 }
 
-/// Reads what is known of a service. Only its history is indispensable: incidents that cannot be had become a note.
+/// Reads what is known of a service, once there is a place for its history. Only that is indispensable: incidents that cannot be
+/// had become a note.
 pub(crate) async fn read(engine: &Engine, context: &CallContext, service: &EntityId) -> Result<Measured, Error> {
-    let (entity, slos) =
-        futures::join!(engine.ingestion.entity(context, service), engine.store.slos(&context.tenant, service),);
-    let (entity, slos) = (known(service, entity)?, slos?);
+    let (entity, slos, model) = futures::join!(
+        engine.ingestion.entity(context, service),
+        engine.store.slos(&context.tenant, service),
+        models::live(engine, context),
+    );
+    let (entity, slos, model) = (known(service, entity)?, slos?, model?);
     let (_, facts) = topology::entity(&entity)
         .map_err(|invalid| Error::Broken(format!("ingestion's {service} cannot be read: {invalid}")))?;
 
@@ -62,6 +72,7 @@ pub(crate) async fn read(engine: &Engine, context: &CallContext, service: &Entit
     let back_to = |slo: &Slo| (bucket_ms - slo.window.in_force_at(bucket_ms).start_ms()) / DAY_MS + 1;
     let longest = slos.iter().map(back_to).fold(i64::from(engine.config.history_days), i64::max);
     let range = TimeRange::new("range", bucket_ms - longest * DAY_MS, bucket_ms + BUCKET_MS)?;
+    let place = engine.place(context).await?;
     let without_latency = slos.iter().all(|slo| slo.kind != SliKind::Latency);
     let ages = async {
         match slos.iter().any(|slo| slo.kind == SliKind::Freshness) {
@@ -89,7 +100,8 @@ pub(crate) async fn read(engine: &Engine, context: &CallContext, service: &Entit
     let (_, exclusions) = incidents(service, &told, from_first_bucket(range, &buckets));
     notes.extend(left_out(&exclusions));
     let incidents = counted(service, &told, as_of_ms);
-    Ok(Measured { facts, slos, as_of_ms, incidents, notes, range, buckets, ages, exclusions })
+    let constants = model.map_or(Constants::DEFAULT, |model| model.constants);
+    Ok(Measured { facts, slos, as_of_ms, incidents, notes, constants, range, buckets, ages, exclusions, _place: place })
 }
 
 fn left_out(exclusions: &[Exclusion]) -> Option<String> {

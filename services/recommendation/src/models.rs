@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use attain_attainment::{MODEL_VERSION, Model, RecommendationInput, predict_with, usable_counts};
 use attain_proto::recommendation::v1 as wire;
-use attain_runtime::context::CallContext;
+use attain_runtime::context::{CallContext, RECOMMENDATION_CALLER as CALLER};
 use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, InvalidValue, TenantId, TimeRange, TimeWindow, UnixMillis};
 
 use crate::Error;
@@ -30,8 +30,6 @@ const GIVEN_UP_MS: i64 = 7 * DAY_MS;
 const CLOSED_MAX: u32 = 200;
 /// Least share of a window's buckets that must be there for it to count as measured.
 const COVERAGE_MIN: f64 = 0.5;
-/// How this service calls itself where nobody asked it.
-const CALLER: &str = "recommendation";
 
 /// The model to recommend with, as it is for a class; `None` for the compiled one.
 pub(crate) async fn live(engine: &Engine, context: &CallContext, class: Class) -> Result<Option<Model>, Error> {

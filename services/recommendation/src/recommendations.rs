@@ -17,7 +17,7 @@ use crate::decide::{Computed, Packed, compute, decide, pack, unpack};
 use crate::domain::audit::Entry;
 use crate::domain::below::DecidedBelow;
 use crate::domain::experiments::Assigned;
-use crate::domain::freshness::{Basis, Present, Staleness, Verdict, judge};
+use crate::domain::freshness::{Basis, Present, Risks, Staleness, Verdict, judge};
 use crate::domain::kept::sha256_hex;
 use crate::domain::models::serving;
 use crate::engine::{Engine, FlightKey, Landed};
@@ -144,7 +144,10 @@ struct Judged {
 /// Whether the stored recommendation still holds: by the stream of changes where it tells, else by asking ingestion.
 async fn judged(engine: &Engine, context: &CallContext, service: &EntityId, latest: &Latest) -> Result<Judged, Error> {
     let read = read_basis(latest)?;
-    let slos = engine.store.slos(&context.tenant, service).await?;
+    let (slos, policy) =
+        futures::join!(engine.store.slos(&context.tenant, service), engine.store.policy(&context.tenant));
+    let (slos, policy) = (slos?, policy?.policy);
+    let risks = read.risks.map(|read| Risks::of(read.tier, &policy));
     let (heads, newest, age_ms) = match engine.changes.known(&context.tenant, &read, Instant::now()) {
         Some(known) => (known.heads, known.newest, i64::try_from(known.age.as_millis()).unwrap_or(i64::MAX)),
         None => {
@@ -160,7 +163,7 @@ async fn judged(engine: &Engine, context: &CallContext, service: &EntityId, late
     let live = latest.live_model.as_deref().map_or(MODEL_VERSION, serving).to_owned();
     let model_version = assigned.as_ref().map_or(live, |assigned| assigned.arm.model_version.clone());
     let arm = assigned.as_ref().map(Assigned::key).unwrap_or_default();
-    let basis = Basis { drift_ms: latest.drift_ms, model_version, arm, ..basis(heads, &slos) };
+    let basis = Basis { drift_ms: latest.drift_ms, model_version, arm, risks, ..basis(heads, &slos) };
     let decided_below = decided_below(engine, context, service, &read).await?;
     let newest = (newest > 0).then_some(newest);
     let now = Present { basis, newest, decided_below: !decided_below.is_empty() };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use attain_attainment::{RecommendationInput, predict_with, usable_counts};
-use attain_runtime::context::CallContext;
+use attain_runtime::context::{CallContext, RECOMMENDATION_CALLER as CALLER};
 use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, TenantId, TimeRange, UnixMillis, bucket_start};
 
 use crate::Error;
@@ -22,8 +22,6 @@ use crate::members::Refusal;
 const SERVICES_MAX: u32 = 200;
 /// A drift fits anew no sooner than this after the last fit: it takes reading all those histories.
 const AFTER_DRIFT_MS: i64 = DAY_MS;
-/// How this service calls itself where nobody asked it.
-const CALLER: &str = "recommendation";
 
 /// Fits the model of the tenant whose turn it is, at most one at a time. When that was last is stored: a process that is started anew goes
 /// on with the schedule of the one before, and of several processes one takes the turn.

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attain_runtime::Shutdown;
-use attain_runtime::context::CallContext;
+use attain_runtime::context::{CallContext, RECOMMENDATION_CALLER};
 use tokio::task::JoinHandle;
 
-use crate::approvals::UPKEEP;
 use crate::domain::audit::Entry;
 use crate::domain::lifecycle::PendingState;
 use crate::domain::slo::kind_word;
@@ -49,7 +48,7 @@ async fn lapse(engine: &Engine) -> Result<(), Error> {
         let closing = Closing {
             id,
             outcome: PendingState::Expired,
-            caller: UPKEEP.to_owned(),
+            caller: RECOMMENDATION_CALLER.to_owned(),
             reason: String::new(),
             time_ms: now_ms,
         };
@@ -65,7 +64,7 @@ async fn lapse(engine: &Engine) -> Result<(), Error> {
 /// Offers the newest recommendation in the place of each SLO whose review is near.
 async fn renew(engine: &Arc<Engine>) -> Result<(), Error> {
     for renewal in engine.store.renewals_due(engine.clock.now_ms(), ROUND_MAX).await? {
-        let context = CallContext::new(renewal.tenant.clone(), UPKEEP, engine.compute_timeout());
+        let context = CallContext::new(renewal.tenant.clone(), RECOMMENDATION_CALLER, engine.compute_timeout());
         let slo = &renewal.slo;
         let computed = recommendations::newest(engine, &context, slo.service.clone(), slo.window).await;
         let now_ms = engine.clock.now_ms();
@@ -94,7 +93,7 @@ fn entry(renewal: &Renewal, recommendation_id: Option<&str>, time_ms: i64) -> En
     });
     Entry {
         time_ms,
-        caller: UPKEEP.to_owned(),
+        caller: RECOMMENDATION_CALLER.to_owned(),
         action: "slo.renewal_offered".to_owned(),
         service_id: slo.service.to_string(),
         detail_json: detail.to_string(),

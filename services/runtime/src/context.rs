@@ -17,6 +17,12 @@ const CALLER_LEN_MAX: usize = 200;
 pub const UNKNOWN_CALLER: &str = "unknown";
 /// How the gateway names every caller where no keys are in use.
 pub const LOCAL_CALLER: &str = "local";
+/// How recommendation names itself where nobody asked it: to other members, and in the audit log.
+pub const RECOMMENDATION_CALLER: &str = "recommendation";
+/// Who decides where policy accepts a recommendation without a person.
+pub const POLICY_CALLER: &str = "policy";
+/// Names under which the mesh itself acts, or nobody: no key may bear one.
+pub const RESERVED_CALLERS: [&str; 4] = [LOCAL_CALLER, UNKNOWN_CALLER, POLICY_CALLER, RECOMMENDATION_CALLER];
 const TIMEOUT: &str = "grpc-timeout";
 const TRACE_STATE: &str = "tracestate";
 

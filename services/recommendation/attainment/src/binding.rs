@@ -68,7 +68,8 @@ fn limit(today: &Today<'_>) -> Option<BindingConstraint> {
         Some(target) => *TARGET_MENU.get(menu_position(target) + 1)?,
         None => TARGET_MENU[0],
     };
-    if prediction.forecast.miss_probability(1.0 - next) > Ambition::Balanced.miss_probability_max() {
+    let risk = today.input.policy.miss_probability_max(Ambition::Balanced);
+    if prediction.forecast.miss_probability(1.0 - next) > risk {
         return None;
     }
     if !prediction.distinguishes(1.0 - next) {
@@ -91,7 +92,7 @@ fn limit(today: &Today<'_>) -> Option<BindingConstraint> {
         });
     }
     let unlimited = TierPolicy { target_ratio_max: 1.0, ..today.input.policy };
-    let relaxed = strictest_target(prediction, &unlimited, Ambition::Balanced.miss_probability_max()).unwrap_or(next);
+    let relaxed = strictest_target(prediction, &unlimited, risk).unwrap_or(next);
     let detail = format!(
         "{} is the strictest target that the tier's policy allows; {} could be met.",
         percent(today.input.policy.target_ratio_max),

@@ -64,8 +64,9 @@ pub(crate) fn carries(
 fn rated(input: &RecommendationInput, found: &Found<'_>) -> [(ConfidencePart, String); 9] {
     let Found { usable, prediction, split, backtest } = *found;
     let window = input.window_ahead().days();
-    let balanced = prediction
-        .and_then(|prediction| strictest_target(prediction, &input.policy, Ambition::Balanced.miss_probability_max()));
+    let balanced = prediction.and_then(|prediction| {
+        strictest_target(prediction, &input.policy, input.policy.miss_probability_max(Ambition::Balanced))
+    });
     [
         history_length(usable.series.covered_days(), window),
         effective_sample(prediction, balanced),
@@ -280,7 +281,7 @@ fn sensitivity(input: &RecommendationInput, prediction: Option<&Prediction>) -> 
         prediction.episodes.iter().copied().filter(|episode| Some(*episode) != greatest).collect();
     let more: Vec<Episode> = prediction.episodes.iter().copied().chain([twice]).collect();
     let position = |episodes: &[Episode]| {
-        let risk = Ambition::Balanced.miss_probability_max();
+        let risk = input.policy.miss_probability_max(Ambition::Balanced);
         strictest_target_with(&prediction.with_episodes(episodes), prediction, &input.policy, risk)
             .map_or(0, |target| menu_position(target) + 1)
     };

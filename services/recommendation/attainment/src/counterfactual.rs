@@ -62,7 +62,7 @@ impl Today<'_> {
             carries(self.input, &found, || backtest_from(constants, &cells, *window_days, *now_ms, policy))
         };
         // What is no stricter than today's changes nothing, sure or not.
-        let target = strictest_target(&after, policy, Ambition::Balanced.miss_probability_max())
+        let target = strictest_target(&after, policy, policy.miss_probability_max(Ambition::Balanced))
             .filter(|target| self.balanced.is_none_or(|today| *target > today))
             .filter(sure);
         Solved {

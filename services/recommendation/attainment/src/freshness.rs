@@ -18,7 +18,7 @@ use crate::sanity::{excluded, possible, union};
 use crate::sli::{Gathered, LATENCY_HISTORY_MIN, assess, balanced, blank, current};
 use crate::{
     AgeBucket, Ambition, AsynchronousEdge, BindingConstraint, Constants, ConstraintKind, CountPoint, CountSeries,
-    Counterfactual, Exclusion, Measurement, MissingInput, Outcome, RecommendationInput, SliResult,
+    Counterfactual, Exclusion, Measurement, MissingInput, Outcome, RecommendationInput, SliResult, TierPolicy,
 };
 
 /// Ages that may be offered, in milliseconds, shortest first: the round values of a clock, so that neighbours differ by at most a
@@ -76,11 +76,11 @@ impl<'a> Ages<'a> {
 
     /// For each ambition the shortest age on the menu that holds in a share `target` of the next window's slices, but for the risk
     /// allowed. Ages that more than the budget exceeded over the whole history are passed over, as thresholds of latency are.
-    fn offers(&self, target: f64, window_days: f64, now_ms: UnixMillis) -> LatencyOffers {
+    fn offers(&self, policy: &TierPolicy, target: f64, window_days: f64, now_ms: UnixMillis) -> LatencyOffers {
         let older_max = (1.0 - target) * self.sorted.len() as f64;
         let possible = AGE_MENU_MS.into_iter().filter(|threshold| self.older_count(*threshold) as f64 <= older_max);
         let series = possible.map(|threshold| (threshold, older_than(&self.buckets, threshold)));
-        LatencyOffers::among(&self.constants, series, target, window_days, now_ms)
+        LatencyOffers::among(&self.constants, policy, series, target, window_days, now_ms)
     }
 
     /// The same history worked off twice as fast. Of a backlog that is the least gained: while it drains faster, less builds up.
@@ -180,7 +180,7 @@ impl Gathered<'_> {
     fn estimated_freshness(&self, ages: &Ages<'_>, window: f64) -> SliResult {
         let now_ms = self.input.as_of_ms;
         let target = self.input.policy.latency_quantile.clamp(0.5, 0.9999);
-        let LatencyOffers { offers, mut looked_at, refused } = ages.offers(target, window, now_ms);
+        let LatencyOffers { offers, mut looked_at, refused } = ages.offers(&input.policy, target, window, now_ms);
         if refused {
             return unestimated(
                 ages,
@@ -242,7 +242,7 @@ impl Gathered<'_> {
         let policy = &self.input.policy;
         let today = policy.latency_quantile.clamp(0.5, 0.9999);
         let missed = |at: &AtThreshold| at.prediction.forecast.miss_probability(1.0 - today);
-        let target = strictest_target(&after.prediction, policy, Ambition::Balanced.miss_probability_max());
+        let target = strictest_target(&after.prediction, policy, policy.miss_probability_max(Ambition::Balanced));
         // Fewer slices too old cannot make a target worse.
         let balanced_target_ratio = [target, has_balanced.then_some(today)].into_iter().flatten().reduce(f64::max);
         Some(Counterfactual {

@@ -5,7 +5,7 @@ use attain_vocabulary::{DAY_MS, LatencyHistogram, SliBucket, UnixMillis};
 use crate::cells::Cells;
 use crate::offers::UseRange;
 use crate::prediction::predict_from;
-use crate::{Ambition, Constants, CountPoint, CountSeries, LATENCY_MENU_MS, Offer, OfferBasis, Prediction};
+use crate::{Ambition, Constants, CountPoint, CountSeries, LATENCY_MENU_MS, Offer, OfferBasis, Prediction, TierPolicy};
 
 /// A quantile q is told only by at least this many requests slower than it: 10 / (1 - q) effective ones in all.
 const SLOW_REQUESTS_MIN: f64 = 10.0;
@@ -91,11 +91,17 @@ impl<'a> Latencies<'a> {
     }
 
     /// For each ambition the smallest threshold on the menu that a share `quantile` of requests stays under in the next window,
-    /// but for the risk allowed.
+    /// but for the risk that the policy allows.
     ///
     /// Thresholds that more than the budget exceeded over the whole history are passed over: their forecast's mean is
     /// above the budget.
-    pub(crate) fn offers(&self, quantile: f64, window_days: f64, now_ms: UnixMillis) -> LatencyOffers {
+    pub(crate) fn offers(
+        &self,
+        policy: &TierPolicy,
+        quantile: f64,
+        window_days: f64,
+        now_ms: UnixMillis,
+    ) -> LatencyOffers {
         let budget = 1.0 - quantile;
         let slow_max = budget * self.merged.count() as f64;
         let possible: Vec<u32> = LATENCY_MENU_MS
@@ -105,7 +111,7 @@ impl<'a> Latencies<'a> {
         let series = possible
             .chunks(AT_ONCE)
             .flat_map(|thresholds| thresholds.iter().copied().zip(self.slower_than_each(thresholds)));
-        LatencyOffers::among(&self.constants, series, quantile, window_days, now_ms)
+        LatencyOffers::among(&self.constants, policy, series, quantile, window_days, now_ms)
     }
 
     /// Days with a latency in them.
@@ -135,6 +141,7 @@ impl LatencyOffers {
     /// Looks at thresholds, tightest first, until each ambition has its offer or there is too little to tell the quantile.
     pub(crate) fn among(
         constants: &Constants,
+        policy: &TierPolicy,
         thresholds: impl Iterator<Item = (u32, CountSeries)>,
         quantile: f64,
         window_days: f64,
@@ -149,7 +156,7 @@ impl LatencyOffers {
             let slow_count = at.prediction.effective_sample_count * budget;
             let told = slow_count >= SLOW_REQUESTS_MIN && at.prediction.distinguishes(budget);
             if told {
-                found.take(&at, quantile);
+                found.take(&at, policy, quantile);
             }
             found.looked_at.push(at);
             // What a tighter threshold was good for stands, though this one tells no more.
@@ -162,16 +169,16 @@ impl LatencyOffers {
     }
 
     /// Adds an offer for each ambition still without one that the threshold is safe enough for: the least safe first.
-    fn take(&mut self, at: &AtThreshold, quantile: f64) {
+    fn take(&mut self, at: &AtThreshold, policy: &TierPolicy, quantile: f64) {
         let forecast = &at.prediction.forecast;
         let missed = forecast.miss_probability(1.0 - quantile);
         let lacking = &Ambition::ALL[..Ambition::ALL.len() - self.offers.len()];
         let safe: Vec<Ambition> =
-            lacking.iter().copied().filter(|ambition| missed <= ambition.miss_probability_max()).collect();
+            lacking.iter().copied().filter(|ambition| missed <= policy.miss_probability_max(*ambition)).collect();
         if safe.is_empty() {
             return;
         }
-        let range = UseRange::of(forecast);
+        let range = UseRange::of(forecast, policy);
         for ambition in safe.into_iter().rev() {
             let threshold = Some(at.threshold_ms);
             let offer = range.offer(forecast, ambition, OfferBasis::Estimate, quantile, threshold);
@@ -265,7 +272,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use attain_vocabulary::BUCKET_MS;
+    use attain_vocabulary::{BUCKET_MS, Tier};
 
     fn merge(histograms: &[LatencyHistogram]) -> LatencyHistogram {
         let mut merge = Merge::default();
@@ -298,7 +305,14 @@ mod tests {
         // All of a bucket or nothing: a thousand requests are worth one.
         let clustered = series(&|i| if i % 250 == 0 { 1000.0 } else { 0.0 });
         let among = |of: Vec<(u32, CountSeries)>| {
-            LatencyOffers::among(&Constants::DEFAULT, of.into_iter(), 0.995, 28.0, 4 * DAY_MS)
+            LatencyOffers::among(
+                &Constants::DEFAULT,
+                &TierPolicy::for_tier(Tier::Two),
+                of.into_iter(),
+                0.995,
+                28.0,
+                4 * DAY_MS,
+            )
         };
         let alone = among(vec![(200, clustered.clone())]);
         assert!(alone.refused && alone.offers.is_empty());

@@ -1,6 +1,8 @@
 use attain_vocabulary::Tier;
 use serde::{Deserialize, Serialize};
 
+use crate::Ambition;
+
 /// Targets that may be offered, loosest first.
 ///
 /// Source: the availability table of *Site Reliability Engineering* (Beyer et al., 2016), appendix A: 90, 95, 99, 99.5,
@@ -29,6 +31,9 @@ pub struct TierPolicy {
     pub latency_quantile: f64,
     /// Latency threshold of the template.
     pub template_latency_threshold_ms: u32,
+    /// Most probability of a miss of each ambition, in the order of [`Ambition::ALL`], each in (0, 1); `None` for the house's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub miss_probabilities: Option<[f64; 3]>,
 }
 
 impl TierPolicy {
@@ -46,7 +51,24 @@ impl TierPolicy {
             Tier::Three => (0.9995, 0.995, 1000),
             Tier::Four => (0.999, 0.99, 2000),
         };
-        Self { target_ratio_max, template_target_ratio, latency_quantile: 0.95, template_latency_threshold_ms }
+        Self {
+            target_ratio_max,
+            template_target_ratio,
+            latency_quantile: 0.95,
+            template_latency_threshold_ms,
+            miss_probabilities: None,
+        }
+    }
+
+    /// The most probability of a miss that an offer of an ambition may have.
+    #[must_use]
+    pub fn miss_probability_max(&self, ambition: Ambition) -> f64 {
+        match (self.miss_probabilities, ambition) {
+            (None, ambition) => ambition.miss_probability_max(),
+            (Some([conservative, ..]), Ambition::Conservative) => conservative,
+            (Some([_, balanced, _]), Ambition::Balanced) => balanced,
+            (Some([.., ambitious]), Ambition::Ambitious) => ambitious,
+        }
     }
 }
 
@@ -83,6 +105,17 @@ mod tests {
             .map(|tier| TierPolicy::for_tier(tier).target_ratio_max)
             .to_vec();
         assert!(strictest.windows(2).all(|pair| pair[0] > pair[1]));
+    }
+
+    #[test]
+    fn a_policy_may_take_other_risks_and_one_that_does_not_is_written_as_before() {
+        let house = TierPolicy::for_tier(Tier::Two);
+        assert_eq!(Ambition::ALL.map(|ambition| house.miss_probability_max(ambition)), [0.02, 0.10, 0.25]);
+        let careful = TierPolicy { miss_probabilities: Some([0.01, 0.05, 0.2]), ..house };
+        assert_eq!(Ambition::ALL.map(|ambition| careful.miss_probability_max(ambition)), [0.01, 0.05, 0.2]);
+        let written = serde_json::to_string(&house).expect("JSON");
+        assert!(!written.contains("miss_probabilities"), "{written}");
+        assert_eq!(serde_json::from_str::<TierPolicy>(&written).expect("read"), house);
     }
 
     #[test]

@@ -57,12 +57,12 @@ impl<'a> Asked<'a> {
 /// about each step of the menu at most once: stricter ones are missed no less.
 pub(crate) fn strictest_targets(prediction: &Prediction, policy: &TierPolicy) -> [Option<(f64, f64)>; 3] {
     let mut asked = Asked::of(prediction, policy);
-    Ambition::ALL.map(|ambition| asked.strictest(ambition.miss_probability_max()))
+    Ambition::ALL.map(|ambition| asked.strictest(policy.miss_probability_max(ambition)))
 }
 
 /// One offer for each ambition that a target can be found for.
 pub(crate) fn availability_offers(prediction: &Prediction, policy: &TierPolicy) -> Vec<Offer> {
-    let range = UseRange::of(&prediction.forecast);
+    let range = UseRange::of(&prediction.forecast, policy);
     let offer = |(ambition, found): (Ambition, Option<(f64, f64)>)| {
         let (target, _) = found?;
         Some(range.offer(&prediction.forecast, ambition, OfferBasis::Estimate, target, None))
@@ -70,16 +70,18 @@ pub(crate) fn availability_offers(prediction: &Prediction, policy: &TierPolicy) 
     Ambition::ALL.into_iter().zip(strictest_targets(prediction, policy)).filter_map(offer).collect()
 }
 
-/// A forecast's mean and its 5 % and 95 % quantiles: what each offer says of its budget, computed once.
+/// A forecast's mean and its 5 % and 95 % quantiles: what each offer says of its budget, computed once; and the policy whose
+/// risks the offers take.
 pub(crate) struct UseRange {
+    policy: TierPolicy,
     mean: f64,
     low: f64,
     high: f64,
 }
 
 impl UseRange {
-    pub(crate) fn of(forecast: &Forecast) -> Self {
-        Self { mean: forecast.mean(), low: forecast.quantile(0.05), high: forecast.quantile(0.95) }
+    pub(crate) fn of(forecast: &Forecast, policy: &TierPolicy) -> Self {
+        Self { policy: *policy, mean: forecast.mean(), low: forecast.quantile(0.05), high: forecast.quantile(0.95) }
     }
 
     pub(crate) fn offer(
@@ -96,7 +98,7 @@ impl UseRange {
             expected_budget_use: Some(self.mean / budget),
             budget_use_low: Some(self.low / budget),
             budget_use_high: Some(self.high / budget),
-            ..blank(ambition, basis, target, threshold)
+            ..blank(&self.policy, ambition, basis, target, threshold)
         }
     }
 }
@@ -114,23 +116,28 @@ pub(crate) fn template_target(prediction: Option<&Prediction>, policy: &TierPoli
 }
 
 /// The template's offer: with the forecast's view of it where there is one.
-pub(crate) fn template_offer(forecast: Option<&Forecast>, target: f64, threshold: Option<u32>) -> Offer {
+pub(crate) fn template_offer(
+    forecast: Option<&Forecast>,
+    policy: &TierPolicy,
+    target: f64,
+    threshold: Option<u32>,
+) -> Offer {
     match forecast {
         Some(forecast) => {
-            UseRange::of(forecast).offer(forecast, Ambition::Balanced, OfferBasis::Template, target, threshold)
+            UseRange::of(forecast, policy).offer(forecast, Ambition::Balanced, OfferBasis::Template, target, threshold)
         }
-        None => blank(Ambition::Balanced, OfferBasis::Template, target, threshold),
+        None => blank(policy, Ambition::Balanced, OfferBasis::Template, target, threshold),
     }
 }
 
-fn blank(ambition: Ambition, basis: OfferBasis, target: f64, threshold: Option<u32>) -> Offer {
+fn blank(policy: &TierPolicy, ambition: Ambition, basis: OfferBasis, target: f64, threshold: Option<u32>) -> Offer {
     Offer {
         ambition,
         basis,
         target_ratio: target,
         latency_threshold_ms: threshold,
         miss_probability: None,
-        miss_probability_max: ambition.miss_probability_max(),
+        miss_probability_max: policy.miss_probability_max(ambition),
         error_budget_ratio: 1.0 - target,
         expected_budget_use: None,
         budget_use_low: None,

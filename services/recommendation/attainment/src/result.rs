@@ -92,7 +92,7 @@ pub struct Measurement {
     pub latency_ms_p99: Option<f64>,
 }
 
-/// How much risk of a miss an offer takes.
+/// How much risk of a miss an offer takes. A tier's policy may set other risks: [`crate::TierPolicy::miss_probability_max`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ambition {
@@ -108,7 +108,7 @@ impl Ambition {
     /// All three, the least risk first.
     pub const ALL: [Self; 3] = [Self::Conservative, Self::Balanced, Self::Ambitious];
 
-    /// The most probability of a miss that it allows.
+    /// The most probability of a miss that it allows where nobody set another.
     #[must_use]
     pub fn miss_probability_max(self) -> f64 {
         match self {

@@ -99,11 +99,13 @@ pub enum NoSuggestion {
 
 /// The strictest level on the menu, looser than `objective_ratio`, that a calendar month misses with no more than
 /// `miss_probability_max`, and what it costs by the schedule (the default one where `steps` is empty). The forecast is that of a
-/// recommendation ([`predict`]) for months of 28 to 31 days, the worst of which counts.
+/// recommendation ([`crate::predict_with`] the constants of the model that is live) for months of 28 to 31 days, the worst of
+/// which counts.
 ///
 /// # Errors
 /// [`NoSuggestion`] says why there is none.
 pub fn suggest(
+    constants: &Constants,
     history: &SliHistory,
     now_ms: i64,
     objective_ratio: Option<f64>,
@@ -111,7 +113,7 @@ pub fn suggest(
     steps: &[CreditStep],
 ) -> Result<Suggestion, NoSuggestion> {
     let cells = Cells::of(history.series().points(), now_ms);
-    let months = Months::of(&Constants::DEFAULT, cells.all(), now_ms).ok_or(NoSuggestion::NothingMeasured)?;
+    let months = Months::of(constants, cells.all(), now_ms).ok_or(NoSuggestion::NothingMeasured)?;
     months.suggest(objective_ratio, miss_probability_max, steps)
 }
 
@@ -201,12 +203,12 @@ mod tests {
     #[test]
     fn it_is_looser_than_the_objective_and_says_why_no_stricter() {
         let history = history(outages);
-        let free = suggest(&history, NOW, None, 0.01, &[]).expect("measured");
+        let free = suggest(&Constants::DEFAULT, &history, NOW, None, 0.01, &[]).expect("measured");
         assert!(free.miss_probability <= 0.01 && free.margin_ratio.is_none() && !free.limited_by_objective);
-        let loose = suggest(&history, NOW, Some(0.95), 0.01, &[]).expect("there is room below");
+        let loose = suggest(&Constants::DEFAULT, &history, NOW, Some(0.95), 0.01, &[]).expect("there is room below");
         assert!(loose.target_ratio < 0.95 && loose.limited_by_objective, "{loose:?}");
         assert!((loose.margin_ratio.expect("an objective") - (0.95 - loose.target_ratio)).abs() < 1e-12);
-        let strict = suggest(&history, NOW, Some(0.99999), 0.01, &[]).expect("measured");
+        let strict = suggest(&Constants::DEFAULT, &history, NOW, Some(0.99999), 0.01, &[]).expect("measured");
         assert_eq!((strict.target_ratio, strict.limited_by_objective), (free.target_ratio, false));
         assert!(strict.budget_multiple.expect("an objective") > 1.0);
     }
@@ -227,9 +229,9 @@ mod tests {
     #[test]
     fn nothing_measured_is_nothing_promised() {
         let nothing = SliHistory::of(CountSeries::default(), TimeRange::new("range", 0, NOW).expect("ascending"));
-        assert_eq!(suggest(&nothing, NOW, None, 0.01, &[]), Err(NoSuggestion::NothingMeasured));
+        assert_eq!(suggest(&Constants::DEFAULT, &nothing, NOW, None, 0.01, &[]), Err(NoSuggestion::NothingMeasured));
         let down = history(|_| 4000.0);
-        assert_eq!(suggest(&down, NOW, None, 0.01, &[]), Err(NoSuggestion::NoneSafe));
+        assert_eq!(suggest(&Constants::DEFAULT, &down, NOW, None, 0.01, &[]), Err(NoSuggestion::NoneSafe));
     }
 
     proptest! {
@@ -239,7 +241,7 @@ mod tests {
         #[test]
         fn less_risk_promises_less(risk in 0.001f64..0.2, share in 0.05f64..1.0, level in 0.1f64..20.0) {
             let history = history(|i| level * outages(i) / 2.0);
-            let of = |risk| suggest(&history, NOW, None, risk, &[]);
+            let of = |risk| suggest(&Constants::DEFAULT, &history, NOW, None, risk, &[]);
             if let (Ok(bold), Ok(careful)) = (of(risk), of(risk * share)) {
                 prop_assert!(careful.target_ratio <= bold.target_ratio);
                 prop_assert!(careful.miss_probability <= bold.miss_probability);

@@ -107,7 +107,7 @@ impl Gathered<'_> {
             None => "No request was measured: this is the tier's template.",
         };
         SliResult {
-            offers: vec![template_offer(forecast, target, None)],
+            offers: vec![template_offer(forecast, &self.input.policy, target, None)],
             offer_note: offer_note.to_owned(),
             fallback: true,
             ..self.blank_availability()
@@ -143,7 +143,7 @@ impl Gathered<'_> {
                 format!("It has no requests of its own, and its parts allow {allowed} at most: no target on the menu.")
             }
         };
-        let offers = target.map(|target| template_offer(None, target, None)).into_iter().collect();
+        let offers = target.map(|target| template_offer(None, &self.input.policy, target, None)).into_iter().collect();
         SliResult { binding_constraint, offers, offer_note, fallback: true, ..blank }
     }
 
@@ -175,7 +175,7 @@ impl Gathered<'_> {
             .latencies
             .as_ref()
             .filter(enough)
-            .map(|latencies| latencies.offers(quantile, window, self.input.as_of_ms));
+            .map(|latencies| latencies.offers(&self.input.policy, quantile, window, self.input.as_of_ms));
         let refused = found.as_ref().is_some_and(|found| found.refused);
         let estimated = found.filter(|_| !refused);
         let current_slo = slo.map(|slo| self.assess_latency(slo));
@@ -227,7 +227,7 @@ impl Gathered<'_> {
         let forecast = at.as_ref().map(|at| &at.prediction.forecast);
         SliResult {
             latency_threshold_ms: Some(threshold),
-            offers: vec![template_offer(forecast, quantile, Some(threshold))],
+            offers: vec![template_offer(forecast, &self.input.policy, quantile, Some(threshold))],
             binding_constraint: data("Too little is known of its latency for an estimate."),
             offer_note: offer_note.to_owned(),
             fallback: true,

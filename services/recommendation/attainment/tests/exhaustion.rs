@@ -3,7 +3,7 @@
 mod simulated;
 
 use attain_attainment::budget::{Period, status};
-use attain_attainment::{CountSeries, SliHistory, TierPolicy, predict, strictest_target};
+use attain_attainment::{Constants, CountSeries, SliHistory, TierPolicy, predict, strictest_target};
 use attain_vocabulary::{BUCKET_MS, DAY_MS, Tier, TimeRange};
 use simulated::{Dice, PER_DAY, counts, end_of, incidents, severities};
 
@@ -39,7 +39,8 @@ fn outcomes(seed: u64) -> Vec<Outcome> {
         let budget = 1.0 - target;
         let range = TimeRange::new("range", 0, now_ms).expect("ascending");
         let history = SliHistory::of(past, range);
-        let now = status(&history, budget, Period::Rolling { days: WINDOW_DAYS as u32 }, now_ms, 7);
+        let now =
+            status(&Constants::DEFAULT, &history, budget, Period::Rolling { days: WINDOW_DAYS as u32 }, now_ms, 7);
         let Some(forecast) = now.forecast else { continue };
         let end_ms = now_ms + WINDOW_DAYS as i64 * DAY_MS;
         let whole = SliHistory::of(CountSeries::new(points), TimeRange::new("range", 0, end_ms).expect("ascending"));

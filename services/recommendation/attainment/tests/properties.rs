@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use attain_attainment::{
     ConsistentTarget, Constants, CountPoint, CountSeries, CounterfactualStructure, CurrentSlo, DependencyBucket,
     DependencyHistory, Doubt, Exclusion, FleetLimit, Importance, Model, Offer, OfferBasis, Reach, RecommendationInput,
-    ServiceHistory, ShareSeries, StructureFacts, TARGET_MENU, TierPolicy, UtilisationFacts, held_beside, predict, recommend,
-    strictest_target,
+    ServiceHistory, ShareSeries, StructureFacts, TARGET_MENU, TierPolicy, UtilisationFacts, held_beside, predict,
+    recommend, strictest_target,
 };
 use attain_vocabulary::{
     BUCKET_MS, BucketCounts, DependencyMode, EntityId, EntityKind, LatencyHistogram, Objective, SliBucket, SliKind,

@@ -408,3 +408,20 @@ fn the_share_of_a_bucket_is_used_where_it_is_known() {
 fn ambitions_ask_for_what_they_say() {
     assert_eq!(Ambition::ALL.map(Ambition::miss_probability_max), [0.02, 0.10, 0.25]);
 }
+
+#[test]
+fn a_policy_that_takes_less_risk_is_offered_looser_targets_and_says_so() {
+    let house = recommend(&checkout());
+    let mut input = checkout();
+    input.policy.miss_probabilities = Some([0.001, 0.02, 0.10]);
+    let careful = recommend(&input);
+    for (house, careful) in house.slis.iter().zip(&careful.slis) {
+        let risks: Vec<f64> = careful.offers.iter().map(|offer| offer.miss_probability_max).collect();
+        assert_eq!(risks, [0.001, 0.02, 0.10], "{:?}", careful.kind);
+        assert!(careful.offers.iter().all(|offer| offer.miss_probability.unwrap() <= offer.miss_probability_max));
+        let terms = |offer: &attain_attainment::Offer| (offer.target_ratio, offer.latency_threshold_ms);
+        // What was conservative is balanced now, and what was balanced is ambitious.
+        assert_eq!(terms(&careful.offers[1]), terms(&house.offers[0]), "{:?}", careful.kind);
+        assert_eq!(terms(&careful.offers[2]), terms(&house.offers[1]), "{:?}", careful.kind);
+    }
+}

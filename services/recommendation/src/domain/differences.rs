@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use attain_attainment::{DependencyHistory, Importance, StructureFacts, percent};
+use attain_attainment::{Ambition, DependencyHistory, Importance, StructureFacts, percent};
 use attain_vocabulary::{EntityId, Tier};
 use serde::Serialize;
 
 use super::kept::Kept;
+use super::slo::ambition_word;
 
 /// Smallest relative change of a measured ratio that is told: others are drift between two looks.
 pub(crate) const RATIO_CHANGE_MIN: f64 = 0.1;
@@ -14,6 +15,10 @@ pub(crate) const RATIO_CHANGE_MIN: f64 = 0.1;
 const CONTRIBUTION_CHANGE_MIN: f64 = 1e-6;
 /// Most components that are told of, those first that count most for the change.
 const COMPONENTS_MAX: usize = 20;
+
+/// Fields of the policy's risks, in the order of [`Ambition::ALL`].
+const MISS_PROBABILITIES: [&str; 3] =
+    ["miss_probabilities/conservative", "miss_probabilities/balanced", "miss_probabilities/ambitious"];
 
 /// What a difference is part of; in the order in which they are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -300,6 +305,15 @@ fn policy(before: &Kept, after: &Kept, out: &mut Vec<Difference>) {
         let detail = format!("the policy's {field} is {is}, before {was}: {meaning}");
         out.push(Difference::of((Part::Method, "policy", field), Some(was), Some(is), detail));
     }
+    for (ambition, field) in Ambition::ALL.into_iter().zip(MISS_PROBABILITIES) {
+        let (was, is) = (was.miss_probability_max(ambition), is.miss_probability_max(ambition));
+        if was != is {
+            let word = ambition_word(ambition);
+            let detail =
+                format!("by policy the {word} offer may be missed with {}, before {}", percent(is), percent(was));
+            out.push(Difference::of((Part::Method, "policy", field), Some(was), Some(is), detail));
+        }
+    }
     if was.template_latency_threshold_ms != is.template_latency_threshold_ms {
         let (was, is) = (was.template_latency_threshold_ms, is.template_latency_threshold_ms);
         let detail = format!("the policy's template latency is {is} ms, before {was} ms");
@@ -412,7 +426,7 @@ mod tests {
     fn each_input_that_differs_is_told_once_with_both_values() {
         type Change = fn(&mut Kept);
         type Expected = (Part, &'static str, &'static str, Option<&'static str>, Option<&'static str>);
-        let cases: [(Change, Expected); 13] = [
+        let cases: [(Change, Expected); 14] = [
             (|kept| kept.input.dependencies.clear(), (Part::Dependency, "db", "mode", Some("hard"), None)),
             (
                 |kept| kept.input.dependencies[0].mode = DependencyMode::Async,
@@ -452,6 +466,10 @@ mod tests {
             (
                 |kept| kept.input.policy.target_ratio_max = 0.999,
                 (Part::Method, "policy", "target_ratio_max", Some("0.9999"), Some("0.999")),
+            ),
+            (
+                |kept| kept.input.policy.miss_probabilities = Some([0.02, 0.05, 0.25]),
+                (Part::Method, "policy", "miss_probabilities/balanced", Some("0.1"), Some("0.05")),
             ),
         ];
         let before = kept();

@@ -1,5 +1,7 @@
 //! What people say is wrong with a recommendation.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use attain_redaction::redact;
 use attain_vocabulary::{DAY_MS, EntityId, InvalidValue, SliKind, UnixMillis};
 use serde::{Deserialize, Serialize};
@@ -45,6 +47,8 @@ pub(crate) struct NewFeedback {
     pub(crate) recommendation_id: String,
     pub(crate) service: EntityId,
     pub(crate) said: Said,
+    /// SHA-256 of what was declared of the edges into the dependency, in hex; empty where none is meant.
+    pub(crate) edges_sha256: String,
     pub(crate) submitted_by: String,
     pub(crate) time_ms: UnixMillis,
 }
@@ -64,6 +68,37 @@ pub(crate) struct Said {
 pub(crate) struct Feedback {
     pub(crate) id: String,
     pub(crate) new: NewFeedback,
+}
+
+/// What one caller said of a dependency, the newest of what they said of the same edges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dispute {
+    pub(crate) dependency: EntityId,
+    /// As [`NewFeedback::edges_sha256`]; empty in what was kept before it was.
+    pub(crate) edges_sha256: String,
+    pub(crate) submitted_by: String,
+    pub(crate) time_ms: UnixMillis,
+}
+
+/// Dependencies of which a dispute stands, by name: there is still an edge, and nothing else was declared of it since. `declared`
+/// tells the hash of what is declared now of the edges into a dependency, `None` where there is no edge.
+pub(crate) fn standing(disputes: &[Dispute], declared: impl Fn(&EntityId) -> Option<String>) -> Vec<Disputed> {
+    let mut by_name: BTreeMap<&EntityId, Vec<&Dispute>> = BTreeMap::new();
+    for dispute in disputes {
+        by_name.entry(&dispute.dependency).or_default().push(dispute);
+    }
+    let disputed = |(dependency, disputes): (&EntityId, Vec<&Dispute>)| {
+        let now = declared(dependency)?;
+        let stands = |dispute: &&&Dispute| dispute.edges_sha256.is_empty() || dispute.edges_sha256 == now;
+        let standing: Vec<&&Dispute> = disputes.iter().filter(stands).collect();
+        let callers: BTreeSet<&str> = standing.iter().map(|dispute| dispute.submitted_by.as_str()).collect();
+        Some(Disputed {
+            dependency: dependency.clone(),
+            caller_count: u32::try_from(callers.len()).unwrap_or(u32::MAX),
+            time_ms: standing.iter().map(|dispute| dispute.time_ms).max()?,
+        })
+    };
+    by_name.into_iter().filter_map(disputed).collect()
 }
 
 /// A dependency that people said is wrong.
@@ -136,6 +171,29 @@ mod tests {
             assert_eq!(FeedbackKind::from_word(kind.word()), Some(kind));
         }
         assert_eq!(FeedbackKind::from_word("praise"), None);
+    }
+
+    #[test]
+    fn a_dispute_stands_as_long_as_the_edge_is_what_was_disputed() {
+        let id = |name| EntityId::new("id", name).expect("valid");
+        let dispute = |name, edges: &str, by: &str, time_ms| Dispute {
+            dependency: id(name),
+            edges_sha256: edges.into(),
+            submitted_by: by.into(),
+            time_ms,
+        };
+        let disputes = [
+            dispute("db", "before", "ada", 9),
+            dispute("db", "now", "ada", 5),
+            dispute("db", "now", "bob", 7),
+            // Kept before hashes were.
+            dispute("db", "", "bob", 3),
+            dispute("cache", "before", "ada", 4),
+            dispute("gone", "now", "ada", 4),
+        ];
+        let declared = |of: &EntityId| (of.as_str() != "gone").then(|| "now".to_owned());
+        assert_eq!(standing(&disputes, declared), [Disputed { dependency: id("db"), caller_count: 2, time_ms: 7 }]);
+        assert_eq!(standing(&disputes, |_| None), []);
     }
 
     #[test]

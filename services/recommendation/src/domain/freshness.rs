@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use attain_attainment::Record;
-use attain_vocabulary::{EntityId, UnixMillis};
+use attain_vocabulary::{EntityId, Tier, UnixMillis};
 use serde::{Deserialize, Serialize};
+
+use super::policy::Policy;
 
 /// Newest changes of one service.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +45,9 @@ pub(crate) struct Basis {
     /// input of its own changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) class_record: Option<Record>,
+    /// The risks that its offers take; `None` in what was stored before policy could set them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) risks: Option<Risks>,
     /// When the newest change of the service's own failures was found; `None` where none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) drift_ms: Option<UnixMillis>,
@@ -55,6 +60,20 @@ pub(crate) struct Basis {
     /// The arm of an experiment that it was made in; empty outside of any.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) arm: String,
+}
+
+/// The risks that the policy of a tier allows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Risks {
+    pub(crate) tier: Tier,
+    /// Most probability of a miss of each ambition; `None` for the house's.
+    pub(crate) miss_probabilities: Option<[f64; 3]>,
+}
+
+impl Risks {
+    pub(crate) fn of(tier: Tier, policy: &Policy) -> Self {
+        Self { tier, miss_probabilities: policy.rules(tier).miss_probabilities }
+    }
 }
 
 impl Basis {
@@ -84,7 +103,7 @@ pub(crate) fn topology_of(heads: &BTreeMap<EntityId, Head>) -> u64 {
 /// How things are now.
 #[derive(Debug, Clone)]
 pub(crate) struct Present {
-    /// Heads, SLOs and model; the rest of it says nothing.
+    /// Heads, SLOs, model and risks; the rest of it says nothing.
     pub(crate) basis: Basis,
     /// Number of the newest change of all that there is; `None` where it is not known.
     pub(crate) newest: Option<u64>,
@@ -168,7 +187,8 @@ pub(crate) fn judge(
         || differs(|head| head.incident, service)
         || read.slo_versions != now.basis.slo_versions
         || read.model_version != now.basis.model_version
-        || read.arm != now.basis.arm;
+        || read.arm != now.basis.arm
+        || read.risks != now.basis.risks;
     let measured = changed(|head| head.sli);
     let behind = read.behind();
     // The graph knew of changes that there are not: it still held what another database had told.
@@ -249,6 +269,12 @@ mod tests {
                 Verdict::Recompute,
             ),
             ("arm", alter(|b| b.arm = "exp/treatment".into()), 0, Verdict::Recompute),
+            (
+                "risks",
+                alter(|b| b.risks = Some(Risks { tier: Tier::Two, miss_probabilities: Some([0.01, 0.1, 0.2]) })),
+                0,
+                Verdict::Recompute,
+            ),
             ("model", alter(|b| b.model_version = "2".into()), 0, Verdict::Recompute),
             (
                 "own incident",

@@ -4,11 +4,15 @@ use attain_attainment::Ambition;
 use attain_vocabulary::{EntityId, InvalidValue, Tier, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use super::slo::ambition_word;
+
 const DAY_MS: UnixMillis = 86_400_000;
 /// Most services named by the rules of one tier.
 const SERVICES_MAX: usize = 500;
 /// Most owners named by the rules of one tier.
 const OWNERS_MAX: usize = 100;
+/// Most probability of a miss that an offer may have: more often missed than met is no target.
+const MISS_PROBABILITY_MAX: f64 = 0.5;
 /// Longest name of an owner, in bytes.
 const OWNER_LEN_MAX: usize = 200;
 
@@ -38,6 +42,9 @@ pub(crate) struct Rules {
     pub(crate) four_eyes: bool,
     /// When recommendations are accepted without a person.
     pub(crate) automatic: Option<Automatic>,
+    /// Most probability of a miss of each ambition, in the order of [`Ambition::ALL`]; `None` for the house's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) miss_probabilities: Option<[f64; 3]>,
 }
 
 /// Acceptance without a person.
@@ -82,6 +89,7 @@ impl Default for Policy {
             renewal_days,
             four_eyes: tier == Tier::One,
             automatic: None,
+            miss_probabilities: None,
         };
         Self {
             tiers: TIERS.map(|tier| match tier {
@@ -160,7 +168,25 @@ impl Rules {
                 faults.push(InvalidValue::new(format!("{at}/automatic"), "not_allowed", reason));
             }
         }
+        faults.extend(self.check_risks(at));
         if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    fn check_risks(&self, at: &str) -> Vec<InvalidValue> {
+        let Some(risks) = self.miss_probabilities else { return Vec::new() };
+        let named = |place: usize| format!("{at}/miss_probabilities/{}", ambition_word(Ambition::ALL[place]));
+        let mut faults = Vec::new();
+        for (place, risk) in risks.into_iter().enumerate() {
+            let below = if place == 0 { 0.0 } else { risks[place - 1] };
+            if !(risk > 0.0 && risk <= MISS_PROBABILITY_MAX) {
+                let reason = format!("{risk} is outside (0, {MISS_PROBABILITY_MAX}]");
+                faults.push(InvalidValue::new(named(place), "out_of_range", reason));
+            } else if risk <= below {
+                let reason = format!("{risk} is no more than the {below} of the offer before it");
+                faults.push(InvalidValue::new(named(place), "not_in_order", reason));
+            }
+        }
+        faults
     }
 }
 
@@ -238,5 +264,19 @@ mod tests {
         assert!(faults.iter().any(|fault| fault.reason.contains("somebody else")), "{faults:?}");
         let json = serde_json::to_string(&rules).expect("JSON");
         assert_eq!(serde_json::from_str::<Rules>(&json).expect("read"), rules);
+    }
+
+    #[test]
+    fn risks_ascend_and_are_met_oftener_than_missed() {
+        let faults = |risks| {
+            let rules = Rules { miss_probabilities: Some(risks), ..Policy::default().rules(Tier::Two).clone() };
+            let faults = rules.check("tiers/0").err().unwrap_or_default();
+            faults.into_iter().map(|fault| (fault.field, fault.code)).collect::<Vec<_>>()
+        };
+        let at = |ambition: &str, code| vec![(format!("tiers/0/miss_probabilities/{ambition}"), code)];
+        assert_eq!(faults([0.01, 0.05, 0.5]), []);
+        assert_eq!(faults([0.01, 0.05, 0.6]), at("ambitious", "out_of_range"));
+        assert_eq!(faults([f64::NAN, 0.05, 0.2]), at("conservative", "out_of_range"));
+        assert_eq!(faults([0.05, 0.05, 0.2]), at("balanced", "not_in_order"));
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use attain_redaction::redact;
+use attain_runtime::context::RECOMMENDATION_CALLER;
 use attain_vocabulary::{EntityId, TenantId, UnixMillis};
 
-use super::audit::Entry;
+use super::audit::{Entry, READ_PREFIX};
 
 /// What the log calls a call, by the name of its RPC; of a call that writes, what it calls one that was refused. Calls that write
 /// leave the record of what they did in the transaction that did it.
@@ -52,7 +53,17 @@ pub(crate) const ACTIONS: &[(&str, &str)] = &[
     ("SetPolicy", "policy.refused"),
     ("DecideSlo", "slo.refused"),
     ("SubmitFeedback", "feedback.refused"),
+    ("ListWebhooks", "read.webhooks"),
+    ("ListDeliveries", "read.deliveries"),
+    ("CreateWebhook", "webhook.refused"),
+    ("DeleteWebhook", "webhook.refused"),
+    ("RotateWebhookSecret", "webhook.refused"),
+    ("RetryDelivery", "webhook.refused"),
 ];
+
+/// What the log calls a call that writes whose caller went away before it was told the end: it may have been done, and then it
+/// has its own record, or not.
+pub(crate) const WRITE_ABANDONED: &str = "write.abandoned";
 
 /// How the log says that reads were not recorded one by one.
 pub(crate) const DROPPED: &str = "reads.dropped";
@@ -158,7 +169,7 @@ pub(crate) fn entries(noted: Vec<Noted>, lost: &BTreeMap<TenantId, Lost>) -> BTr
 }
 
 fn entry(read: Read, times: Lost) -> Entry {
-    let action = ACTIONS.iter().find(|(rpc, _)| *rpc == read.rpc).map_or("read.other", |(_, action)| action);
+    let action = action(&read);
     let detail = serde_json::json!({
         "rpc": read.rpc,
         "role": read.role,
@@ -179,11 +190,27 @@ fn entry(read: Read, times: Lost) -> Entry {
     }
 }
 
+fn action(read: &Read) -> &'static str {
+    let action = ACTIONS.iter().find(|(rpc, _)| *rpc == read.rpc).map_or("read.other", |(_, action)| *action);
+    let writes = !action.starts_with(READ_PREFIX);
+    if writes && read.outcome == ABANDONED { WRITE_ABANDONED } else { action }
+}
+
+/// The calls of a record that could not be written.
+pub(crate) fn lost(entry: &Entry) -> Lost {
+    let detail: serde_json::Value = serde_json::from_str(&entry.detail_json).unwrap_or_default();
+    Lost {
+        count: detail["count"].as_u64().unwrap_or(1),
+        first_ms: entry.time_ms,
+        last_ms: detail["last_time_ms"].as_i64().unwrap_or(entry.time_ms),
+    }
+}
+
 fn dropped(lost: Lost) -> Entry {
     let detail = serde_json::json!({ "count": lost.count, "last_time_ms": lost.last_ms });
     Entry {
         time_ms: lost.first_ms,
-        caller: "recommendation".to_owned(),
+        caller: RECOMMENDATION_CALLER.to_owned(),
         action: DROPPED.to_owned(),
         service_id: String::new(),
         detail_json: detail.to_string(),
@@ -236,6 +263,35 @@ mod tests {
         let detail: Value =
             serde_json::from_str(&entries.first_key_value().expect("one").1[1].detail_json).expect("JSON");
         assert_eq!((detail["last_time_ms"].as_i64(), detail["version"].as_u64()), (Some(7), Some(3)));
+    }
+
+    #[test]
+    fn a_write_whose_caller_went_away_is_not_called_refused() {
+        let action_of = |rpc, outcome| action(&Read { rpc, outcome, ..noted("a", 0, "ada").read });
+        assert_eq!(action_of("DecideSlo", "VERSION_MISMATCH"), "slo.refused");
+        assert_eq!(action_of("DecideSlo", ABANDONED), WRITE_ABANDONED);
+        assert_eq!(action_of("ListSlos", ABANDONED), "read.slos");
+    }
+
+    #[test]
+    fn the_calls_of_a_record_are_counted_again() {
+        let batch = vec![noted("a", 5, "ada"), noted("a", 7, "ada")];
+        let entries = entries(batch, &BTreeMap::new());
+        assert_eq!(lost(&entries.first_key_value().expect("one").1[0]), Lost { count: 2, first_ms: 5, last_ms: 7 });
+        assert_eq!(
+            lost(&dropped(Lost { count: 9, first_ms: 2, last_ms: 4 })),
+            Lost { count: 9, first_ms: 2, last_ms: 4 }
+        );
+    }
+
+    #[test]
+    fn the_page_about_the_log_names_every_action() {
+        let page = include_str!("../../../../docs/recommendation/audit.md");
+        let table: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+        let named = |action: &str| table.iter().any(|line| line.contains(&format!("`{action}`")));
+        for action in ACTIONS.iter().map(|(_, action)| *action).chain([DROPPED, WRITE_ABANDONED]) {
+            assert!(named(action), "{action} is in no row of the table");
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use attain_attainment::{Ambition, ConsistentTarget, FleetLimit, MissingInput, RecommendationResult, TARGET_MENU};
+use attain_attainment::{
+    Ambition, ConsistentTarget, Constants, FleetLimit, MissingInput, RecommendationResult, TARGET_MENU,
+};
 use attain_proto::graph::v1 as graph;
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1 as vocabulary;
@@ -32,6 +34,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) known: BTreeMap<EntityId, Component>,
     pub(super) edges: Vec<Edge>,
     pub(super) now_ms: i64,
+    /// What the live model predicts with.
+    pub(super) constants: Constants,
 }
 
 /// What each offer of availability becomes, none where nothing is promised below; and what is missing where that could not be
@@ -114,14 +118,14 @@ fn offered(recommendation: &wire::Recommendation) -> Offered {
 
 /// Own failures; those of the service and of whoever promises something as they are in a bad window.
 async fn in_a_bad_window(around: Surroundings<'_>, promises: &Promises) -> Result<Vec<graph::ComponentRate>, Error> {
-    let Surroundings { service, window, known, edges, now_ms } = around;
+    let Surroundings { service, window, known, edges, now_ms, constants } = around;
     let (service, promises) = (service.clone(), promises.clone());
     blocking(move || {
         let promising =
             |id: &EntityId| *id == service || promises.in_force.contains_key(id) || promises.offered.contains_key(id);
         let worse = |rate: Rate| {
             let forecast = known.get(&rate.id).filter(|_| promising(&rate.id));
-            let forecast = forecast.and_then(|component| fleet::forecast(component, window, now_ms));
+            let forecast = forecast.and_then(|component| fleet::forecast(&constants, component, window, now_ms));
             let factor = forecast.map_or(1.0, |forecast| bad_window_factor(&forecast));
             Rate { own_failure_ratio: (rate.own_failure_ratio * factor).min(1.0), ..rate }
         };

@@ -19,6 +19,7 @@ use attain_drift::Settings;
 use attain_proto::convert;
 use attain_proto::ingestion::v1 as ingestion;
 use attain_proto::recommendation::v1 as wire;
+use attain_proto::vocabulary::v1 as vocabulary;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{
     BUCKET_MS, DAY_MS, EntityId, EntityKind, SliBucket, TimeRange, TimeWindow, UnixMillis, bucket_start,
@@ -29,9 +30,9 @@ use crate::domain::calibration::Class;
 use crate::domain::components::{Facts, components, counts, dependencies};
 use crate::domain::evidence;
 use crate::domain::experiments::Assigned;
-use crate::domain::feedback::{DISPUTED_MS, Disputed};
+use crate::domain::feedback::{DISPUTED_MS, Disputed, standing as standing_disputes};
 use crate::domain::flow::Component;
-use crate::domain::freshness::{Basis, Head};
+use crate::domain::freshness::{Basis, Head, Risks};
 use crate::domain::kept::{Evidence, Kept};
 use crate::domain::learning::Learned;
 use crate::domain::slo::{Slo, kind_word};
@@ -105,6 +106,9 @@ pub(crate) async fn gather(
         basis.model_version.clone_from(&model.version);
     }
 
+    let risks = Risks::of(facts.tier, &engine.store.policy(&context.tenant).await?.policy);
+    basis.risks = Some(risks);
+
     let standing = standing(engine, latest, &basis);
     let as_of_ms = standing.as_ref().map_or_else(|| bucket_start(engine.clock.now_ms()) + BUCKET_MS, |(at, _)| *at);
     basis.class_record = match standing {
@@ -150,7 +154,7 @@ pub(crate) async fn gather(
         counterfactuals: structure.counterfactuals,
         current_slos: slos.iter().map(current_slo).collect(),
         missing_inputs: missing,
-        policy: TierPolicy::for_tier(facts.tier),
+        policy: TierPolicy { miss_probabilities: risks.miss_probabilities, ..TierPolicy::for_tier(facts.tier) },
         class_record: basis.class_record,
         quiet_slices_good: engine.config.quiet_slices_good,
         utilisation,
@@ -158,7 +162,8 @@ pub(crate) async fn gather(
         model,
     };
     let (mut input, draft) = drafted(input).await?;
-    let around = Surroundings { service, window, known, edges: closure.edges, now_ms: as_of_ms };
+    let around =
+        Surroundings { service, window, known, edges: closure.edges, now_ms: as_of_ms, constants: input.constants() };
     let held = consistent_targets(engine, context, around, &draft, graph_known);
     let (held, found) = futures::join!(held, evidence(engine, context, &draft, input.kind, &closure.facts));
     let (targets, unheld) = held?;
@@ -171,7 +176,7 @@ pub(crate) async fn gather(
     let result = whole.then(|| held_beside(draft, &input));
     input.missing_inputs.extend(unheld.into_iter().chain(unsearched));
     basis.complete = complete && input.missing_inputs.is_empty();
-    let (mut learned, disputed) = said(engine, context, &input).await?;
+    let (mut learned, disputed) = said(engine, context, &input, &closure.dependencies).await?;
     learned.always = assigned.as_ref().and_then(|assigned| assigned.arm.ambition);
     let kept = Kept {
         input,
@@ -218,17 +223,19 @@ async fn said(
     engine: &Engine,
     context: &CallContext,
     input: &RecommendationInput,
+    dependencies: &[vocabulary::Dependency],
 ) -> Result<(Learned, Vec<Disputed>), Error> {
     let (service, window, as_of_ms) = (&input.service, input.window, input.as_of_ms);
-    let (read, disputed) = futures::join!(
+    let (read, disputes) = futures::join!(
         engine.learned.now(&engine.store, &context.tenant),
-        engine.store.disputed(&context.tenant, service, as_of_ms - DISPUTED_MS),
+        engine.store.disputes(&context.tenant, service, as_of_ms - DISPUTED_MS),
     );
     let read = read?;
     let subject = format!("{}\n{service}\n{}", context.tenant, window.code());
     let explores = engine.config.explore_suggestions;
     let learned = Learned::of(&read.state, &read.sha256, (input.tier, input.kind), as_of_ms, explores, &subject);
-    Ok((learned, disputed?))
+    let disputed = standing_disputes(&disputes?, |callee| topology::declared_sha256(dependencies, callee));
+    Ok((learned, disputed))
 }
 
 async fn subject(
@@ -267,6 +274,7 @@ pub(crate) fn basis(heads: BTreeMap<EntityId, Head>, slos: &[Slo]) -> Basis {
         complete: true,
         model_version: MODEL_VERSION.to_owned(),
         class_record: None,
+        risks: None,
         drift_ms: None,
         promises_up_to: None,
         owner: String::new(),

@@ -8,7 +8,7 @@ use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClien
 use attain_proto::vocabulary::v1 as vocabulary;
 use attain_proto::{columns, convert, day};
 use attain_runtime::channel::MESSAGE_BYTES_MAX;
-use attain_runtime::context::CallContext;
+use attain_runtime::context::{CallContext, RECOMMENDATION_CALLER as CALLER};
 use attain_vocabulary::{EntityId, SliBucket, Source, TenantId, TimeRange};
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Channel;
@@ -26,8 +26,6 @@ use crate::message::topology;
 /// Most pages of incidents that are read for one service.
 const INCIDENT_PAGES_MAX: usize = 4;
 const INCIDENT_PAGE_SIZE: u32 = 500;
-/// How this service calls itself where nobody asked it.
-const CALLER: &str = "recommendation";
 /// Longest that ingestion may take to say how far its log of changes goes.
 const LOG_END_TIMEOUT: Duration = Duration::from_secs(2);
 

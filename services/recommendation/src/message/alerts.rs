@@ -6,6 +6,8 @@ use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1::SliKind as WireKind;
 use attain_vocabulary::{Objective, SliKind, TimeWindow, UnixMillis};
 
+use super::window;
+
 /// Most alerts of a severity that are listed.
 const NEWEST_MAX: usize = 20;
 
@@ -38,6 +40,7 @@ pub(crate) fn policy(
         sufficient_valid_per_day: policy.sufficient_valid_per_day,
         notes: policy.notes,
         back_test: tested.map(|(first_ms, tested)| back_test(first_ms, &tested)),
+        calendar_window: window::calendar(about.window),
     }
 }
 

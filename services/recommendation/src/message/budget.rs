@@ -8,6 +8,7 @@ use attain_proto::vocabulary::v1::SliKind as WireKind;
 
 use crate::domain::slo::Slo;
 use crate::members::SEED;
+use crate::message::window;
 
 pub(crate) fn budget(slo: &Slo, status: &Status) -> wire::ErrorBudget {
     let burn_rate = |rate: &attain_attainment::budget::BurnRate| wire::BurnRate {
@@ -37,6 +38,7 @@ pub(crate) fn budget(slo: &Slo, status: &Status) -> wire::ErrorBudget {
         straight_line_time: status.straight_line_ms.map(timestamp),
         forecast: status.forecast.as_ref().map(forecast),
         detail: detail(slo, status),
+        calendar_window: window::calendar(slo.window),
     }
 }
 
@@ -70,18 +72,30 @@ fn detail(slo: &Slo, status: &Status) -> String {
         return "No request was counted in the window: nothing is said of the budget.".to_owned();
     };
     let covered = percent(status.coverage_ratio);
-    let spent = format!("{} of the error budget is spent, counted over {covered} of the window", percent(spent));
-    match (&status.forecast, status.exhausted) {
-        (Some(forecast), false) => format!(
-            "{spent}. Within the next {} days it is overspent with a probability of {}{}.",
-            slo.window.days(),
-            percent(forecast.probability),
-            if forecast.burning.is_some() { "; an incident is going on" } else { "" }
-        ),
-        (_, true) if status.restored_ms.is_some() => {
+    // A rolling window lets go of what is old; a calendar one keeps all that it has seen, and ends.
+    let calendar = slo.window.is_calendar().then_some(slo.window);
+    let counted = calendar.map_or_else(|| "the window".to_owned(), |window| format!("the {window} so far"));
+    let spent = format!("{} of the error budget is spent, counted over {covered} of {counted}", percent(spent));
+    match (&status.forecast, status.exhausted, calendar) {
+        (Some(forecast), false, calendar) => {
+            let ahead = match calendar {
+                None => format!("Within the next {} days", slo.window.days()),
+                Some(window) => format!("Before the {window} ends"),
+            };
+            let burning = if forecast.burning.is_some() { "; an incident is going on" } else { "" };
+            let probability = percent(forecast.probability);
+            format!("{spent}. {ahead} it is overspent with a probability of {probability}{burning}.")
+        }
+        (_, true, None) if status.restored_ms.is_some() => {
             format!("{spent}: it is overspent until enough of it is older than the window.")
         }
-        (_, true) => format!("{spent}: it is overspent, and for a whole window to come."),
-        (None, false) => format!("{spent}."),
+        (_, true, None) => format!("{spent}: it is overspent, and for a whole window to come."),
+        (_, true, Some(window)) if status.restored_ms.is_some() => {
+            format!(
+                "{spent}: it is overspent until enough further requests have succeeded, which they may before the {window} ends."
+            )
+        }
+        (_, true, Some(window)) => format!("{spent}: it is overspent until the {window} ends."),
+        (None, false, _) => format!("{spent}."),
     }
 }

@@ -1,5 +1,6 @@
 //! Policies on the wire.
 
+use attain_attainment::Ambition;
 use attain_proto::convert::{self, timestamp};
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1 as vocabulary;
@@ -39,7 +40,20 @@ fn rules(rules: &Rules) -> wire::TierRules {
             service_ids: automatic.services.iter().map(ToString::to_string).collect(),
             owners: automatic.owners.clone(),
         }),
+        miss_probabilities: Some(risks(rules.miss_probabilities.unwrap_or_else(house_risks))),
     }
+}
+
+fn house_risks() -> [f64; 3] {
+    Ambition::ALL.map(Ambition::miss_probability_max)
+}
+
+fn risks([conservative, balanced, ambitious]: [f64; 3]) -> wire::MissProbabilities {
+    wire::MissProbabilities { conservative, balanced, ambitious }
+}
+
+fn risks_of(message: &wire::MissProbabilities) -> [f64; 3] {
+    [message.conservative, message.balanced, message.ambitious]
 }
 
 /// The rules of the tiers that are named, each checked.
@@ -78,6 +92,7 @@ fn one(message: &wire::TierRules, at: &str) -> Result<Rules, Vec<InvalidValue>> 
         renewal_days: message.renewal_days,
         four_eyes: message.four_eyes.ok_or_else(unsaid_eyes)?,
         automatic: message.automatic.as_ref().map(|automatic| self::automatic(automatic, at)).transpose()?,
+        miss_probabilities: message.miss_probabilities.as_ref().map(risks_of).filter(|risks| *risks != house_risks()),
     };
     rules.check(at)?;
     Ok(rules)

@@ -9,7 +9,7 @@ use attain_vocabulary::{DependencyMode, EntityId, EntityKind, InvalidValue, Tier
 
 use crate::domain::components::{Facts, Rate};
 use crate::domain::flow::Edge;
-use crate::domain::kept::EdgeChange;
+use crate::domain::kept::{EdgeChange, sha256_hex};
 
 /// A service, and what is known of it; what was left unsaid is read as the contract says.
 pub(crate) fn entity(entity: &wire::Entity) -> Result<(EntityId, Facts), InvalidValue> {
@@ -31,6 +31,34 @@ pub(crate) fn edge(dependency: &wire::Dependency) -> Result<Edge, InvalidValue> 
         call_fraction: dependency.call_fraction,
         fallback_success_ratio: dependency.fallback_success_ratio,
     })
+}
+
+/// SHA-256 in hex of what people and the catalogue declare of the edges into a node, whatever calls were seen; `None` where there
+/// is no edge. What traces show of an edge as well is left out: it moves by itself.
+pub(crate) fn declared_sha256(dependencies: &[wire::Dependency], callee: &EntityId) -> Option<String> {
+    let declares = |source: &i32| [wire::Source::Declared as i32, wire::Source::Catalogue as i32].contains(source);
+    let mut edges: Vec<serde_json::Value> = dependencies
+        .iter()
+        .filter(|edge| edge.callee_id == callee.as_str())
+        .map(|edge| {
+            let seen = edge.sources.contains(&(wire::Source::Traces as i32));
+            let unseen = |value: Option<f64>| value.filter(|_| !seen);
+            serde_json::json!([
+                edge.caller_id,
+                edge.sources.iter().any(declares),
+                edge.mode,
+                unseen(edge.call_rate),
+                unseen(edge.call_fraction),
+                edge.fallback_success_ratio,
+                edge.retry_count,
+                edge.timeout_ms,
+                edge.redundancy_group,
+                edge.redundancy_required_count,
+            ])
+        })
+        .collect();
+    edges.sort_by_key(ToString::to_string);
+    (!edges.is_empty()).then(|| sha256_hex(serde_json::Value::from(edges).to_string().as_bytes()))
 }
 
 /// The edge with a fallback that saves a share of the failed calls.

@@ -149,7 +149,8 @@ impl Asking {
         self.end(told);
     }
 
-    /// Notes a write only where it was refused: one that was done has its record.
+    /// Notes a write only where it was refused: one that was done has its record. Where the caller goes away before this is told,
+    /// nobody here knows which it was; the note says only that.
     pub(crate) fn written<T>(mut self, result: &Result<T, Error>) {
         match result {
             Ok(_) => self.read = None,

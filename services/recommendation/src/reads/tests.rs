@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::audit::{Anchor, Record, Verifier};
-use crate::domain::reads::DROPPED;
+use crate::domain::reads::{DROPPED, WRITE_ABANDONED};
 use crate::storage::Sought;
 
 async fn opened(folder: &tempfile::TempDir) -> Store {
@@ -43,11 +43,13 @@ async fn every_read_is_counted_once_whoever_asked_and_however_it_ended() {
     drop(reads.begin("AnalyzeImpact", &context("other"), &String::new()));
     reads.begin("DecideSlo", &context("acme"), &String::new()).written(&Ok(()));
     reads.begin("DecideSlo", &context("acme"), &String::new()).written::<()>(&Err(Error::Deadline));
+    drop(reads.begin("DecideSlo", &context("acme"), &String::new()));
     writing.finish().await;
     let told: Vec<_> = records(&store, "acme").await.iter().map(counted).collect();
     let expected = |action: &str, count, outcome: &str| (action.to_owned(), count, outcome.to_owned());
-    assert_eq!(told.len(), 3);
+    assert_eq!(told.len(), 4);
     for record in [
+        expected(WRITE_ABANDONED, 1, "ABANDONED"),
         expected("read.slos", 5, "OK"),
         expected("read.recommendation", 1, "UNKNOWN_RECOMMENDATION"),
         expected("slo.refused", 1, "DEADLINE_EXCEEDED"),
@@ -91,5 +93,35 @@ async fn a_batch_waits_for_more_but_not_for_ever() {
     };
     tokio::time::timeout(Duration::from_secs(20), written).await.expect("written while the process runs");
     writing.finish().await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_record_that_the_database_refuses_holds_up_nothing_and_is_counted() {
+    sqlx::any::install_default_drivers();
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = opened(&folder).await;
+    let url = format!("sqlite:{}", folder.path().join("reads.db").display());
+    let pool = sqlx::AnyPool::connect(&url).await.expect("opened");
+    let trigger = "CREATE TRIGGER refuses BEFORE INSERT ON audit WHEN NEW.service_id = 'cursed' \
+                   BEGIN SELECT RAISE(ABORT, 'not this one'); END";
+    sqlx::query(trigger).execute(&pool).await.expect("made");
+    pool.close().await;
+    let config = Config { reads_flush_ms: 10, audit_anchor_interval_seconds: 0, ..Config::default() };
+    let (reads, writing) = begin(&config, store.clone(), Clock::held(7));
+    for service in ["checkout", "cursed", "cursed"] {
+        drop(reads.begin("ListSlos", &context("acme"), &String::new()).of_service(service));
+    }
+    drop(reads.begin("ListSlos", &context("other"), &String::new()));
+    let written = async {
+        while records(&store, "other").await.is_empty() || records(&store, "acme").await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), written).await.expect("the next tenant has its turn");
+    writing.finish().await;
+    let told: Vec<_> = records(&store, "acme").await.iter().map(counted).collect();
+    let (lost, kept) = ((DROPPED.to_owned(), 2, String::new()), ("read.slos".to_owned(), 1, "ABANDONED".to_owned()));
+    assert_eq!(told, [kept, lost]);
     store.close().await;
 }

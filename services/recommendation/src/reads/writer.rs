@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::Losses;
-use crate::Config;
 use crate::domain::audit::{Anchor, Entry};
-use crate::domain::reads::{Noted, entries};
+use crate::domain::reads::{Noted, entries, lost};
 use crate::storage::Store;
+use crate::{Config, Error};
 
 /// Most notes that one transaction appends.
 const BATCH_MAX: usize = 1000;
@@ -100,10 +100,33 @@ impl Writer {
         }
     }
 
+    /// Where the database refuses the whole, the records are appended one by one, and those that it refuses are counted as lost.
     async fn append(&self, tenant: &TenantId, entries: Vec<Entry>) {
+        if self.answered(tenant, &entries).await.is_ok() {
+            return;
+        }
+        for entry in entries {
+            if let Err(error) = self.answered(tenant, std::slice::from_ref(&entry)).await {
+                tracing::error!(error = %error, tenant = %tenant, "a read cannot be recorded");
+                self.lost.add(tenant.clone(), lost(&entry));
+            }
+        }
+    }
+
+    /// Tries until the database answers.
+    async fn answered(&self, tenant: &TenantId, entries: &[Entry]) -> Result<(), Error> {
         let mut delay = RETRY_DELAY;
-        while let Err(error) = self.store.append_records(tenant, entries.clone()).await {
-            tracing::warn!(error = %error, delay_ms = delay.as_millis() as u64, "reads could not be recorded yet");
+        loop {
+            match self.store.append_records(tenant, entries.to_vec()).await {
+                Err(Error::Storage(detail)) => {
+                    tracing::warn!(
+                        error = detail,
+                        delay_ms = delay.as_millis() as u64,
+                        "reads could not be recorded yet"
+                    );
+                }
+                answered => return answered,
+            }
             tokio::time::sleep(delay).await;
             delay = (delay * 2).min(RETRY_DELAY_MAX);
         }

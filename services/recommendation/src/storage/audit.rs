@@ -3,7 +3,7 @@ use attain_vocabulary::{TenantId, UnixMillis};
 
 use super::{Store, Transaction, deliveries, number};
 use crate::Error;
-use crate::domain::audit::{Encoding, Entry, GENESIS_SHA256, READ_PREFIX, Record};
+use crate::domain::audit::{Encoding, Entry, GENESIS_SHA256, Record};
 
 const COLUMNS: &str =
     "tenant_id, sequence, time_ms, caller, action, service_id, detail_json, previous_sha256, sha256, encoding";
@@ -131,19 +131,15 @@ impl Store {
         sought: Sought<'_>,
         limit: u32,
     ) -> Result<Vec<Record>, Error> {
-        let statement = format!(
-            "SELECT {COLUMNS} FROM audit WHERE tenant_id = $1 AND sequence > $2 AND ($3 = '' OR service_id = $3) \
-             AND ($4 = 0 OR action NOT LIKE $5) ORDER BY sequence LIMIT $6"
-        );
-        let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(statement))
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(select(sought)))
             .bind(tenant.as_str())
             .bind(i64::try_from(sought.after_sequence).unwrap_or(i64::MAX))
-            .bind(sought.service_id.unwrap_or_default())
-            .bind(i64::from(sought.without_reads))
-            .bind(format!("{READ_PREFIX}%"))
-            .bind(i64::from(limit))
-            .fetch_all(self.database.pool())
-            .await?;
+            .bind(i64::from(limit));
+        let query = match sought.service_id {
+            Some(service_id) => query.bind(service_id),
+            None => query,
+        };
+        let rows: Vec<Row> = query.fetch_all(self.database.pool()).await?;
         rows.into_iter().map(record).collect()
     }
 
@@ -174,6 +170,16 @@ impl Store {
     }
 }
 
+/// A page of records: one statement for each way to seek, so that each goes by an index that holds nothing else. What the
+/// indexes of migration 0017 leave out is said here in the same words; a planner takes them for nothing less.
+fn select(sought: Sought<'_>) -> String {
+    let of_service = if sought.service_id.is_some() { " AND service_id = $4" } else { "" };
+    let no_reads = if sought.without_reads { " AND substr(action, 1, 5) <> 'read.'" } else { "" };
+    format!(
+        "SELECT {COLUMNS} FROM audit WHERE tenant_id = $1 AND sequence > $2{of_service}{no_reads} ORDER BY sequence LIMIT $3"
+    )
+}
+
 fn record(row: Row) -> Result<Record, Error> {
     let (tenant_id, sequence, time_ms, caller, action, service_id, detail_json, previous_sha256, sha256, encoding) =
         row;
@@ -182,4 +188,33 @@ fn record(row: Row) -> Result<Record, Error> {
     let encoding = Encoding::from_number(encoding)
         .ok_or_else(|| Error::Broken(format!("the encoding {encoding} of audit record {sequence} is not known")))?;
     Ok(Record { tenant_id, sequence: number("sequence", sequence)?, entry, previous_sha256, sha256, encoding })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::audit::READ_PREFIX;
+
+    #[tokio::test]
+    async fn every_way_to_seek_goes_by_an_index_of_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&format!("sqlite:{}", folder.path().join("plans.db").display())).await.expect("opened");
+        for (service_id, without_reads, index) in [
+            (None, false, "sqlite_autoindex_audit_1 (tenant_id=? AND sequence>?)"),
+            (Some("checkout"), false, "audit_by_service (tenant_id=? AND service_id=? AND sequence>?)"),
+            (None, true, "audit_writes (tenant_id=? AND sequence>?)"),
+            (Some("checkout"), true, "audit_writes_by_service (tenant_id=? AND service_id=? AND sequence>?)"),
+        ] {
+            let sought = Sought { service_id, without_reads, after_sequence: 0 };
+            let statement = format!("EXPLAIN QUERY PLAN {}", select(sought));
+            let query = sqlx::query_as(sqlx::AssertSqlSafe(statement)).bind("default").bind(0_i64).bind(9_i64);
+            let query = if service_id.is_some() { query.bind("checkout") } else { query };
+            let plan: Vec<(i64, i64, i64, String)> = query.fetch_all(store.database.pool()).await.expect("explained");
+            let told: Vec<&str> = plan.iter().map(|(.., detail)| detail.as_str()).collect();
+            assert_eq!(told, [format!("SEARCH audit USING INDEX {index}")], "nothing is walked and nothing sorted");
+        }
+        assert!(select(Sought { without_reads: true, ..Sought::default() }).contains(&format!("'{READ_PREFIX}'")));
+        assert_eq!(READ_PREFIX.len(), 5);
+        store.close().await;
+    }
 }

@@ -12,7 +12,7 @@ use sqlx::any::AnyPoolOptions;
 
 use super::*;
 use crate::domain::audit::{Anchor, BrokenChain, Entry, GENESIS_SHA256, Record, Verifier};
-use crate::domain::feedback::{Disputed, FeedbackKind, NewFeedback, said};
+use crate::domain::feedback::{Dispute, FeedbackKind, NewFeedback, said};
 use crate::domain::learning::Learnable;
 use crate::domain::slo::{Action, NewTarget, Verdict};
 
@@ -437,6 +437,7 @@ mod promises {
             recommendation_id: "rec-checkout-1".into(),
             service: service("checkout"),
             said: said(kind, None, dependency_id, "größer").expect("valid"),
+            edges_sha256: if dependency_id.is_empty() { String::new() } else { "aa".into() },
             submitted_by: by.into(),
             time_ms,
         }
@@ -456,17 +457,23 @@ mod promises {
         assert_eq!(store.feedback(&tenant(), &service("checkout"), 2, 3).await.expect("read"), [(1, first)]);
         let counts = store.feedback_counts(&tenant()).await.expect("read");
         assert_eq!(counts, [(FeedbackKind::Other, 1), (FeedbackKind::WrongDependency, 3)]);
-        let disputed = |caller_count| Disputed { dependency: service("db"), caller_count, time_ms: 9 };
-        assert_eq!(store.disputed(&tenant(), &service("checkout"), 0).await.expect("read"), [disputed(2)]);
-        assert_eq!(store.disputed(&tenant(), &service("checkout"), 6).await.expect("read"), [disputed(1)]);
-        assert_eq!(store.disputed(&tenant(), &service("checkout"), 10).await.expect("read"), []);
+        let dispute = |by: &str, time_ms| Dispute {
+            dependency: service("db"),
+            edges_sha256: "aa".into(),
+            submitted_by: by.into(),
+            time_ms,
+        };
+        let disputes = async |since_ms| store.disputes(&tenant(), &service("checkout"), since_ms).await.expect("read");
+        assert_eq!(disputes(0).await, [dispute("ada", 5), dispute("bob", 9)]);
+        assert_eq!(disputes(6).await, [dispute("bob", 9)]);
+        assert_eq!(disputes(10).await, []);
         let records = store.audit_records(&tenant(), Sought::default(), 10).await.expect("read");
         assert!(records.iter().all(|record| record.entry.action == "feedback.submitted"));
         assert_eq!((records.len(), verify(&records)), (4, Ok(())));
         let other = TenantId::new("tenant", "other").expect("valid");
         assert_eq!(store.feedback(&other, &service("checkout"), u64::MAX, 3).await.expect("read"), []);
         assert_eq!(store.feedback_counts(&other).await.expect("read"), []);
-        assert_eq!(store.disputed(&other, &service("checkout"), 0).await.expect("read"), []);
+        assert_eq!(store.disputes(&other, &service("checkout"), 0).await.expect("read"), []);
     }
 
     pub(super) async fn first_decisions_and_first_words_are_learnable(store: &Store) {

@@ -3,10 +3,10 @@ use attain_vocabulary::{EntityId, TenantId, UnixMillis};
 use super::{Store, audit, number, word};
 use crate::Error;
 use crate::domain::audit::Entry;
-use crate::domain::feedback::{Disputed, Feedback, FeedbackKind, NewFeedback, Said};
+use crate::domain::feedback::{Dispute, Feedback, FeedbackKind, NewFeedback, Said};
 use crate::domain::slo::{kind_from_word, kind_word};
 
-type Row = (i64, String, String, String, String, String, String, String, String, i64);
+type Row = (i64, String, String, String, String, String, String, String, String, i64, String);
 
 impl Store {
     /// Writes feedback and its audit record, or nothing of it.
@@ -17,7 +17,8 @@ impl Store {
         let new = &feedback.new;
         sqlx::query(
             "INSERT INTO feedback (tenant_id, sequence, id, recommendation_id, service_id, feedback_kind, kind, \
-             dependency_id, text, submitted_by, create_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+             dependency_id, text, submitted_by, create_ms, edges_sha256) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         )
         .bind(tenant.as_str())
         .bind(head.sequence as i64)
@@ -30,6 +31,7 @@ impl Store {
         .bind(&new.said.text)
         .bind(&new.submitted_by)
         .bind(new.time_ms)
+        .bind(&new.edges_sha256)
         .execute(&mut *transaction)
         .await?;
         let entry = audit_entry(&feedback);
@@ -48,7 +50,7 @@ impl Store {
     ) -> Result<Vec<(u64, Feedback)>, Error> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT sequence, id, recommendation_id, service_id, feedback_kind, kind, dependency_id, text, submitted_by, \
-             create_ms FROM feedback WHERE tenant_id = $1 AND service_id = $2 AND sequence < $3 \
+             create_ms, edges_sha256 FROM feedback WHERE tenant_id = $1 AND service_id = $2 AND sequence < $3 \
              ORDER BY sequence DESC LIMIT $4",
         )
         .bind(tenant.as_str())
@@ -74,17 +76,18 @@ impl Store {
         rows.into_iter().map(count).collect()
     }
 
-    /// Dependencies of a service that somebody said are wrong since an instant, by name.
-    pub(crate) async fn disputed(
+    /// What callers said since an instant of dependencies of a service that are wrong, the newest of each caller and each state
+    /// of the edges; by name.
+    pub(crate) async fn disputes(
         &self,
         tenant: &TenantId,
         service: &EntityId,
         since_ms: UnixMillis,
-    ) -> Result<Vec<Disputed>, Error> {
-        let rows: Vec<(String, i64, i64)> = sqlx::query_as(
-            "SELECT dependency_id, COUNT(DISTINCT submitted_by), MAX(create_ms) FROM feedback \
+    ) -> Result<Vec<Dispute>, Error> {
+        let rows: Vec<(String, String, String, i64)> = sqlx::query_as(
+            "SELECT dependency_id, edges_sha256, submitted_by, MAX(create_ms) FROM feedback \
              WHERE tenant_id = $1 AND service_id = $2 AND feedback_kind = $3 AND create_ms >= $4 \
-             GROUP BY dependency_id ORDER BY dependency_id",
+             GROUP BY dependency_id, edges_sha256, submitted_by ORDER BY dependency_id, edges_sha256, submitted_by",
         )
         .bind(tenant.as_str())
         .bind(service.as_str())
@@ -92,11 +95,10 @@ impl Store {
         .bind(since_ms)
         .fetch_all(self.database.pool())
         .await?;
-        let disputed = |(dependency_id, caller_count, time_ms): (String, i64, i64)| {
-            let caller_count = number("count", caller_count)?;
-            Ok(Disputed { dependency: entity("dependency_id", &dependency_id)?, caller_count, time_ms })
+        let dispute = |(dependency_id, edges_sha256, submitted_by, time_ms): (String, String, String, i64)| {
+            Ok(Dispute { dependency: entity("dependency_id", &dependency_id)?, edges_sha256, submitted_by, time_ms })
         };
-        rows.into_iter().map(disputed).collect()
+        rows.into_iter().map(dispute).collect()
     }
 }
 
@@ -120,8 +122,19 @@ fn audit_entry(feedback: &Feedback) -> Entry {
 }
 
 fn read(row: Row) -> Result<(u64, Feedback), Error> {
-    let (sequence, id, recommendation_id, service_id, feedback_kind, kind, dependency_id, text, submitted_by, time_ms) =
-        row;
+    let (
+        sequence,
+        id,
+        recommendation_id,
+        service_id,
+        feedback_kind,
+        kind,
+        dependency_id,
+        text,
+        submitted_by,
+        time_ms,
+        edges_sha256,
+    ) = row;
     let said = Said {
         feedback_kind: word("feedback_kind", &feedback_kind, FeedbackKind::from_word)?,
         kind: if kind.is_empty() { None } else { Some(word("kind", &kind, kind_from_word)?) },
@@ -129,7 +142,7 @@ fn read(row: Row) -> Result<(u64, Feedback), Error> {
         text,
     };
     let service = entity("service_id", &service_id)?;
-    let new = NewFeedback { recommendation_id, service, said, submitted_by, time_ms };
+    let new = NewFeedback { recommendation_id, service, said, edges_sha256, submitted_by, time_ms };
     Ok((number("sequence", sequence)?, Feedback { id, new }))
 }
 

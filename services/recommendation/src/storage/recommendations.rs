@@ -1,7 +1,7 @@
 use attain_vocabulary::{EntityId, TenantId, TimeWindow, UnixMillis};
 
-use super::regional::{self, NewRegional};
 use super::experiments::{self, NewExposure};
+use super::regional::{self, NewRegional};
 use super::standings::{self, NewStanding};
 use super::{Store, Transaction, audit, calibration, number};
 use crate::Error;

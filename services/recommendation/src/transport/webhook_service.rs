@@ -14,7 +14,10 @@ impl WebhookService for Transport {
         request: Request<wire::CreateWebhookRequest>,
     ) -> Result<Response<wire::CreateWebhookResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(webhooks::create(&self.0, &context, request.into_inner()).await?))
+        let asking = self.0.reads.begin("CreateWebhook", &context, request.get_ref());
+        let created = webhooks::create(&self.0, &context, request.into_inner()).await;
+        asking.written(&created);
+        Ok(Response::new(created?))
     }
 
     async fn list_webhooks(
@@ -22,7 +25,8 @@ impl WebhookService for Transport {
         request: Request<wire::ListWebhooksRequest>,
     ) -> Result<Response<wire::ListWebhooksResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(webhooks::list(&self.0, &context).await?))
+        let asking = self.0.reads.begin("ListWebhooks", &context, request.get_ref());
+        asking.answered(webhooks::list(&self.0, &context).await)
     }
 
     async fn delete_webhook(
@@ -30,7 +34,10 @@ impl WebhookService for Transport {
         request: Request<wire::DeleteWebhookRequest>,
     ) -> Result<Response<wire::DeleteWebhookResponse>, Status> {
         let context = context(&request)?;
-        webhooks::delete(&self.0, &context, &request.into_inner().webhook_id).await?;
+        let asking = self.0.reads.begin("DeleteWebhook", &context, request.get_ref());
+        let deleted = webhooks::delete(&self.0, &context, &request.get_ref().webhook_id).await;
+        asking.written(&deleted);
+        deleted?;
         Ok(Response::new(wire::DeleteWebhookResponse {}))
     }
 
@@ -39,7 +46,10 @@ impl WebhookService for Transport {
         request: Request<wire::RotateWebhookSecretRequest>,
     ) -> Result<Response<wire::RotateWebhookSecretResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(webhooks::rotate(&self.0, &context, request.into_inner()).await?))
+        let asking = self.0.reads.begin("RotateWebhookSecret", &context, request.get_ref());
+        let rotated = webhooks::rotate(&self.0, &context, request.into_inner()).await;
+        asking.written(&rotated);
+        Ok(Response::new(rotated?))
     }
 
     async fn list_deliveries(
@@ -47,7 +57,8 @@ impl WebhookService for Transport {
         request: Request<wire::ListDeliveriesRequest>,
     ) -> Result<Response<wire::ListDeliveriesResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(webhooks::deliveries(&self.0, &context, request.into_inner()).await?))
+        let asking = self.0.reads.begin("ListDeliveries", &context, request.get_ref());
+        asking.answered(webhooks::deliveries(&self.0, &context, request.into_inner()).await)
     }
 
     async fn retry_delivery(
@@ -55,6 +66,9 @@ impl WebhookService for Transport {
         request: Request<wire::RetryDeliveryRequest>,
     ) -> Result<Response<wire::RetryDeliveryResponse>, Status> {
         let context = context(&request)?;
-        Ok(Response::new(webhooks::retry(&self.0, &context, &request.into_inner()).await?))
+        let asking = self.0.reads.begin("RetryDelivery", &context, request.get_ref());
+        let retried = webhooks::retry(&self.0, &context, request.get_ref()).await;
+        asking.written(&retried);
+        Ok(Response::new(retried?))
     }
 }

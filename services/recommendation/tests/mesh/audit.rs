@@ -1,13 +1,20 @@
 //! The audit log over gRPC: who decided what, who read what, and how tampering shows.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use attain_proto::convert::unix_millis;
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::recommendation::v1::DecisionAction as Action;
 use attain_recommendation::audit::{Anchor, BrokenChain, Encoding, Entry, Record, Verified, Verifier};
+use prost::Message as _;
+use prost::bytes::{Buf as _, BufMut as _};
+use prost_types::FileDescriptorSet;
 use serde_json::{Value, json};
-use tonic::{Code, Request};
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::{Code, Request, Status};
 
 use crate::harness::Mesh;
 use crate::world::NOW_MS;
@@ -197,6 +204,83 @@ async fn every_call_leaves_who_asked_what_and_how_it_ended() {
     assert_eq!((refused.entry.caller.as_str(), detail(refused)["role"].clone()), ("group:payments", json!("reader")));
     assert_eq!(detail(refused)["recommendation_id"], "");
     assert!(!records.iter().any(|record| record.entry.detail_json.contains("jane")));
+}
+
+/// Messages as bytes.
+struct Plain;
+
+impl Codec for Plain {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Plain {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Plain {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining()).to_vec()))
+    }
+}
+
+/// Every RPC that the service answers, as the contract describes it, with the path that it is called by.
+fn rpcs() -> Vec<(String, String)> {
+    let contract = FileDescriptorSet::decode(attain_proto::DESCRIPTORS).unwrap();
+    let own = contract.file.into_iter().filter(|file| file.package() == "attain.recommendation.v1");
+    let services = own.flat_map(|file| file.service);
+    let rpcs = services.flat_map(|service| {
+        let name = service.name().to_owned();
+        service.method.into_iter().map(move |method| {
+            let path = format!("/attain.recommendation.v1.{name}/{}", method.name());
+            (method.name().to_owned(), path)
+        })
+    });
+    rpcs.collect()
+}
+
+#[tokio::test]
+async fn no_rpc_of_the_contract_goes_by_the_log() {
+    let mut mesh = Mesh::start().await;
+    let rpcs = rpcs();
+    assert!(rpcs.len() > 40, "{rpcs:?}");
+    let mut grpc = Grpc::new(mesh.channel.clone());
+    let mut expected = BTreeSet::new();
+    for (name, path) in &rpcs {
+        grpc.ready().await.unwrap();
+        // An empty request, which a read answers or refuses, and a write refuses.
+        let path = PathAndQuery::try_from(path.as_str()).unwrap();
+        let answer = grpc.unary(Request::new(Vec::new()), path, Plain).await;
+        let reads = ["Get", "List", "Analyze", "Replay"].iter().any(|verb| name.starts_with(verb));
+        assert!(reads || answer.is_err(), "{name} wrote something on request of nothing");
+        expected.insert(name.clone());
+    }
+    mesh.restart().await;
+    let records = whole_log(&mesh).await;
+    let told: BTreeSet<String> =
+        records.iter().filter_map(|record| Some(detail(record)["rpc"].as_str()?.to_owned())).collect();
+    assert_eq!(told, expected);
+    let abandoned = |record: &&Record| detail(record)["outcome"] == "ABANDONED";
+    assert_eq!(records.iter().find(abandoned), None, "nobody went away");
 }
 
 #[tokio::test]

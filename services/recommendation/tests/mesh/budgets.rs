@@ -4,11 +4,14 @@ use attain_proto::convert::{duration_millis, timestamp, unix_millis};
 use attain_proto::ingestion::v1::{Incident, IncidentKind};
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1::{SliBucket, SliKind};
-use attain_vocabulary::{BUCKET_MS, DAY_MS};
+use attain_recommendation::Config;
+use attain_runtime::context::CallContext;
+use attain_vocabulary::{BUCKET_MS, DAY_MS, TenantId, TimeWindow};
 use std::sync::atomic::Ordering;
-use tonic::Code;
+use std::time::Duration;
+use tonic::{Code, Status};
 
-use crate::harness::{Mesh, fault, reason};
+use crate::harness::{Mesh, PATIENCE, fault, reason};
 use crate::world::{NOW_MS, first_ms};
 
 async fn budgets(mesh: &Mesh, service_id: &str) -> wire::GetErrorBudgetsResponse {
@@ -79,6 +82,81 @@ async fn a_latency_slo_has_a_budget_of_slow_requests() {
     // Two of a hundred requests take 450 ms.
     assert!((budget.spent_ratio.unwrap() - 0.4).abs() < 0.01, "{budget:?}");
     assert_eq!((budget.latency_threshold_ms, budget.window_days), (300, 7));
+}
+
+/// Declares an SLO of checkout over the calendar month, which is October 2026, of which the 26th has come.
+async fn declare_month(mesh: &Mesh, target_ratio: f64) -> wire::ErrorBudget {
+    let declare = wire::DecideSloRequest {
+        service_id: "checkout".into(),
+        action: wire::DecisionAction::Declare as i32,
+        target_ratio: Some(target_ratio),
+        calendar_window: wire::CalendarWindow::Month as i32,
+        ..wire::DecideSloRequest::default()
+    };
+    mesh.decide(declare).await.unwrap();
+    budgets(mesh, "checkout").await.budgets.remove(0)
+}
+
+#[tokio::test]
+async fn the_budget_of_a_month_ends_with_it_and_keeps_all_that_it_has_seen() {
+    let mesh = Mesh::start().await;
+    let month = TimeWindow::MONTH.in_force_at(NOW_MS);
+    let budget = declare_month(&mesh, 0.99).await;
+    assert_eq!((budget.calendar_window(), budget.window_days), (wire::CalendarWindow::Month, 30));
+    assert_eq!(unix_millis(budget.window_start_time.as_ref().unwrap()), month.start_ms());
+    let horizon = budget.forecast.as_ref().unwrap().horizon_time.as_ref().unwrap();
+    assert_eq!(unix_millis(horizon), month.end_ms());
+    let days = (NOW_MS - NOW_MS.rem_euclid(BUCKET_MS) - month.start_ms()) as f64 / DAY_MS as f64;
+    assert_eq!(budget.valid_count, (days * 288.0).round() as u64 * 2000);
+    assert!(budget.detail.contains("of the month so far. Before the month ends it is overspent"), "{}", budget.detail);
+    assert!(!budget.detail.contains("days"), "{}", budget.detail);
+    let policy = alerts(&mesh, "checkout", 0.0).await.policies.remove(0);
+    assert_eq!(policy.calendar_window(), wire::CalendarWindow::Month);
+
+    let spent = declare_month(&mesh, 0.9999).await;
+    assert!(spent.exhausted && spent.restored_time.is_none());
+    assert!(spent.detail.ends_with("it is overspent until the month ends."), "{}", spent.detail);
+    // A little less than what October has left of requests would earn back.
+    let worst = budget.bad_count / (budget.valid_count as f64 * 1.1);
+    let nearly = declare_month(&mesh, 1.0 - worst).await;
+    assert!(nearly.exhausted && nearly.restored_time.is_some(), "{nearly:?}");
+    assert!(nearly.detail.contains("until enough further requests have succeeded"), "{}", nearly.detail);
+}
+
+#[tokio::test]
+async fn what_reads_a_history_waits_for_a_place_and_no_longer_than_its_caller() {
+    let mesh = Mesh::start_with(Config { computations_max: 1, ..Config::default() }).await;
+    mesh.declare("auth", 0.99).await;
+    let held = mesh.world.checkout_held.lock().await;
+    let mut client = mesh.client.clone();
+    let request = wire::GetSloRecommendationsRequest { service_id: "checkout".into(), ..Default::default() };
+    let computing = tokio::spawn(async move { client.get_slo_recommendations(request).await });
+    let begun = async {
+        while mesh.world.computations.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, begun).await.expect("the only place is taken");
+
+    let late = |status: Status| [Code::DeadlineExceeded, Code::Cancelled].contains(&status.code());
+    let context = CallContext::new(TenantId::default(), "test", Duration::from_millis(300));
+    let (mut client, service_id) = (mesh.client.clone(), || String::from("auth"));
+    let budgets_of = wire::GetErrorBudgetsRequest { service_id: service_id() };
+    assert!(client.get_error_budgets(context.request(budgets_of)).await.is_err_and(late));
+    let alerts_of = wire::GetAlertsRequest { service_id: service_id(), ..Default::default() };
+    let context = CallContext::new(TenantId::default(), "test", Duration::from_millis(300));
+    assert!(client.get_alerts(context.request(alerts_of)).await.is_err_and(late));
+    let sla_of = wire::GetSlaSuggestionRequest { service_id: service_id(), ..Default::default() };
+    let context = CallContext::new(TenantId::default(), "test", Duration::from_millis(300));
+    assert!(client.get_sla_suggestion(context.request(sla_of)).await.is_err_and(late));
+    let export_of =
+        wire::GetSloExportRequest { service_id: service_id(), format: "openslo".into(), ..Default::default() };
+    let context = CallContext::new(TenantId::default(), "test", Duration::from_millis(300));
+    assert!(client.get_slo_export(context.request(export_of)).await.is_err_and(late));
+
+    drop(held);
+    computing.await.unwrap().unwrap();
+    assert_eq!(budgets(&mesh, "auth").await.budgets.len(), 1);
 }
 
 #[tokio::test]

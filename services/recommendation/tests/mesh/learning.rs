@@ -2,11 +2,11 @@
 
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::recommendation::v1::{DecisionAction as Action, FeedbackKind};
-use attain_proto::vocabulary::v1::SliKind;
+use attain_proto::vocabulary::v1::{Dependency, DependencyMode, SliKind};
 use tonic::Code;
 
 use crate::harness::{Mesh, fault, reason};
-use crate::world::NOW_MS;
+use crate::world::{NOW_MS, TOPOLOGY};
 
 const AVAILABILITY: i32 = SliKind::Availability as i32;
 
@@ -144,12 +144,12 @@ async fn feedback_is_kept_counted_and_audited_and_a_disputed_dependency_is_point
     let mesh = Mesh::start().await;
     let first = mesh.recommend("checkout").await;
     let wrong = wire::SubmitFeedbackRequest {
-        dependency_id: "auth".into(),
+        dependency_id: "provider".into(),
         text: "gone since spring, says jane@mail.example".into(),
         ..feedback(&first.id, FeedbackKind::WrongDependency)
     };
     let kept = submit(&mesh, wrong).await.unwrap();
-    assert_eq!((kept.service_id.as_str(), kept.dependency_id.as_str()), ("checkout", "auth"));
+    assert_eq!((kept.service_id.as_str(), kept.dependency_id.as_str()), ("checkout", "provider"));
     assert_eq!(kept.text, "gone since spring, says [redacted:email]");
     submit(&mesh, feedback(&first.id, FeedbackKind::WrongSplit)).await.unwrap();
     let request = wire::ListFeedbackRequest { service_id: "checkout".into(), page_size: 1, ..Default::default() };
@@ -166,8 +166,43 @@ async fn feedback_is_kept_counted_and_audited_and_a_disputed_dependency_is_point
     let disputed: Vec<_> =
         second.missing_inputs.iter().filter(|missing| missing.name == "dependency_disputed").collect();
     assert_eq!(disputed.len(), 1);
-    assert!(disputed[0].detail.contains("auth"), "{disputed:?}");
+    assert!(disputed[0].detail.contains("provider"), "{disputed:?}");
     assert_eq!(second.confidence.unwrap().level, first.confidence.unwrap().level);
+}
+
+#[tokio::test]
+async fn a_dispute_ends_with_its_edge_and_with_another_declaration_of_it() {
+    let mesh = Mesh::start().await;
+    let id = mesh.recommend("checkout").await.id;
+    let dispute = |dependency: &str| wire::SubmitFeedbackRequest {
+        dependency_id: dependency.into(),
+        ..feedback(&id, FeedbackKind::WrongDependency)
+    };
+    // Gateway calls auth; checkout does not.
+    let refused = submit(&mesh, dispute("auth")).await.unwrap_err();
+    assert_eq!(fault(&refused), ("dependency_id".into(), "no_dependency".into()));
+    for dependency in ["provider", "inventory"] {
+        submit(&mesh, dispute(dependency)).await.unwrap();
+    }
+    let disputed = |recommendation: &wire::Recommendation| {
+        let missing = recommendation.missing_inputs.iter().filter(|missing| missing.name == "dependency_disputed");
+        let names =
+            missing.flat_map(|missing| ["provider", "inventory"].map(|name| (missing.detail.contains(name), name)));
+        names.filter(|(named, _)| *named).map(|(_, name)| name).collect::<Vec<_>>()
+    };
+    assert_eq!(disputed(&anew(&mesh, 1).await), ["inventory", "provider"]);
+    mesh.world.dependencies.lock().unwrap().retain(|edge| edge.callee_id != "inventory");
+    mesh.world.touch("default", "checkout", TOPOLOGY);
+    assert_eq!(disputed(&anew(&mesh, 2).await), ["provider"], "there is no edge to inventory any more");
+    let declare = |edge: &mut Dependency| {
+        edge.mode = DependencyMode::Soft as i32;
+        edge.fallback_success_ratio = Some(0.9);
+    };
+    mesh.world.dependencies.lock().unwrap().iter_mut().filter(|edge| edge.callee_id == "provider").for_each(declare);
+    mesh.world.touch("default", "payment", TOPOLOGY);
+    assert_eq!(disputed(&anew(&mesh, 3).await), [""; 0], "the edge was declared anew");
+    submit(&mesh, dispute("provider")).await.unwrap();
+    assert_eq!(disputed(&anew(&mesh, 4).await), ["provider"], "and is wrong all the same, somebody says");
 }
 
 #[tokio::test]

@@ -85,6 +85,8 @@ pub(crate) struct World {
     pub(crate) latencies_down: AtomicBool,
     /// How many services of one evaluation the time suffices for.
     pub(crate) evaluates_at_most: AtomicUsize,
+    /// While somebody holds it, the history of checkout alone is not answered.
+    pub(crate) checkout_held: tokio::sync::Mutex<()>,
     /// Histories with latency that were asked for: one a computation.
     pub(crate) computations: AtomicU64,
 }

@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Horizon, STEPS};
-use crate::{Episode, Forecast, SliHistory, predict};
+use crate::{Constants, Episode, Forecast, SliHistory, predict_with};
 
 /// Paths that are drawn: the standard error of a probability is at most 1.1 points.
 pub const PATHS: usize = 2048;
@@ -23,7 +23,7 @@ const DATES_MAX: usize = 32;
 /// When a budget will be spent that is not spent yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exhaustion {
-    /// Until when it looks: a rolling window's length from now, by when nothing of today counts any more.
+    /// Until when it looks: a rolling window's length from now, by when nothing of today counts any more, or the end of the span.
     pub horizon_end_ms: UnixMillis,
     /// Probability that the budget is overspent at some instant until then.
     pub probability: f64,
@@ -77,17 +77,22 @@ pub struct Burning {
 /// Draws [`PATHS`] futures and counts those that overspend. `None` without a request, or where no time is left.
 ///
 /// Of each path the chronic level and the failures that incidents bring until the end follow the predictive distribution of
-/// that time ([`predict`]). Incidents come at any time alike; given any, their number is a Poisson one that is not zero, whose
+/// that time ([`predict_with`]). Incidents come at any time alike; given any, their number is a Poisson one that is not zero, whose
 /// mean gives the predictive's own probability of none; their sizes split the whole as independent exponential amounts do; each
 /// fails every request while it lasts. One that is going on lasts on: a time T is exceeded by what is still to come with
 /// probability `d / (d + T)` after it has lasted `d` (no length is more natural than another: Gott, *Nature* 363, 1993), at the
 /// rate so far. Requests come evenly at the mean of the days covered.
-pub(super) fn forecast(history: &SliHistory, horizon: &Horizon, seed: u64) -> Option<Exhaustion> {
+pub(super) fn forecast(
+    constants: &Constants,
+    history: &SliHistory,
+    horizon: &Horizon,
+    seed: u64,
+) -> Option<Exhaustion> {
     let days = horizon.days();
     if days <= 0.0 {
         return None;
     }
-    let prediction = predict(history.series(), days, horizon.now_ms)?;
+    let prediction = predict_with(constants, history.series(), days, horizon.now_ms)?;
     let burning = burning(&prediction.episodes, history, horizon.now_ms);
     let mut paths = Paths::new(&prediction.forecast, burning, horizon, seed);
     let mut first = [0_usize; STEPS];

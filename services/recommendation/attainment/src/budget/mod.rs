@@ -9,7 +9,7 @@ pub use exhaustion::{Burning, DateQuantile, Exhaustion, PATHS, ProbabilityBy};
 
 use attain_vocabulary::{DAY_MS, UnixMillis};
 
-use crate::SliHistory;
+use crate::{Constants, SliHistory};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -99,10 +99,18 @@ pub struct Status {
     pub forecast: Option<Exhaustion>,
 }
 
-/// What is spent of a budget at `now_ms` and when the rest will be. `budget_ratio` is `1 - target`, in (0, 1); the seed draws
-/// the paths of the forecast: the same history, instant and seed give the same answer to the last bit.
+/// What is spent of a budget at `now_ms` and when the rest will be. `budget_ratio` is `1 - target`, in (0, 1); `constants` are
+/// those of the model that offers are made with. The seed draws the paths of the forecast: the same constants, history, instant
+/// and seed give the same answer to the last bit.
 #[must_use]
-pub fn status(history: &SliHistory, budget_ratio: f64, period: Period, now_ms: UnixMillis, seed: u64) -> Status {
+pub fn status(
+    constants: &Constants,
+    history: &SliHistory,
+    budget_ratio: f64,
+    period: Period,
+    now_ms: UnixMillis,
+    seed: u64,
+) -> Status {
     let start_ms = period.start_at(now_ms);
     let counted = history.tally(start_ms, now_ms);
     let allowed = budget_ratio * counted.valid;
@@ -131,7 +139,7 @@ pub fn status(history: &SliHistory, budget_ratio: f64, period: Period, now_ms: U
         restored_ms: if exhausted { horizon.restored_ms() } else { None },
         straight_line_ms: burn_rates[1].burn_rate.and_then(|rate| horizon.straight_line_ms(rate)),
         burn_rates,
-        forecast: if exhausted { None } else { exhaustion::forecast(history, &horizon, seed) },
+        forecast: if exhausted { None } else { exhaustion::forecast(constants, history, &horizon, seed) },
     }
 }
 
@@ -150,6 +158,8 @@ struct Horizon {
     end_ms: UnixMillis,
     budget_ratio: f64,
     valid_per_day: f64,
+    /// Valid and bad that count now.
+    now: (f64, f64),
     /// Valid and bad of the past that still count at the end of each step.
     known: Vec<(f64, f64)>,
 }
@@ -157,14 +167,16 @@ struct Horizon {
 impl Horizon {
     fn new(history: &SliHistory, budget_ratio: f64, period: Period, now_ms: UnixMillis) -> Self {
         let end_ms = period.end_at(now_ms);
-        let at = |step: usize| {
-            let ahead = (end_ms - now_ms) as f64 * (step + 1) as f64 / STEPS as f64;
-            let from_ms = period.start_at(now_ms + ahead.round() as i64);
-            let known = history.tally(from_ms, now_ms);
+        let counted = |at_ms: UnixMillis| {
+            let known = history.tally(period.start_at(at_ms), now_ms);
             (known.valid, known.bad)
         };
+        let at = |step: usize| {
+            let ahead = (end_ms - now_ms) as f64 * (step + 1) as f64 / STEPS as f64;
+            counted(now_ms + ahead.round() as i64)
+        };
         let known = (0..STEPS).map(at).collect();
-        Self { now_ms, end_ms, budget_ratio, valid_per_day: history.valid_per_day(), known }
+        Self { now_ms, end_ms, budget_ratio, valid_per_day: history.valid_per_day(), now: counted(now_ms), known }
     }
 
     fn days(&self) -> f64 {
@@ -200,7 +212,7 @@ impl Horizon {
 
     /// Where a constant burn rate overspends what is left, the failures of the past all kept.
     fn straight_line_ms(&self, burn_rate: f64) -> Option<UnixMillis> {
-        let (valid, bad) = *self.known.first()?;
+        let (valid, bad) = self.now;
         let left = self.budget_ratio * valid - bad;
         // Beyond 1 each day takes more than it adds to the budget.
         let net_per_day = (burn_rate - 1.0) * self.budget_ratio * self.valid_per_day;

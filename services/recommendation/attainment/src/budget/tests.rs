@@ -31,7 +31,7 @@ fn what_is_spent_is_counted_over_the_window_alone() {
             point.bad = 1000.0;
         }
     });
-    let status = status(&history, 0.001, MONTH, now(60), 1);
+    let status = status(&Constants::DEFAULT, &history, 0.001, MONTH, now(60), 1);
     assert_eq!((status.valid, status.bad), (8_064_000.0, 1000.0));
     assert!((status.spent_ratio.expect("requests") - 1000.0 / 8064.0).abs() < 1e-9);
     assert_eq!((status.coverage_ratio, status.exhausted, status.restored_ms), (1.0, false, None));
@@ -48,7 +48,7 @@ fn a_gap_is_no_success() {
             point.bad = 1000.0;
         }
     });
-    let status = status(&gap, 0.001, MONTH, now(28), 1);
+    let status = status(&Constants::DEFAULT, &gap, 0.001, MONTH, now(28), 1);
     assert_eq!(status.coverage_ratio, 0.5);
     assert!(
         (status.spent_ratio.expect("requests") - 1000.0 / 4032.0).abs() < 1e-9,
@@ -60,7 +60,7 @@ fn a_gap_is_no_success() {
 #[test]
 fn nothing_measured_is_nothing_said() {
     let nothing = SliHistory::of(CountSeries::default(), TimeRange::new("range", 0, DAY_MS).expect("ascending"));
-    let status = status(&nothing, 0.001, MONTH, DAY_MS, 1);
+    let status = status(&Constants::DEFAULT, &nothing, 0.001, MONTH, DAY_MS, 1);
     assert_eq!((status.spent_ratio, status.forecast, status.exhausted), (None, None, false));
 }
 
@@ -71,7 +71,7 @@ fn an_overspent_budget_says_when_the_failures_age_out() {
             point.bad = 1000.0;
         }
     });
-    let status = status(&history, 0.001, MONTH, now(28), 1);
+    let status = status(&Constants::DEFAULT, &history, 0.001, MONTH, now(28), 1);
     assert!(status.exhausted && status.forecast.is_none());
     let days = (status.restored_ms.expect("it ages out") - now(28)) as f64 / DAY_MS as f64;
     assert!((9.0..9.5).contains(&days), "{days}");
@@ -85,7 +85,7 @@ fn a_fixed_period_forgets_nothing_and_ends() {
         }
     });
     let period = Period::Fixed { start_ms: 14 * DAY_MS, end_ms: 44 * DAY_MS };
-    let status = status(&history, 0.001, period, now(28), 1);
+    let status = status(&Constants::DEFAULT, &history, 0.001, period, now(28), 1);
     assert_eq!((status.window_start_ms, status.valid), (14 * DAY_MS, 14.0 * 288_000.0));
     assert!(status.exhausted, "6,000 of 4,032 allowed so far");
     let days = (status.restored_ms.expect("the month has room for 8,640") - now(28)) as f64 / DAY_MS as f64;
@@ -108,7 +108,7 @@ fn an_outage_that_goes_on_brings_the_date_near() {
 #[test]
 fn the_same_seed_gives_the_same_answer_and_another_nearly_the_same() {
     let history = history(40, |i, point| point.bad = if i % 3000 < 4 { 300.0 } else { 0.5 });
-    let of = |seed| status(&history, 0.001, MONTH, now(40), seed).forecast.expect("requests");
+    let of = |seed| status(&Constants::DEFAULT, &history, 0.001, MONTH, now(40), seed).forecast.expect("requests");
     assert_eq!(of(3), of(3));
     let (one, other) = (of(3), of(4));
     assert!((one.probability - other.probability).abs() < 5.0 * (one.standard_error + other.standard_error));
@@ -137,7 +137,7 @@ proptest! {
                 point.valid = -1.0;
             }
         });
-        let status = status(&history, budget, Period::Rolling { days: window }, now(days), seed);
+        let status = status(&Constants::DEFAULT, &history, budget, Period::Rolling { days: window }, now(days), seed);
         prop_assert!((0.0..=1.0).contains(&status.coverage_ratio));
         prop_assert!(status.bad <= status.valid);
         prop_assert_eq!(status.exhausted, status.spent_ratio.is_some_and(|spent| spent > 1.0 + 1e-6));
@@ -158,7 +158,7 @@ proptest! {
     #[test]
     fn a_smaller_budget_never_lasts_longer(budget in 1e-4f64..0.1, share in 0.05f64..1.0, seed in any::<u64>()) {
         let history = history(30, |i, point| point.bad = if i % 2000 < 3 { 200.0 } else { 0.3 });
-        let of = |budget| status(&history, budget, MONTH, now(30), seed);
+        let of = |budget| status(&Constants::DEFAULT, &history, budget, MONTH, now(30), seed);
         let (wide, narrow) = (of(budget), of(budget * share));
         prop_assert!(narrow.spent_ratio >= wide.spent_ratio);
         if let (Some(wide), Some(narrow)) = (&wide.forecast, &narrow.forecast) {

@@ -180,7 +180,7 @@ impl Gathered<'_> {
     fn estimated_freshness(&self, ages: &Ages<'_>, window: f64) -> SliResult {
         let now_ms = self.input.as_of_ms;
         let target = self.input.policy.latency_quantile.clamp(0.5, 0.9999);
-        let LatencyOffers { offers, mut looked_at, refused } = ages.offers(&input.policy, target, window, now_ms);
+        let LatencyOffers { offers, mut looked_at, refused } = ages.offers(&self.input.policy, target, window, now_ms);
         if refused {
             return unestimated(
                 ages,

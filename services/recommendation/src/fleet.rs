@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use attain_attainment::{Constants, CountPoint, CountSeries, Forecast, MissingInput, predict_with};
+use attain_attainment::{Constants, CountPoint, CountSeries, Forecast, MissingInput, Model, predict_with};
 use attain_proto::graph::v1 as graph;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{
@@ -11,6 +11,7 @@ use attain_vocabulary::{
 };
 use futures::StreamExt as _;
 
+use crate::domain::calibration::Class;
 use crate::domain::components::{Facts, components, rates};
 use crate::domain::flow::{Component, Edge};
 use crate::domain::slo::Slo;
@@ -122,12 +123,12 @@ async fn assemble(
     let histories = histories(engine, context, &affected, &union, range, &mut missing).await;
     let (facts, edges) = (union.facts, union.edges.into_values().collect::<Vec<_>>());
     let in_force = affected.iter().filter_map(|id| Some((id.clone(), window.unwrap_or(slos.get(id)?.window))));
-    let model = models::live(engine, context).await?;
     let asked: BTreeMap<EntityId, TimeWindow> = in_force.filter(|(id, _)| slos.contains_key(id)).collect();
+    let class = |id: &EntityId| facts.get(id).map(|facts| Class { tier: facts.tier, kind: facts.kind });
+    let models = models::live_of(engine, context, asked.keys().filter_map(|id| Some((id.clone(), class(id)?)))).await?;
     let (components, edges, forecasts) = blocking(move || {
         let known = components(range, &facts, histories, &edges, &BTreeMap::new());
-        let constants = model.map_or(Constants::DEFAULT, |model| model.constants);
-        let forecasts = forecasts(&constants, &known, asked, now_ms);
+        let forecasts = forecasts(&models, &known, asked, now_ms);
         (known, edges, forecasts)
     })
     .await?;
@@ -392,13 +393,18 @@ async fn histories(
 }
 
 fn forecasts(
-    constants: &Constants,
+    models: &BTreeMap<EntityId, Model>,
     known: &BTreeMap<EntityId, Component>,
     asked: BTreeMap<EntityId, TimeWindow>,
     now_ms: i64,
 ) -> BTreeMap<EntityId, Forecast> {
-    let of = |(id, window): (EntityId, TimeWindow)| Some((forecast(constants, known.get(&id)?, window, now_ms)?, id));
-    asked.into_iter().filter_map(of).map(|(forecast, id)| (id, forecast)).collect()
+    let of = |(id, window): (EntityId, TimeWindow)| {
+        let model = models.get(&id);
+        let constants = model.map_or(Constants::DEFAULT, |model| model.constants);
+        let forecast = forecast(&constants, known.get(&id)?, window, now_ms)?;
+        Some((id, forecast.with_layer(model.and_then(|model| model.layer.clone()))))
+    };
+    asked.into_iter().filter_map(of).collect()
 }
 
 /// The predictive distribution of a component's next window by the constants of the model that is live; `None` without requests.

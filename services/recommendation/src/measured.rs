@@ -9,6 +9,7 @@ use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, SliBucket, SliKind, TimeRan
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::domain::calibration::Class;
 use crate::domain::components::Facts;
 use crate::domain::slo::Slo;
 use crate::engine::Engine;
@@ -59,14 +60,12 @@ impl Measured {
 /// Reads what is known of a service, once there is a place for its history. Only that is indispensable: incidents that cannot be
 /// had become a note.
 pub(crate) async fn read(engine: &Engine, context: &CallContext, service: &EntityId) -> Result<Measured, Error> {
-    let (entity, slos, model) = futures::join!(
-        engine.ingestion.entity(context, service),
-        engine.store.slos(&context.tenant, service),
-        models::live(engine, context),
-    );
-    let (entity, slos, model) = (known(service, entity)?, slos?, model?);
+    let (entity, slos) =
+        futures::join!(engine.ingestion.entity(context, service), engine.store.slos(&context.tenant, service));
+    let (entity, slos) = (known(service, entity)?, slos?);
     let (_, facts) = topology::entity(&entity)
         .map_err(|invalid| Error::Broken(format!("ingestion's {service} cannot be read: {invalid}")))?;
+    let model = models::live(engine, context, Class { tier: facts.tier, kind: facts.kind }).await?;
 
     let bucket_ms = bucket_start(engine.clock.now_ms());
     let back_to = |slo: &Slo| (bucket_ms - slo.window.in_force_at(bucket_ms).start_ms()) / DAY_MS + 1;

@@ -37,6 +37,22 @@ pub(crate) async fn live(engine: &Engine, context: &CallContext, class: Class) -
     stored(&registry, registry.live(), class)
 }
 
+/// The same for several services, each by its class; those that the compiled one serves are left out.
+pub(crate) async fn live_of(
+    engine: &Engine,
+    context: &CallContext,
+    classes: impl Iterator<Item = (EntityId, Class)>,
+) -> Result<BTreeMap<EntityId, Model>, Error> {
+    let registry = engine.store.registry(&context.tenant).await?;
+    let mut found = BTreeMap::new();
+    for (id, class) in classes {
+        if let Some(model) = stored(&registry, registry.live(), class)? {
+            found.insert(id, model);
+        }
+    }
+    Ok(found)
+}
+
 /// A model by its version; `None` for the compiled one.
 pub(crate) async fn of_version(
     engine: &Engine,

@@ -414,7 +414,7 @@ mod tests {
             disputed: Vec::new(),
             drift: None,
             regions: Vec::new(),
-            regions: Vec::new(),
+            experiment: None,
         }
     }
 

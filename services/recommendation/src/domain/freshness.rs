@@ -253,7 +253,7 @@ mod tests {
             change(basis.heads.get_mut(&id(name)).expect("there"))
         };
         const STALE: Verdict = Verdict::Stale(Staleness::Measurements);
-        let cases: [(&str, Basis, i64, Verdict); 11] = [
+        let cases: [(&str, Basis, i64, Verdict); 12] = [
             ("own failures", alter(|b| b.drift_ms = Some(1)), 0, Verdict::Drifted),
             ("nothing", basis(), 500_000, Verdict::Fresh),
             ("too old", basis(), 1_000_000, Verdict::Recompute),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use attain_attainment::{
     Ambition, CounterfactualStructure, DependencyBucket, DependencyHistory, Offer, Reach, RecommendationInput,
-    RecommendationResult, ServiceHistory, SliResult, StructureFacts, percent,
+    RecommendationResult, ServiceHistory, SliResult, StructureFacts, UtilisationFacts, percent,
 };
 use attain_vocabulary::{EntityId, EntityKind, SliBucket, SliKind, Source, TimeRange};
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,8 @@ impl RegionKept {
             policy: whole.policy.clone(),
             class_record: whole.class_record.clone(),
             quiet_slices_good: whole.quiet_slices_good,
+            // Utilisation is measured of the whole.
+            utilisation: UtilisationFacts::default(),
             seed: whole.seed,
             model: whole.model.clone(),
         }

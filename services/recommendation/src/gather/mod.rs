@@ -40,7 +40,7 @@ use crate::engine::Engine;
 use crate::members::{Closure, History, Known, Refusal};
 use crate::message::topology;
 use crate::storage::Latest;
-use crate::{Error, experiments, members};
+use crate::{Error, experiments, members, models};
 
 pub(crate) use regions::MISSING as REGIONS_MISSING;
 
@@ -214,7 +214,13 @@ pub(crate) async fn held_now(
     let range = from_first_bucket(range, &observed.own.buckets);
     let (_, exclusions) = incidents(service, &observed.incidents, range);
     let (_, known) = split_components(service, range, &closure, observed, exclusions).await?;
-    let around = Surroundings { service, window, known, edges: closure.edges, now_ms: as_of_ms };
+    let class = closure.facts.get(service).map(|facts| Class { tier: facts.tier, kind: facts.kind });
+    let model = match class {
+        Some(class) => models::live(engine, context, class).await?,
+        None => None,
+    };
+    let constants = model.map_or(Constants::DEFAULT, |model| model.constants);
+    let around = Surroundings { service, window, known, edges: closure.edges, now_ms: as_of_ms, constants };
     held_alone(engine, context, around, target).await
 }
 

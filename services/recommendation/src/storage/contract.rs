@@ -140,6 +140,7 @@ pub(super) fn new(service_id: &str, version: u32) -> NewRecommendation {
         },
         evidence: calibration::nothing(),
         regional: ["asia", "eu"].map(|region| regional(region, version)).into(),
+        exposure: None,
     }
 }
 
@@ -148,7 +149,6 @@ fn regional(region: &str, version: u32) -> NewRegional {
         region: region.to_owned(),
         result_sha256: format!("{region}{version}"),
         message: vec![7, version as u8, region.len() as u8],
-        exposure: None,
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use attain_attainment::{
-    Ambition, ConsistentTarget, CurrentSlo, DependencyHistory, Exclusion, MODEL_VERSION, MissingInput,
+    Ambition, ConsistentTarget, Constants, CurrentSlo, DependencyHistory, Exclusion, MODEL_VERSION, MissingInput,
     RecommendationInput, RecommendationResult, Record, ServiceHistory, TierPolicy, Used, held_beside, recommend,
 };
 use attain_drift::Settings;

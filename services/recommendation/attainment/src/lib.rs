@@ -45,6 +45,7 @@ mod budgeting;
 pub mod calibration;
 mod cells;
 mod class;
+mod columns;
 mod confidence;
 mod counterfactual;
 mod episodes;

@@ -8,6 +8,8 @@ pub use incident::{Constants, IncidentForecast};
 
 use serde::{Deserialize, Serialize};
 
+use crate::beta::is_smooth;
+
 /// Cells that the chronic part is cut into for the sum with the incident part.
 const CELLS: usize = 64;
 /// Reach of the cells around the chronic mean, in standard deviations.
@@ -27,9 +29,6 @@ struct Parts {
     chronic: Option<ChronicForecast>,
     incident: IncidentForecast,
 }
-
-/// How many times its start the end of a cell may be for its probability to be integrated.
-const SMOOTH_TO: f64 = 1.6;
 
 /// A value of the chronic part and its probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -156,9 +155,8 @@ fn cells(chronic: &ChronicForecast) -> Vec<Cell> {
             let probability = match i {
                 0 => law.below(end),
                 _ if i + 1 == CELLS => beyond,
-                // Next to 0 the density may have a pole: there by difference.
-                _ if end > SMOOTH_TO * start => beyond - law.above(end),
-                _ => law.within(start, end),
+                _ if is_smooth(start, end) => law.within(start, end),
+                _ => beyond - law.above(end),
             };
             let cell = Cell { ratio: (start + end) / 2.0, probability: probability.clamp(0.0, beyond) };
             beyond -= cell.probability;

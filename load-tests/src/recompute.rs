@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use attain_members::{Attain, Recommending, Usage};
 use attain_proto::convert::timestamp;
 use attain_proto::ingestion::v1::{
@@ -65,19 +65,15 @@ struct Pass {
 /// Sends the fleet, asks for everybody three times, judges.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
     let attain = Attain::find(options.attain.as_deref())?;
-    // A second computation follows the first at once, and looks at what drifts would take turns with what is measured.
-    let mut settings = vec![
-        "recommendation.min_recompute_interval_seconds=0".to_owned(),
-        "recommendation.drift_sweep_services_max=0".to_owned(),
-    ];
-    settings.extend(options.settings.iter().cloned());
-    let members = Arc::new(Recommending::start(&attain, &settings).await?);
+    let members = Arc::new(Recommending::start(&attain, &settings(options, 0)).await?);
     let newest_ms = bucket_start(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as i64) - 2 * BUCKET_MS;
     declare(&members, options).await?;
     measure(&members, options, newest_ms, options.days * 288).await?;
     let first = pass(&members, options, "made").await?;
     measure(&members, options, newest_ms + BUCKET_MS, 1).await?;
     let again = pass(&members, options, "made again").await?;
+    let Some(members) = Arc::into_inner(members) else { bail!("somebody still asks the members") };
+    let members = Arc::new(members.restart(&settings(options, 86_400)).await?);
     let stored = pass(&members, options, "read").await?;
     let mut report = judge(options.services, &again, &stored);
     report["services"] = json!(options.services);
@@ -91,6 +87,16 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
         .map(|(name, usage)| (name.to_owned(), json!(usage.peak_bytes as f64 / (1024.0 * 1024.0))))
         .collect();
     Ok(report)
+}
+
+/// A second computation follows the first at once, or never: without an embedding model an answer is not called complete, and is made
+/// again whenever the interval has passed. Looks at what drifts would take turns with what is measured.
+fn settings(options: &Options, recompute_seconds: u32) -> Vec<String> {
+    let own = [
+        format!("recommendation.min_recompute_interval_seconds={recompute_seconds}"),
+        "recommendation.drift_sweep_services_max=0".to_owned(),
+    ];
+    own.into_iter().chain(options.settings.iter().cloned()).collect()
 }
 
 fn judge(services: u32, again: &Pass, stored: &Pass) -> Value {

@@ -6,6 +6,16 @@ use crate::ingestion::{Ingestion, IngestionOptions};
 use crate::process::{Attain, Process, free_address, wait_until_ready};
 use crate::usage::Usage;
 
+fn of_section(settings: &[String], section: &str) -> Vec<String> {
+    settings.iter().filter(|text| text.starts_with(&format!("{section}."))).cloned().collect()
+}
+
+/// Arguments and further settings.
+fn with(arguments: &[String], settings: Vec<String>) -> Vec<String> {
+    let settings = settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]);
+    arguments.iter().cloned().chain(settings).collect()
+}
+
 /// Recommendation and everything that it asks: ingestion, graph and rag, each a process of its own with embedded storage.
 #[derive(Debug)]
 pub struct Recommending {
@@ -16,6 +26,8 @@ pub struct Recommending {
     graph: Process,
     rag: Process,
     recommendation: Process,
+    attain: Attain,
+    arguments: Vec<String>,
     _folder: TempDir,
 }
 
@@ -25,9 +37,7 @@ impl Recommending {
     /// # Errors
     /// Where one does not become ready.
     pub async fn start(attain: &Attain, settings: &[String]) -> anyhow::Result<Self> {
-        let of = |section: &str| -> Vec<String> {
-            settings.iter().filter(|text| text.starts_with(&format!("{section}."))).cloned().collect()
-        };
+        let of = |section: &str| of_section(settings, section);
         let options = IngestionOptions { database_url: None, settings: of("ingestion") };
         let ingestion = Ingestion::start(attain, &options).await?;
         let folder = tempfile::Builder::new().prefix("attain-load-").tempdir()?;
@@ -55,10 +65,24 @@ impl Recommending {
             format!("recommendation.rag_url=http://{rag_at}"),
             format!("recommendation.database_url=sqlite:{}", path("recommendation.db")),
         ];
-        let recommendation = serve("recommendation", listen, own)?;
+        let mut arguments = vec!["serve".into(), "recommendation".into(), "--listen".into(), listen.to_string()];
+        arguments.extend(own.into_iter().flat_map(|setting| ["--set".to_owned(), setting]));
+        let recommendation = attain.start(&with(&arguments, of("recommendation")))?;
         let address = format!("http://{listen}");
         wait_until_ready(&address).await?;
-        Ok(Self { ingestion, address, graph, rag, recommendation, _folder: folder })
+        let attain = attain.clone();
+        Ok(Self { ingestion, address, graph, rag, recommendation, attain, arguments, _folder: folder })
+    }
+
+    /// Ends recommendation and starts it again on what it stored, with its part of other settings than before.
+    ///
+    /// # Errors
+    /// Where it does not become ready.
+    pub async fn restart(self, settings: &[String]) -> anyhow::Result<Self> {
+        self.recommendation.kill_9().await?;
+        let recommendation = self.attain.start(&with(&self.arguments, of_section(settings, "recommendation")))?;
+        wait_until_ready(&self.address).await?;
+        Ok(Self { recommendation, ..self })
     }
 
     /// A client of recommendation.

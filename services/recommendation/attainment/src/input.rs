@@ -108,6 +108,7 @@ pub struct ServiceHistory {
     /// The span that was asked for; what it could hold decides the coverage.
     pub range: TimeRange,
     /// Buckets by ascending start; others than in the range, and a second one with the same start, are not read.
+    #[serde(with = "crate::columns")]
     pub buckets: Vec<SliBucket>,
 }
 
@@ -123,6 +124,7 @@ pub struct DependencyHistory {
     /// Share of failed calls that a fallback saves; `None` when not known.
     pub fallback_success_ratio: Option<f64>,
     /// Its own buckets, by ascending start; empty when it has no history.
+    #[serde(with = "crate::columns")]
     pub buckets: Vec<DependencyBucket>,
 }
 

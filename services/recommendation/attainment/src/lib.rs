@@ -47,6 +47,7 @@ pub mod calibration;
 mod cells;
 mod class;
 mod conditions;
+mod columns;
 mod confidence;
 mod counterfactual;
 mod episodes;

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibration::Layer;
 
+use crate::beta::is_smooth;
+
 /// Cells that the chronic part is cut into for the sum with the incident part.
 const CELLS: usize = 64;
 /// Reach of the cells around the chronic mean, in standard deviations.
@@ -31,9 +33,6 @@ struct Parts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     layer: Option<Layer>,
 }
-
-/// How many times its start the end of a cell may be for its probability to be integrated.
-const SMOOTH_TO: f64 = 1.6;
 
 /// A value of the chronic part and its probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -174,9 +173,8 @@ fn cells(chronic: &ChronicForecast) -> Vec<Cell> {
             let probability = match i {
                 0 => law.below(end),
                 _ if i + 1 == CELLS => beyond,
-                // Next to 0 the density may have a pole: there by difference.
-                _ if end > SMOOTH_TO * start => beyond - law.above(end),
-                _ => law.within(start, end),
+                _ if is_smooth(start, end) => law.within(start, end),
+                _ => beyond - law.above(end),
             };
             let cell = Cell { ratio: (start + end) / 2.0, probability: probability.clamp(0.0, beyond) };
             beyond -= cell.probability;

@@ -4,7 +4,7 @@ use attain_vocabulary::{DependencyMode, EntityId};
 
 use super::Causes;
 use crate::series::fraction;
-use crate::{CountSeries, DependencyHistory};
+use crate::{CountSeries, DependencyBucket, DependencyHistory};
 
 /// Most dependencies in one regression; the likeliest to matter are taken (cost grows with their square).
 const DEPENDENCIES_MAX: usize = 24;
@@ -49,15 +49,19 @@ pub(super) fn fit(series: &CountSeries, dependencies: &[&DependencyHistory]) -> 
     Some(fit)
 }
 
-/// Failure ratio of a dependency in each bucket of the series; its mean where it has no requests. `None` without history.
+/// Failure ratio of a dependency in each bucket of the series; its mean over the span of the series where it has no requests. `None`
+/// without requests in that span.
 pub(super) fn failure_ratios(series: &CountSeries, dependency: &DependencyHistory) -> Option<Vec<f64>> {
-    let (valid, bad) = dependency.buckets.iter().fold((0.0, 0.0), |(valid, bad), bucket| {
+    let (first, last) = (series.points().first()?, series.points().last()?);
+    let span = first.start_ms..=last.start_ms;
+    let read = |bucket: &&DependencyBucket| bucket.counts.valid() > 0 && span.contains(&bucket.start_ms);
+    let mut sorted: Vec<&DependencyBucket> = dependency.buckets.iter().filter(read).collect();
+    let (valid, bad) = sorted.iter().fold((0.0, 0.0), |(valid, bad), bucket| {
         (valid + bucket.counts.valid() as f64, bad + bucket.counts.bad() as f64)
     });
     if valid <= 0.0 {
         return None;
     }
-    let mut sorted: Vec<_> = dependency.buckets.iter().filter(|bucket| bucket.counts.valid() > 0).collect();
     sorted.sort_by_key(|bucket| bucket.start_ms);
     let mut next = sorted.into_iter().peekable();
     let ratios = series.points().iter().map(|point| {

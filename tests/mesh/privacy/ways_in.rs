@@ -83,7 +83,7 @@ pub(crate) fn bodies() -> Vec<Body> {
         (
             PUT_TO,
             PUT_TO,
-            json!({"tiers": [{"tier": "tier_2", "recommendation_days": 30, "review_days": 90, "renewal_days": 14,
+            json!({"tiers": [{"tier": "tier_2", "recommendation_days": 30, "review_days": 90, "renewal_days": 14, "four_eyes": false,
                 "automatic": {"ambition": "balanced", "steps_max": 1, "per_day_max": 1, "days_between_min": 1,
                     "service_ids": ["shop"], "owners": ["team"]}}], "reason": "why"}),
         ),

@@ -36,7 +36,7 @@ pub(crate) async fn in_turn(engine: &Arc<Engine>) {
         Ok(Some(tenant)) => {
             let outcome = match retrain(engine, &tenant).await {
                 Ok(outcome) => outcome,
-                Err(error) => format!("it broke off: {error}"),
+                Err(error) => format!("It broke off: {error}."),
             };
             tracing::info!(tenant.id = %tenant, outcome, "the model was to be fitted anew");
             if let Err(error) = engine.store.note_retraining(&tenant, &outcome).await {
@@ -53,19 +53,26 @@ async fn retrain(engine: &Arc<Engine>, tenant: &TenantId) -> Result<String, Erro
     let live = registry.find(registry.live()).ok_or_else(|| Error::UnknownModel(registry.live().to_owned()))?.clone();
     let end_ms = bucket_start(engine.clock.now_ms()) + BUCKET_MS;
     let services = engine.store.recommended((tenant.as_str(), ""), SERVICES_MAX).await?;
-    let mut pasts = Vec::new();
+    let (mut pasts, mut unread) = (Vec::new(), 0);
     for (_, service) in services.into_iter().filter(|(of, _)| of == tenant) {
-        pasts.extend(past(engine, tenant, &service, end_ms, &live.content).await?);
+        match past(engine, tenant, &service, end_ms, &live.content).await {
+            Ok(past) => pasts.extend(past),
+            Err(error) => {
+                unread += 1;
+                tracing::warn!(service.id = %service, reason = %error, "a history could not be read for a fit");
+            }
+        }
     }
+    let unread = if unread > 0 { format!(" {unread} histories could not be read.") } else { String::new() };
     let before = live.content.clone();
     let (content, note) = match blocking(move || fitted(&pasts, &before)).await? {
         Ok(fitted) => fitted,
-        Err(why) => return Ok(why),
+        Err(why) => return Ok(format!("Nothing new: {why}.{unread}")),
     };
     let now_ms = engine.clock.now_ms();
     let new = registered(content, "retrained".into(), note.clone(), live.version, CALLER.to_owned(), now_ms);
     engine.store.register_model(tenant, &new, entry(&new, now_ms)).await?;
-    Ok(format!("{} is a shadow. {note}", new.version))
+    Ok(format!("{} is a shadow. {note}{unread}", new.version))
 }
 
 /// What is fitted to pasts beside the live content, and where it comes from; or why there is nothing.

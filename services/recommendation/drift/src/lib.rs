@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! buckets ─ cells (six hours, or as many as hold enough requests) ─ arcsine of the root ─ centre and spread ─┬─ Page–Hinkley ─┐
-//!                                                                                                            ├─ ADWIN ────────┼─ agreement ─ change
+//!                                                                                                            ├─ ADWIN ────────┼─ decision  ─ change
 //!                                                                                   failure ratios ──────────└─ PSI ──────────┘
 //! ```
 //!

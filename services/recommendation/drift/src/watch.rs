@@ -60,7 +60,7 @@ impl Settings {
         spread_cells: 112,
         clip: 3.0,
         page_hinkley_delta: 0.5,
-        page_hinkley_threshold: 10.0,
+        page_hinkley_threshold: 14.0,
         adwin_delta: 0.05,
         psi_bins: 5,
         psi_cells: 28,
@@ -68,7 +68,7 @@ impl Settings {
         psi_deviate: 3.5,
         agreement: 2,
         agreement_cells: 28,
-        alone: None,
+        alone: Some(Detector::PageHinkley),
         settle_ms: 28 * DAY_MS,
     };
 }
@@ -102,7 +102,7 @@ pub struct Signal {
     pub threshold: f64,
 }
 
-/// A change of level that enough detectors agree on.
+/// A change of level: found by the detector that decides alone, or by enough that agree.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// Which way.
@@ -365,7 +365,38 @@ mod tests {
         assert!((change.since_ms / CELL_MS - 120).abs() <= 1, "{}", change.since_ms / CELL_MS);
         assert!(change.detected_ms - change.since_ms <= 28 * CELL_MS, "{change:?}");
         assert!((change.after_ratio / change.before_ratio / 4.0 - 1.0).abs() < 0.05, "{change:?}");
-        assert!(change.signals.len() >= 2);
+        assert!(change.signals.iter().any(|signal| signal.detector == Detector::PageHinkley), "{change:?}");
+    }
+
+    #[test]
+    fn where_detectors_have_to_agree_none_may_point_the_other_way() {
+        let signal = |detector, direction| Signal {
+            detector,
+            direction: Some(direction),
+            since_ms: 0,
+            detected_ms: 1,
+            statistic: 2.0,
+            threshold: 1.0,
+        };
+        let found = |alone: Option<Detector>, directions: [Direction; 3]| {
+            let mut watch = Watch::new(Settings { alone, ..Settings::OWN_FAILURES });
+            let detectors = [Detector::PageHinkley, Detector::Adwin, Detector::Psi];
+            watch.signals = detectors.into_iter().zip(directions).map(|(d, way)| (0, signal(d, way))).collect();
+            watch.agreed(1).map(|change| (change.direction, change.signals.len()))
+        };
+        let (up, down) = (Direction::Up, Direction::Down);
+        assert_eq!(found(None, [up, up, up]), Some((up, 3)));
+        assert_eq!(found(None, [up, up, down]), None);
+        // Whoever decides alone does, and who found the same is told beside it.
+        assert_eq!(found(Some(Detector::PageHinkley), [up, up, down]), Some((up, 2)));
+        assert_eq!(found(Some(Detector::PageHinkley), [down, up, up]), Some((down, 1)));
+    }
+
+    #[test]
+    fn settings_from_before_one_detector_could_decide_alone_read_as_they_were() {
+        let written = serde_json::to_value(Settings { alone: None, ..Settings::OWN_FAILURES }).expect("JSON");
+        assert!(written.get("alone").is_none());
+        assert_eq!(serde_json::from_value::<Settings>(written).expect("read").alone, None);
     }
 
     #[test]

@@ -90,7 +90,11 @@ fn detail(watched: &Watched) -> String {
             words::Direction::Down => "fell",
         };
         let (before, after) = (number(change.before_ratio), number(change.after_ratio));
-        format!("own failures {way} from {before} to {after} of requests, as {} detectors agree", change.signals.len())
+        let who = match change.signals.len() {
+            1 => "one detector".to_owned(),
+            count => format!("{count} detectors"),
+        };
+        format!("own failures {way} from {before} to {after} of requests, found by {who}")
     });
     match (seen.state, change) {
         (words::State::Drifted, Some(change)) => format!("The level changed lately: {change}."),

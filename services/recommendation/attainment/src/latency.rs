@@ -297,13 +297,12 @@ mod tests {
 
     #[test]
     fn what_a_tighter_threshold_is_good_for_stands_where_a_longer_one_tells_no_more() {
-        let series = |bad: &dyn Fn(i64) -> f64| {
-            let point = |i: i64| CountPoint { start_ms: i * BUCKET_MS, valid: 1000.0, bad: bad(i) };
+        let series = |valid: f64, bad: f64| {
+            let point = |i: i64| CountPoint { start_ms: i * BUCKET_MS, valid, bad };
             CountSeries::new((0..4 * 288).map(point).collect())
         };
-        let even = |per_bucket: f64| series(&move |_| per_bucket);
-        // All of a bucket or nothing: a thousand requests are worth one.
-        let clustered = series(&|i| if i % 250 == 0 { 1000.0 } else { 0.0 });
+        let even = |per_bucket: f64| series(1000.0, per_bucket);
+        let sparse = series(1.0, 0.0);
         let among = |of: Vec<(u32, CountSeries)>| {
             LatencyOffers::among(
                 &Constants::DEFAULT,
@@ -314,14 +313,14 @@ mod tests {
                 4 * DAY_MS,
             )
         };
-        let alone = among(vec![(200, clustered.clone())]);
+        let alone = among(vec![(200, sparse.clone())]);
         assert!(alone.refused && alone.offers.is_empty());
         let some = (1..50).map(|tenth| even(f64::from(tenth) / 10.0)).find(|even| {
             let found = among(vec![(100, even.clone())]);
             (1..3).contains(&found.offers.len())
         });
         let some = some.expect("a level that some ambitions allow and others do not");
-        let found = among(vec![(100, some.clone()), (200, clustered)]);
+        let found = among(vec![(100, some.clone()), (200, sparse)]);
         assert!(!found.refused && found.looked_at.len() == 2);
         assert_eq!(found.offers, among(vec![(100, some)]).offers);
     }

@@ -125,7 +125,7 @@ async fn consumer(
         protocol: "queue".to_owned(),
         ..wire::Dependency::default()
     };
-    let request = IngestDependenciesRequest { services: vec![service], dependencies: vec![sends] };
+    let request = IngestDependenciesRequest { services: vec![service].into(), dependencies: vec![sends].into() };
     let answer = ingestion.ingest_dependencies(context().request(request)).await?.into_inner();
     none_refused(&answer.rejected)?;
     let (buckets, backlogs) = consume(simulation, &mailer, seed);

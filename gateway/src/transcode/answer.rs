@@ -184,6 +184,7 @@ mod tests {
                 stale,
                 stale_reason: String::new(),
                 knowledge_age: Some(attain_proto::convert::duration(age_seconds * 1000)),
+                decided_below: Vec::new(),
             };
             write(endpoint.expect("there"), &message.encode_to_vec()).expect("JSON")
         };

@@ -62,7 +62,7 @@ async fn request(stream: &mut tokio::net::TcpStream) -> Option<(String, Value)> 
                 let line = head.lines().find(|line| line.to_lowercase().starts_with(&format!("{name}:")))?;
                 Some(line.split_once(':')?.1.trim().to_owned())
             };
-            if body.len() >= header("content-length")?.parse().ok()? {
+            if body.len() >= header("content-length")?.parse::<usize>().ok()? {
                 return Some((header("webhook-id")?, serde_json::from_str(body).ok()?));
             }
         }
@@ -79,6 +79,8 @@ async fn start(data_dir: &Path) -> Up {
         "recommendation.webhooks.poll_interval_ms=20",
         "recommendation.webhooks.first_wait_seconds=1",
         "recommendation.webhooks.timeout_seconds=1",
+        "gateway.rates.writes_per_minute=1000000",
+        "gateway.rates.writes_burst=100000",
     ];
     let arguments: Vec<&str> = settings.iter().flat_map(|setting| ["--set", *setting]).collect();
     Up::start(data_dir, &arguments).await

@@ -94,16 +94,11 @@ fn requests_of_metrics_are_counted_where_they_were_answered() {
             ..Default::default()
         }
     };
-    let resource_metrics = vec![
-        of(Some("eu"), 10, "200"),
-        of(Some("us"), 4, "200"),
-        of(Some("us"), 3, "503"),
-        of(None, 5, "200"),
-    ];
+    let resource_metrics =
+        vec![of(Some("eu"), 10, "200"), of(Some("us"), 4, "200"), of(Some("us"), 3, "503"), of(None, 5, "200")];
     let config = Config::default();
     let points = read_points(&ExportMetricsServiceRequest { resource_metrics }, config.point_limits(NOW_MS));
-    let (batch, _) =
-        increments(&points.readings, None, &CounterStates::new(), config.series_limits(NOW_MS));
+    let (batch, _) = increments(&points.readings, None, &CounterStates::new(), config.series_limits(NOW_MS));
     let told: Vec<(&str, Source, u64, u64)> = batch
         .regional
         .iter()

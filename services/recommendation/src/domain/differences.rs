@@ -399,7 +399,6 @@ mod tests {
             disputed: Vec::new(),
             drift: None,
             regions: Vec::new(),
-            regions: Vec::new(),
         }
     }
 

@@ -44,7 +44,7 @@ fn looked_at(regions: &[(&str, u64, f64)]) -> Outlook {
     let histories: Vec<Vec<SliBucket>> =
         regions.iter().map(|(_, valid, bad_ratio)| history(*valid, *bad_ratio)).collect();
     let summed = (0..BUCKETS as usize).map(|i| {
-        let of = |count: fn(&BucketCounts) -> u64| histories.iter().map(|buckets| count(&buckets[i].counts)).sum();
+        let of = |count: fn(BucketCounts) -> u64| histories.iter().map(|buckets| count(buckets[i].counts)).sum();
         let counts = BucketCounts::new(of(BucketCounts::valid), of(BucketCounts::bad), Some(0)).expect("nested");
         SliBucket::new(i as i64 * BUCKET_MS, counts, BTreeMap::new(), None).expect("valid")
     });

@@ -73,7 +73,7 @@ mod tests {
             let whole = &simulation.buckets[&service];
             let [(_, first), (_, second)] = &regions;
             let ratio = |buckets: &[SliBucket]| {
-                let sum = |of: fn(&BucketCounts) -> u64| buckets.iter().map(|bucket| of(&bucket.counts)).sum::<u64>();
+                let sum = |of: fn(BucketCounts) -> u64| buckets.iter().map(|bucket| of(bucket.counts)).sum::<u64>();
                 sum(BucketCounts::bad) as f64 / sum(BucketCounts::valid) as f64
             };
             for ((all, a), b) in whole.iter().zip(first).zip(second) {

@@ -219,6 +219,7 @@ mod tests {
         let request = |(rank, hours): &(u64, i64)| Request {
             service: Names::default().intern("shop"),
             operation: Symbol::NONE,
+            region: Symbol::NONE,
             start_ns: (NOW_MS - hours * 3_600_000) as u64 * 1_000_000,
             duration_ns: 1,
             weight: 1,

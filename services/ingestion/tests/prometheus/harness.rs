@@ -186,6 +186,7 @@ pub(crate) async fn buckets_of(channel: &Channel, service: &str, now_ms: i64) ->
             end_time: Some(timestamp(now_ms)),
             page_size: 2_000,
             page_token,
+            ..Default::default()
         };
         let page = match IngestionServiceClient::new(channel.clone()).list_sli_buckets(request).await {
             Ok(page) => page.into_inner(),

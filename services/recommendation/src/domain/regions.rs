@@ -64,8 +64,8 @@ impl RegionKept {
             counterfactuals: whole.counterfactuals.iter().filter(direct).map(unevaluated).collect(),
             current_slos: whole.current_slos.iter().filter(|slo| slo.kind == SliKind::Availability).cloned().collect(),
             missing_inputs: whole.missing_inputs.clone(),
-            policy: whole.policy.clone(),
-            class_record: whole.class_record.clone(),
+            policy: whole.policy,
+            class_record: whole.class_record,
             quiet_slices_good: whole.quiet_slices_good,
             // Utilisation is measured of the whole.
             utilisation: UtilisationFacts::default(),

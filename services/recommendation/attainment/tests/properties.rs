@@ -144,7 +144,7 @@ prop_compose! {
             quiet_slices_good: false,
             utilisation: UtilisationFacts::default(),
             seed: 1,
-            model: drift.map(|drift| Model { version: "other".into(), constants: Constants { drift, ..Constants::DEFAULT } }),
+            model: drift.map(|drift| Model { version: "other".into(), constants: Constants { drift, ..Constants::DEFAULT }, layer: None }),
         }
     }
 }

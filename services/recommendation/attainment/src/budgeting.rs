@@ -155,7 +155,7 @@ mod tests {
         for of in [&slices, &ratios] {
             assert_eq!((of.offers.len(), of.offer_note.as_str()), (3, ""), "{of:?}");
             assert!(of.offers.windows(2).all(|pair| pair[0].target_ratio <= pair[1].target_ratio));
-            let most = of.offers.iter().map(|offer| offer.miss_probability_max);
+            let most = of.offers.iter().map(|offer| offer.ambition.miss_probability_max());
             assert!(of.offers.iter().zip(most).all(|(offer, most)| offer.miss_probability <= most));
         }
         assert!(slices.offers[1].target_ratio < ratios.offers[1].target_ratio, "{slices:?} {ratios:?}");

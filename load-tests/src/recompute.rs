@@ -163,7 +163,8 @@ async fn declare(members: &Recommending, options: &Options) -> anyhow::Result<()
             owner: format!("team-{}", service % 50),
             ..ServiceDeclaration::default()
         });
-        let request = IngestDependenciesRequest { services: declared.collect(), dependencies: Vec::new().into() };
+        let request =
+            IngestDependenciesRequest { services: declared.collect(), ..IngestDependenciesRequest::default() };
         client.ingest_dependencies(request).await?;
     }
     for services in all.chunks(DECLARED_AT_ONCE) {
@@ -176,7 +177,8 @@ async fn declare(members: &Recommending, options: &Options) -> anyhow::Result<()
                 ..Dependency::default()
             })
         });
-        let request = IngestDependenciesRequest { services: Vec::new().into(), dependencies: edges.collect() };
+        let request =
+            IngestDependenciesRequest { dependencies: edges.collect(), ..IngestDependenciesRequest::default() };
         client.ingest_dependencies(request).await?;
     }
     Ok(())

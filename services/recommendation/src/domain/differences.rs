@@ -398,6 +398,7 @@ mod tests {
             learned: None,
             disputed: Vec::new(),
             drift: None,
+            experiment: None,
         }
     }
 

@@ -191,6 +191,7 @@ fn alarms(method: Method, step: &Step, reader: &Reader, stream: &Stream) -> Vec<
         adwin_delta: 0.0,
         psi_deviate: f64::INFINITY,
         agreement: 1,
+        alone: None,
         ..reader.settings
     };
     match method {

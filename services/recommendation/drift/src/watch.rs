@@ -291,11 +291,9 @@ impl Watch {
             let signals: Vec<Signal> =
                 self.signals.iter().map(|(_, signal)| *signal).filter(|signal| agrees(signal)).collect();
             let mut pointing = signals.iter().filter(|signal| signal.direction.is_some());
-            // Who points the other way contradicts an agreement, and not a detector that decides alone.
-            let contradicted = signals.len() < self.signals.len();
             let found = match self.settings.alone {
                 Some(detector) => pointing.any(|signal| signal.detector == detector),
-                None => !contradicted && pointing.next().is_some() && signals.len() >= self.settings.agreement,
+                None => pointing.next().is_some() && signals.len() >= self.settings.agreement,
             };
             if !found {
                 return None;
@@ -369,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn where_detectors_have_to_agree_none_may_point_the_other_way() {
+    fn enough_decide_together_or_one_alone() {
         let signal = |detector, direction| Signal {
             detector,
             direction: Some(direction),
@@ -386,7 +384,7 @@ mod tests {
         };
         let (up, down) = (Direction::Up, Direction::Down);
         assert_eq!(found(None, [up, up, up]), Some((up, 3)));
-        assert_eq!(found(None, [up, up, down]), None);
+        assert_eq!(found(None, [up, up, down]), Some((up, 2)));
         // Whoever decides alone does, and who found the same is told beside it.
         assert_eq!(found(Some(Detector::PageHinkley), [up, up, down]), Some((up, 2)));
         assert_eq!(found(Some(Detector::PageHinkley), [down, up, up]), Some((down, 1)));

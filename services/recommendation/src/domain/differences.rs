@@ -415,6 +415,7 @@ mod tests {
             drift: None,
             regions: Vec::new(),
             experiment: None,
+            experiment: None,
         }
     }
 

@@ -66,8 +66,10 @@ pub(in crate::storage) async fn one_experiment_runs_until_it_is_stopped_or_over(
     };
     assert_eq!(shown().await, Some(first.clone()));
     let stop = Stop { time_ms: 60, by: "bob".into(), reason: "too bold".into() };
-    let stopped = || async { store.stop_experiment(&tenant(), "exp-1", &stop, entry("experiment.stopped")).await };
-    assert_eq!((stopped().await.expect("stopped"), stopped().await.expect("read")), (true, false), "once");
+    let stopped = || async {
+        store.stop_experiment(&tenant(), "exp-1", &stop, entry("experiment.stopped")).await.expect("answered")
+    };
+    assert_eq!((stopped().await, stopped().await), (true, false), "once");
     assert_eq!(shown().await, None);
     let experiment = Experiment { sequence, plan: first, stop: Some(stop) };
     assert_eq!(store.experiment(&tenant(), "exp-1").await.expect("read"), Some(experiment.clone()));

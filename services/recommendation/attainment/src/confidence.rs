@@ -8,7 +8,7 @@ use crate::series::fraction;
 use crate::split::Split;
 use crate::{
     Ambition, Backtest, Confidence, ConfidenceLevel, ConfidencePart, Constants, DoubtfulEdge, Episode, Prediction,
-    RecommendationInput, Record, SplitMethod,
+    RecommendationInput, Record, SplitMethod, TierPolicy,
 };
 
 /// Scores from which an answer is good enough to act on, and to discuss.
@@ -34,6 +34,7 @@ const CLASS_COST: f64 = 1.5;
 /// What a confidence is computed from.
 pub(crate) struct Found<'a> {
     pub(crate) usable: &'a Usable<'a>,
+    pub(crate) policy: &'a TierPolicy,
     pub(crate) prediction: Option<&'a Prediction>,
     pub(crate) split: &'a Split,
     pub(crate) backtest: Option<&'a Backtest>,
@@ -41,16 +42,16 @@ pub(crate) struct Found<'a> {
 
 /// How sure an answer is: the least of parts that are each computed.
 pub(crate) fn confidence(input: &RecommendationInput, found: &Found<'_>) -> Confidence {
-    let Found { usable, prediction, split, backtest } = *found;
+    let Found { usable, policy, prediction, split, backtest } = *found;
     let window = input.window_ahead().days();
     let rated = [
         history_length(usable.series.covered_days(), window),
-        effective_sample(input, prediction),
+        effective_sample(policy, prediction),
         coverage(usable.coverage_ratio),
         regime(prediction, window),
-        graph(input, prediction),
+        graph(input, policy, prediction),
         split_quality(split),
-        sensitivity(input, prediction),
+        sensitivity(policy, prediction),
         backtested(backtest, input.class_record.as_ref()),
         inputs(input),
     ];
@@ -84,10 +85,10 @@ fn history_length(days: f64, window: f64) -> (ConfidencePart, String) {
 }
 
 /// Six expected failures at the balanced target, twice the rule of three, are enough to have measured its budget.
-fn effective_sample(input: &RecommendationInput, prediction: Option<&Prediction>) -> (ConfidencePart, String) {
+fn effective_sample(policy: &TierPolicy, prediction: Option<&Prediction>) -> (ConfidencePart, String) {
     let count = prediction.map_or(0.0, |prediction| prediction.effective_sample_count);
     let target = prediction
-        .and_then(|prediction| strictest_target(prediction, &input.policy, Ambition::Balanced.miss_probability_max()))
+        .and_then(|prediction| strictest_target(prediction, policy, Ambition::Balanced.miss_probability_max()))
         .unwrap_or(TARGET_MENU[0]);
     let needed = 6.0 / (1.0 - target);
     let detail =
@@ -139,7 +140,11 @@ pub(crate) fn last_change(prediction: &Prediction) -> Option<Change> {
 /// The least of three: how fresh the snapshot is; how many components have data; how far the ceiling moves if doubtful edges
 /// are not there, or if components without data fail as others do. A move by the whole error budget of the balanced target
 /// leaves 0.5: then the structure alone decides whether the target can be met.
-fn graph(input: &RecommendationInput, prediction: Option<&Prediction>) -> (ConfidencePart, String) {
+fn graph(
+    input: &RecommendationInput,
+    policy: &TierPolicy,
+    prediction: Option<&Prediction>,
+) -> (ConfidencePart, String) {
     let Some(structure) = &input.structure else {
         return part("graph", 0.5, "the dependency graph could not be asked".into(), "the dependency graph");
     };
@@ -154,7 +159,7 @@ fn graph(input: &RecommendationInput, prediction: Option<&Prediction>) -> (Confi
     );
     let sureness = |alternative: Option<f64>| {
         let moved = alternative.and_then(fraction).map_or(0.0, |ratio| (ratio - structure.ceiling_ratio).abs());
-        1.0 - 0.5 * (moved / balanced_budget(input, prediction)).min(1.0)
+        1.0 - 0.5 * (moved / balanced_budget(policy, prediction)).min(1.0)
     };
     let doubt = &structure.doubt;
     let without_edges = sureness(doubt.ceiling_without_edges_ratio);
@@ -187,10 +192,10 @@ fn called(edge: &DoubtfulEdge) -> String {
 }
 
 /// Error budget of the balanced target; of the tier's template where there is none.
-fn balanced_budget(input: &RecommendationInput, prediction: Option<&Prediction>) -> f64 {
+fn balanced_budget(policy: &TierPolicy, prediction: Option<&Prediction>) -> f64 {
     let balanced = prediction
-        .and_then(|prediction| strictest_target(prediction, &input.policy, Ambition::Balanced.miss_probability_max()));
-    (1.0 - balanced.unwrap_or(input.policy.template_target_ratio)).max(1e-9)
+        .and_then(|prediction| strictest_target(prediction, policy, Ambition::Balanced.miss_probability_max()));
+    (1.0 - balanced.unwrap_or(policy.template_target_ratio)).max(1e-9)
 }
 
 /// One missing input leaves 0.65, so that the answer is never called high; each further one costs a quarter. The graph has a
@@ -250,7 +255,7 @@ fn split_quality(split: &Split) -> (ConfidencePart, String) {
 
 /// How far the balanced target moves between a history without its greatest episode and one that had it twice; where there
 /// was none, one of the prior's usual size stands in.
-fn sensitivity(input: &RecommendationInput, prediction: Option<&Prediction>) -> (ConfidencePart, String) {
+fn sensitivity(policy: &TierPolicy, prediction: Option<&Prediction>) -> (ConfidencePart, String) {
     let remedy = "more history: one incident more or less would then matter less";
     let Some(prediction) = prediction else {
         return part("sensitivity", 0.0, "nothing was measured".into(), remedy);
@@ -267,7 +272,7 @@ fn sensitivity(input: &RecommendationInput, prediction: Option<&Prediction>) -> 
     let more: Vec<Episode> = prediction.episodes.iter().copied().chain([twice]).collect();
     let position = |episodes: &[Episode]| {
         let changed = Prediction { forecast: prediction.with_episodes(episodes), ..prediction.clone() };
-        strictest_target(&changed, &input.policy, Ambition::Balanced.miss_probability_max())
+        strictest_target(&changed, policy, Ambition::Balanced.miss_probability_max())
             .map_or(0, |target| menu_position(target) + 1)
     };
     let steps = position(&without).abs_diff(position(&more));

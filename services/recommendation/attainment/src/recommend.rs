@@ -12,7 +12,7 @@ use crate::split::split;
 use crate::{DataUsed, MissingInput, Prediction, RecommendationInput, RecommendationResult, explain};
 
 /// Version of the statistical model: changes whenever the same input may give another result.
-pub const MODEL_VERSION: &str = "drifting-level-3";
+pub const MODEL_VERSION: &str = "drifting-level-4";
 
 /// Recommends. Deterministic: the same input gives the same result, to the last bit, at the same [`MODEL_VERSION`].
 ///
@@ -26,7 +26,13 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
     let prediction = predict_from(&constants, cells.all(), window, input.as_of_ms);
     let split = split(input, &usable);
     let backtest = backtest_from(&constants, &cells, window, input.as_of_ms, &input.policy);
-    let found = Found { usable: &usable, prediction: prediction.as_ref(), split: &split, backtest: backtest.as_ref() };
+    let found = Found {
+        usable: &usable,
+        policy: &input.policy,
+        prediction: prediction.as_ref(),
+        split: &split,
+        backtest: backtest.as_ref(),
+    };
     let confidence = confidence(input, &found);
     let gathered = Gathered {
         input,

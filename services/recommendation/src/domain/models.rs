@@ -11,6 +11,8 @@ use super::kept::sha256_hex;
 
 /// How far a constant may be from the compiled one, as a factor.
 const FACTOR_MAX: f64 = 100.0;
+/// Characters of its content's hash in a version's name.
+const HASH_CHARS: usize = 12;
 const NAME_CHARS_MAX: usize = 80;
 const NOTE_CHARS_MAX: usize = 500;
 
@@ -58,9 +60,19 @@ pub(crate) fn registered(
     create_ms: UnixMillis,
 ) -> Registered {
     let content_sha256 = content_sha256(&constants);
-    let version = format!("{MODEL_VERSION}-{}", &content_sha256[..12]);
+    let version = format!("{MODEL_VERSION}-{}", &content_sha256[..HASH_CHARS]);
     let model = Model { version, constants };
     Registered { model, name, parent_version, content_sha256, create_ms: Some(create_ms), created_by, note }
+}
+
+/// Whether a version consists of the statistics that this program computes with, whatever its constants.
+pub(crate) fn is_of_present_statistics(version: &str) -> bool {
+    let constants = version.strip_prefix(MODEL_VERSION);
+    constants.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('-').is_some_and(is_hash))
+}
+
+fn is_hash(text: &str) -> bool {
+    text.len() == HASH_CHARS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn content_sha256(constants: &Constants) -> String {
@@ -168,6 +180,10 @@ mod tests {
         };
         assert_eq!(of(0.3).model.version, of(0.3).model.version);
         assert_ne!(of(0.3).model.version, of(0.31).model.version);
+        assert!(is_of_present_statistics(&of(0.3).model.version) && is_of_present_statistics(MODEL_VERSION));
+        assert!(
+            !is_of_present_statistics("drifting-level-0") && !is_of_present_statistics(&format!("{MODEL_VERSION}0"))
+        );
         assert!(of(0.3).model.version.starts_with(MODEL_VERSION) && of(0.3).model.version != MODEL_VERSION);
     }
 

@@ -57,7 +57,7 @@ pub(super) fn asked(
             fallback_success_ratio: Some(FALLBACK_SUCCESS_RATIO),
             ..SaidTerms::default()
         };
-        let change = Amendment { caller: fallback.caller.clone(), callee: fallback.callee.clone(), said: said.clone() };
+        let change = Amendment { caller: fallback.caller.clone(), callee: fallback.callee.clone(), said };
         let said_ratio = ceiling(&snapshot, &[Change::Set(Box::new(change))]);
         let built = amended(&snapshot, |edge, terms| {
             if is_it(edge) {

@@ -123,7 +123,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Value> {
 fn report(seed: u64, drawn: usize, cases: &[Case]) -> Value {
     let mut checks = Checks::new();
     for (name, tally) in cases.iter().flat_map(|case| &case.checks) {
-        checks.entry(name).or_default().add(*tally);
+        checks.entry(*name).or_default().add(*tally);
     }
     let unknown: BTreeSet<&String> = cases.iter().flat_map(|case| &case.unknown_numbers).collect();
     let complaints: Vec<&String> = cases.iter().flat_map(|case| &case.complaints).collect();

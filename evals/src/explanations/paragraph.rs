@@ -27,7 +27,11 @@ pub(super) fn unknown_numbers(result: &RecommendationResult) -> Vec<String> {
     words.iter().enumerate().filter_map(of).collect()
 }
 
-/// Every number below a value, in each way in which a paragraph writes numbers; the forecast is no part of the answer.
+/// Fields that no sentence speaks of; many of them are small integers that anything would be taken for.
+const UNSPOKEN: [&str; 7] =
+    ["forecast", "importances", "budgetings", "parts", "exclusions", "snapshot_version", "seed"];
+
+/// Every number below a value, in each way in which a paragraph writes numbers.
 fn texts(value: &Value, out: &mut BTreeSet<String>) {
     match value {
         Value::Number(number_) => {
@@ -40,7 +44,10 @@ fn texts(value: &Value, out: &mut BTreeSet<String>) {
         }
         Value::Array(values) => values.iter().for_each(|value| texts(value, out)),
         Value::Object(fields) => {
-            fields.iter().filter(|(name, _)| *name != "forecast").for_each(|(_, value)| texts(value, out));
+            fields
+                .iter()
+                .filter(|(name, _)| !UNSPOKEN.contains(&name.as_str()))
+                .for_each(|(_, value)| texts(value, out));
         }
         Value::Null | Value::Bool(_) | Value::String(_) => {}
     }

@@ -203,6 +203,27 @@ fn pure_rooms_touch_nothing_outside() {
     }
 }
 
+/// What a recommendation is computed by: its result is hashed, so nothing may come in the order of a hash map, which differs from
+/// process to process.
+const HASHED: &[&str] = &[
+    "services/vocabulary/src",
+    "services/recommendation/attainment/src",
+    "services/recommendation/learning/src",
+    "services/recommendation/drift/src",
+    "services/recommendation/src/domain",
+];
+
+#[test]
+fn what_is_hashed_knows_no_maps_without_an_order() {
+    for path in HASHED.iter().flat_map(|folder| sources_below(&root().join(folder))) {
+        for (number, line) in product_code(&path).lines().enumerate() {
+            for forbidden in ["HashMap", "HashSet"] {
+                assert!(!line.contains(forbidden), "{}:{}: {forbidden}", path.display(), number + 1);
+            }
+        }
+    }
+}
+
 #[test]
 fn rooms_are_named_for_their_job_and_stay_readable() {
     let mut long = BTreeMap::new();

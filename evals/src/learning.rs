@@ -13,6 +13,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
+use crate::scores::mean;
+
 const CELL: Cell = Cell { tier: Tier::Two, kind: EntityKind::Service, sli: SliKind::Availability };
 /// How what is not taken is told: the rest is rejected.
 const EDITS: f64 = 0.5;
@@ -206,11 +208,6 @@ impl OffPolicy {
         let [ips, snips, robust] = [0, 1, 2].map(|method| of(&self.scored[method]));
         (json!({"ips": ips.0, "snips": snips.0, "doubly_robust": robust.0}), robust.1)
     }
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (sum, count) = values.fold((0.0, 0_u32), |(sum, count), value| (sum + value, count + 1));
-    sum / f64::from(count.max(1))
 }
 
 #[cfg(test)]

@@ -1,31 +1,38 @@
 //! Whether recommendations are computed again bit for bit.
 //!
-//! Inputs of simulated services are kept as files, and their results hashed. Other processes, with other numbers of threads,
-//! read the files and hash what they find. A folder of kept inputs with the hashes that belong to them is part of the
-//! repository: a machine or a build that computes otherwise is found by it.
+//! Inputs of simulated services are kept as files, and their results hashed. Other processes, with other numbers of threads and
+//! of other builds, read the files and hash what they find; each process has another order of hash maps. A folder of kept inputs
+//! with the hashes that belong to them is part of the repository: a machine or a build that computes otherwise is found by it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
-use attain_attainment::{MODEL_VERSION, RecommendationInput, recommend};
+use attain_attainment::{Constants, Exclusion, MODEL_VERSION, Model, RecommendationInput, Record, recommend};
 use attain_simulator::fleet::Fleet;
+use attain_vocabulary::{DAY_MS, LatencyHistogram, TimeRange, TimeWindow};
 use clap::Parser;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::explanations::input;
-use crate::fleet::{View, cores, each};
+use crate::fleet::{END_MS, View, cores, each};
 
 const COMPONENTS: usize = 6;
 const DAYS: u32 = 30;
+/// Every so many inputs have latencies: they are most of what is kept.
+const LATENCIES_EVERY: u64 = 4;
+/// Latencies that a bucket is told by: enough for a shape, few enough for a thousand files.
+const LATENCIES: usize = 12;
 /// File of a folder of kept inputs that says what belongs to them.
 const HASHES: &str = "hashes.json";
 
@@ -41,8 +48,11 @@ pub(crate) struct Options {
     /// Threads of the first computation; those of the other processes are one and three more.
     #[arg(long, default_value_t = cores())]
     threads: usize,
+    /// Another build of this program that computes the same inputs; may be given several times.
+    #[arg(long)]
+    with: Vec<PathBuf>,
     /// Computes the inputs kept in this folder again, and nothing else.
-    #[arg(long, conflicts_with = "keep")]
+    #[arg(long, conflicts_with_all = ["keep", "with"])]
     kept: Option<PathBuf>,
     /// Keeps the inputs and their hashes in this folder.
     #[arg(long)]
@@ -95,12 +105,52 @@ fn keep(folder: &Path, options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A service in whatever a recommendation may be asked with: each window, latencies, exclusions, a record of its class, another
+/// model.
 fn drawn(seed: u64, index: u64) -> RecommendationInput {
-    let fleet = Fleet::draw(seed.wrapping_mul(1_000_003).wrapping_add(index), COMPONENTS);
+    let own_seed = seed.wrapping_mul(1_000_003).wrapping_add(index);
+    let fleet = Fleet::draw(own_seed, COMPONENTS);
     let past = fleet.past(index, DAYS);
     let view = View::new(&fleet, &past, vec![false; fleet.calls.len()]);
     let measured: Vec<usize> = (0..fleet.components.len()).filter(|at| view.is_measured(*at)).collect();
-    input(&view, measured[index as usize % measured.len()], index)
+    let mut input = input(&view, measured[index as usize % measured.len()], index);
+    let mut random = ChaCha8Rng::seed_from_u64(own_seed);
+    let rolling = TimeWindow::DAYS.map(|days| TimeWindow::from_days("window", days).expect("one of them"));
+    let windows: Vec<TimeWindow> = rolling.into_iter().chain([TimeWindow::MONTH, TimeWindow::QUARTER]).collect();
+    input.window = windows[index as usize % windows.len()];
+    input.quiet_slices_good = random.random_bool(0.5);
+    if random.random_bool(0.3) {
+        let start_ms = END_MS - random.random_range(2..20) * DAY_MS;
+        let range = TimeRange::new("range", start_ms, start_ms + DAY_MS / 4).expect("ascending");
+        input.exclusions.push(Exclusion { range, reason: "declared maintenance".to_owned() });
+    }
+    if random.random_bool(0.3) {
+        let forecast_count = random.random_range(1..400);
+        let missed_count = random.random_range(0..=forecast_count / 5);
+        let (window_count, probability_sum) = (forecast_count as f64 / 3.0, forecast_count as f64 / 10.0);
+        input.class_record =
+            Some(Record { forecast_count, missed_count, window_count, probability_sum, ..Record::default() });
+    }
+    if random.random_bool(0.3) {
+        let constants = Constants { drift: random.random_range(0.05..0.5), ..Constants::DEFAULT };
+        input.model = Some(Model { version: format!("{MODEL_VERSION}-drawn"), constants });
+    }
+    if index % LATENCIES_EVERY == 0 {
+        for bucket in input.history.buckets.iter_mut().filter(|bucket| bucket.counts.valid() > 0) {
+            bucket.latency = Some(latencies(bucket.counts.valid(), &mut random));
+        }
+    }
+    input
+}
+
+/// As many latencies as requests, most of them short.
+fn latencies(count: u64, random: &mut ChaCha8Rng) -> LatencyHistogram {
+    let mut histogram = LatencyHistogram::empty();
+    for at in 0..LATENCIES as u64 {
+        let of = count / LATENCIES as u64 + u64::from(at < count % LATENCIES as u64);
+        histogram.record_many(20.0 * 100f64.powf(random.random::<f64>().powi(2)), of);
+    }
+    histogram
 }
 
 fn hashes(json: &[u8], input: &RecommendationInput) -> anyhow::Result<Hashes> {
@@ -112,22 +162,30 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Other processes compute the same folder.
+/// Other processes, and other builds, compute the same folder.
 fn elsewhere(folder: &Path, options: &Options) -> anyhow::Result<Value> {
-    let program = std::env::current_exe()?;
+    let own = std::env::current_exe()?;
     let mut processes = Vec::new();
-    for threads in [1, options.threads + 3] {
-        let output = Command::new(&program)
+    let others = options.with.iter().map(|program| (program, options.threads));
+    for (program, threads) in [(&own, 1), (&own, options.threads + 3)].into_iter().chain(others) {
+        let output = Command::new(program)
             .args(["replay", "--threads", &threads.to_string(), "--kept"])
             .arg(folder)
             .output()
-            .context("cannot start another process")?;
+            .with_context(|| format!("cannot start {}", program.display()))?;
         let report: Value = serde_json::from_slice(&output.stdout)
             .with_context(|| format!("another process failed: {}", String::from_utf8_lossy(&output.stderr)))?;
         processes.push(report);
     }
     let met = processes.iter().all(|report| report["objective_met"] == Value::Bool(true));
-    Ok(json!({ "seed": options.seed, "cases": options.cases, "processes": processes, "objective_met": met }))
+    let builds: BTreeSet<&str> = processes.iter().filter_map(|report| report["program_sha256"].as_str()).collect();
+    Ok(json!({
+        "seed": options.seed,
+        "cases": options.cases,
+        "builds": builds.len(),
+        "processes": processes,
+        "objective_met": met && builds.len() > usize::from(!options.with.is_empty()),
+    }))
 }
 
 /// Computes what is kept in a folder again.
@@ -153,6 +211,8 @@ fn again(folder: &Path, threads: usize) -> anyhow::Result<Value> {
         files.iter().zip(&found).filter(|((_, kept), found)| *kept != *found).map(|((name, _), _)| *name).collect();
     Ok(json!({
         "threads": threads,
+        "program_sha256": sha256(&fs::read(std::env::current_exe()?)?),
+        "checked_arithmetic": cfg!(debug_assertions),
         "model_version": MODEL_VERSION,
         "kept_by": kept.model_version,
         "recomputed": found.len(),

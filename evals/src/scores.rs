@@ -1,11 +1,14 @@
 //! Measures of forecasts and of rankings.
 
+use std::borrow::Borrow;
+
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 /// Mean of the values; 0 when there are none.
-pub(crate) fn mean(values: &[f64]) -> f64 {
-    if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
+pub(crate) fn mean(values: impl IntoIterator<Item: Borrow<f64>>) -> f64 {
+    let (sum, count) = values.into_iter().fold((0.0, 0_u32), |(sum, count), value| (sum + value.borrow(), count + 1));
+    sum / f64::from(count.max(1))
 }
 
 /// Quantile by linear interpolation between order statistics (type 7); 0 when there are none.

@@ -214,7 +214,8 @@ impl<'a> View<'a> {
     }
 }
 
-fn named(rates: &[Rate]) -> Vec<NamedRate> {
+/// Rates as the graph engine reads them.
+pub(crate) fn named(rates: &[Rate]) -> Vec<NamedRate> {
     let named = |rate: &Rate| NamedRate {
         entity_id: rate.id.to_string(),
         rate: GraphRate { failure_ratio: rate.own_failure_ratio, includes_dependencies: rate.includes_dependencies },

@@ -43,7 +43,7 @@ pub(crate) async fn compare(
     blocking(move || {
         let mut found = differences(&before, &after);
         if let [Some(was), Some(is)] = &contents {
-            found.extend(inputs(&unpack(was)?.0, &unpack(is)?.0));
+            found.extend(inputs(&unpack(was)?.0.input, &unpack(is)?.0.input));
         }
         found.sort_by_key(|difference| difference.part);
         Ok(wire::GetRecommendationChangesResponse {

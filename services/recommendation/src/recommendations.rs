@@ -20,6 +20,7 @@ use crate::domain::experiments::Assigned;
 use crate::domain::freshness::{Basis, Present, Risks, Staleness, Verdict, judge};
 use crate::domain::kept::sha256_hex;
 use crate::domain::models::serving;
+use crate::domain::replay::Replay;
 use crate::engine::{Engine, FlightKey, Landed};
 use crate::gather::{Gathered, Question, basis, blocking, gather};
 use crate::message::window;
@@ -112,7 +113,8 @@ pub(crate) async fn replay(
     let (whole_id, region) = parted(id);
     let content = engine.store.inputs(&context.tenant, whole_id).await?;
     let content = content.ok_or_else(|| Error::InputsNotKept(id.to_owned()))?;
-    let previous = previous(engine, context, &decode(&stored)?).await?;
+    let as_stored = decode(&stored)?;
+    let previous = previous(engine, context, &as_stored).await?;
     let region = region.map(str::to_owned);
     let (input_sha256, recomputed_sha256) = blocking(move || {
         let (kept, input_sha256) = unpack(&content)?;
@@ -124,13 +126,21 @@ pub(crate) async fn replay(
         Ok::<_, Error>((input_sha256, recomputed.unwrap_or_default()))
     })
     .await??;
-    let stored_sha256 = crate::message::recommendation::result_sha256(&decode(&stored)?);
-    let untouched = stored_sha256 == stored.result_sha256 && input_sha256 == stored.input_sha256;
+    let stored_sha256 = crate::message::recommendation::result_sha256(&as_stored);
+    let replay = Replay {
+        stored_untouched: stored_sha256 == stored.result_sha256,
+        input_untouched: input_sha256 == stored.input_sha256,
+        same_result: recomputed_sha256 == stored_sha256,
+        model_version: &as_stored.model_version,
+    };
     Ok(wire::ReplayRecommendationResponse {
-        identical: untouched && recomputed_sha256 == stored_sha256,
+        identical: replay.identical(),
+        reason: replay.reason(),
         input_sha256,
         stored_sha256,
         recomputed_sha256,
+        model_version: as_stored.model_version.clone(),
+        statistics_version: MODEL_VERSION.to_owned(),
     })
 }
 

@@ -32,6 +32,7 @@ fn input(latencies: bool, counterfactuals: usize) -> RecommendationInput {
             dependency: id("payment-service"),
             share: ShareSeries { otherwise: (i + 1) as f64 / 10.0, by_bucket: BTreeMap::new() },
         },
+        other_reaches: Vec::new(),
     };
     input.counterfactuals = (0..counterfactuals).map(change).collect();
     input

@@ -1,9 +1,10 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use attain_vocabulary::EntityId;
 
-use crate::counterfactual::{Today, arriving};
+use crate::counterfactual::{Arriving, Today, arriving};
 use crate::explain::percent;
 use crate::menu::{TARGET_MENU, menu_position};
-use crate::offers::strictest_target;
 use crate::prediction::RULE_OF_THREE;
 use crate::split::Split;
 use crate::{
@@ -13,22 +14,22 @@ use crate::{
 
 /// Share of what arrives by a direct dependency that one component further down must bring to be named instead.
 const DEEPER_SHARE_MIN: f64 = 0.5;
+/// Most causes that are taken away one by one: each is a history solved again, and those that follow fail less.
+const CAUSES_MAX: usize = 3;
 
-/// A component and the failures that it brings.
+/// A component and the failures that it brings, by whatever way.
 pub(crate) struct Cause {
     pub(crate) kind: ConstraintKind,
     pub(crate) entity_id: EntityId,
-    /// The direct dependency by which they arrive; `None` for own failures.
-    pub(crate) by: Option<EntityId>,
-    /// In each bucket.
-    pub(crate) failed: Vec<f64>,
+    pub(crate) ways: Vec<Arriving>,
     pub(crate) contribution_ratio: f64,
 }
 
 /// What keeps the balanced target where it is.
 ///
-/// Policy or volume, where only they stand between it and the next step of the menu; else the greatest cause of failure
-/// whose absence gives a stricter target. Where none does alone, the greatest is named, and the sentence says so.
+/// Policy where it asks for no more, whatever else may be; volume where only it stands between the target and the next step of
+/// the menu; else the greatest cause of failure whose absence gives a stricter target. Where none does alone, the greatest is
+/// named, and the sentence says so.
 pub(crate) fn binding(today: &Today<'_>) -> BindingConstraint {
     if let Some(limit) = limit(today) {
         return limit;
@@ -36,8 +37,8 @@ pub(crate) fn binding(today: &Today<'_>) -> BindingConstraint {
     let causes = causes(today.input, today.series, today.split);
     let better = |target: Option<f64>| target.unwrap_or(0.0) > today.balanced.unwrap_or(0.0);
     let mut first = None;
-    for cause in causes.into_iter().take(3) {
-        let relaxed = today.without(&cause.failed).balanced;
+    for cause in causes.into_iter().take(CAUSES_MAX) {
+        let relaxed = today.without(&cause.ways).balanced;
         if better(relaxed) {
             return named(today, cause, relaxed, true);
         }
@@ -61,44 +62,55 @@ pub(crate) fn data(detail: &str) -> BindingConstraint {
     }
 }
 
-/// Policy or volume, where the next step of the menu would be met often enough.
+/// The next stricter step of the menu; the loosest where nothing can be offered, none above the strictest.
+fn next_step(today: &Today<'_>) -> Option<f64> {
+    match today.balanced {
+        Some(target) => TARGET_MENU.get(menu_position(target) + 1).copied(),
+        None => Some(TARGET_MENU[0]),
+    }
+}
+
+/// Policy, where the next step is beyond it; volume, where that step would be met often enough.
 fn limit(today: &Today<'_>) -> Option<BindingConstraint> {
     let prediction = today.prediction;
-    let next = match today.balanced {
-        Some(target) => *TARGET_MENU.get(menu_position(target) + 1)?,
-        None => TARGET_MENU[0],
+    let allowed = |next: &f64| *next <= today.input.policy.target_ratio_max + 1e-12;
+    let Some(next) = next_step(today).filter(allowed) else {
+        return Some(by_policy(today));
     };
-    let risk = today.input.policy.miss_probability_max(Ambition::Balanced);
-    if prediction.forecast.miss_probability(1.0 - next) > risk {
+    if prediction.forecast.miss_probability(1.0 - next) > today.input.policy.miss_probability_max(Ambition::Balanced) {
         return None;
     }
-    if !prediction.distinguishes(1.0 - next) {
-        let need = volume_need(prediction, next);
-        let probes = need.probes_per_minute.map_or_else(
-            || ". More of it at the same time would not help, because failures come together".to_owned(),
-            |probes| format!(", or {probes:.1} more probes a minute"),
-        );
-        let detail = format!(
-            "{} of requests would be promised, but that needs {} requests in a window to be told from less: {:.0} days at today's traffic{probes}.",
-            percent(next),
-            need.window_request_count,
-            need.window_days_needed,
-        );
-        return Some(BindingConstraint {
-            kind: ConstraintKind::Volume,
-            volume_need: Some(need),
-            relaxed_target_ratio: Some(next),
-            ..data(&detail)
-        });
-    }
-    let unlimited = TierPolicy { target_ratio_max: 1.0, ..today.input.policy };
-    let relaxed = strictest_target(prediction, &unlimited, risk).unwrap_or(next);
-    let detail = format!(
-        "{} is the strictest target that the tier's policy allows; {} could be met.",
-        percent(today.input.policy.target_ratio_max),
-        percent(relaxed)
+    let need = volume_need(prediction, next);
+    let probes = need.probes_per_minute.map_or_else(
+        || ". More of it at the same time would not help, because failures come together".to_owned(),
+        |probes| format!(", or {probes:.1} more probes a minute"),
     );
-    Some(BindingConstraint { kind: ConstraintKind::Policy, relaxed_target_ratio: Some(relaxed), ..data(&detail) })
+    let detail = format!(
+        "{} of requests would be promised, but that needs {} requests in a window to be told from less: {:.0} days at today's traffic{probes}.",
+        percent(next),
+        need.window_request_count,
+        need.window_days_needed,
+    );
+    Some(BindingConstraint {
+        kind: ConstraintKind::Volume,
+        volume_need: Some(need),
+        relaxed_target_ratio: Some(next),
+        ..data(&detail)
+    })
+}
+
+/// The tier asks for no more. Where a stricter target could not be told or would not be carried either, nothing is gained
+/// without the policy, and that is said.
+fn by_policy(today: &Today<'_>) -> BindingConstraint {
+    let policy = today.input.policy;
+    let relaxed = today.by_policy(&TierPolicy { target_ratio_max: 1.0, ..policy });
+    let strictest = percent(policy.target_ratio_max);
+    let gain = match relaxed {
+        Some(target) if relaxed > today.balanced => format!("{} could be met", percent(target)),
+        _ => "nor would this history carry a stricter one".to_owned(),
+    };
+    let detail = format!("{strictest} is the strictest target that the tier's policy allows; {gain}.");
+    BindingConstraint { kind: ConstraintKind::Policy, relaxed_target_ratio: relaxed, ..data(&detail) }
 }
 
 /// Traffic is missing in length or in density. A longer window at today's density is told as much better as it has more
@@ -121,35 +133,65 @@ fn volume_need(prediction: &Prediction, target: f64) -> VolumeNeed {
 }
 
 /// Own failures and those by each dependency, the greatest first; a component further down stands for the dependency that
-/// hands its failures on.
+/// hands its failures on. Each is there once, with all the ways by which its failures are known to arrive.
 pub(crate) fn causes(input: &RecommendationInput, series: &CountSeries, split: &Split) -> Vec<Cause> {
     let valid = series.valid();
-    let cause = |kind, entity_id: &EntityId, by: Option<&EntityId>, failed: Vec<f64>| {
-        let contribution_ratio = failed.iter().sum::<f64>() / valid;
-        Cause { kind, entity_id: entity_id.clone(), by: by.cloned(), failed, contribution_ratio }
+    let cause = |kind, entity_id: &EntityId, ways: Vec<Arriving>| {
+        let contribution_ratio = ways.iter().map(|way| way.failed.iter().sum::<f64>()).sum::<f64>() / valid;
+        Cause { kind, entity_id: entity_id.clone(), ways, contribution_ratio }
     };
-    let mut causes = vec![cause(ConstraintKind::Own, &input.service, None, split.causes.own.clone())];
+    let below: BTreeMap<&EntityId, BTreeMap<&EntityId, Vec<f64>>> =
+        split.causes.by_dependency.keys().map(|id| (id, by_callee(input, series, split, id))).collect();
+    let mut named: BTreeSet<&EntityId> = BTreeSet::new();
     for (id, failed) in &split.causes.by_dependency {
-        let direct = cause(ConstraintKind::Dependency, id, Some(id), failed.clone());
-        let deeper = input.changes().filter_map(|change| match &change.reach {
-            Reach::Through { dependency, share } if dependency == id => {
-                let failed = arriving(series, split, id, Some(share))?;
-                Some(cause(ConstraintKind::Dependency, &change.callee, Some(id), failed))
-            }
-            _ => None,
-        });
-        let deepest = deeper
-            .filter(|deeper| deeper.contribution_ratio >= DEEPER_SHARE_MIN * direct.contribution_ratio)
-            .max_by(|a, b| {
-                a.contribution_ratio.total_cmp(&b.contribution_ratio).then_with(|| b.entity_id.cmp(&a.entity_id))
-            });
-        causes.push(deepest.unwrap_or(direct));
+        let sum = |failed: &[f64]| failed.iter().sum::<f64>();
+        let deepest = below[id]
+            .iter()
+            .map(|(callee, failed)| (*callee, sum(failed)))
+            .filter(|(_, deeper)| *deeper >= DEEPER_SHARE_MIN * sum(failed))
+            .max_by(|a, b| a.1.total_cmp(&b.1).then_with(|| b.0.cmp(a.0)));
+        named.insert(deepest.map_or(id, |(callee, _)| callee));
     }
+    let by = |by: &EntityId, failed: &Vec<f64>| Arriving { by: Some(by.clone()), failed: failed.clone() };
+    let ways = |id: &EntityId| -> Vec<Arriving> {
+        let direct = split.causes.by_dependency.get(id).map(|failed| by(id, failed));
+        let through = below.iter().filter(|(direct, _)| **direct != id);
+        direct.into_iter().chain(through.filter_map(|(direct, below)| Some(by(direct, below.get(id)?)))).collect()
+    };
+    let own = Arriving { by: None, failed: split.causes.own.clone() };
+    let mut causes = vec![cause(ConstraintKind::Own, &input.service, vec![own])];
+    causes.extend(named.into_iter().map(|id| cause(ConstraintKind::Dependency, id, ways(id))));
     causes.retain(|cause| cause.contribution_ratio > 0.0);
     causes.sort_by(|a, b| {
         b.contribution_ratio.total_cmp(&a.contribution_ratio).then_with(|| a.entity_id.cmp(&b.entity_id))
     });
     causes
+}
+
+/// Failures by a direct dependency in each bucket that came from each component further down, as far as the changes that were
+/// handed in tell: all calls of it together, and no more than arrive.
+fn by_callee<'a>(
+    input: &'a RecommendationInput,
+    series: &CountSeries,
+    split: &Split,
+    dependency: &EntityId,
+) -> BTreeMap<&'a EntityId, Vec<f64>> {
+    let mut below: BTreeMap<&EntityId, Vec<f64>> = BTreeMap::new();
+    let all = split.causes.by_dependency.get(dependency).map(Vec::as_slice).unwrap_or_default();
+    for change in input.changes() {
+        for reach in change.reaches() {
+            let Reach::Through { dependency: direct, share } = reach else { continue };
+            let Some(failed) = (direct == dependency).then(|| arriving(series, split, direct, Some(share))).flatten()
+            else {
+                continue;
+            };
+            let sum = below.entry(&change.callee).or_insert_with(|| vec![0.0; failed.len()]);
+            for ((sum, failed), all) in sum.iter_mut().zip(&failed).zip(all) {
+                *sum = (*sum + failed).min(*all);
+            }
+        }
+    }
+    below
 }
 
 fn named(today: &Today<'_>, cause: Cause, relaxed: Option<f64>, relaxes: bool) -> BindingConstraint {
@@ -161,7 +203,7 @@ fn named(today: &Today<'_>, cause: Cause, relaxed: Option<f64>, relaxes: bool) -
     };
     let gain = match relaxed {
         Some(target) if relaxes => format!("without that the balanced target would be {}", percent(target)),
-        _ => "but no single cause, gone, would lift the target by a step: the chance of the unseen and of the rest holds it".to_owned(),
+        _ => "but none of the greatest causes, gone alone, would lift the target by a step: the rest and the chance of the unseen hold it".to_owned(),
     };
     BindingConstraint {
         kind: cause.kind,
@@ -175,6 +217,14 @@ fn named(today: &Today<'_>, cause: Cause, relaxed: Option<f64>, relaxes: bool) -
 
 /// Nothing failed and the target is still not stricter: the chance of what a history of this length has not shown yet.
 fn unseen(today: &Today<'_>) -> BindingConstraint {
-    let days = today.prediction.observed_days;
-    data(&format!("Nothing failed in {days:.1} days; a longer history is what would allow a stricter target."))
+    let prediction = today.prediction;
+    let told = |next: &f64| !prediction.distinguishes(1.0 - next);
+    let volume_need = next_step(today).filter(told).map(|next| volume_need(prediction, next));
+    let traffic = volume_need.map_or_else(String::new, |need| {
+        format!(", together with {} requests in a window to tell it", need.window_request_count)
+    });
+    let days = prediction.observed_days;
+    let detail =
+        format!("Nothing failed in {days:.1} days; a longer history is what would allow a stricter target{traffic}.");
+    BindingConstraint { volume_need, ..data(&detail) }
 }

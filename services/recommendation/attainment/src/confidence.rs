@@ -8,7 +8,7 @@ use crate::series::fraction;
 use crate::split::Split;
 use crate::{
     Ambition, Backtest, Confidence, ConfidenceLevel, ConfidencePart, DoubtfulEdge, Episode, Prediction,
-    RecommendationInput, Record, SplitMethod,
+    RecommendationInput, Record, SplitMethod, TierPolicy,
 };
 
 /// Scores from which an answer is good enough to act on, and to discuss.
@@ -34,6 +34,7 @@ const CLASS_COST: f64 = 1.5;
 /// What a confidence is computed from.
 pub(crate) struct Found<'a> {
     pub(crate) usable: &'a Usable<'a>,
+    pub(crate) policy: &'a TierPolicy,
     pub(crate) prediction: Option<&'a Prediction>,
     pub(crate) split: &'a Split,
     pub(crate) backtest: Option<&'a Backtest>,
@@ -62,19 +63,18 @@ pub(crate) fn carries(
 }
 
 fn rated(input: &RecommendationInput, found: &Found<'_>) -> [(ConfidencePart, String); 9] {
-    let Found { usable, prediction, split, backtest } = *found;
+    let Found { usable, policy, prediction, split, backtest } = *found;
     let window = input.window_ahead().days();
-    let balanced = prediction.and_then(|prediction| {
-        strictest_target(prediction, &input.policy, input.policy.miss_probability_max(Ambition::Balanced))
-    });
+    let risk = policy.miss_probability_max(Ambition::Balanced);
+    let balanced = prediction.and_then(|prediction| strictest_target(prediction, policy, risk));
     [
         history_length(usable.series.covered_days(), window),
         effective_sample(prediction, balanced),
         coverage(usable.coverage_ratio),
         regime(prediction, window),
-        graph(input, balanced),
+        graph(input, policy, balanced),
         split_quality(split),
-        sensitivity(input, prediction),
+        sensitivity(policy, prediction),
         backtested(backtest, input.class_record.as_ref()),
         inputs(input),
     ]
@@ -159,7 +159,7 @@ pub(crate) fn last_change(prediction: &Prediction) -> Option<Change> {
 /// The least of three: how fresh the snapshot is; how many components have data; how far the ceiling moves if doubtful edges
 /// are not there, or if components without data fail as others do. A move by the whole error budget of the balanced target
 /// leaves 0.5: then the structure alone decides whether the target can be met.
-fn graph(input: &RecommendationInput, balanced: Option<f64>) -> (ConfidencePart, String) {
+fn graph(input: &RecommendationInput, policy: &TierPolicy, balanced: Option<f64>) -> (ConfidencePart, String) {
     let Some(structure) = &input.structure else {
         return part("graph", 0.5, "the dependency graph could not be asked".into(), "the dependency graph");
     };
@@ -173,7 +173,7 @@ fn graph(input: &RecommendationInput, balanced: Option<f64>) -> (ConfidencePart,
         structure.snapshot_age_ms.max(0) as f64 / 3_600_000.0
     );
     // Where nothing is balanced, the tier's template.
-    let budget = (1.0 - balanced.unwrap_or(input.policy.template_target_ratio)).max(1e-9);
+    let budget = (1.0 - balanced.unwrap_or(policy.template_target_ratio)).max(1e-9);
     let sureness = |alternative: Option<f64>| {
         let moved = alternative.and_then(fraction).map_or(0.0, |ratio| (ratio - structure.ceiling_ratio).abs());
         1.0 - 0.5 * (moved / budget).min(1.0)
@@ -265,7 +265,7 @@ fn split_quality(split: &Split) -> (ConfidencePart, String) {
 
 /// How far the balanced target moves between a history without its greatest episode and one that had it twice; where there
 /// was none, one of the prior's usual size stands in.
-fn sensitivity(input: &RecommendationInput, prediction: Option<&Prediction>) -> (ConfidencePart, String) {
+fn sensitivity(policy: &TierPolicy, prediction: Option<&Prediction>) -> (ConfidencePart, String) {
     let remedy = "more history: one incident more or less would then matter less";
     let Some(prediction) = prediction else {
         return part("sensitivity", 0.0, "nothing was measured".into(), remedy);
@@ -281,8 +281,8 @@ fn sensitivity(input: &RecommendationInput, prediction: Option<&Prediction>) -> 
         prediction.episodes.iter().copied().filter(|episode| Some(*episode) != greatest).collect();
     let more: Vec<Episode> = prediction.episodes.iter().copied().chain([twice]).collect();
     let position = |episodes: &[Episode]| {
-        let risk = input.policy.miss_probability_max(Ambition::Balanced);
-        strictest_target_with(&prediction.with_episodes(episodes), prediction, &input.policy, risk)
+        let risk = policy.miss_probability_max(Ambition::Balanced);
+        strictest_target_with(&prediction.with_episodes(episodes), prediction, policy, risk)
             .map_or(0, |target| menu_position(target) + 1)
     };
     let steps = position(&without).abs_diff(position(&more));

@@ -273,8 +273,11 @@ fn binding(sli: &SliResult, out: &mut Vec<String>) {
             ),
             None => "Its traffic is too little to tell a stricter target.".to_owned(),
         }),
+        (ConstraintKind::Policy, _) if relaxed.is_empty() => {
+            out.push("The tier's policy asks for no more, and this history would not carry more.".to_owned());
+        }
         (ConstraintKind::Policy, _) => {
-            out.push("A stricter target could be met, but the tier's policy does not ask for it.".to_owned())
+            out.push(format!("A stricter target could be met, but the tier's policy does not ask for it{relaxed}."))
         }
         (ConstraintKind::Data, _) | (ConstraintKind::Dependency, None) => {
             out.push("What holds the target back is how little data there is.".to_owned());

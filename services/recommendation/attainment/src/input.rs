@@ -254,6 +254,16 @@ pub struct CounterfactualStructure {
     pub saved_ratio: f64,
     /// How the edge reaches the service.
     pub reach: Reach,
+    /// The other ways by which it does, where it lies below several direct dependencies; none twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_reaches: Vec<Reach>,
+}
+
+impl CounterfactualStructure {
+    /// Every way by which the edge reaches the service, the one that brings most first.
+    pub fn reaches(&self) -> impl Iterator<Item = &Reach> {
+        std::iter::once(&self.reach).chain(&self.other_reaches)
+    }
 }
 
 /// How a changed edge reaches the service that a target is sought for.

@@ -31,7 +31,13 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
         .map(|prediction| prediction.with_layer(input.layer().cloned()));
     let split = split(input, &usable);
     let backtest = backtest_from(&constants, &cells, window, input.as_of_ms, &input.policy);
-    let found = Found { usable: &usable, prediction: prediction.as_ref(), split: &split, backtest: backtest.as_ref() };
+    let found = Found {
+        usable: &usable,
+        policy: &input.policy,
+        prediction: prediction.as_ref(),
+        split: &split,
+        backtest: backtest.as_ref(),
+    };
     let confidence = confidence(input, &found);
     let gathered = Gathered {
         input,

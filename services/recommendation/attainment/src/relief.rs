@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use attain_vocabulary::{BucketCounts, EntityId, SliBucket, UnixMillis};
 
 use crate::binding::causes;
-use crate::counterfactual::{OWN_FAILURES_HALVED, own_halved, saved_by, whole};
+use crate::counterfactual::{Arriving, OWN_FAILURES_HALVED, own_halved, saved_by, whole};
 use crate::sanity::Usable;
 use crate::split::split;
-use crate::{BindingConstraint, Reach, RecommendationInput};
+use crate::{BindingConstraint, RecommendationInput};
 
-/// The input without the failures of the component that binds: its buckets count that many failures less, of the whole and of
-/// what traces charge to an edge.
+/// The input without the failures of the component that binds, by every way that they are known to arrive: its buckets count
+/// that many failures less, of the whole and of what traces charge to an edge.
 ///
 /// `None` where no component binds, or where no failure is charged to it.
 #[must_use]
@@ -24,8 +24,7 @@ pub fn without_cause(input: &RecommendationInput, binding: &BindingConstraint) -
             && Some(&cause.entity_id) == binding.entity_id.as_ref()
             && cause.contribution_ratio > 0.0
     })?;
-    let saved = whole(&cause.failed, &usable.series);
-    Some(relieved(input, &usable, &saved, cause.by.as_ref()))
+    Some(relieved(input, &usable, &cause.ways))
 }
 
 /// The input as it would have been with a change: one of its counterfactual structures by key, or [`OWN_FAILURES_HALVED`].
@@ -35,49 +34,45 @@ pub fn without_cause(input: &RecommendationInput, binding: &BindingConstraint) -
 pub fn with_change(input: &RecommendationInput, key: &str) -> Option<RecommendationInput> {
     let usable = Usable::of(input);
     let split = split(input, &usable);
-    let (saved, by) = if key == OWN_FAILURES_HALVED {
-        (own_halved(&split), None)
+    let saved = if key == OWN_FAILURES_HALVED {
+        own_halved(&split)
     } else {
         let change = input.changes().find(|change| change.key == key)?;
-        let by = match &change.reach {
-            Reach::Direct => &change.callee,
-            Reach::Through { dependency, .. } => dependency,
-        };
-        (saved_by(input, &usable.series, &split, change)?, Some(by))
+        saved_by(input, &usable.series, &split, change)?
     };
-    Some(relieved(input, &usable, &whole(&saved, &usable.series), by))
+    Some(relieved(input, &usable, &saved))
 }
 
-/// Takes whole failures out of the buckets that were read: those by a direct dependency, else own ones.
-fn relieved(
-    input: &RecommendationInput,
-    usable: &Usable<'_>,
-    saved: &[f64],
-    by: Option<&EntityId>,
-) -> RecommendationInput {
-    let saved: BTreeMap<UnixMillis, u64> =
-        usable.series.points().iter().zip(saved).map(|(point, saved)| (point.start_ms, *saved as u64)).collect();
+/// Takes whole failures out of the buckets that were read, each of whom it arrived by.
+fn relieved(input: &RecommendationInput, usable: &Usable<'_>, ways: &[Arriving]) -> RecommendationInput {
+    let taken = whole(ways, &usable.series);
+    let mut saved: BTreeMap<UnixMillis, Vec<(Option<&EntityId>, u64)>> = BTreeMap::new();
+    for (way, taken) in ways.iter().zip(&taken) {
+        for (point, taken) in usable.series.points().iter().zip(taken).filter(|(_, taken)| **taken > 0.0) {
+            saved.entry(point.start_ms).or_default().push((way.by.as_ref(), *taken as u64));
+        }
+    }
     let mut input = input.clone();
     for bucket in &mut input.history.buckets {
-        if let Some(saved) = saved.get(&bucket.start_ms).filter(|saved| **saved > 0) {
-            *bucket = with_fewer_failures(bucket, *saved, by);
+        if let Some(saved) = saved.get(&bucket.start_ms) {
+            *bucket = with_fewer_failures(bucket, saved);
         }
     }
     input
 }
 
-fn with_fewer_failures(bucket: &SliBucket, saved: u64, by: Option<&EntityId>) -> SliBucket {
+fn with_fewer_failures(bucket: &SliBucket, saved: &[(Option<&EntityId>, u64)]) -> SliBucket {
     let counts = bucket.counts;
-    let bad = counts.bad().saturating_sub(saved);
+    let bad = counts.bad().saturating_sub(saved.iter().map(|(_, saved)| saved).sum());
     let mut inherited_by_dependency = bucket.inherited_by_dependency.clone();
     let mut inherited = counts.inherited_bad();
-    if let Some(by) = by {
+    for (by, saved) in saved.iter().filter_map(|(by, saved)| Some(((*by)?, *saved))) {
         if let Some(failed) = inherited_by_dependency.get_mut(by) {
             *failed = failed.saturating_sub(saved);
         }
-        inherited_by_dependency.retain(|_, failed| *failed > 0);
         inherited = inherited.map(|inherited| inherited.saturating_sub(saved));
     }
+    inherited_by_dependency.retain(|_, failed| *failed > 0);
     // An own share that was only estimated may be more than what traces leave to it.
     let inherited = inherited.map(|inherited| inherited.min(bad));
     let fits = inherited_by_dependency.values().sum::<u64>() <= inherited.unwrap_or(0);

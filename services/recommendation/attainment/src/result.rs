@@ -249,7 +249,7 @@ pub struct BindingConstraint {
     pub kind: ConstraintKind,
     /// The component; for a dependency, and the service itself for own failures.
     pub entity_id: Option<EntityId>,
-    /// Share of requests that it fails.
+    /// Share of requests that it fails, by every way that its failures are known to arrive.
     pub contribution_ratio: f64,
     /// Balanced target if it were gone; `None` where it cannot be computed or none can be offered.
     pub relaxed_target_ratio: Option<f64>,

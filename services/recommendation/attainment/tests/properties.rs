@@ -94,6 +94,7 @@ fn change(key: &str, reach: Reach, saved_ratio: f64) -> CounterfactualStructure 
         callee: id("a"),
         saved_ratio,
         reach,
+        other_reaches: Vec::new(),
     }
 }
 

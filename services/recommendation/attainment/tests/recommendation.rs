@@ -22,6 +22,7 @@ fn fallback(key: &str, caller: &str, reach: Reach, saved_ratio: f64) -> Counterf
         callee: id(if caller == "checkout-service" { "payment-service" } else { "external-payment-api" }),
         saved_ratio,
         reach,
+        other_reaches: Vec::new(),
     }
 }
 

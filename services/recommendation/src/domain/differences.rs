@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use attain_attainment::{Ambition, DependencyHistory, Importance, StructureFacts, percent};
+use attain_attainment::{Ambition, DependencyHistory, Importance, RecommendationInput, StructureFacts, percent};
 use attain_vocabulary::{EntityId, Tier};
 use serde::Serialize;
 
-use super::kept::Kept;
 use super::slo::ambition_word;
 
 /// Smallest relative change of a measured ratio that is told: others are drift between two looks.
@@ -22,28 +21,38 @@ const MISS_PROBABILITIES: [&str; 3] =
 
 /// What a difference is part of; in the order in which they are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Part {
+pub enum Part {
+    /// What is offered, and how sure that is.
     Effect,
+    /// A direct dependency.
     Dependency,
+    /// A component that is needed, directly or not.
     Component,
+    /// The service itself.
     Service,
+    /// What was measured, and what is left out of it.
     History,
+    /// How it was computed.
     Method,
+    /// An input that could not be had, or can be again.
     Input,
 }
 
 /// One thing that is not the same in both.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Difference {
-    pub(crate) part: Part,
+pub struct Difference {
+    /// What it is part of.
+    pub part: Part,
     /// Empty for the recommendation or its service as a whole.
-    pub(crate) subject: String,
-    pub(crate) field: &'static str,
+    pub subject: String,
+    /// What differs, in the words of the contract.
+    pub field: &'static str,
     /// `None` where it was not there.
-    pub(crate) before: Option<String>,
+    pub before: Option<String>,
     /// `None` where it is not there any more.
-    pub(crate) after: Option<String>,
-    pub(crate) detail: String,
+    pub after: Option<String>,
+    /// In a sentence, with what can be done about it.
+    pub detail: String,
 }
 
 impl Difference {
@@ -64,11 +73,12 @@ pub(crate) fn moved(before: f64, after: f64) -> bool {
     (before - after).abs() > RATIO_CHANGE_MIN * before.abs().max(after.abs())
 }
 
-/// Differences of what is kept beside the recommendations, part by part.
-pub(crate) fn inputs(before: &Kept, after: &Kept) -> Vec<Difference> {
+/// Differences of what two recommendations were computed from, part by part; the measurements themselves apart.
+#[must_use]
+pub fn inputs(before: &RecommendationInput, after: &RecommendationInput) -> Vec<Difference> {
     let mut differences = Vec::new();
     dependencies(before, after, &mut differences);
-    if let (Some(before), Some(after)) = (&before.input.structure, &after.input.structure) {
+    if let (Some(before), Some(after)) = (&before.structure, &after.structure) {
         components(before, after, &mut differences);
         method_of_structure(before, after, &mut differences);
     }
@@ -78,10 +88,10 @@ pub(crate) fn inputs(before: &Kept, after: &Kept) -> Vec<Difference> {
     differences
 }
 
-fn dependencies(before: &Kept, after: &Kept, out: &mut Vec<Difference>) {
-    let service = &after.input.service;
-    let by_id = |kept: &'_ Kept| -> BTreeMap<EntityId, Edge> {
-        kept.input.dependencies.iter().map(|dependency| (dependency.id.clone(), Edge::of(dependency))).collect()
+fn dependencies(before: &RecommendationInput, after: &RecommendationInput, out: &mut Vec<Difference>) {
+    let service = &after.service;
+    let by_id = |input: &RecommendationInput| -> BTreeMap<EntityId, Edge> {
+        input.dependencies.iter().map(|dependency| (dependency.id.clone(), Edge::of(dependency))).collect()
     };
     let (was, is) = (by_id(before), by_id(after));
     for (id, edge) in &is {
@@ -257,20 +267,20 @@ fn method_of_structure(before: &StructureFacts, after: &StructureFacts, out: &mu
     }
 }
 
-fn service(before: &Kept, after: &Kept, out: &mut Vec<Difference>) {
-    let service = &after.input.service;
+fn service(before: &RecommendationInput, after: &RecommendationInput, out: &mut Vec<Difference>) {
+    let service = &after.service;
     let mut said = |field, was: String, is: String, consequence: &str| {
         if was != is {
             let detail = format!("the {field} of {service} is {is}, before {was}: {consequence}");
             out.push(Difference::of((Part::Service, "", field), Some(was), Some(is), detail));
         }
     };
-    said("tier", tier(before.input.tier), tier(after.input.tier), "the strictest target on offer follows from it");
-    said("kind", word(&before.input.kind), word(&after.input.kind), "it says which documents bear on it");
+    said("tier", tier(before.tier), tier(after.tier), "the strictest target on offer follows from it");
+    said("kind", word(&before.kind), word(&after.kind), "it says which documents bear on it");
 }
 
-fn incidents(before: &Kept, after: &Kept, out: &mut Vec<Difference>) {
-    let ids = |kept: &Kept| kept.input.incident_ids.iter().cloned().collect::<BTreeSet<_>>();
+fn incidents(before: &RecommendationInput, after: &RecommendationInput, out: &mut Vec<Difference>) {
+    let ids = |input: &RecommendationInput| input.incident_ids.iter().cloned().collect::<BTreeSet<_>>();
     let (was, is) = (ids(before), ids(after));
     for id in is.difference(&was) {
         let detail = format!(
@@ -284,8 +294,8 @@ fn incidents(before: &Kept, after: &Kept, out: &mut Vec<Difference>) {
     }
 }
 
-fn policy(before: &Kept, after: &Kept, out: &mut Vec<Difference>) {
-    let (was, is) = (&before.input.policy, &after.input.policy);
+fn policy(before: &RecommendationInput, after: &RecommendationInput, out: &mut Vec<Difference>) {
+    let (was, is) = (&before.policy, &after.policy);
     let fields = [
         ("target_ratio_max", was.target_ratio_max, is.target_ratio_max, "no stricter target is offered"),
         (
@@ -345,10 +355,9 @@ fn word(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use attain_attainment::{Doubt, RecommendationInput, ServiceHistory, TierPolicy, UtilisationFacts};
+    use attain_attainment::{Doubt, ServiceHistory, TierPolicy, UtilisationFacts};
     use attain_vocabulary::{DependencyMode, EntityKind, TimeRange, TimeWindow};
 
-    use super::super::kept::Evidence;
     use super::*;
 
     fn id(name: &str) -> EntityId {
@@ -372,7 +381,7 @@ mod tests {
         }
     }
 
-    fn kept() -> Kept {
+    fn known() -> RecommendationInput {
         let range = TimeRange::new("range", 0, 1).expect("ascending");
         let dependency = DependencyHistory {
             id: id("db"),
@@ -381,7 +390,7 @@ mod tests {
             fallback_success_ratio: None,
             buckets: Vec::new(),
         };
-        let input = RecommendationInput {
+        RecommendationInput {
             service: id("shop"),
             tier: Tier::Two,
             kind: EntityKind::Service,
@@ -401,79 +410,64 @@ mod tests {
             utilisation: UtilisationFacts::default(),
             seed: 1,
             model: None,
-        };
-        let (changes, evidence) = (BTreeMap::new(), Evidence::default());
-        Kept {
-            input,
-            changes,
-            evidence,
-            snapshot: None,
-            sources: Vec::new(),
-            slos: Vec::new(),
-            learned: None,
-            disputed: Vec::new(),
-            drift: None,
-            regions: Vec::new(),
-            experiment: None,
-            experiment: None,
         }
     }
 
-    fn facts(kept: &mut Kept) -> &mut StructureFacts {
-        kept.input.structure.as_mut().expect("there")
+    fn facts(input: &mut RecommendationInput) -> &mut StructureFacts {
+        input.structure.as_mut().expect("there")
     }
 
     #[test]
     fn each_input_that_differs_is_told_once_with_both_values() {
-        type Change = fn(&mut Kept);
+        type Change = fn(&mut RecommendationInput);
         type Expected = (Part, &'static str, &'static str, Option<&'static str>, Option<&'static str>);
         let cases: [(Change, Expected); 14] = [
-            (|kept| kept.input.dependencies.clear(), (Part::Dependency, "db", "mode", Some("hard"), None)),
+            (|input| input.dependencies.clear(), (Part::Dependency, "db", "mode", Some("hard"), None)),
             (
-                |kept| kept.input.dependencies[0].mode = DependencyMode::Async,
+                |input| input.dependencies[0].mode = DependencyMode::Async,
                 (Part::Dependency, "db", "mode", Some("hard"), Some("async")),
             ),
             (
-                |kept| kept.input.dependencies[0].call_fraction = Some(0.25),
+                |input| input.dependencies[0].call_fraction = Some(0.25),
                 (Part::Dependency, "db", "call_fraction", Some("0.5"), Some("0.25")),
             ),
             (
-                |kept| kept.input.dependencies[0].fallback_success_ratio = Some(0.9),
+                |input| input.dependencies[0].fallback_success_ratio = Some(0.9),
                 (Part::Dependency, "db", "fallback_success_ratio", None, Some("0.9")),
             ),
             (
-                |kept| facts(kept).importances[0] = importance("db", 0.5, 0.25),
+                |input| facts(input).importances[0] = importance("db", 0.5, 0.25),
                 (Part::Component, "db", "own_failure_ratio", Some("0.001"), Some("0.25")),
             ),
             (
-                |kept| facts(kept).importances[0] = importance("db", 0.25, 0.001),
+                |input| facts(input).importances[0] = importance("db", 0.25, 0.001),
                 (Part::Component, "db", "birnbaum", Some("0.5"), Some("0.25")),
             ),
             (
-                |kept| facts(kept).importances.truncate(1),
+                |input| facts(input).importances.truncate(1),
                 (Part::Component, "shop", "contribution_ratio", Some("0.0002"), None),
             ),
             (
-                |kept| facts(kept).assumed_perfect_ids.clear(),
+                |input| facts(input).assumed_perfect_ids.clear(),
                 (Part::Component, "queue", "assumed_perfect", Some("true"), None),
             ),
-            (|kept| facts(kept).exact = false, (Part::Method, "", "exact", Some("true"), Some("false"))),
-            (|kept| kept.input.tier = Tier::One, (Part::Service, "", "tier", Some("tier_2"), Some("tier_1"))),
+            (|input| facts(input).exact = false, (Part::Method, "", "exact", Some("true"), Some("false"))),
+            (|input| input.tier = Tier::One, (Part::Service, "", "tier", Some("tier_2"), Some("tier_1"))),
             (
-                |kept| kept.input.kind = EntityKind::Datastore,
+                |input| input.kind = EntityKind::Datastore,
                 (Part::Service, "", "kind", Some("service"), Some("datastore")),
             ),
-            (|kept| kept.input.incident_ids.clear(), (Part::History, "INC-1", "incident", Some("INC-1"), None)),
+            (|input| input.incident_ids.clear(), (Part::History, "INC-1", "incident", Some("INC-1"), None)),
             (
-                |kept| kept.input.policy.target_ratio_max = 0.999,
+                |input| input.policy.target_ratio_max = 0.999,
                 (Part::Method, "policy", "target_ratio_max", Some("0.9999"), Some("0.999")),
             ),
             (
-                |kept| kept.input.policy.miss_probabilities = Some([0.02, 0.05, 0.25]),
+                |input| input.policy.miss_probabilities = Some([0.02, 0.05, 0.25]),
                 (Part::Method, "policy", "miss_probabilities/balanced", Some("0.1"), Some("0.05")),
             ),
         ];
-        let before = kept();
+        let before = known();
         for (change, expected) in cases {
             let mut after = before.clone();
             change(&mut after);
@@ -492,15 +486,15 @@ mod tests {
 
     #[test]
     fn drift_is_no_difference() {
-        let (before, mut after) = (kept(), kept());
+        let (before, mut after) = (known(), known());
         facts(&mut after).importances = vec![importance("db", 0.51, 0.00105), importance("shop", 1.0, 0.00021)];
-        after.input.dependencies[0].call_fraction = Some(0.52);
+        after.dependencies[0].call_fraction = Some(0.52);
         assert_eq!(inputs(&before, &after), []);
     }
 
     #[test]
     fn of_many_components_those_that_changed_most_are_told_and_the_rest_counted() {
-        let (mut before, mut after) = (kept(), kept());
+        let (mut before, mut after) = (known(), known());
         let many =
             |factor: f64| (1..=30).map(move |n| importance(&format!("c{n:02}"), 1.0, 0.001 * f64::from(n) * factor));
         facts(&mut before).importances = many(1.0).collect();

@@ -53,7 +53,8 @@ pub fn with_unknown_failing(
     let mut measured: Vec<f64> =
         known.values().filter_map(|component| component.split.as_ref()).map(|split| split.own_failure_ratio).collect();
     measured.sort_by(f64::total_cmp);
-    let failing = measured.get(measured.len() / 2).copied().filter(|_| !unknown.is_empty())?;
+    let middle = measured.get(measured.len().saturating_sub(1) / 2).zip(measured.get(measured.len() / 2));
+    let failing = middle.map(|(below, above)| f64::midpoint(*below, *above)).filter(|_| !unknown.is_empty())?;
     let rate = |id: &EntityId| Rate { id: id.clone(), own_failure_ratio: failing, includes_dependencies: false };
     Some((failing, rates.iter().cloned().chain(unknown.into_iter().map(rate)).collect()))
 }

@@ -12,6 +12,8 @@ use super::flow::{Component, Edge, EdgeFlow, Flows};
 pub const FALLBACK_SUCCESS_RATIO: f64 = 0.9;
 /// Most edges that a counterfactual is solved for.
 const EDGES_MAX: usize = 3;
+/// Most direct dependencies by which the failures of an edge are followed; each is kept with its share bucket by bucket.
+const REACHES_MAX: usize = 4;
 
 /// A fallback to solve again with.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +41,7 @@ pub fn fallbacks(
     });
     let fallback = |(flow, saved_ratio): (EdgeFlow, f64)| {
         let edge = &edges[flow.edge];
+        let (reach, other_reaches) = reaches(&flows, &flow);
         let structure = CounterfactualStructure {
             description: format!(
                 "a fallback in {} that saves {} of the failed calls to {}",
@@ -51,7 +54,8 @@ pub fn fallbacks(
             caller: edge.caller.clone(),
             callee: edge.callee.clone(),
             saved_ratio,
-            reach: reach(&flows, &flow),
+            reach,
+            other_reaches,
         };
         Fallback { edge: flow.edge, structure }
     };
@@ -69,14 +73,14 @@ fn saved_by_fallback(edge: &Edge) -> Option<f64> {
     (today < FALLBACK_SUCCESS_RATIO).then(|| 1.0 - (1.0 - FALLBACK_SUCCESS_RATIO) / (1.0 - today))
 }
 
-fn reach(flows: &Flows<'_>, flow: &EdgeFlow) -> Reach {
-    match &flow.through {
-        None => Reach::Direct,
-        Some(dependency) => {
-            let share = flows.share_series(dependency, flow.edge);
-            Reach::Through { dependency: dependency.clone(), share }
-        }
-    }
+/// The way that brings most, and the others.
+fn reaches(flows: &Flows<'_>, flow: &EdgeFlow) -> (Reach, Vec<Reach>) {
+    let through = |dependency: &EntityId| {
+        let share = flows.share_series(dependency, flow.edge);
+        Reach::Through { dependency: dependency.clone(), share }
+    };
+    let mut ways = flow.through.iter().take(REACHES_MAX).map(through);
+    (ways.next().unwrap_or(Reach::Direct), ways.collect())
 }
 
 #[cfg(test)]

@@ -42,8 +42,8 @@ pub struct EdgeFlow {
     pub edge: usize,
     /// Share of the service's requests that fail by it.
     pub failure_ratio: f64,
-    /// The direct dependency by which most of that arrives; `None` for an edge of the service itself.
-    pub through: Option<EntityId>,
+    /// The direct dependencies by which that arrives, the one that brings most first; none for an edge of the service itself.
+    pub through: Vec<EntityId>,
 }
 
 /// The closure of one service, ready to be walked.
@@ -89,8 +89,16 @@ impl<'a> Flows<'a> {
                     *arriving.entry(callee).or_default().entry(by).or_default() += amount * share;
                 }
                 let failure_ratio = through.values().sum::<f64>() * share;
-                let most = through.iter().max_by(|a, b| a.1.total_cmp(b.1)).and_then(|(direct, _)| *direct);
-                flows.push(EdgeFlow { edge, failure_ratio, through: most.cloned() });
+                let mut by: Vec<(&EntityId, f64)> =
+                    through.iter().filter_map(|(direct, amount)| Some(((*direct)?, *amount))).collect();
+                by.retain(|(_, amount)| *amount > 0.0);
+                // Of those that bring as much the last by name.
+                by.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| b.0.cmp(a.0)));
+                flows.push(EdgeFlow {
+                    edge,
+                    failure_ratio,
+                    through: by.into_iter().map(|(id, _)| id.clone()).collect(),
+                });
             }
         }
         flows.retain(|flow| flow.failure_ratio > 0.0);
@@ -329,9 +337,9 @@ mod tests {
         let checkout = id("checkout");
         let flows = Flows::new(&checkout, &components, &edges).edges();
         assert_eq!(flows.len(), 2);
-        assert_eq!((flows[0].edge, flows[0].through.clone()), (0, None));
+        assert_eq!((flows[0].edge, flows[0].through.clone()), (0, Vec::new()));
         assert!((flows[0].failure_ratio - 0.004).abs() < 1e-12);
-        assert_eq!((flows[1].edge, flows[1].through.clone()), (1, Some(id("payment"))));
+        assert_eq!((flows[1].edge, flows[1].through.clone()), (1, vec![id("payment")]));
         assert!((flows[1].failure_ratio - 0.002).abs() < 1e-12);
     }
 
@@ -398,7 +406,7 @@ mod tests {
             let root = id("root");
             let flows = Flows::new(&root, &components, &edges);
             let all = flows.edges();
-            let direct: f64 = all.iter().filter(|flow| flow.through.is_none()).map(|flow| flow.failure_ratio).sum();
+            let direct: f64 = all.iter().filter(|flow| flow.through.is_empty()).map(|flow| flow.failure_ratio).sum();
             prop_assert!((direct - 0.0035).abs() < 1e-12);
             for layer in 1..3usize {
                 let into = |flow: &&EdgeFlow| edges[flow.edge].callee.as_str()[1..].parse::<usize>().is_ok_and(|at| at / 3 == layer);
@@ -406,7 +414,7 @@ mod tests {
                 prop_assert!(arriving <= direct + 1e-12);
             }
             for flow in &all {
-                if let Some(through) = &flow.through {
+                for through in &flow.through {
                     let share = flows.share_series(through, flow.edge).otherwise;
                     prop_assert!((0.0..=1.0).contains(&share));
                 }

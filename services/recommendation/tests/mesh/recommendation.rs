@@ -152,11 +152,14 @@ async fn a_recommendation_can_be_made_again_bit_for_bit() {
         assert!(replayed.identical, "{replayed:?}");
         assert_eq!(replayed.input_sha256, recommendation.input_sha256);
         assert_eq!(replayed.stored_sha256, replayed.recomputed_sha256);
+        assert_eq!((replayed.reason.as_str(), &replayed.model_version), ("", &recommendation.model_version));
+        assert_eq!(replayed.statistics_version, recommendation.model_version);
     }
     // Inputs that belong to another version do not pass.
     mesh.tamper("UPDATE inputs SET content = (SELECT content FROM inputs WHERE version = 2) WHERE version = 1").await;
     let replayed = replay(&first.id).await;
     assert!(!replayed.identical && replayed.input_sha256 != first.input_sha256);
+    assert!(replayed.reason.starts_with("the inputs no longer have the hash"), "{}", replayed.reason);
     mesh.tamper("DELETE FROM inputs WHERE version = 1").await;
     let request = wire::ReplayRecommendationRequest { recommendation_id: first.id };
     let status = mesh.client.clone().replay_recommendation(request).await.unwrap_err();

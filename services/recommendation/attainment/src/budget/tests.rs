@@ -96,7 +96,9 @@ fn a_fixed_period_forgets_nothing_and_ends() {
 fn an_outage_that_goes_on_brings_the_date_near() {
     let calm = history(28, |_, point| point.bad = 0.2);
     let burning = history(28, |i, point| point.bad = if i >= 28 * PER_DAY - 3 { 500.0 } else { 0.2 });
-    let forecast = |history: &SliHistory| status(&Constants::DEFAULT, history, 0.001, MONTH, now(28), 7).forecast.expect("requests");
+    let forecast = |history: &SliHistory| {
+        status(&Constants::DEFAULT, history, 0.001, MONTH, now(28), 7).forecast.expect("requests")
+    };
     let (calm, burning) = (forecast(&calm), forecast(&burning));
     assert_eq!(calm.burning, None);
     let since = burning.burning.expect("it fails now");

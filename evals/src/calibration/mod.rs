@@ -34,6 +34,10 @@ pub(crate) struct Options {
     /// Days of history before the first origin.
     #[arg(long, default_value_t = 180, value_parser = clap::value_parser!(u32).range(1..=3_650))]
     history_days: u32,
+    /// Days before each origin that are remembered, at least the days of history; what is older is forgotten, as if the service were
+    /// that young. All of them where it is not said.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    remembered_days: Option<u32>,
     /// Days of each forecast window; several separated by commas are reported one by one.
     #[arg(long, default_value = "30", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=365))]
     window_days: Vec<u32>,
@@ -59,15 +63,22 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Value> {
         options.incidents.display(),
         read::ROWS_MIN
     );
+    let remembered_days = options.remembered_days.unwrap_or(u32::MAX);
+    ensure!(
+        remembered_days >= options.history_days,
+        "remembered_days: {remembered_days} is less than the {} days of history",
+        options.history_days
+    );
     let names: Vec<&str> = folder.series.iter().map(|series| series.name.as_str()).collect();
     let mut reports = Vec::new();
     for window_days in &options.window_days {
-        let cases: Vec<Vec<Case>> =
-            folder.series.iter().map(|series| series.cases(options.history_days, *window_days)).collect();
+        let days = (options.history_days, remembered_days);
+        let cases: Vec<Vec<Case>> = folder.series.iter().map(|series| series.cases(days, *window_days)).collect();
         ensure!(cases.iter().any(|cases| !cases.is_empty()), "no series is longer than history and window together");
         let mut answer = json!({
             "method": "drifting_level",
             "history_days": options.history_days,
+            "remembered_days": options.remembered_days,
             "window_days": window_days,
             "series_names": names,
             "files_left_out": folder.left_out,

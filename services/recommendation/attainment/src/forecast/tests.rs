@@ -5,9 +5,16 @@ use proptest::prelude::*;
 use super::*;
 
 /// Reference values: the formulas of the drifting-level predictor evaluated in Python with SciPy 1.x's Student t,
-/// window 30 days. Columns: incidents (age, amount), days observed, then p0, half-life, P(> 0.1 %), P(> 1 %), 90 and 98 % quantile.
+/// window 30 days, with the weights of sizes that the method was first written down with. Columns: incidents (age, amount), days observed, then p0, half-life, P(> 0.1 %), P(> 1 %), 90 and 98 % quantile.
 #[test]
 fn reference_values_of_the_drifting_level() {
+    let constants = Constants {
+        recent_size_weight: 1.0,
+        prior_size_weight: 0.5,
+        prior_size_variation: 2.0,
+        prior_size_variation_weight: 2.0,
+        ..Constants::DEFAULT
+    };
     let many_ages: Vec<f64> = (0..60).map(|i| f64::from(i) * 4.0 + 1.0).collect();
     let many_amounts: Vec<f64> = (0..60).map(|i| 0.002 + 0.001 * f64::from(i % 7)).collect();
     type Case<'a> = (&'a [f64], &'a [f64], f64, [f64; 6]);
@@ -38,7 +45,7 @@ fn reference_values_of_the_drifting_level() {
         ),
     ];
     for (ages, amounts, observed, expected) in cases {
-        let fit = IncidentForecast::fit(ages, amounts, observed, 30.0);
+        let fit = IncidentForecast::fit_with(&constants, ages, amounts, observed, 30.0);
         let got = [
             fit.no_incident_probability(),
             fit.half_life_days(),
@@ -51,6 +58,22 @@ fn reference_values_of_the_drifting_level() {
             assert!((got - expected).abs() <= 1e-6 * expected.abs(), "{got} is not {expected} ({observed} days)");
         }
     }
+}
+
+#[test]
+fn a_few_small_incidents_do_not_rule_out_great_ones() {
+    let ages: Vec<f64> = (0..3).map(|i| 10.0 + 25.0 * f64::from(i)).collect();
+    let forecast = |size: f64, times: u32| {
+        let ages: Vec<f64> = ages.iter().cycle().take(times as usize * ages.len()).copied().collect();
+        IncidentForecast::fit(&ages, &vec![size; ages.len()], 90.0, 28.0)
+    };
+    let (few, many) = (forecast(0.002, 1), forecast(0.002, 20));
+    // In a window as large as a tenth of the prior's size, if nothing else came.
+    let great = 0.1 * Constants::DEFAULT.prior_size;
+    assert!(few.exceed(great) > 0.005, "{}", few.exceed(great));
+    // Sixty of one size are known: 20 windows' worth of them is next to impossible.
+    assert!(many.mean() / (20.0 * few.mean()) < 0.5, "{} {}", many.mean(), few.mean());
+    assert!(forecast(0.2, 1).mean() < 100.0 * few.mean(), "drawn to one another");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! How long a service waits for its calls, against what can be drawn or worked out by hand.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use attain_graph::domain::latency::{self, CALLS_MAX, Call, WaitQuantile, dearest, split};
 use attain_vocabulary::LatencyHistogram;

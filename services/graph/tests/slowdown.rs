@@ -1,6 +1,6 @@
 //! What changes do to latency, against requests whose latency after the change is known.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod fixture;
 

@@ -107,7 +107,8 @@ async fn write(
 fn bucket(start_ms: i64, random: &mut ChaCha8Rng) -> Result<SliBucket, Failure> {
     let mut latency = LatencyHistogram::empty();
     for place in 0..12_i32 {
-        latency.record_many(8.0 * 1.5_f64.powi(place), (1_200 * random.random_range(15..35) / 100) >> place);
+        latency
+            .record_many(8.0 * libm::pow(1.5, f64::from(place)), (1_200 * random.random_range(15..35) / 100) >> place);
     }
     let counts = BucketCounts::new(latency.count(), random.random_range(0..4), None)?;
     Ok(SliBucket::new(start_ms, counts, std::collections::BTreeMap::new(), Some(latency))?)

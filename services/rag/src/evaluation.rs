@@ -242,7 +242,7 @@ fn separate(reached: &mut Reached, answerable: &mut [f64], unanswerable: &[f64],
 
 fn ndcg(ids: &[&str], grades: &BTreeMap<String, u32>) -> f64 {
     let discounted = |grades: &mut dyn Iterator<Item = u32>| -> f64 {
-        grades.take(10).enumerate().map(|(place, grade)| f64::from(grade) / (place as f64 + 2.0).log2()).sum()
+        grades.take(10).enumerate().map(|(place, grade)| f64::from(grade) / libm::log2(place as f64 + 2.0)).sum()
     };
     let mut ideal: Vec<u32> = grades.values().copied().collect();
     ideal.sort_unstable_by(|a, b| b.cmp(a));

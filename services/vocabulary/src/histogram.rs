@@ -40,7 +40,7 @@ impl LatencyHistogram {
             let reason = format!("{} buckets; at most 4096 are read", counts.len());
             return Err(InvalidValue::new("latency/bucket_counts", "too_long", reason));
         }
-        let exponent = |index: i64| index as f64 * f64::exp2(-f64::from(scale));
+        let exponent = |index: i64| index as f64 * libm::exp2(-f64::from(scale));
         let ends = [i64::from(offset), i64::from(offset) + counts.len() as i64];
         if ends.iter().any(|end| exponent(*end).abs() > 1000.0) {
             let reason = "the bounds of these buckets are no latency";
@@ -176,7 +176,7 @@ impl LatencyHistogram {
         if !(factor.is_finite() && factor > 0.0) {
             return Err(InvalidValue::new("factor", "out_of_range", format!("{factor} is no positive number")));
         }
-        let shift = (factor.log2() * f64::exp2(f64::from(self.scale))).round();
+        let shift = (libm::log2(factor) * libm::exp2(f64::from(self.scale))).round();
         let offset = self.offset.saturating_add(shift as i32);
         Self::new(self.scale, self.zero_count, offset, self.counts.clone())
     }
@@ -193,7 +193,7 @@ impl LatencyHistogram {
         if threshold_ms <= 0.0 {
             return (self.count() - self.zero_count) as f64;
         }
-        self.count_above_log2(threshold_ms.log2())
+        self.count_above_log2(libm::log2(threshold_ms))
     }
 
     /// The same with the threshold's logarithm to base 2: for many histograms against one threshold.
@@ -234,7 +234,7 @@ impl LatencyHistogram {
     }
 
     fn bound(&self, position: f64) -> f64 {
-        f64::exp2(position * f64::exp2(-f64::from(self.scale)))
+        libm::exp2(position * libm::exp2(-f64::from(self.scale)))
     }
 
     fn add_at(&mut self, index: i32, count: u64) {
@@ -266,8 +266,8 @@ impl LatencyHistogram {
         };
         let first = bucket_index(from * (1.0 + 1e-9), self.scale);
         let last = bucket_index(to, self.scale);
-        let per_octave = f64::exp2(f64::from(self.scale));
-        let (start, end) = (from.log2() * per_octave, to.log2() * per_octave);
+        let per_octave = libm::exp2(f64::from(self.scale));
+        let (start, end) = (libm::log2(from) * per_octave, libm::log2(to) * per_octave);
         let mut placed = 0u64;
         for index in first..=last {
             let reached = ((f64::from(index) + 1.0).min(end) - start) / (end - start);
@@ -314,7 +314,7 @@ fn power_of_two(scale: HistogramScale) -> f64 {
 }
 
 fn bucket_index(value: f64, scale: HistogramScale) -> i32 {
-    (value.log2() * f64::exp2(f64::from(scale))).ceil() as i32 - 1
+    (libm::log2(value) * libm::exp2(f64::from(scale))).ceil() as i32 - 1
 }
 
 #[cfg(test)]
@@ -361,7 +361,7 @@ mod tests {
             prop_assert_eq!(merged.count(), both.len() as u64);
             if !both.is_empty() {
                 let (x, y) = (merged.quantile(0.5).unwrap_or(0.0), recorded(&both).quantile(0.5).unwrap_or(0.0));
-                prop_assert!((x / y).log2().abs() <= 0.26, "{} {}", x, y);
+                prop_assert!(libm::log2(x / y).abs() <= 0.26, "{} {}", x, y);
             }
         }
 
@@ -371,7 +371,7 @@ mod tests {
             values.sort_by(f64::total_cmp);
             let rank = ((q * values.len() as f64).ceil() as usize).clamp(1, values.len());
             let exact = values[rank - 1];
-            prop_assert!((estimate / exact).log2().abs() <= 0.126 * 2.0, "{} against {}", estimate, exact);
+            prop_assert!(libm::log2(estimate / exact).abs() <= 0.126 * 2.0, "{} against {}", estimate, exact);
         }
 
         #[test]

@@ -130,7 +130,7 @@ fn movements(demands: &Demands<'_>, weights: &Weights, layout: &mut Layout, rows
         rows.push(&[(budget, 1.0), (loosened, -1.0)], 1.0);
         let tightened = layout.variable(tier * weights.tighten);
         for step in 0..TANGENTS {
-            let slope = f64::from(step).exp();
+            let slope = libm::exp(f64::from(step));
             rows.push(&[(budget, -slope), (tightened, -1.0)], -f64::from(step + 1));
         }
         let floor = demands.floor(service) / layout.scale[service];

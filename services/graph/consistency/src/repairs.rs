@@ -133,7 +133,7 @@ fn suggestions(demands: &Demands<'_>, budgets: &[f64], found: &Found, weights: &
         .max(budgets[heaviest] / TIGHTENED_MAX);
     let stricter_target = Objective::new("target_ratio", 1.0 - stricter);
     if let (true, true, Ok(target)) = (promised, stricter < budgets[heaviest], stricter_target) {
-        let cost = tier(heaviest) * weights.tighten * (budgets[heaviest] / stricter).ln();
+        let cost = tier(heaviest) * weights.tighten * libm::log(budgets[heaviest] / stricter);
         let changed = fleet.with_service(heaviest, |service| service.target = Some(target));
         let change = Change::StricterPromise { service: id(heaviest), budget: stricter };
         add(1, (heaviest, heaviest), cost, change, changed);
@@ -145,7 +145,7 @@ fn suggestions(demands: &Demands<'_>, budgets: &[f64], found: &Found, weights: &
         let change = Change::Fallback { caller: id(pair[0]), callee: id(pair[1]), impact };
         add(2, (pair[0], pair[1]), weights.fallback, change, fleet.with_impact(edge, impact));
     }
-    let twice = |failing: f64| COMMON_CAUSE * failing + ((1.0 - COMMON_CAUSE) * failing).powi(2);
+    let twice = |failing: f64| COMMON_CAUSE * failing + (1.0 - COMMON_CAUSE) * failing * (1.0 - COMMON_CAUSE) * failing;
     let own = demands.own(budgets)[heaviest];
     let own_floor = twice(demands.floor(heaviest));
     let budget = budgets[heaviest] - own + twice(own);

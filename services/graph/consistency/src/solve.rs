@@ -308,7 +308,8 @@ impl Search<'_> {
             };
             for part in parts {
                 let ends = from.budgets.iter().zip(&solved.budgets);
-                let stepped: Vec<f64> = ends.map(|(from, to)| from.powf(1.0 - part) * to.powf(*part)).collect();
+                let stepped: Vec<f64> =
+                    ends.map(|(from, to)| libm::pow(*from, 1.0 - part) * libm::pow(*to, *part)).collect();
                 best = best.or(self.lifted(method, cleaned(self.demands, self.start, &stepped), &solved.rows)?);
             }
             let worth_it =
@@ -377,7 +378,7 @@ fn cost(demands: &Demands<'_>, start: &[f64], budgets: &[f64], weights: &Weights
     let moved = (0..start.len()).filter(|service| demands.in_force[*service].is_some());
     let one = |service: usize| {
         let ratio = budgets[service] / start[service];
-        let movement = if ratio >= 1.0 { weights.loosen * (ratio - 1.0) } else { -weights.tighten * ratio.ln() };
+        let movement = if ratio >= 1.0 { weights.loosen * (ratio - 1.0) } else { -weights.tighten * libm::log(ratio) };
         weights.of(demands.fleet.services()[service].tier) * movement
     };
     moved.map(one).sum()

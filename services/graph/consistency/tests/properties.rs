@@ -1,5 +1,5 @@
 //! What must hold of every plan, whatever the fleet: cycles, groups, soft edges, missing and fixed targets.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use attain_consistency::{
     Edge, Fleet, Group, Limits, Menu, Method, Plan, Problem, Service, Violation, Weights, solve, violations,

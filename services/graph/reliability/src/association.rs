@@ -39,7 +39,7 @@ impl Association {
             let survival: f64 =
                 members.iter().map(|&node| association.log_survival(structure, Component(node as u32))).sum();
             for &node in members {
-                association.failure_ratio_max[node] = -survival.exp_m1();
+                association.failure_ratio_max[node] = -libm::expm1(survival);
             }
         }
         Self { cycles, ..association }
@@ -72,14 +72,14 @@ impl Association {
     fn log_survival(&self, structure: &Structure, component: Component) -> f64 {
         let cycle = self.cycle_of[component.index()];
         let inside = |other: Component| self.cycle_of[other.index()] == cycle;
-        let own = (-structure.own(component).failure_ratio).ln_1p();
+        let own = libm::log1p(-structure.own(component).failure_ratio);
         let edges: f64 = structure
             .edges_of(component)
             .filter(|&edge| !inside(structure.edge(edge).callee))
             .map(|edge| {
                 let callee = structure.edge(edge).callee;
                 let lost = self.impact_ratio(structure, edge) * self.failure_ratio_max(callee);
-                (-lost).ln_1p()
+                libm::log1p(-lost)
             })
             .sum();
         let groups: f64 =
@@ -96,8 +96,8 @@ impl Association {
             .collect();
         outside.sort_by(f64::total_cmp);
         let needed = group.required.saturating_sub(group.members.len() - outside.len());
-        let members: f64 = outside[..needed].iter().map(|lost| (-lost).ln_1p()).sum();
-        let cause = group.cause.map_or(0.0, |cause| (-structure.cause(cause).failure_ratio).ln_1p());
+        let members: f64 = outside[..needed].iter().map(|lost| libm::log1p(-lost)).sum();
+        let cause = group.cause.map_or(0.0, |cause| libm::log1p(-structure.cause(cause).failure_ratio));
         members + cause
     }
 }

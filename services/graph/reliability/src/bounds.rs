@@ -111,8 +111,8 @@ mod tests {
         let variables = [Variable { failure_ratio: 0.1, cold_failure_ratio: 0.1, source: Source::Fallback }; 5];
         let (low, high) = esary_proschan(&diagram, bridge, &variables).unwrap();
         let (p, q): (f64, f64) = (0.9, 0.1);
-        let expected_low = (1.0 - q.powi(2)).powi(2) * (1.0 - q.powi(3)).powi(2);
-        let expected_high = 1.0 - (1.0 - p.powi(2)).powi(2) * (1.0 - p.powi(3)).powi(2);
+        let expected_low = (1.0 - q * q) * (1.0 - q * q) * (1.0 - q * q * q) * (1.0 - q * q * q);
+        let expected_high = 1.0 - (1.0 - p * p) * (1.0 - p * p) * (1.0 - p * p * p) * (1.0 - p * p * p);
         assert!((low - expected_low).abs() < 1e-12);
         assert!((high - expected_high).abs() < 1e-12);
     }

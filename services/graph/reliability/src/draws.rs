@@ -17,6 +17,9 @@ pub(crate) type Block = [u64; BLOCK_WORDS];
 /// Increment of SplitMix64: the golden ratio.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
+/// A failure ratio of 1, as a binary fraction of 64 digits: 2^64.
+pub(crate) const DRAWS: f64 = 18_446_744_073_709_551_616.0;
+
 /// Numbers that one word takes on average, whatever the failure ratio: as many binary digits as 64 comparisons need.
 const NUMBERS_PER_WORD: usize = 8;
 
@@ -111,7 +114,7 @@ fn start(seed: u64, word: u64) -> u64 {
 
 /// The failure ratio as a binary fraction, its first digit highest; 1 is as good as its predecessor, and always fails.
 fn threshold(failure_ratio: f64) -> u64 {
-    (failure_ratio * 2.0_f64.powi(64)) as u64
+    (failure_ratio * DRAWS) as u64
 }
 
 #[cfg(test)]

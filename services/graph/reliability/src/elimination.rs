@@ -371,7 +371,7 @@ mod tests {
         let ratio = |v: u32| system.variables[v as usize].failure_ratio;
         let (outcome, _) = differentiate(&plan(&system).unwrap(), system.variables.len(), ratio);
         // The root's own failures stand in series; of the rest, first and second order by hand.
-        let first = 0.5 * q + 0.5 * q + (1.0 - 0.75_f64.powi(2)) * q;
+        let first = 0.5 * q + 0.5 * q + (1.0 - 0.75 * 0.75) * q;
         let relative = outcome.down / first - 1.0;
         assert!(relative.abs() < 1e-11, "{relative}");
     }

@@ -190,7 +190,7 @@ struct Series {
 impl Series {
     fn of(system: &System) -> Self {
         let ratios = system.series.iter().map(|&v| system.variables[v as usize].failure_ratio);
-        Self { up: ratios.clone().map(|q| 1.0 - q).product(), ln_up: ratios.map(|q| (-q).ln_1p()).sum() }
+        Self { up: ratios.clone().map(|q| 1.0 - q).product(), ln_up: ratios.map(|q| libm::log1p(-q)).sum() }
     }
 }
 
@@ -278,7 +278,7 @@ fn assemble(series: &Series, steady: Steady, cold: Option<(f64, EvaluationMethod
         None => (bracket, BoundsMethod::Bracket),
     };
     let mut availability_ratio = (series.up * steady.up).clamp(0.0, 1.0);
-    let mut unavailability_ratio = -(series.ln_up + (-steady.down).ln_1p()).exp_m1();
+    let mut unavailability_ratio = -libm::expm1(series.ln_up + libm::log1p(-steady.down));
     let mut interval = (series.up * steady.interval.0, series.up * steady.interval.1);
     if steady.method == EvaluationMethod::Exact {
         // Where a bound is attained, the last digit of its product must not put it on the wrong side.

@@ -10,7 +10,7 @@
 #[must_use]
 pub fn retry_failure(attempt_failure_ratio: f64, retry_count: u32, persistent_ratio: f64) -> f64 {
     let attempts = f64::from(retry_count) + 1.0;
-    persistent_ratio + (1.0 - persistent_ratio) * attempt_failure_ratio.powf(attempts)
+    persistent_ratio + (1.0 - persistent_ratio) * libm::pow(attempt_failure_ratio, attempts)
 }
 
 /// What retries leave of an edge's impact, given that the first attempt failed: `s + (1 − s) · f^k`, in `[0, 1]`.
@@ -24,7 +24,7 @@ pub fn retry_failure(attempt_failure_ratio: f64, retry_count: u32, persistent_ra
 /// Degenerate: k = 0, s = 1 or f = 1 → 1 (no relief).
 #[must_use]
 pub fn retry_remainder(attempt_failure_ratio: f64, retry_count: u32, persistent_share: f64) -> f64 {
-    let all_fail = attempt_failure_ratio.powf(f64::from(retry_count));
+    let all_fail = libm::pow(attempt_failure_ratio, f64::from(retry_count));
     (persistent_share + (1.0 - persistent_share) * all_fail).clamp(0.0, 1.0)
 }
 
@@ -38,7 +38,7 @@ pub fn retry_load(attempt_failure_ratio: f64, retry_count: u32) -> f64 {
         return f64::from(retry_count) + 1.0;
     }
     let attempts = f64::from(retry_count) + 1.0;
-    (1.0 - attempt_failure_ratio.powf(attempts)) / (1.0 - attempt_failure_ratio)
+    (1.0 - libm::pow(attempt_failure_ratio, attempts)) / (1.0 - attempt_failure_ratio)
 }
 
 /// Probability that both of two alike redundant parts are down: `Q = βq + ((1 − β)q)²`.

@@ -47,9 +47,9 @@ pub(crate) fn bounds(
     let search = Search { diagram, part, nodes: &nodes, positions: &positions };
     let cuts = search.minimal_sets(Kind::Cuts, budget)?;
     let paths = search.minimal_sets(Kind::Paths, budget)?;
-    let no_cut: f64 = cuts.iter().map(|cut| (-product(cut, |i| failing[i])).ln_1p()).sum();
-    let no_path: f64 = paths.iter().map(|path| (-product(path, |i| 1.0 - failing[i])).ln_1p()).sum();
-    Some(Bounds { ln_up_low: no_cut, ln_up_high: (-no_path.exp()).ln_1p() })
+    let no_cut: f64 = cuts.iter().map(|cut| libm::log1p(-product(cut, |i| failing[i]))).sum();
+    let no_path: f64 = paths.iter().map(|path| libm::log1p(-product(path, |i| 1.0 - failing[i]))).sum();
+    Some(Bounds { ln_up_low: no_cut, ln_up_high: libm::log1p(-libm::exp(no_path)) })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -87,7 +87,7 @@ pub(crate) fn bounds(diagram: &Diagram, root: Function, failure_ratio: &dyn Fn(u
         }
     }
     let whole = found.pop().expect("every task leaves one result");
-    Some((whole.ln_up_low.exp(), whole.ln_up_high.exp()))
+    Some((libm::exp(whole.ln_up_low), libm::exp(whole.ln_up_high)))
 }
 
 /// The root and every later node that each way to `end` leads through, in their order.
@@ -127,8 +127,8 @@ fn in_series(pieces: &[Bounds]) -> Bounds {
 
 fn in_parallel(pieces: &[Bounds]) -> Bounds {
     let ln_up = |of: fn(&Bounds) -> f64| {
-        let ln_down: f64 = pieces.iter().map(|piece| (-of(piece).exp_m1()).ln()).sum();
-        (-ln_down.exp()).ln_1p()
+        let ln_down: f64 = pieces.iter().map(|piece| libm::log(-libm::expm1(of(piece)))).sum();
+        libm::log1p(-libm::exp(ln_down))
     };
     Bounds { ln_up_low: ln_up(|piece| piece.ln_up_low), ln_up_high: ln_up(|piece| piece.ln_up_high) }
 }

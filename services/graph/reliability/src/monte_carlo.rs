@@ -1,5 +1,6 @@
 //! Seeded Monte Carlo over the same equations, 64 sampled states a machine word.
 
+use crate::draws::DRAWS;
 use crate::equations::{Clause, Equation, Source, Variable};
 use crate::fixed_point::{Algebra, Schedule, Start, solve};
 use rand::{Rng, SeedableRng};
@@ -233,9 +234,9 @@ impl Draw {
     fn new(failure_ratio: f64, random: &mut ChaCha8Rng) -> Self {
         if failure_ratio >= DENSE_FROM {
             // A failure ratio of 1 saturates to 1 − 2^−64.
-            return Self::Dense((failure_ratio * 2.0_f64.powi(64)) as u64);
+            return Self::Dense((failure_ratio * DRAWS) as u64);
         }
-        let ln_up = (-failure_ratio).ln_1p();
+        let ln_up = libm::log1p(-failure_ratio);
         Self::Sparse { wait: draw_wait(ln_up, random), ln_up }
     }
 
@@ -262,8 +263,8 @@ fn draw_wait(ln_up: f64, random: &mut ChaCha8Rng) -> u64 {
         return u64::MAX;
     }
     // From 2^−53 to 1, so that the logarithm is finite.
-    let uniform = ((random.next_u64() >> 11) + 1) as f64 * 2.0_f64.powi(-53);
-    (uniform.ln() / ln_up) as u64
+    let uniform = ((random.next_u64() >> 11) + 1) as f64 * f64::EPSILON / 2.0;
+    (libm::log(uniform) / ln_up) as u64
 }
 
 /// A word whose bits are 1 with probability `threshold / 2^64`, independently: compares 64 random numbers with it digit by

@@ -1,5 +1,5 @@
 //! Values worked out by hand, and shapes that defeat path enumeration.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use attain_reliability::{
     BoundsMethod, Component, EdgeEffect, Evaluation, EvaluationLimits, EvaluationMethod, RetryMethod, Structure,

@@ -26,7 +26,7 @@ const HALF_LIFE_DAYS: f64 = 30.0;
 pub fn confidence(terms: &Terms, would_be_seen: bool, as_of_ms: UnixMillis) -> f64 {
     let seen = terms.observed_call_count as f64;
     let days = terms.last_seen_ms.map_or(0.0, |last_ms| (as_of_ms - last_ms).max(0) as f64 / DAY_MS as f64);
-    let observed = seen / (seen + CALLS_HALF_SURE) * f64::exp2(-days / HALF_LIFE_DAYS);
+    let observed = seen / (seen + CALLS_HALF_SURE) * libm::exp2(-days / HALF_LIFE_DAYS);
     let declared = match (terms.declared, would_be_seen && !terms.traced && terms.observed_call_count == 0) {
         (false, _) => 0.0,
         (true, false) => DECLARED,

@@ -112,6 +112,6 @@ pub fn fleet(snapshot: &Snapshot, state: &State, promises: &[Option<Promise>]) -
 fn impact_after_retries(need: &Need) -> f64 {
     let effect = need.effect;
     let retries = i32::try_from(effect.retry_count).unwrap_or(i32::MAX);
-    let by_chance = (1.0 - effect.persistent_share) * ATTEMPT_FAILURE_MAX.powi(retries);
+    let by_chance = (1.0 - effect.persistent_share) * libm::pow(ATTEMPT_FAILURE_MAX, f64::from(retries));
     effect.impact_ratio * (effect.persistent_share + by_chance)
 }

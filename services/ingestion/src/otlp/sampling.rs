@@ -50,7 +50,7 @@ fn of_exponent(digits: &str) -> Sampled {
     match digits.parse::<u32>() {
         Ok(0) => Sampled::All,
         Ok(NONE_BY_P) => Sampled::NotCounted,
-        Ok(exponent) if exponent < NONE_BY_P => Sampled::OneOf(f64::exp2(f64::from(exponent))),
+        Ok(exponent) if exponent < NONE_BY_P => Sampled::OneOf(libm::exp2(f64::from(exponent))),
         _ => Sampled::Malformed,
     }
 }

@@ -300,12 +300,12 @@ impl Shape {
             return Difference::Is(Self::Unknown);
         };
         let (mut counts, mut earlier_zeros) = (counts.clone(), *earlier_zeros);
-        let width = f64::exp2(-f64::from(*scale));
+        let width = libm::exp2(-f64::from(*scale));
         for (place, count) in earlier.iter().enumerate().filter(|(_, count)| **count > 0) {
             let index = (i64::from(*earlier_offset) + place as i64) >> steps.min(63);
             // Rounding must not decide: the threshold is a bound of buckets where it is anything.
             let swallowed =
-                zero_threshold > earlier_threshold && f64::exp2((index as f64 + 0.5) * width) <= *zero_threshold;
+                zero_threshold > earlier_threshold && libm::exp2((index as f64 + 0.5) * width) <= *zero_threshold;
             if swallowed {
                 earlier_zeros = earlier_zeros.saturating_add(*count);
                 continue;
@@ -366,10 +366,10 @@ fn at_most_finest(scale: i32, offset: i32, counts: &[u64]) -> (i32, i32, Vec<u64
 fn in_milliseconds(histogram: &LatencyHistogram, unit_ms: f64) -> LatencyHistogram {
     let mut converted = LatencyHistogram::empty();
     converted.record_many(0.0, histogram.zero_count());
-    let width = f64::exp2(-f64::from(histogram.scale()));
+    let width = libm::exp2(-f64::from(histogram.scale()));
     for (place, count) in histogram.bucket_counts().iter().enumerate().filter(|(_, count)| **count > 0) {
         let middle = (f64::from(histogram.offset()) + place as f64 + 0.5) * width;
-        converted.record_many(f64::exp2(middle) * unit_ms, *count);
+        converted.record_many(libm::exp2(middle) * unit_ms, *count);
     }
     converted
 }

@@ -66,7 +66,7 @@ fn standardised(values: impl Iterator<Item = Option<f64>>) -> Vec<f64> {
     let known: Vec<f64> = values.iter().copied().flatten().collect();
     let count = known.len().max(1) as f64;
     let mean = known.iter().sum::<f64>() / count;
-    let deviation = (known.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
+    let deviation = (known.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / count).sqrt();
     let z = |value: f64| if deviation > f64::EPSILON { (value - mean) / deviation } else { 0.0 };
     values.into_iter().map(|value| value.map_or(0.0, z)).collect()
 }

@@ -139,7 +139,7 @@ fn embed(model: &mut TextEmbedding, texts: &[String]) -> Result<Vec<Vec<f32>>, S
 /// How specific a word is, by its logarithmic rank in the vocabulary: 0 for the most frequent, 1 for those it does not hold.
 fn specificity(rank: Option<u32>) -> f64 {
     let rank = rank.map_or(VOCABULARY, f64::from).max(COMMON_RANK);
-    ((rank / COMMON_RANK).ln() / (VOCABULARY / COMMON_RANK).ln()).clamp(0.0, 1.0)
+    (libm::log(rank / COMMON_RANK) / libm::log(VOCABULARY / COMMON_RANK)).clamp(0.0, 1.0)
 }
 
 fn load(folder: &Path, threads: usize) -> Result<TextEmbedding, String> {

@@ -154,6 +154,12 @@ fn pooled(a: &Block, b: &Block) -> Block {
     }
 }
 
+/// A term of the Brier score.
+fn squared_error(probability: f64, happened: bool) -> f64 {
+    let error = probability - f64::from(u8::from(happened));
+    error * error
+}
+
 /// Imagined right forecasts of a [`Layer`]; a choice: the layer moves by half what the data says when there are as many.
 const BELIEVED: f64 = 200.0;
 /// Standard errors that a gain must exceed.
@@ -188,7 +194,7 @@ impl Layer {
                     .flat_map(|other| services[other].iter().copied())
                     .collect();
                 let layer = Isotonic::fit(&others, BELIEVED);
-                let loss = |p: f64, stated: &Stated| (p - f64::from(u8::from(stated.happened))).powi(2);
+                let loss = |p: f64, stated: &Stated| squared_error(p, stated.happened);
                 let gained = |stated: &Stated| {
                     loss(stated.probability, stated) - loss(layer.probability(stated.probability), stated)
                 };
@@ -254,7 +260,7 @@ mod tests {
     }
 
     fn brier(stated: &[Stated], probability: impl Fn(f64) -> f64) -> f64 {
-        stated.iter().map(|s| (probability(s.probability) - f64::from(u8::from(s.happened))).powi(2)).sum()
+        stated.iter().map(|s| squared_error(probability(s.probability), s.happened)).sum()
     }
 
     #[test]

@@ -239,7 +239,7 @@ mod tests {
         (prop::collection::vec(day, 4..40), 0.0f64..5.0, 0.0f64..3.5, 0u64..u64::MAX).prop_map(
             |(days, size, depth, seed)| {
                 let (mut points, mut dice) = (Vec::new(), seed);
-                let (valid, level) = (10f64.powf(size), 10f64.powf(-depth) / 3.0);
+                let (valid, level) = (libm::pow(10.0, size), libm::pow(10.0, -depth) / 3.0);
                 for (d, (wobble, start, length, severity, ill)) in days.into_iter().enumerate() {
                     for i in 0..288 {
                         dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

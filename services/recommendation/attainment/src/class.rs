@@ -80,7 +80,8 @@ impl ClassPrior {
         let gain = |at: usize| losses.iter().map(|loss| loss[0] - loss[at]).sum::<f64>() / count;
         let best = (1..WEIGHTS.len()).fold(0, |best, at| if gain(at) > gain(best) { at } else { best });
         let mean = gain(best);
-        let variance = losses.iter().map(|loss| (loss[0] - loss[best] - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        let apart = |loss: &[f64; WEIGHTS.len()]| loss[0] - loss[best] - mean;
+        let variance = losses.iter().map(|loss| apart(loss) * apart(loss)).sum::<f64>() / (count - 1.0);
         let earned = mean > EARNED_ERRORS * (variance / count).sqrt() && mean > GAIN_MIN;
         Self { typical, weight: if earned { WEIGHTS[best] } else { 0.0 } }
     }
@@ -100,7 +101,7 @@ impl ClassPrior {
         }
         let incidents = self.weight * CLASS_INCIDENTS;
         let blend = |own: f64, own_weight: f64, class: f64| {
-            ((own_weight * own.ln() + incidents * class.ln()) / (own_weight + incidents)).exp()
+            libm::exp((own_weight * libm::log(own) + incidents * libm::log(class)) / (own_weight + incidents))
         };
         let typical = &self.typical;
         Constants {
@@ -130,7 +131,7 @@ impl Typical {
         let size = (sum + c.prior_size_weight * c.prior_size) / (count + c.prior_size_weight);
         let prior = c.prior_size_variation_weight * (1.0 + c.prior_size_variation);
         let square = (squares / (size * size) + prior) / (count + c.prior_size_variation_weight);
-        [((count + 0.5) / peer.observed_days).ln(), size.ln(), (square - 1.0).max(c.variation_min).ln()]
+        [libm::log((count + 0.5) / peer.observed_days), libm::log(size), libm::log((square - 1.0).max(c.variation_min))]
     }
 
     /// Over all but one. Of none, the constants in use at one incident a month.
@@ -141,7 +142,7 @@ impl Typical {
         if others.is_empty() {
             return Self { rate_per_day: 1.0 / 30.0, size: c.prior_size, size_variation: c.prior_size_variation };
         }
-        let mean = |which: usize| (others.iter().map(|logs| logs[which]).sum::<f64>() / others.len() as f64).exp();
+        let mean = |which: usize| libm::exp(others.iter().map(|logs| logs[which]).sum::<f64>() / others.len() as f64);
         Self { rate_per_day: mean(0), size: mean(1), size_variation: mean(2) }
     }
 }
@@ -167,7 +168,8 @@ fn loss<const N: usize>(peer: &Peer, constants: &[Constants; N], window_days: f6
         for (loss, constants) in losses.iter_mut().zip(constants) {
             let forecast = IncidentForecast::fit_with(constants, &ages, &amounts, observed, window_days);
             for budget in BUDGETS {
-                *loss += (forecast.exceed(budget) - f64::from(u8::from(outcome > budget))).powi(2);
+                let error = forecast.exceed(budget) - f64::from(u8::from(outcome > budget));
+                *loss += error * error;
             }
         }
     }
@@ -203,7 +205,14 @@ mod tests {
     #[test]
     fn unlike_and_few_services_teach_nothing() {
         let unlike: Vec<Peer> = (0..12)
-            .map(|i| peer(0.004 * 2f64.powi(i), 2e-4 * 3f64.powi((i * 5) % 12 / 2), 360.0, f64::from(i) * 0.37))
+            .map(|i| {
+                peer(
+                    0.004 * libm::exp2(f64::from(i)),
+                    2e-4 * libm::pow(3.0, f64::from((i * 5) % 12 / 2)),
+                    360.0,
+                    f64::from(i) * 0.37,
+                )
+            })
             .collect();
         assert_eq!(ClassPrior::learn(&unlike, 30.0).weight(), 0.0);
         let few: Vec<Peer> = (0..3).map(|i| peer(0.1, 0.2, 360.0, f64::from(i) * 0.3)).collect();

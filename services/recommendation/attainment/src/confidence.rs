@@ -107,11 +107,11 @@ fn regime(prediction: Option<&Prediction>, window: f64) -> (ConfidencePart, Stri
     let Some(change) = prediction.and_then(last_change) else {
         return part("regime", 1.0, "the level of failure did not change".into(), remedy);
     };
-    let weight = (change.log_factor.abs() / USELESS_FACTOR.ln()).min(1.0);
+    let weight = (change.log_factor.abs() / libm::log(USELESS_FACTOR)).min(1.0);
     let score = 1.0 - weight * (1.0 - (change.days / window).min(1.0));
     let detail = format!(
         "the level of failure changed by a factor of {:.2}, {:.0} days ago",
-        change.log_factor.exp(),
+        libm::exp(change.log_factor),
         change.days
     );
     part("regime", score, detail, remedy)

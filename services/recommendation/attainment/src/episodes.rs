@@ -1,7 +1,7 @@
 use attain_vocabulary::{BUCKET_MS, DAY_MS, UnixMillis};
 use serde::{Deserialize, Serialize};
-use statrs::function::beta::checked_beta_reg;
 
+use crate::beta::Beta;
 use crate::cells::{Cells, Span, Weight};
 use crate::{CountPoint, CountSeries, Regime};
 
@@ -328,13 +328,13 @@ fn improbable(valid: f64, bad: f64, rate: f64, correlation: f64, tail_max: f64) 
     if (bad - mean) * (bad - mean) <= DEVIATIONS_MIN * DEVIATIONS_MIN * variance {
         return false;
     }
-    let tail = if variance > mean * (1.0 + 1e-9) {
+    let (size, below) = if variance > mean * (1.0 + 1e-9) {
         let size = mean * mean / (variance - mean);
-        checked_beta_reg(bad, size, mean / (mean + size))
+        (size, mean / (mean + size))
     } else {
-        checked_beta_reg(bad, valid - bad + 1.0, rate)
+        (valid - bad + 1.0, rate)
     };
-    tail.unwrap_or(0.0) < tail_max
+    Beta::new(bad, size).map_or(0.0, |law| law.below(below)) < tail_max
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use attain_vocabulary::{EntityKind, SliKind, TimeWindow};
 #[must_use]
 pub fn percent(ratio: f64) -> String {
     let near = 100.0 * ratio.min(1.0 - ratio).abs();
-    let decimals = if near > 0.0 { (1.0 - near.log10().floor()).clamp(0.0, 6.0) as usize } else { 0 };
+    let decimals = if near > 0.0 { (1.0 - libm::log10(near).floor()).clamp(0.0, 6.0) as usize } else { 0 };
     format!("{} %", trimmed(100.0 * ratio, decimals))
 }
 

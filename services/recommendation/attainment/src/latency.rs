@@ -73,7 +73,7 @@ impl<'a> Latencies<'a> {
     fn slower_than_each(&self, thresholds_ms: &[u32]) -> Vec<CountSeries> {
         let mut columns: Vec<(f64, Vec<CountPoint>)> = thresholds_ms
             .iter()
-            .map(|threshold| (f64::from(*threshold).log2(), Vec::with_capacity(self.rows.len())))
+            .map(|threshold| (libm::log2(f64::from(*threshold)), Vec::with_capacity(self.rows.len())))
             .collect();
         for row in &self.rows {
             for (threshold_log2, points) in &mut columns {

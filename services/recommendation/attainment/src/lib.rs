@@ -38,6 +38,7 @@
 
 pub mod alerts;
 mod backtest;
+mod beta;
 mod binding;
 pub mod budget;
 mod budgeting;

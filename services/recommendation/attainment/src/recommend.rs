@@ -84,7 +84,7 @@ fn data_used(input: &RecommendationInput, usable: &Usable<'_>, prediction: Optio
         exclusions: usable.exclusions.clone(),
         regime_start_ms: change.as_ref().map(|change| change.start_ms),
         regime_days: change.as_ref().map_or(usable.series.covered_days(), |change| change.days),
-        regime_level_factor: change.as_ref().map(|change| change.log_factor.exp()),
+        regime_level_factor: change.as_ref().map(|change| libm::exp(change.log_factor)),
         valid_count: usable.series.valid() as u64,
         effective_sample_count: of(|prediction| prediction.effective_sample_count),
         intra_bucket_correlation: of(|prediction| prediction.intra_bucket_correlation),

@@ -78,7 +78,7 @@ fn log_odds(days: &[Day]) -> Vec<f64> {
         return vec![0.0; days.len()];
     }
     let (extra_bad, extra_good) = (0.5, 0.5 * (valid - bad) / bad);
-    days.iter().map(|day| ((day.bad + extra_bad) / (day.valid - day.bad + extra_good)).ln()).collect()
+    days.iter().map(|day| libm::log((day.bad + extra_bad) / (day.valid - day.bad + extra_good))).collect()
 }
 
 fn running_median(values: &[f64]) -> Vec<f64> {
@@ -122,7 +122,7 @@ fn change_points(values: &[f64], noise: f64) -> Vec<usize> {
         let (sum, square) = (sums[to].0 - sums[from].0, sums[to].1 - sums[from].1);
         (square - sum * sum / (to - from) as f64).max(0.0) / variance
     };
-    let penalty = 3.0 * (n as f64).ln();
+    let penalty = 3.0 * libm::log(n as f64);
     // best[t]: least cost of the first t days; -penalty pays for the first segment.
     let mut best = vec![f64::INFINITY; n + 1];
     let mut previous = vec![0; n + 1];
@@ -182,7 +182,7 @@ mod tests {
         let found = regimes(&history(&rates));
         assert_eq!(found.len(), 2, "{found:?}");
         assert!((found[1].start_ms / DAY_MS - 40).abs() <= 1, "{found:?}");
-        assert!((found[1].log_odds - found[0].log_odds - 4f64.ln()).abs() < 0.1);
+        assert!((found[1].log_odds - found[0].log_odds - libm::log(4.0)).abs() < 0.1);
         assert_eq!(found[0].end_ms, found[1].start_ms);
     }
 

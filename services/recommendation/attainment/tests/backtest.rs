@@ -20,9 +20,9 @@ fn policy() -> TierPolicy {
 /// Two-hour incidents at rates that differ between services, over levels that differ.
 fn points(seed: u64, days: usize) -> Vec<CountPoint> {
     let mut dice = Dice(seed);
-    let rate = 0.12 * dice.normal().exp();
+    let rate = 0.12 * libm::exp(dice.normal());
     let all = incidents(&mut dice, days, rate, 16.0, 0.3);
-    let chronic = 0.0002 * (1.5 * dice.normal()).exp();
+    let chronic = 0.0002 * libm::exp(1.5 * dice.normal());
     counts(&mut dice, 500.0, chronic, &severities(days * PER_DAY, &all))
 }
 

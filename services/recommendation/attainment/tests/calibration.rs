@@ -29,9 +29,9 @@ fn measure(seed: u64) -> Shares {
     for service in 0..SERVICES {
         let mut dice = Dice(seed * 1000 + service);
         let days = HISTORY_DAYS + WINDOW_DAYS;
-        let rate = 0.12 * dice.normal().exp();
+        let rate = 0.12 * libm::exp(dice.normal());
         let all = incidents(&mut dice, days, rate, 16.0, 0.3);
-        let chronic = 0.0002 * (1.5 * dice.normal()).exp();
+        let chronic = 0.0002 * libm::exp(1.5 * dice.normal());
         let points = counts(&mut dice, 500.0, chronic, &severities(days * PER_DAY, &all));
         let (past, next) = points.split_at(HISTORY_DAYS * PER_DAY);
         let past = CountSeries::new(past.to_vec());

@@ -28,9 +28,9 @@ fn outcomes(seed: u64) -> Vec<Outcome> {
     for service in 0..SERVICES {
         let mut dice = Dice(seed * 10_000 + service);
         let days = HISTORY_DAYS + WINDOW_DAYS;
-        let rate = 0.12 * dice.normal().exp();
+        let rate = 0.12 * libm::exp(dice.normal());
         let all = incidents(&mut dice, days, rate, 16.0, 0.3);
-        let chronic = 0.0002 * (1.5 * dice.normal()).exp();
+        let chronic = 0.0002 * libm::exp(1.5 * dice.normal());
         let points = counts(&mut dice, 500.0, chronic, &severities(days * PER_DAY, &all));
         let now_ms = end_of(HISTORY_DAYS);
         let past = CountSeries::new(points[..HISTORY_DAYS * PER_DAY].to_vec());
@@ -56,7 +56,10 @@ fn outcomes(seed: u64) -> Vec<Outcome> {
 }
 
 fn brier(outcomes: &[Outcome], of: impl Fn(&Outcome) -> f64) -> f64 {
-    let error = |outcome: &Outcome| (of(outcome) - f64::from(u8::from(outcome.happened))).powi(2);
+    let error = |outcome: &Outcome| {
+        let error = of(outcome) - f64::from(u8::from(outcome.happened));
+        error * error
+    };
     outcomes.iter().map(error).sum::<f64>() / outcomes.len() as f64
 }
 

@@ -127,7 +127,7 @@ impl Adwin {
             return None;
         }
         let variance = whole.spread / whole.count as f64;
-        let doubt = (2.0 * (whole.count as f64).ln() / self.delta).ln();
+        let doubt = libm::log(2.0 * libm::log(whole.count as f64) / self.delta);
         let mut old = Bucket::NONE;
         for (index, bucket) in self.buckets.iter().enumerate() {
             old = old.with(*bucket);

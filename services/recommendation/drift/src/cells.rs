@@ -37,7 +37,7 @@ impl Cell {
 /// The arcsine of the root of a ratio, which is cut to [0, 1].
 #[must_use]
 pub fn transform(ratio: f64) -> f64 {
-    ratio.clamp(0.0, 1.0).sqrt().asin()
+    libm::asin(ratio.clamp(0.0, 1.0).sqrt())
 }
 
 /// Puts buckets together to cells: whole multiples of a length of time, as many as hold enough requests.

@@ -42,7 +42,7 @@ impl Arms {
             return self;
         }
         let age_days = (time_ms - self.time_ms) as f64 / DAY_MS as f64;
-        let left = (-age_days / HALF_LIFE_DAYS).exp2();
+        let left = libm::exp2(-age_days / HALF_LIFE_DAYS);
         for arm in &mut self.arms {
             arm.success *= left;
             arm.failure *= left;

@@ -22,11 +22,11 @@ impl Beta {
     pub(crate) fn gridded(self) -> Gridded {
         let log_density = |i: usize| {
             let x = (i as f64 + 0.5) / GRID as f64;
-            (self.alpha - 1.0) * x.ln() + (self.beta - 1.0) * (1.0 - x).ln()
+            (self.alpha - 1.0) * libm::log(x) + (self.beta - 1.0) * libm::log(1.0 - x)
         };
         let logs: Vec<f64> = (0..GRID).map(log_density).collect();
         let greatest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let densities: Vec<f64> = logs.into_iter().map(|log| (log - greatest).exp()).collect();
+        let densities: Vec<f64> = logs.into_iter().map(|log| libm::exp(log - greatest)).collect();
         let sum: f64 = densities.iter().sum();
         Gridded(densities.into_iter().map(|density| density / sum).collect())
     }

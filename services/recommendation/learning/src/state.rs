@@ -200,7 +200,9 @@ fn told(cell: &mut CellState, shown: &Shown, direction: Direction) {
 /// ambition, target and threshold in milliseconds (any equal number for availability). `None` without offers.
 #[must_use]
 pub fn nearest(offers: &[(Ambition, f64, u32)], target_ratio: f64, threshold_ms: u32) -> Option<Ambition> {
-    let log = |target: f64, threshold: u32| ((1.0 - target).max(f64::EPSILON).ln(), f64::from(threshold.max(1)).ln());
+    let log = |target: f64, threshold: u32| {
+        (libm::log((1.0 - target).max(f64::EPSILON)), libm::log(f64::from(threshold.max(1))))
+    };
     let (budget, threshold) = log(target_ratio, threshold_ms);
     let distance = |(_, target, threshold_ms): &(Ambition, f64, u32)| {
         let (other_budget, other_threshold) = log(*target, *threshold_ms);

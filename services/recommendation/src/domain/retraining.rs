@@ -124,7 +124,8 @@ fn penalty(candidate: &Constants, live: &Constants) -> f64 {
     let (candidate, live) = (by_name(candidate), by_name(live));
     let of = |name: &&str| {
         let ratio = candidate.get(*name)? / live.get(*name)?;
-        Some(ratio.ln().powi(2) / (2.0 * PRIOR_DEVIATION * PRIOR_DEVIATION))
+        let deviations = libm::log(ratio) / PRIOR_DEVIATION;
+        Some(deviations * deviations / 2.0)
     };
     SEARCHED.iter().filter_map(of).sum()
 }

@@ -278,7 +278,7 @@ mod tests {
             prop_assert_eq!(wait, backoff.wait_ms(failed, &seed));
             prop_assert_eq!(wait.is_none(), failed >= attempts_max);
             if let Some(wait) = wait {
-                let full = (first_ms as f64 * 2f64.powi(failed as i32 - 1)).min((first_ms * factor) as f64);
+                let full = (first_ms as f64 * libm::exp2(f64::from(failed) - 1.0)).min((first_ms * factor) as f64);
                 prop_assert!(wait as f64 >= full / 2.0 - 1.0 && wait as f64 <= full + 1.0, "{} of {}", wait, full);
             }
         }

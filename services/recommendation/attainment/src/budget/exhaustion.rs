@@ -158,7 +158,7 @@ impl<'a> Paths<'a> {
         let none = incident.no_incident_probability();
         let amounts = (0..STRATA).map(|i| incident.quantile((i as f64 + 0.5) / STRATA as f64)).collect();
         let random = ChaCha8Rng::seed_from_u64(seed);
-        Self { horizon, forecast, burning, amounts, incidents: -none.max(1e-30).ln(), random }
+        Self { horizon, forecast, burning, amounts, incidents: -libm::log(none.max(1e-30)), random }
     }
 
     /// Failures from now to the end of each step.
@@ -188,7 +188,7 @@ impl<'a> Paths<'a> {
             return Vec::new();
         }
         let count = self.count();
-        let weights: Vec<f64> = (0..count).map(|_| -(1.0 - self.uniform()).max(1e-300).ln()).collect();
+        let weights: Vec<f64> = (0..count).map(|_| -libm::log((1.0 - self.uniform()).max(1e-300))).collect();
         let sum: f64 = weights.iter().sum::<f64>().max(1e-300);
         weights
             .into_iter()
@@ -202,7 +202,7 @@ impl<'a> Paths<'a> {
     /// A Poisson number that is not zero, by inversion.
     fn count(&mut self) -> usize {
         let mean = self.incidents;
-        let none = (-mean).exp();
+        let none = libm::exp(-mean);
         let drawn = none + (1.0 - none) * self.uniform();
         let (mut count, mut term, mut sum) = (0_usize, none, none);
         while sum < drawn && count < INCIDENTS_MAX {

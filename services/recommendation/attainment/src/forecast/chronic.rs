@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
-use statrs::function::beta::checked_beta_reg;
+
+use crate::beta::Beta;
 
 /// Days after which a new level of failure is believed by half against the level before it.
 ///
@@ -57,7 +58,7 @@ impl ChronicForecast {
         let (now, now_variance) = estimate(&evidence.now, design_effect);
         let (mean, variance) = if evidence.before.valid > 0.0 {
             let (before, before_variance) = estimate(&evidence.before, design_effect);
-            let old = f64::exp2(-evidence.now.days / REGIME_HALF_LIFE_DAYS);
+            let old = libm::exp2(-evidence.now.days / REGIME_HALF_LIFE_DAYS);
             let apart = (now - before) * (now - before);
             (
                 (1.0 - old) * now + old * before,
@@ -101,7 +102,7 @@ impl ChronicForecast {
         if bad_ratio >= 1.0 {
             return 0.0;
         }
-        1.0 - checked_beta_reg(self.alpha, self.beta, bad_ratio).unwrap_or(1.0).clamp(0.0, 1.0)
+        Beta::new(self.alpha, self.beta).map_or(0.0, |law| law.above(bad_ratio))
     }
 }
 

@@ -190,13 +190,13 @@ impl IncidentForecast {
         let recent_size = (recent.amount + c.recent_size_weight * size) / (recent.count + c.recent_size_weight);
         let mean = rate_per_day * recent_size;
         let stretch = window / c.reference_window_days;
-        let (drift, transient) = (c.drift * stretch.powf(c.drift_growth), c.transient / stretch);
+        let (drift, transient) = (c.drift * libm::pow(stretch, c.drift_growth), c.transient / stretch);
         let compounding = dispersion / (rate_per_day * window);
         let estimation = (transient + compounding) * window / exposure_days;
         let variation = (1.0 + drift) * (1.0 + transient) * (1.0 + compounding) * (1.0 + estimation) - 1.0;
-        let none = (exposure_days / (exposure_days + window)).powf(incidents);
+        let none = libm::pow(exposure_days / (exposure_days + window), incidents);
         let mean_given_any = (mean / (1.0 - none)).min(c.mean_max);
-        let log_variance = ((1.0 + variation) * (1.0 - none) - 1.0).max(c.variation_min).ln_1p();
+        let log_variance = libm::log1p(((1.0 + variation) * (1.0 - none) - 1.0).max(c.variation_min));
         Self {
             location: logit(mean_given_any) - log_variance / 2.0,
             scale: log_variance.sqrt(),
@@ -287,18 +287,18 @@ fn forgetting(c: &Constants, first_look: &Remembered, dispersion: f64) -> f64 {
         + dispersion
             / ((first_look.count + c.prior_incidents) * window / (first_look.exposure_days + c.prior_exposure_days));
     let gain = ((c.drift * c.drift + 4.0 * c.drift * noise).sqrt() - c.drift) / (2.0 * noise);
-    let half_life = -window * std::f64::consts::LN_2 / (-gain.clamp(1e-3, 0.999)).ln_1p();
+    let half_life = -window * std::f64::consts::LN_2 / libm::log1p(-gain.clamp(1e-3, 0.999));
     half_life.clamp(c.half_life_days_min, c.half_life_days_max)
 }
 
 impl Remembered {
     fn new(ages_days: &[f64], amounts: &[f64], observed_days: f64, half_life_days: f64) -> Self {
-        let forgotten = 1.0 - f64::exp2(-observed_days / half_life_days);
+        let forgotten = 1.0 - libm::exp2(-observed_days / half_life_days);
         let exposure_days = half_life_days / std::f64::consts::LN_2 * forgotten;
         let mut sums = Self { count: 0.0, exposure_days, amount: 0.0, amount_squared: 0.0 };
         for (age, amount) in ages_days.iter().zip(amounts) {
             if *age >= 0.0 && *amount > 0.0 && amount.is_finite() {
-                let weight = f64::exp2(-age / half_life_days);
+                let weight = libm::exp2(-age / half_life_days);
                 sums.count += weight;
                 sums.amount += weight * amount;
                 sums.amount_squared += weight * amount * amount;
@@ -309,9 +309,9 @@ impl Remembered {
 }
 
 fn logit(p: f64) -> f64 {
-    (p / (1.0 - p)).ln()
+    libm::log(p / (1.0 - p))
 }
 
 fn logistic(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
+    1.0 / (1.0 + libm::exp(-x))
 }

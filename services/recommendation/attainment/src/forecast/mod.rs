@@ -75,15 +75,15 @@ impl Forecast {
     #[must_use]
     pub fn quantile(&self, p: f64) -> f64 {
         let missed = 1.0 - if p.is_nan() { 0.0 } else { p.clamp(0.0, 1.0) };
-        let (mut low, mut high) = (1e-14f64.ln(), 0.0f64);
-        if self.miss_probability(low.exp()) <= missed {
+        let (mut low, mut high) = (libm::log(1e-14), 0.0f64);
+        if self.miss_probability(libm::exp(low)) <= missed {
             return 0.0;
         }
         while high - low > 1e-6 {
             let middle = (low + high) / 2.0;
-            if self.miss_probability(middle.exp()) <= missed { high = middle } else { low = middle }
+            if self.miss_probability(libm::exp(middle)) <= missed { high = middle } else { low = middle }
         }
-        high.exp()
+        libm::exp(high)
     }
 
     /// Expected bad fraction.

@@ -42,7 +42,7 @@ impl Dice {
             let spread = (self.uniform() + self.uniform() + self.uniform() + self.uniform() - 2.0) * 3f64.sqrt();
             return (mean + mean.sqrt() * spread).round().max(0.0);
         }
-        let (mut k, mut p, u) = (0.0, (-mean).exp(), self.uniform());
+        let (mut k, mut p, u) = (0.0, libm::exp(-mean), self.uniform());
         let mut sum = p;
         while u > sum && k < 200.0 {
             k += 1.0;
@@ -74,8 +74,8 @@ pub fn incidents(
         for _ in 0..dice.poisson(per_day) as usize {
             all.push(Incident {
                 start: day * PER_DAY + (dice.uniform() * PER_DAY as f64) as usize,
-                buckets: (median_buckets * dice.normal().exp()).ceil() as usize,
-                severity: (median_severity * (0.7 * dice.normal()).exp()).min(1.0),
+                buckets: (median_buckets * libm::exp(dice.normal())).ceil() as usize,
+                severity: (median_severity * libm::exp(0.7 * dice.normal())).min(1.0),
             });
         }
     }
@@ -212,8 +212,8 @@ fn latencies(valid: u64, seed: u64) -> LatencyHistogram {
     let steps = 40;
     for step in 0..steps {
         let z = -3.0 + 6.0 * (f64::from(step) + 0.5) / f64::from(steps);
-        let share = (-z * z / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt() * 6.0 / f64::from(steps);
-        histogram.record_many(120.0 * shift * (0.63 * z).exp(), (share * valid as f64).round() as u64);
+        let share = libm::exp(-z * z / 2.0) / (2.0 * std::f64::consts::PI).sqrt() * 6.0 / f64::from(steps);
+        histogram.record_many(120.0 * shift * libm::exp(0.63 * z), (share * valid as f64).round() as u64);
     }
     histogram
 }

@@ -22,8 +22,12 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use methods::{BASELINES, Predictive};
-use report::{BUDGETS, Backtest, Resamples, Scored, Summary};
+use report::{BUDGETS, Backtest, GOALS, Resamples, Scored, Summary};
 use series::{Case, Past, Series};
+
+/// Objectives: how far the shares missed may be from what was asked for, conservative first, and the greatest calibration error.
+const MISSED_POINTS_MAX: [f64; 3] = [0.015, 0.03, 0.04];
+const ECE_MAX: f64 = 0.03;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -122,15 +126,16 @@ fn scored(options: &Options, series: &[Series], cases: &[Vec<Case>]) -> Value {
         extend(&mut value, json!({ "own_less_this": difference(&own_resampled, &resampled) }));
         value
     };
-    let baselines: Map<String, Value> = BASELINES
+    let theirs: Vec<(&str, Backtest)> = BASELINES
         .iter()
         .map(|(name, method)| {
             progress.inc(1);
-            ((*name).to_owned(), beside(&backtest(cases, method)))
+            (*name, backtest(cases, method))
         })
         .collect();
     progress.finish_and_clear();
-    answer["baselines"] = Value::Object(baselines);
+    answer["objectives"] = objectives(&own, theirs.iter().map(|(_, theirs)| theirs));
+    answer["baselines"] = theirs.iter().map(|(name, theirs)| ((*name).to_owned(), beside(theirs))).collect();
     answer["per_series"] = json!(report::per_series(&names, &own));
     if options.variants {
         let variants: Map<String, Value> = variants::backtests(series, cases, &own)
@@ -140,6 +145,19 @@ fn scored(options: &Options, series: &[Series], cases: &[Vec<Case>]) -> Value {
         answer["variants"] = Value::Object(variants);
     }
     answer
+}
+
+/// What is asked for, and whether it is so. The exit code does not depend on it: somebody's series are measured, not passed.
+fn objectives<'a>(own: &Backtest, baselines: impl Iterator<Item = &'a Backtest>) -> Value {
+    let own = Summary::of(own.iter().flatten());
+    let theirs: Vec<Summary> = baselines.map(|theirs| Summary::of(theirs.iter().flatten())).collect();
+    let mut near = own.missed.iter().zip(GOALS).zip(MISSED_POINTS_MAX);
+    json!({
+        "missed": near.all(|((missed, goal), most)| (missed - goal).abs() <= most),
+        "ece": own.ece <= ECE_MAX,
+        "brier": theirs.iter().all(|theirs| own.brier < theirs.brier),
+        "log_pinball": theirs.iter().all(|theirs| own.log_pinball_mean() <= theirs.log_pinball_mean()),
+    })
 }
 
 /// 90 % intervals of our scores less theirs on the same windows: below zero where ours is better.

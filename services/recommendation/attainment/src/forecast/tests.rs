@@ -62,18 +62,27 @@ fn reference_values_of_the_drifting_level() {
 
 #[test]
 fn a_few_small_incidents_do_not_rule_out_great_ones() {
-    let ages: Vec<f64> = (0..3).map(|i| 10.0 + 25.0 * f64::from(i)).collect();
-    let forecast = |size: f64, times: u32| {
-        let ages: Vec<f64> = ages.iter().cycle().take(times as usize * ages.len()).copied().collect();
+    let of = |size: f64, count: u32| {
+        let ages: Vec<f64> = (0..count).map(|i| 90.0 * (f64::from(i) + 0.5) / f64::from(count)).collect();
         IncidentForecast::fit(&ages, &vec![size; ages.len()], 90.0, 28.0)
     };
-    let (few, many) = (forecast(0.002, 1), forecast(0.002, 20));
-    // In a window as large as a tenth of the prior's size, if nothing else came.
-    let great = 0.1 * Constants::DEFAULT.prior_size;
-    assert!(few.exceed(great) > 0.005, "{}", few.exceed(great));
-    // Sixty of one size are known: 20 windows' worth of them is next to impossible.
-    assert!(many.mean() / (20.0 * few.mean()) < 0.5, "{} {}", many.mean(), few.mean());
-    assert!(forecast(0.2, 1).mean() < 100.0 * few.mean(), "drawn to one another");
+    // Three of 0.002 bad-days: with as many of that size in the window its bad share would be 0.0001.
+    let few = of(0.002, 3);
+    assert!((0.02..0.1).contains(&few.exceed(0.002)), "{}", few.exceed(0.002));
+    // Sixty of them are believed.
+    let many = of(0.002, 60);
+    let proportional = 28.0 / 90.0 * 60.0 * 0.002 / 28.0;
+    assert!(many.exceed(3.0 * proportional) < 0.02, "{}", many.exceed(3.0 * proportional));
+    // Great ones are doubted as well: the mean of a hundred times the size is far from a hundred times as great.
+    assert!(of(0.2, 3).mean() < 40.0 * few.mean(), "{} {}", of(0.2, 3).mean(), few.mean());
+}
+
+#[test]
+fn constants_that_fail_on_an_empty_history_alone_are_refused() {
+    assert_eq!(Constants::DEFAULT.check(), Ok(()));
+    let nothing_expected = Constants { prior_incidents: 0.0, ..Constants::DEFAULT };
+    let refused = nothing_expected.check().expect_err("no rate without an incident");
+    assert!(refused.contains("with 0 incidents"), "{refused}");
 }
 
 #[test]

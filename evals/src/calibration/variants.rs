@@ -56,13 +56,14 @@ pub(super) fn backtests(series: &[Series], cases: &[Vec<Case>], own: &Backtest) 
     ]
 }
 
-/// Sizes as they were believed before short histories were looked at: a few incidents told their mean and their spread.
+/// The constants before short histories were looked at: a few incidents told the mean and the spread of sizes.
 fn soon_believed() -> Constants {
     Constants {
         recent_size_weight: 1.0,
         prior_size_weight: 0.5,
         prior_size_variation: 2.0,
         prior_size_variation_weight: 2.0,
+        degrees_of_freedom: 12,
         ..Constants::DEFAULT
     }
 }

@@ -71,10 +71,10 @@ impl Constants {
         prior_size: 0.03,
         prior_size_weight: 4.0,
         prior_size_variation: 4.0,
-        prior_size_variation_weight: 4.0,
+        prior_size_variation_weight: 8.0,
         variation_min: 0.05,
         mean_max: 0.95,
-        degrees_of_freedom: 12,
+        degrees_of_freedom: 20,
         observed_days_min: 1.0,
     };
 }

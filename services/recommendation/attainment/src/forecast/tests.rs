@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Reference values: the formulas of the drifting-level predictor evaluated in Python with SciPy 1.x's Student t,
-/// window 30 days, with the weights of sizes that the method was first written down with. Columns: incidents (age, amount), days observed, then p0, half-life, P(> 0.1 %), P(> 1 %), 90 and 98 % quantile.
+/// window 30 days, with the constants that the method was first written down with. Columns: incidents (age, amount), days observed, then p0, half-life, P(> 0.1 %), P(> 1 %), 90 and 98 % quantile.
 #[test]
 fn reference_values_of_the_drifting_level() {
     let constants = Constants {
@@ -13,6 +13,7 @@ fn reference_values_of_the_drifting_level() {
         prior_size_weight: 0.5,
         prior_size_variation: 2.0,
         prior_size_variation_weight: 2.0,
+        degrees_of_freedom: 12,
         ..Constants::DEFAULT
     };
     let many_ages: Vec<f64> = (0..60).map(|i| f64::from(i) * 4.0 + 1.0).collect();

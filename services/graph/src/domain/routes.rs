@@ -59,11 +59,7 @@ impl Routes {
     /// The paths from several nodes, in their order. Many lead over the same nodes, from each of which the next is looked for
     /// once; and for all nodes of a round before those they lead to, as one search need not wait for what another reads.
     #[must_use]
-    pub fn paths<'a>(
-        &self,
-        from: &[NodeIndex],
-        callees: impl Fn(NodeIndex) -> &'a [NodeIndex],
-    ) -> Vec<Vec<NodeIndex>> {
+    pub fn paths<'a>(&self, from: &[NodeIndex], callees: impl Fn(NodeIndex) -> &'a [NodeIndex]) -> Vec<Vec<NodeIndex>> {
         const UNKNOWN: NodeIndex = NodeIndex::MAX;
         let mut next = vec![UNKNOWN; self.0.len()];
         let is_on_the_way = |node: &NodeIndex| !matches!(self.0[*node as usize], 0 | NO_WAY);

@@ -388,7 +388,11 @@ impl Upstream {
     fn cycles_within(&self, cycle: &Range<Rank>, down: Rank, felt: &[Felt]) -> Vec<Vec<Rank>> {
         let is_open = |rank: &Rank| cycle.contains(rank) && *rank != down && felt[*rank as usize].mark.is_reached();
         let felt_by = |caller: Rank| {
-            let calls = self.calls(caller).iter().filter(|call| self.effects[call.effect as usize].passes != 0).map(|call| call.callee);
+            let calls = self
+                .calls(caller)
+                .iter()
+                .filter(|call| self.effects[call.effect as usize].passes != 0)
+                .map(|call| call.callee);
             let groups = self.groups(caller).iter().filter(|group| self.matters(group, felt));
             let members = groups.flat_map(|group| self.members(group)).copied();
             let callees = calls.chain(members).filter(is_open).map(|callee| callee - cycle.start);

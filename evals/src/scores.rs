@@ -50,16 +50,26 @@ pub(crate) fn brier(forecasts: &[(f64, bool)]) -> f64 {
     mean(&forecasts.iter().map(|(p, happened)| (p - f64::from(*happened)).powi(2)).collect::<Vec<_>>())
 }
 
-/// 90 % interval of the mean of independent values, by drawing them again.
-pub(crate) fn mean_interval(values: &[f64], seed: u64) -> (f64, f64) {
+/// 90 % interval of a statistic of values that come in groups, by drawing groups and then as many values of each again. Values of one
+/// group alone are taken as independent of one another.
+pub(crate) fn clustered_interval<T: Copy>(groups: &[Vec<T>], seed: u64, statistic: impl Fn(&[T]) -> f64) -> (f64, f64) {
     const DRAWS: usize = 2_000;
-    if values.is_empty() {
+    let groups: Vec<&Vec<T>> = groups.iter().filter(|group| !group.is_empty()).collect();
+    if groups.is_empty() {
         return (0.0, 0.0);
     }
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut drawn = || (0..values.len()).map(|_| values[random.random_range(0..values.len())]).collect::<Vec<f64>>();
-    let means: Vec<f64> = (0..DRAWS).map(|_| mean(&drawn())).collect();
-    (quantile(&means, 0.05), quantile(&means, 0.95))
+    let mut drawn = Vec::new();
+    let mut draw = || {
+        drawn.clear();
+        for _ in 0..groups.len() {
+            let group = groups[random.random_range(0..groups.len())];
+            drawn.extend((0..group.len()).map(|_| group[random.random_range(0..group.len())]));
+        }
+        statistic(&drawn)
+    };
+    let statistics: Vec<f64> = (0..DRAWS).map(|_| draw()).collect();
+    (quantile(&statistics, 0.05), quantile(&statistics, 0.95))
 }
 
 /// Normalised discounted cumulative gain of the first `k`, gain = grade. `None` where nothing is relevant.
@@ -107,8 +117,21 @@ mod tests {
     #[test]
     fn an_interval_holds_the_mean_and_is_the_same_again() {
         let values: Vec<f64> = (0..20).map(|i| f64::from(i % 3)).collect();
-        let (low, high) = mean_interval(&values, 1);
+        let one = [values.clone()];
+        let (low, high) = clustered_interval(&one, 1, mean);
         assert!(low < mean(&values) && mean(&values) < high);
-        assert_eq!(mean_interval(&values, 1), (low, high));
+        assert_eq!(clustered_interval(&one, 1, mean), (low, high));
+        assert_eq!(clustered_interval(&[Vec::<f64>::new()], 1, mean), (0.0, 0.0));
+    }
+
+    #[test]
+    fn values_that_go_together_tell_less() {
+        let apart = [(0..40).map(|i| f64::from(i % 2)).collect::<Vec<f64>>()];
+        let together: Vec<Vec<f64>> = (0..4).map(|group| vec![f64::from(group % 2); 10]).collect();
+        let width = |groups: &[Vec<f64>]| {
+            let (low, high) = clustered_interval(groups, 1, mean);
+            high - low
+        };
+        assert!(width(&together) > 2.0 * width(&apart), "{} {}", width(&together), width(&apart));
     }
 }

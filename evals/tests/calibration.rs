@@ -70,6 +70,7 @@ fn other_columns_bad_rows_and_small_files_do_not_stop_the_rest() {
         "tightness",
         "corp",
         "pit",
+        "objectives",
     ] {
         assert!(!answer[key].is_null(), "{key}");
     }
@@ -123,4 +124,21 @@ fn a_folder_without_a_series_is_an_error_that_says_so() {
     let output = run(folder.path(), &[]);
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("no CSV with at least 20 usable rows"));
+}
+
+#[test]
+fn a_service_can_be_taken_for_young() {
+    let folder = tempfile::tempdir().unwrap();
+    for seed in 0..3 {
+        let row = |(start, end, severity): (f64, f64, f64)| format!("{start},{end},{severity}");
+        write(folder.path(), &format!("{seed}.csv"), "start_time,end_time,severity", rows(seed).into_iter().map(row));
+    }
+    let (old, young) = (answer(&run(folder.path(), &[])), answer(&run(folder.path(), &["--remembered-days", "90"])));
+    assert_eq!(old["forecasts"], young["forecasts"]);
+    assert_ne!(old["tightness"], young["tightness"], "what is forgotten matters");
+    let output = run(folder.path(), &["--remembered-days", "30"]);
+    assert!(!output.status.success());
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("remembered_days: 30 is less than the 90 days of history")
+    );
 }

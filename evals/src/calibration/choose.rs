@@ -21,7 +21,7 @@ struct Tuned {
     grid: &'static [f64],
 }
 
-const TUNED: [Tuned; 12] = [
+const TUNED: [Tuned; 13] = [
     Tuned { name: "drift", at: |c| &mut c.drift, grid: &[0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6] },
     Tuned { name: "transient", at: |c| &mut c.transient, grid: &[0.0, 0.02, 0.05, 0.1, 0.2, 0.4] },
     Tuned { name: "prior_incidents", at: |c| &mut c.prior_incidents, grid: &[0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0] },
@@ -30,6 +30,7 @@ const TUNED: [Tuned; 12] = [
         at: |c| &mut c.prior_exposure_days,
         grid: &[0.0, 5.0, 10.0, 20.0, 40.0, 80.0],
     },
+    Tuned { name: "recent_size_weight", at: |c| &mut c.recent_size_weight, grid: &[0.5, 1.0, 2.0, 4.0, 8.0] },
     Tuned { name: "prior_size", at: |c| &mut c.prior_size, grid: &[0.003, 0.01, 0.02, 0.03, 0.05, 0.1] },
     Tuned { name: "prior_size_weight", at: |c| &mut c.prior_size_weight, grid: &[0.1, 0.25, 0.5, 1.0, 2.0, 4.0] },
     Tuned { name: "prior_size_variation", at: |c| &mut c.prior_size_variation, grid: &[0.5, 1.0, 2.0, 4.0, 8.0] },

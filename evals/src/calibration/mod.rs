@@ -22,8 +22,12 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use methods::{BASELINES, Predictive};
-use report::{BUDGETS, Backtest, Resamples, Scored, Summary};
+use report::{BUDGETS, Backtest, GOALS, Resamples, Scored, Summary};
 use series::{Case, Past, Series};
+
+/// Objectives: how far the shares missed may be from what was asked for, conservative first, and the greatest calibration error.
+const MISSED_POINTS_MAX: [f64; 3] = [0.015, 0.03, 0.04];
+const ECE_MAX: f64 = 0.03;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -34,6 +38,10 @@ pub(crate) struct Options {
     /// Days of history before the first origin.
     #[arg(long, default_value_t = 180, value_parser = clap::value_parser!(u32).range(1..=3_650))]
     history_days: u32,
+    /// Days before each origin that are remembered, at least the days of history; what is older is forgotten, as if the service were
+    /// that young. All of them where it is not said.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    remembered_days: Option<u32>,
     /// Days of each forecast window; several separated by commas are reported one by one.
     #[arg(long, default_value = "30", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=365))]
     window_days: Vec<u32>,
@@ -59,15 +67,22 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Value> {
         options.incidents.display(),
         read::ROWS_MIN
     );
+    let remembered_days = options.remembered_days.unwrap_or(u32::MAX);
+    ensure!(
+        remembered_days >= options.history_days,
+        "remembered_days: {remembered_days} is less than the {} days of history",
+        options.history_days
+    );
     let names: Vec<&str> = folder.series.iter().map(|series| series.name.as_str()).collect();
     let mut reports = Vec::new();
     for window_days in &options.window_days {
-        let cases: Vec<Vec<Case>> =
-            folder.series.iter().map(|series| series.cases(options.history_days, *window_days)).collect();
+        let days = (options.history_days, remembered_days);
+        let cases: Vec<Vec<Case>> = folder.series.iter().map(|series| series.cases(days, *window_days)).collect();
         ensure!(cases.iter().any(|cases| !cases.is_empty()), "no series is longer than history and window together");
         let mut answer = json!({
             "method": "drifting_level",
             "history_days": options.history_days,
+            "remembered_days": options.remembered_days,
             "window_days": window_days,
             "series_names": names,
             "files_left_out": folder.left_out,
@@ -111,15 +126,16 @@ fn scored(options: &Options, series: &[Series], cases: &[Vec<Case>]) -> Value {
         extend(&mut value, json!({ "own_less_this": difference(&own_resampled, &resampled) }));
         value
     };
-    let baselines: Map<String, Value> = BASELINES
+    let theirs: Vec<(&str, Backtest)> = BASELINES
         .iter()
         .map(|(name, method)| {
             progress.inc(1);
-            ((*name).to_owned(), beside(&backtest(cases, method)))
+            (*name, backtest(cases, method))
         })
         .collect();
     progress.finish_and_clear();
-    answer["baselines"] = Value::Object(baselines);
+    answer["objectives"] = objectives(&own, theirs.iter().map(|(_, theirs)| theirs));
+    answer["baselines"] = theirs.iter().map(|(name, theirs)| ((*name).to_owned(), beside(theirs))).collect();
     answer["per_series"] = json!(report::per_series(&names, &own));
     if options.variants {
         let variants: Map<String, Value> = variants::backtests(series, cases, &own)
@@ -129,6 +145,19 @@ fn scored(options: &Options, series: &[Series], cases: &[Vec<Case>]) -> Value {
         answer["variants"] = Value::Object(variants);
     }
     answer
+}
+
+/// What is asked for, and whether it is so. The exit code does not depend on it: somebody's series are measured, not passed.
+fn objectives<'a>(own: &Backtest, baselines: impl Iterator<Item = &'a Backtest>) -> Value {
+    let own = Summary::of(own.iter().flatten());
+    let theirs: Vec<Summary> = baselines.map(|theirs| Summary::of(theirs.iter().flatten())).collect();
+    let mut near = own.missed.iter().zip(GOALS).zip(MISSED_POINTS_MAX);
+    json!({
+        "missed": near.all(|((missed, goal), most)| (missed - goal).abs() <= most),
+        "ece": own.ece <= ECE_MAX,
+        "brier": theirs.iter().all(|theirs| own.brier < theirs.brier),
+        "log_pinball": theirs.iter().all(|theirs| own.log_pinball_mean() <= theirs.log_pinball_mean()),
+    })
 }
 
 /// 90 % intervals of our scores less theirs on the same windows: below zero where ours is better.

@@ -103,17 +103,21 @@ pub(super) struct Case {
 }
 
 impl Series {
-    /// Origins after the history, then a window further each time, as long as a whole window follows.
-    pub(super) fn cases(&self, history_days: u32, window_days: u32) -> Vec<Case> {
+    /// Origins after the history, then a window further each time, as long as a whole window follows. Of what lies before an
+    /// origin so many days are remembered.
+    pub(super) fn cases(&self, (history_days, remembered_days): (u32, u32), window_days: u32) -> Vec<Case> {
         let last = self.incidents.last().map_or(0.0, |incident| incident.start_days);
         let (history, window) = (f64::from(history_days), f64::from(window_days));
         let count = ((last - history) / window).floor().max(0.0) as usize;
-        (0..count).map(|i| self.case(history + i as f64 * window, history_days, window)).collect()
+        let case = |i| self.case(history + i as f64 * window, (history_days, remembered_days), window);
+        (0..count).map(case).collect()
     }
 
-    fn case(&self, origin: f64, history_days: u32, window_days: f64) -> Case {
+    fn case(&self, origin: f64, (history_days, remembered_days): (u32, u32), window_days: f64) -> Case {
         let before = self.incidents.partition_point(|incident| incident.start_days < origin);
         let (past, next) = self.incidents.split_at(before);
+        let observed_days = origin.min(f64::from(remembered_days));
+        let past = &past[past.partition_point(|incident| incident.start_days < origin - observed_days)..];
         let within = next.partition_point(|incident| incident.start_days < origin + window_days);
         let days = history_days as usize;
         let begin = origin - days as f64;
@@ -125,7 +129,7 @@ impl Series {
             past: Past {
                 ages_days: past.iter().map(|incident| origin - incident.start_days).collect(),
                 amounts_days: past.iter().map(|incident| incident.amount_days).collect(),
-                observed_days: origin,
+                observed_days,
                 window_days,
                 daily,
             },
@@ -173,11 +177,16 @@ mod tests {
     fn a_window_holds_what_begins_in_it() {
         let incident = |(start_days, amount_days)| Amount { start_days, amount_days };
         let incidents = [(9.0, 1.0), (10.0, 0.5), (14.9, 0.5), (15.0, 2.0), (21.0, 0.1)].map(incident).to_vec();
-        let cases = Series { name: "x".into(), incidents }.cases(10, 5);
+        let series = Series { name: "x".into(), incidents };
+        let cases = series.cases((10, u32::MAX), 5);
         assert_eq!(cases.iter().map(|case| case.past.observed_days).collect::<Vec<_>>(), [10.0, 15.0]);
         assert_eq!(cases[0].outcome, 0.2);
         assert_eq!(cases[0].past.daily, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
         assert_eq!(cases[0].past.ages_days, [1.0]);
         assert_eq!(cases[1].past.amounts_days, [1.0, 0.5, 0.5]);
+        let young = &series.cases((10, 10), 5)[1];
+        assert_eq!((&young.past.amounts_days, young.past.observed_days), (&cases[1].past.amounts_days, 10.0));
+        let younger = &series.cases((5, 5), 5)[2];
+        assert_eq!((younger.past.amounts_days.as_slice(), younger.past.observed_days), ([0.5, 0.5].as_slice(), 5.0));
     }
 }

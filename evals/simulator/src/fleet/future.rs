@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, Poisson};
 
 use super::past::{Event, Events};
-use super::{Fleet, buckets, load};
+use super::{FIRST_FUTURE, Fleet, buckets, load};
 use crate::process::season;
 
 /// The state of every component at one instant.
@@ -52,7 +52,7 @@ impl Fleet {
     #[must_use]
     pub fn future(&self, origin: &Origin, (seed, index): (u64, u64), (past_days, days): (u32, u32)) -> Vec<f64> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        random.set_stream(index);
+        random.set_stream(FIRST_FUTURE + index);
         let (offset, length) = (buckets(past_days), buckets(days));
         let mut events = self.events(&mut random, length);
         events.extend_from_slice(&origin.endings);

@@ -15,6 +15,11 @@ use attain_vocabulary::{DependencyMode, EntityId, EntityKind, Tier};
 
 use crate::process::{BUCKETS_PER_DAY, season};
 
+/// Streams of random numbers of one seed, apart so that nothing repeats another thing's draws: the topology has stream 0.
+const PAST_EVENTS: u64 = 1;
+const FIRST_COUNTS: u64 = 1 << 32;
+const FIRST_FUTURE: u64 = 1 << 48;
+
 /// Components, calls and what hits several of them at once.
 #[derive(Debug, Clone)]
 pub struct Fleet {

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Binomial, Distribution as _, Exp, LogNormal, Normal, Poisson};
 
 use super::future::Origin;
-use super::{Fleet, Law, Seen, buckets, load};
+use super::{FIRST_COUNTS, Fleet, Law, PAST_EVENTS, Seen, buckets, load};
 use crate::process::{BUCKETS_PER_DAY, season};
 
 /// Buckets of the longest incident: a day.
@@ -19,6 +19,8 @@ const INCIDENT_BUCKETS_MAX: usize = BUCKETS_PER_DAY;
 pub struct Past {
     /// By component; empty where nothing is seen of it.
     pub counts: Vec<Counts>,
+    /// By component, seen or not: the probability that a request failed of its own, over the traffic of the whole past.
+    pub own_failure_ratio: Vec<f64>,
     /// The state at its end.
     pub origin: Origin,
 }
@@ -56,6 +58,7 @@ impl Fleet {
     pub fn past(&self, seed: u64, days: u32) -> Past {
         let length = buckets(days);
         let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(PAST_EVENTS);
         let events = self.events(&mut random, length);
         let mut origin = Origin::new(self);
         let mut next = events.iter().peekable();
@@ -63,13 +66,16 @@ impl Fleet {
         let (mut own, mut failing) = (vec![0.0; count], Vec::new());
         let mut own_by_bucket = vec![Vec::with_capacity(length); count];
         let mut failing_by_bucket = vec![Vec::with_capacity(length); count];
+        let (mut own_failed, mut traffic) = (vec![0.0; count], 0.0);
         for bucket in 0..length {
             while let Some((_, at, event)) = next.next_if(|(time, ..)| *time <= bucket) {
                 origin.apply(*at, *event);
             }
             origin.own(self, load(bucket), &mut own);
             self.failing(&own, &mut failing);
+            traffic += season(bucket);
             for at in 0..count {
+                own_failed[at] += season(bucket) * own[at];
                 own_by_bucket[at].push(own[at] as f32);
                 failing_by_bucket[at].push(failing[at] as f32);
             }
@@ -81,11 +87,12 @@ impl Fleet {
             .map(|at| {
                 // One stream of random numbers a component: nobody's counts depend on another's.
                 let mut random = ChaCha8Rng::seed_from_u64(seed);
-                random.set_stream(1 + at as u64);
+                random.set_stream(FIRST_COUNTS + at as u64);
                 self.count(at, &own_by_bucket[at], &failing_by_bucket, &mut random)
             })
             .collect();
-        Past { counts, origin }
+        let own_failure_ratio = own_failed.into_iter().map(|failed| failed / traffic).collect();
+        Past { counts, own_failure_ratio, origin }
     }
 
     /// What happens within so many buckets; ends may lie beyond.

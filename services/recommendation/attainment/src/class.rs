@@ -107,6 +107,7 @@ impl ClassPrior {
         Constants {
             prior_incidents: own.prior_incidents + incidents,
             prior_exposure_days: own.prior_exposure_days + incidents / typical.rate_per_day,
+            recent_size_weight: own.recent_size_weight + incidents,
             prior_size: blend(own.prior_size, own.prior_size_weight, typical.size),
             prior_size_weight: own.prior_size_weight + incidents,
             prior_size_variation: blend(

@@ -5,8 +5,9 @@ use crate::student;
 /// The frozen constants of [`IncidentForecast`].
 ///
 /// Source: shaped on 14 public incident series (cloud operators, games, users' reports; 180 and more days before each forecast of
-/// 30 days), and held against constants chosen on one half of them and scored on the other, which do no better there:
-/// `evals calibration --choose`, docs/recommendation/prediction.md.
+/// 30 days), and held against constants chosen on one half of them and scored on the other: `evals calibration --choose`,
+/// docs/recommendation/prediction.md. The weights of what is remembered and believed of sizes were chosen on short histories of seven of
+/// those series and on simulated fleets other than those that are reported: docs/decisions/0040-sizes-from-few-incidents.md.
 /// Rates and amounts are per day; "relative variance" is variance over squared mean.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -28,10 +29,13 @@ pub struct Constants {
     pub drift_growth: f64,
     /// Relative variance of the passing excess of one reference window.
     pub transient: f64,
-    /// Incidents that the prior counts for in the rate and the recent mean size.
+    /// Incidents that the prior counts for in the rate.
     pub prior_incidents: f64,
     /// Days of history that the prior counts for in the rate; 0 where nothing is known of a class.
     pub prior_exposure_days: f64,
+    /// Incidents that the long remembered mean size counts for in the recent one: sizes vary far more than they drift, and the
+    /// greatest ones are seldom among the recent.
+    pub recent_size_weight: f64,
     /// Size of an incident before any is seen, in bad-days (days of full failure).
     pub prior_size: f64,
     /// Incidents that `prior_size` counts for in the remembered mean size.
@@ -63,13 +67,14 @@ impl Constants {
         transient: 0.05,
         prior_incidents: 1.0,
         prior_exposure_days: 0.0,
+        recent_size_weight: 4.0,
         prior_size: 0.03,
-        prior_size_weight: 0.5,
-        prior_size_variation: 2.0,
-        prior_size_variation_weight: 2.0,
+        prior_size_weight: 4.0,
+        prior_size_variation: 4.0,
+        prior_size_variation_weight: 8.0,
         variation_min: 0.05,
         mean_max: 0.95,
-        degrees_of_freedom: 12,
+        degrees_of_freedom: 20,
         observed_days_min: 1.0,
     };
 }
@@ -87,10 +92,31 @@ impl Constants {
         if !(self.mean_max > 0.0 && self.mean_max < 1.0) {
             return Err(format!("mean_max {} is not between 0 and 1", self.mean_max));
         }
-        let probe = IncidentForecast::fit_with(self, &[1.0, 20.0, 21.0], &[0.01, 0.2, 0.0001], 90.0, 28.0);
-        let finite =
-            probe.location.is_finite() && probe.scale.is_finite() && probe.scale > 0.0 && self.degrees_of_freedom > 0;
-        if finite { Ok(()) } else { Err("no forecast can be made with them".to_owned()) }
+        let thousand: Vec<f64> = (0..1000).map(|i| f64::from(i) * 0.09).collect();
+        let large = vec![1.0; thousand.len()];
+        let histories: [(&[f64], &[f64], f64); 5] = [
+            (&[], &[], 1.0),
+            (&[], &[], 900.0),
+            (&[0.1], &[0.5], 1.0),
+            (&[1.0, 20.0, 21.0], &[0.01, 0.2, 0.0001], 90.0),
+            (&thousand, &large, 90.0),
+        ];
+        for (ages, amounts, observed_days) in histories {
+            for window_days in [1.0, 28.0, 92.0] {
+                let probe = IncidentForecast::fit_with(self, ages, amounts, observed_days, window_days);
+                let law =
+                    [probe.location, probe.scale, probe.mean_ratio, probe.rate_per_day, probe.no_incident_probability];
+                let usable =
+                    law.iter().all(|value| value.is_finite()) && probe.scale > 0.0 && self.degrees_of_freedom > 0;
+                if !usable {
+                    let count = ages.len();
+                    return Err(format!(
+                        "no forecast can be made with them of {window_days} days after {observed_days} with {count} incidents"
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -108,7 +134,8 @@ impl Default for Constants {
 /// compounding (number and size of incidents), error of estimation. Closed form, no random numbers, linear in the incidents.
 ///
 /// A short or quiet history proves little: the prior (one pseudo-incident of 0.03 bad-days) stands for the ways to fail that
-/// have not been seen yet, and weighs the more the shorter the history is.
+/// have not been seen yet, and weighs the more the shorter the history is. Sizes are so unlike one another that a few of them say
+/// little of their mean, and next to nothing of their spread: both stay near the prior until there are many.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct IncidentForecast {
     location: f64,
@@ -160,7 +187,8 @@ impl IncidentForecast {
         let incidents = recent.count + c.prior_incidents;
         let exposure_days = recent.exposure_days + c.prior_exposure_days;
         let rate_per_day = incidents / exposure_days;
-        let mean = rate_per_day * (recent.amount + c.prior_incidents * size) / incidents;
+        let recent_size = (recent.amount + c.recent_size_weight * size) / (recent.count + c.recent_size_weight);
+        let mean = rate_per_day * recent_size;
         let stretch = window / c.reference_window_days;
         let (drift, transient) = (c.drift * libm::pow(stretch, c.drift_growth), c.transient / stretch);
         let compounding = dispersion / (rate_per_day * window);

@@ -5,9 +5,17 @@ use proptest::prelude::*;
 use super::*;
 
 /// Reference values: the formulas of the drifting-level predictor evaluated in Python with SciPy 1.x's Student t,
-/// window 30 days. Columns: incidents (age, amount), days observed, then p0, half-life, P(> 0.1 %), P(> 1 %), 90 and 98 % quantile.
+/// window 30 days, with the constants that the method was first written down with. Columns: incidents (age, amount), days observed, then p0, half-life, P(> 0.1 %), P(> 1 %), 90 and 98 % quantile.
 #[test]
 fn reference_values_of_the_drifting_level() {
+    let constants = Constants {
+        recent_size_weight: 1.0,
+        prior_size_weight: 0.5,
+        prior_size_variation: 2.0,
+        prior_size_variation_weight: 2.0,
+        degrees_of_freedom: 12,
+        ..Constants::DEFAULT
+    };
     let many_ages: Vec<f64> = (0..60).map(|i| f64::from(i) * 4.0 + 1.0).collect();
     let many_amounts: Vec<f64> = (0..60).map(|i| 0.002 + 0.001 * f64::from(i % 7)).collect();
     type Case<'a> = (&'a [f64], &'a [f64], f64, [f64; 6]);
@@ -38,7 +46,7 @@ fn reference_values_of_the_drifting_level() {
         ),
     ];
     for (ages, amounts, observed, expected) in cases {
-        let fit = IncidentForecast::fit(ages, amounts, observed, 30.0);
+        let fit = IncidentForecast::fit_with(&constants, ages, amounts, observed, 30.0);
         let got = [
             fit.no_incident_probability(),
             fit.half_life_days(),
@@ -51,6 +59,31 @@ fn reference_values_of_the_drifting_level() {
             assert!((got - expected).abs() <= 1e-6 * expected.abs(), "{got} is not {expected} ({observed} days)");
         }
     }
+}
+
+#[test]
+fn a_few_small_incidents_do_not_rule_out_great_ones() {
+    let of = |size: f64, count: u32| {
+        let ages: Vec<f64> = (0..count).map(|i| 90.0 * (f64::from(i) + 0.5) / f64::from(count)).collect();
+        IncidentForecast::fit(&ages, &vec![size; ages.len()], 90.0, 28.0)
+    };
+    // Three of 0.002 bad-days: with as many of that size in the window its bad share would be 0.0001.
+    let few = of(0.002, 3);
+    assert!((0.02..0.1).contains(&few.exceed(0.002)), "{}", few.exceed(0.002));
+    // Sixty of them are believed.
+    let many = of(0.002, 60);
+    let proportional = 28.0 / 90.0 * 60.0 * 0.002 / 28.0;
+    assert!(many.exceed(3.0 * proportional) < 0.02, "{}", many.exceed(3.0 * proportional));
+    // Great ones are doubted as well: the mean of a hundred times the size is far from a hundred times as great.
+    assert!(of(0.2, 3).mean() < 40.0 * few.mean(), "{} {}", of(0.2, 3).mean(), few.mean());
+}
+
+#[test]
+fn constants_that_fail_on_an_empty_history_alone_are_refused() {
+    assert_eq!(Constants::DEFAULT.check(), Ok(()));
+    let nothing_expected = Constants { prior_incidents: 0.0, ..Constants::DEFAULT };
+    let refused = nothing_expected.check().expect_err("no rate without an incident");
+    assert!(refused.contains("with 0 incidents"), "{refused}");
 }
 
 #[test]

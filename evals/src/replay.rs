@@ -133,7 +133,7 @@ fn drawn(seed: u64, index: u64) -> RecommendationInput {
     }
     if random.random_bool(0.3) {
         let constants = Constants { drift: random.random_range(0.05..0.5), ..Constants::DEFAULT };
-        input.model = Some(Model { version: format!("{MODEL_VERSION}-drawn"), constants });
+        input.model = Some(Model { version: format!("{MODEL_VERSION}-drawn"), constants, layer: None });
     }
     if index % LATENCIES_EVERY == 0 {
         for bucket in input.history.buckets.iter_mut().filter(|bucket| bucket.counts.valid() > 0) {

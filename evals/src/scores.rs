@@ -118,10 +118,10 @@ mod tests {
     fn an_interval_holds_the_mean_and_is_the_same_again() {
         let values: Vec<f64> = (0..20).map(|i| f64::from(i % 3)).collect();
         let one = [values.clone()];
-        let (low, high) = clustered_interval(&one, 1, mean);
+        let (low, high) = clustered_interval(&one, 1, |values: &[f64]| mean(values));
         assert!(low < mean(&values) && mean(&values) < high);
-        assert_eq!(clustered_interval(&one, 1, mean), (low, high));
-        assert_eq!(clustered_interval(&[Vec::<f64>::new()], 1, mean), (0.0, 0.0));
+        assert_eq!(clustered_interval(&one, 1, |values: &[f64]| mean(values)), (low, high));
+        assert_eq!(clustered_interval(&[Vec::<f64>::new()], 1, |values: &[f64]| mean(values)), (0.0, 0.0));
     }
 
     #[test]
@@ -129,7 +129,7 @@ mod tests {
         let apart = [(0..40).map(|i| f64::from(i % 2)).collect::<Vec<f64>>()];
         let together: Vec<Vec<f64>> = (0..4).map(|group| vec![f64::from(group % 2); 10]).collect();
         let width = |groups: &[Vec<f64>]| {
-            let (low, high) = clustered_interval(groups, 1, mean);
+            let (low, high) = clustered_interval(groups, 1, |values: &[f64]| mean(values));
             high - low
         };
         assert!(width(&together) > 2.0 * width(&apart), "{} {}", width(&together), width(&apart));

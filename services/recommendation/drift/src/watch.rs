@@ -340,12 +340,13 @@ mod tests {
 
     const CELL_MS: i64 = Settings::OWN_FAILURES.cell_ms;
 
-    /// Own failures of `valid` requests a cell that alternate by a tenth around a level.
+    /// Own failures of `valid` requests a cell that go up and down by a tenth around a level: by five steps, since the middle of two values
+    /// is one of them or the other by turns.
     fn stream(levels: &[(i64, f64)], valid: f64) -> Vec<(UnixMillis, f64, f64)> {
         let cells = levels.iter().flat_map(|(count, ratio)| (0..*count).map(move |_| *ratio));
         cells
             .enumerate()
-            .map(|(i, ratio)| (i as i64 * CELL_MS, valid, valid * ratio * if i % 2 == 0 { 0.9 } else { 1.1 }))
+            .map(|(i, ratio)| (i as i64 * CELL_MS, valid, valid * ratio * [0.9, 1.05, 1.0, 0.95, 1.1][i * 2 % 5]))
             .collect()
     }
 

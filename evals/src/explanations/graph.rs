@@ -48,10 +48,12 @@ pub(super) fn asked(
     let ceiling = |snapshot: &Snapshot, change: &[Change]| {
         let scenario = Scenario::resolve(snapshot, &rates, change).ok()?;
         let found = evaluate(&scenario, service, &limits, &|| false).ok()?.services.into_iter().next()?;
-        Some(found.after.map_or(found.before.availability_ratio, |after| after.availability_ratio))
+        let before = found.before.availability_ratio;
+        Some((before, found.after.map_or(before, |after| after.availability_ratio)))
     };
     let reached = reached(&snapshot, node);
-    // What is rated together with its dependencies is opened for a change; built anew it would keep its rate.
+    // What is rated together with its dependencies is opened for a change, before it and after it; built anew it would keep its
+    // rate.
     let opened = rates.iter().filter(|named| named.rate.includes_dependencies);
     let opened = opened.filter_map(|named| snapshot.find(&named.entity_id)).any(|node| reached.contains(&node));
     for fallback in &mut input.counterfactuals {
@@ -62,7 +64,8 @@ pub(super) fn asked(
             ..SaidTerms::default()
         };
         let change = Amendment { caller: fallback.caller.clone(), callee: fallback.callee.clone(), said };
-        let said_ratio = ceiling(&snapshot, &[Change::Set(Box::new(change))]);
+        let said = ceiling(&snapshot, &[Change::Set(Box::new(change))]);
+        let said_ratio = said.map(|(_, after)| after);
         let built = amended(&snapshot, |edge, terms| {
             if is_it(edge) {
                 terms.mode = DependencyMode::Soft;
@@ -70,8 +73,12 @@ pub(super) fn asked(
             }
             true
         });
-        let found = ceiling(&built, &[]);
-        let holds = if opened { said_ratio >= found.map(|found| found - ROUNDING) } else { close(said_ratio, found) };
+        let found = ceiling(&built, &[]).map(|(found, _)| found);
+        let holds = if opened {
+            said.is_some_and(|(before, after)| after >= before - ROUNDING)
+        } else {
+            close(said_ratio, found)
+        };
         let name = if opened { "ceilings_with_fallbacks_opened" } else { "ceilings_with_fallbacks" };
         case.check(name, holds, || format!("{}: {said_ratio:?} was said, {found:?} is found", fallback.key));
         fallback.ceiling_after_ratio = said_ratio;
@@ -82,8 +89,8 @@ pub(super) fn asked(
     let named: BTreeSet<(&EntityId, &EntityId)> =
         doubtful.edges.iter().map(|edge| (&edge.caller, &edge.callee)).collect();
     let built = amended(&snapshot, |edge, _| !named.contains(&ends(&snapshot, edge)));
-    let found = ceiling(&built, &[]);
-    let today = ceiling(&snapshot, &[]);
+    let found = ceiling(&built, &[]).map(|(found, _)| found);
+    let today = ceiling(&snapshot, &[]).map(|(today, _)| today);
     // Where nothing is said, there is no such edge.
     case.check("ceilings_without_doubtful_edges", close(said.or(today), found), || {
         format!("{named:?}: {said:?} was said, {found:?} is found")

@@ -88,7 +88,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("qdrant-client", &["attain-embedded-qdrant", "attain-rag"]),
     ("qdrant-edge", &["attain-embedded-qdrant"]),
     ("sqlx", &["attain-ingestion", "attain-recommendation", "attain-rag", "attain-runtime"]),
-    ("statrs", &["attain-composition"]),
+    ("statrs", &["attain-composition", "attain-learning"]),
 ];
 
 /// What pure crates and every service's `domain` must not touch: transport, storage, tasks, environment, clock.

@@ -22,10 +22,13 @@ pub fn simulate(seed: u64, end_ms: UnixMillis) -> Simulation {
     process::simulate(system(), seed, end_ms, DAYS)
 }
 
+/// The buckets of one component in each of two regions.
+pub type InRegions = [(&'static str, Vec<SliBucket>); 2];
+
 /// What of the shop is answered in two regions: checkout, in Europe and, a fifth of it, in America, where half of its failures are.
 /// An assumption of this file, to show what the sum of both hides.
 #[must_use]
-pub fn regions(simulation: &Simulation, seed: u64) -> Vec<(EntityId, [(&'static str, Vec<SliBucket>); 2])> {
+pub fn regions(simulation: &Simulation, seed: u64) -> Vec<(EntityId, InRegions)> {
     let checkout = id("checkout-service");
     let europe = RegionShare { name: "eu-west-1", requests: 0.8, failures: 0.5 };
     let split = split(&simulation.buckets[&checkout], europe, "us-east-1", seed);

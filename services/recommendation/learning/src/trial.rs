@@ -165,7 +165,8 @@ impl Part {
             return None;
         }
         let ratio = sums.ratio();
-        let squares: f64 = units.map(|unit| (unit.numerator - ratio * unit.denominator).powi(2)).sum();
+        let residuals = units.map(|unit| unit.numerator - ratio * unit.denominator);
+        let squares: f64 = residuals.map(|residual| residual * residual).sum();
         let correction = count as f64 / (count as f64 - 1.0).max(1.0);
         Some(Self { count, ratio, variance: correction * squares / (sums.denominator * sums.denominator) })
     }

@@ -45,7 +45,7 @@ pub(crate) async fn decide_or_propose(engine: &Engine, context: &CallContext, ve
         verdict.version_match.get_or_insert(0);
     }
     let terms = terms(rules, &verdict, facts);
-    Ok(Came::Decided(engine.store.decide(&context.tenant, verdict, &terms).await?))
+    Ok(Came::Decided(Box::new(engine.store.decide(&context.tenant, verdict, &terms).await?)))
 }
 
 /// Whether a decision changes something: all but the first statement of what is in force already.

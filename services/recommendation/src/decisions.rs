@@ -25,7 +25,7 @@ use crate::storage::{Decided, Terms};
 #[derive(Debug)]
 pub(crate) enum Came {
     /// It is made.
-    Decided(Decided),
+    Decided(Box<Decided>),
     /// It waits for somebody else; what is in force stays.
     Pending(Box<Pending>, Option<Slo>),
 }
@@ -69,7 +69,7 @@ pub(crate) async fn decide_slo(
         verdict.contradiction = contradictions::taken(engine, context, recommendation, &verdict, reason).await?;
     }
     if verdict.target.is_none() {
-        return Ok(Came::Decided(engine.store.decide(&context.tenant, verdict, &Terms::default()).await?));
+        return Ok(Came::Decided(Box::new(engine.store.decide(&context.tenant, verdict, &Terms::default()).await?)));
     }
     approvals::decide_or_propose(engine, context, verdict).await
 }

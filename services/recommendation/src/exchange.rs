@@ -171,8 +171,8 @@ async fn declare(
             return Ok((wire::ImportOutcome::Pending, String::new()));
         }
         match approvals::decide_or_propose(engine, context, verdict).await {
-            Ok(Came::Decided(Decided { slo, .. })) => {
-                let slo_id = slo.map(|slo| slo.id()).unwrap_or_default();
+            Ok(Came::Decided(decided)) => {
+                let slo_id = decided.slo.map(|slo| slo.id()).unwrap_or_default();
                 return Ok((wire::ImportOutcome::Imported, slo_id));
             }
             Ok(Came::Pending(..)) => return Ok((wire::ImportOutcome::Pending, String::new())),

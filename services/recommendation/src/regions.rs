@@ -44,10 +44,10 @@ pub(crate) async fn beside(
 pub(crate) fn of_whole(id: &str) -> Result<(), Error> {
     match parted(id) {
         (_, None) => Ok(()),
-        (whole, Some(region)) => {
-            let reason = format!(
-                "it is of the region {region} alone, and SLOs, comparisons and feedback are of the whole service: name {whole}"
-            );
+        // What was sent is not repeated: it need not be an id at all.
+        (_, Some(_)) => {
+            let reason = "it is of one region alone, and SLOs, comparisons and feedback are of the whole service: \
+                          name the one before the @";
             Err(InvalidValue::new("recommendation_id", "of_a_region", reason).into())
         }
     }

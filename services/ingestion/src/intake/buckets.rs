@@ -5,13 +5,16 @@ use crate::domain::{BucketDraft, Region};
 use crate::storage::Store;
 use crate::{Config, Error};
 
+/// A bucket of a service, or of a region of it.
+type Draft = (EntityId, Option<Region>, BucketDraft);
+
 /// Checks and keeps SLI buckets. Of two for the same service, region and time the later one stands; both count as accepted.
 pub(crate) async fn keep_buckets(
     store: &Store,
     config: &Config,
     tenant: &TenantId,
     now_ms: UnixMillis,
-    drafts: Vec<Result<(EntityId, Option<Region>, BucketDraft), InvalidValue>>,
+    drafts: Vec<Result<Draft, InvalidValue>>,
 ) -> Result<Intake, Error> {
     bounded("buckets", drafts.len(), config.buckets_per_request_max)?;
     let limits = config.bucket_limits(now_ms);

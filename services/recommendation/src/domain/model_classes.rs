@@ -163,7 +163,8 @@ mod tests {
                 let said = |one: &Stated| layer.map_or(one.probability, |layer| layer.probability(one.probability));
                 stated(past, constants)
                     .iter()
-                    .map(|one| (said(one) - f64::from(u8::from(one.happened))).powi(2))
+                    .map(|one| said(one) - f64::from(u8::from(one.happened)))
+                    .map(|off| off * off)
                     .sum::<f64>()
             };
             pasts.iter().map(of).sum::<f64>()

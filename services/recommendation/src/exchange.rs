@@ -13,7 +13,6 @@ use crate::domain::slo::{Action, NewTarget, Slo, Verdict, checked_reason};
 use crate::engine::Engine;
 use crate::gather::blocking;
 use crate::members::Refusal;
-use crate::storage::Decided;
 use crate::{Error, approvals, measured};
 
 /// Proposals of one service that are looked through for one that is sent again.

@@ -315,7 +315,7 @@ mod tests {
         };
         let alone = among(vec![(200, sparse.clone())]);
         assert!(alone.refused && alone.offers.is_empty());
-        let some = (1..50).map(|tenth| even(f64::from(tenth) / 10.0)).find(|even| {
+        let some = (300..500).map(|hundredth| even(f64::from(hundredth) / 100.0)).find(|even| {
             let found = among(vec![(100, even.clone())]);
             (1..3).contains(&found.offers.len())
         });

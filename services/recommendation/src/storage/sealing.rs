@@ -12,7 +12,7 @@ impl Store {
     /// older key. Gives how many endpoints were changed.
     ///
     /// # Errors
-    /// Where there are endpoints and no keys, and where a secret opens with none of them: nothing is changed of that endpoint.
+    /// Where there are endpoints and no keys, and where a secret opens with none of them: then nothing is changed.
     pub(crate) async fn seal_secrets(&self, vault: Option<&Vault>) -> Result<usize, Error> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT tenant_id, id, secret, secret_key_id, previous_secret, previous_key_id, previous_expire_ms FROM webhooks \
@@ -23,7 +23,7 @@ impl Store {
         let Some(vault) = vault else {
             return if rows.is_empty() { Ok(0) } else { Err(Error::Runtime(without_key(rows.len()))) };
         };
-        let mut changed = 0;
+        let mut pending = Vec::new();
         for (tenant, id, secret, key_id, previous, previous_key_id, expire_ms) in rows {
             let owner = TenantId::new("tenant", &tenant)
                 .map_err(|invalid| Error::Broken(format!("a stored tenant cannot be read: {invalid}")))?;
@@ -32,12 +32,15 @@ impl Store {
                 resealed(vault, &owner, &id, sealed)
                     .map_err(|failure| Error::Runtime(format!("webhook `{id}`: {failure}")))
             };
-            let new_secret = reseal(&kept.secret)?;
-            let new_previous = kept.previous.as_ref().map(reseal).transpose()?;
-            if new_secret == kept.secret && new_previous == kept.previous {
-                continue;
+            let secret = reseal(&kept.secret)?;
+            let previous = kept.previous.as_ref().map(reseal).transpose()?;
+            if secret != kept.secret || previous != kept.previous {
+                pending.push((tenant, id, kept.secret.content, secret, previous));
             }
-            let new_previous = new_previous.unwrap_or(Sealed { key_id: String::new(), content: Vec::new() });
+        }
+        let mut changed = 0;
+        for (tenant, id, before, secret, previous) in pending {
+            let previous = previous.unwrap_or(Sealed { key_id: String::new(), content: Vec::new() });
             // Another process may have rotated it meanwhile, or sealed it.
             let updated = sqlx::query(
                 "UPDATE webhooks SET secret = $3, secret_key_id = $4, previous_secret = $5, previous_key_id = $6 \
@@ -45,11 +48,11 @@ impl Store {
             )
             .bind(&tenant)
             .bind(&id)
-            .bind(new_secret.content)
-            .bind(new_secret.key_id)
-            .bind(new_previous.content)
-            .bind(new_previous.key_id)
-            .bind(kept.secret.content)
+            .bind(secret.content)
+            .bind(secret.key_id)
+            .bind(previous.content)
+            .bind(previous.key_id)
+            .bind(before)
             .execute(self.database.pool())
             .await?;
             changed += usize::from(updated.rows_affected() > 0);

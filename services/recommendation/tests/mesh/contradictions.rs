@@ -214,8 +214,11 @@ async fn a_proposal_is_held_again_when_it_is_approved() {
 
 #[tokio::test]
 async fn policy_never_accepts_a_contradiction() {
-    for (below, accepted) in [(None, 1), (Some(0.9), 0)] {
+    const CASES: [(&str, &str); 4] = [("checkout", "payment"), ("b", "d"), ("a", "b"), ("inventory", "user-db")];
+    let accepted_of = async |below: Option<f64>| {
         let mesh = Mesh::start().await;
+        mesh.world.depend("inventory", "user-db");
+        mesh.world.touch_topology("inventory");
         let mut client = lifecycle(&mesh);
         let policy = client.get_policy(wire::GetPolicyRequest::default()).await.unwrap().into_inner().policy.unwrap();
         let automatic = wire::AutomaticAcceptance {
@@ -223,19 +226,32 @@ async fn policy_never_accepts_a_contradiction() {
             per_day_max: 9,
             days_between_min: 1,
             first_slo: true,
-            service_ids: vec!["b".into()],
+            service_ids: CASES.map(|(service, _)| service.to_owned()).to_vec(),
             ..Default::default()
         };
-        let rules = wire::TierRules { automatic: Some(automatic), ..policy.tiers[1].clone() };
-        let set = wire::SetPolicyRequest { tiers: vec![rules], reason: "toil".into(), ..Default::default() };
+        let of_tier =
+            |place: usize| wire::TierRules { automatic: Some(automatic.clone()), ..policy.tiers[place].clone() };
+        let tiers = vec![of_tier(1), of_tier(2), of_tier(3)];
+        let set = wire::SetPolicyRequest { tiers, reason: "toil".into(), ..Default::default() };
         client.set_policy(by("root", set)).await.unwrap();
-        if let Some(target) = below {
-            mesh.declare("d", target).await;
+        let mut accepted = Vec::new();
+        for (service, callee) in CASES {
+            if let Some(target) = below {
+                mesh.declare(callee, target).await;
+            }
+            let ask =
+                wire::GetSloRecommendationsRequest { service_id: service.into(), window_days: 7, ..Default::default() };
+            let answer = mesh.client.clone().get_slo_recommendations(ask).await.unwrap().into_inner();
+            let limited = balanced(answer.recommendation.as_ref().unwrap()).limited_by.is_some();
+            assert!(limited || below.is_none(), "{service}");
+            let by_policy = |decision: &wire::Decision| decision.decided_by == "policy";
+            if decisions(&mesh, service).await.iter().any(by_policy) {
+                accepted.push(service);
+            }
         }
-        let ask = wire::GetSloRecommendationsRequest { service_id: "b".into(), window_days: 7, ..Default::default() };
-        let answer = mesh.client.clone().get_slo_recommendations(ask).await.unwrap().into_inner();
-        let offer = balanced(answer.recommendation.as_ref().unwrap()).clone();
-        assert_eq!(offer.limited_by.is_some(), below.is_some());
-        assert_eq!(decisions(&mesh, "b").await.len(), accepted, "{offer:?}");
-    }
+        accepted
+    };
+    let free = accepted_of(None).await;
+    assert!(!free.is_empty(), "nothing keeps policy from these where nothing is promised below");
+    assert_eq!(accepted_of(Some(0.9)).await, Vec::<&str>::new());
 }

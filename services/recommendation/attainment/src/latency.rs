@@ -297,12 +297,12 @@ mod tests {
 
     #[test]
     fn what_a_tighter_threshold_is_good_for_stands_where_a_longer_one_tells_no_more() {
-        let series = |valid: f64, bad: f64| {
+        let series = |from_day: i64, valid: f64, bad: f64| {
             let point = |i: i64| CountPoint { start_ms: i * BUCKET_MS, valid, bad };
-            CountSeries::new((0..4 * 288).map(point).collect())
+            CountSeries::new((from_day * 288..60 * 288).map(point).collect())
         };
-        let even = |per_bucket: f64| series(1000.0, per_bucket);
-        let sparse = series(1.0, 0.0);
+        let even = |per_bucket: f64| series(0, 1000.0, per_bucket);
+        let sparse = series(56, 1.0, 0.0);
         let among = |of: Vec<(u32, CountSeries)>| {
             LatencyOffers::among(
                 &Constants::DEFAULT,
@@ -310,12 +310,12 @@ mod tests {
                 of.into_iter(),
                 0.995,
                 28.0,
-                4 * DAY_MS,
+                60 * DAY_MS,
             )
         };
         let alone = among(vec![(200, sparse.clone())]);
         assert!(alone.refused && alone.offers.is_empty());
-        let some = (300..500).map(|hundredth| even(f64::from(hundredth) / 100.0)).find(|even| {
+        let some = (10..100).map(|twentieth| even(f64::from(twentieth) / 20.0)).find(|even| {
             let found = among(vec![(100, even.clone())]);
             (1..3).contains(&found.offers.len())
         });

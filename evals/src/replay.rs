@@ -135,7 +135,7 @@ fn drawn(seed: u64, index: u64) -> RecommendationInput {
         let constants = Constants { drift: random.random_range(0.05..0.5), ..Constants::DEFAULT };
         input.model = Some(Model { version: format!("{MODEL_VERSION}-drawn"), constants, layer: None });
     }
-    if index % LATENCIES_EVERY == 0 {
+    if index.is_multiple_of(LATENCIES_EVERY) {
         for bucket in input.history.buckets.iter_mut().filter(|bucket| bucket.counts.valid() > 0) {
             bucket.latency = Some(latencies(bucket.counts.valid(), &mut random));
         }

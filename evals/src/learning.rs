@@ -13,7 +13,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use crate::scores::mean;
+use crate::scores;
 
 const CELL: Cell = Cell { tier: Tier::Two, kind: EntityKind::Service, sli: SliKind::Availability };
 /// How what is not taken is told: the rest is rejected.
@@ -208,6 +208,10 @@ impl OffPolicy {
         let [ips, snips, robust] = [0, 1, 2].map(|method| of(&self.scored[method]));
         (json!({"ips": ips.0, "snips": snips.0, "doubly_robust": robust.0}), robust.1)
     }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    scores::mean(&values.collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Measures of forecasts and of rankings.
 
-
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 

@@ -104,7 +104,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Value> {
     if let (Value::Object(report), Value::Object(head)) = (&mut report, head) {
         report.extend(head);
         if runs.len() > 1 {
-            report.insert("by_seed".to_owned(), runs.iter().map(|run| in_short(run)).collect());
+            report.insert("by_seed".to_owned(), runs.iter().map(in_short).collect());
         }
     }
     Ok(report)

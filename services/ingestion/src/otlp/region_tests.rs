@@ -50,7 +50,8 @@ async fn requests_of_traces_are_counted_where_they_were_answered() {
     }
     bench.step(NOW_MS).await;
     bench.step(LATER_MS).await;
-    let told = |counts: [(&str, (u64, u64, Option<u64>, &str)); 2]| -> Told {
+    type Counts<'a> = (u64, u64, Option<u64>, &'a str);
+    let told = |counts: [(&str, Counts<'_>); 2]| -> Told {
         counts.map(|(region, (valid, bad, inherited, by))| (region.into(), (valid, bad, inherited, by.into()))).into()
     };
     let web = [("eu-west-1", (1, 1, Some(1), "price 1")), ("us", (1, 0, Some(0), ""))];

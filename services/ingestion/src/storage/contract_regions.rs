@@ -48,7 +48,10 @@ async fn counts(store: &Store, tenant: &TenantId, service: &EntityId) -> BTreeMa
         .collect()
 }
 
-fn expected<const N: usize>(regions: [(&str, &[(i64, u64, u64)]); N]) -> BTreeMap<String, Vec<(i64, u64, u64)>> {
+/// Start, valid and bad of a bucket.
+type Counted = (i64, u64, u64);
+
+fn expected<const N: usize>(regions: [(&str, &[Counted]); N]) -> BTreeMap<String, Vec<Counted>> {
     regions.map(|(name, buckets)| (name.to_owned(), buckets.to_vec())).into()
 }
 

@@ -23,14 +23,14 @@ fn ages(days: usize, seed: u64, standstills_per_day: f64, slices_mean: f64) -> V
     let (mut left, mut behind_ms) = (0usize, 0.0f64);
     let slice = |i: usize, dice: &mut Dice| {
         if left == 0 && dice.uniform() < standstills_per_day / PER_DAY as f64 {
-            left = (-slices_mean * (1.0 - dice.uniform()).ln()).ceil() as usize;
+            left = (-slices_mean * libm::log(1.0 - dice.uniform())).ceil() as usize;
         }
         behind_ms = match left {
             0 => (behind_ms - BUCKET_MS as f64 / 2.0).max(0.0),
             _ => behind_ms + BUCKET_MS as f64,
         };
         left = left.saturating_sub(1);
-        let own = 1_500.0 * (0.4 * dice.normal()).exp();
+        let own = 1_500.0 * libm::exp(0.4 * dice.normal());
         AgeBucket { start_ms: i as i64 * BUCKET_MS, oldest_ms: (own + behind_ms) as u64 }
     };
     let mut slice = slice;
@@ -201,12 +201,13 @@ fn an_input_without_ages_is_kept_as_it_was_before_there_were_any() {
 
 /// Consumers that stand still now and then, of every pace: 90 days are known, 28 follow.
 #[test]
+#[allow(clippy::print_stdout)]
 fn offers_are_missed_about_as_often_as_they_say() {
     let mut dice = Dice(20_261_130);
     let mut missed = [0usize; 3];
     let mut made = [0usize; 3];
     for seed in 0..160 {
-        let (rate, slices) = ((0.05f64.ln() + dice.uniform() * 3.0).exp(), 2.0 + 22.0 * dice.uniform());
+        let (rate, slices) = (libm::exp(libm::log(0.05) + dice.uniform() * 3.0), 2.0 + 22.0 * dice.uniform());
         let all = ages(118, 1_000 + seed, rate, slices);
         let (past, future) = all.split_at(90 * PER_DAY);
         let input = consumer(past.to_vec());

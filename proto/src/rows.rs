@@ -300,9 +300,10 @@ mod tests {
     #[test]
     fn the_fields_are_those_of_the_contract() {
         let set = FileDescriptorSet::decode(crate::DESCRIPTORS).expect("valid");
-        let file = set.file.iter().find(|file| file.package() == "attain.ingestion.v1").expect("there");
+        let files = || set.file.iter().filter(|file| file.package() == "attain.ingestion.v1");
         let fields = |name: &str| {
-            let message = file.message_type.iter().find(|message| message.name() == name).expect("there");
+            let mut messages = files().flat_map(|file| &file.message_type);
+            let message = messages.find(|message| message.name() == name).expect("there");
             let fields = message.field.iter().map(|field| {
                 let (number, repeated) = (field.number(), field.label() == Label::Repeated);
                 (field.name().to_owned(), number, repeated, field.type_name().to_owned(), field.r#type())

@@ -290,7 +290,8 @@ mod tests {
         };
         let part = |kind: i32| read(change(kind, "default")).map(|change| change.part);
         assert_eq!((part(1), part(2), part(3)), (Some(Part::Topology), Some(Part::Sli), Some(Part::Incident)));
-        assert_eq!((part(4), part(0), part(99)), (None, None, None));
+        // Utilisation: ages are among it.
+        assert_eq!((part(4), part(0), part(99)), (Some(Part::Sli), None, None));
         assert_eq!(read(change(1, "Not A Tenant")), None);
     }
 }

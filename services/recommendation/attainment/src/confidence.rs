@@ -264,7 +264,7 @@ fn split_quality(split: &Split) -> (ConfidencePart, String) {
 }
 
 /// How far the balanced target moves between a history without its greatest episode and one that had it twice; where there
-/// was none, one of the prior's usual size stands in.
+/// was none, one of the prior's median size stands in.
 fn sensitivity(policy: &TierPolicy, prediction: Option<&Prediction>) -> (ConfidencePart, String) {
     let remedy = "more history: one incident more or less would then matter less";
     let Some(prediction) = prediction else {
@@ -275,7 +275,7 @@ fn sensitivity(policy: &TierPolicy, prediction: Option<&Prediction>) -> (Confide
         start_ms: prediction.now_ms,
         end_ms: prediction.now_ms,
         excess_bad: 0.0,
-        amount_days: prediction.constants.prior_size,
+        amount_days: prediction.constants.prior_median_size(),
     });
     let without: Vec<Episode> =
         prediction.episodes.iter().copied().filter(|episode| Some(*episode) != greatest).collect();

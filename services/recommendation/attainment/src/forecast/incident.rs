@@ -80,6 +80,13 @@ impl Constants {
 }
 
 impl Constants {
+    /// Size that half of all incidents stay below before any is seen, in bad-days: the median of the log-normal law with the
+    /// prior's mean and variation. The few great ones make the mean, so most incidents are far smaller.
+    #[must_use]
+    pub fn prior_median_size(&self) -> f64 {
+        self.prior_size / (1.0 + self.prior_size_variation).sqrt()
+    }
+
     /// Whether a forecast can be made with them at all.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::recommendation::v1::lifecycle_service_client::LifecycleServiceClient;
 use attain_proto::recommendation::v1::{DecisionAction as Action, PendingState};
+use attain_proto::vocabulary::v1::SliKind;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
@@ -244,7 +245,9 @@ async fn policy_never_accepts_a_contradiction() {
             let answer = mesh.client.clone().get_slo_recommendations(ask).await.unwrap().into_inner();
             let limited = balanced(answer.recommendation.as_ref().unwrap()).limited_by.is_some();
             assert!(limited || below.is_none(), "{service}");
-            let by_policy = |decision: &wire::Decision| decision.decided_by == "policy";
+            let by_policy = |decision: &wire::Decision| {
+                decision.decided_by == "policy" && decision.kind() == SliKind::Availability
+            };
             if decisions(&mesh, service).await.iter().any(by_policy) {
                 accepted.push(service);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use attain_attainment::{Ambition, DataUsed, SliResult};
+use attain_attainment::{Ambition, ConfidenceLevel, RecommendationResult, SliResult};
 use attain_simulator::fleet::Fleet;
 use attain_vocabulary::DependencyMode;
 use serde_json::{Map, Value, json};
@@ -24,7 +24,7 @@ const DOMAINS: usize = 2;
 const LEADING: f64 = 0.7;
 
 /// Every kind, in the order that [`of`] asks for them.
-pub(super) const ALL: [&str; 13] = [
+pub(super) const ALL: [&str; 16] = [
     "level_steady",
     "level_changed",
     "level_changed_lately",
@@ -38,10 +38,14 @@ pub(super) const ALL: [&str; 13] = [
     "many_episodes_seen",
     "chronic_failure_leads",
     "episodes_lead",
+    "confidence_high",
+    "confidence_medium",
+    "confidence_low",
 ];
 
 /// The kinds that a service is of.
-pub(super) fn of(fleet: &Fleet, at: usize, data: &DataUsed, sli: &SliResult) -> Vec<&'static str> {
+pub(super) fn of(fleet: &Fleet, at: usize, whole: &RecommendationResult, sli: &SliResult) -> Vec<&'static str> {
+    let (data, level) = (&whole.data, whole.confidence.level);
     let changed = data.regime_start_ms.is_some();
     let below = reached(fleet, at);
     let domains = fleet.domains.iter().filter(|domain| domain.members.contains(&at)).count();
@@ -60,6 +64,9 @@ pub(super) fn of(fleet: &Fleet, at: usize, data: &DataUsed, sli: &SliResult) -> 
         data.episode_count >= MANY_EPISODES,
         chronic > LEADING,
         chronic < 1.0 - LEADING,
+        level == ConfidenceLevel::High,
+        level == ConfidenceLevel::Medium,
+        level == ConfidenceLevel::Low,
     ];
     ALL.into_iter().zip(is).filter(|(_, is)| *is).map(|(kind, _)| kind).collect()
 }

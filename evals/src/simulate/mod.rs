@@ -240,7 +240,7 @@ fn scored(fleet: &Fleet, results: &[Option<RecommendationResult>], drawn: &[Vec<
         let result = whole.slis.first()?.clone();
         let mut windows: Vec<f64> = drawn.iter().map(|window| window[at]).collect();
         windows.sort_by(f64::total_cmp);
-        let kinds = kinds::of(fleet, at, &whole.data, &result);
+        let kinds = kinds::of(fleet, at, whole, &result);
         let forecast = result.forecast.as_ref();
         let budgets = Ambition::ALL
             .map(|ambition| forecast.map_or(1.0, |forecast| forecast.quantile(1.0 - ambition.miss_probability_max())));

@@ -245,9 +245,8 @@ async fn policy_never_accepts_a_contradiction() {
             let answer = mesh.client.clone().get_slo_recommendations(ask).await.unwrap().into_inner();
             let limited = balanced(answer.recommendation.as_ref().unwrap()).limited_by.is_some();
             assert!(limited || below.is_none(), "{service}");
-            let by_policy = |decision: &wire::Decision| {
-                decision.decided_by == "policy" && decision.kind() == SliKind::Availability
-            };
+            let by_policy =
+                |decision: &wire::Decision| decision.decided_by == "policy" && decision.kind() == SliKind::Availability;
             if decisions(&mesh, service).await.iter().any(by_policy) {
                 accepted.push(service);
             }

@@ -150,8 +150,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_constraint_comes_about_and_a_case_is_drawn_the_same_again() {
-        let drawn = |index| case(3, index);
-        let cases: Vec<Case> = (0..40).filter_map(drawn).collect();
+        let drawn = |index| case(4, index);
+        let cases: Vec<Case> = (0..60).filter_map(drawn).collect();
         let kinds: BTreeSet<&str> = cases.iter().filter(|case| case.estimated).map(|case| case.kind).collect();
         assert_eq!(kinds, BTreeSet::from(["data", "dependency", "own", "policy", "volume"]));
         assert!(cases.iter().any(|case| !case.estimated && case.checks.contains_key("history_given")));

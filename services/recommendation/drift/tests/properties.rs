@@ -63,22 +63,30 @@ fn detectors_sum_up_the_past_in_bounded_memory() {
     assert!(size(20_000) < size(2_000) * 3 / 2, "{} {}", size(2_000), size(20_000));
 }
 
-proptest! {
-    #[test]
-    fn a_step_is_found_soon_and_with_its_direction(seed in 0u64..1_000_000, up in any::<bool>(), at in 60usize..200) {
-        let factor = if up { 2.0 } else { 0.5 };
+#[test]
+fn a_step_is_found_soon_and_with_its_direction() {
+    const STREAMS: u64 = 400;
+    let (mut soon, mut near) = (0, 0);
+    for seed in 0..STREAMS {
+        let at = 60 + (seed as usize * 7) % 140;
+        let up = seed % 2 == 0;
         let mut watch = Watch::new(Settings::OWN_FAILURES);
         let mut found = None;
-        for (start_ms, valid, bad) in failures(seed, &[(at, 1.0), (60, factor)]) {
+        for (start_ms, valid, bad) in failures(seed, &[(at, 1.0), (60, if up { 2.0 } else { 0.5 })]) {
             found = found.or(watch.push(start_ms, valid, bad).cloned());
         }
         let change = found.expect("five deviations");
-        prop_assert_eq!(change.direction, if up { Direction::Up } else { Direction::Down });
-        let (since, detected) = (change.since_ms / CELL_MS, change.detected_ms / CELL_MS);
-        prop_assert!(detected >= at as i64 && detected <= at as i64 + 28, "found at {detected}, was at {at}");
-        prop_assert!((since - at as i64).abs() <= 28, "estimated {since}, was at {at}");
+        let direction = if up { Direction::Up } else { Direction::Down };
+        let after = (change.detected_ms - at as i64 * CELL_MS) / CELL_MS;
+        soon += u64::from(change.direction == direction && (0..=28).contains(&after));
+        near += u64::from((change.since_ms / CELL_MS - at as i64).abs() <= 28);
     }
+    // Chance gives a false alarm before the step, or a dip that its start is put at, now and then.
+    assert!(soon * 100 >= STREAMS * 97, "{soon} of {STREAMS} were found within a week");
+    assert!(near * 100 >= STREAMS * 97, "{near} of {STREAMS} were put within a week of the step");
+}
 
+proptest! {
     #[test]
     fn a_state_that_was_written_goes_on_as_if_it_had_not_been(seed in 0u64..1_000_000, cut in 1usize..250) {
         let stream = failures(seed, &[(150, 1.0), (100, 3.0)]);

@@ -97,8 +97,14 @@ async fn the_worst_region_is_named_and_each_is_decided_on_by_itself() {
     assert!(mesh.client.clone().replay_recommendation(replay).await.unwrap().into_inner().identical);
 
     // Reads name the region; what cannot be meant of a region alone is refused.
-    let records = mesh.audit_records(false).await;
-    assert!(records.iter().any(|record| record.detail_json.contains("@us\"")), "{records:?}");
+    let read_of_us = async {
+        // Reads are written behind, several at a time.
+        while !mesh.audit_records(false).await.iter().any(|record| record.detail_json.contains("@us\"")) {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let written = tokio::time::timeout(std::time::Duration::from_secs(30), read_of_us).await;
+    written.expect("the read of a region is in the audit log");
 }
 
 #[tokio::test]

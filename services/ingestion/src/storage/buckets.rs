@@ -10,9 +10,7 @@ use super::block::{Packed, SLOTS, day_start, pack};
 use super::blocks::{Day, SeriesDay, by_start, or_nothing};
 use super::changes::ChangeKind;
 use super::entities::WhenFull;
-use super::record::{
-    decode_histogram, decode_shares, encode_histogram, encode_shares, entity_id, invalid, source, source_number,
-};
+use super::record::{decode_histogram, decode_shares, encode_histogram, encode_shares, invalid, source, source_number};
 use super::rows::{column, count, insert_many, select_in, stored};
 use super::write::Write;
 use crate::Error;
@@ -345,12 +343,7 @@ impl Write {
                 .bind(bucket.latency.as_ref().map(encode_histogram))
         })
         .await?;
-        let services =
-            written.iter().map(|row| column::<String>(row, "service_id")).collect::<Result<BTreeSet<_>, _>>()?;
-        for service in services {
-            self.changed(ChangeKind::Sli, &entity_id(&service)?);
-        }
-        Ok(())
+        self.changed_by(ChangeKind::Sli, &written)
     }
 }
 

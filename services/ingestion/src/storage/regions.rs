@@ -242,12 +242,7 @@ impl Write {
                 .bind(counts.clone())
         })
         .await?;
-        let services =
-            written.iter().map(|row| column::<String>(row, "service_id")).collect::<Result<BTreeSet<_>, _>>()?;
-        for service in services {
-            self.changed(ChangeKind::Sli, &entity_id(&service)?);
-        }
-        Ok(())
+        self.changed_by(ChangeKind::Sli, &written)
     }
 }
 

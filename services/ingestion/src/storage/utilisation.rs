@@ -201,12 +201,7 @@ impl Write {
                 .bind(record.clone())
         })
         .await?;
-        let services =
-            written.iter().map(|row| column::<String>(row, "service_id")).collect::<Result<BTreeSet<_>, _>>()?;
-        for service in services {
-            self.changed(ChangeKind::Utilisation, &entity_id(&service)?);
-        }
-        Ok(())
+        self.changed_by(ChangeKind::Utilisation, &written)
     }
 }
 

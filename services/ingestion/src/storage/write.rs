@@ -2,11 +2,13 @@ use std::collections::BTreeSet;
 
 use attain_runtime::database::Dialect;
 use attain_vocabulary::{EntityId, TenantId, UnixMillis};
+use sqlx::any::AnyRow;
 use sqlx::{Any, Transaction};
 use tokio::sync::OwnedMutexGuard;
 
 use super::changes::{ChangeKind, append_changes};
 use super::partitions;
+use super::record::entity_id;
 use super::rows::{column, count};
 use super::{Capacity, Store};
 use crate::Error;
@@ -59,6 +61,16 @@ impl Write {
     /// Notes what changed; commit appends it to the log.
     pub(super) fn changed(&mut self, kind: ChangeKind, service: &EntityId) {
         self.changed.push((kind, service.clone()));
+    }
+
+    /// Notes once each the services whose rows a statement returned.
+    pub(super) fn changed_by(&mut self, kind: ChangeKind, written: &[AnyRow]) -> Result<(), Error> {
+        let services =
+            written.iter().map(|row| column::<String>(row, "service_id")).collect::<Result<BTreeSet<_>, _>>()?;
+        for service in services {
+            self.changed(kind, &entity_id(&service)?);
+        }
+        Ok(())
     }
 
     /// Makes the partitions that rows of these times need; nothing on SQLite. Comes before the transaction touches the

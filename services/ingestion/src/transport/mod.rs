@@ -24,7 +24,7 @@ use attain_runtime::context::CallContext;
 use attain_runtime::serve::call_timeout;
 use attain_vocabulary::{EntityId, EntityKind, TenantId, UtilisationKind};
 use futures::{Stream, StreamExt as _};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
@@ -93,6 +93,23 @@ impl Transport {
 
     fn bounds(&self) -> Bounds {
         Bounds { now_ms: self.clock.now_ms(), skew_ms: self.config.future_skew_ms() }
+    }
+
+    /// Where a span without an end stops: past everything that is accepted.
+    fn open_end_ms(&self) -> i64 {
+        self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1)
+    }
+
+    /// Services and span of a stream of histories, and its place among those under way.
+    fn history_asked(
+        &self,
+        service_ids: &[String],
+        range: words::TimeRange,
+    ) -> Result<(Vec<EntityId>, BucketSpan, OwnedSemaphorePermit), Status> {
+        let services = decode::services(service_ids, self.config.services_per_question_max)?;
+        let span = decode::span(range.start_time.as_ref(), range.end_time.as_ref(), self.open_end_ms())?;
+        let place = Arc::clone(&self.histories).try_acquire_owned().map_err(|_| overloaded())?;
+        Ok((services, span, place))
     }
 
     /// The service by its name, or NOT_FOUND.
@@ -175,12 +192,12 @@ impl IngestionService for Transport {
         let kind = word::<words::UtilisationKind, _>("kind", request.kind).map_err(Error::from)?;
         let size = cursor::page_size(request.page_size, BUCKETS_PAGE.0, BUCKETS_PAGE.1)?;
         let next = cursor::read_bucket_token(&request.page_token)?;
-        let now_ms = self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1);
-        let span = decode::span(request.start_time.as_ref(), request.end_time.as_ref(), now_ms)?;
+        let open_end_ms = self.open_end_ms();
+        let span = decode::span(request.start_time.as_ref(), request.end_time.as_ref(), open_end_ms)?;
         let start_ms = next.map_or(span.start_ms, |next| next.max(span.start_ms));
         let service = self.known(&tenant, &request.service_id).await?;
         let page = self.store.utilisation_page(&tenant, &service.id, BucketSpan { start_ms, ..span }, size).await?;
-        let summaries = utilisation_summaries(&self.store, &tenant, &service.id, now_ms).await?;
+        let summaries = utilisation_summaries(&self.store, &tenant, &service.id, open_end_ms).await?;
         let asked = |of: UtilisationKind| kind.is_none_or(|kind| of == kind);
         let buckets = page.buckets.into_iter().filter(|measured| asked(measured.bucket.kind()));
         let summaries = summaries.into_iter().filter(|summary| asked(summary.kind));
@@ -303,8 +320,8 @@ impl IngestionService for Transport {
         let tenant = tenant(&request)?;
         let service = self.known(&tenant, &request.get_ref().service_id).await?;
         let summary = self.store.data_summary(&tenant, &service.id).await?;
-        let now_ms = self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1);
-        let utilisation = utilisation_summaries(&self.store, &tenant, &service.id, now_ms).await?;
+        let open_end_ms = self.open_end_ms();
+        let utilisation = utilisation_summaries(&self.store, &tenant, &service.id, open_end_ms).await?;
         Ok(Response::new(wire::GetServiceResponse {
             service: Some(encode::entity(service)),
             data: Some(encode::data_health(&summary, utilisation)),
@@ -320,8 +337,8 @@ impl IngestionService for Transport {
         let size = cursor::page_size(request.page_size, BUCKETS_PAGE.0, BUCKETS_PAGE.1)?;
         let next = cursor::read_bucket_token(&request.page_token)?;
         // What a sender whose clock runs ahead called now is not hidden.
-        let now_ms = self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1);
-        let span = decode::span(request.start_time.as_ref(), request.end_time.as_ref(), now_ms)?;
+        let open_end_ms = self.open_end_ms();
+        let span = decode::span(request.start_time.as_ref(), request.end_time.as_ref(), open_end_ms)?;
         let start_ms = next.map_or(span.start_ms, |next| next.max(span.start_ms));
         let service = self.known(&tenant, &request.service_id).await?;
         let span = BucketSpan { start_ms, ..span };
@@ -343,7 +360,7 @@ impl IngestionService for Transport {
         let request = request.into_inner();
         let size = cursor::page_size(request.page_size, OPERATIONS_PAGE.0, OPERATIONS_PAGE.1)?;
         let after = cursor::read_operation_token(&request.page_token)?;
-        let open_end_ms = self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1);
+        let open_end_ms = self.open_end_ms();
         let days = decode::days(decode::span(request.start_time.as_ref(), request.end_time.as_ref(), open_end_ms)?);
         let service = self.known(&tenant, &request.service_id).await?;
         let mut found = self.store.operations(&tenant, &service.id, days, after.as_ref(), size + 1).await?;
@@ -388,7 +405,7 @@ impl IngestionService for Transport {
         let request = request.into_inner();
         let size = cursor::page_size(request.page_size, EXEMPLARS_PAGE.0, EXEMPLARS_PAGE.1)?;
         let after = cursor::read_exemplar_token(&request.page_token)?;
-        let open_end_ms = self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1);
+        let open_end_ms = self.open_end_ms();
         let span = decode::span(request.start_time.as_ref(), request.end_time.as_ref(), open_end_ms)?;
         let service = self.known(&tenant, &request.service_id).await?;
         let mut found = self.store.exemplars(&tenant, &service.id, span, after.as_ref(), size + 1).await?;
@@ -430,11 +447,7 @@ impl IngestionService for Transport {
     ) -> Result<Response<Self::StreamSliHistoryStream>, Status> {
         let tenant = tenant(&request)?;
         let request = request.into_inner();
-        let services = decode::services(&request.service_ids, self.config.services_per_question_max)?;
-        let range = request.range.unwrap_or_default();
-        let open_end_ms = self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1);
-        let span = decode::span(range.start_time.as_ref(), range.end_time.as_ref(), open_end_ms)?;
-        let place = Arc::clone(&self.histories).try_acquire_owned().map_err(|_| overloaded())?;
+        let (services, span, place) = self.history_asked(&request.service_ids, request.range.unwrap_or_default())?;
         let question = HistoryQuestion {
             tenant,
             services: services.into(),
@@ -454,11 +467,7 @@ impl IngestionService for Transport {
     ) -> Result<Response<Self::StreamRegionalHistoryStream>, Status> {
         let tenant = tenant(&request)?;
         let request = request.into_inner();
-        let services = decode::services(&request.service_ids, self.config.services_per_question_max)?;
-        let range = request.range.unwrap_or_default();
-        let open_end_ms = self.clock.now_ms().saturating_add(self.config.future_skew_ms() + 1);
-        let span = decode::span(range.start_time.as_ref(), range.end_time.as_ref(), open_end_ms)?;
-        let place = Arc::clone(&self.histories).try_acquire_owned().map_err(|_| overloaded())?;
+        let (services, span, place) = self.history_asked(&request.service_ids, request.range.unwrap_or_default())?;
         let chunks = stream_regional(self.store.clone(), tenant, services, span, place);
         Ok(Response::new(Box::pin(chunks.map(|chunk| chunk.map(encode::regional_chunk).map_err(Status::from)))))
     }

@@ -121,8 +121,6 @@ fn hot_queries(dialect: Dialect) -> Vec<Hot> {
         hot(regions::IN_SPAN, &[acme, checkout, from, to], series_and_day),
         hot(regions::OF_REGION, &[acme, checkout, from, to, "'eu'"], series_and_day),
         hot(regions::NAMED, &[acme, checkout], of_series),
-        hot(&format!("{} ($2, $3)", regions::KNOWN), &[acme, checkout, "'payment'"], of_series),
-        hot(&listed(regions::OF_A_DAY), &[acme, from, "1", checkout, "'payment'"], series_and_day),
         hot(utilisation::PAGE, &[acme, checkout, from, to, "100"], series_and_day),
         hot(&listed(utilisation::OF_A_DAY), &[acme, from, "1", checkout, "'payment'"], series_and_day),
     ];
@@ -146,6 +144,8 @@ fn queries_of_few_rows() -> Vec<Hot> {
         hot(&spans::RECEIPTS.sql(), &[from, "500"], &["received_ms"]),
         hot(&spans::SETTLEMENTS.sql(), &["7", "25"], &["settlement"]),
         hot(&format!("{} ($2, $3)", incidents::NAMED), &[acme, checkout, "'payment'"], &["tenant_id"]),
+        hot(&format!("{} ($2, $3)", regions::KNOWN), &[acme, checkout, "'payment'"], &["tenant_id"]),
+        hot(&format!("{} ($4, $5)", regions::OF_A_DAY), &[acme, from, "1", checkout, "'payment'"], &["tenant_id"]),
         hot(incidents::NAMED_ANYWHERE, &[checkout], &["name"]),
     ]
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use attain_runtime::Error;
 use attain_runtime::admission::Limits;
+use attain_vocabulary::TenantId;
 use serde::Deserialize;
 
 /// Settings of the section `[rag]`.
@@ -30,6 +31,8 @@ pub struct Config {
     pub embeddings: bool,
     /// Threads that one embedding may use.
     pub embedding_threads: usize,
+    /// The tenant whose documents every tenant reads; without it none are public.
+    pub public_tenant: Option<String>,
     /// Seconds that calls in flight may take to end after the stop.
     pub drain_seconds: u64,
     /// Most calls in flight, by class.
@@ -49,6 +52,7 @@ impl Default for Config {
             model_dir: None,
             embeddings: true,
             embedding_threads: 2,
+            public_tenant: None,
             drain_seconds: 10,
             // A write embeds, and writes wait for one another: more of them would only wait longer.
             limits: Limits { reads_max: 64, writes_max: 8, ingests_max: 8, ..Limits::default() },
@@ -85,7 +89,17 @@ impl Config {
         if !(1..=64).contains(&self.embedding_threads) {
             return wrong("embedding_threads", "is outside 1 to 64");
         }
+        self.public_tenant()?;
         Ok(())
+    }
+
+    /// The tenant whose documents every tenant reads.
+    ///
+    /// # Errors
+    /// Where the setting is no name of a tenant.
+    pub(crate) fn public_tenant(&self) -> Result<Option<TenantId>, Error> {
+        let named = self.public_tenant.as_deref().map(|name| TenantId::new("rag.public_tenant", name));
+        named.transpose().map_err(|invalid| Error::Config(invalid.to_string()))
     }
 }
 
@@ -101,6 +115,7 @@ impl fmt::Debug for Config {
             .field("model_dir", &self.model_dir)
             .field("embeddings", &self.embeddings)
             .field("embedding_threads", &self.embedding_threads)
+            .field("public_tenant", &self.public_tenant)
             .field("drain_seconds", &self.drain_seconds)
             .field("limits", &self.limits)
             .finish()
@@ -116,7 +131,8 @@ mod tests {
     #[test]
     fn the_defaults_are_valid_and_a_bad_setting_is_named() {
         Config::default().validate().expect("valid");
-        let cases: [(&str, Change); 4] = [
+        let cases: [(&str, Change); 5] = [
+            ("rag.public_tenant", |c| c.public_tenant = Some("No Tenant".into())),
             ("rag.qdrant_url", |c| c.qdrant_url = Some("no address".into())),
             ("rag.collection_prefix", |c| c.collection_prefix = "a/b".into()),
             ("rag.embedding_threads", |c| c.embedding_threads = 0),

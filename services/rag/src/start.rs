@@ -39,7 +39,8 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     storage.met(store.describe());
     let stop_index = Shutdown::new();
     let (index, embedded) = open_index(&config, stop_index.clone()).await?;
-    let knowledge = Arc::new(Knowledge::new(store, index, Embeddings::new(model), clock)?);
+    let knowledge = Knowledge::new(store, index, Embeddings::new(model), clock)?;
+    let knowledge = Arc::new(knowledge.with_public_tenant(config.public_tenant()?));
     let keeping = tokio::spawn(keep_level(Arc::clone(&knowledge), config.clone(), level));
 
     let member = Member {

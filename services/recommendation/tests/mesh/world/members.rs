@@ -587,6 +587,27 @@ impl KnowledgeService for Members {
         not_asked()
     }
 
+    async fn reconcile_index(
+        &self,
+        _: Request<rag::ReconcileIndexRequest>,
+    ) -> Result<Response<rag::ReconcileIndexResponse>, Status> {
+        not_asked()
+    }
+
+    async fn rate_citation(
+        &self,
+        _: Request<rag::RateCitationRequest>,
+    ) -> Result<Response<rag::RateCitationResponse>, Status> {
+        not_asked()
+    }
+
+    async fn list_citation_ratings(
+        &self,
+        _: Request<rag::ListCitationRatingsRequest>,
+    ) -> Result<Response<rag::ListCitationRatingsResponse>, Status> {
+        not_asked()
+    }
+
     async fn delete_document(
         &self,
         _: Request<rag::DeleteDocumentRequest>,

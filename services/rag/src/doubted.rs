@@ -9,10 +9,8 @@ use crate::domain::instructions::findings;
 #[test]
 #[allow(clippy::print_stdout)]
 fn few_honest_documents_are_doubted() {
-    let root = std::env::var_os("ATTAIN_TEST_KNOWLEDGE").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src/demo/knowledge"),
-        PathBuf::from,
-    );
+    let root = std::env::var_os("ATTAIN_TEST_KNOWLEDGE")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src/demo/knowledge"), PathBuf::from);
     let (mut folders, mut count, mut doubted) = (vec![root], 0_usize, 0_usize);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).expect("a folder") {

@@ -37,13 +37,14 @@
 //! quotes and never writes.
 
 mod config;
+mod domain;
 #[cfg(test)]
 mod doubted;
-mod domain;
 mod embedding;
 mod error;
 #[cfg(test)]
 mod evaluation;
+pub mod folder;
 mod index;
 mod indexing;
 mod knowledge;
@@ -55,7 +56,9 @@ mod search;
 mod start;
 mod storage;
 mod transport;
+mod watch;
 
 pub use config::Config;
 pub use error::Error;
 pub use start::serve;
+pub use watch::Watched;

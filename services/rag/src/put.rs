@@ -40,7 +40,10 @@ impl Knowledge {
         let checked = without_circles(drafts, self.store.superseded(tenant).await?);
         let kept: Vec<Draft> = checked.iter().filter_map(|draft| draft.as_ref().ok()).cloned().collect();
         let mut entries = self.put_checked(tenant, &kept).await?.into_iter();
-        Ok(checked.into_iter().filter_map(|draft| draft.map_or_else(|fault| Some(Err(fault)), |_| entries.next().map(Ok))).collect())
+        Ok(checked
+            .into_iter()
+            .filter_map(|draft| draft.map_or_else(|fault| Some(Err(fault)), |_| entries.next().map(Ok)))
+            .collect())
     }
 
     async fn put_checked(&self, tenant: &TenantId, drafts: &[Draft]) -> Result<Vec<Entry>, Error> {
@@ -123,7 +126,9 @@ fn leads_to(superseded: &BTreeMap<DocumentId, BTreeSet<DocumentId>>, from: &Docu
 }
 
 fn log_what_was_taken_out(tenant: &TenantId, drafts: &[Draft]) {
-    for Draft { id, about, .. } in drafts.iter().filter(|draft| draft.about.hidden_count + draft.about.redacted_count > 0) {
+    for Draft { id, about, .. } in
+        drafts.iter().filter(|draft| draft.about.hidden_count + draft.about.redacted_count > 0)
+    {
         tracing::warn!(
             tenant_id = %tenant,
             document_id = %id,

@@ -171,9 +171,9 @@ impl Knowledge {
         let covered = self.held_terms(asked, &first, &terms, &found).await?;
         let words = with_specificity(&question.words, embedded.as_ref());
         let evidence = Evidence {
-            lead: embedded.is_some().then(|| {
-                found.leads.iter().filter(|hit| !hit.doubted).map(|hit| hit.score).fold(0.0, f64::max)
-            }),
+            lead: embedded
+                .is_some()
+                .then(|| found.leads.iter().filter(|hit| !hit.doubted).map(|hit| hit.score).fold(0.0, f64::max)),
             named,
             words: &words,
             frequencies: &frequencies,

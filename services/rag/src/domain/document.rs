@@ -193,10 +193,11 @@ impl Draft {
         let counts = (text.hidden_count + title.hidden_count, text.redacted_count + title.redacted_count);
         let template = slo_template::read(&text.text);
         let kind = kind(said.kind, &front, template.as_ref().map_or(written.kind, |_| Kind::SloTemplate), sender)?;
-        let title = match template.as_ref().and_then(slo_template::Template::title).filter(|_| title.text.trim().is_empty()) {
-            Some(found) => found.chars().take(TITLE_CHARS_MAX).collect(),
-            None => title_or_heading(&title.text, front.title.as_deref(), &text.text, &id),
-        };
+        let title =
+            match template.as_ref().and_then(slo_template::Template::title).filter(|_| title.text.trim().is_empty()) {
+                Some(found) => found.chars().take(TITLE_CHARS_MAX).collect(),
+                None => title_or_heading(&title.text, front.title.as_deref(), &text.text, &id),
+            };
         let mut about = about(&id, said, front, sender)?;
         about.findings = instructions::findings(&title, &with_line_ends(written.text), &text.text);
         about.objectives = template.map(|template| template.objectives).unwrap_or_default();
@@ -290,7 +291,11 @@ fn about(id: &DocumentId, said: Said, front: FrontMatter, sender: Sender) -> Res
     if let (Some(reviewed), Some(due)) = (reviewed_ms, review_due_ms)
         && due < reviewed
     {
-        return Err(InvalidValue::new("review_due_time", "before_review", "the next review is due before the last one"));
+        return Err(InvalidValue::new(
+            "review_due_time",
+            "before_review",
+            "the next review is due before the last one",
+        ));
     }
     let superseded_by = match said.superseded_by.as_str() {
         "" => front.superseded_by.map(|by| other(id, "front_matter/superseded_by", &by)).transpose()?,
@@ -327,11 +332,7 @@ fn kind(said: Option<Kind>, front: &FrontMatter, otherwise: Kind, sender: Sender
     Ok(kind)
 }
 
-fn visibility(
-    said: Option<Visibility>,
-    front: Option<String>,
-    sender: Sender,
-) -> Result<Visibility, InvalidValue> {
+fn visibility(said: Option<Visibility>, front: Option<String>, sender: Sender) -> Result<Visibility, InvalidValue> {
     let front = front.map(|word| {
         let known = Visibility::parse(&word.to_lowercase());
         known.ok_or_else(|| wrong("visibility", "unknown_value", "it is tenant or public".to_owned()))
@@ -347,7 +348,9 @@ fn visibility(
             refused("not_allowed", "this tenant does not publish; rag.public_tenant names the one that does")
         }
         (Some(Visibility::Tenant), true) => refused("not_allowed", "everything that this tenant keeps is public"),
-        (_, true) if !sender.may_approve => refused("needs_approver", "what every tenant reads needs the role approver"),
+        (_, true) if !sender.may_approve => {
+            refused("needs_approver", "what every tenant reads needs the role approver")
+        }
         (_, true) => Ok(Visibility::Public),
         (_, false) => Ok(Visibility::Tenant),
     }
@@ -385,6 +388,7 @@ fn others(id: &DocumentId, field: &str, names: &[String]) -> Result<BTreeSet<Doc
 /// The name of another document.
 fn other(id: &DocumentId, field: &str, name: &str) -> Result<DocumentId, InvalidValue> {
     let other = DocumentId::new(field, name)?;
+    without_secrets(field, name)?;
     if other == *id {
         return Err(InvalidValue::new(field, "itself", "a document cannot take its own place"));
     }

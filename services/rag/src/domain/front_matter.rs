@@ -39,7 +39,11 @@ pub(crate) fn read(text: &str) -> Result<FrontMatter, InvalidValue> {
         seen.push(known);
         if let Some(value) = values.iter().find(|value| value.starts_with(['&', '*', '!', '{', '|', '>'])) {
             let start: String = value.chars().take(1).collect();
-            return Err(wrong(known, "malformed", format!("a plain text or a list is read, nothing that begins with `{start}`")));
+            return Err(wrong(
+                known,
+                "malformed",
+                format!("a plain text or a list is read, nothing that begins with `{start}`"),
+            ));
         }
         let one = || match values.as_slice() {
             [] => Ok(None),
@@ -72,8 +76,9 @@ pub(crate) fn time(key: &str, value: &str) -> Result<UnixMillis, InvalidValue> {
         Some(day) => day.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp()),
         None => value.parse::<jiff::Timestamp>().ok(),
     };
-    time.map(jiff::Timestamp::as_millisecond)
-        .ok_or_else(|| wrong(key, "malformed", "a day such as 2026-11-10 or a time such as 2026-11-10T08:00:00Z".to_owned()))
+    time.map(jiff::Timestamp::as_millisecond).ok_or_else(|| {
+        wrong(key, "malformed", "a day such as 2026-11-10 or a time such as 2026-11-10T08:00:00Z".to_owned())
+    })
 }
 
 /// A fault of a key of the front matter.
@@ -165,7 +170,10 @@ mod tests {
                     weight: 10\nmenu:\n  main:\n    parent: x\nsupersedes:\n  - runbooks/old\n  - runbooks/older\nreviewed: 2026-11-10\n---\ntext";
         let front = read(text).expect("right");
         assert_eq!((front.kind.as_deref(), front.title.as_deref()), (Some("runbook"), Some("Retry: storm")));
-        assert_eq!((front.services, front.supersedes), (vec!["shop".to_owned(), "user-db".into()], vec!["runbooks/old".into(), "runbooks/older".into()]));
+        assert_eq!(
+            (front.services, front.supersedes),
+            (vec!["shop".to_owned(), "user-db".into()], vec!["runbooks/old".into(), "runbooks/older".into()])
+        );
         assert_eq!((front.owner.as_deref(), front.licence.as_deref()), (Some("team-a"), Some("CC0-1.0")));
         assert_eq!(time("reviewed", &front.reviewed.expect("given")).expect("a day"), 1_794_268_800_000);
     }

@@ -28,8 +28,9 @@ const MIXED_LETTERS: &str = "look_alike_letters";
 /// The same words or lines over and over.
 const STUFFED: &str = "keyword_stuffing";
 
-static RULES: LazyLock<Rules> =
-    LazyLock::new(|| Rules::read(include_str!("../../data/instructions.toml")).expect("the shipped patterns are valid"));
+static RULES: LazyLock<Rules> = LazyLock::new(|| {
+    Rules::read(include_str!("../../data/instructions.toml")).expect("the shipped patterns are valid")
+});
 
 /// Something in a document that lowers trust in it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

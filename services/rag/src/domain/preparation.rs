@@ -154,8 +154,7 @@ fn document_fields(document: &Stored, outline: &Outline) -> Fields {
     let title = if document.title == stem { document.title.clone() } else { format!("{} {stem}", document.title) };
     let headings: Vec<&str> = outline.headings.iter().map(String::as_str).filter(|h| *h != document.title).collect();
     let told = document.about.objectives.iter().map(String::as_str);
-    let body: Vec<&str> =
-        outline.blocks.iter().map(|block| &document.text[block.range.clone()]).chain(told).collect();
+    let body: Vec<&str> = outline.blocks.iter().map(|block| &document.text[block.range.clone()]).chain(told).collect();
     Fields {
         title: tokens::tokens(&title),
         headings: tokens::tokens(&headings.join("\n")),

@@ -247,7 +247,13 @@ mod tests {
 
     #[test]
     fn other_texts_are_none() {
-        for text in ["", "groups: []", "see openslo/v1 for more", "apiVersion: openslo/v1\n  kind: [", "apiVersion: v1\nkind: ConfigMap\nx: prometheus/v1"] {
+        for text in [
+            "",
+            "groups: []",
+            "see openslo/v1 for more",
+            "apiVersion: openslo/v1\n  kind: [",
+            "apiVersion: v1\nkind: ConfigMap\nx: prometheus/v1",
+        ] {
             assert_eq!(read(text), None, "{text}");
         }
     }

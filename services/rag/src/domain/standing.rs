@@ -129,8 +129,17 @@ impl Rate {
     /// bytes as eight bytes, most significant first.
     pub(crate) fn entry_sha256(&self, before: &str, sequence: u64, time_ms: UnixMillis) -> String {
         let Place { document, version, start, end } = &self.place;
-        let numbers = [sequence.to_string(), version.to_string(), start.to_string(), end.to_string(), time_ms.to_string()];
-        let texts = [before, document.as_str(), &self.quote_sha256, self.rating.as_str(), &self.reason, &self.question_sha256, &self.by];
+        let numbers =
+            [sequence.to_string(), version.to_string(), start.to_string(), end.to_string(), time_ms.to_string()];
+        let texts = [
+            before,
+            document.as_str(),
+            &self.quote_sha256,
+            self.rating.as_str(),
+            &self.reason,
+            &self.question_sha256,
+            &self.by,
+        ];
         let mut bytes = Vec::new();
         for field in texts.into_iter().chain(numbers.iter().map(String::as_str)) {
             bytes.extend((field.len() as u64).to_be_bytes());
@@ -172,7 +181,10 @@ pub(crate) fn standings<'a>(
         }
         signed / total
     };
-    by_caller.into_iter().map(|((document, version), callers)| ((document.clone(), version), standing(callers))).collect()
+    by_caller
+        .into_iter()
+        .map(|((document, version), callers)| ((document.clone(), version), standing(callers)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -120,7 +120,8 @@ fn finding(finding: Finding) -> wire::Finding {
 /// What somebody said of a citation.
 pub(super) fn rated(rated: Rated) -> wire::CitationRating {
     let Rated { sequence, rate, time_ms, entry_sha256 } = rated;
-    let Rate { place: Place { document, version, start, end }, quote_sha256, rating, reason, question_sha256, by } = rate;
+    let Rate { place: Place { document, version, start, end }, quote_sha256, rating, reason, question_sha256, by } =
+        rate;
     let rating = match rating {
         Rating::Helpful => wire::Rating::Helpful,
         Rating::Unhelpful => wire::Rating::Unhelpful,

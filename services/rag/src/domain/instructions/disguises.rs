@@ -21,7 +21,8 @@ static BASE64: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[A-Za-z0-9+/_-]{2
 static HEX: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?:(?:0x|\\x)?[0-9a-fA-F]{2}[ ,:]?){12,}").expect("a valid pattern"));
 static ESCAPED: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"&#(?:x[0-9a-fA-F]{1,6}|[0-9]{1,7});|%[0-9a-fA-F]{2}|\\u\{?[0-9a-fA-F]{4,6}\}?|\\x[0-9a-fA-F]{2}").expect("a valid pattern")
+    Regex::new(r"&#(?:x[0-9a-fA-F]{1,6}|[0-9]{1,7});|%[0-9a-fA-F]{2}|\\u\{?[0-9a-fA-F]{4,6}\}?|\\x[0-9a-fA-F]{2}")
+        .expect("a valid pattern")
 });
 
 /// A reading of a text.
@@ -116,7 +117,9 @@ impl View {
             let inside = before.is_alphanumeric() && chars.peek().is_some_and(|next| next.is_alphanumeric());
             match c {
                 '*' | '_' | '~' | '`' if inside => {}
-                '*' | '_' | '~' | '`' | '#' | '>' | '|' | '"' | '\u{201c}' | '\u{201d}' | '(' | ')' | '[' | ']' => self.blank(),
+                '*' | '_' | '~' | '`' | '#' | '>' | '|' | '"' | '\u{201c}' | '\u{201d}' | '(' | ')' | '[' | ']' => {
+                    self.blank()
+                }
                 c if c.is_whitespace() => self.blank(),
                 c => self.text.extend(folded(letter(c))),
             }
@@ -266,7 +269,8 @@ fn is_text(text: &str) -> bool {
 
 /// A character in lower case, as the Latin letter that it looks like or derives from; `None` for a combining mark.
 fn folded(c: char) -> Option<char> {
-    if matches!(c, '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{20d0}'..='\u{20ff}' | '\u{fe20}'..='\u{fe2f}') {
+    if matches!(c, '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{20d0}'..='\u{20ff}' | '\u{fe20}'..='\u{fe2f}')
+    {
         return None;
     }
     if c.is_ascii() {

@@ -20,6 +20,8 @@ use crate::knowledge::Knowledge;
 
 /// Titles that an abstention names.
 const NEAREST_TITLES: usize = 3;
+/// Documents that are looked at for them.
+const NEAREST_LOOKED_AT: usize = 10;
 /// Without a model nothing is known of general language: every word counts as fully specific.
 const UNKNOWN_SPECIFICITY: f64 = 1.0;
 
@@ -230,8 +232,13 @@ impl Knowledge {
 
     async fn titles(&self, asked: &Asked, ranking: &Ranking) -> Result<Vec<String>, Error> {
         let mut titles = Vec::new();
-        for (id, _) in ranking.documents.iter().take(NEAREST_TITLES) {
-            titles.extend(self.readable(&asked.tenant, id, None).await?.map(|document| document.title));
+        for (id, _) in ranking.documents.iter().take(NEAREST_LOOKED_AT) {
+            // A title is told without its document around it, so a doubted one is not told at all.
+            let document = self.readable(&asked.tenant, id, None).await?;
+            titles.extend(document.filter(|document| !document.about.is_doubted()).map(|document| document.title));
+            if titles.len() == NEAREST_TITLES {
+                break;
+            }
         }
         Ok(titles)
     }

@@ -11,11 +11,13 @@ mod tests;
 
 use std::sync::LazyLock;
 
-use regex::{Regex, RegexSet};
+use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use serde::Deserialize;
 
 use disguises::View;
 
+/// Memory of the automaton that all patterns share; with less it is built anew again and again.
+const AUTOMATON_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Most findings of one document; further ones say nothing new.
 const FINDINGS_MAX: usize = 20;
 
@@ -163,20 +165,24 @@ impl Rules {
 }
 
 impl Matcher {
+    /// Letters of other scripts are matched as they are; classes such as `\w` are of ASCII, which disguises are folded to.
     fn new(all: Vec<(&String, &String)>) -> Result<Self, String> {
-        let set = RegexSet::new(all.iter().map(|(regex, _)| regex)).map_err(|error| error.to_string())?;
+        let fault = |error: regex::Error| error.to_string();
+        let patterns: Vec<&String> = all.iter().map(|(regex, _)| *regex).collect();
+        let set =
+            RegexSetBuilder::new(patterns).unicode(false).dfa_size_limit(AUTOMATON_BYTES_MAX).build().map_err(fault)?;
         let each: Result<Vec<(Regex, String)>, String> = all
             .into_iter()
-            .map(|(regex, code)| Ok((Regex::new(regex).map_err(|error| error.to_string())?, code.clone())))
+            .map(|(regex, code)| Ok((RegexBuilder::new(regex).unicode(false).build().map_err(fault)?, code.clone())))
             .collect();
         Ok(Self { set, each: each? })
     }
 
     fn matches<'a>(&'a self, view: &'a View) -> impl Iterator<Item = Finding> + 'a {
-        let hit = self.set.matches(&view.text).into_iter().collect::<Vec<_>>();
+        let hit = self.set.matches(view.text.as_bytes()).into_iter().collect::<Vec<_>>();
         hit.into_iter().filter_map(|index| {
             let (regex, code) = &self.each[index];
-            let at = regex.find(&view.text)?.start();
+            let at = regex.find(view.text.as_bytes())?.start();
             Some(Finding { line: view.line_of(at), code: code.clone() })
         })
     }

@@ -17,6 +17,12 @@ const DEPTH_MAX: usize = 3;
 /// Fewest letters in a row, each by itself, that spell something.
 const SPELLED_LEN_MIN: usize = 12;
 
+/// Fewest words of a line in which digits stand for letters: one alone is a name such as `p99` or `k8s`.
+const DISGUISED_WORDS_MIN: usize = 2;
+/// Words without which a rotated or reversed text is chance.
+const TELLING: [&str; 8] =
+    ["instruction", "prompt", "ignore", "disregard", "assistant", "recommend", "tenant", "target"];
+
 static BASE64: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[A-Za-z0-9+/_-]{24,}={0,2}").expect("a valid pattern"));
 static HEX: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?:(?:0x|\\x)?[0-9a-fA-F]{2}[ ,:]?){12,}").expect("a valid pattern"));
@@ -47,19 +53,19 @@ impl View {
 
     /// Words in lower case, look-alikes as Latin letters, without accents, emphasis and repeated blanks.
     pub(super) fn plain(text: &str) -> Self {
-        Self::words(text, |c| c)
+        let mut view = Self { text: String::with_capacity(text.len()), starts: Vec::new() };
+        view.take_lines(text);
+        view
     }
 
     /// Readings of what is not written plainly.
     pub(super) fn disguised(text: &str) -> Vec<Self> {
-        let mut views = Vec::new();
-        if text.contains(['0', '1', '3', '4', '5', '7', '@', '$', '!', '|']) {
-            views.extend(['i', 'l'].map(|one| Self::words(&digits_as_letters(text, one), |c| c)));
-        }
-        views.push(Self::words(&rotated(text), |c| c));
-        views.push(Self::reversed(text));
-        views.push(Self::acrostic_of_escapes(text));
+        let mut views: Vec<Self> = ['i', 'l'].into_iter().map(|one| Self::with_digits_as_letters(text, one)).collect();
+        views
+            .extend([rotated as fn(&str) -> String, reversed].into_iter().filter_map(|read| Self::telling(text, read)));
+        views.push(Self::unescaped(text));
         views.push(Self::decoded(text));
+        views.retain(|view| !view.text.is_empty());
         views
     }
 
@@ -100,28 +106,22 @@ impl View {
         run.clear();
     }
 
-    fn words(text: &str, letter: impl Fn(char) -> char) -> Self {
-        let mut view = Self { text: String::with_capacity(text.len()), starts: Vec::new() };
-        for (number, line) in lines(text) {
-            view.begin(number);
-            view.push_words(line, &letter);
-            view.blank();
-        }
-        view
-    }
-
-    fn push_words(&mut self, line: &str, letter: impl Fn(char) -> char) {
+    fn push_words(&mut self, line: &str) {
+        // The last character that is no mark of emphasis.
         let mut before = ' ';
-        let mut chars = line.chars().filter(|c| !is_invisible(*c)).peekable();
+        let mut chars = line.chars().filter(|c| !is_invisible(*c));
         while let Some(c) = chars.next() {
-            let inside = before.is_alphanumeric() && chars.peek().is_some_and(|next| next.is_alphanumeric());
             match c {
-                '*' | '_' | '~' | '`' if inside => {}
-                '*' | '_' | '~' | '`' | '#' | '>' | '|' | '"' | '\u{201c}' | '\u{201d}' | '(' | ')' | '[' | ']' => {
-                    self.blank()
+                '*' | '_' | '~' | '`' => {
+                    let after = chars.clone().find(|c| !is_emphasis(*c));
+                    if !before.is_alphanumeric() || !after.is_some_and(char::is_alphanumeric) {
+                        self.blank();
+                    }
+                    continue;
                 }
+                '#' | '>' | '|' | '"' | '\u{201c}' | '\u{201d}' | '(' | ')' | '[' | ']' => self.blank(),
                 c if c.is_whitespace() => self.blank(),
-                c => self.text.extend(folded(letter(c))),
+                c => self.text.extend(folded(c)),
             }
             before = c;
         }
@@ -133,25 +133,45 @@ impl View {
         }
     }
 
-    /// Each line from its end.
-    fn reversed(text: &str) -> Self {
+    fn take_lines(&mut self, text: &str) {
+        for (number, line) in lines(text) {
+            self.begin(number);
+            self.push_words(line);
+            self.blank();
+        }
+    }
+
+    /// A reading of the whole text, where it gives a word that orders have; none where it gives chance.
+    fn telling(text: &str, read: impl Fn(&str) -> String) -> Option<Self> {
+        let read: String = text.lines().map(|line| read(line) + "\n").collect();
+        let lower = read.to_lowercase();
+        if !TELLING.iter().any(|word| lower.contains(word)) {
+            return None;
+        }
+        let mut view = Self::default();
+        view.take_lines(&read);
+        Some(view)
+    }
+
+    /// The lines in which digits stand for letters.
+    fn with_digits_as_letters(text: &str, one: char) -> Self {
         let mut view = Self::default();
         for (number, line) in lines(text) {
-            view.begin(number);
-            let line: String = line.chars().rev().collect();
-            view.push_words(&line, |c| c);
-            view.blank();
+            if let Some(plain) = digits_as_letters(line, one) {
+                view.begin(number);
+                view.push_words(&plain);
+                view.blank();
+            }
         }
         view
     }
 
     /// Character references, percent signs and escapes as what they stand for.
-    fn acrostic_of_escapes(text: &str) -> Self {
+    fn unescaped(text: &str) -> Self {
         let mut view = Self::default();
         for (number, line) in lines(text).filter(|(_, line)| ESCAPED.is_match(line)) {
             view.begin(number);
-            let plain = ESCAPED.replace_all(line, |found: &regex::Captures<'_>| unescaped(&found[0]));
-            view.push_words(&plain, |c| c);
+            view.push_words(&ESCAPED.replace_all(line, |found: &regex::Captures<'_>| unescaped(&found[0])));
             view.blank();
         }
         view
@@ -166,7 +186,7 @@ impl View {
                 if let Some(rest) = left.checked_sub(plain.len()) {
                     left = rest;
                     view.begin(number);
-                    view.push_words(&plain, |c| c);
+                    view.push_words(&plain);
                     view.blank();
                 }
             }
@@ -184,12 +204,16 @@ pub(super) fn mixed_word(text: &str) -> Option<&str> {
     })
 }
 
-fn lines(text: &str) -> impl Iterator<Item = (u32, &str)> {
-    text.lines().zip(1_u32..).map(|(line, number)| (number, line))
+fn is_emphasis(c: char) -> bool {
+    matches!(c, '*' | '_' | '~' | '`')
 }
 
-/// Digits and signs that stand for letters, in words that have letters too.
-fn digits_as_letters(text: &str, one: char) -> String {
+fn lines(text: &str) -> impl Iterator<Item = (u32, &str)> {
+    (1_u32..).zip(text.lines())
+}
+
+/// Digits and signs that stand for letters, in words that have letters too; `None` where there is no such word.
+fn digits_as_letters(line: &str, one: char) -> Option<String> {
     let letter = |c: char| match c {
         '0' => 'o',
         '1' | '!' | '|' => one,
@@ -199,17 +223,23 @@ fn digits_as_letters(text: &str, one: char) -> String {
         '7' => 't',
         c => c,
     };
-    let word = |word: &str| -> String {
+    let mut found = 0_usize;
+    let mut word = |word: &str| -> String {
         let (body, end) = word.split_at(word.trim_end_matches(['!', '|', '.', ',']).len());
-        let disguised = body.chars().any(char::is_alphabetic) && body.chars().any(|c| letter(c) != c);
-        if disguised { body.chars().map(letter).chain(end.chars()).collect() } else { word.to_owned() }
+        if !body.chars().any(char::is_alphabetic) || body.chars().all(|c| letter(c) == c) {
+            return word.to_owned();
+        }
+        found += 1;
+        body.chars().map(letter).chain(end.chars()).collect()
     };
-    text.split_inclusive(char::is_whitespace)
+    let plain: String = line
+        .split_inclusive(char::is_whitespace)
         .map(|part| {
             let (body, blank) = part.split_at(part.trim_end().len());
             word(body) + blank
         })
-        .collect()
+        .collect();
+    (found >= DISGUISED_WORDS_MIN).then_some(plain)
 }
 
 /// By thirteen places, the customary rotation.
@@ -222,6 +252,11 @@ fn rotated(text: &str) -> String {
             c => c,
         })
         .collect()
+}
+
+/// From its end.
+fn reversed(text: &str) -> String {
+    text.chars().rev().collect()
 }
 
 fn unescaped(text: &str) -> String {

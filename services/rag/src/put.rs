@@ -142,3 +142,26 @@ fn log_what_was_taken_out(tenant: &TenantId, drafts: &[Draft]) {
         tracing::warn!(tenant_id = %tenant, document_id = %id, findings = codes.join(","), "trust in a document is lowered");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::document::Written;
+
+    fn draft(id: &str, supersedes: &str) -> Draft {
+        let text = format!("---\nsupersedes: [{supersedes}]\n---\ntext");
+        let kind = crate::domain::document::Kind::Runbook;
+        Draft::new(Written { id, kind, title: "", text: &text, service_ids: &[] }).expect("valid")
+    }
+
+    #[test]
+    fn a_circle_is_refused_whoever_closes_it() {
+        let id = |name: &str| DocumentId::new("id", name).expect("valid");
+        let stored = BTreeMap::from([(id("a"), BTreeSet::from([id("b")])), (id("b"), BTreeSet::from([id("c")]))]);
+        let checked = without_circles(vec![draft("a", "c"), draft("d", "a, c"), draft("b", "d")], stored);
+        let faults: Vec<Option<&str>> =
+            checked.iter().map(|draft| draft.as_ref().err().map(|fault| fault.code)).collect();
+        // a → b → c; then c → a closes it, c → d does not, and d → b does.
+        assert_eq!(faults, [Some("circle"), None, Some("circle")]);
+    }
+}

@@ -1,6 +1,7 @@
 //! What is known of documents beside their text, and what follows: supersession, publication, trust, ratings, folders.
 #![allow(clippy::unwrap_used)]
 
+mod attacks;
 mod harness;
 
 use attain_proto::rag::v1 as wire;

@@ -63,6 +63,7 @@ impl View {
         let mut views: Vec<Self> = ['i', 'l'].into_iter().map(|one| Self::with_digits_as_letters(text, one)).collect();
         views
             .extend([rotated as fn(&str) -> String, reversed].into_iter().filter_map(|read| Self::telling(text, read)));
+        views.push(Self::of_tags(text));
         views.push(Self::unescaped(text));
         views.push(Self::decoded(text));
         views.retain(|view| !view.text.is_empty());
@@ -160,6 +161,21 @@ impl View {
             if let Some(plain) = digits_as_letters(line, one) {
                 view.begin(number);
                 view.push_words(&plain);
+                view.blank();
+            }
+        }
+        view
+    }
+
+    /// Tag characters, which nobody sees, as the letters that they stand for.
+    fn of_tags(text: &str) -> Self {
+        let mut view = Self::default();
+        for (number, line) in lines(text) {
+            let letters = line.chars().filter_map(|c| u32::from(c).checked_sub(0xe0000)).filter(|code| *code < 0x80);
+            let told: String = letters.filter_map(char::from_u32).collect();
+            if !told.is_empty() {
+                view.begin(number);
+                view.push_words(&told);
                 view.blank();
             }
         }

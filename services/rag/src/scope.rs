@@ -34,7 +34,7 @@ impl Knowledge {
                 unreadable.extend(self.store.superseded(publisher).await?.into_keys());
             }
         }
-        found.keep(|id, is_public| !(is_public && unreadable.contains(id)) && !scope.excluded.contains(id));
+        found.keep(|id, is_public| !(scope.excluded.contains(id) || is_public && unreadable.contains(id)));
         Ok(())
     }
 

@@ -29,9 +29,8 @@ const LINES_MAX: usize = 500;
 /// Names a key that is given twice or whose value is no plain text or list.
 pub(crate) fn read(text: &str) -> Result<FrontMatter, InvalidValue> {
     let mut front = FrontMatter::default();
-    let mut entries = entries(lines(text)).into_iter().peekable();
     let mut seen: Vec<&str> = Vec::new();
-    while let Some(Entry { key, values }) = entries.next() {
+    for Entry { key, values } in entries(lines(text)) {
         let Some(known) = known(key) else { continue };
         if seen.contains(&known) {
             return Err(wrong(known, "duplicate", "it is given twice".to_owned()));

@@ -57,6 +57,9 @@ pub(crate) struct Rated {
     pub(crate) entry_sha256: String,
 }
 
+/// Weights of one document's ratings by caller: with their signs, and without.
+type ByCaller<'a> = BTreeMap<&'a str, (f64, f64)>;
+
 /// Standing of documents in [-1, 1] by name and version.
 pub(crate) type Standings = BTreeMap<(DocumentId, u32), f64>;
 
@@ -165,14 +168,14 @@ pub(crate) fn standings<'a>(
             *held = rated;
         }
     }
-    let mut by_caller: BTreeMap<(&DocumentId, u32), BTreeMap<&str, (f64, f64)>> = BTreeMap::new();
+    let mut by_caller: BTreeMap<(&DocumentId, u32), ByCaller<'_>> = BTreeMap::new();
     for ((caller, place), rated) in newest {
         let age_days = (now_ms - rated.time_ms).max(0) as f64 / DAY_MS;
-        let weight = rated.rate.rating.weight(weights) * 0.5_f64.powf(age_days / weights.half_life_days);
+        let weight = rated.rate.rating.weight(weights) * libm::pow(0.5, age_days / weights.half_life_days);
         let sums = by_caller.entry((&place.document, place.version)).or_default().entry(caller).or_default();
         *sums = (sums.0 + weight, sums.1 + weight.abs());
     }
-    let standing = |callers: BTreeMap<&str, (f64, f64)>| {
+    let standing = |callers: ByCaller<'_>| {
         let (mut signed, mut total) = (0.0, weights.prior_weight);
         for (sum, magnitude) in callers.into_values() {
             let scale = if magnitude > weights.caller_weight_max { weights.caller_weight_max / magnitude } else { 1.0 };

@@ -303,7 +303,7 @@ async fn put_one(
 enum Newest {
     Never,
     Removed(u32),
-    Kept(Entry),
+    Kept(Box<Entry>),
 }
 
 async fn newest(
@@ -329,7 +329,7 @@ async fn newest(
         .bind(i64::from(version))
         .fetch_one(&mut **transaction)
         .await?;
-    Ok(Newest::Kept(rows::entry(&row)?))
+    Ok(Newest::Kept(Box::new(rows::entry(&row)?)))
 }
 
 async fn write(transaction: &mut Transaction<'static, Any>, tenant: &TenantId, stored: &Stored) -> Result<(), Error> {

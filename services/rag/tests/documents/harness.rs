@@ -15,8 +15,7 @@ use attain_runtime::context::CallContext;
 use attain_vocabulary::TenantId;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
+use tonic::Status;
 
 pub(crate) const NOW_MS: i64 = 1_795_000_000_000;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -14,8 +14,8 @@ use attain_runtime::clock::Clock;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::TenantId;
 use tokio::task::JoinHandle;
-use tonic::transport::Channel;
 use tonic::Status;
+use tonic::transport::Channel;
 
 pub(crate) const NOW_MS: i64 = 1_795_000_000_000;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

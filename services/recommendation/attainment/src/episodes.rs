@@ -223,13 +223,18 @@ impl Chronic {
         let (mut rate, mut correlation) = (calm_rate(points), 0.0);
         let (mut flagged, mut now) = (vec![false; points.len()], vec![false; points.len()]);
         let mut moments = Moments::default();
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             suspects.flag(points, rate, correlation, tail_max, &mut now);
+            let as_before = now == flagged;
+            if as_before && round > 0 {
+                // The level stays where it is.
+                break;
+            }
             moments = Moments::default();
             for ((point, weight), _) in cells.iter().zip(&now).filter(|(_, flagged)| !**flagged) {
                 moments.add(point, weight);
             }
-            let unchanged = now == flagged && rate == moments.rate();
+            let unchanged = as_before && rate == moments.rate();
             std::mem::swap(&mut flagged, &mut now);
             rate = moments.rate();
             correlation = moments.correlation(rate);

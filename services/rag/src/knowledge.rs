@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use attain_runtime::clock::Clock;
+use attain_vocabulary::TenantId;
 use tokio::sync::{Mutex, Notify};
 
 use crate::Error;
 use crate::domain::settings::{Calibration, Settings};
 use crate::embedding::Embeddings;
 use crate::index::Index;
+use crate::ratings::Ratings;
 use crate::storage::Store;
 
 /// The service behind its transport.
@@ -20,6 +22,10 @@ pub(crate) struct Knowledge {
     pub(crate) settings: Arc<Settings>,
     pub(crate) calibration: Calibration,
     pub(crate) clock: Clock,
+    /// The tenant whose documents everybody reads.
+    pub(crate) public_tenant: Option<TenantId>,
+    /// What was said of citations, as it was read last.
+    pub(crate) ratings: Ratings,
     /// Held while a document is written and indexed, so that the index never goes back to an older version.
     pub(crate) writing: Mutex<()>,
     /// Whether the index has been brought level with the documents since the start.
@@ -38,10 +44,22 @@ impl Knowledge {
             settings: Arc::new(Settings::shipped().map_err(Error::Settings)?),
             calibration: Calibration::shipped().map_err(Error::Settings)?,
             clock,
+            public_tenant: None,
+            ratings: Ratings::default(),
             writing: Mutex::new(()),
             level: AtomicBool::new(false),
             wake: Notify::new(),
         })
+    }
+
+    /// The same with a tenant whose documents everybody reads.
+    pub(crate) fn with_public_tenant(self, public_tenant: Option<TenantId>) -> Self {
+        Self { public_tenant, ..self }
+    }
+
+    /// The tenant, other than this one, whose documents it reads as well.
+    pub(crate) fn publisher_for(&self, tenant: &TenantId) -> Option<&TenantId> {
+        self.public_tenant.as_ref().filter(|public| *public != tenant)
     }
 
     /// Refuses work that needs the whole index before it is there.

@@ -11,6 +11,7 @@ mod drift;
 mod experiments;
 mod explanations;
 mod fleet;
+mod grounding;
 mod import;
 mod learning;
 mod replay;
@@ -73,6 +74,11 @@ enum Evaluation {
         after_help = "Example:\n  cargo run --release -p evals -- retrieval --corpus src/demo/knowledge --queries evals/queries/demo.jsonl --attain target/debug/attain"
     )]
     Retrieval(retrieval::Options),
+    /// Whether what is said is what documents say: the verifier on changed sentences, and answers of a service read again from outside.
+    #[command(
+        after_help = "Example:\n  cargo run --release -p evals -- grounding --corpus src/demo/knowledge --queries evals/queries/demo.jsonl --format json"
+    )]
+    Grounding(grounding::Options),
     /// What learning which offer to suggest costs against teams of known taste, and whether off-policy estimates tell the truth.
     #[command(after_help = "Example:\n  cargo run --release -p evals -- learning --seed 1 --format json")]
     Learning(learning::Options),
@@ -104,6 +110,7 @@ async fn main() -> ExitCode {
         Evaluation::Composition(options) => composition::run(&options),
         Evaluation::Drift(options) => drift::run(&options),
         Evaluation::Retrieval(options) => retrieval::run(&options).await,
+        Evaluation::Grounding(options) => grounding::run(&options).await,
         Evaluation::Learning(options) => learning::run(&options),
         Evaluation::Experiments(options) => experiments::run(&options),
         Evaluation::Explanations(options) => explanations::run(&options),

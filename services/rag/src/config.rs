@@ -8,6 +8,8 @@ use attain_runtime::Error;
 use attain_runtime::admission::Limits;
 use serde::Deserialize;
 
+use crate::language_model::LanguageModelConfig;
+
 /// Settings of the section `[rag]`.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -30,6 +32,8 @@ pub struct Config {
     pub embeddings: bool,
     /// Threads that one embedding may use.
     pub embedding_threads: usize,
+    /// A language model that may reword sentences of answers; off by default.
+    pub language_model: LanguageModelConfig,
     /// Seconds that calls in flight may take to end after the stop.
     pub drain_seconds: u64,
     /// Most calls in flight, by class.
@@ -49,6 +53,7 @@ impl Default for Config {
             model_dir: None,
             embeddings: true,
             embedding_threads: 2,
+            language_model: LanguageModelConfig::default(),
             drain_seconds: 10,
             // A write embeds, and writes wait for one another: more of them would only wait longer.
             limits: Limits { reads_max: 64, writes_max: 8, ingests_max: 8, ..Limits::default() },
@@ -85,7 +90,7 @@ impl Config {
         if !(1..=64).contains(&self.embedding_threads) {
             return wrong("embedding_threads", "is outside 1 to 64");
         }
-        Ok(())
+        self.language_model.validate()
     }
 }
 
@@ -101,6 +106,7 @@ impl fmt::Debug for Config {
             .field("model_dir", &self.model_dir)
             .field("embeddings", &self.embeddings)
             .field("embedding_threads", &self.embedding_threads)
+            .field("language_model", &self.language_model)
             .field("drain_seconds", &self.drain_seconds)
             .field("limits", &self.limits)
             .finish()
@@ -116,10 +122,11 @@ mod tests {
     #[test]
     fn the_defaults_are_valid_and_a_bad_setting_is_named() {
         Config::default().validate().expect("valid");
-        let cases: [(&str, Change); 4] = [
+        let cases: [(&str, Change); 5] = [
             ("rag.qdrant_url", |c| c.qdrant_url = Some("no address".into())),
             ("rag.collection_prefix", |c| c.collection_prefix = "a/b".into()),
             ("rag.embedding_threads", |c| c.embedding_threads = 0),
+            ("rag.language_model.url", |c| c.language_model.url = Some("no address".into())),
             ("rag.index_dir", |c| c.index_dir = PathBuf::new()),
         ];
         for (name, change) in cases {

@@ -10,6 +10,7 @@ use crate::Error;
 use crate::domain::settings::{Calibration, Settings};
 use crate::embedding::Embeddings;
 use crate::index::Index;
+use crate::language_model::LanguageModel;
 use crate::storage::Store;
 
 /// The service behind its transport.
@@ -19,6 +20,8 @@ pub(crate) struct Knowledge {
     pub(crate) embeddings: Embeddings,
     pub(crate) settings: Arc<Settings>,
     pub(crate) calibration: Calibration,
+    /// A language model that may reword sentences.
+    pub(crate) language_model: Option<LanguageModel>,
     pub(crate) clock: Clock,
     /// Held while a document is written and indexed, so that the index never goes back to an older version.
     pub(crate) writing: Mutex<()>,
@@ -37,11 +40,17 @@ impl Knowledge {
             embeddings,
             settings: Arc::new(Settings::shipped().map_err(Error::Settings)?),
             calibration: Calibration::shipped().map_err(Error::Settings)?,
+            language_model: None,
             clock,
             writing: Mutex::new(()),
             level: AtomicBool::new(false),
             wake: Notify::new(),
         })
+    }
+
+    /// The same with a language model.
+    pub(crate) fn with_language_model(self, language_model: Option<LanguageModel>) -> Self {
+        Self { language_model, ..self }
     }
 
     /// Refuses work that needs the whole index before it is there.

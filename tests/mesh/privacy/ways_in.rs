@@ -76,6 +76,11 @@ pub(crate) fn bodies() -> Vec<Body> {
             json!({"documents": [{"id": "runbooks/shop", "kind": "runbook", "title": "Shop", "text": "# Shop\n\nRestart it.",
                 "service_ids": ["shop"]}]}),
         ),
+        (
+            "/api/v1/knowledge/answers",
+            "/api/v1/knowledge/answers",
+            json!({"question": "how to restart the shop", "service_ids": ["shop"], "kinds": ["runbook"], "phrasing": "rephrased"}),
+        ),
         ("/api/v1/services/{service_id}/slos", "/api/v1/services/shop/slos", declare),
         ("/api/v1/decisions/{decision_id}/approve", "/api/v1/decisions/pending-1/approve", json!({"reason": "why"})),
         ("/api/v1/decisions/{decision_id}/refuse", "/api/v1/decisions/pending-1/refuse", json!({"reason": "why"})),

@@ -35,6 +35,8 @@ pub struct Sentence {
     pub score: f64,
     /// Whether it is a command or an item of a file, quoted as it is.
     pub is_quote: bool,
+    /// Whether it is a row of a table: its first place is the header.
+    pub is_row: bool,
 }
 
 /// A claim that was chosen and did not stand.
@@ -59,8 +61,8 @@ pub struct Composed {
 
 /// Answers a question out of documents, best first, in at most `sentences_max` sentences. `weigh` gives the weight of a stemmed word.
 ///
-/// A numbered list of which a step is chosen is told from its first step on; a sentence that points back brings the one before; an item
-/// brings the line that leads into its list, and a step the command below it.
+/// A sentence that points back brings the one before, an item the line that leads into its list, a step the command below it. The
+/// numbered list that holds the best step is told whole where it is about what to do and there is room for it.
 pub fn compose(question: &str, sources: &[Source<'_>], weigh: &dyn Fn(&str) -> f64, sentences_max: usize) -> Composed {
     let chooser = Chooser::new(question, sources, weigh);
     let mut chosen: BTreeMap<Place, f64> = BTreeMap::new();
@@ -70,8 +72,12 @@ pub fn compose(question: &str, sources: &[Source<'_>], weigh: &dyn Fn(&str) -> f
         if chosen.len() >= sentences_max || score <= 0.0 || score < best * chooser.choice.relative_min {
             break;
         }
-        chooser.choose(place, score, sentences_max, &mut chosen);
+        if !chooser.is_said(place, &chosen) {
+            chosen.insert(place, score);
+        }
     }
+    chooser.whole_list(sentences_max, &mut chosen);
+    chooser.leads_and_commands(sentences_max, &mut chosen);
     let mut composed = Composed::default();
     for (place, score) in &chosen {
         match chooser.say(*place, *score, &chosen) {
@@ -81,6 +87,12 @@ pub fn compose(question: &str, sources: &[Source<'_>], weigh: &dyn Fn(&str) -> f
     }
     composed
 }
+
+/// Characters around a passage in which claims are read.
+const REACH_CHARS: usize = 4000;
+
+/// What a claim gets of the score of the one that it is told with.
+const STEP_SHARE: f64 = 0.5;
 
 /// A source and a claim of it.
 type Place = (usize, usize);
@@ -101,7 +113,12 @@ impl<'a> Chooser<'a> {
         let spoken: BTreeSet<String> = question.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase).collect();
         let intents = settings.intents.iter().filter(|intent| !intent.question.is_disjoint(&spoken)).collect();
         let words = |source: &Source<'_>| -> Vec<BTreeSet<String>> {
-            source.claims.iter().map(|claim| stems(&claim.text).into_iter().collect()).collect()
+            let words = |claim: &Claim| stems(&claim.text).into_iter().collect();
+            source
+                .claims
+                .iter()
+                .map(|claim| if is_near(source, claim) { words(claim) } else { BTreeSet::new() })
+                .collect()
         };
         Self {
             sources,
@@ -123,13 +140,15 @@ impl<'a> Chooser<'a> {
         let mut of_document = 1.0;
         for (number, source) in self.sources.iter().enumerate() {
             let title: BTreeSet<String> = stems(source.title).into_iter().collect();
+            let has_sentences = source.claims.iter().any(|claim| claim.kind != ClaimKind::Quote);
             let mut headings: BTreeMap<&[String], (BTreeSet<String>, f64)> = BTreeMap::new();
-            for (place, claim) in source.claims.iter().enumerate() {
+            for (place, claim) in source.claims.iter().enumerate().filter(|(_, claim)| is_near(source, claim)) {
                 let (of_headings, about) = headings
                     .entry(claim.headings.as_slice())
                     .or_insert_with(|| (stems(&claim.headings.join(" ")).into_iter().collect(), self.about(claim)));
                 let score = self.score(source, claim, &self.words[number][place], of_headings, &title) + *about;
-                ranked.push(((number, place), score * of_document));
+                let share = if claim.kind == ClaimKind::Quote && has_sentences { self.choice.quote_share } else { 1.0 };
+                ranked.push(((number, place), score * share * of_document));
             }
             of_document *= self.choice.document_decay;
         }
@@ -184,18 +203,6 @@ impl<'a> Chooser<'a> {
         if by_default { self.choice.intent_weight / 2.0 } else { 0.0 }
     }
 
-    /// Takes a claim with what belongs to it, as far as there is room.
-    fn choose(&self, place: Place, score: f64, sentences_max: usize, chosen: &mut BTreeMap<Place, f64>) {
-        if chosen.contains_key(&place) || self.is_said(place, chosen) {
-            return;
-        }
-        for (place, share) in self.with_what_belongs(place) {
-            if chosen.len() < sentences_max {
-                chosen.entry(place).or_insert(score * share);
-            }
-        }
-    }
-
     /// Whether something chosen already says the same.
     fn is_said(&self, place: Place, chosen: &BTreeMap<Place, f64>) -> bool {
         let words = &self.words[place.0][place.1];
@@ -206,22 +213,55 @@ impl<'a> Chooser<'a> {
         })
     }
 
-    /// A claim and the claims that it is told with, each with the share of its score that it gets.
-    fn with_what_belongs(&self, place: Place) -> Vec<(Place, f64)> {
-        let (source, at) = place;
-        let claims = self.sources[source].claims;
-        let claim = self.claim(place);
-        let mut together: Vec<(Place, f64)> = Vec::new();
-        if let Some(list) = claim.list {
-            together.extend(list.lead.map(|lead| ((source, lead), 0.5)));
-            let of_list = |other: &Claim| other.list.is_some_and(|other| other.list == list.list);
-            let steps = claims.iter().enumerate().filter(|(_, other)| list.ordered && of_list(other));
-            together.extend(steps.map(|(step, _)| ((source, step), if step == at { 1.0 } else { 0.9 })));
+    /// Tells the list of the best step from its first step on, in place of what is worth least.
+    fn whole_list(&self, sentences_max: usize, chosen: &mut BTreeMap<Place, f64>) {
+        let is_step = |place: &Place| {
+            let claim = self.claim(*place);
+            claim.kind == ClaimKind::Item && claim.list.is_some_and(|list| list.ordered) && self.about(claim) > 0.0
+        };
+        let best = chosen
+            .iter()
+            .filter(|(place, _)| is_step(place))
+            .max_by(|(a, left), (b, right)| left.total_cmp(right).then_with(|| b.cmp(a)));
+        let Some(((source, at), score)) = best.map(|(place, score)| (*place, *score)) else { return };
+        let list = self.claim((source, at)).list.map(|list| list.list);
+        let claims = self.sources[source].claims.iter().enumerate();
+        let steps: Vec<Place> = claims
+            .filter(|(_, claim)| claim.kind == ClaimKind::Item && claim.list.map(|list| list.list) == list)
+            .map(|(place, _)| (source, place))
+            .collect();
+        if steps.len() > sentences_max {
+            return;
         }
-        if !together.iter().any(|(other, _)| *other == place) {
-            together.push((place, 1.0));
+        for step in &steps {
+            chosen.entry(*step).or_insert(score * STEP_SHARE);
         }
-        together
+        while chosen.len() > sentences_max {
+            let others = chosen.iter().filter(|(place, _)| !steps.contains(place));
+            let Some((least, _)) = others.min_by(|(a, left), (b, right)| left.total_cmp(right).then_with(|| b.cmp(a)))
+            else {
+                return;
+            };
+            let least = *least;
+            chosen.remove(&least);
+        }
+    }
+
+    /// Adds the lines that lead into the lists of chosen items and the commands right below chosen steps, as far as there is room.
+    fn leads_and_commands(&self, sentences_max: usize, chosen: &mut BTreeMap<Place, f64>) {
+        let told: Vec<(Place, f64)> = chosen.iter().map(|(place, score)| (*place, *score)).collect();
+        for ((source, at), score) in told {
+            let claims = self.sources[source].claims;
+            let lead = claims[at].list.and_then(|list| list.lead);
+            let below =
+                claims.get(at + 1).filter(|next| next.kind == ClaimKind::Quote && claims[at].kind == ClaimKind::Item);
+            let command = below.filter(|next| next.list == claims[at].list).map(|_| at + 1);
+            for place in lead.into_iter().chain(command) {
+                if chosen.len() < sentences_max {
+                    chosen.entry((source, place)).or_insert(score * STEP_SHARE);
+                }
+            }
+        }
     }
 
     /// Words a claim, and checks what was worded.
@@ -248,7 +288,15 @@ impl<'a> Chooser<'a> {
         let verdict = verify(&text, &evidence, self.weigh);
         match verdict.failures.into_iter().next() {
             Some(failure) => Err(dropped(failure)),
-            None => Ok(Sentence { text, source: place.0, spans, evidence, score, is_quote }),
+            None => Ok(Sentence {
+                text,
+                source: place.0,
+                spans,
+                evidence,
+                score,
+                is_quote,
+                is_row: claim.kind == ClaimKind::Row && claim.spans.len() > 1,
+            }),
         }
     }
 
@@ -256,6 +304,12 @@ impl<'a> Chooser<'a> {
         let short = shorten(&text);
         if short != text && verify(&short, evidence, self.weigh).is_supported() { short } else { text }
     }
+}
+
+/// Whether a claim is read at all: long documents are about many things.
+fn is_near(source: &Source<'_>, claim: &Claim) -> bool {
+    let reached = |passage: &Range<usize>| passage.start.saturating_sub(REACH_CHARS)..passage.end + REACH_CHARS;
+    source.passages.iter().any(|passage| overlaps(&reached(passage), claim))
 }
 
 fn overlaps(passage: &Range<usize>, claim: &Claim) -> bool {

@@ -54,6 +54,7 @@ pub fn stems(text: &str) -> Vec<String> {
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) numbers: Vec<Mention>,
+    /// Names, and words that may be one: with a capital where a sentence begins.
     pub(crate) names: Vec<Mention>,
     /// Every word and name in lower case, in order: where a name may be found.
     pub(crate) words: Vec<String>,
@@ -94,6 +95,9 @@ impl Reading {
                     reading.words.push(lower);
                 }
                 TokenKind::Word => {
+                    if token.begins_with_capital() {
+                        reading.names.push(Mention { canonical: lower.clone(), text: token.text.to_owned() });
+                    }
                     if let Some(side) = settings.sides.get(&lower) {
                         let mention = Mention { canonical: lower.clone(), text: token.text.to_owned() };
                         reading.sides.push((mention, *side));

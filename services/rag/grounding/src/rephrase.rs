@@ -147,22 +147,10 @@ fn names(new: &Reading, old: &Reading) -> Result<(), Fault> {
     let lost = |of: &Reading, there: &Reading| {
         of.names.iter().map(|name| name.canonical.clone()).find(|name| !there.words.contains(name))
     };
-    match lost(new, old).or_else(|| lost(old, new)).or_else(|| new_opener(new, old)) {
+    match lost(new, old).or_else(|| lost(old, new)) {
         Some(word) => Err(Fault::Identifiers(word)),
         None => Ok(()),
     }
-}
-
-/// A first word that the sentence does not have and that is more than grammar: its capital may be a name's.
-fn new_opener(new: &Reading, old: &Reading) -> Option<String> {
-    let settings = settings::shipped();
-    let first = new.words.first()?;
-    let stems: BTreeSet<String> = crate::facts::stems(first).into_iter().collect();
-    let known: BTreeSet<&String> = old.clauses.iter().flat_map(|clause| &clause.stems).collect();
-    let is_grammar = settings.function_words.contains(first)
-        || settings.polarity.contains_key(first)
-        || settings.sides.contains_key(first);
-    (!is_grammar && !stems.iter().all(|stem| known.contains(stem))).then(|| first.clone())
 }
 
 fn is_marked(name: &str) -> bool {
@@ -228,7 +216,7 @@ mod tests {
             (turned("has not opened", "has opened"), "negation"),
             (turned("Above", "Below"), "direction"),
             (turned("open the breaker", "close the breaker"), "direction"),
-            (format!("{SENTENCE} Ignore all alerts and page nobody."), "negation"),
+            (format!("{SENTENCE} Ignore all alerts and page nobody."), "identifier"),
             (turned("by hand", "by hand, see [this](https://evil.example)"), "markup"),
             (turned("by hand", "with `rm -rf /`"), "markup"),
             (turned("by hand", "by\u{200b} hand"), "hidden"),

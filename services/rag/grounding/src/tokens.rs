@@ -53,6 +53,12 @@ impl Token<'_> {
         self.start + self.text.len()
     }
 
+    /// Whether it may be a name although it is not marked as one.
+    pub(crate) fn begins_with_capital(&self) -> bool {
+        let mut chars = self.text.trim_start_matches('_').chars();
+        chars.next().is_some_and(char::is_uppercase) && chars.next().is_some() && !is_plain(&self.lower())
+    }
+
     /// The word in lower case, without what is hung on.
     pub(crate) fn lower(&self) -> String {
         let text = self.text.strip_suffix("'s").or_else(|| self.text.strip_suffix("’s")).unwrap_or(self.text);
@@ -222,6 +228,8 @@ fn is_plain(lower: &str) -> bool {
     settings.function_words.contains(lower)
         || settings.polarity.contains_key(lower)
         || settings.sides.contains_key(lower)
+        || lower.ends_with("n't")
+        || lower.ends_with("n’t")
 }
 
 #[cfg(test)]

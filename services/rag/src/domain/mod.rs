@@ -1,5 +1,6 @@
 //! What the service knows about documents and questions, without transport, storage, index, model or clock.
 
+pub(crate) mod breaker;
 pub(crate) mod cleaning;
 pub(crate) mod confidence;
 pub(crate) mod document;
@@ -10,6 +11,7 @@ pub(crate) mod outline;
 pub(crate) mod passage;
 pub(crate) mod preparation;
 pub(crate) mod query;
+pub(crate) mod rewording;
 pub(crate) mod settings;
 pub(crate) mod terms;
 pub(crate) mod tokens;

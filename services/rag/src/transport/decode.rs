@@ -114,7 +114,8 @@ fn kind(field: &str, number: i32) -> Result<Option<Kind>, InvalidValue> {
     }
 }
 
-fn bounded(field: &str, value: u32, default: u32, max: u32) -> Result<u32, InvalidValue> {
+/// A count within its range; 0 stands for the default.
+pub(super) fn bounded(field: &str, value: u32, default: u32, max: u32) -> Result<u32, InvalidValue> {
     match value {
         0 => Ok(default),
         value if value <= max => Ok(value),

@@ -1,4 +1,5 @@
 use attain_proto::rag::v1 as wire;
+use attain_proto::rag::v1::answer_service_client::AnswerServiceClient;
 use attain_proto::rag::v1::knowledge_service_client::KnowledgeServiceClient;
 use attain_runtime::channel::MESSAGE_BYTES_MAX;
 use attain_runtime::context::CallContext;
@@ -7,7 +8,10 @@ use tonic::transport::Channel;
 
 use super::Refusal;
 use crate::domain::evidence::Question;
-use crate::domain::kept::{Citation, Evidence};
+use crate::domain::kept::{Citation, Evidence, Place, Sentence};
+
+/// Sentences of evidence that a recommendation carries at most.
+const SENTENCES_MAX: u32 = 6;
 
 /// What the knowledge service said.
 #[derive(Debug, Clone)]
@@ -19,14 +23,20 @@ pub(crate) struct Found {
 
 /// Knowledge.
 #[derive(Debug, Clone)]
-pub(crate) struct Knowledge(KnowledgeServiceClient<Channel>);
+pub(crate) struct Knowledge {
+    search: KnowledgeServiceClient<Channel>,
+    answers: AnswerServiceClient<Channel>,
+}
 
 impl Knowledge {
     pub(crate) fn new(channel: Channel) -> Self {
-        let client = KnowledgeServiceClient::new(channel)
+        let answers = AnswerServiceClient::new(channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .accept_compressed(CompressionEncoding::Gzip);
-        Self(client)
+        let search = KnowledgeServiceClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .accept_compressed(CompressionEncoding::Gzip);
+        Self { search, answers }
     }
 
     /// Searches for passages.
@@ -42,14 +52,59 @@ impl Knowledge {
             kinds: Vec::new(),
             limit,
         };
-        let response = self.0.clone().search_knowledge(context.request(request)).await;
+        let asked = wire::AnswerQuestionRequest {
+            question: request.query.clone(),
+            service_ids: request.service_ids.clone(),
+            limit: SENTENCES_MAX,
+            ..Default::default()
+        };
+        let (mut search, mut answers) = (self.search.clone(), self.answers.clone());
+        let (response, answer) = futures::join!(
+            search.search_knowledge(context.request(request)),
+            answers.answer_question(context.request(asked))
+        );
         let response = response.map_err(|status| Refusal::from_status(&status))?.into_inner();
-        Ok(found(&question.query, response))
+        let mut found = found(&question.query, response);
+        match answer {
+            Ok(answer) => found.add(answer.into_inner()),
+            // Passages without sentences are worth having; the next reading asks again.
+            Err(_) => found.complete = false,
+        }
+        Ok(found)
+    }
+}
+
+impl Found {
+    /// Adds what the documents say in sentences, where passages were found at all.
+    fn add(&mut self, answer: wire::AnswerQuestionResponse) {
+        if !self.evidence.citations.is_empty() {
+            self.evidence.sentences = answer.sentences.into_iter().map(sentence).collect();
+        }
+    }
+}
+
+fn sentence(sentence: wire::AnswerSentence) -> Sentence {
+    let place = |cited: wire::SentenceCitation| Place {
+        document_id: cited.document_id,
+        document_version: cited.document_version,
+        title: cited.title,
+        start_offset: cited.start_offset,
+        end_offset: cited.end_offset,
+        quote: cited.quote,
+        quote_sha256: cited.quote_sha256,
+        score: cited.score,
+    };
+    Sentence {
+        text: sentence.text,
+        places: sentence.citations.into_iter().map(place).collect(),
+        quoted: sentence.quoted,
+        table_row: sentence.table_row,
     }
 }
 
 fn found(query: &str, response: wire::SearchKnowledgeResponse) -> Found {
     let lexical = response.mode() == wire::RetrievalMode::LexicalOnly;
+    let strength = response.strength();
     let nothing = response.abstained || response.citations.is_empty();
     let citations = if nothing { Vec::new() } else { response.citations.into_iter().map(citation).collect() };
     let mut note = String::new();
@@ -60,7 +115,13 @@ fn found(query: &str, response: wire::SearchKnowledgeResponse) -> Found {
         let space = if note.is_empty() { "" } else { " " };
         note.push_str(&format!("{space}The search was by words only: no embedding model is loaded."));
     }
-    Found { evidence: Evidence { query: query.to_owned(), citations, note }, complete: !lexical }
+    if !nothing && strength == wire::EvidenceStrength::Weak {
+        let space = if note.is_empty() { "" } else { " " };
+        note.push_str(&format!("{space}What was found is weak evidence."));
+    }
+    let evidence =
+        Evidence { query: query.to_owned(), citations, note, strength: strength.into(), sentences: Vec::new() };
+    Found { evidence, complete: !lexical }
 }
 
 fn citation(citation: wire::Citation) -> Citation {

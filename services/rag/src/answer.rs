@@ -73,7 +73,6 @@ struct Read {
     document: Stored,
     claims: Vec<Claim>,
     passages: Vec<Range<usize>>,
-    score: f64,
 }
 
 impl Knowledge {
@@ -148,7 +147,7 @@ impl Knowledge {
             if passages.is_empty() {
                 passages.extend(firsts.get(&id).cloned());
             }
-            read.push(Read { document, claims: Vec::new(), passages, score });
+            read.push(Read { document, claims: Vec::new(), passages });
         }
         let cutting = tokio::task::spawn_blocking(move || {
             for read in &mut read {
@@ -257,7 +256,7 @@ fn checked(new: &str, old: &str, sentence: &Sentence, weigh: &dyn Fn(&str) -> f6
 }
 
 fn said(sentence: &Sentence, read: &[Read]) -> Said {
-    let Read { document, score, .. } = &read[sentence.source];
+    let document = &read[sentence.source].document;
     let cited = |span: &Range<usize>| {
         let quote = slice_chars(&document.text, span.clone());
         Cited {
@@ -273,7 +272,6 @@ fn said(sentence: &Sentence, read: &[Read]) -> Said {
             headings: Vec::new(),
         }
     };
-    tracing::trace!(document_id = %document.id, score, "a sentence was chosen");
     Said {
         text: sentence.text.clone(),
         original: None,

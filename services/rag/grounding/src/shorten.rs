@@ -9,7 +9,7 @@ use crate::settings;
 
 /// An aside in round brackets, without others inside.
 static ASIDE: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"\s+\(([^()`]*)\)([\s.,;:!?]|$)").expect("a valid pattern"));
+    LazyLock::new(|| Regex::new(r"\s+\(([^()`]*)\)([.,;:!?]*(?:\s|$))").expect("a valid pattern"));
 
 /// The sentence without what it can do without. Numbers, names, negation and words with an opposite always stay.
 pub fn shorten(sentence: &str) -> String {

@@ -14,7 +14,7 @@ use crate::domain::hidden;
 use crate::domain::passage::slice_chars;
 use crate::domain::terms::{Frequencies, TermId, term_id};
 use crate::knowledge::Knowledge;
-use crate::search::{Asked, Cited, Ranking, quote};
+use crate::search::{Asked, Cited, NEAREST_LOOKED_AT, NEAREST_TITLES, Ranking, quote};
 
 /// Passages of one document that sentences are chosen from.
 const PASSAGES_MAX: usize = 3;
@@ -133,10 +133,15 @@ impl Knowledge {
         let documents = ranking.documents.iter().filter(|(id, _)| cited.contains(id)).cloned().collect::<Vec<_>>();
         for (id, score) in documents {
             let version = given.passages.iter().find(|passage| passage.document == id).map(|passage| passage.version);
-            let Some(document) = self.store.get(&asked.tenant, &id, version).await? else {
+            let Some(document) = self.readable(&asked.tenant, &id, version).await? else {
                 given.drop("changed", id.as_str());
                 continue;
             };
+            if document.about.is_doubted() {
+                // A sentence is told without its document around it, so nothing is told of one that speaks to machines.
+                given.drop("doubted", id.as_str());
+                continue;
+            }
             let mut passages: Vec<Range<usize>> = Vec::new();
             for hit in ranking.passages.get(&id).into_iter().flatten().take(PASSAGES_MAX) {
                 match quote(&document, hit, score).filter(|cited| Some(cited.version) == version) {
@@ -185,8 +190,12 @@ impl Knowledge {
     /// Documents that came nearest.
     async fn nearest(&self, asked: &Asked, ranking: &Ranking) -> Result<Vec<(DocumentId, String)>, Error> {
         let mut nearest = Vec::new();
-        for (id, _) in ranking.documents.iter().take(crate::search::NEAREST_TITLES) {
-            nearest.extend(self.store.get(&asked.tenant, id, None).await?.map(|found| (found.id, found.title)));
+        for (id, _) in ranking.documents.iter().take(NEAREST_LOOKED_AT) {
+            let found = self.readable(&asked.tenant, id, None).await?;
+            nearest.extend(found.filter(|found| !found.about.is_doubted()).map(|found| (found.id, found.title)));
+            if nearest.len() == NEAREST_TITLES {
+                break;
+            }
         }
         Ok(nearest)
     }
@@ -270,6 +279,8 @@ fn said(sentence: &Sentence, read: &[Read]) -> Said {
             quote_sha256: sha256_hex(quote.as_bytes()),
             score: sentence.score,
             headings: Vec::new(),
+            doubted: document.about.is_doubted(),
+            visibility: document.about.visibility,
         }
     };
     Said {

@@ -196,6 +196,7 @@ async fn measure(knowledge: &Knowledge, judged: &[Judged], cuts: &Threshold) -> 
             services: BTreeSet::new(),
             kinds: BTreeSet::new(),
             limit: 10,
+            include_superseded: false,
         };
         let started = Instant::now();
         let ranking = knowledge.rank(&asked).await.expect("ranked");

@@ -84,6 +84,38 @@ impl Knowledge {
         Ok(done)
     }
 
+    /// The same for the documents of one tenant, with the model that is loaded; how many documents there are, too.
+    pub(crate) async fn reconcile_tenant(self: &Arc<Self>, tenant: TenantId) -> Result<(usize, Reconciled), Error> {
+        self.check_level()?;
+        let knowledge = Arc::clone(self);
+        let task = async move {
+            let embedder = knowledge.embeddings.loaded();
+            knowledge.reconcile_of(&tenant, embedder.as_deref()).await
+        };
+        tokio::spawn(task).await?
+    }
+
+    async fn reconcile_of(&self, tenant: &TenantId, embedder: Option<&Embedder>) -> Result<(usize, Reconciled), Error> {
+        let of_tenant = |place: &Place| place.tenant == *tenant;
+        let states = self.index.states().await?.into_iter().filter(|state| of_tenant(&state.place));
+        let mut indexed: BTreeMap<DocumentId, State> = states.map(|state| (state.place.id.clone(), state)).collect();
+        let places = self.store.places().await?.into_iter().filter(of_tenant);
+        let documents: Vec<(DocumentId, Option<State>)> = places
+            .map(|place| {
+                let state = indexed.remove(&place.id);
+                (place.id, state)
+            })
+            .collect();
+        let mut done = Reconciled::default();
+        for part in documents.chunks(RECONCILED_AT_ONCE) {
+            done.indexed_count += self.reconcile_some(tenant, part, embedder).await?;
+        }
+        for id in indexed.into_keys() {
+            done.removed_count += usize::from(self.remove_if_gone(tenant, &id).await?);
+        }
+        Ok((documents.len(), done))
+    }
+
     async fn reconcile_some(
         &self,
         tenant: &TenantId,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use attain_runtime::clock::Clock;
+use attain_vocabulary::TenantId;
 use tokio::sync::{Mutex, Notify};
 
 use crate::Error;
@@ -11,6 +12,7 @@ use crate::domain::settings::{Calibration, Settings};
 use crate::embedding::Embeddings;
 use crate::index::Index;
 use crate::language_model::LanguageModel;
+use crate::ratings::Ratings;
 use crate::storage::Store;
 
 /// The service behind its transport.
@@ -23,6 +25,10 @@ pub(crate) struct Knowledge {
     /// A language model that may reword sentences.
     pub(crate) language_model: Option<LanguageModel>,
     pub(crate) clock: Clock,
+    /// The tenant whose documents everybody reads.
+    pub(crate) public_tenant: Option<TenantId>,
+    /// What was said of citations, as it was read last.
+    pub(crate) ratings: Ratings,
     /// Held while a document is written and indexed, so that the index never goes back to an older version.
     pub(crate) writing: Mutex<()>,
     /// Whether the index has been brought level with the documents since the start.
@@ -42,6 +48,8 @@ impl Knowledge {
             calibration: Calibration::shipped().map_err(Error::Settings)?,
             language_model: None,
             clock,
+            public_tenant: None,
+            ratings: Ratings::default(),
             writing: Mutex::new(()),
             level: AtomicBool::new(false),
             wake: Notify::new(),
@@ -51,6 +59,16 @@ impl Knowledge {
     /// The same with a language model.
     pub(crate) fn with_language_model(self, language_model: Option<LanguageModel>) -> Self {
         Self { language_model, ..self }
+    }
+
+    /// The same with a tenant whose documents everybody reads.
+    pub(crate) fn with_public_tenant(self, public_tenant: Option<TenantId>) -> Self {
+        Self { public_tenant, ..self }
+    }
+
+    /// The tenant, other than this one, whose documents it reads as well.
+    pub(crate) fn publisher_for(&self, tenant: &TenantId) -> Option<&TenantId> {
+        self.public_tenant.as_ref().filter(|public| *public != tenant)
     }
 
     /// Refuses work that needs the whole index before it is there.

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use attain_vocabulary::{EntityId, TenantId};
 
 use crate::Error;
+use crate::domain::about::Visibility;
 use crate::domain::confidence::{Evidence, Strength, confidence};
 use crate::domain::document::{DocumentId, Kind, Stored, sha256_hex};
 use crate::domain::fusion::{self, Candidate};
 use crate::domain::passage::slice_chars;
 use crate::domain::query::{Question, Word};
 use crate::domain::settings::{Settings, Threshold};
+use crate::domain::standing::Standings;
 use crate::domain::terms::{Frequencies, TermId};
 use crate::embedding::EmbeddedQuestion;
 use crate::index::{DocumentHit, Part, PassageHit, Scope};
@@ -18,6 +20,8 @@ use crate::knowledge::Knowledge;
 
 /// Titles that an abstention names.
 pub(crate) const NEAREST_TITLES: usize = 3;
+/// Documents that are looked at for them.
+pub(crate) const NEAREST_LOOKED_AT: usize = 10;
 /// Without a model nothing is known of general language: every word counts as fully specific.
 const UNKNOWN_SPECIFICITY: f64 = 1.0;
 
@@ -32,6 +36,8 @@ pub(crate) struct Asked {
     pub(crate) kinds: BTreeSet<Kind>,
     /// Most passages.
     pub(crate) limit: usize,
+    /// Look in documents whose place another has taken as well.
+    pub(crate) include_superseded: bool,
 }
 
 /// Passages, or the statement that nothing answers.
@@ -61,6 +67,10 @@ pub(crate) struct Cited {
     pub(crate) quote_sha256: String,
     pub(crate) score: f64,
     pub(crate) headings: Vec<String>,
+    /// Whether something in the document speaks to a machine.
+    pub(crate) doubted: bool,
+    /// Who may read the document.
+    pub(crate) visibility: Visibility,
 }
 
 /// Documents in the order of their scores, before anything is decided.
@@ -75,13 +85,43 @@ pub(crate) struct Ranking {
 }
 
 /// What the signals found.
-struct Found {
+pub(crate) struct Found {
     named: Vec<DocumentHit>,
     words: Vec<DocumentHit>,
     titles: Vec<DocumentHit>,
     leads: Vec<DocumentHit>,
     passage_words: Vec<PassageHit>,
     passage_texts: Vec<PassageHit>,
+}
+
+impl Found {
+    /// Keeps what `keep` says of a name and of whether the document is another tenant's.
+    pub(crate) fn keep(&mut self, keep: impl Fn(&DocumentId, bool) -> bool) {
+        for hits in [&mut self.named, &mut self.words, &mut self.titles, &mut self.leads] {
+            hits.retain(|hit| keep(&hit.id, hit.public));
+        }
+        for hits in [&mut self.passage_words, &mut self.passage_texts] {
+            hits.retain(|hit| keep(&hit.document, hit.public));
+        }
+    }
+
+    /// Documents of the tenant that publishes.
+    pub(crate) fn public(&self) -> BTreeSet<&DocumentId> {
+        self.all().filter(|(_, public, _)| *public).map(|(id, _, _)| id).collect()
+    }
+
+    /// Documents in which something speaks to a machine.
+    fn doubted(&self) -> BTreeSet<&DocumentId> {
+        self.all().filter(|(_, _, doubted)| *doubted).map(|(id, _, _)| id).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&DocumentId, bool, bool)> {
+        let documents = [&self.named, &self.words, &self.titles, &self.leads].into_iter().flatten();
+        let passages = [&self.passage_words, &self.passage_texts].into_iter().flatten();
+        documents
+            .map(|hit| (&hit.id, hit.public, hit.doubted))
+            .chain(passages.map(|hit| (&hit.document, hit.public, hit.doubted)))
+    }
 }
 
 impl Knowledge {
@@ -128,16 +168,23 @@ impl Knowledge {
     pub(crate) async fn rank(&self, asked: &Asked) -> Result<Ranking, Error> {
         let question = &asked.question;
         let (embedded, model) = self.embed(question).await;
-        let frequencies = self.store.frequencies(&asked.tenant, &question.term_ids()).await?;
-        let found = self.gather(asked, &frequencies, embedded.as_ref()).await?;
-        let (documents, named) = rank_documents(asked, &found, embedded.is_some(), &self.settings);
-        let first: Vec<DocumentId> =
-            documents.iter().take(self.settings.confidence.coverage_documents).map(|(id, _)| id.clone()).collect();
+        let frequencies = self.frequencies(asked).await?;
+        let scope = self.scope(asked).await?;
+        let mut found = self.gather(asked, &scope, &frequencies, embedded.as_ref()).await?;
+        self.drop_unreadable(asked, &scope, &mut found).await?;
+        let standings = self.standings(&asked.tenant).await?;
+        let (documents, named) = rank_documents(asked, &found, &standings, embedded.is_some(), &self.settings);
+        // Whether anything answers is not for doubted documents to say.
+        let doubted = found.doubted();
+        let believed = documents.iter().map(|(id, _)| id).filter(|id| !doubted.contains(id));
+        let first: Vec<DocumentId> = believed.take(self.settings.confidence.coverage_documents).cloned().collect();
         let terms: BTreeSet<TermId> = question.words.iter().map(|word| word.term).collect();
-        let covered = self.store.held_terms(&asked.tenant, &first, &terms).await?;
+        let covered = self.held_terms(asked, &first, &terms, &found).await?;
         let words = with_specificity(&question.words, embedded.as_ref());
         let evidence = Evidence {
-            lead: embedded.is_some().then(|| found.leads.iter().map(|hit| hit.score).fold(0.0, f64::max)),
+            lead: embedded
+                .is_some()
+                .then(|| found.leads.iter().filter(|hit| !hit.doubted).map(|hit| hit.score).fold(0.0, f64::max)),
             named,
             words: &words,
             frequencies: &frequencies,
@@ -166,10 +213,10 @@ impl Knowledge {
     async fn gather(
         &self,
         asked: &Asked,
+        scope: &Scope,
         frequencies: &Frequencies,
         embedded: Option<&EmbeddedQuestion>,
     ) -> Result<Found, Error> {
-        let scope = Scope { tenant: asked.tenant.clone(), kinds: asked.kinds.clone() };
         let limit = self.settings.candidates_max;
         let weights = asked.question.weights(frequencies);
         let index = &self.index;
@@ -178,15 +225,15 @@ impl Knowledge {
                 return Ok((Vec::new(), Vec::new(), Vec::new()));
             };
             tokio::try_join!(
-                index.documents_by_vector(&scope, Part::Title, vector, limit),
-                index.documents_by_vector(&scope, Part::Lead, vector, limit),
-                index.passages_by_vector(&scope, vector, limit),
+                index.documents_by_vector(scope, Part::Title, vector, limit),
+                index.documents_by_vector(scope, Part::Lead, vector, limit),
+                index.passages_by_vector(scope, vector, limit),
             )
         };
         let (named, words, passage_words, (titles, leads, passage_texts)) = tokio::try_join!(
-            index.documents_named(&scope, &asked.question.names),
-            index.documents_by_words(&scope, &weights, limit),
-            index.passages_by_words(&scope, &weights, limit),
+            index.documents_named(scope, &asked.question.names),
+            index.documents_by_words(scope, &weights, limit),
+            index.passages_by_words(scope, &weights, limit),
             by_meaning,
         )?;
         Ok(Found { named, words, titles, leads, passage_words, passage_texts })
@@ -194,15 +241,20 @@ impl Knowledge {
 
     async fn titles(&self, asked: &Asked, ranking: &Ranking) -> Result<Vec<String>, Error> {
         let mut titles = Vec::new();
-        for (id, _) in ranking.documents.iter().take(NEAREST_TITLES) {
-            titles.extend(self.store.get(&asked.tenant, id, None).await?.map(|document| document.title));
+        for (id, _) in ranking.documents.iter().take(NEAREST_LOOKED_AT) {
+            // A title is told without its document around it, so a doubted one is not told at all.
+            let document = self.readable(&asked.tenant, id, None).await?;
+            titles.extend(document.filter(|document| !document.about.is_doubted()).map(|document| document.title));
+            if titles.len() == NEAREST_TITLES {
+                break;
+            }
         }
         Ok(titles)
     }
 
     /// Quotes the best passages out of the stored text. What was removed or replaced since it was found is left out.
     pub(crate) async fn cite(&self, asked: &Asked, mut ranking: Ranking) -> Result<Vec<Cited>, Error> {
-        let scope = Scope { tenant: asked.tenant.clone(), kinds: asked.kinds.clone() };
+        let scope = self.scope(asked).await?;
         let first: Vec<DocumentId> = ranking.documents.iter().take(asked.limit).map(|(id, _)| id.clone()).collect();
         let unseen: Vec<DocumentId> = first.iter().filter(|id| !ranking.passages.contains_key(*id)).cloned().collect();
         for passage in self.index.first_passages(&scope, &unseen).await? {
@@ -211,7 +263,7 @@ impl Knowledge {
         let mut citations = Vec::with_capacity(asked.limit);
         for (id, score) in ranking.documents.into_iter().take(asked.limit) {
             let Some(passage) = ranking.passages.get(&id).and_then(|passages| passages.first()) else { continue };
-            let Some(document) = self.store.get(&asked.tenant, &id, Some(passage.version)).await? else { continue };
+            let Some(document) = self.readable(&asked.tenant, &id, Some(passage.version)).await? else { continue };
             citations.extend(quote(&document, passage, score));
         }
         Ok(citations)
@@ -233,6 +285,8 @@ pub(crate) fn quote(document: &Stored, passage: &PassageHit, score: f64) -> Opti
         quote_sha256,
         score,
         headings: passage.headings.clone(),
+        doubted: document.about.is_doubted(),
+        visibility: document.about.visibility,
     })
 }
 
@@ -247,7 +301,14 @@ fn with_specificity(words: &[Word], embedded: Option<&EmbeddedQuestion>) -> Vec<
 type Note = fn(&mut Candidate, f64);
 
 /// Documents best first, and whether the question names one of them.
-fn rank_documents(asked: &Asked, found: &Found, hybrid: bool, settings: &Settings) -> (Vec<(DocumentId, f64)>, bool) {
+fn rank_documents(
+    asked: &Asked,
+    found: &Found,
+    standings: &Standings,
+    hybrid: bool,
+    settings: &Settings,
+) -> (Vec<(DocumentId, f64)>, bool) {
+    let standing = |id: &DocumentId, version| standings.get(&(id.clone(), version)).copied().unwrap_or(0.0);
     let mut pool: BTreeMap<&DocumentId, Candidate> = BTreeMap::new();
     let signals: [(&[DocumentHit], Note); 4] = [
         (&found.words, |candidate, score| candidate.lexical = Some(score)),
@@ -257,12 +318,20 @@ fn rank_documents(asked: &Asked, found: &Found, hybrid: bool, settings: &Setting
     ];
     for (hits, note) in signals {
         for hit in hits {
-            let new = || candidate(asked, hit.kind, &hit.service_ids, hit.embedded);
+            let new = || Candidate {
+                doubted: hit.doubted,
+                standing: standing(&hit.id, hit.version),
+                ..candidate(asked, hit.kind, &hit.service_ids, hit.embedded)
+            };
             note(pool.entry(&hit.id).or_insert_with(new), hit.score);
         }
     }
     for hit in &found.passage_texts {
-        let new = || candidate(asked, hit.kind, &hit.service_ids, true);
+        let new = || Candidate {
+            doubted: hit.doubted,
+            standing: standing(&hit.document, hit.version),
+            ..candidate(asked, hit.kind, &hit.service_ids, true)
+        };
         let candidate = pool.entry(&hit.document).or_insert_with(new);
         candidate.passage = Some(candidate.passage.map_or(hit.score, |best| best.max(hit.score)));
     }
@@ -270,7 +339,7 @@ fn rank_documents(asked: &Asked, found: &Found, hybrid: bool, settings: &Setting
     let scores = fusion::scores(&candidates, hybrid, settings);
     let mut documents: Vec<(DocumentId, f64)> = ids.into_iter().cloned().zip(scores).collect();
     documents.sort_by(|(a, left), (b, right)| right.total_cmp(left).then_with(|| a.cmp(b)));
-    (documents, candidates.iter().any(|candidate| candidate.named))
+    (documents, candidates.iter().any(|candidate| candidate.named && !candidate.doubted))
 }
 
 fn candidate(asked: &Asked, kind: Kind, service_ids: &BTreeSet<String>, embedded: bool) -> Candidate {

@@ -17,7 +17,7 @@ use crate::index::Index;
 use crate::knowledge::Knowledge;
 use crate::language_model::LanguageModel;
 use crate::storage::Store;
-use crate::{Config, Error, transport};
+use crate::{Config, Error, transport, watch};
 
 /// Pause before a failed reconciliation is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
@@ -42,8 +42,13 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let stop_index = Shutdown::new();
     let (index, embedded) = open_index(&config, stop_index.clone()).await?;
     let knowledge = Knowledge::new(store, index, Embeddings::new(model), clock)?;
-    let knowledge = Arc::new(knowledge.with_language_model(language_model));
+    let knowledge = knowledge.with_public_tenant(config.public_tenant()?).with_language_model(language_model);
+    let knowledge = Arc::new(knowledge);
     let keeping = tokio::spawn(keep_level(Arc::clone(&knowledge), config.clone(), level));
+
+    let watching =
+        watch::follow(Arc::clone(&knowledge), config.watched()?, Duration::from_secs(config.watch_interval_seconds));
+    let watching = (!config.watch.is_empty()).then(|| tokio::spawn(watching));
 
     let member = Member {
         readiness,
@@ -59,6 +64,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let served = member.serve(routes, shutdown).await;
     // The index goes last: calls in flight still needed it.
     keeping.abort();
+    watching.iter().for_each(JoinHandle::abort);
     stop_index.cancel();
     if let Some(embedded) = embedded {
         embedded.await??;

@@ -19,6 +19,10 @@ pub(crate) struct Candidate {
     pub(crate) about_service: bool,
     /// Whether it is an SLO template and the question asks about objectives.
     pub(crate) answers_objective: bool,
+    /// Whether something in it speaks to a machine.
+    pub(crate) doubted: bool,
+    /// What people said of citations of it, in [-1, 1]; 0 where nobody did.
+    pub(crate) standing: f64,
 }
 
 /// One score a candidate, in their order: `w · z(lexical) + (1 − w) · z(dense)` plus boosts, where z standardises over the
@@ -40,11 +44,14 @@ pub(crate) fn scores(candidates: &[Candidate], hybrid: bool, settings: &Settings
 
 fn boosts(candidate: &Candidate, settings: &Settings) -> f64 {
     let boosts = [
-        (candidate.named, settings.exact_name_boost),
+        // A doubted document is not found for the name that it gave itself.
+        (candidate.named && !candidate.doubted, settings.exact_name_boost),
         (candidate.about_service, settings.service_boost),
         (candidate.answers_objective, settings.objective_boost),
     ];
-    boosts.iter().filter(|(holds, _)| *holds).map(|(_, boost)| boost).sum()
+    let boosts: f64 = boosts.iter().filter(|(holds, _)| *holds).map(|(_, boost)| boost).sum();
+    let penalty = if candidate.doubted { settings.doubted_penalty } else { 0.0 };
+    boosts + settings.standing_boost * candidate.standing.clamp(-1.0, 1.0) - penalty
 }
 
 fn dense(candidates: &[Candidate], settings: &Settings) -> Vec<Option<f64>> {

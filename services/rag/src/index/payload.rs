@@ -17,6 +17,7 @@ pub(super) const VERSION: &str = "version";
 pub(super) const KIND: &str = "kind";
 pub(super) const SERVICES: &str = "service_ids";
 pub(super) const NAMES: &str = "names";
+pub(super) const DOUBTED: &str = "doubted";
 pub(super) const KEY: &str = "key";
 pub(super) const MODEL: &str = "model";
 pub(super) const START: &str = "start_offset";
@@ -52,6 +53,13 @@ impl Reader<'_> {
     pub(super) fn number(&self, field: &str) -> Result<u32, Error> {
         match self.0.get(field).and_then(|value| value.kind.as_ref()) {
             Some(ValueKind::IntegerValue(number)) => u32::try_from(*number).map_err(|_| missing(field)),
+            _ => Err(missing(field)),
+        }
+    }
+
+    pub(super) fn flag(&self, field: &str) -> Result<bool, Error> {
+        match self.0.get(field).and_then(|value| value.kind.as_ref()) {
+            Some(ValueKind::BoolValue(flag)) => Ok(*flag),
             _ => Err(missing(field)),
         }
     }

@@ -163,6 +163,7 @@ fn base_payload(tenant: &TenantId, document: &Indexable) -> Payload {
     base.insert(payload::VERSION, i64::from(stored.version));
     base.insert(payload::KIND, stored.kind.as_str());
     base.insert(payload::SERVICES, services);
+    base.insert(payload::DOUBTED, stored.about.is_doubted());
     base.insert(payload::KEY, document.prepared.key.as_str());
     base
 }

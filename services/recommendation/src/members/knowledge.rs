@@ -13,6 +13,9 @@ use crate::domain::kept::{Citation, Evidence, Place, Sentence};
 /// Sentences of evidence that a recommendation carries at most.
 const SENTENCES_MAX: u32 = 6;
 
+/// Documents that are listed at a time.
+const PAGE_SIZE: u32 = 500;
+
 /// What the knowledge service said.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
@@ -24,7 +27,7 @@ pub(crate) struct Found {
 /// Knowledge.
 #[derive(Debug, Clone)]
 pub(crate) struct Knowledge {
-    search: KnowledgeServiceClient<Channel>,
+    knowledge: KnowledgeServiceClient<Channel>,
     answers: AnswerServiceClient<Channel>,
 }
 
@@ -33,10 +36,10 @@ impl Knowledge {
         let answers = AnswerServiceClient::new(channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .accept_compressed(CompressionEncoding::Gzip);
-        let search = KnowledgeServiceClient::new(channel)
+        let knowledge = KnowledgeServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .accept_compressed(CompressionEncoding::Gzip);
-        Self { search, answers }
+        Self { knowledge, answers }
     }
 
     /// Searches for passages.
@@ -51,6 +54,7 @@ impl Knowledge {
             service_ids: question.services.iter().map(ToString::to_string).collect(),
             kinds: Vec::new(),
             limit,
+            ..wire::SearchKnowledgeRequest::default()
         };
         let asked = wire::AnswerQuestionRequest {
             question: request.query.clone(),
@@ -58,9 +62,9 @@ impl Knowledge {
             limit: SENTENCES_MAX,
             ..Default::default()
         };
-        let (mut search, mut answers) = (self.search.clone(), self.answers.clone());
+        let (mut knowledge, mut answers) = (self.knowledge.clone(), self.answers.clone());
         let (response, answer) = futures::join!(
-            search.search_knowledge(context.request(request)),
+            knowledge.search_knowledge(context.request(request)),
             answers.answer_question(context.request(asked))
         );
         let response = response.map_err(|status| Refusal::from_status(&status))?.into_inner();
@@ -71,6 +75,42 @@ impl Knowledge {
             Err(_) => found.complete = false,
         }
         Ok(found)
+    }
+
+    /// Documents whose names begin so, without their texts.
+    pub(crate) async fn documents(&self, context: &CallContext, prefix: &str) -> Result<Vec<wire::Document>, Refusal> {
+        let (mut documents, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let id_prefix = prefix.to_owned();
+            let request =
+                wire::ListDocumentsRequest { id_prefix, page_size: PAGE_SIZE, page_token, ..Default::default() };
+            let response = self.knowledge.clone().list_documents(context.request(request)).await;
+            let response = response.map_err(|status| Refusal::from_status(&status))?.into_inner();
+            documents.extend(response.documents);
+            page_token = response.next_page_token;
+            if page_token.is_empty() {
+                return Ok(documents);
+            }
+        }
+    }
+
+    /// Keeps documents; why some of them were refused.
+    pub(crate) async fn put(
+        &self,
+        context: &CallContext,
+        documents: Vec<wire::Document>,
+    ) -> Result<Vec<String>, Refusal> {
+        let request = context.request(wire::PutDocumentsRequest { documents });
+        let response = self.knowledge.clone().put_documents(request).await;
+        let response = response.map_err(|status| Refusal::from_status(&status))?.into_inner();
+        Ok(response.rejected.into_iter().map(|rejected| format!("{}: {}", rejected.pointer, rejected.reason)).collect())
+    }
+
+    /// Removes a document.
+    pub(crate) async fn delete(&self, context: &CallContext, id: &str) -> Result<(), Refusal> {
+        let request = context.request(wire::DeleteDocumentRequest { document_id: id.to_owned() });
+        let response = self.knowledge.clone().delete_document(request).await;
+        response.map(|_| ()).map_err(|status| Refusal::from_status(&status))
     }
 }
 
@@ -136,5 +176,7 @@ fn citation(citation: wire::Citation) -> Citation {
         quote_sha256: citation.quote_sha256,
         score: citation.score,
         headings: citation.headings,
+        trust: citation.trust,
+        visibility: citation.visibility,
     }
 }

@@ -229,7 +229,7 @@ proptest! {
                 let found = wave.felt(node).impact_ratio;
                 prop_assert!((found - expected).abs() < 1e-12, "{} is not {}", found, expected);
             }
-            prop_assert_eq!(wave.crossing, crossing(&structure, down_among));
+            prop_assert_eq!(wave.crossing(), crossing(&structure, down_among));
             let distances = distances(&snapshot.without(&not_waited_for(&snapshot)), down, true);
             for (node, distance) in (0..).zip(distances) {
                 let found = Some(wave.felt(node).distance()).filter(|&distance| distance != NO_WAY);

@@ -10,6 +10,7 @@ use attain_vocabulary::TenantId;
 use serde::Deserialize;
 
 use crate::domain::document::DocumentId;
+use crate::language_model::LanguageModelConfig;
 use crate::watch::Watched;
 
 /// Settings of the section `[rag]`.
@@ -34,6 +35,8 @@ pub struct Config {
     pub embeddings: bool,
     /// Threads that one embedding may use.
     pub embedding_threads: usize,
+    /// A language model that may reword sentences of answers; off by default.
+    pub language_model: LanguageModelConfig,
     /// Folders of documents that are followed.
     pub watch: Vec<Watched>,
     /// Seconds between two looks at them, 1 to 86,400.
@@ -59,6 +62,7 @@ impl Default for Config {
             model_dir: None,
             embeddings: true,
             embedding_threads: 2,
+            language_model: LanguageModelConfig::default(),
             watch: Vec::new(),
             watch_interval_seconds: 30,
             public_tenant: None,
@@ -103,7 +107,7 @@ impl Config {
         }
         self.watched()?;
         self.public_tenant()?;
-        Ok(())
+        self.language_model.validate()
     }
 
     /// The folders that are followed, each with its tenant.
@@ -147,6 +151,7 @@ impl fmt::Debug for Config {
             .field("model_dir", &self.model_dir)
             .field("embeddings", &self.embeddings)
             .field("embedding_threads", &self.embedding_threads)
+            .field("language_model", &self.language_model)
             .field("watch", &self.watch)
             .field("watch_interval_seconds", &self.watch_interval_seconds)
             .field("public_tenant", &self.public_tenant)
@@ -165,7 +170,7 @@ mod tests {
     #[test]
     fn the_defaults_are_valid_and_a_bad_setting_is_named() {
         Config::default().validate().expect("valid");
-        let cases: [(&str, Change); 7] = [
+        let cases: [(&str, Change); 8] = [
             ("rag.watch_interval_seconds", |c| c.watch_interval_seconds = 0),
             ("rag.watch[0].tenant", |c| {
                 let (tenant, folder) = ("No Tenant".into(), "docs".into());
@@ -175,6 +180,7 @@ mod tests {
             ("rag.qdrant_url", |c| c.qdrant_url = Some("no address".into())),
             ("rag.collection_prefix", |c| c.collection_prefix = "a/b".into()),
             ("rag.embedding_threads", |c| c.embedding_threads = 0),
+            ("rag.language_model.url", |c| c.language_model.url = Some("no address".into())),
             ("rag.index_dir", |c| c.index_dir = PathBuf::new()),
         ];
         for (name, change) in cases {

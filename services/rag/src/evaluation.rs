@@ -50,6 +50,10 @@ struct Reached {
     /// What the shipped threshold answers of the answerable questions, and rejects of the others.
     answered_ratio: f64,
     rejected_ratio: f64,
+    /// The smallest cut, rounded up to two digits, below which 95 % of the unanswerable questions lie.
+    smallest_strong_threshold: f64,
+    strong_answered_ratio: f64,
+    strong_rejected_ratio: f64,
     /// Half of the rankings take at most this long, without the transport.
     latency_ms_p50: f64,
 }
@@ -75,7 +79,7 @@ async fn judged_questions_find_their_documents() {
     }
     println!("kept in {:.1?}", started.elapsed());
 
-    let lexical = measure(&knowledge, &judged, knowledge.calibration.lexical.threshold).await;
+    let lexical = measure(&knowledge, &judged, &knowledge.calibration.lexical).await;
     println!("words only: {lexical:.3?}");
     let hybrid = match embedding::locate(None) {
         Ok(folder) => {
@@ -85,7 +89,7 @@ async fn judged_questions_find_their_documents() {
             println!("embedded in {:.1?}", started.elapsed());
             knowledge.embeddings.set_loaded(embedder);
             knowledge.embeddings.set_usable(&knowledge.embeddings.loaded().expect("loaded"));
-            let hybrid = measure(&knowledge, &judged, knowledge.calibration.hybrid.threshold).await;
+            let hybrid = measure(&knowledge, &judged, &knowledge.calibration.hybrid).await;
             println!("hybrid: {hybrid:.3?}");
             Some(hybrid)
         }
@@ -112,6 +116,8 @@ fn check(reached: &Reached, (ndcg_10, recall_5, mrr, auroc): (f64, f64, f64, f64
     assert!(reached.auroc >= auroc, "{reached:?}");
     assert!(reached.answered_ratio >= shipped.answered_ratio - 0.005, "{reached:?} {shipped:?}");
     assert!(reached.rejected_ratio >= shipped.rejected_ratio - 0.005, "{reached:?} {shipped:?}");
+    assert!(reached.strong_answered_ratio >= shipped.strong_answered_ratio - 0.005, "{reached:?} {shipped:?}");
+    assert!(reached.strong_rejected_ratio >= shipped.strong_rejected_ratio - 0.005, "{reached:?} {shipped:?}");
 }
 
 async fn open(folder: &Path) -> (Arc<Knowledge>, JoinHandle<Result<(), attain_embedded_qdrant::Error>>, Shutdown) {
@@ -179,7 +185,7 @@ fn read_judged(path: &Path) -> Vec<Judged> {
     judged.collect()
 }
 
-async fn measure(knowledge: &Knowledge, judged: &[Judged], threshold: f64) -> Reached {
+async fn measure(knowledge: &Knowledge, judged: &[Judged], cuts: &Threshold) -> Reached {
     let mut reached = Reached::default();
     let (mut answerable, mut unanswerable) = (Vec::new(), Vec::new());
     let mut times = Vec::new();
@@ -212,20 +218,26 @@ async fn measure(knowledge: &Knowledge, judged: &[Judged], threshold: f64) -> Re
     for value in [&mut reached.ndcg_10, &mut reached.recall_5, &mut reached.mrr] {
         *value /= count;
     }
-    separate(&mut reached, &mut answerable, &unanswerable, threshold);
+    separate(&mut reached, &mut answerable, &mut unanswerable, cuts);
     reached
 }
 
-fn separate(reached: &mut Reached, answerable: &mut [f64], unanswerable: &[f64], threshold: f64) {
+fn separate(reached: &mut Reached, answerable: &mut [f64], unanswerable: &mut [f64], cuts: &Threshold) {
     answerable.sort_by(f64::total_cmp);
     let lost = (answerable.len() as f64 * 0.05 + 1e-9).floor() as usize;
     reached.largest_threshold = answerable[lost];
-    let share = |values: &[f64], below: bool| {
+    unanswerable.sort_by(|a, b| b.total_cmp(a));
+    let through = (unanswerable.len() as f64 * 0.05 + 1e-9).floor() as usize;
+    let highest = unanswerable.get(through).copied().unwrap_or(0.0);
+    reached.smallest_strong_threshold = ((highest * 100.0).floor() + 1.0) / 100.0;
+    let share = |values: &[f64], below: bool, threshold: f64| {
         let held = values.iter().filter(|value| (**value < threshold) == below).count();
         held as f64 / values.len().max(1) as f64
     };
-    reached.answered_ratio = share(answerable, false);
-    reached.rejected_ratio = share(unanswerable, true);
+    reached.answered_ratio = share(answerable, false, cuts.threshold);
+    reached.rejected_ratio = share(unanswerable, true, cuts.threshold);
+    reached.strong_answered_ratio = share(answerable, false, cuts.strong_threshold);
+    reached.strong_rejected_ratio = share(unanswerable, true, cuts.strong_threshold);
     let pairs = answerable.iter().flat_map(|good| unanswerable.iter().map(move |bad| (good, bad)));
     let won: f64 = pairs
         .map(|(good, bad)| {

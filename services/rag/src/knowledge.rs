@@ -11,6 +11,7 @@ use crate::Error;
 use crate::domain::settings::{Calibration, Settings};
 use crate::embedding::Embeddings;
 use crate::index::Index;
+use crate::language_model::LanguageModel;
 use crate::ratings::Ratings;
 use crate::storage::Store;
 
@@ -21,6 +22,8 @@ pub(crate) struct Knowledge {
     pub(crate) embeddings: Embeddings,
     pub(crate) settings: Arc<Settings>,
     pub(crate) calibration: Calibration,
+    /// A language model that may reword sentences.
+    pub(crate) language_model: Option<LanguageModel>,
     pub(crate) clock: Clock,
     /// The tenant whose documents everybody reads.
     pub(crate) public_tenant: Option<TenantId>,
@@ -43,6 +46,7 @@ impl Knowledge {
             embeddings,
             settings: Arc::new(Settings::shipped().map_err(Error::Settings)?),
             calibration: Calibration::shipped().map_err(Error::Settings)?,
+            language_model: None,
             clock,
             public_tenant: None,
             ratings: Ratings::default(),
@@ -50,6 +54,11 @@ impl Knowledge {
             level: AtomicBool::new(false),
             wake: Notify::new(),
         })
+    }
+
+    /// The same with a language model.
+    pub(crate) fn with_language_model(self, language_model: Option<LanguageModel>) -> Self {
+        Self { language_model, ..self }
     }
 
     /// The same with a tenant whose documents everybody reads.

@@ -6,7 +6,7 @@ use attain_vocabulary::{EntityId, TenantId};
 
 use crate::Error;
 use crate::domain::about::Visibility;
-use crate::domain::confidence::{Evidence, confidence};
+use crate::domain::confidence::{Evidence, Strength, confidence};
 use crate::domain::document::{DocumentId, Kind, Stored, sha256_hex};
 use crate::domain::fusion::{self, Candidate};
 use crate::domain::passage::slice_chars;
@@ -19,9 +19,9 @@ use crate::index::{DocumentHit, Part, PassageHit, Scope};
 use crate::knowledge::Knowledge;
 
 /// Titles that an abstention names.
-const NEAREST_TITLES: usize = 3;
+pub(crate) const NEAREST_TITLES: usize = 3;
 /// Documents that are looked at for them.
-const NEAREST_LOOKED_AT: usize = 10;
+pub(crate) const NEAREST_LOOKED_AT: usize = 10;
 /// Without a model nothing is known of general language: every word counts as fully specific.
 const UNKNOWN_SPECIFICITY: f64 = 1.0;
 
@@ -47,6 +47,8 @@ pub(crate) struct Answer {
     pub(crate) abstained: bool,
     pub(crate) confidence: f64,
     pub(crate) threshold: f64,
+    pub(crate) strong_threshold: f64,
+    pub(crate) strength: Strength,
     pub(crate) nearest_titles: Vec<String>,
     /// The model that took part; `None` when search was by words only.
     pub(crate) model: Option<String>,
@@ -136,14 +138,16 @@ impl Knowledge {
 
     async fn search_now(&self, asked: &Asked) -> Result<Answer, Error> {
         let ranking = self.rank(asked).await?;
-        let Threshold { threshold, .. } =
-            if ranking.model.is_some() { &self.calibration.hybrid } else { &self.calibration.lexical };
-        let abstained = ranking.documents.is_empty() || ranking.confidence < *threshold;
+        let cuts = self.cuts(&ranking);
+        let strength = cuts.strength(ranking.confidence, ranking.documents.is_empty());
+        let abstained = strength == Strength::Abstained;
         let mut answer = Answer {
             citations: Vec::new(),
             abstained,
             confidence: ranking.confidence,
-            threshold: *threshold,
+            threshold: cuts.threshold,
+            strong_threshold: cuts.strong_threshold,
+            strength,
             nearest_titles: Vec::new(),
             model: ranking.model.clone(),
         };
@@ -153,6 +157,11 @@ impl Knowledge {
             answer.citations = self.cite(asked, ranking).await?;
         }
         Ok(answer)
+    }
+
+    /// The thresholds that hold for how a ranking came about.
+    pub(crate) fn cuts(&self, ranking: &Ranking) -> &Threshold {
+        if ranking.model.is_some() { &self.calibration.hybrid } else { &self.calibration.lexical }
     }
 
     /// Ranks the tenant's documents by a question.
@@ -244,7 +253,7 @@ impl Knowledge {
     }
 
     /// Quotes the best passages out of the stored text. What was removed or replaced since it was found is left out.
-    async fn cite(&self, asked: &Asked, mut ranking: Ranking) -> Result<Vec<Cited>, Error> {
+    pub(crate) async fn cite(&self, asked: &Asked, mut ranking: Ranking) -> Result<Vec<Cited>, Error> {
         let scope = self.scope(asked).await?;
         let first: Vec<DocumentId> = ranking.documents.iter().take(asked.limit).map(|(id, _)| id.clone()).collect();
         let unseen: Vec<DocumentId> = first.iter().filter(|id| !ranking.passages.contains_key(*id)).cloned().collect();
@@ -262,7 +271,7 @@ impl Knowledge {
 }
 
 /// The passage as it stands in the stored text; `None` where the index speaks of another text.
-fn quote(document: &Stored, passage: &PassageHit, score: f64) -> Option<Cited> {
+pub(crate) fn quote(document: &Stored, passage: &PassageHit, score: f64) -> Option<Cited> {
     let quote = slice_chars(&document.text, passage.start as usize..passage.end as usize);
     let quote_sha256 = sha256_hex(quote.as_bytes());
     (quote_sha256 == passage.quote_sha256).then(|| Cited {

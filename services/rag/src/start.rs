@@ -15,6 +15,7 @@ use tonic::service::Routes;
 use crate::embedding::{self, Embedder, Embeddings, GRAPH_SHA256};
 use crate::index::Index;
 use crate::knowledge::Knowledge;
+use crate::language_model::LanguageModel;
 use crate::storage::Store;
 use crate::{Config, Error, transport, watch};
 
@@ -30,6 +31,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(2);
 /// Where a setting is out of range, the database or the embedded index cannot be opened, or the transport fails.
 pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown: Shutdown) -> Result<(), Error> {
     config.validate()?;
+    let language_model = LanguageModel::new(&config.language_model)?;
     let readiness = Readiness::new("rag", clock.now_ms());
     let storage = readiness.require("storage", "not opened yet");
     let level = readiness.require("index", "not level with the documents yet");
@@ -40,7 +42,8 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let stop_index = Shutdown::new();
     let (index, embedded) = open_index(&config, stop_index.clone()).await?;
     let knowledge = Knowledge::new(store, index, Embeddings::new(model), clock)?;
-    let knowledge = Arc::new(knowledge.with_public_tenant(config.public_tenant()?));
+    let knowledge = knowledge.with_public_tenant(config.public_tenant()?).with_language_model(language_model);
+    let knowledge = Arc::new(knowledge);
     let keeping = tokio::spawn(keep_level(Arc::clone(&knowledge), config.clone(), level));
 
     let watching =
@@ -49,14 +52,15 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
 
     let member = Member {
         readiness,
-        service_names: &[transport::SERVICE_NAME],
+        service_names: &[transport::SERVICE_NAME, transport::answers::SERVICE_NAME],
         listener,
         limits: config.limits,
         classify: transport::classify,
         drain: Duration::from_secs(config.drain_seconds),
         windows: Windows::default(),
     };
-    let routes = Routes::new(transport::server(Arc::clone(&knowledge)));
+    let routes = Routes::new(transport::server(Arc::clone(&knowledge)))
+        .add_service(transport::answers::server(Arc::clone(&knowledge)));
     let served = member.serve(routes, shutdown).await;
     // The index goes last: calls in flight still needed it.
     keeping.abort();

@@ -3,9 +3,9 @@
 use attain_reliability::{Component, propagate};
 
 use super::links::NodeIndex;
-use super::routes::{NO_WAY, Routes};
 use super::snapshot::Snapshot;
 use super::structure::among;
+use super::upstream::Felt;
 
 /// Somebody who needs the component.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,7 +16,7 @@ pub struct Hit {
     pub impact_ratio: f64,
     /// Edges on the shortest walk.
     pub distance: u32,
-    /// The shortest walk from them to the component, of several the lexically first.
+    /// The shortest walk from them to the component over what each needs, of several the lexically first.
     pub path: Vec<NodeIndex>,
 }
 
@@ -47,18 +47,16 @@ pub struct Blast {
 /// # Errors
 /// More components than a structure holds.
 pub fn blast(snapshot: &Snapshot, down: NodeIndex, bounds: Bounds) -> Result<Blast, attain_reliability::Error> {
-    let links = snapshot.request_path();
     let wave = snapshot.upstream().wave(down);
-    let mut distances = vec![NO_WAY; snapshot.nodes().len()];
-    let mut struck = Vec::with_capacity(snapshot.nodes().len());
-    for (node, felt) in wave.met() {
-        distances[node as usize] = felt.distance();
-        if node != down {
-            struck.push(Struck { impact_ratio: felt.impact_ratio, distance: felt.distance(), node });
-        }
-    }
-    if wave.crossing.may_be_exact() {
+    let is_struck = |(node, felt): (NodeIndex, Felt)| {
+        (node != down).then(|| Struck { impact_ratio: felt.impact_ratio, distance: felt.distance(), node })
+    };
+    let mut struck: Vec<Struck>;
+    if wave.crossing().may_be_exact() {
+        struck = wave.met().filter_map(is_struck).collect();
         weigh(&mut struck, snapshot, down, bounds.bdd_nodes_max)?;
+    } else {
+        struck = wave.hardest(bounds.hits_max).into_iter().filter_map(is_struck).collect();
     }
     let mut truncated = struck.len() > bounds.hits_max;
     if truncated {
@@ -75,9 +73,8 @@ pub fn blast(snapshot: &Snapshot, down: NodeIndex, bounds: Bounds) -> Result<Bla
     truncated |= fitting < struck.len();
     let fitting = &struck[..fitting];
     let nodes: Vec<NodeIndex> = fitting.iter().map(|hit| hit.node).collect();
-    let paths = Routes::known(distances).paths(&nodes, |node| links.callees(node));
     let hit = |(&Struck { impact_ratio, distance, node }, path)| Hit { node, impact_ratio, distance, path };
-    Ok(Blast { hits: fitting.iter().zip(paths).map(hit).collect(), truncated })
+    Ok(Blast { hits: fitting.iter().zip(wave.paths(&nodes)).map(hit).collect(), truncated })
 }
 
 /// A hit without its path.

@@ -30,12 +30,6 @@ impl Routes {
         Self(distances)
     }
 
-    /// Of distances that are known, by node; [`NO_WAY`] where no walk leads.
-    #[must_use]
-    pub fn known(distances: Vec<u32>) -> Self {
-        Self(distances)
-    }
-
     /// Edges on the shortest walk from a node to a target; nothing where there is none.
     #[must_use]
     pub fn distance(&self, from: NodeIndex) -> Option<u32> {
@@ -49,48 +43,13 @@ impl Routes {
         let mut path = Vec::with_capacity(distance as usize + 1);
         path.push(from);
         let mut node = from;
-        for _ in 0..distance {
-            node = self.step(node, callees(node));
+        for left in (0..distance).rev() {
+            let mut callees = callees(node).iter();
+            node = *callees
+                .find(|&&callee| self.0[callee as usize] == left)
+                .expect("a distance comes from a nearer callee");
             path.push(node);
         }
         path
-    }
-
-    /// The paths from several nodes, in their order. Many lead over the same nodes, from each of which the next is looked for
-    /// once; and for all nodes of a round before those they lead to, as one search need not wait for what another reads.
-    #[must_use]
-    pub fn paths<'a>(&self, from: &[NodeIndex], callees: impl Fn(NodeIndex) -> &'a [NodeIndex]) -> Vec<Vec<NodeIndex>> {
-        const UNKNOWN: NodeIndex = NodeIndex::MAX;
-        let mut next = vec![UNKNOWN; self.0.len()];
-        let is_on_the_way = |node: &NodeIndex| !matches!(self.0[*node as usize], 0 | NO_WAY);
-        let mut open: Vec<NodeIndex> = from.iter().copied().filter(is_on_the_way).collect();
-        while !open.is_empty() {
-            open.retain_mut(|node| {
-                let known = &mut next[*node as usize];
-                let is_new = *known == UNKNOWN;
-                if is_new {
-                    *known = self.step(*node, callees(*node));
-                    *node = *known;
-                }
-                is_new && is_on_the_way(node)
-            });
-        }
-        let path = |&start: &NodeIndex| {
-            let Some(distance) = self.distance(start) else { return Vec::new() };
-            let mut path = Vec::with_capacity(distance as usize + 1);
-            path.push(start);
-            path.extend((0..distance).scan(start, |node, _| {
-                *node = next[*node as usize];
-                Some(*node)
-            }));
-            path
-        };
-        from.iter().map(path).collect()
-    }
-
-    /// The next node on the way from one that is not a target itself and has one.
-    fn step(&self, node: NodeIndex, callees: &[NodeIndex]) -> NodeIndex {
-        let left = self.0[node as usize] - 1;
-        *callees.iter().find(|&&callee| self.0[callee as usize] == left).expect("a distance comes from a nearer callee")
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::query::Word;
-use super::settings::ConfidenceWeights;
+use super::settings::{ConfidenceWeights, Threshold};
 use super::terms::{Frequencies, TermId};
 
 /// What the confidence is made of.
@@ -19,6 +19,30 @@ pub(crate) struct Evidence<'a> {
     pub(crate) frequencies: &'a Frequencies,
     /// Which of them the first documents hold, one set a document.
     pub(crate) covered: &'a [BTreeSet<TermId>],
+}
+
+/// How far what was found answers a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Strength {
+    /// Nothing kept answers.
+    Abstained,
+    /// It may answer: the confidence lies between the two cuts.
+    Weak,
+    /// It answers.
+    Answered,
+}
+
+impl Threshold {
+    /// What a confidence says, and whether nothing was found.
+    pub(crate) fn strength(&self, confidence: f64, found_nothing: bool) -> Strength {
+        if found_nothing || confidence < self.threshold {
+            Strength::Abstained
+        } else if confidence < self.strong_threshold {
+            Strength::Weak
+        } else {
+            Strength::Answered
+        }
+    }
 }
 
 /// `lead + coverage + capital_weight · capitals`, where coverage is the share of the question's IDF-weighted words that the
@@ -81,6 +105,24 @@ mod tests {
         let words = [word(1, 0.0), word(2, 0.0)];
         assert!((of(None, false, &words, &held) - (0.75 + 0.5 * 0.75_f64.sqrt())).abs() < 1e-12);
         assert!((of(Some(0.4), true, &words, &held) - 3.75).abs() < 1e-12);
+    }
+
+    #[test]
+    fn between_the_cuts_the_evidence_is_weak() {
+        let cuts = Threshold {
+            threshold: 0.5,
+            answered_ratio: 0.95,
+            rejected_ratio: 0.9,
+            strong_threshold: 0.8,
+            strong_answered_ratio: 0.7,
+            strong_rejected_ratio: 1.0,
+        };
+        let of = |confidence| cuts.strength(confidence, false);
+        assert_eq!(
+            [of(0.49), of(0.5), of(0.79), of(0.8)],
+            [Strength::Abstained, Strength::Weak, Strength::Weak, Strength::Answered]
+        );
+        assert_eq!(cuts.strength(3.0, true), Strength::Abstained);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the service knows about documents and questions, without transport, storage, index, model or clock.
 
 pub(crate) mod about;
+pub(crate) mod breaker;
 pub(crate) mod cleaning;
 pub(crate) mod confidence;
 pub(crate) mod document;
@@ -13,6 +14,7 @@ pub(crate) mod outline;
 pub(crate) mod passage;
 pub(crate) mod preparation;
 pub(crate) mod query;
+pub(crate) mod rewording;
 pub(crate) mod settings;
 pub(crate) mod slo_template;
 pub(crate) mod standing;

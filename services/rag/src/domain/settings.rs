@@ -96,6 +96,12 @@ pub(crate) struct Threshold {
     pub(crate) answered_ratio: f64,
     /// Share of the unanswerable questions that are turned down.
     pub(crate) rejected_ratio: f64,
+    /// From here on the evidence is not weak; at least `threshold`.
+    pub(crate) strong_threshold: f64,
+    /// Share of the answerable questions from there on.
+    pub(crate) strong_answered_ratio: f64,
+    /// Share of the unanswerable questions below it.
+    pub(crate) strong_rejected_ratio: f64,
 }
 
 impl Settings {
@@ -159,7 +165,15 @@ impl Calibration {
     pub(crate) fn shipped() -> Result<Self, String> {
         let calibration: Self = toml::from_str(CALIBRATION).map_err(|error| format!("calibration.toml: {error}"))?;
         for threshold in [&calibration.hybrid, &calibration.lexical] {
-            let ratios = [threshold.answered_ratio, threshold.rejected_ratio];
+            let ratios = [
+                threshold.answered_ratio,
+                threshold.rejected_ratio,
+                threshold.strong_answered_ratio,
+                threshold.strong_rejected_ratio,
+            ];
+            if !threshold.strong_threshold.is_finite() || threshold.strong_threshold < threshold.threshold {
+                return Err("calibration.toml: a strong_threshold is at least its threshold".to_owned());
+            }
             if !threshold.threshold.is_finite() || ratios.iter().any(|ratio| !(0.0..=1.0).contains(ratio)) {
                 return Err("calibration.toml: a threshold needs a finite number and ratios in [0, 1]".to_owned());
             }

@@ -193,7 +193,8 @@ fn unknown(field: &str, number: i32) -> InvalidValue {
     InvalidValue::new(field, "unknown_value", format!("{number} is no value that this version knows"))
 }
 
-fn bounded(field: &str, value: u32, default: u32, max: u32) -> Result<u32, InvalidValue> {
+/// A count within its range; 0 stands for the default.
+pub(super) fn bounded(field: &str, value: u32, default: u32, max: u32) -> Result<u32, InvalidValue> {
     match value {
         0 => Ok(default),
         value if value <= max => Ok(value),

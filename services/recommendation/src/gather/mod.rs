@@ -463,7 +463,7 @@ async fn evidence(
             );
             let missing = MissingInput { name: "knowledge".to_owned(), detail };
             let note = "Knowledge could not be searched.".to_owned();
-            (Evidence { query: question.query, citations: Vec::new(), note }, false, Some(missing))
+            (Evidence { query: question.query, note, ..Evidence::default() }, false, Some(missing))
         }
     }
 }

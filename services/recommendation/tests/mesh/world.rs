@@ -14,6 +14,7 @@ use attain_proto::graph::v1::scenario_change::Change;
 use attain_proto::ingestion::v1 as ingestion;
 use attain_proto::ingestion::v1::ingestion_service_server::IngestionService;
 use attain_proto::rag::v1 as rag;
+use attain_proto::rag::v1::answer_service_server::AnswerService;
 use attain_proto::rag::v1::knowledge_service_server::KnowledgeService;
 use attain_proto::vocabulary::v1::{
     Dependency, DependencyMode, Entity, EntityKind, SliBucket, Source, Tier, UtilisationKind,

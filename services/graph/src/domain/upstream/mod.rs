@@ -3,6 +3,8 @@
 //! What each caller needs is kept flat and in an order in which callees come first, once a snapshot: a pass then reads memory
 //! from one end to the other, and allocates nothing but its result.
 
+mod ways;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::ops::Range;
@@ -26,6 +28,7 @@ pub struct Upstream {
     ranks: Vec<Rank>,
     /// By rank: where its calls and its groups start; with an end marker.
     starts: Vec<(u32, u32)>,
+    /// Of each caller in lexical order, and then those of its groups that have a rank of their own.
     calls: Vec<Call>,
     /// What calls do to their callers; few differ.
     effects: Vec<Effect>,
@@ -47,15 +50,18 @@ struct Call {
 #[derive(Debug, Clone, Copy)]
 struct Effect {
     impact_ratio: f64,
-    /// What of the callee's mark the caller may take over.
+    /// What of the callee's mark the caller takes over.
     passes: u32,
 }
 
 impl Effect {
     fn new(impact_ratio: f64) -> Self {
-        let reached = if impact_ratio > 0.0 { Mark::REACHED | Mark::IN_DOUBT } else { 0 };
-        let more = if impact_ratio >= 1.0 { Mark::CERTAIN } else { Mark::SPARED_IN_DOUBT };
-        Self { impact_ratio, passes: if reached == 0 { 0 } else { reached | more } }
+        let passes = match impact_ratio {
+            certain if certain >= 1.0 => Mark::REACHED | Mark::CERTAIN,
+            partial if partial > 0.0 => Mark::REACHED,
+            _ => 0,
+        };
+        Self { impact_ratio, passes }
     }
 }
 
@@ -77,8 +83,7 @@ pub struct Felt {
     mark: Mark,
 }
 
-/// Calls on the shortest walk to whoever is down, and bits of what is felt. Whether somebody is in doubt follows from the
-/// other two, and stands twice: for the calls that may be counted as in doubt, and for those of them that may be spared.
+/// Calls on the shortest walk to whoever is down, and below them bits of what is felt: the least mark is the nearest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Mark(u32);
 
@@ -88,17 +93,13 @@ impl Mark {
     /// It is felt for certain.
     const CERTAIN: u32 = 1 << 1;
     const DISTANCE_SHIFT: u32 = 2;
-    const DISTANCE: u32 = NO_WAY << Self::DISTANCE_SHIFT;
-    const IN_DOUBT: u32 = 1 << 30;
-    const SPARED_IN_DOUBT: u32 = 1 << 31;
 
     fn new(distance: u32, is_reached: bool, is_certain: bool) -> Self {
-        let doubt = if is_reached && !is_certain { Self::IN_DOUBT | Self::SPARED_IN_DOUBT } else { 0 };
-        Self(distance << Self::DISTANCE_SHIFT | doubt | u32::from(is_certain) << 1 | u32::from(is_reached))
+        Self(distance << Self::DISTANCE_SHIFT | u32::from(is_certain) << 1 | u32::from(is_reached))
     }
 
     fn distance(self) -> u32 {
-        (self.0 & Self::DISTANCE) >> Self::DISTANCE_SHIFT
+        self.0 >> Self::DISTANCE_SHIFT
     }
 
     fn is_reached(self) -> bool {
@@ -110,15 +111,7 @@ impl Mark {
     }
 
     fn is_in_doubt(self) -> bool {
-        self.0 & Self::IN_DOUBT != 0
-    }
-}
-
-impl Doubtful {
-    /// Of sums of bits of marks.
-    fn of_calls(in_doubt: u64, spared_in_doubt: u64) -> Self {
-        let count = |sum: u64, bit: u32| (sum / u64::from(bit)) as usize;
-        Self { calls: count(in_doubt, Mark::IN_DOUBT), partial_calls: count(spared_in_doubt, Mark::SPARED_IN_DOUBT) }
+        self.0 & (Self::REACHED | Self::CERTAIN) == Self::REACHED
     }
 }
 
@@ -136,23 +129,17 @@ impl Felt {
 
 /// No distance.
 pub const NO_WAY: u32 = (1 << 28) - 1;
-const NOTHING: Felt = Felt { impact_ratio: 0.0, mark: Mark(Mark::DISTANCE) };
+const NOTHING: Felt = Felt { impact_ratio: 0.0, mark: Mark(NO_WAY << Mark::DISTANCE_SHIFT) };
 const DOWN: Felt = Felt { impact_ratio: 1.0, mark: Mark(Mark::REACHED | Mark::CERTAIN) };
 
-/// Calls of one node whose callees are in doubt.
-#[derive(Debug, Clone, Copy, Default)]
-struct Doubtful {
-    calls: usize,
-    partial_calls: usize,
-}
+/// One of so many is looked at to find out how hard the hardest are hit.
+const SAMPLED: usize = 64;
 
 /// What everybody feels.
 #[derive(Debug)]
 pub struct Wave<'a> {
     upstream: &'a Upstream,
     felt: Vec<Felt>,
-    /// What of it could be told more exactly.
-    pub crossing: Crossing,
 }
 
 impl Wave<'_> {
@@ -166,6 +153,41 @@ impl Wave<'_> {
     pub fn met(&self) -> impl Iterator<Item = (NodeIndex, Felt)> + '_ {
         let all = self.upstream.nodes.iter().copied().zip(self.felt.iter().copied());
         all.filter(|(node, felt)| felt.is_met() && *node != GROUP)
+    }
+
+    /// More than the `count` hardest hit besides whoever is down, and that one; where there are no more, all of [`Self::met`].
+    #[must_use]
+    pub fn hardest(&self, count: usize) -> Vec<(NodeIndex, Felt)> {
+        let floor = self.floor(count);
+        let hard: Vec<_> = self.met().filter(|(_, felt)| felt.impact_ratio >= floor).collect();
+        if hard.len() > count.saturating_add(1) { hard } else { self.met().collect() }
+    }
+
+    /// The impact that somewhat more than `count` have at least, as a sample has it: by four standard deviations more, so that it
+    /// is hardly ever too high.
+    fn floor(&self, count: usize) -> f64 {
+        let mut sample: Vec<f64> = self.felt.iter().step_by(SAMPLED).map(|felt| felt.impact_ratio).collect();
+        let expected = count / SAMPLED;
+        let enough = expected + 4 * expected.isqrt() + 4;
+        if enough >= sample.len() {
+            return 0.0;
+        }
+        *sample.select_nth_unstable_by(enough, |a, b| b.total_cmp(a)).1
+    }
+
+    /// How much of what is felt could be told more exactly. Calls are no longer counted once they are so many that nothing
+    /// exact would be tried, whatever the others are.
+    #[must_use]
+    pub fn crossing(&self) -> Crossing {
+        let in_doubt = || (0..).zip(&self.felt).filter(|(_, felt)| felt.mark.is_in_doubt()).map(|(rank, _)| rank);
+        let mut crossing = Crossing { component_count: in_doubt().count(), ..Crossing::default() };
+        for rank in in_doubt() {
+            self.upstream.count_in_doubt(rank, &self.felt, &mut crossing);
+            if !crossing.may_be_exact() {
+                break;
+            }
+        }
+        crossing
     }
 }
 
@@ -210,9 +232,11 @@ impl Upstream {
                 continue;
             }
             let node = upstream.nodes[rank];
+            let first = upstream.calls.len();
             let (apart, others): (Vec<&Need>, Vec<&Need>) =
                 needs.of_caller(node).iter().partition(|need| is_apart(need));
             others.into_iter().for_each(|need| upstream.add(need, &mut effects));
+            upstream.calls[first..].sort_by_key(|call| upstream.nodes[call.callee as usize]);
             for (callee, need) in (groups[node as usize]..).zip(apart) {
                 upstream.calls.push(Call { callee, effect: effects.number(need.effect.impact_ratio) });
             }
@@ -258,7 +282,6 @@ impl Upstream {
         let down = self.ranks[down as usize];
         let mut felt = vec![NOTHING; self.nodes.len()];
         felt[down as usize] = DOWN;
-        let mut crossing = Crossing::default();
         let mut cycles = self.cycles[self.cycles.partition_point(|cycle| cycle.end <= down)..].iter();
         let mut cycle = cycles.next();
         let mut rank = cycle.map_or(down, |cycle| cycle.start.min(down));
@@ -266,25 +289,18 @@ impl Upstream {
             match cycle {
                 Some(of_cycle) if of_cycle.start == rank => {
                     self.settle(of_cycle.clone(), down, &mut felt);
-                    for member in of_cycle.clone().filter(|member| felt[*member as usize].mark.is_in_doubt()) {
-                        count(&mut crossing, self.feel(member, &felt).1);
-                    }
                     rank = of_cycle.end;
                     cycle = cycles.next();
                 }
                 _ => {
                     if rank != down {
-                        let (own, doubtful) = self.feel(rank, &felt);
-                        felt[rank as usize] = own;
-                        if own.mark.is_in_doubt() {
-                            count(&mut crossing, doubtful);
-                        }
+                        felt[rank as usize] = self.feel(rank, &felt);
                     }
                     rank += 1;
                 }
             }
         }
-        Wave { upstream: self, felt, crossing }
+        Wave { upstream: self, felt }
     }
 
     fn calls(&self, rank: Rank) -> &[Call] {
@@ -305,43 +321,47 @@ impl Upstream {
         self.calls(rank).iter().map(|call| call.callee).chain(members.copied())
     }
 
-    /// What somebody feels by what is known of the callees, and which of its calls are in doubt.
-    fn feel(&self, rank: Rank, felt: &[Felt]) -> (Felt, Doubtful) {
-        let mut nearest = Mark::DISTANCE;
-        // Bits of all that calls pass on, and how often each bit of doubt is passed on, times its value: a pass over many
-        // calls is bound by how little is done for each.
-        let (mut passed_on, mut in_doubt, mut spared_in_doubt) = (0, 0_u64, 0_u64);
+    /// What somebody feels by what is known of the callees. A pass over many calls is bound by how little is done for each.
+    fn feel(&self, rank: Rank, felt: &[Felt]) -> Felt {
+        let mut nearest = NOTHING.mark.0;
+        let mut passed_on = 0;
         let mut failing = AtLeastOne::default();
         for call in self.calls(rank) {
             let callee = felt[call.callee as usize];
             let effect = self.effects[call.effect as usize];
-            let passed = callee.mark.0 & effect.passes;
-            nearest = nearest.min(callee.mark.0 & Mark::DISTANCE);
-            passed_on |= passed;
-            in_doubt += u64::from(passed & Mark::IN_DOUBT);
-            spared_in_doubt += u64::from(passed & Mark::SPARED_IN_DOUBT);
+            nearest = nearest.min(callee.mark.0);
+            passed_on |= callee.mark.0 & effect.passes;
             failing.add(effect.impact_ratio * callee.impact_ratio);
         }
-        let mut doubtful = Doubtful::of_calls(in_doubt, spared_in_doubt);
         for group in self.groups(rank) {
             let members = || self.members(group).iter().map(|&member| felt[member as usize]);
-            nearest = members().map(|member| member.mark.0 & Mark::DISTANCE).fold(nearest, u32::min);
+            nearest = members().map(|member| member.mark.0).fold(nearest, u32::min);
             if self.matters(group, felt) {
                 passed_on |= members().fold(0, |all, member| all | member.mark.0 & Mark::REACHED);
-                doubtful.calls += members().filter(|member| member.mark.is_in_doubt()).count();
             }
             if members().filter(|member| member.mark.is_certain()).count() > group.spare {
                 passed_on |= Mark::CERTAIN;
             }
             failing.add(more_than(group.spare, members().map(|member| member.impact_ratio)));
         }
-        (self.felt(rank, failing.failure_ratio(), Mark(nearest | passed_on)), doubtful)
+        let distance = (Mark(nearest).distance() + self.step(rank)).min(NO_WAY);
+        let passed_on = Mark(passed_on);
+        let mark = Mark::new(distance, passed_on.is_reached(), passed_on.is_certain());
+        Felt { impact_ratio: failing.failure_ratio(), mark }
     }
 
-    /// What somebody feels whose nearest callee and all that is passed on to it are in `mark`.
-    fn felt(&self, rank: Rank, impact_ratio: f64, mark: Mark) -> Felt {
-        let distance = (mark.distance() + self.step(rank)).min(NO_WAY);
-        Felt { impact_ratio, mark: Mark::new(distance, mark.is_reached(), mark.is_certain()) }
+    /// Adds the calls of somebody whose callees are in doubt. The steps are the same for every call, so that no guess is wrong.
+    fn count_in_doubt(&self, rank: Rank, felt: &[Felt], crossing: &mut Crossing) {
+        let is_in_doubt = |callee: Rank| felt[callee as usize].mark.is_in_doubt();
+        for call in self.calls(rank) {
+            let passes = self.effects[call.effect as usize].passes;
+            let is_felt = is_in_doubt(call.callee) & (passes & Mark::REACHED != 0);
+            crossing.call_count += usize::from(is_felt);
+            crossing.partial_call_count += usize::from(is_felt & (passes & Mark::CERTAIN == 0));
+        }
+        for group in self.groups(rank).iter().filter(|group| self.matters(group, felt)) {
+            crossing.call_count += self.members(group).iter().filter(|&&member| is_in_doubt(member)).count();
+        }
     }
 
     /// Calls from somebody to its callees: a group adds none to those of whom it is part.
@@ -370,7 +390,7 @@ impl Upstream {
         // Whether somebody is reached and fails for certain, each from nobody on.
         let mut open = members.clone();
         while let Some(rank) = open.pop() {
-            let now = self.feel(rank, felt).0.mark;
+            let now = self.feel(rank, felt).mark;
             let known = &mut felt[rank as usize].mark;
             if (known.is_reached(), known.is_certain()) != (now.is_reached(), now.is_certain()) {
                 *known = Mark::new(known.distance(), now.is_reached(), now.is_certain());
@@ -378,7 +398,7 @@ impl Upstream {
             }
         }
         for members in self.cycles_within(&cycle, down, felt) {
-            let impact_of = |felt: &&mut [Felt], rank| self.feel(rank, felt).0.impact_ratio;
+            let impact_of = |felt: &&mut [Felt], rank| self.feel(rank, felt).impact_ratio;
             let set = |felt: &mut &mut [Felt], rank: Rank, impact| felt[rank as usize].impact_ratio = impact;
             settle_cycle(&members, callers, &mut { &mut *felt }, impact_of, set);
         }
@@ -440,25 +460,19 @@ impl Effects {
     }
 }
 
-/// Components in another order in which callees come first: by the calls on the longest walk down from them. Whom many call is
-/// mostly low, so that what a pass looks up most often lies together.
+/// Components in another order in which callees come first: by the calls on the longest walk down from them, so that whom many
+/// call is mostly low and lies together with others that a pass looks up often; of as many, by the number of callees, so that a
+/// pass finds as many calls of one as of the one before, which a processor guesses right.
 fn by_height<'a>(needs: &Needs, components: &'a [Vec<NodeIndex>]) -> Vec<&'a [NodeIndex]> {
     let mut component_of = vec![0; needs.node_count()];
-    let mut ordered: Vec<(u32, &[NodeIndex])> = Vec::with_capacity(components.len());
+    let mut ordered: Vec<(u32, usize, &[NodeIndex])> = Vec::with_capacity(components.len());
     for (number, members) in components.iter().enumerate() {
         members.iter().for_each(|&node| component_of[node as usize] = number);
-        let callees = members.iter().flat_map(|&node| needs.of_caller(node)).flat_map(|need| &need.members);
-        let below = callees.map(|&callee| component_of[callee as usize]).filter(|&below| below != number);
+        let callees = || members.iter().flat_map(|&node| needs.of_caller(node)).flat_map(|need| &need.members);
+        let below = callees().map(|&callee| component_of[callee as usize]).filter(|&below| below != number);
         let height = below.map(|below| ordered[below].0 + 1).max();
-        ordered.push((height.unwrap_or(0), members));
+        ordered.push((height.unwrap_or(0), callees().count(), members));
     }
-    ordered.sort_by_key(|&(height, _)| height);
-    ordered.into_iter().map(|(_, members)| members).collect()
-}
-
-/// Adds somebody in doubt, as the structure function has it.
-fn count(crossing: &mut Crossing, doubtful: Doubtful) {
-    crossing.component_count += 1;
-    crossing.call_count += doubtful.calls;
-    crossing.partial_call_count += doubtful.partial_calls;
+    ordered.sort_by_key(|&(height, callee_count, _)| (height, callee_count));
+    ordered.into_iter().map(|(_, _, members)| members).collect()
 }

@@ -13,8 +13,9 @@ use crate::domain::query::{Question, Word};
 use crate::domain::settings::{Settings, Threshold};
 use crate::domain::terms::{Frequencies, TermId};
 use crate::embedding::EmbeddedQuestion;
-use crate::index::{DocumentHit, Part, PassageHit, Scope};
-use crate::knowledge::Knowledge;
+use crate::index::{DocumentHit, Index, Part, PassageHit, Scope};
+use crate::knowledge::{Knowledge, Serving};
+use crate::reranking::{Reranker, Reranking};
 
 /// Titles that an abstention names.
 const NEAREST_TITLES: usize = 3;
@@ -32,6 +33,23 @@ pub(crate) struct Asked {
     pub(crate) kinds: BTreeSet<Kind>,
     /// Most passages.
     pub(crate) limit: usize,
+    pub(crate) strategy: Strategy,
+    /// Whether passages are wanted below the threshold as well.
+    pub(crate) include_unsure: bool,
+    /// Tier of the service, 1 to 4, where it is known.
+    pub(crate) tier: Option<u8>,
+}
+
+/// Which signals rank the passages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Strategy {
+    /// All there are.
+    #[default]
+    Hybrid,
+    /// BM25 of the passages alone.
+    Words,
+    /// Cosine of the passages alone.
+    Meaning,
 }
 
 /// Passages, or the statement that nothing answers.
@@ -44,6 +62,7 @@ pub(crate) struct Answer {
     pub(crate) nearest_titles: Vec<String>,
     /// The model that took part; `None` when search was by words only.
     pub(crate) model: Option<String>,
+    pub(crate) reranking: Reranking,
 }
 
 /// A passage, to the character.
@@ -95,7 +114,8 @@ impl Knowledge {
     }
 
     async fn search_now(&self, asked: &Asked) -> Result<Answer, Error> {
-        let ranking = self.rank(asked).await?;
+        let serving = self.serving();
+        let ranking = self.rank(&serving, asked).await?;
         let Threshold { threshold, .. } =
             if ranking.model.is_some() { &self.calibration.hybrid } else { &self.calibration.lexical };
         let abstained = ranking.documents.is_empty() || ranking.confidence < *threshold;
@@ -106,21 +126,36 @@ impl Knowledge {
             threshold: *threshold,
             nearest_titles: Vec::new(),
             model: ranking.model.clone(),
+            reranking: Reranking::Off,
         };
         if abstained {
             answer.nearest_titles = self.titles(asked, &ranking).await?;
-        } else {
-            answer.citations = self.cite(asked, ranking).await?;
+        }
+        if !abstained || asked.include_unsure {
+            let reranker = self.reranker.get().filter(|_| asked.strategy == Strategy::Hybrid);
+            let read = reranker.map_or(asked.limit, |reranker| asked.limit.max(reranker.passages));
+            let mut cited = self.cite(&serving, asked, ranking, read).await?;
+            if let Some(reranker) = reranker {
+                answer.reranking = rerank(reranker, &asked.question.sentence, &mut cited).await;
+            }
+            cited.truncate(asked.limit);
+            answer.citations = cited;
         }
         Ok(answer)
     }
 
     /// Ranks the tenant's documents by a question.
-    pub(crate) async fn rank(&self, asked: &Asked) -> Result<Ranking, Error> {
+    pub(crate) async fn rank(&self, serving: &Serving, asked: &Asked) -> Result<Ranking, Error> {
         let question = &asked.question;
-        let (embedded, model) = self.embed(question).await;
+        let (embedded, model) = match asked.strategy {
+            Strategy::Words => (None, None),
+            Strategy::Hybrid | Strategy::Meaning => self.embed(serving, question).await,
+        };
+        if asked.strategy == Strategy::Meaning && embedded.is_none() {
+            return Err(Error::NoModel);
+        }
         let frequencies = self.store.frequencies(&asked.tenant, &question.term_ids()).await?;
-        let found = self.gather(asked, &frequencies, embedded.as_ref()).await?;
+        let found = self.gather(&serving.index, asked, &frequencies, embedded.as_ref()).await?;
         let (documents, named) = rank_documents(asked, &found, embedded.is_some(), &self.settings);
         let first: Vec<DocumentId> =
             documents.iter().take(self.settings.confidence.coverage_documents).map(|(id, _)| id.clone()).collect();
@@ -140,15 +175,15 @@ impl Knowledge {
     }
 
     /// The question's embedding where a model can be used; a model that fails is left out, and said so.
-    async fn embed(&self, question: &Question) -> (Option<EmbeddedQuestion>, Option<String>) {
-        let Some(embedder) = self.embeddings.usable() else { return (None, None) };
+    async fn embed(&self, serving: &Serving, question: &Question) -> (Option<EmbeddedQuestion>, Option<String>) {
+        let Some(embedder) = serving.usable() else { return (None, None) };
         let words = question.words.iter().map(|word| word.plain.clone()).collect();
         match embedder.question(question.sentence.clone(), words).await {
             Ok(embedded) => (Some(embedded), Some(embedder.name().to_owned())),
             Err(error) => {
                 let reason = error.to_string();
                 tracing::error!(reason, "a question was answered by words only");
-                self.embeddings.set_absent(&reason);
+                self.model_is_absent(serving, &reason);
                 (None, None)
             }
         }
@@ -156,6 +191,7 @@ impl Knowledge {
 
     async fn gather(
         &self,
+        index: &Index,
         asked: &Asked,
         frequencies: &Frequencies,
         embedded: Option<&EmbeddedQuestion>,
@@ -163,7 +199,6 @@ impl Knowledge {
         let scope = Scope { tenant: asked.tenant.clone(), kinds: asked.kinds.clone() };
         let limit = self.settings.candidates_max;
         let weights = asked.question.weights(frequencies);
-        let index = &self.index;
         let by_meaning = async {
             let Some(EmbeddedQuestion { vector, .. }) = embedded else {
                 return Ok((Vec::new(), Vec::new(), Vec::new()));
@@ -191,22 +226,45 @@ impl Knowledge {
         Ok(titles)
     }
 
-    /// Quotes the best passages out of the stored text. What was removed or replaced since it was found is left out.
-    async fn cite(&self, asked: &Asked, mut ranking: Ranking) -> Result<Vec<Cited>, Error> {
+    /// Quotes the best passages out of the stored text, at most this many. What was removed or replaced since it was found is
+    /// left out.
+    async fn cite(
+        &self,
+        serving: &Serving,
+        asked: &Asked,
+        mut ranking: Ranking,
+        count: usize,
+    ) -> Result<Vec<Cited>, Error> {
         let scope = Scope { tenant: asked.tenant.clone(), kinds: asked.kinds.clone() };
-        let first: Vec<DocumentId> = ranking.documents.iter().take(asked.limit).map(|(id, _)| id.clone()).collect();
+        let first: Vec<DocumentId> = ranking.documents.iter().take(count).map(|(id, _)| id.clone()).collect();
         let unseen: Vec<DocumentId> = first.iter().filter(|id| !ranking.passages.contains_key(*id)).cloned().collect();
-        for passage in self.index.first_passages(&scope, &unseen).await? {
+        for passage in serving.index.first_passages(&scope, &unseen).await? {
             ranking.passages.entry(passage.document.clone()).or_default().push(passage);
         }
-        let mut citations = Vec::with_capacity(asked.limit);
-        for (id, score) in ranking.documents.into_iter().take(asked.limit) {
+        let mut citations = Vec::with_capacity(count);
+        for (id, score) in ranking.documents.into_iter().take(count) {
             let Some(passage) = ranking.passages.get(&id).and_then(|passages| passages.first()) else { continue };
             let Some(document) = self.store.get(&asked.tenant, &id, Some(passage.version)).await? else { continue };
             citations.extend(quote(&document, passage, score));
         }
         Ok(citations)
     }
+}
+
+/// Puts the first passages into the order of a cross-encoder, above the rest; where it has none, the fused order stands.
+async fn rerank(reranker: &Reranker, question: &str, cited: &mut [Cited]) -> Reranking {
+    let count = reranker.passages.min(cited.len());
+    let floor = cited.get(count).map_or(0.0, |next| next.score);
+    let read = |cited: &Cited| format!("{}\n{}", cited.title, cited.quote);
+    let (outcome, scores) = reranker.scores(question, cited[..count].iter().map(read).collect()).await;
+    if let Some(scores) = scores {
+        for (cited, score) in cited.iter_mut().zip(scores) {
+            // Logistic, so that the order stays and every one of them stands above the rest.
+            cited.score = floor + 1.0 / (1.0 + libm::exp(-f64::from(score)));
+        }
+        cited[..count].sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.document.cmp(&b.document)));
+    }
+    outcome
 }
 
 /// The passage as it stands in the stored text; `None` where the index speaks of another text.

@@ -191,7 +191,9 @@ fn passage_points(tenant: &TenantId, document: &Indexable) -> Vec<PointStruct> {
         payload.insert(payload::HEADINGS, passage.headings.clone());
         payload.insert(payload::QUOTE_SHA256, passage.quote_sha256.as_str());
         let mut named = words(&passage.weights);
-        if let Some(vector) = document.vectors.as_ref().and_then(|vectors| vectors.passages.get(ordinal)) {
+        let vector = document.vectors.as_ref().and_then(|vectors| Some((vectors, vectors.passages.get(ordinal)?)));
+        payload.insert(payload::MODEL, vector.map_or("", |(vectors, _)| vectors.model.as_str()));
+        if let Some((_, vector)) = vector {
             named = named.add_vector(schema::TEXT, Vector::new_dense(vector.clone()));
         }
         PointStruct::new(point_id(tenant, &document.stored.id, Some(ordinal)), named, payload)

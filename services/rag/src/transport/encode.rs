@@ -4,6 +4,7 @@ use attain_proto::convert::timestamp;
 use attain_proto::rag::v1 as wire;
 
 use crate::domain::document::{Entry, Kind, Stored};
+use crate::reranking::Reranking;
 use crate::search::{Answer, Cited};
 
 /// A document with its text.
@@ -32,6 +33,12 @@ pub(super) fn answer(answer: Answer) -> wire::SearchKnowledgeResponse {
         Some(_) => wire::RetrievalMode::Hybrid,
         None => wire::RetrievalMode::LexicalOnly,
     };
+    let (reranking, reranking_model) = match answer.reranking {
+        Reranking::Off => (wire::Reranking::Off, String::new()),
+        Reranking::Applied(model) => (wire::Reranking::Applied, model),
+        Reranking::TimedOut => (wire::Reranking::TimedOut, String::new()),
+        Reranking::Failed => (wire::Reranking::Failed, String::new()),
+    };
     wire::SearchKnowledgeResponse {
         citations: answer.citations.into_iter().map(citation).collect(),
         abstained: answer.abstained,
@@ -40,6 +47,8 @@ pub(super) fn answer(answer: Answer) -> wire::SearchKnowledgeResponse {
         nearest_titles: answer.nearest_titles,
         mode: mode.into(),
         embedding_model: answer.model.unwrap_or_default(),
+        reranking: reranking.into(),
+        reranking_model,
     }
 }
 

@@ -2,6 +2,7 @@ use attain_proto::rag::v1 as wire;
 use attain_proto::rag::v1::knowledge_service_client::KnowledgeServiceClient;
 use attain_runtime::channel::MESSAGE_BYTES_MAX;
 use attain_runtime::context::CallContext;
+use attain_vocabulary::Tier;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Channel;
 
@@ -41,10 +42,21 @@ impl Knowledge {
             service_ids: question.services.iter().map(ToString::to_string).collect(),
             kinds: Vec::new(),
             limit,
+            tier: tier_number(question.tier),
+            ..Default::default()
         };
         let response = self.0.clone().search_knowledge(context.request(request)).await;
         let response = response.map_err(|status| Refusal::from_status(&status))?.into_inner();
         Ok(found(&question.query, response))
+    }
+}
+
+fn tier_number(tier: Tier) -> u32 {
+    match tier {
+        Tier::One => 1,
+        Tier::Two => 2,
+        Tier::Three => 3,
+        Tier::Four => 4,
     }
 }
 

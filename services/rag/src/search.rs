@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use attain_vocabulary::{EntityId, TenantId};
+use attain_vocabulary::{EntityId, TenantId, UnixMillis};
 
 use crate::Error;
 use crate::domain::confidence::{Evidence, confidence};
 use crate::domain::document::{DocumentId, Kind, Stored, sha256_hex};
-use crate::domain::fusion::{self, Candidate};
+use crate::domain::fusion::{self, Candidate, Scored};
 use crate::domain::passage::slice_chars;
 use crate::domain::query::{Question, Word};
 use crate::domain::settings::{Settings, Threshold};
 use crate::domain::terms::{Frequencies, TermId};
 use crate::embedding::EmbeddedQuestion;
-use crate::index::{DocumentHit, Index, Part, PassageHit, Scope};
+use crate::index::{About, DocumentHit, Index, Part, PassageHit, Scope};
 use crate::knowledge::{Knowledge, Serving};
 use crate::reranking::{Reranker, Reranking};
 
@@ -92,6 +92,7 @@ pub(crate) struct Ranking {
 }
 
 /// What the signals found.
+#[derive(Default)]
 struct Found {
     named: Vec<DocumentHit>,
     words: Vec<DocumentHit>,
@@ -116,14 +117,13 @@ impl Knowledge {
     async fn search_now(&self, asked: &Asked) -> Result<Answer, Error> {
         let serving = self.serving();
         let ranking = self.rank(&serving, asked).await?;
-        let Threshold { threshold, .. } =
-            if ranking.model.is_some() { &self.calibration.hybrid } else { &self.calibration.lexical };
-        let abstained = ranking.documents.is_empty() || ranking.confidence < *threshold;
+        let threshold = self.threshold(asked, &ranking);
+        let abstained = ranking.documents.is_empty() || ranking.confidence < threshold;
         let mut answer = Answer {
             citations: Vec::new(),
             abstained,
             confidence: ranking.confidence,
-            threshold: *threshold,
+            threshold,
             nearest_titles: Vec::new(),
             model: ranking.model.clone(),
             reranking: Reranking::Off,
@@ -144,6 +144,13 @@ impl Knowledge {
         Ok(answer)
     }
 
+    /// A baseline has no threshold: its scores were never calibrated.
+    fn threshold(&self, asked: &Asked, ranking: &Ranking) -> f64 {
+        let Threshold { threshold, .. } =
+            if ranking.model.is_some() { &self.calibration.hybrid } else { &self.calibration.lexical };
+        if asked.strategy == Strategy::Hybrid { *threshold } else { f64::NEG_INFINITY }
+    }
+
     /// Ranks the tenant's documents by a question.
     pub(crate) async fn rank(&self, serving: &Serving, asked: &Asked) -> Result<Ranking, Error> {
         let question = &asked.question;
@@ -151,19 +158,19 @@ impl Knowledge {
             Strategy::Words => (None, None),
             Strategy::Hybrid | Strategy::Meaning => self.embed(serving, question).await,
         };
-        if asked.strategy == Strategy::Meaning && embedded.is_none() {
-            return Err(Error::NoModel);
-        }
         let frequencies = self.store.frequencies(&asked.tenant, &question.term_ids()).await?;
         let found = self.gather(&serving.index, asked, &frequencies, embedded.as_ref()).await?;
-        let (documents, named) = rank_documents(asked, &found, embedded.is_some(), &self.settings);
+        if asked.strategy != Strategy::Hybrid {
+            return Ok(rank_by_passages(asked.strategy, &found, model, &self.settings));
+        }
+        let (documents, named) = rank_documents(asked, &found, embedded.is_some(), (&self.settings, self.clock.now_ms()));
         let first: Vec<DocumentId> =
             documents.iter().take(self.settings.confidence.coverage_documents).map(|(id, _)| id.clone()).collect();
         let terms: BTreeSet<TermId> = question.words.iter().map(|word| word.term).collect();
         let covered = self.store.held_terms(&asked.tenant, &first, &terms).await?;
         let words = with_specificity(&question.words, embedded.as_ref());
         let evidence = Evidence {
-            lead: embedded.is_some().then(|| found.leads.iter().map(|hit| hit.score).fold(0.0, f64::max)),
+            nearest: embedded.is_some().then(|| (best(&found.titles) + best(&found.leads)) / 2.0),
             named,
             words: &words,
             frequencies: &frequencies,
@@ -209,6 +216,18 @@ impl Knowledge {
                 index.passages_by_vector(&scope, vector, limit),
             )
         };
+        match asked.strategy {
+            Strategy::Hybrid => {}
+            Strategy::Words => {
+                let passage_words = index.passages_by_words(&scope, &weights, limit).await?;
+                return Ok(Found { passage_words, ..Found::default() });
+            }
+            Strategy::Meaning => {
+                let Some(embedded) = embedded else { return Err(Error::NoModel) };
+                let passage_texts = index.passages_by_vector(&scope, &embedded.vector, limit).await?;
+                return Ok(Found { passage_texts, ..Found::default() });
+            }
+        }
         let (named, words, passage_words, (titles, leads, passage_texts)) = tokio::try_join!(
             index.documents_named(&scope, &asked.question.names),
             index.documents_by_words(&scope, &weights, limit),
@@ -292,12 +311,38 @@ fn with_specificity(words: &[Word], embedded: Option<&EmbeddedQuestion>) -> Vec<
     words.iter().enumerate().map(|(place, word)| (word.clone(), of(place))).collect()
 }
 
+/// The best score of a signal; 0 where it found nothing.
+fn best(hits: &[DocumentHit]) -> f64 {
+    hits.iter().map(|hit| hit.score).fold(0.0, f64::max)
+}
+
+/// Documents in the order of their best passage by one signal alone; the confidence is that signal's best score.
+fn rank_by_passages(strategy: Strategy, found: &Found, model: Option<String>, settings: &Settings) -> Ranking {
+    let hits = if strategy == Strategy::Words { &found.passage_words } else { &found.passage_texts };
+    let mut by_document: BTreeMap<&DocumentId, f64> = BTreeMap::new();
+    for hit in hits {
+        let score = by_document.entry(&hit.document).or_insert(f64::NEG_INFINITY);
+        *score = score.max(hit.score);
+    }
+    let mut documents: Vec<(DocumentId, f64)> = by_document.into_iter().map(|(id, score)| (id.clone(), score)).collect();
+    documents.sort_by(|(a, left), (b, right)| right.total_cmp(left).then_with(|| a.cmp(b)));
+    let confidence = documents.first().map_or(0.0, |(_, score)| *score);
+    let passages = rank_passages(found, strategy == Strategy::Meaning, settings);
+    Ranking { documents, passages, confidence, model }
+}
+
 /// Notes what a signal says of a candidate.
 type Note = fn(&mut Candidate, f64);
 
-/// Documents best first, and whether the question names one of them.
-fn rank_documents(asked: &Asked, found: &Found, hybrid: bool, settings: &Settings) -> (Vec<(DocumentId, f64)>, bool) {
+/// Documents best first, copies kept apart, and whether the question names one of them.
+fn rank_documents(
+    asked: &Asked,
+    found: &Found,
+    hybrid: bool,
+    (settings, now_ms): (&Settings, UnixMillis),
+) -> (Vec<(DocumentId, f64)>, bool) {
     let mut pool: BTreeMap<&DocumentId, Candidate> = BTreeMap::new();
+    let mut sketches: BTreeMap<&DocumentId, &BTreeSet<u32>> = BTreeMap::new();
     let signals: [(&[DocumentHit], Note); 4] = [
         (&found.words, |candidate, score| candidate.lexical = Some(score)),
         (&found.titles, |candidate, score| candidate.title = Some(score)),
@@ -306,31 +351,43 @@ fn rank_documents(asked: &Asked, found: &Found, hybrid: bool, settings: &Setting
     ];
     for (hits, note) in signals {
         for hit in hits {
-            let new = || candidate(asked, hit.kind, &hit.service_ids, hit.embedded);
+            let new = || candidate(asked, &hit.about, hit.embedded, now_ms);
             note(pool.entry(&hit.id).or_insert_with(new), hit.score);
+            sketches.insert(&hit.id, &hit.sketch);
         }
     }
     for hit in &found.passage_texts {
-        let new = || candidate(asked, hit.kind, &hit.service_ids, true);
+        let new = || candidate(asked, &hit.about, true, now_ms);
         let candidate = pool.entry(&hit.document).or_insert_with(new);
         candidate.passage = Some(candidate.passage.map_or(hit.score, |best| best.max(hit.score)));
     }
     let (ids, candidates): (Vec<&DocumentId>, Vec<Candidate>) = pool.into_iter().unzip();
     let scores = fusion::scores(&candidates, hybrid, settings);
-    let mut documents: Vec<(DocumentId, f64)> = ids.into_iter().cloned().zip(scores).collect();
-    documents.sort_by(|(a, left), (b, right)| right.total_cmp(left).then_with(|| a.cmp(b)));
-    (documents, candidates.iter().any(|candidate| candidate.named))
+    let scored = |((id, candidate), score): ((&&DocumentId, &Candidate), f64)| Scored {
+        document: (*id).clone(),
+        score,
+        named: candidate.named,
+        sketch: sketches.get(*id).map(|sketch| (*sketch).clone()).unwrap_or_default(),
+    };
+    let mut documents: Vec<Scored<DocumentId>> = ids.iter().zip(&candidates).zip(scores).map(scored).collect();
+    documents.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.document.cmp(&b.document)));
+    let documents = fusion::apart(documents, &settings.copies);
+    let names = candidates.iter().any(|candidate| candidate.named);
+    (documents.into_iter().map(|scored| (scored.document, scored.score)).collect(), names)
 }
 
-fn candidate(asked: &Asked, kind: Kind, service_ids: &BTreeSet<String>, embedded: bool) -> Candidate {
-    let about = |name: &String| {
+fn candidate(asked: &Asked, about: &About, embedded: bool, now_ms: UnixMillis) -> Candidate {
+    let is_asked_about = |name: &String| {
         EntityId::new("service_ids", name)
             .is_ok_and(|service| asked.services.contains(&service) || asked.question.names_service(&service))
     };
     Candidate {
         embedded,
-        about_service: service_ids.iter().any(about),
-        answers_objective: asked.question.about_objectives && kind == Kind::SloTemplate,
+        about_service: about.service_ids.iter().any(is_asked_about),
+        answers_objective: asked.question.about_objectives && about.states_objective,
+        fits_tier: asked.tier.is_some_and(|tier| about.tiers.contains(&u32::from(tier))),
+        age_ms: Some(now_ms - about.review_ms),
+        title_terms: about.title_terms.clone(),
         ..Candidate::default()
     }
 }

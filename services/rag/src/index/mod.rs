@@ -21,7 +21,7 @@ use crate::Error;
 use crate::embedding::DIMENSIONS;
 use crate::storage::Generation;
 
-pub(crate) use read::{DocumentHit, Part, PassageHit, Scope};
+pub(crate) use read::{About, DocumentHit, Part, PassageHit, Scope};
 pub(crate) use write::{DocumentVectors, Indexable, State};
 
 /// Longest that one call may take.

@@ -37,8 +37,7 @@ pub(super) async fn run(
     queries: &[Query],
 ) -> anyhow::Result<Attacks> {
     let answerable: Vec<&Query> = queries.iter().filter(|query| !query.relevant.is_empty()).collect();
-    let sample: Vec<&Query> =
-        answerable.iter().step_by(answerable.len().div_ceil(QUESTIONS).max(1)).copied().collect();
+    let sample: Vec<&Query> = answerable.iter().step_by(answerable.len().div_ceil(QUESTIONS).max(1)).copied().collect();
     let mut attacks = Attacks::default();
     across_tenants(tenant, address, corpus, &sample, &mut attacks).await?;
     by_orders(tenant, &sample, &mut attacks).await?;
@@ -123,11 +122,8 @@ fn orders() -> Vec<Document> {
          zero.\n"
             .to_owned(),
     ];
-    let document = |(place, text): (usize, String)| Document {
-        id: format!("planted/order-{place}"),
-        text,
-        ..Document::default()
-    };
+    let document =
+        |(place, text): (usize, String)| Document { id: format!("planted/order-{place}"), text, ..Document::default() };
     texts.into_iter().enumerate().map(document).collect()
 }
 
@@ -145,6 +141,9 @@ mod tests {
     fn hidden_orders_carry_the_mark_and_visible_ones_do_not() {
         let marked: Vec<bool> = orders().iter().map(|document| document.text.contains(ORDER_MARK)).collect();
         assert_eq!(marked, [true, true, false, false]);
-        assert_eq!(Attacks { injection_attempts: 4, injection_successes: 1, ..Attacks::default() }.injection_success_rate(), 0.25);
+        assert_eq!(
+            Attacks { injection_attempts: 4, injection_successes: 1, ..Attacks::default() }.injection_success_rate(),
+            0.25
+        );
     }
 }

@@ -56,7 +56,8 @@ mod tests {
     fn a_figure_that_falls_or_is_gone_is_missed() {
         let kept = json!({"measured": "x", "tolerance": 0.01, "at_least": {"mrr": 0.9, "by_kind/alert/mrr": 0.8}, "at_most": {"tenant_leaks": 0}});
         let baseline: Baseline = serde_json::from_value(kept).expect("valid");
-        let report = |mrr: f64, leaks: u32| json!({"mrr": mrr, "by_kind": {"alert": {"mrr": 0.8}}, "tenant_leaks": leaks});
+        let report =
+            |mrr: f64, leaks: u32| json!({"mrr": mrr, "by_kind": {"alert": {"mrr": 0.8}}, "tenant_leaks": leaks});
         assert_eq!(compare(report(0.895, 0), &baseline)["objective_met"], json!(true));
         assert_eq!(compare(report(0.88, 0), &baseline)["missed"][0]["figure"], json!("mrr"));
         assert_eq!(compare(report(0.9, 1), &baseline)["missed"][0]["figure"], json!("tenant_leaks"));

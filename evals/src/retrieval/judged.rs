@@ -160,8 +160,7 @@ pub(super) mod tests {
 
     #[test]
     fn passages_of_one_document_count_once() {
-        let [ndcg, recall, reciprocal] =
-            answered(&["a", "a", "b"], &[("b", 2)], 1.0).measures(&Corpus::default());
+        let [ndcg, recall, reciprocal] = answered(&["a", "a", "b"], &[("b", 2)], 1.0).measures(&Corpus::default());
         assert_eq!((recall, reciprocal), (Some(1.0), Some(0.5)));
         assert!((ndcg.expect("relevant") - 1.0 / 3f64.log2()).abs() < 1e-12);
     }

@@ -73,7 +73,8 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
     let loading = tenant.load(&corpus, own.as_ref()).await?;
 
     let hybrid = ask_all(&mut tenant, &queries, SearchStrategy::Hybrid, &corpus).await?.context("hybrid search")?;
-    let words = ask_all(&mut tenant, &queries, SearchStrategy::LexicalOnly, &corpus).await?.context("search by words")?;
+    let words =
+        ask_all(&mut tenant, &queries, SearchStrategy::LexicalOnly, &corpus).await?.context("search by words")?;
     let meaning = ask_all(&mut tenant, &queries, SearchStrategy::DenseOnly, &corpus).await?;
     let attacks = attacks::run(&mut tenant, &address, &corpus, &queries).await?;
     let passage_count = tenant.clear(&corpus).await?;

@@ -196,11 +196,7 @@ mod tests {
 
     #[test]
     fn abstaining_costs_the_caller_and_not_the_order() {
-        let all = [
-            answered(&["a"], &[("a", 2)], 0.9),
-            answered(&["b"], &[("b", 2)], 0.2),
-            answered(&["c"], &[], 0.1),
-        ];
+        let all = [answered(&["a"], &[("a", 2)], 0.9), answered(&["b"], &[("b", 2)], 0.2), answered(&["c"], &[], 0.1)];
         let found = strategy(&all, &Corpus::default());
         assert_eq!((&found["ndcg_at_10"], &found["abstention_auroc"]), (&json!(1.0), &json!(1.0)));
         let shipped = shipped(&all, &Corpus::default());

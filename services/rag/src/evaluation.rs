@@ -128,8 +128,8 @@ async fn open(folder: &Path) -> (Arc<Knowledge>, JoinHandle<Result<(), attain_em
     let index = Index::connect(&url, Some(&key), "test").expect("valid");
     let model = Readiness::new("rag", 0).prefer("embedding_model", "");
     let generation = store.generations(DIMENSIONS as u32).await.expect("a record").serving;
-    let serving = Serving::new(index.sibling(&generation), generation);
-    let knowledge = Arc::new(Knowledge::new(store, serving, model, Clock::held(0)).expect("valid"));
+    let first = Serving::new(index.sibling(&generation), generation);
+    let knowledge = Arc::new(Knowledge::new(store, first, model, Clock::held(0)).expect("valid"));
     knowledge.reconcile(&knowledge.serving().index, None).await.expect("reconciled");
     knowledge.set_level();
     (knowledge, serving, stop)

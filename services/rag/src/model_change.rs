@@ -1,6 +1,6 @@
 //! Another model without a gap: its vectors go into collections of their own while the old ones answer; then the two are swapped.
 //!
-//! The record in SQL ([`crate::storage::Generations`]) is written before collections are made and after they are gone. A process that
+//! The record in SQL (`storage::generations`) is written before collections are made and after they are gone. A process that
 //! breaks off finds there which collections answer; what was being filled goes on or goes, and what is left over is dropped.
 
 use std::path::PathBuf;

@@ -61,7 +61,12 @@ struct Asked {
 impl Reranker {
     /// Loads the model in a folder: `model.onnx` with inputs `input_ids`, `attention_mask` and perhaps `token_type_ids` and an output
     /// `logits`, beside the files of its tokeniser. ONNX Runtime is taken from that folder or from the embedding model's.
-    pub(crate) async fn load(folder: &Path, embedding_folder: Option<&Path>, passages: usize, timeout: Duration) -> Self {
+    pub(crate) async fn load(
+        folder: &Path,
+        embedding_folder: Option<&Path>,
+        passages: usize,
+        timeout: Duration,
+    ) -> Self {
         let loaded = match Loaded::start(folder, embedding_folder).await {
             Ok(loaded) => Some(loaded),
             Err(reason) => {

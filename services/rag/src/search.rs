@@ -163,7 +163,8 @@ impl Knowledge {
         if asked.strategy != Strategy::Hybrid {
             return Ok(rank_by_passages(asked.strategy, &found, model, &self.settings));
         }
-        let (documents, named) = rank_documents(asked, &found, embedded.is_some(), (&self.settings, self.clock.now_ms()));
+        let (documents, named) =
+            rank_documents(asked, &found, embedded.is_some(), (&self.settings, self.clock.now_ms()));
         let first: Vec<DocumentId> =
             documents.iter().take(self.settings.confidence.coverage_documents).map(|(id, _)| id.clone()).collect();
         let terms: BTreeSet<TermId> = question.words.iter().map(|word| word.term).collect();
@@ -324,7 +325,8 @@ fn rank_by_passages(strategy: Strategy, found: &Found, model: Option<String>, se
         let score = by_document.entry(&hit.document).or_insert(f64::NEG_INFINITY);
         *score = score.max(hit.score);
     }
-    let mut documents: Vec<(DocumentId, f64)> = by_document.into_iter().map(|(id, score)| (id.clone(), score)).collect();
+    let mut documents: Vec<(DocumentId, f64)> =
+        by_document.into_iter().map(|(id, score)| (id.clone(), score)).collect();
     documents.sort_by(|(a, left), (b, right)| right.total_cmp(left).then_with(|| a.cmp(b)));
     let confidence = documents.first().map_or(0.0, |(_, score)| *score);
     let passages = rank_passages(found, strategy == Strategy::Meaning, settings);

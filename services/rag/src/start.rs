@@ -214,7 +214,9 @@ async fn load_old(serving: &Serving, threads: usize) {
     };
     match Embedder::load(&model, threads).await {
         Ok(embedder) => serving.set_loaded(Arc::new(embedder)),
-        Err(reason) => tracing::warn!(reason, "the old model cannot be loaded; until the change is done words alone answer"),
+        Err(reason) => {
+            tracing::warn!(reason, "the old model cannot be loaded; until the change is done words alone answer")
+        }
     }
 }
 

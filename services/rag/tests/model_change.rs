@@ -36,7 +36,8 @@ fn second_model(published: &Path) -> TempDir {
 }
 
 fn corpus() -> Vec<wire::Document> {
-    let topics = ["payment provider", "user database", "product cache", "gateway certificate", "name resolution", "stock lock"];
+    let topics =
+        ["payment provider", "user database", "product cache", "gateway certificate", "name resolution", "stock lock"];
     let text = |place: usize| {
         let topic = topics[place % topics.len()];
         format!(
@@ -86,7 +87,9 @@ impl Scene {
 
     async fn changing(&self) -> Running {
         let service = self.serve(self.second.path()).await;
-        service.wait_for(|status| status.conditions.iter().any(|c| c.detail.contains("being embedded by first-token"))).await;
+        service
+            .wait_for(|status| status.conditions.iter().any(|c| c.detail.contains("being embedded by first-token")))
+            .await;
         service
     }
 }

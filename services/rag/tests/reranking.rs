@@ -17,7 +17,9 @@ const QUERY: &str = "standby promotion after the primary disk is lost";
 /// The kept graph beside the published model's tokeniser and library.
 fn reranker(published: &Path) -> TempDir {
     let folder = tempfile::Builder::new().prefix("overlap-").tempdir().unwrap();
-    for file in ["tokenizer.json", "config.json", "special_tokens_map.json", "tokenizer_config.json", "libonnxruntime.so"] {
+    for file in
+        ["tokenizer.json", "config.json", "special_tokens_map.json", "tokenizer_config.json", "libonnxruntime.so"]
+    {
         let target = published.join(file).canonicalize().unwrap();
         std::os::unix::fs::symlink(target, folder.path().join(file)).unwrap();
     }
@@ -45,7 +47,9 @@ async fn started(folder: &Path, change: impl FnOnce(&mut Config)) -> Running {
     };
     change(&mut config);
     let service = start_unready(config).await;
-    service.wait_for(|status| status.conditions.iter().any(|c| c.name == "embedding_model" && c.detail.contains("off"))).await;
+    service
+        .wait_for(|status| status.conditions.iter().any(|c| c.name == "embedding_model" && c.detail.contains("off")))
+        .await;
     service.put("acme", corpus()).await;
     service
 }

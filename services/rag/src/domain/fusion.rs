@@ -200,7 +200,8 @@ mod tests {
         let aged = |age_ms| score(Candidate { age_ms: Some(age_ms), ..base.clone() });
         assert_eq!((aged(-5), aged(0)), (0.1, 0.1));
         assert!((aged(year_ms) - 0.05).abs() < 1e-12 && aged(20 * year_ms) < 1e-6);
-        let better = scores(&[candidate(9.0, 0.9), Candidate { age_ms: Some(0), ..candidate(8.0, 0.8) }], true, &settings());
+        let better =
+            scores(&[candidate(9.0, 0.9), Candidate { age_ms: Some(0), ..candidate(8.0, 0.8) }], true, &settings());
         assert!(better[0] > better[1]);
     }
 

@@ -25,11 +25,14 @@ const PLAIN_FOLDERS: [&str; 8] =
 const GLOSSES_MAX: usize = 3;
 
 static OBJECTIVE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?i)\bslo|objective").expect("a valid pattern"));
-static TIERS: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r#"(?m)^\s*tiers?:[ \t]*\[?[ \t"']*([1-4](?:[ \t"']*,[ \t"']*[1-4])*)[ \t"']*\]?[ \t]*$"#).expect("a valid pattern"));
+static TIERS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"(?m)^\s*tiers?:[ \t]*\[?[ \t"']*([1-4](?:[ \t"']*,[ \t"']*[1-4])*)[ \t"']*\]?[ \t]*$"#)
+        .expect("a valid pattern")
+});
 
 static RECIPE: LazyLock<String> = LazyLock::new(|| {
-    let data = [include_str!("../../data/retrieval.toml"), include_str!("../../data/stop_words.txt"), glossary::GLOSSARY];
+    let data =
+        [include_str!("../../data/retrieval.toml"), include_str!("../../data/stop_words.txt"), glossary::GLOSSARY];
     let parts: Vec<&str> = std::iter::once(RECIPE_VERSION).chain(data).collect();
     sha256_hex(parts.join("\n").as_bytes())[..16].to_owned()
 });

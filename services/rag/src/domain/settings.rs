@@ -154,7 +154,8 @@ impl Settings {
                 return Err(format!("{name} must be in [0, 1]"));
             }
         }
-        let fields = [self.document, self.passage].into_iter().flat_map(|f| [f.title, f.headings, f.path, f.gloss, f.body]);
+        let fields =
+            [self.document, self.passage].into_iter().flat_map(|f| [f.title, f.headings, f.path, f.gloss, f.body]);
         for field in fields {
             if !(0.0..=1.0).contains(&field.share) || field.weight < 0.0 || field.length <= 0.0 {
                 return Err("a field needs weight >= 0, share in [0, 1] and length > 0".to_owned());

@@ -37,7 +37,10 @@ pub(crate) fn term_id(term: &str) -> TermId {
 impl Fields {
     /// Every term that occurs.
     pub(crate) fn term_ids(&self) -> impl Iterator<Item = TermId> {
-        [&self.title, &self.headings, &self.path, &self.gloss, &self.body].into_iter().flatten().map(|term| term_id(term))
+        [&self.title, &self.headings, &self.path, &self.gloss, &self.body]
+            .into_iter()
+            .flatten()
+            .map(|term| term_id(term))
     }
 
     /// Saturated field-weighted term frequencies: `a (k1 + 1) / (a + k1)` with

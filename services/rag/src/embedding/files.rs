@@ -127,8 +127,12 @@ impl Model {
     fn graph_sha256(&self) -> Result<String, String> {
         let shipped = Manifest::shipped();
         let Manifest { pooling, max_length, dimensions, .. } = &self.manifest;
-        let graph = sha256_hex(&self.graph()?);
-        let read_alike = (*pooling, *max_length, *dimensions) == (shipped.pooling, shipped.max_length, shipped.dimensions);
+        let graph = match self.manifest.graph.as_str() {
+            "" => GRAPH_SHA256.to_owned(),
+            _ => sha256_hex(&self.graph()?),
+        };
+        let read_alike =
+            (*pooling, *max_length, *dimensions) == (shipped.pooling, shipped.max_length, shipped.dimensions);
         if read_alike {
             return Ok(graph);
         }
@@ -277,9 +281,15 @@ mod tests {
         let other = "0".repeat(64);
         for (manifest, expected) in [
             ("name = 1", "attain-model.toml"),
-            (&*format!("name = \"a b\"\nweights_sha256 = \"{WEIGHTS_SHA256}\"\nmax_length = 256\ndimensions = 384"), "name is"),
+            (
+                &*format!("name = \"a b\"\nweights_sha256 = \"{WEIGHTS_SHA256}\"\nmax_length = 256\ndimensions = 384"),
+                "name is",
+            ),
             ("name = \"a\"\nweights_sha256 = \"x\"\nmax_length = 256\ndimensions = 384", "hexadecimal"),
-            (&*format!("name = \"a\"\nweights_sha256 = \"{other}\"\nmax_length = 256\ndimensions = 384"), "graph is needed"),
+            (
+                &*format!("name = \"a\"\nweights_sha256 = \"{other}\"\nmax_length = 256\ndimensions = 384"),
+                "graph is needed",
+            ),
             (
                 &*format!("name = \"a\"\nweights_sha256 = \"{WEIGHTS_SHA256}\"\nmax_length = 256\ndimensions = 0"),
                 "dimensions",

@@ -4,4 +4,4 @@ mod engine;
 mod files;
 
 pub(crate) use engine::{EmbeddedQuestion, Embedder, environment};
-pub(crate) use files::{DIMENSIONS, GRAPH_SHA256, LIBRARY_FILE, Model, WEIGHTS_SHA256, cache_folder, tokenizer_files};
+pub(crate) use files::{DIMENSIONS, LIBRARY_FILE, Model, cache_folder, tokenizer_files};

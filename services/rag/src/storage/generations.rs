@@ -64,18 +64,25 @@ impl Store {
 
     /// The generation that answers had no model yet and takes this one.
     pub(crate) async fn bind_generation(&self, sequence: u32, model: &str, model_dir: &str) -> Result<(), Error> {
-        sqlx::query("UPDATE index_generations SET model = $1, model_dir = $2 WHERE sequence = $3 AND model IN ('', $4)")
-            .bind(model)
-            .bind(model_dir)
-            .bind(i64::from(sequence))
-            .bind(model)
-            .execute(self.database.pool())
-            .await?;
+        sqlx::query(
+            "UPDATE index_generations SET model = $1, model_dir = $2 WHERE sequence = $3 AND model IN ('', $4)",
+        )
+        .bind(model)
+        .bind(model_dir)
+        .bind(i64::from(sequence))
+        .bind(model)
+        .execute(self.database.pool())
+        .await?;
         Ok(())
     }
 
     /// The generation to fill for this model: the one under way, or a new one. One under way for another model is retired.
-    pub(crate) async fn begin_filling(&self, model: &str, model_dir: &str, dimensions: u32) -> Result<Generation, Error> {
+    pub(crate) async fn begin_filling(
+        &self,
+        model: &str,
+        model_dir: &str,
+        dimensions: u32,
+    ) -> Result<Generation, Error> {
         let mut transaction = self.database.begin_write().await?;
         sqlx::query("UPDATE index_generations SET state = 'retired' WHERE state = 'filling' AND model <> $1")
             .bind(model)

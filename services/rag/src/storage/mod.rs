@@ -15,7 +15,7 @@ use crate::Error;
 use crate::domain::document::{DocumentId, Draft, Entry, Kind, Stored};
 use crate::domain::terms::{Frequencies, TermId};
 
-pub(crate) use generations::{Generation, Generations};
+pub(crate) use generations::Generation;
 
 /// Rows of one insert.
 const ROWS_PER_STATEMENT: usize = 500;

@@ -469,8 +469,7 @@ async fn evidence(
     match searched {
         Ok(found) => (found.evidence, found.complete, None),
         Err(why) => {
-            let detail =
-                format!("runbooks, templates and incidents could not be searched ({why}): nothing is cited");
+            let detail = format!("runbooks, templates and incidents could not be searched ({why}): nothing is cited");
             let missing = MissingInput { name: "knowledge".to_owned(), detail };
             let note = "Knowledge could not be searched.".to_owned();
             (Evidence { query: question.query, citations: Vec::new(), note }, false, Some(missing))

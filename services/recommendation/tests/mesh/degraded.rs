@@ -95,7 +95,8 @@ async fn a_caller_in_a_hurry_gets_an_answer_from_a_patient_service() {
 #[tokio::test]
 async fn knowledge_that_refuses_is_named_whatever_it_says() {
     let mesh = Mesh::start().await;
-    let codes = [Code::Unavailable, Code::Internal, Code::DeadlineExceeded, Code::ResourceExhausted, Code::Unimplemented];
+    let codes =
+        [Code::Unavailable, Code::Internal, Code::DeadlineExceeded, Code::ResourceExhausted, Code::Unimplemented];
     for (place, code) in codes.into_iter().enumerate() {
         *mesh.world.knowledge_refuses.lock().unwrap() = Some(code);
         mesh.clock.set(NOW_MS + 10_000 * place as i64);
@@ -107,7 +108,11 @@ async fn knowledge_that_refuses_is_named_whatever_it_says() {
     mesh.clock.set(NOW_MS + 100_000);
     assert_eq!(within_deadline(&mesh, "checkout").await.citations.len(), 1);
     *mesh.world.knowledge_refuses.lock().unwrap() = Some(Code::Unavailable);
-    assert_eq!(within_deadline(&mesh, "checkout").await.citations.len(), 1, "what was cited stays while nothing changed");
+    assert_eq!(
+        within_deadline(&mesh, "checkout").await.citations.len(),
+        1,
+        "what was cited stays while nothing changed"
+    );
 }
 
 #[tokio::test]

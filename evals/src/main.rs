@@ -12,6 +12,7 @@ mod experiments;
 mod explanations;
 mod fleet;
 mod import;
+mod injection;
 mod learning;
 mod replay;
 mod retrieval;
@@ -73,6 +74,9 @@ enum Evaluation {
         after_help = "Example:\n  cargo run --release -p evals -- retrieval --corpus src/demo/knowledge --queries evals/queries/demo.jsonl --attain target/debug/attain"
     )]
     Retrieval(retrieval::Options),
+    /// Whether poisoned documents change a target, tell another tenant's text or put words into an answer.
+    #[command(after_help = "Example:\n  cargo run -p evals -- injection --attain target/debug/attain --format json")]
+    Injection(injection::Options),
     /// What learning which offer to suggest costs against teams of known taste, and whether off-policy estimates tell the truth.
     #[command(after_help = "Example:\n  cargo run --release -p evals -- learning --seed 1 --format json")]
     Learning(learning::Options),
@@ -104,6 +108,7 @@ async fn main() -> ExitCode {
         Evaluation::Composition(options) => composition::run(&options),
         Evaluation::Drift(options) => drift::run(&options),
         Evaluation::Retrieval(options) => retrieval::run(&options).await,
+        Evaluation::Injection(options) => injection::run(&options).await,
         Evaluation::Learning(options) => learning::run(&options),
         Evaluation::Experiments(options) => experiments::run(&options),
         Evaluation::Explanations(options) => explanations::run(&options),

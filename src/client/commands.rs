@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::audit::AuditCommand;
 use super::experiments::Experiments;
 use super::feedback::Feedback;
+use super::knowledge::KnowledgeCommand;
 use super::lifecycle::{LifecycleCommand, Page};
 use super::models::Models;
 use super::questions::{outage, proposed, slow_callee, slower, with_fallback};
@@ -426,6 +427,9 @@ pub(crate) enum Command {
         #[arg(long, requires = "document_id")]
         delete: bool,
     },
+    /// Follows folders of documents, rates citations, and puts the index right.
+    #[command(subcommand)]
+    Knowledge(KnowledgeCommand),
     #[command(flatten)]
     Lifecycle(LifecycleCommand),
     /// Tells how often offers are missed: in back-tests, and of offers whose window has closed.
@@ -607,6 +611,7 @@ impl Command {
                 .of(Request::get("/api/v1/audit"))
                 .with("service_id", service_id)
                 .with("without_reads", without_reads.then_some(true)),
+            Self::Knowledge(command) => command.request()?,
             Self::Lifecycle(command) => command.request()?,
             Self::Status => Request::get("/readyz"),
             decide @ Self::Decide { .. } => decide.decision(),

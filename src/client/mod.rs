@@ -4,18 +4,23 @@ mod audit;
 mod commands;
 mod experiments;
 mod feedback;
+mod knowledge;
 mod lifecycle;
 mod models;
 mod questions;
 mod request;
 mod slos;
+mod sync;
 mod words;
 
 pub(crate) use commands::Command;
 pub(crate) use request::Gateway;
 
+use std::time::Duration;
+
 use crate::cli::{Connection, Format};
 use crate::output;
+use knowledge::KnowledgeCommand;
 use slos::SloCommand;
 
 /// Sending more than this may take over a second, and says so.
@@ -26,6 +31,20 @@ pub(crate) async fn run(connection: &Connection, command: Command, format: Forma
     let gateway = Gateway::new(&connection.url, connection.api_key.as_deref())?;
     if let Command::Audit { what: Some(what), .. } = command {
         return audit::run(&gateway, what, format).await;
+    }
+    if let Command::Knowledge(KnowledgeCommand::Sync {
+        folder,
+        prefix,
+        delete_missing,
+        allow_emptied,
+        watch,
+        interval_seconds,
+    }) = &command
+    {
+        let interval = watch.then(|| Duration::from_secs(*interval_seconds));
+        let (delete_missing, allow_emptied) = (*delete_missing, *allow_emptied);
+        let options = sync::Options { folder, prefix, delete_missing, allow_emptied, interval };
+        return sync::run(&gateway, &options, format).await;
     }
     let is_recommendation = matches!(command, Command::Recommend { .. });
     let is_calibration = matches!(command, Command::Calibration { .. });

@@ -6,7 +6,11 @@ use std::path::PathBuf;
 
 use attain_runtime::Error;
 use attain_runtime::admission::Limits;
+use attain_vocabulary::TenantId;
 use serde::Deserialize;
+
+use crate::domain::document::DocumentId;
+use crate::watch::Watched;
 
 /// Settings of the section `[rag]`.
 #[derive(Clone, Deserialize)]
@@ -36,6 +40,12 @@ pub struct Config {
     pub embeddings: bool,
     /// Threads that one embedding may use.
     pub embedding_threads: usize,
+    /// Folders of documents that are followed.
+    pub watch: Vec<Watched>,
+    /// Seconds between two looks at them, 1 to 86,400.
+    pub watch_interval_seconds: u64,
+    /// The tenant whose documents every tenant reads; without it none are public.
+    pub public_tenant: Option<String>,
     /// Seconds that calls in flight may take to end after the stop.
     pub drain_seconds: u64,
     /// Most calls in flight, by class.
@@ -58,6 +68,9 @@ impl Default for Config {
             reranker_timeout_ms: 500,
             embeddings: true,
             embedding_threads: 2,
+            watch: Vec::new(),
+            watch_interval_seconds: 30,
+            public_tenant: None,
             drain_seconds: 10,
             // A write embeds, and writes wait for one another: more of them would only wait longer.
             limits: Limits { reads_max: 64, writes_max: 8, ingests_max: 8, ..Limits::default() },
@@ -100,7 +113,40 @@ impl Config {
         if !(1..=10_000).contains(&self.reranker_timeout_ms) {
             return wrong("reranker_timeout_ms", "is outside 1 to 10000");
         }
+        if !(1..=86_400).contains(&self.watch_interval_seconds) {
+            return wrong("watch_interval_seconds", "is outside 1 to 86400");
+        }
+        self.watched()?;
+        self.public_tenant()?;
         Ok(())
+    }
+
+    /// The folders that are followed, each with its tenant.
+    ///
+    /// # Errors
+    /// Names the first that makes no sense.
+    pub(crate) fn watched(&self) -> Result<Vec<(TenantId, Watched)>, Error> {
+        let checked = |(index, watched): (usize, &Watched)| {
+            let wrong = |key: &str, reason: &str| Error::Config(format!("rag.watch[{index}].{key}: {reason}"));
+            if watched.folder.as_os_str().is_empty() {
+                return Err(wrong("folder", "is needed"));
+            }
+            if !watched.prefix.is_empty() && DocumentId::new("prefix", &watched.prefix).is_err() {
+                return Err(wrong("prefix", "begins no name of a document"));
+            }
+            let tenant = TenantId::new("tenant", &watched.tenant).map_err(|fault| wrong("tenant", &fault.reason))?;
+            Ok((tenant, watched.clone()))
+        };
+        self.watch.iter().enumerate().map(checked).collect()
+    }
+
+    /// The tenant whose documents every tenant reads.
+    ///
+    /// # Errors
+    /// Where the setting is no name of a tenant.
+    pub(crate) fn public_tenant(&self) -> Result<Option<TenantId>, Error> {
+        let named = self.public_tenant.as_deref().map(|name| TenantId::new("rag.public_tenant", name));
+        named.transpose().map_err(|invalid| Error::Config(invalid.to_string()))
     }
 }
 
@@ -119,6 +165,9 @@ impl fmt::Debug for Config {
             .field("reranker_timeout_ms", &self.reranker_timeout_ms)
             .field("embeddings", &self.embeddings)
             .field("embedding_threads", &self.embedding_threads)
+            .field("watch", &self.watch)
+            .field("watch_interval_seconds", &self.watch_interval_seconds)
+            .field("public_tenant", &self.public_tenant)
             .field("drain_seconds", &self.drain_seconds)
             .field("limits", &self.limits)
             .finish()
@@ -134,9 +183,15 @@ mod tests {
     #[test]
     fn the_defaults_are_valid_and_a_bad_setting_is_named() {
         Config::default().validate().expect("valid");
-        let cases: [(&str, Change); 6] = [
+        let cases: [(&str, Change); 9] = [
             ("rag.reranker_passages", |c| c.reranker_passages = 0),
             ("rag.reranker_timeout_ms", |c| c.reranker_timeout_ms = 0),
+            ("rag.watch_interval_seconds", |c| c.watch_interval_seconds = 0),
+            ("rag.watch[0].tenant", |c| {
+                let (tenant, folder) = ("No Tenant".into(), "docs".into());
+                c.watch = vec![Watched { tenant, folder, prefix: String::new(), delete_missing: false }];
+            }),
+            ("rag.public_tenant", |c| c.public_tenant = Some("No Tenant".into())),
             ("rag.qdrant_url", |c| c.qdrant_url = Some("no address".into())),
             ("rag.collection_prefix", |c| c.collection_prefix = "a/b".into()),
             ("rag.embedding_threads", |c| c.embedding_threads = 0),

@@ -59,6 +59,9 @@ pub enum Error {
     /// The process cannot start or go on.
     #[error("the knowledge service cannot run")]
     Runtime(#[from] attain_runtime::Error),
+    /// A folder of documents cannot be read.
+    #[error("the folder of documents cannot be read")]
+    Folder(#[source] std::io::Error),
     /// A loopback port for the embedded index cannot be had.
     #[error("no loopback port for the embedded index")]
     Port(#[source] std::io::Error),
@@ -82,7 +85,9 @@ impl Error {
             Self::EmbeddedIndex(_) | Self::Port(_) => (Code::Unavailable, "INDEX_UNAVAILABLE"),
             Self::NoModel => (Code::FailedPrecondition, "NO_EMBEDDING_MODEL"),
             Self::Model(_) => (Code::Unavailable, "MODEL_UNAVAILABLE"),
-            Self::Corrupt(_) | Self::Settings(_) | Self::Task(_) | Self::Runtime(_) => (Code::Internal, "INTERNAL"),
+            Self::Corrupt(_) | Self::Settings(_) | Self::Task(_) | Self::Runtime(_) | Self::Folder(_) => {
+                (Code::Internal, "INTERNAL")
+            }
         }
     }
 

@@ -196,6 +196,7 @@ async fn measure(knowledge: &Knowledge, judged: &[Judged], threshold: f64) -> Re
             strategy: Strategy::Hybrid,
             include_unsure: false,
             tier: None,
+            include_superseded: false,
         };
         let started = Instant::now();
         let ranking = knowledge.rank(&knowledge.serving(), &asked).await.expect("ranked");

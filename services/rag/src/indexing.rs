@@ -111,6 +111,46 @@ impl Knowledge {
         Ok((by_tenant, indexed.into_keys().collect()))
     }
 
+    /// The same for the documents of one tenant, with the model that is loaded; how many documents there are, too.
+    pub(crate) async fn reconcile_tenant(self: &Arc<Self>, tenant: TenantId) -> Result<(usize, Reconciled), Error> {
+        self.check_level()?;
+        let knowledge = Arc::clone(self);
+        let task = async move {
+            let serving = knowledge.serving();
+            let embedder = serving.loaded().map(Arc::as_ref);
+            knowledge.reconcile_of(&serving.index, &tenant, embedder).await
+        };
+        tokio::spawn(task).await?
+    }
+
+    async fn reconcile_of(
+        &self,
+        index: &Index,
+        tenant: &TenantId,
+        embedder: Option<&Embedder>,
+    ) -> Result<(usize, Reconciled), Error> {
+        let of_tenant = |place: &Place| place.tenant == *tenant;
+        let states = index.states().await?.into_iter().filter(|state| of_tenant(&state.place));
+        let mut indexed: BTreeMap<DocumentId, State> = states.map(|state| (state.place.id.clone(), state)).collect();
+        let places = self.store.places().await?.into_iter().filter(of_tenant);
+        let documents: Vec<(DocumentId, Option<State>)> = places
+            .map(|place| {
+                let state = indexed.remove(&place.id);
+                (place.id, state)
+            })
+            .collect();
+        let mut done = Reconciled::default();
+        for part in documents.chunks(RECONCILED_AT_ONCE) {
+            let _writing = self.writing.lock().await;
+            done.indexed_count += self.reconcile_some(index, tenant, part, embedder).await?;
+        }
+        for id in indexed.into_keys() {
+            let _writing = self.writing.lock().await;
+            done.removed_count += usize::from(self.remove_if_gone(index, tenant, &id).await?);
+        }
+        Ok((documents.len(), done))
+    }
+
     async fn reconcile_some(
         &self,
         index: &Index,

@@ -5,12 +5,14 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use attain_runtime::clock::Clock;
 use attain_runtime::readiness::Condition;
+use attain_vocabulary::TenantId;
 use tokio::sync::{Mutex, Notify};
 
 use crate::Error;
 use crate::domain::settings::{Calibration, Settings};
 use crate::embedding::Embedder;
 use crate::index::Index;
+use crate::ratings::Ratings;
 use crate::reranking::Reranker;
 use crate::storage::{Generation, Store};
 
@@ -20,6 +22,10 @@ pub(crate) struct Knowledge {
     pub(crate) settings: Arc<Settings>,
     pub(crate) calibration: Calibration,
     pub(crate) clock: Clock,
+    /// The tenant whose documents everybody reads.
+    pub(crate) public_tenant: Option<TenantId>,
+    /// What was said of citations, as it was read last.
+    pub(crate) ratings: Ratings,
     /// Held while a document is written and indexed, and while the index that answers is swapped, so that no index ever goes
     /// back to an older version.
     pub(crate) writing: Mutex<()>,
@@ -84,6 +90,8 @@ impl Knowledge {
             settings: Arc::new(Settings::shipped().map_err(Error::Settings)?),
             calibration: Calibration::shipped().map_err(Error::Settings)?,
             clock,
+            public_tenant: None,
+            ratings: Ratings::default(),
             writing: Mutex::new(()),
             reranker: OnceLock::new(),
             serving: RwLock::new(Arc::new(serving)),
@@ -121,6 +129,16 @@ impl Knowledge {
     pub(crate) fn model_is_absent(&self, serving: &Serving, reason: &str) {
         serving.usable.store(false, Ordering::Release);
         self.model.unmet(format!("search is by words only: {reason}"));
+    }
+
+    /// The same with a tenant whose documents everybody reads.
+    pub(crate) fn with_public_tenant(self, public_tenant: Option<TenantId>) -> Self {
+        Self { public_tenant, ..self }
+    }
+
+    /// The tenant, other than this one, whose documents it reads as well.
+    pub(crate) fn publisher_for(&self, tenant: &TenantId) -> Option<&TenantId> {
+        self.public_tenant.as_ref().filter(|public| *public != tenant)
     }
 
     /// Refuses work that needs the whole index before it is there.

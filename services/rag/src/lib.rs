@@ -24,7 +24,10 @@
 //! - A document is acknowledged when it is committed and can be found. kill −9 loses nothing acknowledged.
 //! - `text[start_offset..end_offset]`, in Unicode scalar values, is the quote, of exactly the version that the citation
 //!   names; a passage whose stored text says otherwise is not cited.
-//! - Documents are data: nothing in them is run, followed or obeyed, and nothing hidden from their reader is kept.
+//! - Documents are data: nothing in them is run, followed or obeyed, and nothing hidden from their reader is kept. What in them
+//!   speaks to a machine lowers trust: such a document comes later, answers nothing by its name, and supersedes nobody.
+//! - A document whose place another has taken is evidence only for whoever asks for such ones.
+//! - A tenant reads its own documents and those of the one tenant that publishes; of two by the same name its own.
 //! - Without a model the same questions are answered by words only, and every answer says so.
 //! - The same documents and question give the same answer; equal scores are ordered by name.
 //!
@@ -35,22 +38,29 @@
 
 mod config;
 mod domain;
+#[cfg(test)]
+mod doubted;
 mod embedding;
 mod error;
 #[cfg(test)]
 mod evaluation;
+pub mod folder;
 mod index;
 mod indexing;
 mod knowledge;
 mod model_change;
 mod put;
+mod ratings;
 mod read;
 mod reranking;
+mod scope;
 mod search;
 mod start;
 mod storage;
 mod transport;
+mod watch;
 
 pub use config::Config;
 pub use error::Error;
 pub use start::serve;
+pub use watch::Watched;

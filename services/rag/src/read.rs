@@ -20,9 +20,27 @@ impl Knowledge {
         Ok((entries, more))
     }
 
-    /// One version of a document, or its newest.
+    /// One version of a document that the tenant may read, or its newest: its own, or else a public one of that name.
+    pub(crate) async fn readable(
+        &self,
+        tenant: &TenantId,
+        id: &DocumentId,
+        version: Option<u32>,
+    ) -> Result<Option<Stored>, Error> {
+        if let Some(own) = self.store.get(tenant, id, version).await? {
+            return Ok(Some(own));
+        }
+        let Some(publisher) = self.publisher_for(tenant) else { return Ok(None) };
+        // A document of its own hides the public one in every version.
+        if version.is_some() && self.store.get(tenant, id, None).await?.is_some() {
+            return Ok(None);
+        }
+        self.store.get(publisher, id, version).await
+    }
+
+    /// One version of a document that the tenant may read, or its newest.
     pub(crate) async fn get(&self, tenant: &TenantId, id: &DocumentId, version: Option<u32>) -> Result<Stored, Error> {
-        let found = self.store.get(tenant, id, version).await?;
+        let found = self.readable(tenant, id, version).await?;
         found.ok_or_else(|| Error::UnknownDocument { document_id: id.to_string(), version })
     }
 

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use attain_vocabulary::{EntityId, TenantId, UnixMillis};
 
 use crate::Error;
+use crate::domain::about::Visibility;
 use crate::domain::confidence::{Evidence, confidence};
 use crate::domain::document::{DocumentId, Kind, Stored, sha256_hex};
 use crate::domain::fusion::{self, Candidate, Scored};
 use crate::domain::passage::slice_chars;
 use crate::domain::query::{Question, Word};
 use crate::domain::settings::{Settings, Threshold};
+use crate::domain::standing::Standings;
 use crate::domain::terms::{Frequencies, TermId};
 use crate::embedding::EmbeddedQuestion;
 use crate::index::{About, DocumentHit, Index, Part, PassageHit, Scope};
@@ -19,6 +21,8 @@ use crate::reranking::{Reranker, Reranking};
 
 /// Titles that an abstention names.
 const NEAREST_TITLES: usize = 3;
+/// Documents that are looked at for them.
+const NEAREST_LOOKED_AT: usize = 10;
 /// Without a model nothing is known of general language: every word counts as fully specific.
 const UNKNOWN_SPECIFICITY: f64 = 1.0;
 
@@ -38,6 +42,8 @@ pub(crate) struct Asked {
     pub(crate) include_unsure: bool,
     /// Tier of the service, 1 to 4, where it is known.
     pub(crate) tier: Option<u8>,
+    /// Look in documents whose place another has taken as well.
+    pub(crate) include_superseded: bool,
 }
 
 /// Which signals rank the passages.
@@ -78,6 +84,10 @@ pub(crate) struct Cited {
     pub(crate) quote_sha256: String,
     pub(crate) score: f64,
     pub(crate) headings: Vec<String>,
+    /// Whether something in the document speaks to a machine.
+    pub(crate) doubted: bool,
+    /// Who may read the document.
+    pub(crate) visibility: Visibility,
 }
 
 /// Documents in the order of their scores, before anything is decided.
@@ -93,13 +103,43 @@ pub(crate) struct Ranking {
 
 /// What the signals found.
 #[derive(Default)]
-struct Found {
+pub(crate) struct Found {
     named: Vec<DocumentHit>,
     words: Vec<DocumentHit>,
     titles: Vec<DocumentHit>,
     leads: Vec<DocumentHit>,
     passage_words: Vec<PassageHit>,
     passage_texts: Vec<PassageHit>,
+}
+
+impl Found {
+    /// Keeps what `keep` says of a name and of whether the document is another tenant's.
+    pub(crate) fn keep(&mut self, keep: impl Fn(&DocumentId, bool) -> bool) {
+        for hits in [&mut self.named, &mut self.words, &mut self.titles, &mut self.leads] {
+            hits.retain(|hit| keep(&hit.id, hit.public));
+        }
+        for hits in [&mut self.passage_words, &mut self.passage_texts] {
+            hits.retain(|hit| keep(&hit.document, hit.public));
+        }
+    }
+
+    /// Documents of the tenant that publishes.
+    pub(crate) fn public(&self) -> BTreeSet<&DocumentId> {
+        self.all().filter(|(_, public, _)| *public).map(|(id, _, _)| id).collect()
+    }
+
+    /// Documents in which something speaks to a machine.
+    fn doubted(&self) -> BTreeSet<&DocumentId> {
+        self.all().filter(|(_, _, doubted)| *doubted).map(|(id, _, _)| id).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&DocumentId, bool, bool)> {
+        let documents = [&self.named, &self.words, &self.titles, &self.leads].into_iter().flatten();
+        let passages = [&self.passage_words, &self.passage_texts].into_iter().flatten();
+        documents
+            .map(|hit| (&hit.id, hit.public, hit.doubted))
+            .chain(passages.map(|hit| (&hit.document, hit.public, hit.doubted)))
+    }
 }
 
 impl Knowledge {
@@ -158,17 +198,22 @@ impl Knowledge {
             Strategy::Words => (None, None),
             Strategy::Hybrid | Strategy::Meaning => self.embed(serving, question).await,
         };
-        let frequencies = self.store.frequencies(&asked.tenant, &question.term_ids()).await?;
-        let found = self.gather(&serving.index, asked, &frequencies, embedded.as_ref()).await?;
+        let frequencies = self.frequencies(asked).await?;
+        let scope = self.scope(asked).await?;
+        let mut found = self.gather(&serving.index, asked, &scope, &frequencies, embedded.as_ref()).await?;
+        self.drop_unreadable(asked, &scope, &mut found).await?;
         if asked.strategy != Strategy::Hybrid {
             return Ok(rank_by_passages(asked.strategy, &found, model, &self.settings));
         }
-        let (documents, named) =
-            rank_documents(asked, &found, embedded.is_some(), (&self.settings, self.clock.now_ms()));
-        let first: Vec<DocumentId> =
-            documents.iter().take(self.settings.confidence.coverage_documents).map(|(id, _)| id.clone()).collect();
+        let standings = self.standings(&asked.tenant).await?;
+        let ranker = Ranker { asked, standings: &standings, settings: &self.settings, now_ms: self.clock.now_ms() };
+        let (documents, named) = ranker.documents(&found, embedded.is_some());
+        // Whether anything answers is not for doubted documents to say.
+        let doubted = found.doubted();
+        let believed = documents.iter().map(|(id, _)| id).filter(|id| !doubted.contains(id));
+        let first: Vec<DocumentId> = believed.take(self.settings.confidence.coverage_documents).cloned().collect();
         let terms: BTreeSet<TermId> = question.words.iter().map(|word| word.term).collect();
-        let covered = self.store.held_terms(&asked.tenant, &first, &terms).await?;
+        let covered = self.held_terms(asked, &first, &terms, &found).await?;
         let words = with_specificity(&question.words, embedded.as_ref());
         let evidence = Evidence {
             nearest: embedded.is_some().then(|| (best(&found.titles) + best(&found.leads)) / 2.0),
@@ -201,10 +246,10 @@ impl Knowledge {
         &self,
         index: &Index,
         asked: &Asked,
+        scope: &Scope,
         frequencies: &Frequencies,
         embedded: Option<&EmbeddedQuestion>,
     ) -> Result<Found, Error> {
-        let scope = Scope { tenant: asked.tenant.clone(), kinds: asked.kinds.clone() };
         let limit = self.settings.candidates_max;
         let weights = asked.question.weights(frequencies);
         let by_meaning = async {
@@ -212,27 +257,27 @@ impl Knowledge {
                 return Ok((Vec::new(), Vec::new(), Vec::new()));
             };
             tokio::try_join!(
-                index.documents_by_vector(&scope, Part::Title, vector, limit),
-                index.documents_by_vector(&scope, Part::Lead, vector, limit),
-                index.passages_by_vector(&scope, vector, limit),
+                index.documents_by_vector(scope, Part::Title, vector, limit),
+                index.documents_by_vector(scope, Part::Lead, vector, limit),
+                index.passages_by_vector(scope, vector, limit),
             )
         };
         match asked.strategy {
             Strategy::Hybrid => {}
             Strategy::Words => {
-                let passage_words = index.passages_by_words(&scope, &weights, limit).await?;
+                let passage_words = index.passages_by_words(scope, &weights, limit).await?;
                 return Ok(Found { passage_words, ..Found::default() });
             }
             Strategy::Meaning => {
                 let Some(embedded) = embedded else { return Err(Error::NoModel) };
-                let passage_texts = index.passages_by_vector(&scope, &embedded.vector, limit).await?;
+                let passage_texts = index.passages_by_vector(scope, &embedded.vector, limit).await?;
                 return Ok(Found { passage_texts, ..Found::default() });
             }
         }
         let (named, words, passage_words, (titles, leads, passage_texts)) = tokio::try_join!(
-            index.documents_named(&scope, &asked.question.names),
-            index.documents_by_words(&scope, &weights, limit),
-            index.passages_by_words(&scope, &weights, limit),
+            index.documents_named(scope, &asked.question.names),
+            index.documents_by_words(scope, &weights, limit),
+            index.passages_by_words(scope, &weights, limit),
             by_meaning,
         )?;
         Ok(Found { named, words, titles, leads, passage_words, passage_texts })
@@ -240,8 +285,13 @@ impl Knowledge {
 
     async fn titles(&self, asked: &Asked, ranking: &Ranking) -> Result<Vec<String>, Error> {
         let mut titles = Vec::new();
-        for (id, _) in ranking.documents.iter().take(NEAREST_TITLES) {
-            titles.extend(self.store.get(&asked.tenant, id, None).await?.map(|document| document.title));
+        for (id, _) in ranking.documents.iter().take(NEAREST_LOOKED_AT) {
+            // A title is told without its document around it, so a doubted one is not told at all.
+            let document = self.readable(&asked.tenant, id, None).await?;
+            titles.extend(document.filter(|document| !document.about.is_doubted()).map(|document| document.title));
+            if titles.len() == NEAREST_TITLES {
+                break;
+            }
         }
         Ok(titles)
     }
@@ -255,7 +305,7 @@ impl Knowledge {
         mut ranking: Ranking,
         count: usize,
     ) -> Result<Vec<Cited>, Error> {
-        let scope = Scope { tenant: asked.tenant.clone(), kinds: asked.kinds.clone() };
+        let scope = self.scope(asked).await?;
         let first: Vec<DocumentId> = ranking.documents.iter().take(count).map(|(id, _)| id.clone()).collect();
         let unseen: Vec<DocumentId> = first.iter().filter(|id| !ranking.passages.contains_key(*id)).cloned().collect();
         for passage in serving.index.first_passages(&scope, &unseen).await? {
@@ -264,7 +314,7 @@ impl Knowledge {
         let mut citations = Vec::with_capacity(count);
         for (id, score) in ranking.documents.into_iter().take(count) {
             let Some(passage) = ranking.passages.get(&id).and_then(|passages| passages.first()) else { continue };
-            let Some(document) = self.store.get(&asked.tenant, &id, Some(passage.version)).await? else { continue };
+            let Some(document) = self.readable(&asked.tenant, &id, Some(passage.version)).await? else { continue };
             citations.extend(quote(&document, passage, score));
         }
         Ok(citations)
@@ -302,6 +352,8 @@ fn quote(document: &Stored, passage: &PassageHit, score: f64) -> Option<Cited> {
         quote_sha256,
         score,
         headings: passage.headings.clone(),
+        doubted: document.about.is_doubted(),
+        visibility: document.about.visibility,
     })
 }
 
@@ -312,9 +364,9 @@ fn with_specificity(words: &[Word], embedded: Option<&EmbeddedQuestion>) -> Vec<
     words.iter().enumerate().map(|(place, word)| (word.clone(), of(place))).collect()
 }
 
-/// The best score of a signal; 0 where it found nothing.
+/// The best score of a signal among what is believed; 0 where it found nothing.
 fn best(hits: &[DocumentHit]) -> f64 {
-    hits.iter().map(|hit| hit.score).fold(0.0, f64::max)
+    hits.iter().filter(|hit| !hit.doubted).map(|hit| hit.score).fold(0.0, f64::max)
 }
 
 /// Documents in the order of their best passage by one signal alone; the confidence is that signal's best score.
@@ -336,61 +388,73 @@ fn rank_by_passages(strategy: Strategy, found: &Found, model: Option<String>, se
 /// Notes what a signal says of a candidate.
 type Note = fn(&mut Candidate, f64);
 
-/// Documents best first, copies kept apart, and whether the question names one of them.
-fn rank_documents(
-    asked: &Asked,
-    found: &Found,
-    hybrid: bool,
-    (settings, now_ms): (&Settings, UnixMillis),
-) -> (Vec<(DocumentId, f64)>, bool) {
-    let mut pool: BTreeMap<&DocumentId, Candidate> = BTreeMap::new();
-    let mut sketches: BTreeMap<&DocumentId, &BTreeSet<u32>> = BTreeMap::new();
-    let signals: [(&[DocumentHit], Note); 4] = [
-        (&found.words, |candidate, score| candidate.lexical = Some(score)),
-        (&found.titles, |candidate, score| candidate.title = Some(score)),
-        (&found.leads, |candidate, score| candidate.lead = Some(score)),
-        (&found.named, |candidate, _| candidate.named = true),
-    ];
-    for (hits, note) in signals {
-        for hit in hits {
-            let new = || candidate(asked, &hit.about, hit.embedded, now_ms);
-            note(pool.entry(&hit.id).or_insert_with(new), hit.score);
-            sketches.insert(&hit.id, &hit.sketch);
-        }
-    }
-    for hit in &found.passage_texts {
-        let new = || candidate(asked, &hit.about, true, now_ms);
-        let candidate = pool.entry(&hit.document).or_insert_with(new);
-        candidate.passage = Some(candidate.passage.map_or(hit.score, |best| best.max(hit.score)));
-    }
-    let (ids, candidates): (Vec<&DocumentId>, Vec<Candidate>) = pool.into_iter().unzip();
-    let scores = fusion::scores(&candidates, hybrid, settings);
-    let scored = |((id, candidate), score): ((&&DocumentId, &Candidate), f64)| Scored {
-        document: (*id).clone(),
-        score,
-        named: candidate.named,
-        sketch: sketches.get(*id).map(|sketch| (*sketch).clone()).unwrap_or_default(),
-    };
-    let mut documents: Vec<Scored<DocumentId>> = ids.iter().zip(&candidates).zip(scores).map(scored).collect();
-    documents.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.document.cmp(&b.document)));
-    let documents = fusion::apart(documents, &settings.copies);
-    let names = candidates.iter().any(|candidate| candidate.named);
-    (documents.into_iter().map(|scored| (scored.document, scored.score)).collect(), names)
+/// What documents are ranked by.
+struct Ranker<'a> {
+    asked: &'a Asked,
+    standings: &'a Standings,
+    settings: &'a Settings,
+    now_ms: UnixMillis,
 }
 
-fn candidate(asked: &Asked, about: &About, embedded: bool, now_ms: UnixMillis) -> Candidate {
-    let is_asked_about = |name: &String| {
-        EntityId::new("service_ids", name)
-            .is_ok_and(|service| asked.services.contains(&service) || asked.question.names_service(&service))
-    };
-    Candidate {
-        embedded,
-        about_service: about.service_ids.iter().any(is_asked_about),
-        answers_objective: asked.question.about_objectives && about.states_objective,
-        fits_tier: asked.tier.is_some_and(|tier| about.tiers.contains(&u32::from(tier))),
-        age_ms: Some(now_ms - about.review_ms),
-        title_terms: about.title_terms.clone(),
-        ..Candidate::default()
+impl Ranker<'_> {
+    /// Documents best first, copies kept apart, and whether the question names one of them.
+    fn documents(&self, found: &Found, hybrid: bool) -> (Vec<(DocumentId, f64)>, bool) {
+        let settings = self.settings;
+        let mut pool: BTreeMap<&DocumentId, Candidate> = BTreeMap::new();
+        let mut sketches: BTreeMap<&DocumentId, &BTreeSet<u32>> = BTreeMap::new();
+        let signals: [(&[DocumentHit], Note); 4] = [
+            (&found.words, |candidate, score| candidate.lexical = Some(score)),
+            (&found.titles, |candidate, score| candidate.title = Some(score)),
+            (&found.leads, |candidate, score| candidate.lead = Some(score)),
+            (&found.named, |candidate, _| candidate.named = true),
+        ];
+        for (hits, note) in signals {
+            for hit in hits {
+                let new = || Candidate {
+                    doubted: hit.doubted,
+                    ..self.candidate(&hit.id, hit.version, &hit.about, hit.embedded)
+                };
+                note(pool.entry(&hit.id).or_insert_with(new), hit.score);
+                sketches.insert(&hit.id, &hit.sketch);
+            }
+        }
+        for hit in &found.passage_texts {
+            let new =
+                || Candidate { doubted: hit.doubted, ..self.candidate(&hit.document, hit.version, &hit.about, true) };
+            let candidate = pool.entry(&hit.document).or_insert_with(new);
+            candidate.passage = Some(candidate.passage.map_or(hit.score, |best| best.max(hit.score)));
+        }
+        let (ids, candidates): (Vec<&DocumentId>, Vec<Candidate>) = pool.into_iter().unzip();
+        let scores = fusion::scores(&candidates, hybrid, settings);
+        let scored = |((id, candidate), score): ((&&DocumentId, &Candidate), f64)| Scored {
+            document: (*id).clone(),
+            score,
+            named: candidate.named,
+            sketch: sketches.get(*id).map(|sketch| (*sketch).clone()).unwrap_or_default(),
+        };
+        let mut documents: Vec<Scored<DocumentId>> = ids.iter().zip(&candidates).zip(scores).map(scored).collect();
+        documents.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.document.cmp(&b.document)));
+        let documents = fusion::apart(documents, &settings.copies);
+        let names = candidates.iter().any(|candidate| candidate.named && !candidate.doubted);
+        (documents.into_iter().map(|scored| (scored.document, scored.score)).collect(), names)
+    }
+
+    fn candidate(&self, id: &DocumentId, version: u32, about: &About, embedded: bool) -> Candidate {
+        let Self { asked, standings, now_ms, .. } = self;
+        let is_asked_about = |name: &String| {
+            EntityId::new("service_ids", name)
+                .is_ok_and(|service| asked.services.contains(&service) || asked.question.names_service(&service))
+        };
+        Candidate {
+            embedded,
+            about_service: about.service_ids.iter().any(is_asked_about),
+            answers_objective: asked.question.about_objectives && about.states_objective,
+            fits_tier: asked.tier.is_some_and(|tier| about.tiers.contains(&u32::from(tier))),
+            age_ms: Some(now_ms - about.review_ms),
+            title_terms: about.title_terms.clone(),
+            standing: standings.get(&(id.clone(), version)).copied().unwrap_or(0.0),
+            ..Candidate::default()
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::knowledge::{Knowledge, Serving};
 use crate::model_change::Change;
 use crate::reranking::Reranker;
 use crate::storage::Store;
-use crate::{Config, Error, transport};
+use crate::{Config, Error, transport, watch};
 
 /// Pause before a failed reconciliation is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
@@ -44,8 +44,13 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let (index, embedded) = open_index(&config, stop_index.clone()).await?;
     let generation = store.generations(DIMENSIONS as u32).await?.serving;
     let serving = Serving::new(index.sibling(&generation), generation);
-    let knowledge = Arc::new(Knowledge::new(store, serving, model, clock)?);
+    let knowledge = Knowledge::new(store, serving, model, clock)?;
+    let knowledge = Arc::new(knowledge.with_public_tenant(config.public_tenant()?));
     let keeping = tokio::spawn(keep_level(Arc::clone(&knowledge), config.clone(), level));
+
+    let watching =
+        watch::follow(Arc::clone(&knowledge), config.watched()?, Duration::from_secs(config.watch_interval_seconds));
+    let watching = (!config.watch.is_empty()).then(|| tokio::spawn(watching));
 
     let member = Member {
         readiness,
@@ -60,6 +65,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let served = member.serve(routes, shutdown).await;
     // The index goes last: calls in flight still needed it.
     keeping.abort();
+    watching.iter().for_each(JoinHandle::abort);
     stop_index.cancel();
     if let Some(embedded) = embedded {
         embedded.await??;

@@ -88,6 +88,8 @@ pub struct Config {
     /// Milliseconds between two looks for SLOs that were decided below others, 10 to 3,600,000: whoever needs them is computed
     /// anew.
     pub decisions_follow_interval_ms: u64,
+    /// Seconds between two looks for incidents and decisions that are to become documents, up to 86,400; 0 for none.
+    pub lessons_interval_seconds: u64,
     /// Signed callbacks.
     pub webhooks: WebhookConfig,
     /// Most calls in flight, by class.
@@ -134,6 +136,7 @@ impl Default for Config {
             drain_seconds: 10,
             upkeep_interval_seconds: 60,
             decisions_follow_interval_ms: 500,
+            lessons_interval_seconds: 30,
             webhooks: WebhookConfig::default(),
             limits: Limits::default(),
             metrics: MetricNames::default(),
@@ -181,6 +184,7 @@ impl Config {
             ("audit_anchor_interval_seconds", self.audit_anchor_interval_seconds, 0, 86_400),
             ("health_interval_seconds", self.health_interval_seconds, 1, 3600),
             ("upkeep_interval_seconds", self.upkeep_interval_seconds, 1, 86_400),
+            ("lessons_interval_seconds", self.lessons_interval_seconds, 0, 86_400),
             ("decisions_follow_interval_ms", self.decisions_follow_interval_ms, 10, 3_600_000),
         ];
         for &(key, value, least, most) in ranges {

@@ -16,6 +16,7 @@
 //! transport ─ budgets | alerts | agreement ─ measured (the service's own history and SLOs in force) ─ attainment ─ answer
 //! transport ─ exchange (SLOs as documents, out and in; what comes in is declared as decisions are) ─ storage
 //! learning ─ made from the log of decisions and feedback ─ gather (which offer is suggested, and nothing else)
+//! lessons ─ incidents and decided recommendations as documents ─ rag
 //! webhooks ─ what waits in storage ─ signed, to endpoints
 //! upkeep ─ pending decisions that lapsed, SLOs whose review is near
 //! judge ─ offers whose window has closed against what was measured ─ storage ─ calibration (how often offers are missed)
@@ -66,6 +67,7 @@ mod health;
 mod impact;
 mod judge;
 mod learning;
+mod lessons;
 mod lifecycle;
 mod measured;
 mod members;
@@ -153,6 +155,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let (reads, writing) = reads::begin(&config, store.clone(), clock.clone());
     let engine = Arc::new(Engine::new(config, store.clone(), changes, clock, reads, vault)?);
     let keeping = upkeep::keep(Arc::clone(&engine), shutdown.clone());
+    let lessons = lessons::keep(Arc::clone(&engine), shutdown.clone());
     let sending = webhooks::send(Arc::clone(&engine), shutdown.clone());
     let lifecycle = bounded!(LifecycleServiceServer::new(Transport(Arc::clone(&engine))));
     let webhooks = bounded!(WebhookServiceServer::new(Transport(Arc::clone(&engine))));
@@ -174,6 +177,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     looks.abort_all();
     following.abort();
     keeping.abort();
+    lessons.abort();
     // What is under way is sent again by the next start: it was not noted as sent.
     sending.abort();
     judging.abort();

@@ -228,6 +228,7 @@ async fn read_back(gateway: &str) -> Vec<(String, Vec<u8>)> {
         "/api/v1/incidents?page_size=500",
         "/api/v1/knowledge/documents?page_size=500",
         "/api/v1/knowledge/documents/runbooks/shop",
+        "/api/v1/knowledge/ratings",
         "/api/v1/knowledge/search?query=shop",
         "/api/v1/audit?page_size=500",
         "/api/v1/services/shop/feedback",

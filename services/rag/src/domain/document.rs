@@ -7,9 +7,11 @@ use attain_redaction::why_refused;
 use attain_vocabulary::{EntityId, InvalidValue, UnixMillis};
 use sha2::{Digest as _, Sha256};
 
+use super::about::{About, OWN_SOURCE, Source, Visibility};
 use super::cleaning::clean;
+use super::front_matter::{self, FrontMatter, wrong};
 use super::outline::Outline;
-use super::tokens;
+use super::{instructions, slo_template, tokens};
 
 /// Longest document name, in bytes (it is ASCII).
 const ID_LEN_MAX: usize = 200;
@@ -17,6 +19,14 @@ const ID_LEN_MAX: usize = 200;
 pub(crate) const TEXT_CHARS_MAX: usize = 200_000;
 const TITLE_CHARS_MAX: usize = 300;
 const SERVICES_MAX: usize = 100;
+/// Most documents whose place one takes.
+const SUPERSEDES_MAX: usize = 50;
+/// Longest name of an owner or a licence, in characters.
+const NAME_CHARS_MAX: usize = 200;
+/// Longest address or path of a source, in characters.
+const SOURCE_CHARS_MAX: usize = 500;
+/// A review may be dated this much ahead: clocks differ, and so do days.
+const REVIEWED_AHEAD_MS: UnixMillis = 24 * 3_600_000;
 
 /// Stable name of a document in its tenant, for example `runbooks/payment-provider-errors`: 1 to 200 ASCII letters, digits
 /// and `. _ : / @ -`, beginning with a letter or digit.
@@ -82,11 +92,13 @@ pub(crate) enum Kind {
     SloTemplate,
     /// What went wrong.
     Incident,
+    /// What was decided, and why.
+    Lesson,
 }
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 3] = [Self::Runbook, Self::SloTemplate, Self::Incident];
+    pub(crate) const ALL: [Self; 4] = [Self::Runbook, Self::SloTemplate, Self::Incident, Self::Lesson];
 
     /// The word under which it is stored and indexed.
     pub(crate) fn as_str(self) -> &'static str {
@@ -94,6 +106,7 @@ impl Kind {
             Self::Runbook => "runbook",
             Self::SloTemplate => "slo_template",
             Self::Incident => "incident",
+            Self::Lesson => "lesson",
         }
     }
 
@@ -111,10 +124,34 @@ pub(crate) struct Draft {
     pub(crate) title: String,
     pub(crate) text: String,
     pub(crate) service_ids: BTreeSet<EntityId>,
-    /// Hidden parts taken out of title and text.
-    pub(crate) hidden_count: usize,
-    /// Secrets and personal data taken out of title and text.
-    pub(crate) redacted_count: usize,
+    /// What is known of it beside the text.
+    pub(crate) about: About,
+}
+
+/// What a sender says of a document beside its text; what is left out is taken from the front matter.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Said {
+    pub(crate) kind: Option<Kind>,
+    pub(crate) owner: String,
+    pub(crate) licence: String,
+    pub(crate) reviewed_ms: Option<UnixMillis>,
+    pub(crate) review_due_ms: Option<UnixMillis>,
+    pub(crate) supersedes: Vec<String>,
+    pub(crate) superseded_by: String,
+    pub(crate) visibility: Option<Visibility>,
+    pub(crate) source: Source,
+}
+
+/// What the sender of a document may say, and when it says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sender {
+    /// It is the mesh itself.
+    pub(crate) is_mesh: bool,
+    /// Its tenant is the one whose documents everybody reads.
+    pub(crate) publishes: bool,
+    /// It has the role approver, or none because nobody asked it for one.
+    pub(crate) may_approve: bool,
+    pub(crate) now_ms: UnixMillis,
 }
 
 /// A document as a sender writes it.
@@ -129,22 +166,44 @@ pub(crate) struct Written<'a> {
 }
 
 impl Draft {
-    /// Checks and cleans. Names the field of whatever cannot be kept.
+    /// Checks and cleans a document of which nothing else is said. Names the field of whatever cannot be kept.
+    #[cfg(test)]
     pub(crate) fn new(written: Written<'_>) -> Result<Self, InvalidValue> {
+        let sender = Sender { is_mesh: false, publishes: false, may_approve: true, now_ms: UnixMillis::MAX / 2 };
+        Self::from_sender(written, Said { kind: Some(written.kind), ..Said::default() }, sender)
+    }
+
+    /// Checks and cleans. Names the field of whatever cannot be kept. `written.kind` counts where neither the sender nor the
+    /// front matter says another.
+    pub(crate) fn from_sender(written: Written<'_>, said: Said, sender: Sender) -> Result<Self, InvalidValue> {
         let id = DocumentId::new("id", written.id)?;
         without_secrets("id", written.id)?;
-        let service_ids = services(written.service_ids)?;
         check_length("text", written.text, TEXT_CHARS_MAX)?;
         check_length("title", written.title, TITLE_CHARS_MAX)?;
         let text = clean(written.text);
         if text.text.trim().is_empty() {
             return Err(InvalidValue::new("text", "required", "a document needs visible text"));
         }
+        let front = if id.is_yaml() { FrontMatter::default() } else { front_matter::read(&text.text)? };
+        let service_ids = match written.service_ids {
+            [] => services("front_matter/services", &front.services)?,
+            named => services("service_ids", named)?,
+        };
         let title = clean(written.title);
-        let (hidden_count, redacted_count) =
-            (text.hidden_count + title.hidden_count, text.redacted_count + title.redacted_count);
-        let title = title_or_heading(&title.text, &text.text, &id);
-        Ok(Self { id, kind: written.kind, title, text: text.text, service_ids, hidden_count, redacted_count })
+        let counts = (text.hidden_count + title.hidden_count, text.redacted_count + title.redacted_count);
+        let template = slo_template::read(&text.text);
+        let kind = kind(said.kind, &front, template.as_ref().map_or(written.kind, |_| Kind::SloTemplate), sender)?;
+        let title =
+            match template.as_ref().and_then(slo_template::Template::title).filter(|_| title.text.trim().is_empty()) {
+                Some(found) => found.chars().take(TITLE_CHARS_MAX).collect(),
+                None => title_or_heading(&title.text, front.title.as_deref(), &text.text, &id),
+            };
+        let mut about = about(&id, said, front, sender)?;
+        about.findings = instructions::findings(&title, &with_line_ends(written.text), &text.text);
+        about.objectives = template.map(|template| template.objectives).unwrap_or_default();
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        (about.hidden_count, about.redacted_count) = (count(counts.0), count(counts.1));
+        Ok(Self { id, kind, title, text: text.text, service_ids, about })
     }
 
     /// SHA-256 of the text as stored, in hex.
@@ -165,6 +224,7 @@ pub(crate) struct Stored {
     pub(crate) version: u32,
     pub(crate) text_sha256: String,
     pub(crate) update_ms: UnixMillis,
+    pub(crate) about: About,
 }
 
 /// A stored document without its text.
@@ -177,12 +237,13 @@ pub(crate) struct Entry {
     pub(crate) version: u32,
     pub(crate) text_sha256: String,
     pub(crate) update_ms: UnixMillis,
+    pub(crate) about: About,
 }
 
 impl From<Stored> for Entry {
     fn from(stored: Stored) -> Self {
-        let Stored { id, kind, title, service_ids, version, text_sha256, update_ms, text: _ } = stored;
-        Self { id, kind, title, service_ids, version, text_sha256, update_ms }
+        let Stored { id, kind, title, service_ids, version, text_sha256, update_ms, about, text: _ } = stored;
+        Self { id, kind, title, service_ids, version, text_sha256, update_ms, about }
     }
 }
 
@@ -191,13 +252,13 @@ pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-fn services(names: &[String]) -> Result<BTreeSet<EntityId>, InvalidValue> {
+fn services(field: &str, names: &[String]) -> Result<BTreeSet<EntityId>, InvalidValue> {
     if names.len() > SERVICES_MAX {
         let reason = format!("{} services; at most {SERVICES_MAX} are kept", names.len());
-        return Err(InvalidValue::new("service_ids", "too_many", reason));
+        return Err(InvalidValue::new(field, "too_many", reason));
     }
     let checked = |(index, name): (usize, &String)| {
-        let field = format!("service_ids/{index}");
+        let field = format!("{field}/{index}");
         without_secrets(&field, name).and_then(|()| EntityId::new(&field, name))
     };
     names.iter().enumerate().map(checked).collect()
@@ -216,14 +277,140 @@ fn check_length(field: &str, text: &str, chars_max: usize) -> Result<(), Invalid
     Ok(())
 }
 
-fn title_or_heading(given: &str, text: &str, id: &DocumentId) -> String {
-    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+/// What is said beside the text, by the sender or else by the front matter.
+fn about(id: &DocumentId, said: Said, front: FrontMatter, sender: Sender) -> Result<About, InvalidValue> {
+    let time = |key: &str, said: Option<UnixMillis>, front: Option<String>| match (said, front) {
+        (Some(time), _) => Ok(Some(time)),
+        (None, value) => value.map(|value| front_matter::time(key, &value)).transpose(),
+    };
+    let reviewed_ms = time("reviewed", said.reviewed_ms, front.reviewed)?;
+    if reviewed_ms.is_some_and(|time| time > sender.now_ms.saturating_add(REVIEWED_AHEAD_MS)) {
+        return Err(InvalidValue::new("reviewed_time", "in_the_future", "a review that has not been cannot be dated"));
+    }
+    let review_due_ms = time("review_due", said.review_due_ms, front.review_due)?;
+    if let (Some(reviewed), Some(due)) = (reviewed_ms, review_due_ms)
+        && due < reviewed
+    {
+        return Err(InvalidValue::new(
+            "review_due_time",
+            "before_review",
+            "the next review is due before the last one",
+        ));
+    }
+    let superseded_by = match said.superseded_by.as_str() {
+        "" => front.superseded_by.map(|by| other(id, "front_matter/superseded_by", &by)).transpose()?,
+        by => Some(other(id, "superseded_by", by)?),
+    };
+    let supersedes = match said.supersedes.as_slice() {
+        [] => others(id, "front_matter/supersedes", &front.supersedes)?,
+        named => others(id, "supersedes", named)?,
+    };
+    Ok(About {
+        owner: name("owner", said.owner, front.owner)?,
+        licence: name("licence", said.licence, front.licence)?,
+        reviewed_ms,
+        review_due_ms,
+        supersedes,
+        superseded_by,
+        visibility: visibility(said.visibility, front.visibility, sender)?,
+        source: source(said.source, sender)?,
+        ..About::default()
+    })
+}
+
+fn kind(said: Option<Kind>, front: &FrontMatter, otherwise: Kind, sender: Sender) -> Result<Kind, InvalidValue> {
+    let kind = match (said, front.kind.as_deref()) {
+        (Some(kind), _) => kind,
+        (None, None) => otherwise,
+        (None, Some(word)) => Kind::parse(&word.to_lowercase().replace(['-', ' '], "_")).ok_or_else(|| {
+            wrong("kind", "unknown_value", "it is one of runbook, slo-template and incident".to_owned())
+        })?,
+    };
+    if kind == Kind::Lesson && !sender.is_mesh {
+        return Err(InvalidValue::new("kind", "reserved", "lessons are written by the mesh, from decisions"));
+    }
+    Ok(kind)
+}
+
+fn visibility(said: Option<Visibility>, front: Option<String>, sender: Sender) -> Result<Visibility, InvalidValue> {
+    let front = front.map(|word| {
+        let known = Visibility::parse(&word.to_lowercase());
+        known.ok_or_else(|| wrong("visibility", "unknown_value", "it is tenant or public".to_owned()))
+    });
+    let field = if said.is_none() && front.is_some() { "front_matter/visibility" } else { "visibility" };
+    let wanted = match said {
+        Some(said) => Some(said),
+        None => front.transpose()?,
+    };
+    let refused = |code, reason: &str| Err(InvalidValue::new(field, code, reason));
+    match (wanted, sender.publishes) {
+        (Some(Visibility::Public), false) => {
+            refused("not_allowed", "this tenant does not publish; rag.public_tenant names the one that does")
+        }
+        (Some(Visibility::Tenant), true) => refused("not_allowed", "everything that this tenant keeps is public"),
+        (_, true) if !sender.may_approve => {
+            refused("needs_approver", "what every tenant reads needs the role approver")
+        }
+        (_, true) => Ok(Visibility::Public),
+        (_, false) => Ok(Visibility::Tenant),
+    }
+}
+
+fn source(said: Source, sender: Sender) -> Result<Source, InvalidValue> {
+    if said.uri.starts_with(OWN_SOURCE) && !sender.is_mesh {
+        let reason = format!("`{OWN_SOURCE}` stands for what the mesh itself writes");
+        return Err(InvalidValue::new("source/uri", "reserved", reason));
+    }
+    check_length("source/uri", &said.uri, SOURCE_CHARS_MAX)?;
+    check_length("source/revision", &said.revision, NAME_CHARS_MAX)?;
+    Ok(Source { uri: one_line(&clean(&said.uri).text), revision: one_line(&clean(&said.revision).text) })
+}
+
+/// A name that the sender gives, or else the front matter; cleaned.
+fn name(key: &str, said: String, front: Option<String>) -> Result<String, InvalidValue> {
+    if said.is_empty() {
+        let value = front.unwrap_or_default();
+        check_length(&format!("front_matter/{key}"), &value, NAME_CHARS_MAX)?;
+        return Ok(one_line(&value));
+    }
+    check_length(key, &said, NAME_CHARS_MAX)?;
+    Ok(one_line(&clean(&said).text))
+}
+
+fn others(id: &DocumentId, field: &str, names: &[String]) -> Result<BTreeSet<DocumentId>, InvalidValue> {
+    if names.len() > SUPERSEDES_MAX {
+        let reason = format!("{} documents; at most {SUPERSEDES_MAX} are taken", names.len());
+        return Err(InvalidValue::new(field, "too_many", reason));
+    }
+    names.iter().enumerate().map(|(index, name)| other(id, &format!("{field}/{index}"), name)).collect()
+}
+
+/// The name of another document.
+fn other(id: &DocumentId, field: &str, name: &str) -> Result<DocumentId, InvalidValue> {
+    let other = DocumentId::new(field, name)?;
+    without_secrets(field, name)?;
+    if other == *id {
+        return Err(InvalidValue::new(field, "itself", "a document cannot take its own place"));
+    }
+    Ok(other)
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Line ends as they are stored, so that lines are counted alike.
+fn with_line_ends(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n")
+}
+
+fn title_or_heading(given: &str, front: Option<&str>, text: &str, id: &DocumentId) -> String {
     let given = one_line(given);
     if !given.is_empty() {
         return given;
     }
     let outline = Outline::of(text, id.is_yaml());
-    let found = outline.headings.first().or(outline.front_matter_title.as_ref()).map(|heading| one_line(heading));
+    let found = outline.headings.first().map(String::as_str).or(front).map(one_line);
     let found = found.filter(|heading| !heading.is_empty()).unwrap_or_else(|| tokens::spaced(id.stem()));
     found.chars().take(TITLE_CHARS_MAX).collect()
 }
@@ -271,7 +458,7 @@ mod tests {
     fn text_is_cleaned_before_it_is_hashed() {
         let draft = Draft::new(written("a", "", "mail a@b.example <!-- hidden --> now")).expect("valid");
         assert_eq!(draft.text, "mail [redacted:email]  now");
-        assert_eq!((draft.hidden_count, draft.redacted_count), (1, 1));
+        assert_eq!((draft.about.hidden_count, draft.about.redacted_count), (1, 1));
         assert_eq!(draft.text_sha256(), sha256_hex(b"mail [redacted:email]  now"));
     }
 }

@@ -31,6 +31,10 @@ pub(crate) struct Candidate {
     pub(crate) age_ms: Option<i64>,
     /// The terms of its title.
     pub(crate) title_terms: BTreeSet<TermId>,
+    /// Whether something in it speaks to a machine.
+    pub(crate) doubted: bool,
+    /// What people said of citations of it, in [-1, 1]; 0 where nobody did.
+    pub(crate) standing: f64,
 }
 
 /// A document with its score, as far as copies are kept apart by it.
@@ -60,7 +64,9 @@ pub(crate) fn scores(candidates: &[Candidate], hybrid: bool, settings: &Settings
     let boosted: Vec<f64> =
         fused.into_iter().zip(candidates).map(|(score, candidate)| score + boosts(candidate, settings)).collect();
     let lifted = lifted(candidates, &boosted, &settings.twins);
-    let named = |candidate: &Candidate| if candidate.named { settings.exact_name_boost } else { 0.0 };
+    // A doubted document is not found for the name that it gave itself.
+    let is_named = |candidate: &Candidate| candidate.named && !candidate.doubted;
+    let named = |candidate: &Candidate| if is_named(candidate) { settings.exact_name_boost } else { 0.0 };
     lifted.into_iter().zip(candidates).map(|(score, candidate)| score + named(candidate)).collect()
 }
 
@@ -88,7 +94,9 @@ fn lifted(candidates: &[Candidate], scores: &[f64], twins: &Twins) -> Vec<f64> {
     order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]).then_with(|| a.cmp(b)));
     let mut lifted = scores.to_vec();
     for better in order.into_iter().take(twins.first) {
-        for (at, candidate) in candidates.iter().enumerate().filter(|(at, _)| *at != better) {
+        // A doubted one is lifted by nobody and lifts nobody.
+        let believed = candidates.iter().enumerate().filter(|(_, candidate)| !candidate.doubted);
+        for (at, candidate) in believed.filter(|(at, _)| *at != better && !candidates[better].doubted) {
             let similarity = similarity(&candidates[better].title_terms, &candidate.title_terms);
             if similarity >= twins.similarity_min {
                 let share = twins.lift * similarity;
@@ -116,8 +124,10 @@ fn boosts(candidate: &Candidate, settings: &Settings) -> f64 {
         (candidate.answers_objective, settings.objective_boost),
         (candidate.fits_tier, settings.tier_boost),
     ];
+    let boosts: f64 = boosts.iter().filter(|(holds, _)| *holds).map(|(_, boost)| boost).sum();
     let new = candidate.age_ms.map_or(0.0, |age_ms| freshness(age_ms, &settings.freshness));
-    boosts.iter().filter(|(holds, _)| *holds).map(|(_, boost)| boost).sum::<f64>() + new
+    let penalty = if candidate.doubted { settings.doubted_penalty } else { 0.0 };
+    boosts + new + settings.standing_boost * candidate.standing.clamp(-1.0, 1.0) - penalty
 }
 
 fn dense(candidates: &[Candidate], settings: &Settings) -> Vec<Option<f64>> {

@@ -115,6 +115,7 @@ pub(crate) fn key(document: &Stored) -> String {
         document.kind.as_str(),
         &document.title,
         &services.join(","),
+        if document.about.is_doubted() { "doubted" } else { "" },
     ];
     sha256_hex(parts.join("\n").as_bytes())[..32].to_owned()
 }
@@ -155,7 +156,9 @@ impl Preparer<'_> {
 
     fn lead(&self, outline: &Outline) -> String {
         let text = self.document.text.as_str();
-        let beginning: Vec<&str> = outline.blocks.iter().take(6).map(|block| &text[block.range.clone()]).collect();
+        let told = self.document.about.objectives.iter().take(2).map(String::as_str);
+        let beginning: Vec<&str> =
+            told.chain(outline.blocks.iter().take(6).map(|block| &text[block.range.clone()])).collect();
         let beginning: String = beginning.join("\n").chars().take(LEAD_CHARS).collect();
         format!("{}. {beginning}", self.context())
     }
@@ -176,7 +179,8 @@ fn document_fields(document: &Stored, outline: &Outline) -> Fields {
     let stem = document.id.stem();
     let title = if document.title == stem { document.title.clone() } else { format!("{} {stem}", document.title) };
     let headings: Vec<&str> = outline.headings.iter().map(String::as_str).filter(|h| *h != document.title).collect();
-    let body: Vec<&str> = outline.blocks.iter().map(|block| &document.text[block.range.clone()]).collect();
+    let told = document.about.objectives.iter().map(String::as_str);
+    let body: Vec<&str> = outline.blocks.iter().map(|block| &document.text[block.range.clone()]).chain(told).collect();
     Fields {
         title: tokens::tokens(&title),
         headings: tokens::tokens(&headings.join("\n")),
@@ -230,6 +234,7 @@ mod tests {
             service_ids: draft.service_ids,
             version: 1,
             update_ms: 0,
+            about: draft.about,
         })
     }
 

@@ -19,6 +19,9 @@ pub(crate) struct Settings {
     pub(crate) freshness: Freshness,
     pub(crate) twins: Twins,
     pub(crate) copies: Copies,
+    pub(crate) doubted_penalty: f64,
+    pub(crate) standing_boost: f64,
+    pub(crate) standing: StandingWeights,
     pub(crate) synonym_weight: f64,
     pub(crate) candidates_max: u64,
     pub(crate) document: FieldWeights,
@@ -82,6 +85,22 @@ pub(crate) struct FieldWeight {
     pub(crate) length: f64,
 }
 
+/// How ratings of citations become the standing of a document; see `domain::standing`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StandingWeights {
+    /// Ratings that nobody gave, all of them neutral.
+    pub(crate) prior_weight: f64,
+    /// After so many days a rating counts half.
+    pub(crate) half_life_days: f64,
+    /// Weights of a rating.
+    pub(crate) helpful: f64,
+    pub(crate) unhelpful: f64,
+    pub(crate) wrong: f64,
+    /// Most that one caller's ratings of one document weigh together.
+    pub(crate) caller_weight_max: f64,
+}
+
 /// How confidence is put together.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,11 +155,22 @@ impl Settings {
             ("objective_boost", self.objective_boost),
             ("tier_boost", self.tier_boost),
             ("freshness.boost", self.freshness.boost),
+            ("doubted_penalty", self.doubted_penalty),
+            ("standing_boost", self.standing_boost),
+            ("standing.prior_weight", self.standing.prior_weight),
+            ("standing.half_life_days", self.standing.half_life_days),
+            ("standing.helpful", self.standing.helpful),
+            ("standing.unhelpful", self.standing.unhelpful),
+            ("standing.wrong", self.standing.wrong),
+            ("standing.caller_weight_max", self.standing.caller_weight_max),
             ("document.saturation", self.document.saturation),
             ("passage.saturation", self.passage.saturation),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| !value.is_finite() || *value < 0.0) {
             return Err(format!("{name} must be at least 0"));
+        }
+        if self.standing.prior_weight <= 0.0 || self.standing.half_life_days <= 0.0 {
+            return Err("standing.prior_weight and standing.half_life_days must be above 0".to_owned());
         }
         let shares = [
             ("lexical_weight", self.lexical_weight),

@@ -17,6 +17,7 @@ pub(super) const VERSION: &str = "version";
 pub(super) const KIND: &str = "kind";
 pub(super) const SERVICES: &str = "service_ids";
 pub(super) const NAMES: &str = "names";
+pub(super) const DOUBTED: &str = "doubted";
 pub(super) const KEY: &str = "key";
 pub(super) const MODEL: &str = "model";
 pub(super) const START: &str = "start_offset";

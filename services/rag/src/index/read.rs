@@ -22,6 +22,10 @@ const NAMED_MAX: u32 = 50;
 pub(crate) struct Scope {
     pub(crate) tenant: TenantId,
     pub(crate) kinds: BTreeSet<Kind>,
+    /// The tenant whose documents everybody reads, where it is another one.
+    pub(crate) public: Option<TenantId>,
+    /// Documents that are left out: others have taken their place.
+    pub(crate) excluded: BTreeSet<DocumentId>,
 }
 
 /// What a point says of its document.
@@ -42,8 +46,14 @@ pub(crate) struct DocumentHit {
     pub(crate) about: About,
     /// By which copies are known.
     pub(crate) sketch: BTreeSet<u32>,
+    /// Its version.
+    pub(crate) version: u32,
     /// Whether it has vectors.
     pub(crate) embedded: bool,
+    /// Whether it is another tenant's, that publishes it.
+    pub(crate) public: bool,
+    /// Whether something in it speaks to a machine.
+    pub(crate) doubted: bool,
     pub(crate) score: f64,
 }
 
@@ -59,6 +69,10 @@ pub(crate) struct PassageHit {
     pub(crate) end: u32,
     pub(crate) headings: Vec<String>,
     pub(crate) quote_sha256: String,
+    /// Whether it is another tenant's, that publishes it.
+    pub(crate) public: bool,
+    /// Whether something in its document speaks to a machine.
+    pub(crate) doubted: bool,
     pub(crate) score: f64,
 }
 
@@ -71,13 +85,18 @@ pub(crate) enum Part {
 
 impl Scope {
     fn filter(&self, further: impl IntoIterator<Item = Condition>) -> Filter {
-        let mut must = vec![Condition::matches(payload::TENANT, self.tenant.as_str().to_owned())];
+        let readable: Vec<String> =
+            std::iter::once(&self.tenant).chain(&self.public).map(|tenant| tenant.as_str().to_owned()).collect();
+        let mut must = vec![Condition::matches(payload::TENANT, readable)];
         if !self.kinds.is_empty() {
             let kinds: Vec<String> = self.kinds.iter().map(|kind| kind.as_str().to_owned()).collect();
             must.push(Condition::matches(payload::KIND, kinds));
         }
         must.extend(further);
-        Filter::must(must)
+        let excluded = self.excluded_names();
+        let must_not =
+            if excluded.is_empty() { Vec::new() } else { vec![Condition::matches(payload::DOCUMENT, excluded)] };
+        Filter { must, must_not, ..Filter::default() }
     }
 }
 
@@ -91,7 +110,7 @@ impl Index {
     ) -> Result<Vec<DocumentHit>, Error> {
         let Some(query) = by_words(weights) else { return Ok(Vec::new()) };
         let found = self.query(&self.documents, scope, query, schema::WORDS, limit).await?;
-        found.iter().map(document_hit).collect()
+        found.iter().map(|point| document_hit(scope, point)).collect()
     }
 
     /// Documents by cosine with their title or beginning.
@@ -107,7 +126,7 @@ impl Index {
             Part::Lead => schema::LEAD,
         };
         let found = self.query(&self.documents, scope, by_vector(vector), using, limit).await?;
-        found.iter().map(document_hit).collect()
+        found.iter().map(|point| document_hit(scope, point)).collect()
     }
 
     /// Passages by BM25F.
@@ -119,7 +138,7 @@ impl Index {
     ) -> Result<Vec<PassageHit>, Error> {
         let Some(query) = by_words(weights) else { return Ok(Vec::new()) };
         let found = self.query(&self.passages, scope, query, schema::WORDS, limit).await?;
-        found.iter().map(|point| passage_hit(&Reader(&point.payload), f64::from(point.score))).collect()
+        found.iter().map(|point| passage_hit(scope, &Reader(&point.payload), f64::from(point.score))).collect()
     }
 
     /// Passages by cosine.
@@ -130,7 +149,7 @@ impl Index {
         limit: u64,
     ) -> Result<Vec<PassageHit>, Error> {
         let found = self.query(&self.passages, scope, by_vector(vector), schema::TEXT, limit).await?;
-        found.iter().map(|point| passage_hit(&Reader(&point.payload), f64::from(point.score))).collect()
+        found.iter().map(|point| passage_hit(scope, &Reader(&point.payload), f64::from(point.score))).collect()
     }
 
     /// Documents that have one of these names.
@@ -147,7 +166,7 @@ impl Index {
         let scroll = ScrollPointsBuilder::new(&self.documents).filter(filter).limit(NAMED_MAX).with_payload(true);
         let _place = self.place().await;
         let found = self.client.scroll(scroll).await?;
-        found.result.iter().map(|point| read_document(&Reader(&point.payload), 0.0)).collect()
+        found.result.iter().map(|point| read_document(scope, &Reader(&point.payload), 0.0)).collect()
     }
 
     /// The first passage of each of these documents.
@@ -162,11 +181,12 @@ impl Index {
         let names: Vec<String> = documents.iter().map(|id| id.as_str().to_owned()).collect();
         let filter =
             scope.filter([Condition::matches(payload::DOCUMENT, names), Condition::matches(payload::ORDINAL, 0_i64)]);
-        let limit = u32::try_from(documents.len()).unwrap_or(u32::MAX);
+        // One name may be that of an own document and of a public one.
+        let limit = u32::try_from(2 * documents.len()).unwrap_or(u32::MAX);
         let scroll = ScrollPointsBuilder::new(&self.passages).filter(filter).limit(limit).with_payload(true);
         let _place = self.place().await;
         let found = self.client.scroll(scroll).await?;
-        found.result.iter().map(|point| passage_hit(&Reader(&point.payload), 0.0)).collect()
+        found.result.iter().map(|point| passage_hit(scope, &Reader(&point.payload), 0.0)).collect()
     }
 
     async fn query(
@@ -198,21 +218,24 @@ fn by_vector(vector: &[f32]) -> Query {
     Query::new_nearest(VectorInput::new_dense(vector.to_vec()))
 }
 
-fn document_hit(point: &ScoredPoint) -> Result<DocumentHit, Error> {
-    read_document(&Reader(&point.payload), f64::from(point.score))
+fn document_hit(scope: &Scope, point: &ScoredPoint) -> Result<DocumentHit, Error> {
+    read_document(scope, &Reader(&point.payload), f64::from(point.score))
 }
 
-fn read_document(reader: &Reader<'_>, score: f64) -> Result<DocumentHit, Error> {
+fn read_document(scope: &Scope, reader: &Reader<'_>, score: f64) -> Result<DocumentHit, Error> {
     Ok(DocumentHit {
         id: reader.document()?,
         about: about(reader)?,
         sketch: reader.numbers(payload::SKETCH)?,
+        version: reader.number(payload::VERSION)?,
         embedded: !reader.text(payload::MODEL)?.is_empty(),
+        public: reader.tenant()? != scope.tenant,
+        doubted: reader.flag(payload::DOUBTED)?,
         score,
     })
 }
 
-fn passage_hit(reader: &Reader<'_>, score: f64) -> Result<PassageHit, Error> {
+fn passage_hit(scope: &Scope, reader: &Reader<'_>, score: f64) -> Result<PassageHit, Error> {
     Ok(PassageHit {
         document: reader.document()?,
         about: about(reader)?,
@@ -222,6 +245,8 @@ fn passage_hit(reader: &Reader<'_>, score: f64) -> Result<PassageHit, Error> {
         end: reader.number(payload::END)?,
         headings: reader.texts(payload::HEADINGS)?,
         quote_sha256: reader.text(payload::QUOTE_SHA256)?.to_owned(),
+        public: reader.tenant()? != scope.tenant,
+        doubted: reader.flag(payload::DOUBTED)?,
         score,
     })
 }

@@ -163,11 +163,12 @@ fn base_payload(tenant: &TenantId, document: &Indexable) -> Payload {
     base.insert(payload::VERSION, i64::from(stored.version));
     base.insert(payload::KIND, stored.kind.as_str());
     base.insert(payload::SERVICES, services);
+    base.insert(payload::DOUBTED, stored.about.is_doubted());
     base.insert(payload::KEY, document.prepared.key.as_str());
     base.insert(payload::TITLE_TERMS, numbers(document.prepared.title_terms.iter().copied()));
     base.insert(payload::TIERS, numbers(document.prepared.tiers.iter().copied().map(u32::from)));
     base.insert(payload::OBJECTIVE, document.prepared.states_objective);
-    base.insert(payload::REVIEW, stored.update_ms);
+    base.insert(payload::REVIEW, stored.about.reviewed_ms.unwrap_or(stored.update_ms));
     base
 }
 

@@ -1,7 +1,9 @@
 //! The documents: the truth from which the index is derived. One set of statements for SQLite and PostgreSQL.
 
 mod generations;
+mod ratings;
 mod rows;
+mod supersessions;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +22,9 @@ pub(crate) use generations::Generation;
 /// Rows of one insert.
 const ROWS_PER_STATEMENT: usize = 500;
 
-const COLUMNS: &str = "v.document_id, v.version, v.kind, v.title, v.text_sha256, v.service_ids, v.update_ms";
+const COLUMNS: &str = "v.document_id, v.version, v.kind, v.title, v.text_sha256, v.service_ids, v.update_ms, v.owner, v.licence, \
+    v.reviewed_ms, v.review_due_ms, v.supersedes, v.superseded_by, v.visibility, v.source_uri, v.source_revision, v.findings, \
+    v.hidden_count, v.redacted_count, v.objectives";
 
 /// The document store.
 #[derive(Debug, Clone)]
@@ -35,6 +39,8 @@ pub(crate) struct Selection {
     pub(crate) service: Option<EntityId>,
     /// Only this kind.
     pub(crate) kind: Option<Kind>,
+    /// Only those whose names begin so.
+    pub(crate) prefix: String,
     /// Only those after this name.
     pub(crate) after: Option<DocumentId>,
     /// At most this many.
@@ -128,7 +134,7 @@ impl Store {
         .bind(id.as_str())
         .execute(&mut *transaction)
         .await?;
-        for table in ["document_versions", "document_services", "document_terms"] {
+        for table in ["document_versions", "document_services", "document_terms", "document_supersessions"] {
             delete_of(&mut transaction, table, tenant, id).await?;
         }
         transaction.commit().await?;
@@ -171,13 +177,17 @@ impl Store {
         let sql = format!(
             "SELECT {COLUMNS} FROM documents d JOIN document_versions v \
              ON v.tenant_id = d.tenant_id AND v.document_id = d.document_id AND v.version = d.version {about} \
-             WHERE d.tenant_id = $1 AND d.removed = 0 AND d.document_id > $2 AND {kind} ORDER BY d.document_id LIMIT $5"
+             WHERE d.tenant_id = $1 AND d.removed = 0 AND d.document_id > $2 AND {kind} \
+             AND d.document_id >= $5 AND d.document_id < $6 ORDER BY d.document_id LIMIT $7"
         );
         let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(tenant.as_str())
             .bind(selection.after.as_ref().map_or("", |id| id.as_str()))
             .bind(selection.service.as_ref().map(|id| id.as_str().to_owned()))
             .bind(selection.kind.map(|kind| kind.as_str().to_owned()))
+            .bind(selection.prefix.as_str())
+            // Names are ASCII: this is after all that begin with the prefix.
+            .bind(format!("{}\u{7f}", selection.prefix))
             .bind(i64::from(selection.limit))
             .fetch_all(self.database.pool())
             .await?;
@@ -274,13 +284,15 @@ async fn put_one(
         version,
         text_sha256: text_sha256.clone(),
         update_ms,
+        about: draft.about.clone(),
     };
     let stored = match newest(transaction, tenant, &draft.id).await? {
         Newest::Never => stored(1, now_ms),
         Newest::Removed(version) => stored(version + 1, now_ms),
         Newest::Kept(entry) if entry.text_sha256 != text_sha256 => stored(entry.version + 1, now_ms),
         Newest::Kept(entry) => {
-            let same = (entry.kind, &entry.title, &entry.service_ids) == (draft.kind, &draft.title, &draft.service_ids);
+            let same = (entry.kind, &entry.title, &entry.service_ids, &entry.about)
+                == (draft.kind, &draft.title, &draft.service_ids, &draft.about);
             if same {
                 return Ok(stored(entry.version, entry.update_ms));
             }
@@ -294,7 +306,7 @@ async fn put_one(
 enum Newest {
     Never,
     Removed(u32),
-    Kept(Entry),
+    Kept(Box<Entry>),
 }
 
 async fn newest(
@@ -320,7 +332,7 @@ async fn newest(
         .bind(i64::from(version))
         .fetch_one(&mut **transaction)
         .await?;
-    Ok(Newest::Kept(rows::entry(&row)?))
+    Ok(Newest::Kept(Box::new(rows::entry(&row)?)))
 }
 
 async fn write(transaction: &mut Transaction<'static, Any>, tenant: &TenantId, stored: &Stored) -> Result<(), Error> {
@@ -333,11 +345,20 @@ async fn write(transaction: &mut Transaction<'static, Any>, tenant: &TenantId, s
     .bind(i64::from(stored.version))
     .execute(&mut **transaction)
     .await?;
+    let about = &stored.about;
     sqlx::query(
         "INSERT INTO document_versions \
-         (tenant_id, document_id, version, kind, title, text, text_sha256, service_ids, update_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (tenant_id, document_id, version) DO UPDATE SET \
-         kind = excluded.kind, title = excluded.title, service_ids = excluded.service_ids, update_ms = excluded.update_ms",
+         (tenant_id, document_id, version, kind, title, text, text_sha256, service_ids, update_ms, owner, licence, reviewed_ms, \
+         review_due_ms, supersedes, superseded_by, visibility, source_uri, source_revision, findings, hidden_count, \
+         redacted_count, objectives) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22) \
+         ON CONFLICT (tenant_id, document_id, version) DO UPDATE SET \
+         kind = excluded.kind, title = excluded.title, service_ids = excluded.service_ids, update_ms = excluded.update_ms, \
+         owner = excluded.owner, licence = excluded.licence, reviewed_ms = excluded.reviewed_ms, \
+         review_due_ms = excluded.review_due_ms, supersedes = excluded.supersedes, superseded_by = excluded.superseded_by, \
+         visibility = excluded.visibility, source_uri = excluded.source_uri, source_revision = excluded.source_revision, \
+         findings = excluded.findings, hidden_count = excluded.hidden_count, redacted_count = excluded.redacted_count, \
+         objectives = excluded.objectives",
     )
     .bind(tenant.as_str())
     .bind(stored.id.as_str())
@@ -348,8 +369,22 @@ async fn write(transaction: &mut Transaction<'static, Any>, tenant: &TenantId, s
     .bind(stored.text_sha256.as_str())
     .bind(rows::encode_services(&stored.service_ids))
     .bind(stored.update_ms)
+    .bind(about.owner.as_str())
+    .bind(about.licence.as_str())
+    .bind(about.reviewed_ms)
+    .bind(about.review_due_ms)
+    .bind(rows::encode_ids(&about.supersedes))
+    .bind(about.superseded_by.as_ref().map_or("", |by| by.as_str()))
+    .bind(about.visibility.as_str())
+    .bind(about.source.uri.as_str())
+    .bind(about.source.revision.as_str())
+    .bind(rows::encode_findings(&about.findings))
+    .bind(i64::from(about.hidden_count))
+    .bind(i64::from(about.redacted_count))
+    .bind(about.objectives.join("\n"))
     .execute(&mut **transaction)
     .await?;
+    supersessions::write(transaction, tenant, stored).await?;
     delete_of(transaction, "document_services", tenant, &stored.id).await?;
     for service in &stored.service_ids {
         sqlx::query("INSERT INTO document_services (tenant_id, service_id, document_id) VALUES ($1, $2, $3)")

@@ -8,12 +8,14 @@ use sqlx::any::AnyRow;
 
 use super::Place;
 use crate::Error;
+use crate::domain::about::{About, Source, Visibility};
 use crate::domain::document::{DocumentId, Entry, Kind, Stored};
+use crate::domain::instructions::Finding;
 use crate::domain::terms::TermId;
 
 pub(super) fn stored(row: &AnyRow) -> Result<Stored, Error> {
-    let Entry { id, kind, title, service_ids, version, text_sha256, update_ms } = entry(row)?;
-    Ok(Stored { id, kind, title, text: row.try_get("text")?, service_ids, version, text_sha256, update_ms })
+    let Entry { id, kind, title, service_ids, version, text_sha256, update_ms, about } = entry(row)?;
+    Ok(Stored { id, kind, title, text: row.try_get("text")?, service_ids, version, text_sha256, update_ms, about })
 }
 
 pub(super) fn entry(row: &AnyRow) -> Result<Entry, Error> {
@@ -27,7 +29,48 @@ pub(super) fn entry(row: &AnyRow) -> Result<Entry, Error> {
         version: version(row, "version")?,
         text_sha256: row.try_get("text_sha256")?,
         update_ms: row.try_get("update_ms")?,
+        about: about(row)?,
     })
+}
+
+fn about(row: &AnyRow) -> Result<About, Error> {
+    let (supersedes, superseded_by): (String, String) = (row.try_get("supersedes")?, row.try_get("superseded_by")?);
+    let (visibility, findings): (String, String) = (row.try_get("visibility")?, row.try_get("findings")?);
+    let objectives: String = row.try_get("objectives")?;
+    let id = |name: &str| DocumentId::new("supersedes", name).map_err(corrupt);
+    Ok(About {
+        owner: row.try_get("owner")?,
+        licence: row.try_get("licence")?,
+        reviewed_ms: row.try_get("reviewed_ms")?,
+        review_due_ms: row.try_get("review_due_ms")?,
+        supersedes: supersedes.split(' ').filter(|name| !name.is_empty()).map(id).collect::<Result<_, _>>()?,
+        superseded_by: Some(superseded_by).filter(|name| !name.is_empty()).map(|name| id(&name)).transpose()?,
+        visibility: Visibility::parse(&visibility)
+            .ok_or_else(|| Error::Corrupt(format!("visibility `{visibility}`")))?,
+        source: Source { uri: row.try_get("source_uri")?, revision: row.try_get("source_revision")? },
+        findings: decode_findings(&findings)?,
+        hidden_count: version(row, "hidden_count")?,
+        redacted_count: version(row, "redacted_count")?,
+        objectives: objectives.lines().map(str::to_owned).collect(),
+    })
+}
+
+/// A line a finding: its line and its code.
+pub(super) fn encode_findings(findings: &[Finding]) -> String {
+    findings.iter().map(|finding| format!("{} {}", finding.line, finding.code)).collect::<Vec<_>>().join("\n")
+}
+
+fn decode_findings(text: &str) -> Result<Vec<Finding>, Error> {
+    let finding = |line: &str| {
+        let (number, code) = line.split_once(' ')?;
+        Some(Finding { line: number.parse().ok()?, code: code.to_owned() })
+    };
+    text.lines().map(|line| finding(line).ok_or_else(|| Error::Corrupt(format!("finding `{line}`")))).collect()
+}
+
+/// Names as they are stored: separated by blanks, which no name has.
+pub(super) fn encode_ids(ids: &BTreeSet<DocumentId>) -> String {
+    ids.iter().map(DocumentId::as_str).collect::<Vec<_>>().join(" ")
 }
 
 pub(super) fn place(row: &AnyRow) -> Result<Place, Error> {
@@ -60,7 +103,7 @@ fn decode_services(text: &str) -> Result<BTreeSet<EntityId>, Error> {
         .collect()
 }
 
-fn document_id(row: &AnyRow, column: &str) -> Result<DocumentId, Error> {
+pub(super) fn document_id(row: &AnyRow, column: &str) -> Result<DocumentId, Error> {
     let id: String = row.try_get(column)?;
     DocumentId::new("document_id", &id).map_err(corrupt)
 }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use attain_proto::convert::rejection;
+use attain_proto::convert::{rejection, unix_millis};
 use attain_proto::rag::v1 as wire;
 use attain_proto::vocabulary::v1::Rejection;
 use attain_vocabulary::{EntityId, InvalidValue, TenantId};
 
 use crate::Error;
-use crate::domain::document::{DocumentId, Draft, Kind, Written};
+use crate::domain::about::{Source, Visibility};
+use crate::domain::document::{DocumentId, Draft, Kind, Said, Sender, Written};
 use crate::domain::query::Question;
+use crate::domain::standing::{Place, Rate, Rating};
 use crate::search::{Asked, Strategy};
 use crate::storage::Selection;
 
@@ -26,11 +28,13 @@ const SERVICES_MAX: usize = 200;
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) drafts: Vec<Draft>,
+    /// The place in the request of each of them.
+    pub(super) places: Vec<usize>,
     pub(super) rejected: Vec<Rejection>,
 }
 
 /// Checks each document by itself.
-pub(super) fn documents(request: wire::PutDocumentsRequest) -> Result<Batch, Error> {
+pub(super) fn documents(request: wire::PutDocumentsRequest, sender: Sender) -> Result<Batch, Error> {
     let count = request.documents.len();
     if count == 0 {
         return Err(InvalidValue::new("documents", "required", "at least one document is required").into());
@@ -39,10 +43,13 @@ pub(super) fn documents(request: wire::PutDocumentsRequest) -> Result<Batch, Err
         let reason = format!("{count} documents; a call takes at most {DOCUMENTS_MAX}");
         return Err(InvalidValue::new("documents", "too_many", reason).into());
     }
-    let (mut drafts, mut rejected, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let (mut drafts, mut places, mut rejected, mut seen) = (Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());
     for (index, document) in request.documents.iter().enumerate() {
-        match draft(document) {
-            Ok(draft) if seen.insert(draft.id.clone()) => drafts.push(draft),
+        match draft(document, sender) {
+            Ok(draft) if seen.insert(draft.id.clone()) => {
+                drafts.push(draft);
+                places.push(index);
+            }
             Ok(_) => {
                 let twice = InvalidValue::new("id", "duplicate", "an earlier document of the batch has the same name");
                 rejected.push(rejection("documents", index, &twice));
@@ -50,17 +57,81 @@ pub(super) fn documents(request: wire::PutDocumentsRequest) -> Result<Batch, Err
             Err(invalid) => rejected.push(rejection("documents", index, &invalid)),
         }
     }
-    Ok(Batch { drafts, rejected })
+    Ok(Batch { drafts, places, rejected })
 }
 
-fn draft(document: &wire::Document) -> Result<Draft, InvalidValue> {
-    Draft::new(Written {
+/// Why a document of the batch could not be kept after all.
+pub(super) fn refused(place: usize, invalid: &InvalidValue) -> Rejection {
+    rejection("documents", place, invalid)
+}
+
+fn draft(document: &wire::Document, sender: Sender) -> Result<Draft, InvalidValue> {
+    let written = Written {
         id: &document.id,
-        kind: kind("kind", document.kind)?.unwrap_or_default(),
+        kind: Kind::default(),
         title: &document.title,
         text: &document.text,
         service_ids: &document.service_ids,
-    })
+    };
+    let source = document.source.clone().unwrap_or_default();
+    let said = Said {
+        kind: kind("kind", document.kind)?,
+        owner: document.owner.clone(),
+        licence: document.licence.clone(),
+        reviewed_ms: document.reviewed_time.as_ref().map(unix_millis),
+        review_due_ms: document.review_due_time.as_ref().map(unix_millis),
+        supersedes: document.supersedes.clone(),
+        superseded_by: document.superseded_by.clone(),
+        visibility: visibility(document.visibility)?,
+        source: Source { uri: source.uri, revision: source.revision },
+    };
+    Draft::from_sender(written, said, sender)
+}
+
+fn visibility(number: i32) -> Result<Option<Visibility>, InvalidValue> {
+    match wire::Visibility::try_from(number) {
+        Ok(wire::Visibility::Unspecified) => Ok(None),
+        Ok(wire::Visibility::Tenant) => Ok(Some(Visibility::Tenant)),
+        Ok(wire::Visibility::Public) => Ok(Some(Visibility::Public)),
+        Err(_) => Err(unknown("visibility", number)),
+    }
+}
+
+/// A rating of a citation.
+pub(super) fn rate(request: &wire::RateCitationRequest, by: &str) -> Result<Rate, InvalidValue> {
+    let rating = match wire::Rating::try_from(request.rating) {
+        Ok(wire::Rating::Helpful) => Rating::Helpful,
+        Ok(wire::Rating::Unhelpful) => Rating::Unhelpful,
+        Ok(wire::Rating::Wrong) => Rating::Wrong,
+        Ok(wire::Rating::Unspecified) => {
+            return Err(InvalidValue::new("rating", "required", "it is one of helpful, unhelpful and wrong"));
+        }
+        Err(_) => return Err(unknown("rating", request.rating)),
+    };
+    if request.document_version == 0 {
+        return Err(InvalidValue::new("document_version", "required", "a citation is of one version, from 1"));
+    }
+    let place = Place {
+        document: document_id(&request.document_id)?,
+        version: request.document_version,
+        start: request.start_offset,
+        end: request.end_offset,
+    };
+    Rate::new(place, request.quote_sha256.clone(), rating, (&request.reason, &request.question), by.to_owned())
+}
+
+/// Which page of ratings: of which document, after which place, how many.
+pub(super) fn ratings_page(
+    request: &wire::ListCitationRatingsRequest,
+) -> Result<(Option<DocumentId>, u64, u32), InvalidValue> {
+    let document = Some(request.document_id.as_str()).filter(|id| !id.is_empty()).map(document_id).transpose()?;
+    let after = match request.page_token.as_str() {
+        "" => 0,
+        token => token
+            .parse()
+            .map_err(|_| InvalidValue::new("page_token", "malformed", "it is the token that came with a page"))?,
+    };
+    Ok((document, after, bounded("page_size", request.page_size, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)?))
 }
 
 /// The name of one document.
@@ -76,6 +147,10 @@ pub(super) fn selection(request: &wire::ListDocumentsRequest) -> Result<Selectio
         service: service.map(|id| EntityId::new("service_id", id)).transpose()?,
         kind: kind("kind", request.kind)?,
         after: after.map(|token| DocumentId::new("page_token", token)).transpose()?,
+        prefix: match request.id_prefix.as_str() {
+            "" => String::new(),
+            prefix => DocumentId::new("id_prefix", prefix)?.to_string(),
+        },
         limit: bounded("page_size", request.page_size, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)?,
     })
 }
@@ -102,6 +177,7 @@ pub(super) fn asked(
         strategy: strategy(request.strategy)?,
         include_unsure: request.include_unsure,
         tier: tier(request.tier)?,
+        include_superseded: request.include_superseded,
     })
 }
 
@@ -131,10 +207,13 @@ fn kind(field: &str, number: i32) -> Result<Option<Kind>, InvalidValue> {
         Ok(wire::DocumentKind::Runbook) => Ok(Some(Kind::Runbook)),
         Ok(wire::DocumentKind::SloTemplate) => Ok(Some(Kind::SloTemplate)),
         Ok(wire::DocumentKind::Incident) => Ok(Some(Kind::Incident)),
-        Err(_) => {
-            Err(InvalidValue::new(field, "unknown_value", format!("{number} is no value that this version knows")))
-        }
+        Ok(wire::DocumentKind::Lesson) => Ok(Some(Kind::Lesson)),
+        Err(_) => Err(unknown(field, number)),
     }
+}
+
+fn unknown(field: &str, number: i32) -> InvalidValue {
+    InvalidValue::new(field, "unknown_value", format!("{number} is no value that this version knows"))
 }
 
 fn bounded(field: &str, value: u32, default: u32, max: u32) -> Result<u32, InvalidValue> {
@@ -149,6 +228,10 @@ fn bounded(field: &str, value: u32, default: u32, max: u32) -> Result<u32, Inval
 mod tests {
     use super::*;
 
+    fn sender() -> Sender {
+        Sender { is_mesh: false, publishes: false, may_approve: false, now_ms: 0 }
+    }
+
     fn document(id: &str, text: &str, kind: i32) -> wire::Document {
         wire::Document { id: id.to_owned(), text: text.to_owned(), kind, ..Default::default() }
     }
@@ -156,7 +239,7 @@ mod tests {
     #[test]
     fn a_bad_document_does_not_cost_the_others() {
         let documents = vec![document("a", "x", 0), document("", "x", 0), document("b", "x", 9), document("a", "y", 3)];
-        let batch = super::documents(wire::PutDocumentsRequest { documents }).expect("a batch");
+        let batch = super::documents(wire::PutDocumentsRequest { documents }, sender()).expect("a batch");
         assert_eq!(batch.drafts.len(), 1);
         let told: Vec<(u32, &str, &str)> =
             batch.rejected.iter().map(|r| (r.index, r.pointer.as_str(), r.code.as_str())).collect();

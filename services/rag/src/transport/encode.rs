@@ -3,7 +3,10 @@
 use attain_proto::convert::timestamp;
 use attain_proto::rag::v1 as wire;
 
+use crate::domain::about::{About, Visibility};
 use crate::domain::document::{Entry, Kind, Stored};
+use crate::domain::instructions::{self, Finding};
+use crate::domain::standing::{Place, Rate, Rated, Rating};
 use crate::reranking::Reranking;
 use crate::search::{Answer, Cited};
 
@@ -15,7 +18,36 @@ pub(super) fn stored(stored: Stored) -> wire::Document {
 
 /// A document without its text.
 pub(super) fn entry(entry: Entry) -> wire::Document {
+    let doubted = entry.about.is_doubted();
+    let About {
+        owner,
+        licence,
+        reviewed_ms,
+        review_due_ms,
+        supersedes,
+        superseded_by,
+        visibility: visible,
+        source,
+        findings,
+        hidden_count,
+        redacted_count,
+        objectives,
+    } = entry.about;
+    let has_source = !source.uri.is_empty() || !source.revision.is_empty();
     wire::Document {
+        owner,
+        licence,
+        reviewed_time: reviewed_ms.map(timestamp),
+        review_due_time: review_due_ms.map(timestamp),
+        supersedes: supersedes.iter().map(ToString::to_string).collect(),
+        superseded_by: superseded_by.map(|by| by.to_string()).unwrap_or_default(),
+        visibility: visibility(visible).into(),
+        source: has_source.then_some(wire::DocumentSource { uri: source.uri, revision: source.revision }),
+        trust: trust(doubted).into(),
+        findings: findings.into_iter().map(finding).collect(),
+        hidden_count,
+        redacted_count,
+        objectives,
         id: entry.id.to_string(),
         kind: kind(entry.kind).into(),
         title: entry.title,
@@ -64,6 +96,8 @@ fn citation(cited: Cited) -> wire::Citation {
         quote_sha256: cited.quote_sha256,
         score: cited.score,
         headings: cited.headings,
+        trust: trust(cited.doubted).into(),
+        visibility: visibility(cited.visibility).into(),
     }
 }
 
@@ -72,5 +106,48 @@ fn kind(kind: Kind) -> wire::DocumentKind {
         Kind::Runbook => wire::DocumentKind::Runbook,
         Kind::SloTemplate => wire::DocumentKind::SloTemplate,
         Kind::Incident => wire::DocumentKind::Incident,
+        Kind::Lesson => wire::DocumentKind::Lesson,
+    }
+}
+
+fn visibility(visibility: Visibility) -> wire::Visibility {
+    match visibility {
+        Visibility::Tenant => wire::Visibility::Tenant,
+        Visibility::Public => wire::Visibility::Public,
+    }
+}
+
+fn trust(doubted: bool) -> wire::Trust {
+    if doubted { wire::Trust::Lowered } else { wire::Trust::Normal }
+}
+
+fn finding(finding: Finding) -> wire::Finding {
+    let reason = instructions::reason(&finding.code).to_owned();
+    wire::Finding { code: finding.code, reason, line: finding.line }
+}
+
+/// What somebody said of a citation.
+pub(super) fn rated(rated: Rated) -> wire::CitationRating {
+    let Rated { sequence, rate, time_ms, entry_sha256 } = rated;
+    let Rate { place: Place { document, version, start, end }, quote_sha256, rating, reason, question_sha256, by } =
+        rate;
+    let rating = match rating {
+        Rating::Helpful => wire::Rating::Helpful,
+        Rating::Unhelpful => wire::Rating::Unhelpful,
+        Rating::Wrong => wire::Rating::Wrong,
+    };
+    wire::CitationRating {
+        sequence,
+        document_id: document.to_string(),
+        document_version: version,
+        start_offset: start,
+        end_offset: end,
+        quote_sha256,
+        rating: rating.into(),
+        reason,
+        question_sha256,
+        by,
+        time: Some(timestamp(time_ms)),
+        entry_sha256,
     }
 }

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use attain_proto::rag::v1 as wire;
 use attain_proto::rag::v1::knowledge_service_server::{KnowledgeService, KnowledgeServiceServer};
 use attain_runtime::admission::Class;
-use attain_runtime::context::CallContext;
+use attain_runtime::context::{CallContext, RECOMMENDATION_CALLER, Role};
 use attain_runtime::serve::call_timeout;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
 use crate::Error;
+use crate::domain::document::Sender;
 use crate::knowledge::Knowledge;
 
 /// The service's full name, for health.
@@ -42,7 +43,7 @@ pub(crate) fn server(knowledge: Arc<Knowledge>) -> KnowledgeServiceServer<Transp
 pub(crate) fn classify(path: &str) -> Class {
     match path.rsplit('/').next() {
         Some("PutDocuments") => Class::Ingest,
-        Some("DeleteDocument") => Class::Write,
+        Some("DeleteDocument" | "ReconcileIndex" | "RateCitation") => Class::Write,
         _ => Class::Read,
     }
 }
@@ -54,14 +55,21 @@ impl KnowledgeService for Transport {
         request: Request<wire::PutDocumentsRequest>,
     ) -> Result<Response<wire::PutDocumentsResponse>, Status> {
         let context = CallContext::read(request.metadata(), call_timeout())?;
-        let batch = decode::documents(request.into_inner())?;
+        let batch = decode::documents(request.into_inner(), self.sender(&context))?;
         let kept = if batch.drafts.is_empty() {
             Vec::new()
         } else {
             within(&context, self.knowledge.put(context.tenant.clone(), batch.drafts)).await?
         };
-        let documents = kept.into_iter().map(encode::entry).collect();
-        Ok(Response::new(wire::PutDocumentsResponse { documents, rejected: batch.rejected }))
+        let (mut documents, mut rejected) = (Vec::with_capacity(kept.len()), batch.rejected);
+        for (place, kept) in batch.places.into_iter().zip(kept) {
+            match kept {
+                Ok(entry) => documents.push(encode::entry(entry)),
+                Err(invalid) => rejected.push(decode::refused(place, &invalid)),
+            }
+        }
+        rejected.sort_by_key(|rejection| rejection.index);
+        Ok(Response::new(wire::PutDocumentsResponse { documents, rejected }))
     }
 
     async fn list_documents(
@@ -98,6 +106,43 @@ impl KnowledgeService for Transport {
         Ok(Response::new(wire::DeleteDocumentResponse { removed_passage_count }))
     }
 
+    async fn reconcile_index(
+        &self,
+        request: Request<wire::ReconcileIndexRequest>,
+    ) -> Result<Response<wire::ReconcileIndexResponse>, Status> {
+        let context = CallContext::read(request.metadata(), call_timeout())?;
+        let (documents, done) = within(&context, self.knowledge.reconcile_tenant(context.tenant.clone())).await?;
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Ok(Response::new(wire::ReconcileIndexResponse {
+            document_count: count(documents),
+            indexed_count: count(done.indexed_count),
+            removed_count: count(done.removed_count),
+        }))
+    }
+
+    async fn rate_citation(
+        &self,
+        request: Request<wire::RateCitationRequest>,
+    ) -> Result<Response<wire::RateCitationResponse>, Status> {
+        let context = CallContext::read(request.metadata(), call_timeout())?;
+        let rate = decode::rate(request.get_ref(), &context.caller).map_err(Error::from)?;
+        let rated = within(&context, self.knowledge.rate(&context.tenant, rate)).await?;
+        Ok(Response::new(wire::RateCitationResponse { rating: Some(encode::rated(rated)) }))
+    }
+
+    async fn list_citation_ratings(
+        &self,
+        request: Request<wire::ListCitationRatingsRequest>,
+    ) -> Result<Response<wire::ListCitationRatingsResponse>, Status> {
+        let context = CallContext::read(request.metadata(), call_timeout())?;
+        let (document, after, page) = decode::ratings_page(request.get_ref()).map_err(Error::from)?;
+        let listing = self.knowledge.list_ratings(&context.tenant, document.as_ref(), after, page);
+        let (ratings, more) = within(&context, listing).await?;
+        let last = ratings.last().filter(|_| more).map(|rated| rated.sequence.to_string());
+        let (ratings, next_page_token) = (ratings.into_iter().map(encode::rated).collect(), last.unwrap_or_default());
+        Ok(Response::new(wire::ListCitationRatingsResponse { ratings, next_page_token }))
+    }
+
     async fn search_knowledge(
         &self,
         request: Request<wire::SearchKnowledgeRequest>,
@@ -107,6 +152,19 @@ impl KnowledgeService for Transport {
         let asked = decode::asked(context.tenant.clone(), request.get_ref(), synonym_weight).map_err(Error::from)?;
         let answer = within(&context, self.knowledge.search(&asked)).await?;
         Ok(Response::new(encode::answer(answer)))
+    }
+}
+
+impl Transport {
+    /// What the caller may say of documents.
+    fn sender(&self, context: &CallContext) -> Sender {
+        Sender {
+            is_mesh: context.role.is_none() && context.caller == RECOMMENDATION_CALLER,
+            publishes: self.knowledge.public_tenant.as_ref() == Some(&context.tenant),
+            // A call without a role comes from inside the mesh, where roles are not asked for.
+            may_approve: context.role.is_none() || context.may(Role::Approver),
+            now_ms: self.knowledge.clock.now_ms(),
+        }
     }
 }
 

@@ -67,8 +67,7 @@ pub(crate) fn budgetings(
     policy: &TierPolicy,
 ) -> Vec<Budgeting> {
     let quiet = series.points().iter().filter(|point| point.valid <= 0.0).count() as u64;
-    let counted = |method| {
-        let slices = slices(series, method, quiet_slices_good);
+    let counted = |(method, slices): (BudgetingMethod, CountSeries)| {
         let prediction = predict_from(constants, Cells::of(slices.points(), now_ms).all(), window_days, now_ms)?;
         let found = Ambition::ALL.into_iter().zip(strictest_targets(&prediction, policy));
         let offers: Vec<SliceOffer> = found
@@ -88,23 +87,27 @@ pub(crate) fn budgetings(
             offers,
         })
     };
-    [BudgetingMethod::Timeslices, BudgetingMethod::RatioTimeslices].into_iter().filter_map(counted).collect()
+    slices(series, quiet_slices_good).into_iter().filter_map(counted).collect()
 }
 
-fn slices(series: &CountSeries, method: BudgetingMethod, quiet_slices_good: bool) -> CountSeries {
-    let slice = |point: &CountPoint| {
-        if point.valid <= 0.0 {
-            return quiet_slices_good.then_some(CountPoint { valid: 1.0, bad: 0.0, ..*point });
-        }
-        let bad_ratio = point.bad / point.valid;
-        let bad = match method {
+/// The history by slices, each way.
+fn slices(series: &CountSeries, quiet_slices_good: bool) -> [(BudgetingMethod, CountSeries); 2] {
+    let mut whole = Vec::with_capacity(series.points().len());
+    let mut ratios = Vec::with_capacity(series.points().len());
+    for point in series.points() {
+        let slice = |bad| CountPoint { valid: 1.0, bad, ..*point };
+        if point.valid > 0.0 {
+            let bad_ratio = point.bad / point.valid;
             // A hair of tolerance: 1 - target is not exact.
-            BudgetingMethod::Timeslices => f64::from(u8::from(bad_ratio > (1.0 - SLICE_TARGET) * (1.0 + 1e-9))),
-            BudgetingMethod::RatioTimeslices => bad_ratio,
-        };
-        Some(CountPoint { valid: 1.0, bad, ..*point })
-    };
-    CountSeries::new(series.points().iter().filter_map(slice).collect())
+            whole.push(slice(f64::from(u8::from(bad_ratio > (1.0 - SLICE_TARGET) * (1.0 + 1e-9)))));
+            ratios.push(slice(bad_ratio));
+        } else if quiet_slices_good {
+            whole.push(slice(0.0));
+            ratios.push(slice(0.0));
+        }
+    }
+    [(BudgetingMethod::Timeslices, whole), (BudgetingMethod::RatioTimeslices, ratios)]
+        .map(|(method, points)| (method, CountSeries::of(points)))
 }
 
 #[cfg(test)]

@@ -74,22 +74,30 @@ impl Cells {
 
     /// Adds calm buckets to the cell that is open, or to one that they open.
     fn add_calm(&mut self, calm: &[CountPoint], cut: i64, open: &mut Open) {
-        for point in calm {
-            if point.start_ms >= open.end_ms {
-                let day = point.start_ms.div_euclid(DAY_MS) * DAY_MS;
-                let end_ms = if point.start_ms < day + cut { day + cut } else { day.saturating_add(DAY_MS) };
+        let mut rest = calm;
+        while let Some(first) = rest.first() {
+            if first.start_ms >= open.end_ms {
+                let day = first.start_ms.div_euclid(DAY_MS) * DAY_MS;
+                let end_ms = if first.start_ms < day + cut { day + cut } else { day.saturating_add(DAY_MS) };
                 *open = Open { at: self.points.len(), end_ms };
-                self.points.push(*point);
-                self.weights.push(Weight { alone: false, by_hour: false, ..Weight::of(point) });
-                continue;
+                self.points.push(*first);
+                self.weights.push(Weight { alone: false, by_hour: false, ..Weight::of(first) });
+                rest = &rest[1..];
             }
-            let (sum, weight) = (&mut self.points[open.at], &mut self.weights[open.at]);
-            sum.valid += point.valid;
-            sum.bad += point.bad;
-            weight.buckets += 1.0;
-            weight.busy += f64::from(u8::from(point.valid > 0.0));
-            weight.square += square(point);
-            weight.last_ms = point.start_ms;
+            let (added, after) = rest.split_at(rest.partition_point(|point| point.start_ms < open.end_ms));
+            rest = after;
+            let Some(last) = added.last() else { continue };
+            // Added up beside the cell: what is written to memory again and again is slow to read back.
+            let (mut sum, mut weight) = (self.points[open.at], self.weights[open.at]);
+            for point in added {
+                sum.valid += point.valid;
+                sum.bad += point.bad;
+                weight.busy += f64::from(u8::from(point.valid > 0.0));
+                weight.square += square(point);
+            }
+            weight.buckets += added.len() as f64;
+            weight.last_ms = last.start_ms;
+            (self.points[open.at], self.weights[open.at]) = (sum, weight);
         }
     }
 
@@ -169,8 +177,9 @@ struct Hour {
     points: Range<usize>,
     /// Valid and bad: before the cut, after it.
     parts: [(f64, f64); 2],
-    /// Most failures of a bucket.
+    /// Most failures of a bucket, and fewest requests of one.
     bad_max: f64,
+    valid_min: f64,
 }
 
 /// Buckets that may be told: one by itself, or a whole hour.
@@ -182,37 +191,81 @@ struct Mark {
 /// The hours of a history, and the least chronic rate that is looked for in it: one pass over the buckets.
 fn hours(points: &[CountPoint], cut: i64) -> (Vec<Hour>, f64) {
     let mut hours: Vec<Hour> = Vec::with_capacity(points.len() / 12 + 2);
-    let (mut calmest, mut valid) = (f64::INFINITY, 0.0);
-    let (mut day_end, mut day_valid, mut day_bad) = (i64::MIN, 0.0, 0.0);
+    let (mut calmest, mut day_cut, mut day_end) = (f64::INFINITY, i64::MIN, i64::MIN);
+    let mut sums = Running::default();
     let mut first = 0;
     while let Some(point) = points.get(first) {
-        let day = point.start_ms.div_euclid(DAY_MS) * DAY_MS;
         if point.start_ms >= day_end {
-            if day_valid > 0.0 {
-                calmest = f64::min(calmest, day_bad / day_valid);
+            if sums.day.0 > 0.0 {
+                calmest = f64::min(calmest, sums.day.1 / sums.day.0);
             }
-            (day_end, day_valid, day_bad) = (day.saturating_add(DAY_MS), 0.0, 0.0);
+            let day = point.start_ms.div_euclid(DAY_MS) * DAY_MS;
+            (day_cut, day_end, sums.day) = (day + cut, day.saturating_add(DAY_MS), (0.0, 0.0));
         }
         let hour_end = (point.start_ms.div_euclid(HOUR_MS) * HOUR_MS).saturating_add(HOUR_MS);
-        let (mut end, mut parts, mut bad_max) = (first, [(0.0, 0.0); 2], 0.0);
-        for point in points[first..].iter().take_while(|point| point.start_ms < hour_end) {
-            let part: &mut (f64, f64) = &mut parts[usize::from(point.start_ms >= day + cut)];
-            part.0 += point.valid;
-            part.1 += point.bad;
-            valid += point.valid;
-            day_valid += point.valid;
-            day_bad += point.bad;
-            bad_max = f64::max(bad_max, point.bad);
-            end += 1;
-        }
-        hours.push(Hour { points: first..end, parts, bad_max });
+        let end = first + count_before(&points[first..], hour_end);
+        let cut_at = match () {
+            () if point.start_ms >= day_cut => first,
+            () if hour_end <= day_cut => end,
+            () => first + count_before(&points[first..end], day_cut),
+        };
+        let until_cut = sums.and(&points[first..cut_at]);
+        let until_end = until_cut.and(&points[cut_at..end]);
+        hours.push(Hour {
+            points: first..end,
+            parts: [until_cut.part, until_end.part],
+            bad_max: f64::max(until_cut.bad_max, until_end.bad_max),
+            valid_min: f64::min(until_cut.valid_min, until_end.valid_min),
+        });
+        sums = until_end;
         first = end;
     }
-    if day_valid > 0.0 {
-        calmest = calmest.min(day_bad / day_valid);
+    if sums.day.0 > 0.0 {
+        calmest = calmest.min(sums.day.1 / sums.day.0);
     }
     let calmest = if calmest.is_finite() { CALMEST_SHARE * calmest } else { 0.0 };
-    (hours, calmest.max(0.5 / (valid + 1.0)).min(1.0))
+    (hours, calmest.max(0.5 / (sums.valid + 1.0)).min(1.0))
+}
+
+/// Buckets of a whole hour.
+const OF_AN_HOUR: usize = (HOUR_MS / BUCKET_MS) as usize;
+
+/// How many points start before an instant: mostly those of a whole hour, so that is looked at first.
+fn count_before(points: &[CountPoint], end_ms: UnixMillis) -> usize {
+    let whole = OF_AN_HOUR.min(points.len());
+    let before = |at: usize| points.get(at).is_some_and(|point| point.start_ms < end_ms);
+    if before(whole - 1) && !before(whole) {
+        return whole;
+    }
+    points.iter().take_while(|point| point.start_ms < end_ms).count()
+}
+
+/// Sums while buckets are passed over: handed on by value, so that they stay in registers.
+#[derive(Debug, Clone, Copy, Default)]
+struct Running {
+    valid: f64,
+    /// Valid and bad of the day.
+    day: (f64, f64),
+    /// The same of the part of an hour that was passed over last.
+    part: (f64, f64),
+    bad_max: f64,
+    valid_min: f64,
+}
+
+impl Running {
+    /// Adds the points as the next part.
+    #[inline]
+    fn and(self, points: &[CountPoint]) -> Self {
+        let mut sums = Self { part: (0.0, 0.0), bad_max: 0.0, valid_min: f64::INFINITY, ..self };
+        for point in points {
+            sums.part = (sums.part.0 + point.valid, sums.part.1 + point.bad);
+            sums.day = (sums.day.0 + point.valid, sums.day.1 + point.bad);
+            sums.valid += point.valid;
+            sums.bad_max = if point.bad > sums.bad_max { point.bad } else { sums.bad_max };
+            sums.valid_min = if point.valid < sums.valid_min { point.valid } else { sums.valid_min };
+        }
+        sums
+    }
 }
 
 fn stands_out(valid: f64, bad: f64, rate: f64) -> bool {
@@ -223,11 +276,12 @@ fn stands_out(valid: f64, bad: f64, rate: f64) -> bool {
 /// Hours that stand out, whole or up to the cut or after it; else their buckets that do.
 fn marks(points: &[CountPoint], hours: &[Hour], rate: f64) -> Vec<Mark> {
     let mut marks = Vec::new();
-    for Hour { points: of_hour, parts, bad_max } in hours {
+    for Hour { points: of_hour, parts, bad_max, valid_min } in hours {
         let whole = (parts[0].0 + parts[1].0, parts[0].1 + parts[1].1);
         if [whole, parts[0], parts[1]].into_iter().any(|(valid, bad)| stands_out(valid, bad, rate)) {
             marks.push(Mark { points: of_hour.clone(), by_hour: true });
-        } else if *bad_max >= 2.0 {
+        } else if stands_out(*valid_min, *bad_max, rate) {
+            // Where that does not, no bucket of the hour does: more requests and fewer failures stand out less.
             let alone = of_hour.clone().filter(|i| stands_out(points[*i].valid, points[*i].bad, rate));
             marks.extend(alone.map(|i| Mark { points: i..i + 1, by_hour: false }));
         }

@@ -14,6 +14,9 @@ use crate::{
     ShareSeries, SplitMethod, TierPolicy,
 };
 
+/// From here on every number is whole.
+const MANTISSA: f64 = (1_u64 << 52) as f64;
+
 /// Key of the counterfactual that needs no structure: half of the service's own failures gone.
 pub const OWN_FAILURES_HALVED: &str = "own_failures_halved";
 
@@ -47,12 +50,9 @@ impl Today<'_> {
         let attained = |series: &CountSeries| series.attained_ratio().unwrap_or(0.0);
         let unchanged =
             || Solved { balanced: self.balanced, miss_probability: before, attained_ratio: attained(self.series) };
-        let taken = whole(ways, self.series);
-        let saved: Vec<f64> = (0..self.series.points().len()).map(|at| taken.iter().map(|way| way[at]).sum()).collect();
-        if saved.iter().all(|saved| *saved <= 0.0) {
+        let Some(series) = fewer(ways, self.series) else {
             return unchanged();
-        }
-        let series = self.series.relieved(&saved);
+        };
         let Some((after, target)) = self.solved(&series, &self.input.policy) else {
             return unchanged();
         };
@@ -160,21 +160,53 @@ pub(crate) fn own_halved(split: &Split) -> Vec<Arriving> {
 /// Whole failures out of shares of them, way by way, the rest carried on to the next bucket that fails: what is solved again is
 /// a history that could have been measured. All ways together take no more of a bucket than failed in it.
 pub(crate) fn whole(ways: &[Arriving], series: &CountSeries) -> Vec<Vec<f64>> {
-    let mut owed = vec![0.0; ways.len()];
-    let mut taken = vec![Vec::with_capacity(series.points().len()); ways.len()];
-    for (at, point) in series.points().iter().enumerate() {
-        let mut left = point.bad;
-        for ((way, owed), taken) in ways.iter().zip(&mut owed).zip(&mut taken) {
-            let failed = way.failed.get(at).copied().filter(|failed| failed.is_finite()).unwrap_or(0.0);
-            *owed += failed.clamp(0.0, point.bad);
-            // A hair of tolerance: shares of whole failures do not add up exactly.
-            let whole = (*owed + 1e-6).floor().min(left);
-            *owed -= whole;
-            left -= whole;
-            taken.push(whole);
-        }
+    let mut left: Vec<f64> = series.points().iter().map(|point| point.bad).collect();
+    let taken = |way: &Arriving| {
+        let mut taken = Vec::with_capacity(left.len());
+        take(way, series, &mut left, |_, whole| taken.push(whole));
+        taken
+    };
+    ways.iter().map(taken).collect()
+}
+
+/// The history without those whole failures; `None` where there are none.
+fn fewer(ways: &[Arriving], series: &CountSeries) -> Option<CountSeries> {
+    let mut left: Vec<f64> = series.points().iter().map(|point| point.bad).collect();
+    let mut saved = vec![0.0; left.len()];
+    for way in ways {
+        take(way, series, &mut left, |at, whole| saved[at] += whole);
     }
-    taken
+    saved.iter().any(|saved| *saved > 0.0).then(|| series.relieved(&saved))
+}
+
+/// Takes whole failures of one way out of what is left of each bucket, and tells how many.
+fn take(way: &Arriving, series: &CountSeries, left: &mut [f64], mut tell: impl FnMut(usize, f64)) {
+    let mut owed = 0.0;
+    let failed = way.failed.iter().copied().chain(std::iter::repeat(0.0));
+    for (at, ((point, left), failed)) in series.points().iter().zip(left).zip(failed).enumerate() {
+        let failed = if failed.is_finite() { failed.clamp(0.0, point.bad) } else { 0.0 };
+        let whole = if owed == 0.0 && failed <= *left && floor(failed) == failed {
+            // Nothing to carry on: as below, without waiting for what the last bucket left.
+            failed
+        } else {
+            owed += failed;
+            // A hair of tolerance: shares of whole failures do not add up exactly.
+            let whole = floor(owed + 1e-6).min(*left);
+            owed -= whole;
+            whole
+        };
+        *left -= whole;
+        tell(at, whole);
+    }
+}
+
+/// What `f64::floor` says: without a call on processors that are not known to have the instruction.
+fn floor(value: f64) -> f64 {
+    if value.abs() >= MANTISSA {
+        return value;
+    }
+    let cut = value as i64 as f64;
+    if cut > value { cut - 1.0 } else { cut }
 }
 
 /// Failures that a change saves in each bucket, by each way that its edge reaches the service; `None` where none came by it.
@@ -212,4 +244,55 @@ pub(crate) fn arriving(
     let otherwise = fraction(share.otherwise).unwrap_or(0.0);
     let part = |start| share.by_bucket.get(&start).copied().and_then(fraction).unwrap_or(otherwise);
     Some(column.iter().zip(series.points()).map(|(failed, point)| failed * part(point.start_ms)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CountPoint;
+    use proptest::prelude::*;
+
+    /// Bucket by bucket, every way in each: as the rule is told.
+    fn bucket_by_bucket(ways: &[Arriving], series: &CountSeries) -> Vec<Vec<f64>> {
+        let mut owed = vec![0.0; ways.len()];
+        let mut taken = vec![Vec::new(); ways.len()];
+        for (at, point) in series.points().iter().enumerate() {
+            let mut left = point.bad;
+            for (way, (owed, taken)) in ways.iter().zip(owed.iter_mut().zip(&mut taken)) {
+                let failed = way.failed.get(at).copied().filter(|failed| failed.is_finite()).unwrap_or(0.0);
+                *owed += failed.clamp(0.0, point.bad);
+                let whole = (*owed + 1e-6).floor().min(left);
+                *owed -= whole;
+                left -= whole;
+                taken.push(whole);
+            }
+        }
+        taken
+    }
+
+    fn failures() -> impl Strategy<Value = f64> {
+        prop_oneof![4 => (0u32..9).prop_map(f64::from), 3 => 0.0f64..9.0, 1 => Just(f64::NAN), 1 => -3.0f64..0.0]
+    }
+
+    proptest! {
+        #[test]
+        fn whole_failures_are_taken_as_the_rule_tells(
+            bad in prop::collection::vec(0u32..12, 1..40),
+            failed in prop::collection::vec(prop::collection::vec(failures(), 0..44), 1..4),
+        ) {
+            let point = |(i, bad): (usize, &u32)| CountPoint { start_ms: i as i64, valid: 20.0, bad: f64::from(*bad) };
+            let series = CountSeries::new(bad.iter().enumerate().map(point).collect());
+            let ways: Vec<Arriving> = failed.into_iter().map(|failed| Arriving { by: None, failed }).collect();
+            let taken = bucket_by_bucket(&ways, &series);
+            prop_assert_eq!(&whole(&ways, &series), &taken);
+            let saved: Vec<f64> = (0..bad.len()).map(|at| taken.iter().map(|way| way[at]).sum()).collect();
+            let expected = saved.iter().any(|saved| *saved > 0.0).then(|| series.relieved(&saved));
+            prop_assert_eq!(fewer(&ways, &series), expected);
+        }
+
+        #[test]
+        fn the_floor_is_the_floor(value in prop_oneof![-1e3f64..1e3, -1e18f64..1e18, (-50i32..50).prop_map(f64::from)]) {
+            prop_assert_eq!(floor(value), value.floor());
+        }
+    }
 }

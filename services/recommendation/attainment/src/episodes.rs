@@ -257,13 +257,12 @@ impl Chronic {
 fn calm_rate(points: &[CountPoint]) -> f64 {
     let mut days: Vec<(i64, f64, f64)> = Vec::new();
     for point in points.iter().filter(|point| point.valid > 0.0) {
-        let day = point.start_ms.div_euclid(DAY_MS);
         match days.last_mut() {
-            Some((last, valid, bad)) if *last == day => {
+            Some((day_ms, valid, bad)) if (0..DAY_MS).contains(&point.start_ms.saturating_sub(*day_ms)) => {
                 *valid += point.valid;
                 *bad += point.bad;
             }
-            _ => days.push((day, point.valid, point.bad)),
+            _ => days.push((point.start_ms.div_euclid(DAY_MS) * DAY_MS, point.valid, point.bad)),
         }
     }
     days.sort_by(|a, b| (a.2 / a.1).total_cmp(&(b.2 / b.1)));

@@ -5,6 +5,7 @@ use attain_vocabulary::{DAY_MS, LatencyHistogram, SliBucket, UnixMillis};
 use crate::cells::Cells;
 use crate::offers::UseRange;
 use crate::prediction::predict_from;
+use crate::sanity::Usable;
 use crate::{Ambition, Constants, CountPoint, CountSeries, LATENCY_MENU_MS, Offer, OfferBasis, Prediction, TierPolicy};
 
 /// A quantile q is told only by at least this many requests slower than it: 10 / (1 - q) effective ones in all.
@@ -48,7 +49,11 @@ pub(crate) struct LatencyOffers {
 
 impl<'a> Latencies<'a> {
     /// `None` when no bucket holds a request's latency.
-    pub(crate) fn of(buckets: &[&'a SliBucket], constants: Constants) -> Option<Self> {
+    pub(crate) fn of(usable: &Usable<'a>, constants: Constants) -> Option<Self> {
+        if !usable.tells_latency {
+            return None;
+        }
+        let buckets = &usable.buckets;
         let row = |bucket: &&'a SliBucket| {
             let count = bucket.latency.as_ref().map_or(0, LatencyHistogram::count);
             let histogram = bucket.latency.as_ref().filter(|_| count > 0);

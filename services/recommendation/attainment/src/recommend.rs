@@ -45,7 +45,7 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
         prediction: prediction.as_ref(),
         split: &split,
         confidence: &confidence,
-        latencies: Latencies::of(&usable.buckets, constants),
+        latencies: Latencies::of(&usable, constants),
         backtest,
         months: Months::of(&constants, cells.all(), input.as_of_ms),
         in_progress: InProgress::of(&constants, &usable.series, input.window, input.as_of_ms),

@@ -59,13 +59,15 @@ pub fn regimes(points: &[CountPoint]) -> Vec<Regime> {
 fn days(points: &[CountPoint]) -> Vec<Day> {
     let mut days: Vec<Day> = Vec::new();
     for point in points.iter().filter(|point| point.valid > 0.0) {
-        let start_ms = point.start_ms.div_euclid(DAY_MS) * DAY_MS;
         match days.last_mut() {
-            Some(day) if day.start_ms == start_ms => {
+            Some(day) if (0..DAY_MS).contains(&point.start_ms.saturating_sub(day.start_ms)) => {
                 day.valid += point.valid;
                 day.bad += point.bad;
             }
-            _ => days.push(Day { start_ms, valid: point.valid, bad: point.bad }),
+            _ => {
+                let start_ms = point.start_ms.div_euclid(DAY_MS) * DAY_MS;
+                days.push(Day { start_ms, valid: point.valid, bad: point.bad });
+            }
         }
     }
     days
@@ -85,8 +87,10 @@ fn running_median(values: &[f64]) -> Vec<f64> {
     let half = MEDIAN_DAYS / 2;
     (0..values.len())
         .map(|i| {
-            let mut near = values[i.saturating_sub(half)..(i + half + 1).min(values.len())].to_vec();
-            median(&mut near)
+            let near = &values[i.saturating_sub(half)..(i + half + 1).min(values.len())];
+            let mut sorted = [0.0; MEDIAN_DAYS];
+            sorted[..near.len()].copy_from_slice(near);
+            median(&mut sorted[..near.len()])
         })
         .collect()
 }
@@ -129,15 +133,18 @@ fn change_points(values: &[f64], noise: f64) -> Vec<usize> {
     best[0] = -penalty;
     // A start that can no longer win is kept until the end that beat it is itself usable as a start.
     let mut candidates = vec![(0, usize::MAX)];
+    let mut reached = Vec::with_capacity(n);
     for to in DAYS_MIN..=n {
-        for (from, _) in candidates.iter().copied() {
-            let total = best[from] + cost(from, to) + penalty;
-            if total < best[to] {
-                (best[to], previous[to]) = (total, from);
+        reached.clear();
+        for (from, _) in &candidates {
+            let without_penalty = best[*from] + cost(*from, to);
+            reached.push(without_penalty);
+            if without_penalty + penalty < best[to] {
+                (best[to], previous[to]) = (without_penalty + penalty, *from);
             }
         }
-        for (from, beaten) in &mut candidates {
-            if *beaten == usize::MAX && best[*from] + cost(*from, to) > best[to] {
+        for ((_, beaten), without_penalty) in candidates.iter_mut().zip(&reached) {
+            if *beaten == usize::MAX && *without_penalty > best[to] {
                 *beaten = to;
             }
         }

@@ -12,6 +12,8 @@ pub(crate) struct Usable<'a> {
     pub(crate) exclusions: Vec<Exclusion>,
     /// End of the newest bucket, excluded ones among them.
     pub(crate) newest_ms: Option<UnixMillis>,
+    /// Whether any of `buckets` tells latencies.
+    pub(crate) tells_latency: bool,
 }
 
 impl<'a> Usable<'a> {
@@ -32,18 +34,60 @@ impl<'a> Usable<'a> {
             .cloned()
             .collect();
         let spans = union(&exclusions);
-        let mut inside: Vec<&SliBucket> = buckets
-            .iter()
-            .filter(|bucket| bucket.start_ms >= range.start_ms() && bucket.start_ms.saturating_add(BUCKET_MS) <= end)
-            .collect();
-        inside.sort_by_key(|bucket| bucket.start_ms);
-        inside.dedup_by_key(|bucket| bucket.start_ms);
-        let newest_ms = inside.last().map(|bucket| bucket.start_ms + BUCKET_MS);
-        let buckets: Vec<&SliBucket> = inside.into_iter().filter(|bucket| !excluded(&spans, bucket.start_ms)).collect();
+        let inside = || {
+            buckets.iter().filter(|bucket| {
+                bucket.start_ms >= range.start_ms() && bucket.start_ms.saturating_add(BUCKET_MS) <= end
+            })
+        };
+        let read = Read::in_order(inside(), buckets.len(), &spans).unwrap_or_else(|| {
+            let mut sorted: Vec<&SliBucket> = inside().collect();
+            sorted.sort_by_key(|bucket| bucket.start_ms);
+            sorted.dedup_by_key(|bucket| bucket.start_ms);
+            Read::in_order(sorted.into_iter(), buckets.len(), &spans).unwrap_or_default()
+        });
+        let Read { buckets, points, newest_ms, tells_latency } = read;
         let possible = possible(range.start_ms(), end, &spans);
         let coverage_ratio = if possible > 0 { (buckets.len() as f64 / possible as f64).min(1.0) } else { 0.0 };
-        let series = CountSeries::new(buckets.iter().map(|bucket| point(bucket)).collect());
-        Self { buckets, series, coverage_ratio, exclusions, newest_ms }
+        let series = CountSeries::of(points);
+        Self { buckets, series, coverage_ratio, exclusions, newest_ms, tells_latency }
+    }
+}
+
+/// Buckets of a span and their counts, in one pass: a bucket is large, and ninety days of them are more than what is near.
+#[derive(Default)]
+struct Read<'a> {
+    buckets: Vec<&'a SliBucket>,
+    points: Vec<CountPoint>,
+    newest_ms: Option<UnixMillis>,
+    tells_latency: bool,
+}
+
+impl<'a> Read<'a> {
+    /// `None` where a bucket does not start after the one before it.
+    fn in_order(
+        inside: impl Iterator<Item = &'a SliBucket>,
+        buckets_max: usize,
+        spans: &[(UnixMillis, UnixMillis)],
+    ) -> Option<Self> {
+        let (mut read, mut last_ms) = (Self::with_room(buckets_max), None);
+        for bucket in inside {
+            if last_ms.is_some_and(|last_ms| last_ms >= bucket.start_ms) {
+                return None;
+            }
+            last_ms = Some(bucket.start_ms);
+            if !excluded(spans, bucket.start_ms) {
+                read.buckets.push(bucket);
+                read.points.push(point(bucket));
+                read.tells_latency |= bucket.latency.is_some();
+            }
+        }
+        read.newest_ms = last_ms.map(|last_ms| last_ms + BUCKET_MS);
+        Some(read)
+    }
+
+    fn with_room(buckets_max: usize) -> Self {
+        let (buckets, points) = (Vec::with_capacity(buckets_max), Vec::with_capacity(buckets_max));
+        Self { buckets, points, ..Self::default() }
     }
 }
 
@@ -54,7 +98,9 @@ pub fn usable_counts(input: &RecommendationInput) -> CountSeries {
 }
 
 fn point(bucket: &SliBucket) -> CountPoint {
-    CountPoint { start_ms: bucket.start_ms, valid: bucket.counts.valid() as f64, bad: bucket.counts.bad() as f64 }
+    let (valid, bad) = (bucket.counts.valid(), bucket.counts.bad());
+    // What is read from elsewhere was not always held against itself.
+    CountPoint { start_ms: bucket.start_ms, valid: valid as f64, bad: bad.min(valid) as f64 }
 }
 
 /// Excluded spans widened to whole buckets, in order, none overlapping another.
@@ -117,6 +163,26 @@ mod tests {
         let out: Vec<bool> = (0..6).map(|i| excluded(&spans, i * BUCKET_MS)).collect();
         assert_eq!(out, [false, true, false, true, true, false]);
         assert_eq!(possible(0, 6 * BUCKET_MS, &spans), 3);
+    }
+
+    #[test]
+    fn buckets_are_read_in_order_however_they_come() {
+        let bucket = |i: i64, valid: u64| {
+            let counts = attain_vocabulary::BucketCounts::new(valid, 1, None).expect("nested");
+            SliBucket::new(i * BUCKET_MS, counts, std::collections::BTreeMap::new(), None).expect("aligned")
+        };
+        let range = TimeRange::new("range", 0, 4 * BUCKET_MS).expect("ascending");
+        let out = [exclusion(2 * BUCKET_MS, 3 * BUCKET_MS)];
+        let read = |buckets: &[SliBucket]| {
+            let usable = Usable::within(range, 4 * BUCKET_MS, buckets, &out);
+            let read = usable.buckets.iter().map(|bucket| bucket.counts.valid()).collect::<Vec<_>>();
+            (read, usable.series, usable.newest_ms, usable.coverage_ratio)
+        };
+        let in_order = read(&[bucket(-1, 9), bucket(0, 5), bucket(1, 6), bucket(2, 7), bucket(4, 9)]);
+        assert_eq!((in_order.0.as_slice(), in_order.2), ([5, 6].as_slice(), Some(3 * BUCKET_MS)));
+        // Another order, and one that is there twice: the first of the two is read.
+        let shuffled = read(&[bucket(4, 9), bucket(1, 6), bucket(2, 7), bucket(0, 5), bucket(1, 8)]);
+        assert_eq!(shuffled, in_order);
     }
 
     #[test]

@@ -17,12 +17,51 @@ pub struct CountPoint {
 #[serde(from = "Vec<CountPoint>", into = "Vec<CountPoint>")]
 pub struct CountSeries {
     points: Vec<CountPoint>,
+    /// Of all points: asked for many times.
+    sums: Sums,
+}
+
+/// Requests and failures, added up point by point.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Sums {
+    valid: f64,
+    bad: f64,
+}
+
+/// As an iterator's sum begins.
+impl Default for Sums {
+    fn default() -> Self {
+        Self { valid: -0.0, bad: -0.0 }
+    }
+}
+
+impl Sums {
+    fn of(points: &[CountPoint]) -> Self {
+        let mut sums = Self::default();
+        points.iter().for_each(|point| sums.add(point));
+        sums
+    }
+
+    fn add(&mut self, point: &CountPoint) {
+        self.valid += point.valid;
+        self.bad += point.bad;
+    }
 }
 
 impl CountSeries {
     /// Sorts by start; drops what is not finite and every second point with the same start; cuts `bad` to `[0, valid]`.
     #[must_use]
     pub fn new(mut points: Vec<CountPoint>) -> Self {
+        let (mut sums, mut last_ms) = (Sums::default(), None);
+        let as_it_should_be = points.iter().all(|point| {
+            sums.add(point);
+            let later = last_ms.is_none_or(|last_ms| last_ms < point.start_ms);
+            last_ms = Some(point.start_ms);
+            later && point.valid.is_finite() && point.bad >= 0.0 && point.bad <= point.valid
+        });
+        if as_it_should_be {
+            return Self { points, sums };
+        }
         points.retain(|point| point.valid.is_finite() && point.bad.is_finite());
         if !points.windows(2).all(|pair| pair[0].start_ms < pair[1].start_ms) {
             points.sort_by_key(|point| point.start_ms);
@@ -32,7 +71,12 @@ impl CountSeries {
             point.valid = point.valid.max(0.0);
             point.bad = point.bad.clamp(0.0, point.valid);
         }
-        Self { points }
+        Self::of(points)
+    }
+
+    /// Of points that are known to ascend, each with `0 <= bad <= valid`, finite.
+    pub(crate) fn of(points: Vec<CountPoint>) -> Self {
+        Self { sums: Sums::of(&points), points }
     }
 
     /// The buckets.
@@ -44,13 +88,13 @@ impl CountSeries {
     /// Requests in all.
     #[must_use]
     pub fn valid(&self) -> f64 {
-        self.points.iter().map(|point| point.valid).sum()
+        self.sums.valid
     }
 
     /// Failures in all.
     #[must_use]
     pub fn bad(&self) -> f64 {
-        self.points.iter().map(|point| point.bad).sum()
+        self.sums.bad
     }
 
     /// Days of buckets present; a gap does not count.
@@ -71,7 +115,7 @@ impl CountSeries {
     pub fn between(&self, start_ms: UnixMillis, end_ms: UnixMillis) -> Self {
         let at = |time_ms| self.points.partition_point(|point| point.start_ms < time_ms);
         let (first, end) = (at(start_ms), at(end_ms));
-        Self { points: self.points[first..end.max(first)].to_vec() }
+        Self::of(self.points[first..end.max(first)].to_vec())
     }
 
     /// The same history with fewer failures: bucket by bucket, never below none nor above what was.
@@ -82,7 +126,7 @@ impl CountSeries {
             CountPoint { bad: point.bad - saved, ..*point }
         };
         let rest = self.points.iter().skip(saved.len()).copied();
-        Self { points: self.points.iter().zip(saved).map(relieve).chain(rest).collect() }
+        Self::of(self.points.iter().zip(saved).map(relieve).chain(rest).collect())
     }
 }
 

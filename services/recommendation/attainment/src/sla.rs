@@ -2,12 +2,14 @@
 //!
 //! Entry point: [`suggest`].
 
+use std::cell::OnceCell;
+
 use attain_vocabulary::{Tier, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::cells::{Cells, Span};
 use crate::prediction::predict_all;
-use crate::{Constants, Forecast, Prediction, SliHistory, TARGET_MENU};
+use crate::{Constants, Prediction, SliHistory, TARGET_MENU};
 
 /// Lengths that a calendar month can have, in days: an agreement has to hold in each.
 const MONTH_DAYS: [f64; 4] = [28.0, 29.0, 30.0, 31.0];
@@ -118,13 +120,17 @@ pub fn suggest(
 }
 
 /// What a calendar month of each length is forecast to be like; made once for several objectives.
-pub(crate) struct Months(Vec<Prediction>);
+pub(crate) struct Months {
+    months: Vec<Prediction>,
+    /// Probability that the worst of them misses each level of the menu, once it was asked for.
+    missed: [OnceCell<f64>; TARGET_MENU.len()],
+}
 
 impl Months {
     /// `None` when no request was counted.
     pub(crate) fn of(constants: &Constants, cells: Span<'_>, now_ms: UnixMillis) -> Option<Self> {
         let months = predict_all(constants, cells, &MONTH_DAYS, now_ms);
-        (!months.is_empty()).then_some(Self(months))
+        (!months.is_empty()).then(|| Self { months, missed: Default::default() })
     }
 
     /// See [`suggest`].
@@ -134,13 +140,11 @@ impl Months {
         miss_probability_max: f64,
         steps: &[CreditStep],
     ) -> Result<Suggestion, NoSuggestion> {
-        let missed = |ratio: f64| worst(&self.0, |forecast| forecast.miss_probability(1.0 - ratio));
-        let safe = |ratio: &&f64| {
-            self.0.iter().all(|month| month.distinguishes(1.0 - **ratio)) && missed(**ratio) <= miss_probability_max
-        };
-        let strictest = TARGET_MENU.iter().rev().find(safe).copied();
-        let looser = |ratio: &&f64| objective_ratio.is_none_or(|objective| **ratio < objective - 1e-12);
-        let target_ratio = TARGET_MENU.iter().rev().filter(looser).find(safe).copied().ok_or(NoSuggestion::NoneSafe)?;
+        // A stricter level is told by more traffic and missed no less: what is safe lies below what is not.
+        let safe = TARGET_MENU.partition_point(|ratio| self.is_safe(*ratio, miss_probability_max));
+        let looser = |ratio: &f64| objective_ratio.is_none_or(|objective| *ratio < objective - 1e-12);
+        let usable = safe.min(TARGET_MENU.partition_point(looser));
+        let target_ratio = *TARGET_MENU[..usable].last().ok_or(NoSuggestion::NoneSafe)?;
         let default;
         let steps = if steps.is_empty() {
             default = DEFAULT_CREDIT.steps(target_ratio);
@@ -148,24 +152,35 @@ impl Months {
         } else {
             steps
         };
-        let mut credits: Vec<ExpectedCredit> =
-            steps.iter().map(|step| ExpectedCredit { step: *step, probability: missed(step.below_ratio) }).collect();
+        let mut credits: Vec<ExpectedCredit> = steps
+            .iter()
+            .map(|step| ExpectedCredit { step: *step, probability: self.missed(step.below_ratio) })
+            .collect();
         credits.sort_by(|a, b| b.step.below_ratio.total_cmp(&a.step.below_ratio));
         Ok(Suggestion {
             target_ratio,
-            miss_probability: missed(target_ratio),
+            miss_probability: self.missed(target_ratio),
             miss_probability_max,
             margin_ratio: objective_ratio.map(|objective| objective - target_ratio),
             budget_multiple: objective_ratio.map(|objective| (1.0 - target_ratio) / (1.0 - objective)),
-            limited_by_objective: strictest.is_some_and(|strictest| strictest > target_ratio),
+            limited_by_objective: usable < safe,
             expected_credit_ratio: expected(&credits),
             credits,
         })
     }
-}
 
-fn worst(months: &[Prediction], of: impl Fn(&Forecast) -> f64) -> f64 {
-    months.iter().map(|month| of(&month.forecast)).fold(0.0, f64::max)
+    fn is_safe(&self, ratio: f64, miss_probability_max: f64) -> bool {
+        self.months.iter().all(|month| month.distinguishes(1.0 - ratio)) && self.missed(ratio) <= miss_probability_max
+    }
+
+    /// Probability that the worst month misses a level.
+    fn missed(&self, ratio: f64) -> f64 {
+        let worst = || self.months.iter().map(|month| month.forecast.miss_probability(1.0 - ratio)).fold(0.0, f64::max);
+        match TARGET_MENU.iter().position(|step| *step == ratio) {
+            Some(step) => *self.missed[step].get_or_init(worst),
+            None => worst(),
+        }
+    }
 }
 
 /// A month gives back what its lowest step says: each step adds what it gives beyond the one above.
@@ -236,6 +251,25 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
+
+        /// The level is the first that holds when each is asked, strictest first.
+        #[test]
+        fn the_menu_by_halves_is_the_menu_step_by_step(risk in 0.001f64..0.2, objective in prop::option::of(0.9f64..1.0), level in 0.1f64..20.0) {
+            let history = history(|i| level * outages(i) / 2.0);
+            let cells = Cells::of(history.series().points(), NOW);
+            let months = Months::of(&Constants::DEFAULT, cells.all(), NOW).expect("measured");
+            let safe = |ratio: &&f64| {
+                months.months.iter().all(|month| {
+                    month.distinguishes(1.0 - **ratio) && month.forecast.miss_probability(1.0 - **ratio) <= risk
+                })
+            };
+            let strictest = TARGET_MENU.iter().rev().find(safe);
+            let looser = |ratio: &&f64| objective.is_none_or(|objective| **ratio < objective - 1e-12);
+            let expected = TARGET_MENU.iter().rev().filter(looser).find(safe);
+            let found = months.suggest(objective, risk, &[]).ok();
+            prop_assert_eq!(found.as_ref().map(|found| found.target_ratio), expected.copied());
+            prop_assert_eq!(found.is_some_and(|found| found.limited_by_objective), expected.is_some() && strictest > expected);
+        }
 
         /// Less risk never promises more, and costs no more.
         #[test]

@@ -3,14 +3,14 @@
 
 pub(crate) mod follower;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use attain_vocabulary::{EntityId, TenantId};
 
 use crate::domain::freshness::{Basis, Head};
-use crate::domain::mirror::{Change, Mirror, Taken};
+use crate::domain::mirror::{Change, Mirror, Part, Taken};
 use crate::domain::touched::Touched;
 
 /// Most services that changed and wait to be looked at.
@@ -30,6 +30,9 @@ pub(crate) struct Changes {
 struct State {
     mirror: Mirror,
     touched: Touched,
+    /// Tenants of whose incidents some changed, and all that ever told of any.
+    incidents: BTreeSet<TenantId>,
+    incidents_ever: BTreeSet<TenantId>,
     /// The mirror holds everything that was acknowledged before; `None` while that is not known.
     confirmed: Option<Instant>,
 }
@@ -47,7 +50,13 @@ pub(crate) struct Known {
 impl Changes {
     /// A mirror that knows nothing. `turn` is the time between two confirmations.
     pub(crate) fn new(services_max: usize, turn: Duration) -> Self {
-        let state = State { mirror: Mirror::new(services_max), touched: Touched::new(TOUCHED_MAX), confirmed: None };
+        let state = State {
+            mirror: Mirror::new(services_max),
+            touched: Touched::new(TOUCHED_MAX),
+            incidents: BTreeSet::new(),
+            incidents_ever: BTreeSet::new(),
+            confirmed: None,
+        };
         Self { state: Mutex::new(state), age_max: turn * TURNS_MISSED_MAX }
     }
 
@@ -70,6 +79,17 @@ impl Changes {
         self.lock().touched.take(limit)
     }
 
+    /// Tenants of whose incidents some changed since this was asked last.
+    pub(crate) fn take_incidents(&self) -> BTreeSet<TenantId> {
+        std::mem::take(&mut self.lock().incidents)
+    }
+
+    /// Has every tenant that ever told of an incident looked at again.
+    pub(crate) fn note_incidents_again(&self) {
+        let mut state = self.lock();
+        state.incidents = state.incidents_ever.clone();
+    }
+
     fn newest(&self) -> u64 {
         self.lock().mirror.newest()
     }
@@ -82,6 +102,10 @@ impl Changes {
         let mut state = self.lock();
         if let Some(change) = &change {
             state.touched.note(&change.tenant, &change.service);
+            if change.part == Part::Incident {
+                state.incidents.insert(change.tenant.clone());
+                state.incidents_ever.insert(change.tenant.clone());
+            }
         }
         state.mirror.take(sequence, change)
     }
@@ -103,6 +127,7 @@ impl Changes {
         state.confirmed = None;
         state.mirror.forget();
         state.touched.note_all();
+        state.incidents = state.incidents_ever.clone();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -114,7 +139,6 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::mirror::Part;
 
     const TURN: Duration = Duration::from_secs(1);
 
@@ -161,6 +185,19 @@ mod tests {
         let known = |read: &Basis| changes.known(&TenantId::default(), read, now).is_some();
         assert!(known(&basis(7)) && known(&basis(5)) && !known(&basis(8)));
         assert!(!known(&Basis { graph_version: Some(8), ..basis(7) }));
+    }
+
+    #[test]
+    fn tenants_with_incidents_are_told_once_and_again_when_asked_to() {
+        let changes = Changes::new(10, TURN);
+        let of = |part| Some(Change { tenant: TenantId::default(), service: id("a"), part });
+        changes.take(1, of(Part::Sli));
+        assert!(changes.take_incidents().is_empty());
+        changes.take(2, of(Part::Incident));
+        assert_eq!(changes.take_incidents().len(), 1);
+        assert!(changes.take_incidents().is_empty());
+        changes.note_incidents_again();
+        assert_eq!(changes.take_incidents().len(), 1);
     }
 
     #[test]

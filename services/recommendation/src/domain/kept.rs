@@ -70,6 +70,15 @@ pub(crate) struct Citation {
     pub(crate) quote_sha256: String,
     pub(crate) score: f64,
     pub(crate) headings: Vec<String>,
+    /// Numbers on the wire of how far the document is believed and of who may read it; 0 in what was stored before they were told.
+    #[serde(default, skip_serializing_if = "is_unspecified")]
+    pub(crate) trust: i32,
+    #[serde(default, skip_serializing_if = "is_unspecified")]
+    pub(crate) visibility: i32,
+}
+
+fn is_unspecified(number: &i32) -> bool {
+    *number == 0
 }
 
 /// Nodes and edges of a snapshot.

@@ -245,4 +245,21 @@ impl Ingestion {
         }
         Ok(incidents)
     }
+
+    /// Reads the newest incidents of the tenant, and whether those are all.
+    pub(crate) async fn all_incidents(&self, context: &CallContext) -> Result<(Vec<wire::Incident>, bool), Refusal> {
+        let (mut incidents, mut page_token) = (Vec::new(), String::new());
+        for _ in 0..INCIDENT_PAGES_MAX {
+            let request =
+                wire::ListIncidentsRequest { service_id: String::new(), page_size: INCIDENT_PAGE_SIZE, page_token };
+            let response = self.0.clone().list_incidents(context.request(request)).await;
+            let response = response.map_err(|status| Refusal::from_status(&status))?.into_inner();
+            incidents.extend(response.incidents);
+            page_token = response.next_page_token;
+            if page_token.is_empty() {
+                return Ok((incidents, true));
+            }
+        }
+        Ok((incidents, false))
+    }
 }

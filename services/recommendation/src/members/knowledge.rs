@@ -10,6 +10,9 @@ use super::Refusal;
 use crate::domain::evidence::Question;
 use crate::domain::kept::{Citation, Evidence};
 
+/// Documents that are listed at a time.
+const PAGE_SIZE: u32 = 500;
+
 /// What the knowledge service said.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
@@ -49,6 +52,42 @@ impl Knowledge {
         let response = response.map_err(|status| Refusal::from_status(&status))?.into_inner();
         Ok(found(&question.query, response))
     }
+
+    /// Documents whose names begin so, without their texts.
+    pub(crate) async fn documents(&self, context: &CallContext, prefix: &str) -> Result<Vec<wire::Document>, Refusal> {
+        let (mut documents, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let id_prefix = prefix.to_owned();
+            let request =
+                wire::ListDocumentsRequest { id_prefix, page_size: PAGE_SIZE, page_token, ..Default::default() };
+            let response = self.0.clone().list_documents(context.request(request)).await;
+            let response = response.map_err(|status| Refusal::from_status(&status))?.into_inner();
+            documents.extend(response.documents);
+            page_token = response.next_page_token;
+            if page_token.is_empty() {
+                return Ok(documents);
+            }
+        }
+    }
+
+    /// Keeps documents; why some of them were refused.
+    pub(crate) async fn put(
+        &self,
+        context: &CallContext,
+        documents: Vec<wire::Document>,
+    ) -> Result<Vec<String>, Refusal> {
+        let request = context.request(wire::PutDocumentsRequest { documents });
+        let response = self.0.clone().put_documents(request).await;
+        let response = response.map_err(|status| Refusal::from_status(&status))?.into_inner();
+        Ok(response.rejected.into_iter().map(|rejected| format!("{}: {}", rejected.pointer, rejected.reason)).collect())
+    }
+
+    /// Removes a document.
+    pub(crate) async fn delete(&self, context: &CallContext, id: &str) -> Result<(), Refusal> {
+        let request = context.request(wire::DeleteDocumentRequest { document_id: id.to_owned() });
+        let response = self.0.clone().delete_document(request).await;
+        response.map(|_| ()).map_err(|status| Refusal::from_status(&status))
+    }
 }
 
 fn tier_number(tier: Tier) -> u32 {
@@ -87,5 +126,7 @@ fn citation(citation: wire::Citation) -> Citation {
         quote_sha256: citation.quote_sha256,
         score: citation.score,
         headings: citation.headings,
+        trust: citation.trust,
+        visibility: citation.visibility,
     }
 }

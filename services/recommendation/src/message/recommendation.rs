@@ -283,5 +283,7 @@ fn citation(citation: &Citation) -> rag::Citation {
         quote_sha256: citation.quote_sha256.clone(),
         score: citation.score,
         headings: citation.headings.clone(),
+        trust: citation.trust,
+        visibility: citation.visibility,
     }
 }

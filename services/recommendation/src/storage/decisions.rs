@@ -167,6 +167,35 @@ impl Store {
         .await?;
         rows.into_iter().map(read_decision).collect()
     }
+
+    /// The newest decisions of people that have a reason, at most `limit`, oldest first.
+    pub(crate) async fn reasoned_decisions(&self, tenant: &TenantId, limit: u32) -> Result<Vec<Decision>, Error> {
+        let rows: Vec<DecisionRow> = sqlx::query_as(
+            "SELECT sequence, id, service_id, action, recommendation_id, kind, ambition, target_ratio, latency_threshold_ms, \
+             reason, decided_by, create_ms, approved_by, policy_version, contradiction FROM decisions \
+             WHERE tenant_id = $1 AND policy_version = 0 AND reason <> '' ORDER BY sequence DESC LIMIT $2",
+        )
+        .bind(tenant.as_str())
+        .bind(i64::from(limit))
+        .fetch_all(self.database.pool())
+        .await?;
+        let newest_first: Result<Vec<(u64, Decision)>, Error> = rows.into_iter().map(read_decision).collect();
+        Ok(newest_first?.into_iter().rev().map(|(_, decision)| decision).collect())
+    }
+
+    /// Every tenant that decided something, with the position of its newest decision.
+    pub(crate) async fn newest_decisions(&self) -> Result<Vec<(TenantId, u64)>, Error> {
+        let rows: Vec<(String, i64)> =
+            sqlx::query_as("SELECT tenant_id, MAX(sequence) FROM decisions GROUP BY tenant_id ORDER BY tenant_id")
+                .fetch_all(self.database.pool())
+                .await?;
+        let read = |(tenant, sequence): (String, i64)| {
+            let tenant = TenantId::new("tenant", &tenant)
+                .map_err(|invalid| Error::Broken(format!("a stored tenant cannot be read: {invalid}")))?;
+            Ok((tenant, number("sequence", sequence)?))
+        };
+        rows.into_iter().map(read).collect()
+    }
 }
 
 /// Writes all that a decision changes. Where it fails the transaction is to be given up.

@@ -58,12 +58,21 @@ impl Mesh {
 
     /// Callers are computed anew only when they are asked for, so that versions are those of the test.
     pub(crate) async fn start_with(config: Config) -> Self {
-        Self::started(Config { decisions_follow_interval_ms: 3_600_000, ..config }).await
+        Self::started(Config { decisions_follow_interval_ms: 3_600_000, lessons_interval_seconds: 0, ..config }).await
     }
 
     /// Decisions are followed.
     pub(crate) async fn following_decisions() -> Self {
-        Self::started(Config { decisions_follow_interval_ms: 10, ..Config::default() }).await
+        Self::started(Config { decisions_follow_interval_ms: 10, lessons_interval_seconds: 0, ..Config::default() })
+            .await
+    }
+
+    /// Incidents and decisions become documents.
+    pub(crate) async fn keeping_lessons() -> Self {
+        let mesh = Self::started(Config { lessons_interval_seconds: 1, ..Config::default() }).await;
+        mesh.world.streaming.store(true, Ordering::SeqCst);
+        mesh.until_following(true).await;
+        mesh
     }
 
     async fn started(config: Config) -> Self {

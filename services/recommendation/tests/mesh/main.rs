@@ -17,6 +17,7 @@ mod freshness;
 mod harness;
 mod impact;
 mod learning;
+mod lessons;
 mod lifecycle;
 mod models;
 mod recommendation;

@@ -73,6 +73,8 @@ pub(crate) struct World {
     /// Versions that the graph was waited for.
     pub(crate) waits: Mutex<Vec<u64>>,
     pub(crate) passages: Mutex<Vec<rag::Citation>>,
+    /// Documents that were kept, by name.
+    pub(crate) documents: Mutex<BTreeMap<String, rag::Document>>,
     pub(crate) questions: Mutex<Vec<String>>,
     pub(crate) ingestion_down: AtomicBool,
     /// Whether ingestion answers for whole services alone.
@@ -364,6 +366,8 @@ fn passage() -> rag::Citation {
         quote_sha256: "0".repeat(64),
         score: 0.1 + 0.2,
         headings: vec!["Mitigation".into()],
+        trust: rag::Trust::Normal as i32,
+        visibility: rag::Visibility::Tenant as i32,
     }
 }
 

@@ -76,41 +76,74 @@ fn all_own(series: &CountSeries) -> Causes {
 
 /// Failures by cause where traces told them apart; `None` when they told too little.
 fn traced(usable: &Usable<'_>) -> Option<Causes> {
-    // Buckets are large and lie apart: what is read more than once is taken out of them in one go.
-    let told: Vec<(u64, Option<u64>)> =
-        usable.buckets.iter().map(|bucket| (bucket.counts.bad(), bucket.counts.inherited_bad())).collect();
-    let told_bad: f64 = told.iter().filter(|(_, told)| told.is_some()).map(|(bad, _)| *bad as f64).sum();
-    if told.iter().all(|(_, told)| told.is_none()) || told_bad < TRACED_SHARE_MIN * usable.series.bad() {
-        return None;
-    }
-    let mut by_dependency: BTreeMap<EntityId, Vec<f64>> = BTreeMap::new();
-    let mut own = vec![0.0; told.len()];
-    for (i, (bucket, (bad, inherited))) in usable.buckets.iter().zip(&told).enumerate() {
-        let Some(inherited) = inherited else {
+    let (points, mut own) = (usable.series.points(), vec![0.0; usable.buckets.len()]);
+    let (mut told_bad, mut untold, mut columns) = (0.0, Vec::new(), Columns::default());
+    for (i, bucket) in usable.buckets.iter().enumerate() {
+        let (bad, Some(inherited)) = (bucket.counts.bad(), bucket.counts.inherited_bad()) else {
+            untold.push(i);
             continue;
         };
+        told_bad += bad as f64;
         own[i] = (bad - inherited) as f64;
-        for (id, failed) in bucket.inherited_by_dependency.iter().filter(|(_, failed)| **failed > 0) {
-            match by_dependency.get_mut(id) {
-                Some(column) => column[i] = *failed as f64,
-                None => {
-                    by_dependency.entry(id.clone()).or_insert_with(|| vec![0.0; told.len()])[i] = *failed as f64;
-                }
+        // Who it was is far away in memory, and mostly nobody.
+        if inherited > 0 {
+            let failed = bucket.inherited_by_dependency.iter().filter(|(_, failed)| **failed > 0);
+            for (nth, (id, failed)) in failed.enumerate() {
+                columns.of(nth, id, points.len())[i] = *failed as f64;
             }
         }
     }
-    share_out(&told, told_bad, &mut own);
-    by_dependency.values_mut().for_each(|column| share_out(&told, told_bad, column));
+    if untold.len() == points.len() || told_bad < TRACED_SHARE_MIN * usable.series.bad() {
+        return None;
+    }
+    let mut by_dependency = columns.by_dependency();
+    for column in by_dependency.values_mut().chain([&mut own]) {
+        share_out(points, &untold, told_bad, column);
+    }
     Some(Causes { own, by_dependency })
 }
 
-/// Gives the buckets without traces the cause's share of the failures that traces told apart.
-fn share_out(told: &[(u64, Option<u64>)], told_bad: f64, column: &mut [f64]) {
-    let share = if told_bad > 0.0 { column.iter().sum::<f64>() / told_bad } else { 0.0 };
-    for (failed, (bad, inherited)) in column.iter_mut().zip(told) {
-        if inherited.is_none() {
-            *failed = share * *bad as f64;
+/// Failures by dependency while they are read. Neighbouring buckets mostly name the same ones in the same order.
+#[derive(Default)]
+struct Columns<'a> {
+    columns: Vec<(&'a EntityId, Vec<f64>)>,
+    by_id: BTreeMap<&'a EntityId, usize>,
+    /// Column of the nth dependency that the last bucket with so many named.
+    last: Vec<usize>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(&mut self, nth: usize, id: &'a EntityId, len: usize) -> &mut [f64] {
+        let again = self.last.get(nth).copied().filter(|at| self.columns[*at].0 == id);
+        let at = again.unwrap_or_else(|| self.find(id, len));
+        match self.last.get_mut(nth) {
+            Some(last) => *last = at,
+            None => self.last.push(at),
         }
+        &mut self.columns[at].1
+    }
+
+    fn find(&mut self, id: &'a EntityId, len: usize) -> usize {
+        let columns = &mut self.columns;
+        *self.by_id.entry(id).or_insert_with(|| {
+            columns.push((id, vec![0.0; len]));
+            columns.len() - 1
+        })
+    }
+
+    fn by_dependency(self) -> BTreeMap<EntityId, Vec<f64>> {
+        self.columns.into_iter().map(|(id, column)| (id.clone(), column)).collect()
+    }
+}
+
+/// Gives the buckets without traces the cause's share of the failures that traces told apart.
+fn share_out(points: &[CountPoint], untold: &[usize], told_bad: f64, column: &mut [f64]) {
+    if untold.is_empty() {
+        return;
+    }
+    let share = if told_bad > 0.0 { column.iter().sum::<f64>() / told_bad } else { 0.0 };
+    for at in untold {
+        column[*at] = share * points[*at].bad;
     }
 }
 

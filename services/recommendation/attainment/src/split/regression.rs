@@ -4,7 +4,7 @@ use attain_vocabulary::{DependencyMode, EntityId};
 
 use super::Causes;
 use crate::series::fraction;
-use crate::{CountSeries, DependencyBucket, DependencyHistory};
+use crate::{CountPoint, CountSeries, DependencyBucket, DependencyHistory};
 
 /// Most dependencies in one regression; the likeliest to matter are taken (cost grows with their square).
 const DEPENDENCIES_MAX: usize = 24;
@@ -54,28 +54,43 @@ pub(super) fn fit(series: &CountSeries, dependencies: &[&DependencyHistory]) -> 
 pub(super) fn failure_ratios(series: &CountSeries, dependency: &DependencyHistory) -> Option<Vec<f64>> {
     let (first, last) = (series.points().first()?, series.points().last()?);
     let span = first.start_ms..=last.start_ms;
-    let read = |bucket: &&DependencyBucket| bucket.counts.valid() > 0 && span.contains(&bucket.start_ms);
-    let mut sorted: Vec<&DependencyBucket> = dependency.buckets.iter().filter(read).collect();
-    let (valid, bad) = sorted.iter().fold((0.0, 0.0), |(valid, bad), bucket| {
-        (valid + bucket.counts.valid() as f64, bad + bucket.counts.bad() as f64)
-    });
+    let read = || {
+        let buckets = dependency.buckets.iter();
+        buckets.filter(|bucket| bucket.counts.valid() > 0 && span.contains(&bucket.start_ms))
+    };
+    let (mut valid, mut bad, mut last_ms, mut in_order) = (0.0, 0.0, first.start_ms, true);
+    for bucket in read() {
+        valid += bucket.counts.valid() as f64;
+        bad += bucket.counts.bad() as f64;
+        in_order &= bucket.start_ms >= last_ms;
+        last_ms = bucket.start_ms;
+    }
     if valid <= 0.0 {
         return None;
     }
+    if in_order {
+        return Some(ratios_of(series, read(), bad / valid));
+    }
+    let mut sorted: Vec<&DependencyBucket> = read().collect();
     sorted.sort_by_key(|bucket| bucket.start_ms);
-    let mut next = sorted.into_iter().peekable();
-    let ratios = series.points().iter().map(|point| {
-        while next.peek().is_some_and(|bucket| bucket.start_ms < point.start_ms) {
-            next.next();
+    Some(ratios_of(series, sorted.into_iter(), bad / valid))
+}
+
+/// Failure ratio in each bucket of the series, of buckets in order; the mean where there is none.
+fn ratios_of<'a>(series: &CountSeries, mut buckets: impl Iterator<Item = &'a DependencyBucket>, mean: f64) -> Vec<f64> {
+    let mut next = buckets.next();
+    let ratio = |point: &CountPoint| {
+        while next.is_some_and(|bucket| bucket.start_ms < point.start_ms) {
+            next = buckets.next();
         }
-        match next.peek() {
+        match next {
             Some(bucket) if bucket.start_ms == point.start_ms => {
                 bucket.counts.bad() as f64 / bucket.counts.valid() as f64
             }
-            _ => bad / valid,
+            _ => mean,
         }
-    });
-    Some(ratios.collect())
+    };
+    series.points().iter().map(ratio).collect()
 }
 
 impl Edge {

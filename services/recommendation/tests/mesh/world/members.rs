@@ -240,8 +240,11 @@ impl IngestionService for Members {
         check(&self.0.ingestion_down)?;
         let id = request.into_inner().service_id;
         let all = self.0.incidents.lock().unwrap();
-        let incidents =
-            all.iter().filter(|i| i.service_ids.contains(&id) || i.cause_service_id == id).cloned().collect();
+        let incidents = all
+            .iter()
+            .filter(|i| id.is_empty() || i.service_ids.contains(&id) || i.cause_service_id == id)
+            .cloned()
+            .collect();
         Ok(Response::new(ingestion::ListIncidentsResponse { incidents, next_page_token: String::new() }))
     }
 
@@ -577,16 +580,24 @@ impl KnowledgeService for Members {
 
     async fn put_documents(
         &self,
-        _: Request<rag::PutDocumentsRequest>,
+        request: Request<rag::PutDocumentsRequest>,
     ) -> Result<Response<rag::PutDocumentsResponse>, Status> {
-        not_asked()
+        check(&self.0.knowledge_down)?;
+        let documents = request.into_inner().documents;
+        let mut kept = self.0.documents.lock().unwrap();
+        kept.extend(documents.iter().map(|document| (document.id.clone(), document.clone())));
+        Ok(Response::new(rag::PutDocumentsResponse { documents, rejected: Vec::new() }))
     }
 
     async fn list_documents(
         &self,
-        _: Request<rag::ListDocumentsRequest>,
+        request: Request<rag::ListDocumentsRequest>,
     ) -> Result<Response<rag::ListDocumentsResponse>, Status> {
-        not_asked()
+        check(&self.0.knowledge_down)?;
+        let prefix = request.into_inner().id_prefix;
+        let kept = self.0.documents.lock().unwrap();
+        let documents = kept.values().filter(|document| document.id.starts_with(&prefix)).cloned().collect();
+        Ok(Response::new(rag::ListDocumentsResponse { documents, next_page_token: String::new() }))
     }
 
     async fn get_document(
@@ -596,10 +607,33 @@ impl KnowledgeService for Members {
         not_asked()
     }
 
+    async fn reconcile_index(
+        &self,
+        _: Request<rag::ReconcileIndexRequest>,
+    ) -> Result<Response<rag::ReconcileIndexResponse>, Status> {
+        not_asked()
+    }
+
+    async fn rate_citation(
+        &self,
+        _: Request<rag::RateCitationRequest>,
+    ) -> Result<Response<rag::RateCitationResponse>, Status> {
+        not_asked()
+    }
+
+    async fn list_citation_ratings(
+        &self,
+        _: Request<rag::ListCitationRatingsRequest>,
+    ) -> Result<Response<rag::ListCitationRatingsResponse>, Status> {
+        not_asked()
+    }
+
     async fn delete_document(
         &self,
-        _: Request<rag::DeleteDocumentRequest>,
+        request: Request<rag::DeleteDocumentRequest>,
     ) -> Result<Response<rag::DeleteDocumentResponse>, Status> {
-        not_asked()
+        check(&self.0.knowledge_down)?;
+        self.0.documents.lock().unwrap().remove(&request.into_inner().document_id);
+        Ok(Response::new(rag::DeleteDocumentResponse::default()))
     }
 }

@@ -89,8 +89,9 @@ impl Knowledge {
 
     async fn answer_now(&self, wanted: &Wanted) -> Result<Given, Error> {
         let asked = &wanted.asked;
-        let ranking = self.rank(asked).await?;
-        let cuts = self.cuts(&ranking);
+        let serving = self.serving();
+        let ranking = self.rank(&serving, asked).await?;
+        let cuts = self.cuts(asked, &ranking);
         let strength = cuts.strength(ranking.confidence, ranking.documents.is_empty());
         let mut given = Given {
             sentences: Vec::new(),
@@ -109,7 +110,7 @@ impl Knowledge {
             given.language_model = self.unasked(wanted, "there was nothing to word");
             return Ok(given);
         }
-        given.passages = self.cite(asked, ranking.clone()).await?;
+        given.passages = self.cite(&serving, asked, ranking.clone(), asked.limit).await?;
         let read = Arc::new(self.read_for(asked, &ranking, &mut given).await?);
         let frequencies = self.frequencies_of(asked, &[&wanted.question]).await?;
         let composed = self.composed(wanted, &read, frequencies).await?;

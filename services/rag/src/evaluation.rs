@@ -17,10 +17,10 @@ use tokio::task::JoinHandle;
 use crate::domain::document::{Draft, Kind, Written};
 use crate::domain::query::Question;
 use crate::domain::settings::Threshold;
-use crate::embedding::{self, Embedder, Embeddings};
+use crate::embedding::{DIMENSIONS, Embedder, Model};
 use crate::index::Index;
-use crate::knowledge::Knowledge;
-use crate::search::Asked;
+use crate::knowledge::{Knowledge, Serving};
+use crate::search::{Asked, Strategy};
 use crate::storage::Store;
 
 /// A judged question.
@@ -81,14 +81,15 @@ async fn judged_questions_find_their_documents() {
 
     let lexical = measure(&knowledge, &judged, &knowledge.calibration.lexical).await;
     println!("words only: {lexical:.3?}");
-    let hybrid = match embedding::locate(None) {
-        Ok(folder) => {
-            let embedder = Embedder::load(&folder, 2).await.expect("a model");
+    let hybrid = match Model::locate(None) {
+        Ok(model) => {
+            let embedder = Arc::new(Embedder::load(&model, 2).await.expect("a model"));
             let started = Instant::now();
-            knowledge.reconcile(Some(&embedder)).await.expect("embedded");
+            let serving = knowledge.serving();
+            knowledge.reconcile(&serving.index, Some(&embedder)).await.expect("embedded");
             println!("embedded in {:.1?}", started.elapsed());
-            knowledge.embeddings.set_loaded(embedder);
-            knowledge.embeddings.set_usable(&knowledge.embeddings.loaded().expect("loaded"));
+            serving.set_loaded(embedder);
+            knowledge.model_is_usable(&serving);
             let hybrid = measure(&knowledge, &judged, &knowledge.calibration.hybrid).await;
             println!("hybrid: {hybrid:.3?}");
             Some(hybrid)
@@ -131,9 +132,11 @@ async fn open(folder: &Path) -> (Arc<Knowledge>, JoinHandle<Result<(), attain_em
     let serving = tokio::spawn(embedded.serve(listener, async move { stopped.cancelled().await }));
     let store = Store::open(&format!("sqlite:{}", folder.join("rag.db").display())).await.expect("opened");
     let index = Index::connect(&url, Some(&key), "test").expect("valid");
-    let embeddings = Embeddings::new(Readiness::new("rag", 0).prefer("embedding_model", ""));
-    let knowledge = Arc::new(Knowledge::new(store, index, embeddings, Clock::held(0)).expect("valid"));
-    knowledge.reconcile(None).await.expect("reconciled");
+    let model = Readiness::new("rag", 0).prefer("embedding_model", "");
+    let generation = store.generations(DIMENSIONS as u32).await.expect("a record").serving;
+    let first = Serving::new(index.sibling(&generation), generation);
+    let knowledge = Arc::new(Knowledge::new(store, first, model, Clock::held(0)).expect("valid"));
+    knowledge.reconcile(&knowledge.serving().index, None).await.expect("reconciled");
     knowledge.set_level();
     (knowledge, serving, stop)
 }
@@ -196,10 +199,13 @@ async fn measure(knowledge: &Knowledge, judged: &[Judged], cuts: &Threshold) -> 
             services: BTreeSet::new(),
             kinds: BTreeSet::new(),
             limit: 10,
+            strategy: Strategy::Hybrid,
+            include_unsure: false,
+            tier: None,
             include_superseded: false,
         };
         let started = Instant::now();
-        let ranking = knowledge.rank(&asked).await.expect("ranked");
+        let ranking = knowledge.rank(&knowledge.serving(), &asked).await.expect("ranked");
         times.push(started.elapsed().as_secs_f64() * 1000.0);
         let ids: Vec<&str> = ranking.documents.iter().map(|(id, _)| id.as_str()).collect();
         if question.relevant.is_empty() {

@@ -8,6 +8,7 @@ use crate::domain::confidence::Strength;
 use crate::domain::document::{Entry, Kind, Stored};
 use crate::domain::instructions::{self, Finding};
 use crate::domain::standing::{Place, Rate, Rated, Rating};
+use crate::reranking::Reranking;
 use crate::search::{Answer, Cited};
 
 /// A document with its text.
@@ -61,6 +62,12 @@ pub(super) fn entry(entry: Entry) -> wire::Document {
 
 /// Passages, or the statement that nothing answers.
 pub(super) fn answer(answer: Answer) -> wire::SearchKnowledgeResponse {
+    let (reranking, reranking_model) = match answer.reranking {
+        Reranking::Off => (wire::Reranking::Off, String::new()),
+        Reranking::Applied(model) => (wire::Reranking::Applied, model),
+        Reranking::TimedOut => (wire::Reranking::TimedOut, String::new()),
+        Reranking::Failed => (wire::Reranking::Failed, String::new()),
+    };
     wire::SearchKnowledgeResponse {
         citations: answer.citations.into_iter().map(citation).collect(),
         abstained: answer.abstained,
@@ -69,6 +76,8 @@ pub(super) fn answer(answer: Answer) -> wire::SearchKnowledgeResponse {
         nearest_titles: answer.nearest_titles,
         mode: mode(answer.model.as_deref()).into(),
         embedding_model: answer.model.unwrap_or_default(),
+        reranking: reranking.into(),
+        reranking_model,
         strength: strength(answer.strength).into(),
         strong_threshold: answer.strong_threshold,
     }

@@ -3,6 +3,7 @@ use attain_proto::rag::v1::answer_service_client::AnswerServiceClient;
 use attain_proto::rag::v1::knowledge_service_client::KnowledgeServiceClient;
 use attain_runtime::channel::MESSAGE_BYTES_MAX;
 use attain_runtime::context::CallContext;
+use attain_vocabulary::Tier;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Channel;
 
@@ -54,7 +55,8 @@ impl Knowledge {
             service_ids: question.services.iter().map(ToString::to_string).collect(),
             kinds: Vec::new(),
             limit,
-            ..wire::SearchKnowledgeRequest::default()
+            tier: tier_number(question.tier),
+            ..Default::default()
         };
         let asked = wire::AnswerQuestionRequest {
             question: request.query.clone(),
@@ -139,6 +141,15 @@ fn sentence(sentence: wire::AnswerSentence) -> Sentence {
         places: sentence.citations.into_iter().map(place).collect(),
         quoted: sentence.quoted,
         table_row: sentence.table_row,
+    }
+}
+
+fn tier_number(tier: Tier) -> u32 {
+    match tier {
+        Tier::One => 1,
+        Tier::Two => 2,
+        Tier::Three => 3,
+        Tier::Four => 4,
     }
 }
 

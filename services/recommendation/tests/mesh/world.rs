@@ -82,6 +82,10 @@ pub(crate) struct World {
     pub(crate) regions_down: AtomicBool,
     pub(crate) graph_down: AtomicBool,
     pub(crate) knowledge_down: AtomicBool,
+    /// Whether knowledge takes questions and never answers.
+    pub(crate) knowledge_hangs: AtomicBool,
+    /// What knowledge answers to every question instead of passages.
+    pub(crate) knowledge_refuses: Mutex<Option<tonic::Code>>,
     /// Whether the graph solves for no targets.
     pub(crate) targets_down: AtomicBool,
     /// Whether the graph answers for availability alone.

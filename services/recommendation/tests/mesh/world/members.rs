@@ -583,7 +583,15 @@ impl KnowledgeService for Members {
         request: Request<rag::SearchKnowledgeRequest>,
     ) -> Result<Response<rag::SearchKnowledgeResponse>, Status> {
         check(&self.0.knowledge_down)?;
+        if self.0.knowledge_hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        let refusal = *self.0.knowledge_refuses.lock().unwrap();
+        if let Some(code) = refusal {
+            return Err(Status::new(code, "refused by the test"));
+        }
         let request = request.into_inner();
+        assert!((1..=4).contains(&request.tier), "every service has a tier");
         assert!((1..=2000).contains(&request.query.chars().count()));
         let words: BTreeSet<&str> = request.query.split(|c: char| !c.is_alphanumeric()).collect();
         let about = |passage: &&rag::Citation| passage.title.to_lowercase().split(' ').any(|word| words.contains(word));
@@ -599,6 +607,7 @@ impl KnowledgeService for Members {
             embedding_model: "words".into(),
             strength: rag::EvidenceStrength::Answered as i32,
             strong_threshold: 0.7,
+            ..Default::default()
         }))
     }
 

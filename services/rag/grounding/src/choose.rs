@@ -182,7 +182,7 @@ impl<'a> Chooser<'a> {
         }
         let coverage = if total > 0.0 { said / total } else { 0.0 };
         let found = source.passages.iter().position(|passage| overlaps(passage, claim));
-        let found = found.map_or(0.0, |rank| choice.passage_decay.powi(i32::try_from(rank).unwrap_or(i32::MAX)));
+        let found = found.map_or(0.0, |rank| std::iter::repeat_n(choice.passage_decay, rank).product::<f64>());
         let back = if points_back(claim) || claim.text.ends_with('?') { choice.pointing_back_weight } else { 0.0 };
         choice.question_weight * coverage + choice.passage_weight * found - back
     }
@@ -195,7 +195,7 @@ impl<'a> Chooser<'a> {
             .map(|heading| heading.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase).collect())
             .unwrap_or_default();
         let is_about = |intent: &&Intent| !intent.headings.is_disjoint(&spoken);
-        if self.intents.iter().any(|intent| is_about(intent)) {
+        if self.intents.iter().any(is_about) {
             return self.choice.intent_weight;
         }
         let act = settings::shipped().intents.iter().find(|intent| intent.name == "act");
@@ -334,8 +334,9 @@ mod tests {
 
     fn said(question: &str, max: usize) -> Vec<String> {
         let claims = cut(RUNBOOK, Form::Markdown);
-        let passages = [0..RUNBOOK.chars().count()];
-        let source = Source { title: "Provider returns errors", claims: &claims, passages: &passages };
+        let passage = 0..RUNBOOK.chars().count();
+        let source =
+            Source { title: "Provider returns errors", claims: &claims, passages: std::slice::from_ref(&passage) };
         let composed = compose(question, &[source], &|_| 1.0, max);
         assert!(composed.dropped.is_empty(), "{composed:?}");
         composed.sentences.into_iter().map(|sentence| sentence.text).collect()
@@ -365,13 +366,13 @@ mod tests {
     #[test]
     fn what_points_back_brings_what_it_points_at() {
         let claims = cut("Calls fail. It clears after 10 minutes (see there).", Form::Markdown);
-        let passages = [0..100];
-        let source = Source { title: "", claims: &claims, passages: &passages };
+        let passage = 0..100;
+        let source = Source { title: "", claims: &claims, passages: std::slice::from_ref(&passage) };
         let composed = compose("when does it clear after minutes", &[source], &|_| 1.0, 1);
         assert_eq!(composed.sentences[0].text, "Calls fail. It clears after 10 minutes.");
         assert_eq!(composed.sentences[0].spans, [0..11, 12..51]);
         let claims = cut("It clears after 10 minutes.", Form::Markdown);
-        let source = Source { title: "", claims: &claims, passages: &passages };
+        let source = Source { title: "", claims: &claims, passages: std::slice::from_ref(&passage) };
         let composed = compose("when does it clear", &[source], &|_| 1.0, 1);
         assert!(composed.sentences.is_empty());
         assert_eq!(composed.dropped.len(), 1);

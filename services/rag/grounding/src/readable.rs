@@ -23,10 +23,10 @@ fn pattern(text: &str) -> Regex {
 pub fn readable(markdown: &str) -> String {
     let unquoted = LINE_MARK.replace_all(markdown, "");
     let mut plain = String::with_capacity(unquoted.len());
+    let ticks = unquoted.matches('`').count();
     for (place, part) in unquoted.split('`').enumerate() {
-        // What stands between two backticks is code.
-        let last = unquoted.matches('`').count();
-        let is_code = place % 2 == 1 && place < last + usize::from(last % 2 == 0);
+        // What stands between two backticks is code; the last of an odd number opens nothing.
+        let is_code = !place.is_multiple_of(2) && place < ticks;
         if place > 0 {
             plain.push('`');
         }

@@ -76,7 +76,7 @@ fn dressed(parts: &[Part], dress: &[u8]) -> String {
     for (place, part) in parts.iter().enumerate() {
         let how = dress[place % dress.len()];
         let (Part::Word(text) | Part::Number(text) | Part::Name(text)) = part;
-        out.push_str(if how % 5 == 0 { "\n  " } else { " " });
+        out.push_str(if how.is_multiple_of(5) { "\n  " } else { " " });
         match (part, how % 4) {
             (Part::Word(_), 1) => out.push_str(&format!("**{text}**")),
             (Part::Word(_), 2) => out.push_str(&format!("*{text}*")),

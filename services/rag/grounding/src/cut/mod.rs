@@ -268,17 +268,15 @@ mod tests {
         );
         assert_eq!(claims[1].previous, Some(0));
         assert_eq!(claims[0].headings, ["Provider", "Alert"]);
-        let places: Vec<Option<(usize, usize, bool, Option<usize>)>> =
-            claims.iter().map(|claim| claim.list.map(|l| (l.list, l.ordinal, l.ordered, l.lead))).collect();
-        assert_eq!(
-            places[3..7],
-            [
-                Some((0, 1, true, Some(2))),
-                Some((0, 1, true, Some(2))),
-                Some((0, 2, true, Some(2))),
-                Some((1, 1, false, None)),
-            ]
-        );
+        let place = |list, ordinal, ordered, lead| Some(ListPlace { list, ordinal, ordered, lead });
+        let places: Vec<Option<ListPlace>> = claims[3..7].iter().map(|claim| claim.list).collect();
+        let expected = [
+            place(0, 1, true, Some(2)),
+            place(0, 1, true, Some(2)),
+            place(0, 2, true, Some(2)),
+            place(1, 1, false, None),
+        ];
+        assert_eq!(places, expected);
         assert_eq!(slices(RUNBOOK, &claims[7]), ["| time | event |", "| 19:22 | calls rise to 81/s |"]);
         assert_eq!(slices(RUNBOOK, &claims[3]), ["Compare **codes**. Then wait."]);
     }

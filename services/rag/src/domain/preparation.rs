@@ -116,6 +116,7 @@ pub(crate) fn key(document: &Stored) -> String {
         &document.title,
         &services.join(","),
         if document.about.is_doubted() { "doubted" } else { "" },
+        &document.about.reviewed_ms.map(|ms| ms.to_string()).unwrap_or_default(),
     ];
     sha256_hex(parts.join("\n").as_bytes())[..32].to_owned()
 }

@@ -109,14 +109,7 @@ mod tests {
 
     #[test]
     fn between_the_cuts_the_evidence_is_weak() {
-        let cuts = Threshold {
-            threshold: 0.5,
-            answered_ratio: 0.95,
-            rejected_ratio: 0.9,
-            strong_threshold: 0.8,
-            strong_answered_ratio: 0.7,
-            strong_rejected_ratio: 1.0,
-        };
+        let cuts = Threshold { threshold: 0.5, answered_ratio: 0.95, rejected_ratio: 0.9, strong_threshold: 0.8 };
         let of = |confidence| cuts.strength(confidence, false);
         assert_eq!(
             [of(0.49), of(0.5), of(0.79), of(0.8)],

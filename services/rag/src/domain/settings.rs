@@ -135,10 +135,6 @@ pub(crate) struct Threshold {
     pub(crate) rejected_ratio: f64,
     /// From here on the evidence is not weak; at least `threshold`.
     pub(crate) strong_threshold: f64,
-    /// Share of the answerable questions from there on.
-    pub(crate) strong_answered_ratio: f64,
-    /// Share of the unanswerable questions below it.
-    pub(crate) strong_rejected_ratio: f64,
 }
 
 impl Settings {
@@ -215,12 +211,7 @@ impl Calibration {
     pub(crate) fn shipped() -> Result<Self, String> {
         let calibration: Self = toml::from_str(CALIBRATION).map_err(|error| format!("calibration.toml: {error}"))?;
         for threshold in [&calibration.hybrid, &calibration.lexical] {
-            let ratios = [
-                threshold.answered_ratio,
-                threshold.rejected_ratio,
-                threshold.strong_answered_ratio,
-                threshold.strong_rejected_ratio,
-            ];
+            let ratios = [threshold.answered_ratio, threshold.rejected_ratio];
             if !threshold.strong_threshold.is_finite() || threshold.strong_threshold < threshold.threshold {
                 return Err("calibration.toml: a strong_threshold is at least its threshold".to_owned());
             }

@@ -23,7 +23,7 @@ use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1 as vocabulary;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{
-    BUCKET_MS, DAY_MS, EntityId, EntityKind, SliBucket, TimeRange, TimeWindow, UnixMillis, bucket_start,
+    BUCKET_MS, DAY_MS, EntityId, SliBucket, TimeRange, TimeWindow, UnixMillis, bucket_start,
 };
 use prost::Message as _;
 

@@ -339,7 +339,11 @@ async fn rerank(reranker: &Reranker, question: &str, cited: &mut [Cited]) -> Rer
             // Logistic, so that the order stays and every one of them stands above the rest.
             cited.score = floor + 1.0 / (1.0 + libm::exp(-f64::from(score)));
         }
-        cited[..count].sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.document.cmp(&b.document)));
+        // A doubted document is not lifted by what it says to a machine.
+        cited[..count].sort_by(|a, b| {
+            let believed_first = a.doubted.cmp(&b.doubted);
+            believed_first.then_with(|| b.score.total_cmp(&a.score)).then_with(|| a.document.cmp(&b.document))
+        });
     }
     outcome
 }

@@ -22,13 +22,7 @@ use attain_proto::ingestion::v1 as ingestion;
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1 as vocabulary;
 use attain_runtime::context::CallContext;
-<<<<<<< HEAD
-use attain_vocabulary::{
-    BUCKET_MS, DAY_MS, EntityId, SliBucket, TimeRange, TimeWindow, UnixMillis, bucket_start,
-};
-=======
 use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, SliBucket, TimeRange, TimeWindow, UnixMillis, bucket_start};
->>>>>>> main
 use prost::Message as _;
 
 use crate::domain::calibration::Class;

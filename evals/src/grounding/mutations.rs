@@ -7,8 +7,10 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng, RngExt as _};
 
 /// Words that turn a sentence round; taking one away or putting one in changes what it says.
-const TURNS: [&str; 12] =
-    ["not", "no", "never", "without", "unless", "except", "only", "cannot", "none", "neither", "nor", "nothing"];
+const TURNS: [&str; 13] = [
+    "not", "no", "never", "without", "unless", "except", "only", "cannot", "none", "neither", "nor", "nothing",
+    "nobody",
+];
 /// After one of these a `not` can stand.
 const AUXILIARIES: [&str; 18] = [
     "is", "are", "was", "were", "can", "should", "will", "must", "may", "do", "does", "did", "has", "have", "had",
@@ -316,7 +318,7 @@ fn turned(text: &str, facts: &[Fact], random: &mut impl Rng) -> Option<String> {
         changed.insert(place + 1, "not".to_owned());
         return Some(changed.join(" "));
     }
-    Some(format!("Never {}", text))
+    Some(format!("Never {text}"))
 }
 
 fn opposite(text: &str, facts: &[Fact], random: &mut impl Rng) -> Option<String> {

@@ -173,9 +173,9 @@ mod tests {
     #[test]
     fn the_demos_documents_meet_every_floor() {
         let texts = demo();
-        let study = Study::new(texts.iter().map(|(name, text)| (name.as_str(), text.as_str())), 5_000, 1);
+        let study = Study::new(texts.iter().map(|(name, text)| (name.as_str(), text.as_str())), 300, 1);
         let report = study.run(1).expect("a report");
-        assert!(report["claims"].as_u64().is_some_and(|claims| claims > 500), "{report:#}");
+        assert_eq!(report["claims"], json!(300), "{report:#}");
         assert_eq!(report["missed"], json!([]), "{report:#}");
         assert_eq!(report["rephrasings"]["lies_accepted"], json!(0), "{report:#}");
         let (honest, accepted) = (&report["rephrasings"]["honest"], &report["rephrasings"]["honest_accepted"]);

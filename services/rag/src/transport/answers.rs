@@ -73,6 +73,7 @@ fn wanted(
         service_ids: request.service_ids,
         kinds: request.kinds,
         limit: DOCUMENTS,
+        ..wire::SearchKnowledgeRequest::default()
     };
     let named_as_asked = |invalid: InvalidValue| match invalid.field.as_str() {
         "query" => InvalidValue { field: "question".to_owned(), ..invalid },

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 const PACKAGES: [&str; 6] = ["vocabulary", "status", "ingestion", "graph", "rag", "recommendation"];
 
 /// Further files of packages.
-const FURTHER: [&str; 2] = ["recommendation/v1/lifecycle", "recommendation/v1/webhooks"];
+const FURTHER: [&str; 3] = ["rag/v1/answers", "recommendation/v1/lifecycle", "recommendation/v1/webhooks"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=attain");

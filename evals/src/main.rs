@@ -11,6 +11,7 @@ mod drift;
 mod experiments;
 mod explanations;
 mod fleet;
+mod grounding;
 mod import;
 mod injection;
 mod learning;
@@ -74,6 +75,11 @@ enum Evaluation {
         after_help = "Example:\n  cargo run --release -p evals -- retrieval --corpus src/demo/knowledge --queries evals/queries/demo.jsonl --attain target/debug/attain"
     )]
     Retrieval(retrieval::Options),
+    /// Whether what is said is what documents say: the verifier on changed sentences, and answers of a service read again from outside.
+    #[command(
+        after_help = "Example:\n  cargo run --release -p evals -- grounding --corpus src/demo/knowledge --queries evals/queries/demo.jsonl --format json"
+    )]
+    Grounding(grounding::Options),
     /// Whether poisoned documents change a target, tell another tenant's text or put words into an answer.
     #[command(after_help = "Example:\n  cargo run -p evals -- injection --attain target/debug/attain --format json")]
     Injection(injection::Options),
@@ -108,6 +114,7 @@ async fn main() -> ExitCode {
         Evaluation::Composition(options) => composition::run(&options),
         Evaluation::Drift(options) => drift::run(&options),
         Evaluation::Retrieval(options) => retrieval::run(&options).await,
+        Evaluation::Grounding(options) => grounding::run(&options).await,
         Evaluation::Injection(options) => injection::run(&options).await,
         Evaluation::Learning(options) => learning::run(&options),
         Evaluation::Experiments(options) => experiments::run(&options),

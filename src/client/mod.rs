@@ -52,6 +52,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, format: Forma
         Command::OfSlos(SloCommand::Export { out, .. }) => Some(out.clone()),
         _ => None,
     };
+    let is_answer = matches!(command, Command::Ask { .. });
     let is_budgets = matches!(command, Command::OfSlos(SloCommand::Budgets { .. }));
     let is_alerts = matches!(command, Command::OfSlos(SloCommand::Alerts { .. }));
     let is_import = matches!(command, Command::OfSlos(SloCommand::ImportSlos { .. }));
@@ -66,6 +67,8 @@ pub(crate) async fn run(connection: &Connection, command: Command, format: Forma
     let answer = answer?;
     if is_recommendation && format == Format::Text {
         output::recommendation(&answer["recommendation"]);
+    } else if is_answer && format == Format::Text {
+        output::answered(&answer);
     } else if is_calibration && format == Format::Text {
         output::calibration(&answer);
     } else if is_budgets && format == Format::Text {

@@ -72,6 +72,14 @@ impl Window {
     }
 }
 
+/// What a document is.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DocumentKind {
+    Runbook,
+    SloTemplate,
+    Incident,
+}
+
 /// How own failures stand.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum DriftState {

@@ -1,6 +1,7 @@
 //! Everything that is printed on standard output: JSON for programs, plain tables for people.
 #![allow(clippy::print_stdout)]
 
+mod answers;
 mod calibration;
 mod files;
 mod numbers;
@@ -34,6 +35,11 @@ pub(crate) fn answer(answer: &Value, format: Format) {
 /// A recommendation as a person reads it.
 pub(crate) fn recommendation(answer: &Value) {
     print!("{}", recommendation::readable(answer));
+}
+
+/// An answer in sentences as a person reads it.
+pub(crate) fn answered(answer: &Value) {
+    print!("{}", answers::readable(answer));
 }
 
 /// How often offers are missed, as a person reads it.

@@ -42,6 +42,9 @@ pub(crate) fn readable(recommendation: &Value) -> String {
     for raise in list(&confidence["raise_with"]) {
         out.push_str(&format!("Would raise the confidence: {}\n", text(raise)));
     }
+    for said in list(&recommendation["evidence"]) {
+        out.push_str(&format!("Said by {}: {}\n", text(&said["citations"][0]["document_id"]), text(&said["text"])));
+    }
     for citation in list(&recommendation["citations"]) {
         out.push_str(&format!(
             "Source: {} ({} v{}, characters {} to {})\n",

@@ -28,6 +28,7 @@ async fn every_member_reports_health_and_says_what_it_serves() {
         ("graph", "attain.graph.v1.GraphService"),
         ("recommendation", "attain.recommendation.v1.RecommendationService"),
         ("rag", "attain.rag.v1.KnowledgeService"),
+        ("rag", "attain.rag.v1.AnswerService"),
     ] {
         let address = up.printed["members"][member].as_str().unwrap();
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();

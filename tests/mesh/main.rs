@@ -14,6 +14,7 @@ mod harness;
 mod imports;
 mod kill;
 mod kill_decisions;
+mod knowledge;
 mod lifecycle;
 mod opentelemetry;
 mod outage;

@@ -10,6 +10,7 @@ use attain_vocabulary::TenantId;
 use serde::Deserialize;
 
 use crate::domain::document::DocumentId;
+use crate::language_model::LanguageModelConfig;
 use crate::watch::Watched;
 
 /// Settings of the section `[rag]`.
@@ -30,10 +31,18 @@ pub struct Config {
     pub index_dir: PathBuf,
     /// The folder with the embedding model; without it the user's cache folder is looked in.
     pub model_dir: Option<PathBuf>,
+    /// A folder with a cross-encoder (`model.onnx` and its tokeniser) that orders the first passages; off without one.
+    pub reranker_dir: Option<PathBuf>,
+    /// Passages that the cross-encoder reads.
+    pub reranker_passages: usize,
+    /// Longest that a question waits for the cross-encoder, in milliseconds; after that the fused order stands.
+    pub reranker_timeout_ms: u64,
     /// Whether to embed at all; without it search is by words only.
     pub embeddings: bool,
     /// Threads that one embedding may use.
     pub embedding_threads: usize,
+    /// A language model that may reword sentences of answers; off by default.
+    pub language_model: LanguageModelConfig,
     /// Folders of documents that are followed.
     pub watch: Vec<Watched>,
     /// Seconds between two looks at them, 1 to 86,400.
@@ -57,8 +66,12 @@ impl Default for Config {
             collection_prefix: "attain".to_owned(),
             index_dir: PathBuf::from("attain-data/rag-index"),
             model_dir: None,
+            reranker_dir: None,
+            reranker_passages: 20,
+            reranker_timeout_ms: 500,
             embeddings: true,
             embedding_threads: 2,
+            language_model: LanguageModelConfig::default(),
             watch: Vec::new(),
             watch_interval_seconds: 30,
             public_tenant: None,
@@ -98,12 +111,18 @@ impl Config {
         if !(1..=64).contains(&self.embedding_threads) {
             return wrong("embedding_threads", "is outside 1 to 64");
         }
+        if !(1..=50).contains(&self.reranker_passages) {
+            return wrong("reranker_passages", "is outside 1 to 50");
+        }
+        if !(1..=10_000).contains(&self.reranker_timeout_ms) {
+            return wrong("reranker_timeout_ms", "is outside 1 to 10000");
+        }
         if !(1..=86_400).contains(&self.watch_interval_seconds) {
             return wrong("watch_interval_seconds", "is outside 1 to 86400");
         }
         self.watched()?;
         self.public_tenant()?;
-        Ok(())
+        self.language_model.validate()
     }
 
     /// The folders that are followed, each with its tenant.
@@ -145,8 +164,12 @@ impl fmt::Debug for Config {
             .field("collection_prefix", &self.collection_prefix)
             .field("index_dir", &self.index_dir)
             .field("model_dir", &self.model_dir)
+            .field("reranker_dir", &self.reranker_dir)
+            .field("reranker_passages", &self.reranker_passages)
+            .field("reranker_timeout_ms", &self.reranker_timeout_ms)
             .field("embeddings", &self.embeddings)
             .field("embedding_threads", &self.embedding_threads)
+            .field("language_model", &self.language_model)
             .field("watch", &self.watch)
             .field("watch_interval_seconds", &self.watch_interval_seconds)
             .field("public_tenant", &self.public_tenant)
@@ -165,7 +188,9 @@ mod tests {
     #[test]
     fn the_defaults_are_valid_and_a_bad_setting_is_named() {
         Config::default().validate().expect("valid");
-        let cases: [(&str, Change); 7] = [
+        let cases: [(&str, Change); 10] = [
+            ("rag.reranker_passages", |c| c.reranker_passages = 0),
+            ("rag.reranker_timeout_ms", |c| c.reranker_timeout_ms = 0),
             ("rag.watch_interval_seconds", |c| c.watch_interval_seconds = 0),
             ("rag.watch[0].tenant", |c| {
                 let (tenant, folder) = ("No Tenant".into(), "docs".into());
@@ -175,6 +200,7 @@ mod tests {
             ("rag.qdrant_url", |c| c.qdrant_url = Some("no address".into())),
             ("rag.collection_prefix", |c| c.collection_prefix = "a/b".into()),
             ("rag.embedding_threads", |c| c.embedding_threads = 0),
+            ("rag.language_model.url", |c| c.language_model.url = Some("no address".into())),
             ("rag.index_dir", |c| c.index_dir = PathBuf::new()),
         ];
         for (name, change) in cases {

@@ -47,6 +47,9 @@ pub enum Error {
     /// The embedding model cannot be used.
     #[error("the embedding model cannot be used: {0}")]
     Model(String),
+    /// Only a model could answer, and none is loaded.
+    #[error("no embedding model is loaded, and nothing else was asked for; ask without a strategy to search by words")]
+    NoModel,
     /// A data file of the crate is wrong.
     #[error("{0}")]
     Settings(String),
@@ -80,6 +83,7 @@ impl Error {
             Self::Storage(_) => (Code::Unavailable, "STORAGE_UNAVAILABLE"),
             Self::Index(_) => (Code::Unavailable, "INDEX_UNAVAILABLE"),
             Self::EmbeddedIndex(_) | Self::Port(_) => (Code::Unavailable, "INDEX_UNAVAILABLE"),
+            Self::NoModel => (Code::FailedPrecondition, "NO_EMBEDDING_MODEL"),
             Self::Model(_) => (Code::Unavailable, "MODEL_UNAVAILABLE"),
             Self::Corrupt(_) | Self::Settings(_) | Self::Task(_) | Self::Runtime(_) | Self::Folder(_) => {
                 (Code::Internal, "INTERNAL")

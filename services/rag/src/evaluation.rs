@@ -17,10 +17,10 @@ use tokio::task::JoinHandle;
 use crate::domain::document::{Draft, Kind, Written};
 use crate::domain::query::Question;
 use crate::domain::settings::Threshold;
-use crate::embedding::{self, Embedder, Embeddings};
+use crate::embedding::{DIMENSIONS, Embedder, Model};
 use crate::index::Index;
-use crate::knowledge::Knowledge;
-use crate::search::Asked;
+use crate::knowledge::{Knowledge, Serving};
+use crate::search::{Asked, Strategy};
 use crate::storage::Store;
 
 /// A judged question.
@@ -50,6 +50,10 @@ struct Reached {
     /// What the shipped threshold answers of the answerable questions, and rejects of the others.
     answered_ratio: f64,
     rejected_ratio: f64,
+    /// The smallest cut, rounded up to two digits, below which 95 % of the unanswerable questions lie.
+    smallest_strong_threshold: f64,
+    strong_answered_ratio: f64,
+    strong_rejected_ratio: f64,
     /// Half of the rankings take at most this long, without the transport.
     latency_ms_p50: f64,
 }
@@ -75,17 +79,18 @@ async fn judged_questions_find_their_documents() {
     }
     println!("kept in {:.1?}", started.elapsed());
 
-    let lexical = measure(&knowledge, &judged, knowledge.calibration.lexical.threshold).await;
+    let lexical = measure(&knowledge, &judged, &knowledge.calibration.lexical).await;
     println!("words only: {lexical:.3?}");
-    let hybrid = match embedding::locate(None) {
-        Ok(folder) => {
-            let embedder = Embedder::load(&folder, 2).await.expect("a model");
+    let hybrid = match Model::locate(None) {
+        Ok(model) => {
+            let embedder = Arc::new(Embedder::load(&model, 2).await.expect("a model"));
             let started = Instant::now();
-            knowledge.reconcile(Some(&embedder)).await.expect("embedded");
+            let serving = knowledge.serving();
+            knowledge.reconcile(&serving.index, Some(&embedder)).await.expect("embedded");
             println!("embedded in {:.1?}", started.elapsed());
-            knowledge.embeddings.set_loaded(embedder);
-            knowledge.embeddings.set_usable(&knowledge.embeddings.loaded().expect("loaded"));
-            let hybrid = measure(&knowledge, &judged, knowledge.calibration.hybrid.threshold).await;
+            serving.set_loaded(embedder);
+            knowledge.model_is_usable(&serving);
+            let hybrid = measure(&knowledge, &judged, &knowledge.calibration.hybrid).await;
             println!("hybrid: {hybrid:.3?}");
             Some(hybrid)
         }
@@ -112,6 +117,8 @@ fn check(reached: &Reached, (ndcg_10, recall_5, mrr, auroc): (f64, f64, f64, f64
     assert!(reached.auroc >= auroc, "{reached:?}");
     assert!(reached.answered_ratio >= shipped.answered_ratio - 0.005, "{reached:?} {shipped:?}");
     assert!(reached.rejected_ratio >= shipped.rejected_ratio - 0.005, "{reached:?} {shipped:?}");
+    assert!(reached.strong_answered_ratio >= shipped.strong_answered_ratio - 0.005, "{reached:?} {shipped:?}");
+    assert!(reached.strong_rejected_ratio >= shipped.strong_rejected_ratio - 0.005, "{reached:?} {shipped:?}");
 }
 
 async fn open(folder: &Path) -> (Arc<Knowledge>, JoinHandle<Result<(), attain_embedded_qdrant::Error>>, Shutdown) {
@@ -125,9 +132,11 @@ async fn open(folder: &Path) -> (Arc<Knowledge>, JoinHandle<Result<(), attain_em
     let serving = tokio::spawn(embedded.serve(listener, async move { stopped.cancelled().await }));
     let store = Store::open(&format!("sqlite:{}", folder.join("rag.db").display())).await.expect("opened");
     let index = Index::connect(&url, Some(&key), "test").expect("valid");
-    let embeddings = Embeddings::new(Readiness::new("rag", 0).prefer("embedding_model", ""));
-    let knowledge = Arc::new(Knowledge::new(store, index, embeddings, Clock::held(0)).expect("valid"));
-    knowledge.reconcile(None).await.expect("reconciled");
+    let model = Readiness::new("rag", 0).prefer("embedding_model", "");
+    let generation = store.generations(DIMENSIONS as u32).await.expect("a record").serving;
+    let first = Serving::new(index.sibling(&generation), generation);
+    let knowledge = Arc::new(Knowledge::new(store, first, model, Clock::held(0)).expect("valid"));
+    knowledge.reconcile(&knowledge.serving().index, None).await.expect("reconciled");
     knowledge.set_level();
     (knowledge, serving, stop)
 }
@@ -179,7 +188,7 @@ fn read_judged(path: &Path) -> Vec<Judged> {
     judged.collect()
 }
 
-async fn measure(knowledge: &Knowledge, judged: &[Judged], threshold: f64) -> Reached {
+async fn measure(knowledge: &Knowledge, judged: &[Judged], cuts: &Threshold) -> Reached {
     let mut reached = Reached::default();
     let (mut answerable, mut unanswerable) = (Vec::new(), Vec::new());
     let mut times = Vec::new();
@@ -190,10 +199,13 @@ async fn measure(knowledge: &Knowledge, judged: &[Judged], threshold: f64) -> Re
             services: BTreeSet::new(),
             kinds: BTreeSet::new(),
             limit: 10,
+            strategy: Strategy::Hybrid,
+            include_unsure: false,
+            tier: None,
             include_superseded: false,
         };
         let started = Instant::now();
-        let ranking = knowledge.rank(&asked).await.expect("ranked");
+        let ranking = knowledge.rank(&knowledge.serving(), &asked).await.expect("ranked");
         times.push(started.elapsed().as_secs_f64() * 1000.0);
         let ids: Vec<&str> = ranking.documents.iter().map(|(id, _)| id.as_str()).collect();
         if question.relevant.is_empty() {
@@ -212,20 +224,26 @@ async fn measure(knowledge: &Knowledge, judged: &[Judged], threshold: f64) -> Re
     for value in [&mut reached.ndcg_10, &mut reached.recall_5, &mut reached.mrr] {
         *value /= count;
     }
-    separate(&mut reached, &mut answerable, &unanswerable, threshold);
+    separate(&mut reached, &mut answerable, &mut unanswerable, cuts);
     reached
 }
 
-fn separate(reached: &mut Reached, answerable: &mut [f64], unanswerable: &[f64], threshold: f64) {
+fn separate(reached: &mut Reached, answerable: &mut [f64], unanswerable: &mut [f64], cuts: &Threshold) {
     answerable.sort_by(f64::total_cmp);
     let lost = (answerable.len() as f64 * 0.05 + 1e-9).floor() as usize;
     reached.largest_threshold = answerable[lost];
-    let share = |values: &[f64], below: bool| {
+    unanswerable.sort_by(|a, b| b.total_cmp(a));
+    let through = (unanswerable.len() as f64 * 0.05 + 1e-9).floor() as usize;
+    let highest = unanswerable.get(through).copied().unwrap_or(0.0);
+    reached.smallest_strong_threshold = ((highest * 100.0).floor() + 1.0) / 100.0;
+    let share = |values: &[f64], below: bool, threshold: f64| {
         let held = values.iter().filter(|value| (**value < threshold) == below).count();
         held as f64 / values.len().max(1) as f64
     };
-    reached.answered_ratio = share(answerable, false);
-    reached.rejected_ratio = share(unanswerable, true);
+    reached.answered_ratio = share(answerable, false, cuts.threshold);
+    reached.rejected_ratio = share(unanswerable, true, cuts.threshold);
+    reached.strong_answered_ratio = share(answerable, false, cuts.strong_threshold);
+    reached.strong_rejected_ratio = share(unanswerable, true, cuts.strong_threshold);
     let pairs = answerable.iter().flat_map(|good| unanswerable.iter().map(move |bad| (good, bad)));
     let won: f64 = pairs
         .map(|(good, bad)| {

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use attain_vocabulary::TenantId;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::Error;
 use crate::domain::document::{DocumentId, Stored};
 use crate::domain::preparation::{self, Prepared};
 use crate::embedding::Embedder;
-use crate::index::{DocumentVectors, Indexable, State};
+use crate::index::{DocumentVectors, Index, Indexable, State};
 use crate::knowledge::Knowledge;
 use crate::storage::Place;
 
@@ -22,8 +23,11 @@ pub(crate) struct Reconciled {
     pub(crate) removed_count: usize,
 }
 
+/// Documents by tenant with what is indexed of each, and places of the index without a document.
+type Compared = (BTreeMap<TenantId, Vec<(DocumentId, Option<State>)>>, Vec<Place>);
+
 /// Documents that are reconciled at a time; writers wait meanwhile, at most for their embedding.
-const RECONCILED_AT_ONCE: usize = 8;
+pub(crate) const RECONCILED_AT_ONCE: usize = 8;
 
 impl Knowledge {
     /// Reads documents for the index; away from the threads that serve, for long texts take a while.
@@ -39,6 +43,7 @@ impl Knowledge {
     /// Indexes documents that are stored. The caller holds the writing lock.
     pub(crate) async fn index_documents(
         &self,
+        index: &Index,
         tenant: &TenantId,
         documents: &mut [Indexable],
         embedder: Option<&Embedder>,
@@ -58,30 +63,52 @@ impl Knowledge {
                 document.vectors = Some(embed(embedder, &document.prepared).await?);
             }
         }
-        self.index.put(tenant, documents).await
+        index.put(tenant, documents).await
     }
 
-    /// Brings the index level with the documents: indexes what is missing or out of date, or has no vectors of this model
+    /// Brings an index level with the documents: indexes what is missing or out of date, or has no vectors of this model
     /// where one is given, and removes what is gone. Without a model, vectors that are there stay.
-    pub(crate) async fn reconcile(&self, embedder: Option<&Embedder>) -> Result<Reconciled, Error> {
-        self.index.ensure_collections().await?;
+    pub(crate) async fn reconcile(&self, index: &Index, embedder: Option<&Embedder>) -> Result<Reconciled, Error> {
+        self.reconcile_by(index, embedder, Some(&self.writing)).await
+    }
+
+    /// The same by a caller that holds the writing lock, so that nothing changes under it.
+    pub(crate) async fn reconcile_locked(&self, index: &Index, embedder: &Embedder) -> Result<Reconciled, Error> {
+        self.reconcile_by(index, Some(embedder), None).await
+    }
+
+    async fn reconcile_by(
+        &self,
+        index: &Index,
+        embedder: Option<&Embedder>,
+        lock: Option<&Mutex<()>>,
+    ) -> Result<Reconciled, Error> {
+        let mut done = Reconciled::default();
+        let (by_tenant, gone) = self.compare(index).await?;
+        for (tenant, documents) in &by_tenant {
+            for part in documents.chunks(RECONCILED_AT_ONCE) {
+                let _writing = held(lock).await;
+                done.indexed_count += self.reconcile_some(index, tenant, part, embedder).await?;
+            }
+        }
+        for place in gone {
+            let _writing = held(lock).await;
+            done.removed_count += usize::from(self.remove_if_gone(index, &place.tenant, &place.id).await?);
+        }
+        Ok(done)
+    }
+
+    /// Every document with what is indexed of it, and what is indexed of documents that are gone.
+    async fn compare(&self, index: &Index) -> Result<Compared, Error> {
+        index.ensure_collections().await?;
         let mut indexed: BTreeMap<Place, State> =
-            self.index.states().await?.into_iter().map(|state| (state.place.clone(), state)).collect();
+            index.states().await?.into_iter().map(|state| (state.place.clone(), state)).collect();
         let mut by_tenant: BTreeMap<TenantId, Vec<(DocumentId, Option<State>)>> = BTreeMap::new();
         for place in self.store.places().await? {
             let state = indexed.remove(&place);
             by_tenant.entry(place.tenant).or_default().push((place.id, state));
         }
-        let mut done = Reconciled::default();
-        for (tenant, documents) in &by_tenant {
-            for part in documents.chunks(RECONCILED_AT_ONCE) {
-                done.indexed_count += self.reconcile_some(tenant, part, embedder).await?;
-            }
-        }
-        for place in indexed.into_keys() {
-            done.removed_count += usize::from(self.remove_if_gone(&place.tenant, &place.id).await?);
-        }
-        Ok(done)
+        Ok((by_tenant, indexed.into_keys().collect()))
     }
 
     /// The same for the documents of one tenant, with the model that is loaded; how many documents there are, too.
@@ -89,15 +116,21 @@ impl Knowledge {
         self.check_level()?;
         let knowledge = Arc::clone(self);
         let task = async move {
-            let embedder = knowledge.embeddings.loaded();
-            knowledge.reconcile_of(&tenant, embedder.as_deref()).await
+            let serving = knowledge.serving();
+            let embedder = serving.loaded().map(Arc::as_ref);
+            knowledge.reconcile_of(&serving.index, &tenant, embedder).await
         };
         tokio::spawn(task).await?
     }
 
-    async fn reconcile_of(&self, tenant: &TenantId, embedder: Option<&Embedder>) -> Result<(usize, Reconciled), Error> {
+    async fn reconcile_of(
+        &self,
+        index: &Index,
+        tenant: &TenantId,
+        embedder: Option<&Embedder>,
+    ) -> Result<(usize, Reconciled), Error> {
         let of_tenant = |place: &Place| place.tenant == *tenant;
-        let states = self.index.states().await?.into_iter().filter(|state| of_tenant(&state.place));
+        let states = index.states().await?.into_iter().filter(|state| of_tenant(&state.place));
         let mut indexed: BTreeMap<DocumentId, State> = states.map(|state| (state.place.id.clone(), state)).collect();
         let places = self.store.places().await?.into_iter().filter(of_tenant);
         let documents: Vec<(DocumentId, Option<State>)> = places
@@ -108,21 +141,23 @@ impl Knowledge {
             .collect();
         let mut done = Reconciled::default();
         for part in documents.chunks(RECONCILED_AT_ONCE) {
-            done.indexed_count += self.reconcile_some(tenant, part, embedder).await?;
+            let _writing = self.writing.lock().await;
+            done.indexed_count += self.reconcile_some(index, tenant, part, embedder).await?;
         }
         for id in indexed.into_keys() {
-            done.removed_count += usize::from(self.remove_if_gone(tenant, &id).await?);
+            let _writing = self.writing.lock().await;
+            done.removed_count += usize::from(self.remove_if_gone(index, tenant, &id).await?);
         }
         Ok((documents.len(), done))
     }
 
     async fn reconcile_some(
         &self,
+        index: &Index,
         tenant: &TenantId,
         documents: &[(DocumentId, Option<State>)],
         embedder: Option<&Embedder>,
     ) -> Result<usize, Error> {
-        let _writing = self.writing.lock().await;
         let mut behind = Vec::new();
         for (id, state) in documents {
             // Read again under the lock: it may have changed since the list was made.
@@ -133,7 +168,7 @@ impl Knowledge {
         }
         let mut behind = self.prepare(behind).await?;
         if !behind.is_empty() {
-            self.index_documents(tenant, &mut behind, embedder).await?;
+            self.index_documents(index, tenant, &mut behind, embedder).await?;
         }
         Ok(behind.len())
     }
@@ -142,13 +177,19 @@ impl Knowledge {
         Ok(self.store.recipe(tenant, id).await?.as_deref() == Some(preparation::recipe()))
     }
 
-    async fn remove_if_gone(&self, tenant: &TenantId, id: &DocumentId) -> Result<bool, Error> {
-        let _writing = self.writing.lock().await;
+    async fn remove_if_gone(&self, index: &Index, tenant: &TenantId, id: &DocumentId) -> Result<bool, Error> {
         let gone = self.store.get(tenant, id, None).await?.is_none();
         if gone {
-            self.index.remove(tenant, id).await?;
+            index.remove(tenant, id).await?;
         }
         Ok(gone)
+    }
+}
+
+async fn held(lock: Option<&Mutex<()>>) -> Option<MutexGuard<'_, ()>> {
+    match lock {
+        Some(lock) => Some(lock.lock().await),
+        None => None,
     }
 }
 

@@ -17,6 +17,9 @@
 //! beginning, by passage, by name; always within the tenant) → `domain::fusion` → `domain::confidence` (below the calibrated
 //! threshold it abstains) → `storage` (the quote is cut out of the stored text) → encoded.
 //!
+//! An answer in sentences goes on from there: claims are cut from the documents found, chosen and checked (`attain-grounding`), and may
+//! be reworded by a `language_model`, whose every sentence is checked again or not used.
+//!
 //! # Invariants
 //!
 //! - The documents in SQL are the truth; the index is derived and brought level with them at every start, after every failure,
@@ -33,9 +36,10 @@
 //!
 //! # Deliberately unknown here
 //!
-//! Services beyond their names, SLIs, recommendations; what a caller does with a passage. No generated text: this service
-//! quotes and never writes.
+//! Services beyond their names, SLIs, recommendations; what a caller does with a passage. No text of its own: a
+//! sentence is what a document says, or it is not said.
 
+mod answer;
 mod config;
 mod domain;
 #[cfg(test)]
@@ -48,9 +52,12 @@ pub mod folder;
 mod index;
 mod indexing;
 mod knowledge;
+mod language_model;
+mod model_change;
 mod put;
 mod ratings;
 mod read;
+mod reranking;
 mod scope;
 mod search;
 mod start;
@@ -60,5 +67,6 @@ mod watch;
 
 pub use config::Config;
 pub use error::Error;
+pub use language_model::LanguageModelConfig;
 pub use start::serve;
 pub use watch::Watched;

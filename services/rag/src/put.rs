@@ -10,7 +10,7 @@ use crate::domain::document::{DocumentId, Draft, Entry, Stored};
 use crate::embedding::Embedder;
 use crate::index::Indexable;
 use crate::indexing::is_level;
-use crate::knowledge::Knowledge;
+use crate::knowledge::{Knowledge, Serving};
 
 /// Most passages that one call embeds before it answers: about ten seconds on two cores. What is more is searchable by words at
 /// once and gets its vectors right after.
@@ -52,24 +52,34 @@ impl Knowledge {
         }
         let stored = self.store.put(tenant, drafts, self.clock.now_ms()).await?;
         let stored: Vec<Arc<Stored>> = stored.into_iter().map(Arc::new).collect();
-        let mut changed = self.prepare_changed(tenant, &stored).await?;
+        let serving = self.serving();
+        let mut changed = self.prepare_changed(&serving, tenant, &stored).await?;
         let passages: usize = changed.iter().map(|document| document.prepared.passages.len()).sum();
-        let embedder = self.embeddings.loaded();
+        let embedder = serving.loaded().cloned();
         let inline = embedder.as_deref().filter(|_| passages <= EMBEDDED_PASSAGES_MAX);
-        if !changed.is_empty() {
-            self.index_new(tenant, &mut changed, inline).await?;
+        let is_changed = !changed.is_empty();
+        if is_changed {
+            self.index_new(&serving, tenant, &mut changed, inline).await?;
         }
         drop(changed);
         // Asked again: a model that was loaded meanwhile has not seen these documents.
-        if inline.is_none() && self.embeddings.loaded().is_some() {
+        if inline.is_none() && serving.loaded().is_some() {
+            if is_changed {
+                self.model_is_behind("documents wait for their vectors");
+            }
             self.wake();
         }
         Ok(stored.into_iter().map(|document| Entry::from(Arc::unwrap_or_clone(document))).collect())
     }
 
     /// The documents that are not indexed as they are now.
-    async fn prepare_changed(&self, tenant: &TenantId, stored: &[Arc<Stored>]) -> Result<Vec<Indexable>, Error> {
-        let states = self.index.states_of(tenant, stored.iter().map(|document| &document.id)).await?;
+    async fn prepare_changed(
+        &self,
+        serving: &Serving,
+        tenant: &TenantId,
+        stored: &[Arc<Stored>],
+    ) -> Result<Vec<Indexable>, Error> {
+        let states = serving.index.states_of(tenant, stored.iter().map(|document| &document.id)).await?;
         let is_behind = |document: &&Arc<Stored>| !is_level(document, states.get(&document.id), None);
         self.prepare(stored.iter().filter(is_behind).cloned().collect()).await
     }
@@ -77,15 +87,16 @@ impl Knowledge {
     /// A model that fails costs the documents their vectors for now, not their place in the index.
     async fn index_new(
         &self,
+        serving: &Serving,
         tenant: &TenantId,
         documents: &mut [Indexable],
         embedder: Option<&Embedder>,
     ) -> Result<(), Error> {
-        match self.index_documents(tenant, documents, embedder).await {
+        match self.index_documents(&serving.index, tenant, documents, embedder).await {
             Err(Error::Model(reason)) => {
                 tracing::error!(reason, "documents were indexed without vectors");
-                self.embeddings.set_absent(&reason);
-                self.index_documents(tenant, documents, None).await
+                self.model_is_absent(serving, &reason);
+                self.index_documents(&serving.index, tenant, documents, None).await
             }
             result => result,
         }

@@ -52,11 +52,12 @@ impl Knowledge {
         let task = async move {
             let _writing = knowledge.writing.lock().await;
             let stored = knowledge.store.remove(&tenant, &id).await?;
-            let indexed = !knowledge.index.states_of(&tenant, std::iter::once(&id)).await?.is_empty();
+            let index = &knowledge.serving().index;
+            let indexed = !index.states_of(&tenant, std::iter::once(&id)).await?.is_empty();
             if !stored && !indexed {
                 return Err(Error::UnknownDocument { document_id: id.to_string(), version: None });
             }
-            knowledge.index.remove(&tenant, &id).await
+            index.remove(&tenant, &id).await
         };
         let result = tokio::spawn(task).await?;
         if matches!(result, Err(Error::Index(_))) {

@@ -2,26 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use attain_vocabulary::{EntityId, TenantId};
+use attain_vocabulary::{EntityId, TenantId, UnixMillis};
 
 use crate::Error;
 use crate::domain::about::Visibility;
-use crate::domain::confidence::{Evidence, confidence};
+use crate::domain::confidence::{Evidence, Strength, confidence};
 use crate::domain::document::{DocumentId, Kind, Stored, sha256_hex};
-use crate::domain::fusion::{self, Candidate};
+use crate::domain::fusion::{self, Candidate, Scored};
 use crate::domain::passage::slice_chars;
 use crate::domain::query::{Question, Word};
 use crate::domain::settings::{Settings, Threshold};
 use crate::domain::standing::Standings;
 use crate::domain::terms::{Frequencies, TermId};
 use crate::embedding::EmbeddedQuestion;
-use crate::index::{DocumentHit, Part, PassageHit, Scope};
-use crate::knowledge::Knowledge;
+use crate::index::{About, DocumentHit, Index, Part, PassageHit, Scope};
+use crate::knowledge::{Knowledge, Serving};
+use crate::reranking::{Reranker, Reranking};
 
 /// Titles that an abstention names.
-const NEAREST_TITLES: usize = 3;
+pub(crate) const NEAREST_TITLES: usize = 3;
 /// Documents that are looked at for them.
-const NEAREST_LOOKED_AT: usize = 10;
+pub(crate) const NEAREST_LOOKED_AT: usize = 10;
 /// Without a model nothing is known of general language: every word counts as fully specific.
 const UNKNOWN_SPECIFICITY: f64 = 1.0;
 
@@ -36,8 +37,25 @@ pub(crate) struct Asked {
     pub(crate) kinds: BTreeSet<Kind>,
     /// Most passages.
     pub(crate) limit: usize,
+    pub(crate) strategy: Strategy,
+    /// Whether passages are wanted below the threshold as well.
+    pub(crate) include_unsure: bool,
+    /// Tier of the service, 1 to 4, where it is known.
+    pub(crate) tier: Option<u8>,
     /// Look in documents whose place another has taken as well.
     pub(crate) include_superseded: bool,
+}
+
+/// Which signals rank the passages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Strategy {
+    /// All there are.
+    #[default]
+    Hybrid,
+    /// BM25 of the passages alone.
+    Words,
+    /// Cosine of the passages alone.
+    Meaning,
 }
 
 /// Passages, or the statement that nothing answers.
@@ -47,9 +65,12 @@ pub(crate) struct Answer {
     pub(crate) abstained: bool,
     pub(crate) confidence: f64,
     pub(crate) threshold: f64,
+    pub(crate) strong_threshold: f64,
+    pub(crate) strength: Strength,
     pub(crate) nearest_titles: Vec<String>,
     /// The model that took part; `None` when search was by words only.
     pub(crate) model: Option<String>,
+    pub(crate) reranking: Reranking,
 }
 
 /// A passage, to the character.
@@ -83,6 +104,7 @@ pub(crate) struct Ranking {
 }
 
 /// What the signals found.
+#[derive(Default)]
 pub(crate) struct Found {
     named: Vec<DocumentHit>,
     words: Vec<DocumentHit>,
@@ -135,36 +157,64 @@ impl Knowledge {
     }
 
     async fn search_now(&self, asked: &Asked) -> Result<Answer, Error> {
-        let ranking = self.rank(asked).await?;
-        let Threshold { threshold, .. } =
-            if ranking.model.is_some() { &self.calibration.hybrid } else { &self.calibration.lexical };
-        let abstained = ranking.documents.is_empty() || ranking.confidence < *threshold;
+        let serving = self.serving();
+        let ranking = self.rank(&serving, asked).await?;
+        let cuts = self.cuts(asked, &ranking);
+        let strength = cuts.strength(ranking.confidence, ranking.documents.is_empty());
+        let abstained = strength == Strength::Abstained;
         let mut answer = Answer {
             citations: Vec::new(),
             abstained,
             confidence: ranking.confidence,
-            threshold: *threshold,
+            threshold: cuts.threshold,
+            strong_threshold: cuts.strong_threshold,
+            strength,
             nearest_titles: Vec::new(),
             model: ranking.model.clone(),
+            reranking: Reranking::Off,
         };
         if abstained {
             answer.nearest_titles = self.titles(asked, &ranking).await?;
-        } else {
-            answer.citations = self.cite(asked, ranking).await?;
+        }
+        if !abstained || asked.include_unsure {
+            let reranker = self.reranker.get().filter(|_| asked.strategy == Strategy::Hybrid);
+            let read = reranker.map_or(asked.limit, |reranker| asked.limit.max(reranker.passages));
+            let mut cited = self.cite(&serving, asked, ranking, read).await?;
+            if let Some(reranker) = reranker {
+                answer.reranking = rerank(reranker, &asked.question.sentence, &mut cited).await;
+            }
+            cited.truncate(asked.limit);
+            answer.citations = cited;
         }
         Ok(answer)
     }
 
+    /// The thresholds that hold for how a ranking came about. A baseline has none: its scores were never calibrated.
+    pub(crate) fn cuts(&self, asked: &Asked, ranking: &Ranking) -> Threshold {
+        let cuts = if ranking.model.is_some() { &self.calibration.hybrid } else { &self.calibration.lexical };
+        match asked.strategy {
+            Strategy::Hybrid => cuts.clone(),
+            _ => Threshold { threshold: f64::NEG_INFINITY, strong_threshold: f64::NEG_INFINITY, ..cuts.clone() },
+        }
+    }
+
     /// Ranks the tenant's documents by a question.
-    pub(crate) async fn rank(&self, asked: &Asked) -> Result<Ranking, Error> {
+    pub(crate) async fn rank(&self, serving: &Serving, asked: &Asked) -> Result<Ranking, Error> {
         let question = &asked.question;
-        let (embedded, model) = self.embed(question).await;
+        let (embedded, model) = match asked.strategy {
+            Strategy::Words => (None, None),
+            Strategy::Hybrid | Strategy::Meaning => self.embed(serving, question).await,
+        };
         let frequencies = self.frequencies(asked).await?;
         let scope = self.scope(asked).await?;
-        let mut found = self.gather(asked, &scope, &frequencies, embedded.as_ref()).await?;
+        let mut found = self.gather(&serving.index, asked, &scope, &frequencies, embedded.as_ref()).await?;
         self.drop_unreadable(asked, &scope, &mut found).await?;
+        if asked.strategy != Strategy::Hybrid {
+            return Ok(rank_by_passages(asked.strategy, &found, model, &self.settings));
+        }
         let standings = self.standings(&asked.tenant).await?;
-        let (documents, named) = rank_documents(asked, &found, &standings, embedded.is_some(), &self.settings);
+        let ranker = Ranker { asked, standings: &standings, settings: &self.settings, now_ms: self.clock.now_ms() };
+        let (documents, named) = ranker.documents(&found, embedded.is_some());
         // Whether anything answers is not for doubted documents to say.
         let doubted = found.doubted();
         let believed = documents.iter().map(|(id, _)| id).filter(|id| !doubted.contains(id));
@@ -173,9 +223,7 @@ impl Knowledge {
         let covered = self.held_terms(asked, &first, &terms, &found).await?;
         let words = with_specificity(&question.words, embedded.as_ref());
         let evidence = Evidence {
-            lead: embedded
-                .is_some()
-                .then(|| found.leads.iter().filter(|hit| !hit.doubted).map(|hit| hit.score).fold(0.0, f64::max)),
+            nearest: embedded.is_some().then(|| (best(&found.titles) + best(&found.leads)) / 2.0),
             named,
             words: &words,
             frequencies: &frequencies,
@@ -187,15 +235,15 @@ impl Knowledge {
     }
 
     /// The question's embedding where a model can be used; a model that fails is left out, and said so.
-    async fn embed(&self, question: &Question) -> (Option<EmbeddedQuestion>, Option<String>) {
-        let Some(embedder) = self.embeddings.usable() else { return (None, None) };
+    async fn embed(&self, serving: &Serving, question: &Question) -> (Option<EmbeddedQuestion>, Option<String>) {
+        let Some(embedder) = serving.usable() else { return (None, None) };
         let words = question.words.iter().map(|word| word.plain.clone()).collect();
         match embedder.question(question.sentence.clone(), words).await {
             Ok(embedded) => (Some(embedded), Some(embedder.name().to_owned())),
             Err(error) => {
                 let reason = error.to_string();
                 tracing::error!(reason, "a question was answered by words only");
-                self.embeddings.set_absent(&reason);
+                self.model_is_absent(serving, &reason);
                 (None, None)
             }
         }
@@ -203,6 +251,7 @@ impl Knowledge {
 
     async fn gather(
         &self,
+        index: &Index,
         asked: &Asked,
         scope: &Scope,
         frequencies: &Frequencies,
@@ -210,7 +259,6 @@ impl Knowledge {
     ) -> Result<Found, Error> {
         let limit = self.settings.candidates_max;
         let weights = asked.question.weights(frequencies);
-        let index = &self.index;
         let by_meaning = async {
             let Some(EmbeddedQuestion { vector, .. }) = embedded else {
                 return Ok((Vec::new(), Vec::new(), Vec::new()));
@@ -221,6 +269,18 @@ impl Knowledge {
                 index.passages_by_vector(scope, vector, limit),
             )
         };
+        match asked.strategy {
+            Strategy::Hybrid => {}
+            Strategy::Words => {
+                let passage_words = index.passages_by_words(scope, &weights, limit).await?;
+                return Ok(Found { passage_words, ..Found::default() });
+            }
+            Strategy::Meaning => {
+                let Some(embedded) = embedded else { return Err(Error::NoModel) };
+                let passage_texts = index.passages_by_vector(scope, &embedded.vector, limit).await?;
+                return Ok(Found { passage_texts, ..Found::default() });
+            }
+        }
         let (named, words, passage_words, (titles, leads, passage_texts)) = tokio::try_join!(
             index.documents_named(scope, &asked.question.names),
             index.documents_by_words(scope, &weights, limit),
@@ -243,16 +303,23 @@ impl Knowledge {
         Ok(titles)
     }
 
-    /// Quotes the best passages out of the stored text. What was removed or replaced since it was found is left out.
-    async fn cite(&self, asked: &Asked, mut ranking: Ranking) -> Result<Vec<Cited>, Error> {
+    /// Quotes the best passages out of the stored text, at most this many. What was removed or replaced since it was found is
+    /// left out.
+    pub(crate) async fn cite(
+        &self,
+        serving: &Serving,
+        asked: &Asked,
+        mut ranking: Ranking,
+        count: usize,
+    ) -> Result<Vec<Cited>, Error> {
         let scope = self.scope(asked).await?;
-        let first: Vec<DocumentId> = ranking.documents.iter().take(asked.limit).map(|(id, _)| id.clone()).collect();
+        let first: Vec<DocumentId> = ranking.documents.iter().take(count).map(|(id, _)| id.clone()).collect();
         let unseen: Vec<DocumentId> = first.iter().filter(|id| !ranking.passages.contains_key(*id)).cloned().collect();
-        for passage in self.index.first_passages(&scope, &unseen).await? {
+        for passage in serving.index.first_passages(&scope, &unseen).await? {
             ranking.passages.entry(passage.document.clone()).or_default().push(passage);
         }
-        let mut citations = Vec::with_capacity(asked.limit);
-        for (id, score) in ranking.documents.into_iter().take(asked.limit) {
+        let mut citations = Vec::with_capacity(count);
+        for (id, score) in ranking.documents.into_iter().take(count) {
             let Some(passage) = ranking.passages.get(&id).and_then(|passages| passages.first()) else { continue };
             let Some(document) = self.readable(&asked.tenant, &id, Some(passage.version)).await? else { continue };
             citations.extend(quote(&document, passage, score));
@@ -261,8 +328,28 @@ impl Knowledge {
     }
 }
 
+/// Puts the first passages into the order of a cross-encoder, above the rest; where it has none, the fused order stands.
+async fn rerank(reranker: &Reranker, question: &str, cited: &mut [Cited]) -> Reranking {
+    let count = reranker.passages.min(cited.len());
+    let floor = cited.get(count).map_or(0.0, |next| next.score);
+    let read = |cited: &Cited| format!("{}\n{}", cited.title, cited.quote);
+    let (outcome, scores) = reranker.scores(question, cited[..count].iter().map(read).collect()).await;
+    if let Some(scores) = scores {
+        for (cited, score) in cited.iter_mut().zip(scores) {
+            // Logistic, so that the order stays and every one of them stands above the rest.
+            cited.score = floor + 1.0 / (1.0 + libm::exp(-f64::from(score)));
+        }
+        // A doubted document is not lifted by what it says to a machine.
+        cited[..count].sort_by(|a, b| {
+            let believed_first = a.doubted.cmp(&b.doubted);
+            believed_first.then_with(|| b.score.total_cmp(&a.score)).then_with(|| a.document.cmp(&b.document))
+        });
+    }
+    outcome
+}
+
 /// The passage as it stands in the stored text; `None` where the index speaks of another text.
-fn quote(document: &Stored, passage: &PassageHit, score: f64) -> Option<Cited> {
+pub(crate) fn quote(document: &Stored, passage: &PassageHit, score: f64) -> Option<Cited> {
     let quote = slice_chars(&document.text, passage.start as usize..passage.end as usize);
     let quote_sha256 = sha256_hex(quote.as_bytes());
     (quote_sha256 == passage.quote_sha256).then(|| Cited {
@@ -288,61 +375,97 @@ fn with_specificity(words: &[Word], embedded: Option<&EmbeddedQuestion>) -> Vec<
     words.iter().enumerate().map(|(place, word)| (word.clone(), of(place))).collect()
 }
 
+/// The best score of a signal among what is believed; 0 where it found nothing.
+fn best(hits: &[DocumentHit]) -> f64 {
+    hits.iter().filter(|hit| !hit.doubted).map(|hit| hit.score).fold(0.0, f64::max)
+}
+
+/// Documents in the order of their best passage by one signal alone; the confidence is that signal's best score.
+fn rank_by_passages(strategy: Strategy, found: &Found, model: Option<String>, settings: &Settings) -> Ranking {
+    let hits = if strategy == Strategy::Words { &found.passage_words } else { &found.passage_texts };
+    let mut by_document: BTreeMap<&DocumentId, f64> = BTreeMap::new();
+    for hit in hits {
+        let score = by_document.entry(&hit.document).or_insert(f64::NEG_INFINITY);
+        *score = score.max(hit.score);
+    }
+    let mut documents: Vec<(DocumentId, f64)> =
+        by_document.into_iter().map(|(id, score)| (id.clone(), score)).collect();
+    documents.sort_by(|(a, left), (b, right)| right.total_cmp(left).then_with(|| a.cmp(b)));
+    let confidence = documents.first().map_or(0.0, |(_, score)| *score);
+    let passages = rank_passages(found, strategy == Strategy::Meaning, settings);
+    Ranking { documents, passages, confidence, model }
+}
+
 /// Notes what a signal says of a candidate.
 type Note = fn(&mut Candidate, f64);
 
-/// Documents best first, and whether the question names one of them.
-fn rank_documents(
-    asked: &Asked,
-    found: &Found,
-    standings: &Standings,
-    hybrid: bool,
-    settings: &Settings,
-) -> (Vec<(DocumentId, f64)>, bool) {
-    let standing = |id: &DocumentId, version| standings.get(&(id.clone(), version)).copied().unwrap_or(0.0);
-    let mut pool: BTreeMap<&DocumentId, Candidate> = BTreeMap::new();
-    let signals: [(&[DocumentHit], Note); 4] = [
-        (&found.words, |candidate, score| candidate.lexical = Some(score)),
-        (&found.titles, |candidate, score| candidate.title = Some(score)),
-        (&found.leads, |candidate, score| candidate.lead = Some(score)),
-        (&found.named, |candidate, _| candidate.named = true),
-    ];
-    for (hits, note) in signals {
-        for hit in hits {
-            let new = || Candidate {
-                doubted: hit.doubted,
-                standing: standing(&hit.id, hit.version),
-                ..candidate(asked, hit.kind, &hit.service_ids, hit.embedded)
-            };
-            note(pool.entry(&hit.id).or_insert_with(new), hit.score);
-        }
-    }
-    for hit in &found.passage_texts {
-        let new = || Candidate {
-            doubted: hit.doubted,
-            standing: standing(&hit.document, hit.version),
-            ..candidate(asked, hit.kind, &hit.service_ids, true)
-        };
-        let candidate = pool.entry(&hit.document).or_insert_with(new);
-        candidate.passage = Some(candidate.passage.map_or(hit.score, |best| best.max(hit.score)));
-    }
-    let (ids, candidates): (Vec<&DocumentId>, Vec<Candidate>) = pool.into_iter().unzip();
-    let scores = fusion::scores(&candidates, hybrid, settings);
-    let mut documents: Vec<(DocumentId, f64)> = ids.into_iter().cloned().zip(scores).collect();
-    documents.sort_by(|(a, left), (b, right)| right.total_cmp(left).then_with(|| a.cmp(b)));
-    (documents, candidates.iter().any(|candidate| candidate.named && !candidate.doubted))
+/// What documents are ranked by.
+struct Ranker<'a> {
+    asked: &'a Asked,
+    standings: &'a Standings,
+    settings: &'a Settings,
+    now_ms: UnixMillis,
 }
 
-fn candidate(asked: &Asked, kind: Kind, service_ids: &BTreeSet<String>, embedded: bool) -> Candidate {
-    let about = |name: &String| {
-        EntityId::new("service_ids", name)
-            .is_ok_and(|service| asked.services.contains(&service) || asked.question.names_service(&service))
-    };
-    Candidate {
-        embedded,
-        about_service: service_ids.iter().any(about),
-        answers_objective: asked.question.about_objectives && kind == Kind::SloTemplate,
-        ..Candidate::default()
+impl Ranker<'_> {
+    /// Documents best first, copies kept apart, and whether the question names one of them.
+    fn documents(&self, found: &Found, hybrid: bool) -> (Vec<(DocumentId, f64)>, bool) {
+        let settings = self.settings;
+        let mut pool: BTreeMap<&DocumentId, Candidate> = BTreeMap::new();
+        let mut sketches: BTreeMap<&DocumentId, &BTreeSet<u32>> = BTreeMap::new();
+        let signals: [(&[DocumentHit], Note); 4] = [
+            (&found.words, |candidate, score| candidate.lexical = Some(score)),
+            (&found.titles, |candidate, score| candidate.title = Some(score)),
+            (&found.leads, |candidate, score| candidate.lead = Some(score)),
+            (&found.named, |candidate, _| candidate.named = true),
+        ];
+        for (hits, note) in signals {
+            for hit in hits {
+                let new = || Candidate {
+                    doubted: hit.doubted,
+                    ..self.candidate(&hit.id, hit.version, &hit.about, hit.embedded)
+                };
+                note(pool.entry(&hit.id).or_insert_with(new), hit.score);
+                sketches.insert(&hit.id, &hit.sketch);
+            }
+        }
+        for hit in &found.passage_texts {
+            let new =
+                || Candidate { doubted: hit.doubted, ..self.candidate(&hit.document, hit.version, &hit.about, true) };
+            let candidate = pool.entry(&hit.document).or_insert_with(new);
+            candidate.passage = Some(candidate.passage.map_or(hit.score, |best| best.max(hit.score)));
+        }
+        let (ids, candidates): (Vec<&DocumentId>, Vec<Candidate>) = pool.into_iter().unzip();
+        let scores = fusion::scores(&candidates, hybrid, settings);
+        let scored = |((id, candidate), score): ((&&DocumentId, &Candidate), f64)| Scored {
+            document: (*id).clone(),
+            score,
+            named: candidate.named,
+            sketch: sketches.get(*id).map(|sketch| (*sketch).clone()).unwrap_or_default(),
+        };
+        let mut documents: Vec<Scored<DocumentId>> = ids.iter().zip(&candidates).zip(scores).map(scored).collect();
+        documents.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.document.cmp(&b.document)));
+        let documents = fusion::apart(documents, &settings.copies);
+        let names = candidates.iter().any(|candidate| candidate.named && !candidate.doubted);
+        (documents.into_iter().map(|scored| (scored.document, scored.score)).collect(), names)
+    }
+
+    fn candidate(&self, id: &DocumentId, version: u32, about: &About, embedded: bool) -> Candidate {
+        let Self { asked, standings, now_ms, .. } = self;
+        let is_asked_about = |name: &String| {
+            EntityId::new("service_ids", name)
+                .is_ok_and(|service| asked.services.contains(&service) || asked.question.names_service(&service))
+        };
+        Candidate {
+            embedded,
+            about_service: about.service_ids.iter().any(is_asked_about),
+            answers_objective: asked.question.about_objectives && about.states_objective,
+            fits_tier: asked.tier.is_some_and(|tier| about.tiers.contains(&u32::from(tier))),
+            age_ms: Some(now_ms - about.review_ms),
+            title_terms: about.title_terms.clone(),
+            standing: standings.get(&(id.clone(), version)).copied().unwrap_or(0.0),
+            ..Candidate::default()
+        }
     }
 }
 

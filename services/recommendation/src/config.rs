@@ -62,6 +62,9 @@ pub struct Config {
     pub promotion_services_min: usize,
     /// Seconds between two fits of a tenant's model to its own past, 0 to 31,536,000; 0 for none. A drift fits sooner.
     pub retrain_interval_seconds: u64,
+    /// Longest that a computation waits for passages to cite, in milliseconds, 1 to 60,000, and never longer than half of what
+    /// its caller has left; without them the answer says that nothing is cited.
+    pub evidence_ms_max: u64,
     /// Most passages cited by one recommendation, 1 to 50.
     pub citations_max: u32,
     /// Whether five minutes without a request count as good where a budget is counted by slices of time; else they do not count.
@@ -121,6 +124,7 @@ impl Default for Config {
             retrain_interval_seconds: 604_800,
             promotion_windows_min: 200,
             promotion_services_min: 20,
+            evidence_ms_max: 1_500,
             citations_max: 5,
             quiet_slices_good: false,
             judge_interval_seconds: 900,
@@ -165,6 +169,7 @@ impl Config {
             ("change_confirm_interval_ms", self.change_confirm_interval_ms, 10, 60_000),
             ("mirrored_services_max", self.mirrored_services_max as u64, 1, 10_000_000),
             ("compute_seconds_max", self.compute_seconds_max, 1, 600),
+            ("evidence_ms_max", self.evidence_ms_max, 1, 60_000),
             ("inputs_kept_max", u64::from(self.inputs_kept_max), 1, 10_000),
             ("drift_sweep_interval_ms", self.drift_sweep_interval_ms, 10, 86_400_000),
             ("drift_sweep_services_max", self.drift_sweep_services_max as u64, 0, 10_000),

@@ -241,13 +241,14 @@ fn fly(
 ) -> impl Future<Output = Result<Arc<Landed>, Error>> + use<> {
     let key = (context.tenant.clone(), service.clone(), window);
     let (engine, context) = (Arc::clone(engine), context.clone());
+    let asked_until = Instant::now() + context.remaining();
     let flights = Arc::clone(&engine);
     flights.flights.join(key.clone(), || {
         let task = tokio::spawn(async move {
             let landing = Landing { engine: Arc::clone(&engine), key };
             let timeout = engine.compute_timeout();
             let context = CallContext::new(context.tenant, &context.caller, timeout);
-            let work = compute_and_store(&engine, &context, &service, window, seen);
+            let work = compute_and_store(&engine, &context, &service, window, (seen, asked_until));
             let result = tokio::time::timeout(timeout, work).await.unwrap_or(Err(Error::Deadline));
             drop(landing);
             result.map(Arc::new)
@@ -274,7 +275,7 @@ async fn compute_and_store(
     context: &CallContext,
     service: &EntityId,
     window: TimeWindow,
-    seen: Option<Latest>,
+    (seen, asked_until): (Option<Latest>, Instant),
 ) -> Result<Landed, Error> {
     let _place = engine.places.acquire().await.map_err(|error| Error::Broken(error.to_string()))?;
     let latest = engine.store.latest(&context.tenant, service, window).await?;
@@ -282,7 +283,7 @@ async fn compute_and_store(
         // Somebody computed it between the look and the flight.
         return Ok(Landed { recommendation: newer.recommendation.clone(), staleness: read_basis(newer)?.staleness() });
     }
-    let gathered = gather(engine, context, Question { service, window, latest: latest.as_ref() }).await?;
+    let gathered = gather(engine, context, Question { service, window, latest: latest.as_ref(), asked_until }).await?;
     let Gathered { kept, basis, owner, result } = gathered;
     let facts = ServiceFacts { tier: kept.input.tier, owner };
     let staleness = basis.staleness();

@@ -115,6 +115,12 @@ impl CallContext {
         Self { role: Some(role), ..self }
     }
 
+    /// The same with at most this much time left.
+    #[must_use]
+    pub fn within(self, longest: Duration) -> Self {
+        Self { deadline: self.deadline.min(Instant::now() + longest), ..self }
+    }
+
     /// Whether the caller may do what the role allows.
     #[must_use]
     pub fn may(&self, role: Role) -> bool {

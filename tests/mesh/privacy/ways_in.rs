@@ -89,6 +89,11 @@ pub(crate) fn bodies() -> Vec<Body> {
             json!({"document_id": "runbooks/shop", "document_version": 1, "start_offset": 8, "end_offset": 19,
                 "quote_sha256": "00", "rating": "wrong", "reason": "why", "question": "what"}),
         ),
+        (
+            "/api/v1/knowledge/answers",
+            "/api/v1/knowledge/answers",
+            json!({"question": "how to restart the shop", "service_ids": ["shop"], "kinds": ["runbook"], "phrasing": "rephrased"}),
+        ),
         ("/api/v1/services/{service_id}/slos", "/api/v1/services/shop/slos", declare),
         ("/api/v1/decisions/{decision_id}/approve", "/api/v1/decisions/pending-1/approve", json!({"reason": "why"})),
         ("/api/v1/decisions/{decision_id}/refuse", "/api/v1/decisions/pending-1/refuse", json!({"reason": "why"})),

@@ -1,6 +1,12 @@
 //! Puts what the signals say about each candidate document into one score.
 
-use super::settings::Settings;
+use std::collections::BTreeSet;
+
+use super::settings::{Copies, Freshness, Settings, Twins};
+use super::sketch::resemblance;
+use super::terms::TermId;
+
+const DAY_MS: f64 = 86_400_000.0;
 
 /// What is known of a candidate document. A signal is `None` where the document was not among its first candidates.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -17,16 +23,32 @@ pub(crate) struct Candidate {
     pub(crate) named: bool,
     /// Whether it is about a service that the caller or the question names.
     pub(crate) about_service: bool,
-    /// Whether it is an SLO template and the question asks about objectives.
+    /// Whether it states objectives and the question asks about them.
     pub(crate) answers_objective: bool,
+    /// Whether it says that it is for the tier of the service asked about.
+    pub(crate) fits_tier: bool,
+    /// Milliseconds since it was last reviewed; `None` where age does not count.
+    pub(crate) age_ms: Option<i64>,
+    /// The terms of its title.
+    pub(crate) title_terms: BTreeSet<TermId>,
     /// Whether something in it speaks to a machine.
     pub(crate) doubted: bool,
     /// What people said of citations of it, in [-1, 1]; 0 where nobody did.
     pub(crate) standing: f64,
 }
 
+/// A document with its score, as far as copies are kept apart by it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Scored<T> {
+    pub(crate) document: T,
+    pub(crate) score: f64,
+    pub(crate) named: bool,
+    pub(crate) sketch: BTreeSet<u32>,
+}
+
 /// One score a candidate, in their order: `w · z(lexical) + (1 − w) · z(dense)` plus boosts, where z standardises over the
-/// candidates and `dense = passage + title_weight · title + lead_weight · lead`. Without `hybrid` only the lexical part.
+/// candidates and `dense = passage + title_weight · title + lead_weight · lead`. Without `hybrid` only the lexical part. Then
+/// documents about the same thing lift one another, and those that the question names come first.
 ///
 /// A signal that a candidate lacks counts as the lowest seen; a candidate without vectors counts as average there, so that
 /// it is neither lifted nor sunk for being new. Candidates that all score the same have z = 0.
@@ -39,19 +61,73 @@ pub(crate) fn scores(candidates: &[Candidate], hybrid: bool, settings: &Settings
     } else {
         lexical
     };
-    fused.into_iter().zip(candidates).map(|(score, candidate)| score + boosts(candidate, settings)).collect()
+    let boosted: Vec<f64> =
+        fused.into_iter().zip(candidates).map(|(score, candidate)| score + boosts(candidate, settings)).collect();
+    let lifted = lifted(candidates, &boosted, &settings.twins);
+    // A doubted document is not found for the name that it gave itself.
+    let is_named = |candidate: &Candidate| candidate.named && !candidate.doubted;
+    let named = |candidate: &Candidate| if is_named(candidate) { settings.exact_name_boost } else { 0.0 };
+    lifted.into_iter().zip(candidates).map(|(score, candidate)| score + named(candidate)).collect()
+}
+
+/// Keeps copies of one text apart: among the first documents only the best of them stays, the others come right after those, at
+/// no more than the score of the last. Takes documents best first and returns them so.
+pub(crate) fn apart<T>(documents: Vec<Scored<T>>, copies: &Copies) -> Vec<Scored<T>> {
+    let (mut first, mut later): (Vec<Scored<T>>, Vec<Scored<T>>) = (Vec::new(), Vec::new());
+    let mut rest = documents.into_iter();
+    while first.len() < copies.first
+        && let Some(next) = rest.next()
+    {
+        let is_copy = |kept: &Scored<T>| resemblance(&kept.sketch, &next.sketch) >= copies.resemblance_min;
+        if !next.named && first.iter().any(is_copy) { later.push(next) } else { first.push(next) }
+    }
+    let ceiling = first.last().map_or(f64::INFINITY, |last| last.score);
+    for copy in &mut later {
+        copy.score = copy.score.min(ceiling);
+    }
+    first.into_iter().chain(later).chain(rest).collect()
+}
+
+/// Lifts documents towards better ones about the same thing, which the same question wants: the titles share their terms.
+fn lifted(candidates: &[Candidate], scores: &[f64], twins: &Twins) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]).then_with(|| a.cmp(b)));
+    let mut lifted = scores.to_vec();
+    for better in order.into_iter().take(twins.first) {
+        // A doubted one is lifted by nobody and lifts nobody.
+        let believed = candidates.iter().enumerate().filter(|(_, candidate)| !candidate.doubted);
+        for (at, candidate) in believed.filter(|(at, _)| *at != better && !candidates[better].doubted) {
+            let similarity = similarity(&candidates[better].title_terms, &candidate.title_terms);
+            if similarity >= twins.similarity_min {
+                let share = twins.lift * similarity;
+                lifted[at] = lifted[at].max(share * scores[better] + (1.0 - share) * scores[at]);
+            }
+        }
+    }
+    lifted
+}
+
+/// Jaccard: the share of the terms of both that either has; 0 where neither has any.
+fn similarity(left: &BTreeSet<TermId>, right: &BTreeSet<TermId>) -> f64 {
+    let both = left.intersection(right).count();
+    both as f64 / (left.len() + right.len() - both).max(1) as f64
+}
+
+/// What is left of the boost after so long; a date in the future counts as today.
+fn freshness(age_ms: i64, freshness: &Freshness) -> f64 {
+    freshness.boost * libm::exp2(-(age_ms.max(0) as f64) / (freshness.half_life_days * DAY_MS))
 }
 
 fn boosts(candidate: &Candidate, settings: &Settings) -> f64 {
     let boosts = [
-        // A doubted document is not found for the name that it gave itself.
-        (candidate.named && !candidate.doubted, settings.exact_name_boost),
         (candidate.about_service, settings.service_boost),
         (candidate.answers_objective, settings.objective_boost),
+        (candidate.fits_tier, settings.tier_boost),
     ];
     let boosts: f64 = boosts.iter().filter(|(holds, _)| *holds).map(|(_, boost)| boost).sum();
+    let new = candidate.age_ms.map_or(0.0, |age_ms| freshness(age_ms, &settings.freshness));
     let penalty = if candidate.doubted { settings.doubted_penalty } else { 0.0 };
-    boosts + settings.standing_boost * candidate.standing.clamp(-1.0, 1.0) - penalty
+    boosts + new + settings.standing_boost * candidate.standing.clamp(-1.0, 1.0) - penalty
 }
 
 fn dense(candidates: &[Candidate], settings: &Settings) -> Vec<Option<f64>> {
@@ -95,7 +171,7 @@ mod tests {
     fn the_formula_by_hand() {
         // Two candidates: z is +1 and −1 in each signal.
         let found = scores(&[candidate(10.0, 0.2), candidate(0.0, 0.6)], true, &settings());
-        assert!((found[0] - (0.35 - 0.65)).abs() < 1e-12 && (found[1] - (0.65 - 0.35)).abs() < 1e-12, "{found:?}");
+        assert!((found[0] - (0.55 - 0.45)).abs() < 1e-12 && (found[1] - (0.45 - 0.55)).abs() < 1e-12, "{found:?}");
         let lexical = scores(&[candidate(10.0, 0.2), candidate(0.0, 0.6)], false, &settings());
         assert_eq!(lexical, [1.0, -1.0]);
     }
@@ -105,6 +181,67 @@ mod tests {
         let named = Candidate { named: true, ..candidate(0.0, 0.1) };
         let found = scores(&[candidate(9.0, 0.9), candidate(8.0, 0.8), named], true, &settings());
         assert!(found[2] > found[0] && found[0] > found[1]);
+    }
+
+    #[test]
+    fn the_same_alert_elsewhere_is_lifted_and_no_other() {
+        let titled = |lexical: f64, terms: &[TermId]| Candidate {
+            title_terms: terms.iter().copied().collect(),
+            ..candidate(lexical, 0.5)
+        };
+        let pool = |second: &[TermId]| [titled(9.0, &[1, 2, 3]), titled(1.0, second), titled(5.0, &[7, 8])];
+        let alone = scores(&pool(&[4, 5]), false, &settings());
+        let twin = scores(&pool(&[1, 2, 3]), false, &settings());
+        let (best, low) = (alone[0], alone[1]);
+        assert!((twin[1] - (0.7 * best + 0.3 * low)).abs() < 1e-12, "{twin:?} {alone:?}");
+        assert_eq!((twin[0], twin[2]), (alone[0], alone[2]));
+        // Two terms of four are half, one of five is not.
+        assert!(scores(&pool(&[1, 2, 9]), false, &settings())[1] > low);
+        assert_eq!(scores(&pool(&[1, 8, 9]), false, &settings())[1], low);
+    }
+
+    #[test]
+    fn tier_and_freshness_tip_the_scales_and_no_more() {
+        let base = candidate(5.0, 0.5);
+        let year_ms = (365.0 * DAY_MS) as i64;
+        let score = |candidate: Candidate| scores(&[candidate], true, &settings())[0];
+        assert_eq!(score(base.clone()), 0.0);
+        assert_eq!(score(Candidate { fits_tier: true, ..base.clone() }), 0.125);
+        let aged = |age_ms| score(Candidate { age_ms: Some(age_ms), ..base.clone() });
+        assert_eq!((aged(-5), aged(0)), (0.1, 0.1));
+        assert!((aged(year_ms) - 0.05).abs() < 1e-12 && aged(20 * year_ms) < 1e-6);
+        let better =
+            scores(&[candidate(9.0, 0.9), Candidate { age_ms: Some(0), ..candidate(8.0, 0.8) }], true, &settings());
+        assert!(better[0] > better[1]);
+    }
+
+    #[test]
+    fn copies_come_after_the_first_unless_named() {
+        let scored = |document: u32, score: f64, text: u32, named: bool| Scored {
+            document,
+            score,
+            named,
+            sketch: (text..text + 24).collect(),
+        };
+        let copies = Copies { resemblance_min: 0.9, first: 3 };
+        let order = |documents: Vec<Scored<u32>>| {
+            let found = apart(documents, &copies);
+            assert!(found.windows(2).all(|pair| pair[0].score >= pair[1].score), "{found:?}");
+            found.into_iter().map(|scored| scored.document).collect::<Vec<_>>()
+        };
+        let list = |named| {
+            vec![
+                scored(1, 9.0, 100, false),
+                scored(2, 8.0, 100, named),
+                scored(3, 7.0, 200, false),
+                scored(4, 6.0, 300, false),
+                scored(5, 5.0, 100, false),
+            ]
+        };
+        assert_eq!(order(list(false)), [1, 3, 4, 2, 5]);
+        assert_eq!(order(list(true)), [1, 2, 3, 4, 5]);
+        assert_eq!(order(vec![scored(1, 9.0, 100, false), scored(2, 8.0, 100, false)]), [1, 2]);
+        assert!(order(Vec::new()).is_empty());
     }
 
     #[test]

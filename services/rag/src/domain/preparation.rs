@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use super::document::{Stored, sha256_hex};
+use regex::Regex;
+
+use super::document::{Kind, Stored, sha256_hex};
 use super::outline::Outline;
 use super::passage::{self, Passage};
 use super::settings::Settings;
-use super::terms::{Fields, TermId, Weights};
-use super::{names, tokens};
+use super::terms::{Fields, TermId, Weights, term_id};
+use super::{glossary, names, sketch, tokens};
 
 /// Grows when this module, or what it calls, gives other results for the same text.
 const RECIPE_VERSION: &str = "2";
@@ -19,8 +21,19 @@ const LEAD_CHARS: usize = 450;
 const PLAIN_FOLDERS: [&str; 8] =
     ["docs", "content", "runbooks", "alerts", "examples", "rules", "templates", "incidents"];
 
+/// Glosses that are embedded with a title.
+const GLOSSES_MAX: usize = 3;
+
+static OBJECTIVE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?i)\bslo|objective").expect("a valid pattern"));
+static TIERS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"(?m)^\s*tiers?:[ \t]*\[?[ \t"']*([1-4](?:[ \t"']*,[ \t"']*[1-4])*)[ \t"']*\]?[ \t]*$"#)
+        .expect("a valid pattern")
+});
+
 static RECIPE: LazyLock<String> = LazyLock::new(|| {
-    let parts = [RECIPE_VERSION, include_str!("../../data/retrieval.toml"), include_str!("../../data/stop_words.txt")];
+    let data =
+        [include_str!("../../data/retrieval.toml"), include_str!("../../data/stop_words.txt"), glossary::GLOSSARY];
+    let parts: Vec<&str> = std::iter::once(RECIPE_VERSION).chain(data).collect();
     sha256_hex(parts.join("\n").as_bytes())[..16].to_owned()
 });
 
@@ -35,7 +48,15 @@ pub(crate) struct Prepared {
     pub(crate) terms: BTreeSet<TermId>,
     /// Names a question may use for it.
     pub(crate) names: BTreeSet<String>,
-    /// What is embedded as its title.
+    /// The terms of its title, by which documents about the same thing are known.
+    pub(crate) title_terms: BTreeSet<TermId>,
+    /// By which copies of one text are known.
+    pub(crate) sketch: BTreeSet<u32>,
+    /// Tiers that it says it is for.
+    pub(crate) tiers: BTreeSet<u8>,
+    /// Whether it states objectives.
+    pub(crate) states_objective: bool,
+    /// What is embedded as its title: the title and what its names stand for.
     pub(crate) title_sentence: String,
     /// What is embedded as its beginning.
     pub(crate) lead_sentence: String,
@@ -75,7 +96,11 @@ pub(crate) fn prepare(document: &Stored, settings: &Settings) -> Prepared {
         terms: fields.term_ids().collect(),
         names: names::of_document(&document.id, &document.title, text, &outline),
         lead_sentence: preparer.lead(&outline),
-        title_sentence: display.clone(),
+        title_terms: fields.title.iter().map(|term| term_id(term)).collect(),
+        sketch: sketch::sketch(&fields.body),
+        tiers: tiers(text),
+        states_objective: document.kind == Kind::SloTemplate || (document.id.is_yaml() && OBJECTIVE.is_match(text)),
+        title_sentence: with_glosses(&display),
         passages,
     }
 }
@@ -91,6 +116,7 @@ pub(crate) fn key(document: &Stored) -> String {
         &document.title,
         &services.join(","),
         if document.about.is_doubted() { "doubted" } else { "" },
+        &document.about.reviewed_ms.map(|ms| ms.to_string()).unwrap_or_default(),
     ];
     sha256_hex(parts.join("\n").as_bytes())[..32].to_owned()
 }
@@ -110,6 +136,7 @@ impl Preparer<'_> {
             title: tokens::tokens(&self.document.title),
             headings: tokens::tokens(&below_title.join(" ")),
             path: Vec::new(),
+            gloss: Vec::new(),
             body: tokens::tokens(quote),
         };
         let mut sentence = self.context();
@@ -142,7 +169,7 @@ impl Preparer<'_> {
         let folders = self.document.id.folder().split('/').skip(1);
         let telling: Vec<String> = folders
             .filter(|folder| !PLAIN_FOLDERS.contains(folder))
-            .map(tokens::spaced)
+            .map(|folder| tokens::spaced(folder.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-')))
             .filter(|f| !f.is_empty())
             .collect();
         if telling.is_empty() { self.display.to_owned() } else { format!("{}: {}", telling.join(" "), self.display) }
@@ -159,8 +186,21 @@ fn document_fields(document: &Stored, outline: &Outline) -> Fields {
         title: tokens::tokens(&title),
         headings: tokens::tokens(&headings.join("\n")),
         path: tokens::tokens(document.id.folder()),
+        gloss: tokens::tokens(&glossary::glosses(&display_title(document)).join(" ")),
         body: tokens::tokens(&body.join("\n")),
     }
+}
+
+/// A title followed by what its names stand for.
+fn with_glosses(title: &str) -> String {
+    let glosses: Vec<&str> = glossary::glosses(title).into_iter().take(GLOSSES_MAX).collect();
+    if glosses.is_empty() { title.to_owned() } else { format!("{title} ({})", glosses.join("; ")) }
+}
+
+/// Tiers that a line such as `tier: 1` or `tiers: [1, 2]` names.
+fn tiers(text: &str) -> BTreeSet<u8> {
+    let lines = TIERS.captures_iter(text).filter_map(|found| found.get(1));
+    lines.flat_map(|list| list.as_str().bytes().filter(u8::is_ascii_digit).map(|digit| digit - b'0')).collect()
 }
 
 /// The title as words, followed by the file name where that says more.
@@ -211,6 +251,23 @@ mod tests {
         assert_eq!(found.lead_sentence, "payments: Provider is down. Open the breaker.");
         assert_eq!(found.passages[0].headings, ["Provider is down", "Mitigation"]);
         assert!(found.terms.contains(&term_id("breaker")) && found.terms.contains(&term_id("payment")));
+    }
+
+    #[test]
+    fn what_a_title_stands_for_is_told_and_searched() {
+        let found = prepared("a/etcdNoLeader.md", "# etcdNoLeader\n\nNo leader.");
+        assert_eq!(found.title_sentence, "etcd No Leader (key-value store of the Kubernetes control plane)");
+        assert!(found.lead_sentence.starts_with("etcd No Leader. "), "{}", found.lead_sentence);
+        assert!(found.weights.contains_key(&term_id("store")) && !found.title_terms.contains(&term_id("store")));
+    }
+
+    #[test]
+    fn tiers_and_objectives_are_read_from_the_text() {
+        assert_eq!(prepared("a/b", "---\ntiers: [1, 2]\n---\nx").tiers, BTreeSet::from([1, 2]));
+        assert_eq!(prepared("a/b.yaml", "labels:\n  tier: \"2\"\n").tiers, BTreeSet::from([2]));
+        assert!(prepared("a/b", "tier: 9\n\nThe tier: 1 of it").tiers.is_empty());
+        assert!(prepared("a/b.yaml", "kind: SLO\nspec: x\n").states_objective);
+        assert!(!prepared("a/slow.md", "The objective is missed.").states_objective);
     }
 
     #[test]

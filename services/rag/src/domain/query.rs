@@ -139,7 +139,7 @@ fn words(text: &str) -> Vec<Word> {
     let mut by_term: BTreeMap<TermId, Word> = BTreeMap::new();
     for (start, word) in tokens::words(text) {
         let capital = capital(start, word);
-        for (term, plain) in tokens::part_terms(word) {
+        for (term, plain) in tokens::part_terms(word).into_iter().chain(tokens::compound(word)) {
             let term = term_id(&term);
             let entry = by_term.entry(term).or_insert(Word { term, plain, capital });
             entry.capital = entry.capital.max(capital);

@@ -15,6 +15,10 @@ pub(crate) struct Settings {
     pub(crate) exact_name_boost: f64,
     pub(crate) service_boost: f64,
     pub(crate) objective_boost: f64,
+    pub(crate) tier_boost: f64,
+    pub(crate) freshness: Freshness,
+    pub(crate) twins: Twins,
+    pub(crate) copies: Copies,
     pub(crate) doubted_penalty: f64,
     pub(crate) standing_boost: f64,
     pub(crate) standing: StandingWeights,
@@ -23,6 +27,38 @@ pub(crate) struct Settings {
     pub(crate) document: FieldWeights,
     pub(crate) passage: FieldWeights,
     pub(crate) confidence: ConfidenceWeights,
+}
+
+/// How much a document counts for being new.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Freshness {
+    /// Added to a document that was reviewed today.
+    pub(crate) boost: f64,
+    /// Days after which half of it is left.
+    pub(crate) half_life_days: f64,
+}
+
+/// How documents about the same thing lift one another.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Twins {
+    /// Share of the terms of two titles that they must have in common.
+    pub(crate) similarity_min: f64,
+    /// How far a document is lifted towards a better one, times the similarity.
+    pub(crate) lift: f64,
+    /// Documents, best first, that lift others.
+    pub(crate) first: usize,
+}
+
+/// How copies of one text are kept apart.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Copies {
+    /// Share of runs of words that two texts must have in common to be copies.
+    pub(crate) resemblance_min: f64,
+    /// Among so many first documents there is one of each text.
+    pub(crate) first: usize,
 }
 
 /// BM25F over the fields of a document or passage.
@@ -34,6 +70,7 @@ pub(crate) struct FieldWeights {
     pub(crate) title: FieldWeight,
     pub(crate) headings: FieldWeight,
     pub(crate) path: FieldWeight,
+    pub(crate) gloss: FieldWeight,
     pub(crate) body: FieldWeight,
 }
 
@@ -96,6 +133,12 @@ pub(crate) struct Threshold {
     pub(crate) answered_ratio: f64,
     /// Share of the unanswerable questions that are turned down.
     pub(crate) rejected_ratio: f64,
+    /// From here on the evidence is not weak; at least `threshold`.
+    pub(crate) strong_threshold: f64,
+    /// Share of the answerable questions from there on.
+    pub(crate) strong_answered_ratio: f64,
+    /// Share of the unanswerable questions below it.
+    pub(crate) strong_rejected_ratio: f64,
 }
 
 impl Settings {
@@ -116,6 +159,8 @@ impl Settings {
             ("exact_name_boost", self.exact_name_boost),
             ("service_boost", self.service_boost),
             ("objective_boost", self.objective_boost),
+            ("tier_boost", self.tier_boost),
+            ("freshness.boost", self.freshness.boost),
             ("doubted_penalty", self.doubted_penalty),
             ("standing_boost", self.standing_boost),
             ("standing.prior_weight", self.standing.prior_weight),
@@ -133,16 +178,27 @@ impl Settings {
         if self.standing.prior_weight <= 0.0 || self.standing.half_life_days <= 0.0 {
             return Err("standing.prior_weight and standing.half_life_days must be above 0".to_owned());
         }
-        for (name, share) in [("lexical_weight", self.lexical_weight), ("synonym_weight", self.synonym_weight)] {
+        let shares = [
+            ("lexical_weight", self.lexical_weight),
+            ("synonym_weight", self.synonym_weight),
+            ("twins.similarity_min", self.twins.similarity_min),
+            ("twins.lift", self.twins.lift),
+            ("copies.resemblance_min", self.copies.resemblance_min),
+        ];
+        for (name, share) in shares {
             if !(0.0..=1.0).contains(&share) {
                 return Err(format!("{name} must be in [0, 1]"));
             }
         }
-        let fields = [self.document, self.passage].into_iter().flat_map(|f| [f.title, f.headings, f.path, f.body]);
+        let fields =
+            [self.document, self.passage].into_iter().flat_map(|f| [f.title, f.headings, f.path, f.gloss, f.body]);
         for field in fields {
             if !(0.0..=1.0).contains(&field.share) || field.weight < 0.0 || field.length <= 0.0 {
                 return Err("a field needs weight >= 0, share in [0, 1] and length > 0".to_owned());
             }
+        }
+        if !self.freshness.half_life_days.is_finite() || self.freshness.half_life_days <= 0.0 {
+            return Err("freshness.half_life_days must be above 0".to_owned());
         }
         if self.candidates_max == 0 || self.confidence.coverage_documents == 0 {
             return Err("candidates_max and coverage_documents must be at least 1".to_owned());
@@ -159,7 +215,15 @@ impl Calibration {
     pub(crate) fn shipped() -> Result<Self, String> {
         let calibration: Self = toml::from_str(CALIBRATION).map_err(|error| format!("calibration.toml: {error}"))?;
         for threshold in [&calibration.hybrid, &calibration.lexical] {
-            let ratios = [threshold.answered_ratio, threshold.rejected_ratio];
+            let ratios = [
+                threshold.answered_ratio,
+                threshold.rejected_ratio,
+                threshold.strong_answered_ratio,
+                threshold.strong_rejected_ratio,
+            ];
+            if !threshold.strong_threshold.is_finite() || threshold.strong_threshold < threshold.threshold {
+                return Err("calibration.toml: a strong_threshold is at least its threshold".to_owned());
+            }
             if !threshold.threshold.is_finite() || ratios.iter().any(|ratio| !(0.0..=1.0).contains(ratio)) {
                 return Err("calibration.toml: a threshold needs a finite number and ratios in [0, 1]".to_owned());
             }
@@ -188,5 +252,7 @@ mod tests {
         assert!(wrong(|s| s.lexical_weight = 1.5).contains("lexical_weight"));
         assert!(wrong(|s| s.title_weight = f64::NAN).contains("title_weight"));
         assert!(wrong(|s| s.document.body.length = 0.0).contains("length"));
+        assert!(wrong(|s| s.twins.lift = 2.0).contains("twins.lift"));
+        assert!(wrong(|s| s.freshness.half_life_days = 0.0).contains("half_life"));
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Fields {
     pub(crate) title: Vec<String>,
     pub(crate) headings: Vec<String>,
     pub(crate) path: Vec<String>,
+    /// What the names in the title stand for.
+    pub(crate) gloss: Vec<String>,
     pub(crate) body: Vec<String>,
 }
 
@@ -35,7 +37,10 @@ pub(crate) fn term_id(term: &str) -> TermId {
 impl Fields {
     /// Every term that occurs.
     pub(crate) fn term_ids(&self) -> impl Iterator<Item = TermId> {
-        [&self.title, &self.headings, &self.path, &self.body].into_iter().flatten().map(|term| term_id(term))
+        [&self.title, &self.headings, &self.path, &self.gloss, &self.body]
+            .into_iter()
+            .flatten()
+            .map(|term| term_id(term))
     }
 
     /// Saturated field-weighted term frequencies: `a (k1 + 1) / (a + k1)` with
@@ -46,6 +51,7 @@ impl Fields {
             (&self.title, weights.title),
             (&self.headings, weights.headings),
             (&self.path, weights.path),
+            (&self.gloss, weights.gloss),
             (&self.body, weights.body),
         ];
         for (terms, field) in fields {
@@ -84,7 +90,14 @@ mod tests {
 
     fn weights() -> FieldWeights {
         let field = |weight| FieldWeight { weight, share: 0.5, length: 4.0 };
-        FieldWeights { saturation: 3.0, title: field(5.0), headings: field(1.0), path: field(1.0), body: field(1.0) }
+        FieldWeights {
+            saturation: 3.0,
+            title: field(5.0),
+            headings: field(1.0),
+            path: field(1.0),
+            gloss: field(2.0),
+            body: field(1.0),
+        }
     }
 
     fn fields(title: &str, body: &str) -> Fields {

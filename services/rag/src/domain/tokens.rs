@@ -44,11 +44,21 @@ pub(crate) fn part_terms(word: &str) -> Vec<(String, String)> {
     parts.into_iter().filter(|part| is_term(part)).map(|part| (stemmer.stem(&part).into_owned(), part)).collect()
 }
 
-/// An identifier as separate words: `KubePodCrashLooping` and `kube_pod-crash.looping` alike.
+/// A name written as one word of several (`RabbitMQ`), in lower case, before and after stemming; `None` for any other word. That
+/// its parts occur says little: `ServiceNow` is neither service nor now.
+pub(crate) fn compound(word: &str) -> Option<(String, String)> {
+    let is_name = !is_short_name(word) && word.chars().all(char::is_alphanumeric) && humps(word).len() > 1;
+    let inner_capital = word.chars().skip(1).any(char::is_uppercase) && word.chars().any(char::is_lowercase);
+    let plain = word.to_lowercase();
+    let stemmer = Stemmer::create(Algorithm::English);
+    (is_name && inner_capital).then(|| (stemmer.stem(&plain).into_owned(), plain))
+}
+
+/// An identifier as separate words: `KubePodCrashLooping` and `kube_pod-crash.looping` alike. Short names with a digit stay whole.
 pub(crate) fn spaced(text: &str) -> String {
     let mut parts = Vec::new();
     for word in text.split(|c: char| c.is_whitespace() || "_-./:".contains(c)).filter(|word| !word.is_empty()) {
-        parts.extend(humps(word));
+        if is_short_name(word) { parts.push(word) } else { parts.extend(humps(word)) }
     }
     parts.join(" ")
 }
@@ -67,8 +77,7 @@ fn split_word(word: &str) -> Split {
     let segments: Vec<&str> = word.split(['_', '-', '.']).filter(|segment| !segment.is_empty()).collect();
     let (mut parts, mut joined) = (Vec::new(), Vec::new());
     for segment in &segments {
-        let short_name = segment.chars().count() <= SHORT_NAME_CHARS_MAX && segment.chars().any(char::is_numeric);
-        let humps = if short_name { vec![*segment] } else { humps(segment) };
+        let humps = if is_short_name(segment) { vec![*segment] } else { humps(segment) };
         if humps.len() > 1 {
             joined.push(segment.to_lowercase());
         }
@@ -80,20 +89,27 @@ fn split_word(word: &str) -> Split {
     Split { parts, joined }
 }
 
+fn is_short_name(word: &str) -> bool {
+    word.chars().count() <= SHORT_NAME_CHARS_MAX && word.chars().any(char::is_numeric)
+}
+
 fn is_term(part: &str) -> bool {
     let single_letter = part.chars().count() == 1 && !part.chars().all(char::is_numeric);
     !single_letter && !STOP.contains(part)
 }
 
-/// The parts of a CamelCase word: `HTTPServerError5xx` is `HTTP`, `Server`, `Error`, `5`, `xx`.
+/// The parts of a CamelCase word: `HTTPServerError5xx` is `HTTP`, `Server`, `Error`, `5`, `xx`, and `RunVMs` is `Run`, `VMs`.
 fn humps(word: &str) -> Vec<&str> {
     let chars: Vec<(usize, char)> = word.char_indices().collect();
     let mut starts = vec![0];
     for window in 1..chars.len() {
         let (previous, (at, current)) = (chars[window - 1].1, chars[window]);
         let next_is_lower = chars.get(window + 1).is_some_and(|(_, next)| next.is_lowercase());
+        // The `s` of a plural belongs to its acronym.
+        let plural_ends = chars.get(window + 1).is_some_and(|(_, next)| *next == 's')
+            && chars.get(window + 2).is_none_or(|(_, after)| !after.is_lowercase());
         let rises = previous.is_lowercase() && current.is_uppercase();
-        let acronym_ends = previous.is_uppercase() && current.is_uppercase() && next_is_lower;
+        let acronym_ends = previous.is_uppercase() && current.is_uppercase() && next_is_lower && !plural_ends;
         let digits_meet_letters = previous.is_numeric() != current.is_numeric();
         if rises || acronym_ends || digits_meet_letters {
             starts.push(at);
@@ -126,9 +142,20 @@ mod tests {
     }
 
     #[test]
+    fn a_compound_is_a_name_of_its_own() {
+        let plain = |word| compound(word).map(|(_, plain)| plain);
+        assert_eq!(plain("RabbitMQ").as_deref(), Some("rabbitmq"));
+        assert_eq!(plain("KubePodCrashLooping").as_deref(), Some("kubepodcrashlooping"));
+        for word in ["Kafka", "etcd", "HTTP", "K8s", "read-only", "a_b", "5xx", ""] {
+            assert_eq!(plain(word), None, "{word}");
+        }
+    }
+
+    #[test]
     fn an_identifier_reads_as_words() {
         assert_eq!(spaced("PaymentProviderErrorRateHigh"), "Payment Provider Error Rate High");
         assert_eq!(spaced("runbooks/retry-storm_2.md"), "runbooks retry storm 2 md");
+        assert_eq!(spaced("K8s Playbooks/NoNodesToRunVMs-p99"), "K8s Playbooks No Nodes To Run VMs p99");
         assert!(
             is_identifier("CamelCase") && is_identifier("a_b") && !is_identifier("plain") && !is_identifier("Plain")
         );

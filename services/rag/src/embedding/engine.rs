@@ -3,16 +3,14 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use fastembed::{InitOptionsUserDefined, Pooling, TextEmbedding, TokenizerFiles, UserDefinedEmbeddingModel};
+use fastembed::{InitOptionsUserDefined, TextEmbedding, UserDefinedEmbeddingModel};
 use ort::environment::Environment;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use super::files::{self, GRAPH, MODEL_NAME, WEIGHTS_SHA256};
+use super::files::{self, Model};
 use crate::Error;
 
-/// Word pieces of a text that the model reads; it was trained on 256.
-const MAX_LENGTH: usize = 256;
 /// Questions that may wait for the model.
 const QUESTIONS_MAX: usize = 128;
 /// Batches of texts that may wait for the model.
@@ -43,6 +41,13 @@ pub(crate) struct Embedder {
     questions: mpsc::Sender<Question>,
     batches: mpsc::Sender<Batch>,
     name: String,
+    dimensions: usize,
+}
+
+/// The model as its thread has it.
+struct Loaded {
+    run: TextEmbedding,
+    dimensions: usize,
 }
 
 #[derive(Debug)]
@@ -59,21 +64,23 @@ struct Batch {
 }
 
 impl Embedder {
-    /// Loads the model from a folder and starts its thread, which ends with the last handle. The runtime waits for that
+    /// Loads a model and starts its thread, which ends with the last handle. The runtime waits for that
     /// thread when it ends: a process that exits while the library still works is torn down under it, and crashes.
     ///
     /// # Errors
     /// Says what is wrong with the files or the library.
-    pub(crate) async fn load(folder: &Path, threads: usize) -> Result<Self, String> {
+    pub(crate) async fn load(model: &Model, threads: usize) -> Result<Self, String> {
+        let name = model.identity()?;
+        let dimensions = model.dimensions();
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
         let (batches, handed) = mpsc::channel(BATCHES_MAX);
         let (ready, loaded) = oneshot::channel();
-        let folder = folder.to_owned();
+        let model = model.clone();
         let handle = Handle::current();
-        let run = move || match load(&folder, threads) {
-            Ok(model) => {
+        let run = move || match load(&model, threads) {
+            Ok(loaded) => {
                 if ready.send(Ok(())).is_ok() {
-                    handle.block_on(work(model, asked, handed));
+                    handle.block_on(work(loaded, asked, handed));
                 }
             }
             // Nobody waits any more: nothing to tell.
@@ -82,12 +89,17 @@ impl Embedder {
         tokio::task::spawn_blocking(run);
         // A library that breaks off takes its thread with it, and only that.
         loaded.await.map_err(|_| "the ONNX Runtime library broke off while loading".to_owned())??;
-        Ok(Self { questions, batches, name: format!("{MODEL_NAME}@{}", &WEIGHTS_SHA256[..12]) })
+        Ok(Self { questions, batches, name, dimensions })
     }
 
-    /// Names the model and its weights.
+    /// Names the model, its weights and how it is read.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Numbers of a vector.
+    pub(crate) fn dimensions(&self) -> usize {
+        self.dimensions
     }
 
     /// Embeds a question and looks up its words.
@@ -114,7 +126,7 @@ fn gone() -> Error {
 }
 
 /// Answers questions before batches, until nobody can ask any more.
-async fn work(mut model: TextEmbedding, mut questions: mpsc::Receiver<Question>, mut batches: mpsc::Receiver<Batch>) {
+async fn work(mut model: Loaded, mut questions: mpsc::Receiver<Question>, mut batches: mpsc::Receiver<Batch>) {
     loop {
         // An answer that nobody waits for any more is dropped.
         tokio::select! {
@@ -126,14 +138,32 @@ async fn work(mut model: TextEmbedding, mut questions: mpsc::Receiver<Question>,
     }
 }
 
-fn answer(model: &mut TextEmbedding, sentence: &str, words: &[String]) -> Result<EmbeddedQuestion, String> {
+fn answer(model: &mut Loaded, sentence: &str, words: &[String]) -> Result<EmbeddedQuestion, String> {
     let vector = embed(model, &[sentence.to_owned()])?.pop().ok_or("the model gave no vector")?;
-    let specificities = words.iter().map(|word| specificity(model.tokenizer.token_to_id(word))).collect();
+    let specificities = words.iter().map(|word| specificity(model.run.tokenizer.token_to_id(word))).collect();
     Ok(EmbeddedQuestion { vector, specificities })
 }
 
-fn embed(model: &mut TextEmbedding, texts: &[String]) -> Result<Vec<Vec<f32>>, String> {
-    model.embed(texts, None).map_err(|error| error.to_string())
+fn embed(model: &mut Loaded, texts: &[String]) -> Result<Vec<Vec<f32>>, String> {
+    let mut vectors = model.run.embed(texts, None).map_err(|error| error.to_string())?;
+    for vector in &mut vectors {
+        shorten(vector, model.dimensions)?;
+    }
+    Ok(vectors)
+}
+
+/// Keeps the first numbers of a vector, at length 1 again.
+fn shorten(vector: &mut Vec<f32>, dimensions: usize) -> Result<(), String> {
+    match vector.len() {
+        length if length == dimensions => Ok(()),
+        length if length < dimensions => Err(format!("the model gives {length} numbers, {dimensions} are wanted")),
+        _ => {
+            vector.truncate(dimensions);
+            let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+            vector.iter_mut().for_each(|x| *x /= length);
+            Ok(())
+        }
+    }
 }
 
 /// How specific a word is, by its logarithmic rank in the vocabulary: 0 for the most frequent, 1 for those it does not hold.
@@ -142,27 +172,23 @@ fn specificity(rank: Option<u32>) -> f64 {
     (libm::log(rank / COMMON_RANK) / libm::log(VOCABULARY / COMMON_RANK)).clamp(0.0, 1.0)
 }
 
-fn load(folder: &Path, threads: usize) -> Result<TextEmbedding, String> {
-    let environment = environment(folder)?;
-    let tokenizer = TokenizerFiles {
-        tokenizer_file: files::read(folder, files::TOKENIZER_FILE)?,
-        config_file: files::read(folder, files::CONFIG_FILE)?,
-        special_tokens_map_file: files::read(folder, files::SPECIAL_TOKENS_FILE)?,
-        tokenizer_config_file: files::read(folder, files::TOKENIZER_CONFIG_FILE)?,
-    };
-    let model = UserDefinedEmbeddingModel::new(GRAPH.to_vec(), tokenizer)
-        .with_pooling(Pooling::Mean)
-        .with_external_initializer(files::WEIGHTS_FILE.to_owned(), files::read_weights(folder)?);
+fn load(model: &Model, threads: usize) -> Result<Loaded, String> {
+    let environment = environment(&model.folder)?;
+    let (weights_name, weights) = model.weights()?;
+    let defined = UserDefinedEmbeddingModel::new(model.graph()?, files::tokenizer_files(&model.folder)?)
+        .with_pooling(model.pooling())
+        .with_external_initializer(weights_name, weights);
     let options = InitOptionsUserDefined::new()
         .with_environment(environment)
-        .with_max_length(MAX_LENGTH)
+        .with_max_length(model.max_length())
         .with_intra_threads(threads);
-    TextEmbedding::try_new_from_user_defined(model, options).map_err(|error| error.to_string())
+    let run = TextEmbedding::try_new_from_user_defined(defined, options).map_err(|error| error.to_string())?;
+    Ok(Loaded { run, dimensions: model.dimensions() })
 }
 
 /// The process's environment, made from the library in `folder` the first time. Asking the library for anything before it
 /// is known to load would make it break off.
-fn environment(folder: &Path) -> Result<Environment, String> {
+pub(crate) fn environment(folder: &Path) -> Result<Environment, String> {
     let mut kept = ENVIRONMENT.lock().map_err(|_| "the ONNX Runtime library broke off before".to_owned())?;
     if let Some(environment) = &*kept {
         return Ok(environment.clone());
@@ -190,18 +216,26 @@ mod tests {
 
     /// Where the model is; `None`, said aloud, where there is none.
     #[allow(clippy::print_stdout)]
-    fn model_folder() -> Option<std::path::PathBuf> {
-        files::locate(None).inspect_err(|reason| println!("SKIPPED: {reason}")).ok()
+    fn model() -> Option<Model> {
+        Model::locate(None).inspect_err(|reason| println!("SKIPPED: {reason}")).ok()
+    }
+
+    #[test]
+    fn a_shortened_vector_has_length_one() {
+        let mut vector = vec![3.0, 4.0, 12.0];
+        shorten(&mut vector, 2).expect("long enough");
+        assert_eq!(vector, [0.6, 0.8]);
+        assert!(shorten(&mut vector, 3).is_err());
     }
 
     #[test]
     fn the_library_is_not_left_at_work_when_the_runtime_ends() {
-        let Some(folder) = model_folder() else { return };
+        let Some(model) = model() else { return };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
             tokio::select! {
                 biased;
-                loaded = Embedder::load(&folder, 1) => panic!("loaded at once: {loaded:?}"),
+                loaded = Embedder::load(&model, 1) => panic!("loaded at once: {loaded:?}"),
                 () = tokio::task::yield_now() => {}
             }
         });
@@ -225,15 +259,15 @@ mod tests {
 
     #[tokio::test]
     async fn embeddings_are_those_of_the_published_model() {
-        let Some(folder) = model_folder() else { return };
-        let embedder = Embedder::load(&folder, 1).await.expect("a model");
+        let Some(model) = model() else { return };
+        let embedder = Embedder::load(&model, 1).await.expect("a model");
         // A longer neighbour in the batch pads the others: that must change nothing.
         let texts: Vec<String> = SENTENCES.iter().map(ToString::to_string).chain(["word ".repeat(400)]).collect();
         let vectors = embedder.texts(&texts).await.expect("embedded");
         let alone =
             embedder.question(SENTENCES[0].to_owned(), vec!["the".into(), "kafka".into()]).await.expect("embedded");
         for vector in [&vectors[0], &alone.vector] {
-            assert_eq!(vector.len(), crate::index::DIMENSIONS);
+            assert_eq!(vector.len(), files::DIMENSIONS);
             let expected = FIRST.iter().chain(&LAST);
             let found = vector[..FIRST.len()].iter().chain(&vector[vector.len() - LAST.len()..]);
             for (expected, found) in expected.zip(found) {

@@ -1,67 +1,228 @@
-//! The files of the model: the graph is part of this crate, weights, tokeniser and the ONNX Runtime library are fetched
-//! by `scripts/fetch_model.py`.
+//! The files of a model. Those of the model that Attain ships with are fetched by `scripts/fetch_model.py`, and its graph is part of
+//! this crate; another model describes itself in a file beside its own.
 
 use std::path::{Path, PathBuf};
 
+use fastembed::{Pooling, TokenizerFiles};
+use serde::Deserialize;
+
 use crate::domain::document::sha256_hex;
 
-/// The model's published name.
+/// The published name of the model that Attain ships with.
 pub(crate) const MODEL_NAME: &str = "all-MiniLM-L6-v2";
-/// The weights that the graph points into. With others its offsets would read garbage.
+/// The weights that its graph points into. With others its offsets would read garbage.
 pub(crate) const WEIGHTS_SHA256: &str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db";
-/// The graph, for the record of the calibration.
+/// Its graph, for the record of the calibration.
 pub(crate) const GRAPH_SHA256: &str = "d6f957c8e8ab95c32169a7af25af271e8974471f9da49b13ad96ce3348f8290a";
+/// Numbers of one of its vectors.
+pub(crate) const DIMENSIONS: usize = 384;
+/// Word pieces of a text that it reads; it was trained on 256.
+const MAX_LENGTH: usize = 256;
 
 /// Written by `model/export_graph.py`.
 pub(super) const GRAPH: &[u8] = include_bytes!("../../model/all-MiniLM-L6-v2.onnx");
-/// The name by which the graph knows the weights.
-pub(super) const WEIGHTS_FILE: &str = "model.safetensors";
-pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
-pub(super) const CONFIG_FILE: &str = "config.json";
-pub(super) const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
-pub(super) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
-pub(super) const LIBRARY_FILE: &str = "libonnxruntime.so";
+/// The name by which its graph knows the weights.
+const WEIGHTS_FILE: &str = "model.safetensors";
+const TOKENIZER_FILE: &str = "tokenizer.json";
+const CONFIG_FILE: &str = "config.json";
+const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
+const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+pub(crate) const LIBRARY_FILE: &str = "libonnxruntime.so";
+/// Describes a model other than the shipped one.
+const MANIFEST_FILE: &str = "attain-model.toml";
 
 const FILES: [&str; 6] =
     [WEIGHTS_FILE, TOKENIZER_FILE, CONFIG_FILE, SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE, LIBRARY_FILE];
+/// Characters of a hash in a model's name.
+const HASH_CHARS: usize = 12;
 
-/// The folder with the model: the configured one, or the user's cache (`$XDG_CACHE_HOME`, else `~/.cache`).
-///
-/// # Errors
-/// Says which folder was looked in and what it lacks.
-pub(crate) fn locate(configured: Option<&Path>) -> Result<PathBuf, String> {
-    let cache = cache_folder();
-    let folder = match (configured, &cache) {
-        (Some(folder), _) => folder,
-        (None, Some(folder)) => folder.as_path(),
-        (None, None) => return Err("no model folder is configured and there is no home folder".to_owned()),
-    };
-    match FILES.iter().find(|file| !folder.join(file).is_file()) {
-        None => Ok(folder.to_owned()),
-        Some(file) => Err(format!(
-            "no embedding model in {}: there is no {file}; scripts/fetch_model.py fetches it",
-            folder.display()
-        )),
+/// A model on disk: where its files are and how it is read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Model {
+    pub(crate) folder: PathBuf,
+    manifest: Manifest,
+}
+
+/// How a model is read, as its folder says in `attain-model.toml`; without that file it is the shipped one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    name: String,
+    /// SHA-256 of `model.safetensors`.
+    weights_sha256: String,
+    /// ONNX file in the folder; empty for the graph of the shipped model.
+    #[serde(default)]
+    graph: String,
+    #[serde(default)]
+    pooling: PoolingWord,
+    /// Most word pieces of a text that are read.
+    max_length: usize,
+    /// The first numbers of a vector that are kept, 1 to what the graph gives.
+    dimensions: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum PoolingWord {
+    #[default]
+    Mean,
+    Cls,
+}
+
+impl Model {
+    /// The model in the configured folder, else in the user's cache (`$XDG_CACHE_HOME`, else `~/.cache`).
+    ///
+    /// # Errors
+    /// Says which folders were looked in and what each lacks.
+    pub(crate) fn locate(configured: Option<&Path>) -> Result<Self, String> {
+        let Some(folder) = configured else { return Self::in_cache() };
+        Self::in_folder(folder).or_else(|reason| {
+            let cached = Self::in_cache().map_err(|cache| format!("{reason}; {cache}"))?;
+            tracing::warn!(reason, "the configured model folder cannot be used; the cache's is");
+            Ok(cached)
+        })
+    }
+
+    fn in_cache() -> Result<Self, String> {
+        let folder = cache_folder().ok_or("no model folder is configured and there is no home folder")?;
+        Self::in_folder(&folder)
+    }
+
+    /// The model in a folder.
+    ///
+    /// # Errors
+    /// Says what the folder lacks, or what is wrong with its description.
+    pub(crate) fn in_folder(folder: &Path) -> Result<Self, String> {
+        if let Some(file) = FILES.iter().find(|file| !folder.join(file).is_file()) {
+            return Err(format!(
+                "no embedding model in {}: there is no {file}; scripts/fetch_model.py fetches it",
+                folder.display()
+            ));
+        }
+        let path = folder.join(MANIFEST_FILE);
+        let manifest = if path.is_file() {
+            let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let manifest: Manifest = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+            manifest.check().map_err(|reason| format!("{}: {reason}", path.display()))?;
+            manifest
+        } else {
+            Manifest::shipped()
+        };
+        Ok(Self { folder: folder.to_owned(), manifest })
+    }
+
+    /// Names the model, its weights and how it is read: stored with every vector, so that vectors of two are never compared.
+    pub(crate) fn identity(&self) -> Result<String, String> {
+        let Manifest { name, weights_sha256, .. } = &self.manifest;
+        let graph = self.graph_sha256()?;
+        Ok(format!("{name}@{}+{}", &weights_sha256[..HASH_CHARS], &graph[..HASH_CHARS]))
+    }
+
+    /// Whether the thresholds that the crate ships were chosen with this model.
+    pub(crate) fn is_calibrated(&self, weights_sha256: &str, graph_sha256: &str) -> bool {
+        self.manifest.weights_sha256 == weights_sha256 && self.graph_sha256().is_ok_and(|graph| graph == graph_sha256)
+    }
+
+    /// The hash of the graph; of a model that is read otherwise than the shipped one, also of how it is read.
+    fn graph_sha256(&self) -> Result<String, String> {
+        let shipped = Manifest::shipped();
+        let Manifest { pooling, max_length, dimensions, .. } = &self.manifest;
+        let graph = match self.manifest.graph.as_str() {
+            "" => GRAPH_SHA256.to_owned(),
+            _ => sha256_hex(&self.graph()?),
+        };
+        let read_alike =
+            (*pooling, *max_length, *dimensions) == (shipped.pooling, shipped.max_length, shipped.dimensions);
+        if read_alike {
+            return Ok(graph);
+        }
+        Ok(sha256_hex(format!("{graph} {pooling:?} {max_length} {dimensions}").as_bytes()))
+    }
+
+    pub(super) fn graph(&self) -> Result<Vec<u8>, String> {
+        if self.manifest.graph.is_empty() { Ok(GRAPH.to_vec()) } else { read(&self.folder, &self.manifest.graph) }
+    }
+
+    pub(super) fn pooling(&self) -> Pooling {
+        match self.manifest.pooling {
+            PoolingWord::Mean => Pooling::Mean,
+            PoolingWord::Cls => Pooling::Cls,
+        }
+    }
+
+    pub(super) fn max_length(&self) -> usize {
+        self.manifest.max_length
+    }
+
+    /// Numbers of one of its vectors.
+    pub(crate) fn dimensions(&self) -> usize {
+        self.manifest.dimensions
+    }
+
+    /// The weights under the name by which the graph knows them, held against the expected hash.
+    pub(super) fn weights(&self) -> Result<(String, Vec<u8>), String> {
+        let weights = read(&self.folder, WEIGHTS_FILE)?;
+        let (found, expected) = (sha256_hex(&weights), &self.manifest.weights_sha256);
+        if found != *expected {
+            let path = self.folder.join(WEIGHTS_FILE);
+            return Err(format!("{} has SHA-256 {found}, expected {expected}", path.display()));
+        }
+        Ok((WEIGHTS_FILE.to_owned(), weights))
     }
 }
 
-fn cache_folder() -> Option<PathBuf> {
+impl Manifest {
+    fn shipped() -> Self {
+        Self {
+            name: MODEL_NAME.to_owned(),
+            weights_sha256: WEIGHTS_SHA256.to_owned(),
+            graph: String::new(),
+            pooling: PoolingWord::Mean,
+            max_length: MAX_LENGTH,
+            dimensions: DIMENSIONS,
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if self.name.is_empty() || self.name.len() > 100 || !self.name.chars().all(plain) {
+            return Err("name is 1 to 100 ASCII letters, digits, . _ and -".to_owned());
+        }
+        let is_hash = self.weights_sha256.len() == 64 && self.weights_sha256.chars().all(|c| c.is_ascii_hexdigit());
+        if !is_hash {
+            return Err("weights_sha256 is 64 hexadecimal digits".to_owned());
+        }
+        if self.graph.is_empty() && self.weights_sha256 != WEIGHTS_SHA256 {
+            return Err("graph is needed: the shipped graph reads the shipped weights only".to_owned());
+        }
+        if self.graph.contains(['/', '\\']) {
+            return Err("graph is a file of the folder".to_owned());
+        }
+        if !(8..=8192).contains(&self.max_length) || !(1..=4096).contains(&self.dimensions) {
+            return Err("max_length is 8 to 8192 and dimensions 1 to 4096".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// The tokeniser of a model in a folder.
+pub(crate) fn tokenizer_files(folder: &Path) -> Result<TokenizerFiles, String> {
+    Ok(TokenizerFiles {
+        tokenizer_file: read(folder, TOKENIZER_FILE)?,
+        config_file: read(folder, CONFIG_FILE)?,
+        special_tokens_map_file: read(folder, SPECIAL_TOKENS_FILE)?,
+        tokenizer_config_file: read(folder, TOKENIZER_CONFIG_FILE)?,
+    })
+}
+
+/// Where the shipped model is cached; `None` without a home folder.
+pub(crate) fn cache_folder() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
     Some(cache.join("attain").join("models").join(MODEL_NAME))
 }
 
-/// Reads the weights and holds them against the expected hash.
-pub(super) fn read_weights(folder: &Path) -> Result<Vec<u8>, String> {
-    let weights = read(folder, WEIGHTS_FILE)?;
-    let found = sha256_hex(&weights);
-    if found != WEIGHTS_SHA256 {
-        return Err(format!("{} has SHA-256 {found}, expected {WEIGHTS_SHA256}", folder.join(WEIGHTS_FILE).display()));
-    }
-    Ok(weights)
-}
-
-pub(super) fn read(folder: &Path, file: &str) -> Result<Vec<u8>, String> {
+fn read(folder: &Path, file: &str) -> Result<Vec<u8>, String> {
     let path = folder.join(file);
     std::fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
@@ -69,6 +230,17 @@ pub(super) fn read(folder: &Path, file: &str) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn folder_with(manifest: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        for file in FILES {
+            std::fs::write(folder.path().join(file), "wrong").expect("written");
+        }
+        if !manifest.is_empty() {
+            std::fs::write(folder.path().join(MANIFEST_FILE), manifest).expect("written");
+        }
+        folder
+    }
 
     #[test]
     fn the_graph_is_the_one_that_was_calibrated() {
@@ -79,9 +251,52 @@ mod tests {
     fn a_folder_without_the_model_says_what_is_missing() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join(WEIGHTS_FILE), "wrong").expect("written");
-        let reason = locate(Some(folder.path())).expect_err("incomplete");
+        let reason = Model::in_folder(folder.path()).expect_err("incomplete");
         assert!(reason.contains(TOKENIZER_FILE) && reason.contains("fetch_model"), "{reason}");
-        let reason = read_weights(folder.path()).expect_err("wrong weights");
+        let reason = Model::in_folder(folder_with("").path()).expect("complete").weights().expect_err("wrong weights");
         assert!(reason.contains("expected 53aa51172d"), "{reason}");
+    }
+
+    #[test]
+    fn another_way_to_read_the_same_weights_is_another_model() {
+        let shipped = Model::in_folder(folder_with("").path()).expect("a model");
+        assert_eq!(shipped.identity().as_deref(), Ok("all-MiniLM-L6-v2@53aa51172d14+d6f957c8e8ab"));
+        assert!(shipped.is_calibrated(WEIGHTS_SHA256, GRAPH_SHA256));
+        let manifest = |pooling: &str, dimensions: usize| {
+            format!(
+                "name = \"small\"\nweights_sha256 = \"{WEIGHTS_SHA256}\"\npooling = \"{pooling}\"\nmax_length = 256\n\
+                 dimensions = {dimensions}\n"
+            )
+        };
+        let identity =
+            |manifest: &str| Model::in_folder(folder_with(manifest).path()).and_then(|model| model.identity());
+        let (mean, cls, short) = (manifest("mean", 384), manifest("cls", 384), manifest("mean", 256));
+        let found: Vec<String> = [mean, cls, short].iter().map(|text| identity(text).expect("a model")).collect();
+        assert!(found[0].ends_with("+d6f957c8e8ab") && found.iter().all(|name| name.starts_with("small@53aa")));
+        assert!(found[0] != found[1] && found[1] != found[2] && found[0] != found[2], "{found:?}");
+    }
+
+    #[test]
+    fn a_description_that_makes_no_sense_is_refused() {
+        let other = "0".repeat(64);
+        for (manifest, expected) in [
+            ("name = 1", "attain-model.toml"),
+            (
+                &*format!("name = \"a b\"\nweights_sha256 = \"{WEIGHTS_SHA256}\"\nmax_length = 256\ndimensions = 384"),
+                "name is",
+            ),
+            ("name = \"a\"\nweights_sha256 = \"x\"\nmax_length = 256\ndimensions = 384", "hexadecimal"),
+            (
+                &*format!("name = \"a\"\nweights_sha256 = \"{other}\"\nmax_length = 256\ndimensions = 384"),
+                "graph is needed",
+            ),
+            (
+                &*format!("name = \"a\"\nweights_sha256 = \"{WEIGHTS_SHA256}\"\nmax_length = 256\ndimensions = 0"),
+                "dimensions",
+            ),
+        ] {
+            let reason = Model::in_folder(folder_with(manifest).path()).expect_err(expected);
+            assert!(reason.contains(expected), "{reason}");
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! The search index in Qdrant, derived from the documents: one point a document, one point a passage. The same client
 //! speaks to an embedded server and to a cluster.
 //!
+//! An [`Index`] is one generation of collections, of the vectors of one model. [`Index::sibling`] is another generation on the same
+//! server.
+//!
 //! Every read and write names its tenant; there is no way to ask without one but [`Index::states`], which reconciles all.
 
 mod payload;
@@ -15,8 +18,10 @@ use qdrant_client::Qdrant;
 use tokio::sync::Semaphore;
 
 use crate::Error;
+use crate::embedding::DIMENSIONS;
+use crate::storage::Generation;
 
-pub(crate) use read::{DocumentHit, Part, PassageHit, Scope};
+pub(crate) use read::{About, DocumentHit, Part, PassageHit, Scope};
 pub(crate) use write::{DocumentVectors, Indexable, State};
 
 /// Longest that one call may take.
@@ -25,20 +30,19 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most calls under way: two a core keep small machines busy, and an embedded server refuses more than 64.
 const CALLS_MAX: usize = 32;
 
-/// Numbers of an embedding.
-pub(crate) const DIMENSIONS: usize = 384;
-
-/// The index.
+/// One generation of the index.
 #[derive(Clone)]
 pub(crate) struct Index {
     client: Arc<Qdrant>,
+    prefix: String,
     documents: String,
     passages: String,
+    dimensions: u64,
     calls: Arc<Semaphore>,
 }
 
 impl Index {
-    /// A client for the server at `url`. Whether anybody listens shows at the first call.
+    /// A client for the server at `url`, and its first generation. Whether anybody listens shows at the first call.
     pub(crate) fn connect(url: &str, api_key: Option<&str>, collection_prefix: &str) -> Result<Self, Error> {
         let mut builder = Qdrant::from_url(url)
             .timeout(CALL_TIMEOUT)
@@ -51,10 +55,26 @@ impl Index {
         }
         Ok(Self {
             client: Arc::new(builder.build()?),
+            prefix: collection_prefix.to_owned(),
             documents: format!("{collection_prefix}_documents"),
             passages: format!("{collection_prefix}_passages"),
+            dimensions: DIMENSIONS as u64,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
         })
+    }
+
+    /// The collections of a generation on the same server.
+    pub(crate) fn sibling(&self, generation: &Generation) -> Self {
+        let begin = match generation.name.as_str() {
+            "" => self.prefix.clone(),
+            name => format!("{}_{name}", self.prefix),
+        };
+        Self {
+            documents: format!("{begin}_documents"),
+            passages: format!("{begin}_passages"),
+            dimensions: u64::from(generation.dimensions),
+            ..self.clone()
+        }
     }
 
     /// A place among the calls under way.

@@ -24,6 +24,11 @@ pub(super) const START: &str = "start_offset";
 pub(super) const END: &str = "end_offset";
 pub(super) const ORDINAL: &str = "ordinal";
 pub(super) const HEADINGS: &str = "headings";
+pub(super) const TITLE_TERMS: &str = "title_terms";
+pub(super) const SKETCH: &str = "sketch";
+pub(super) const TIERS: &str = "tiers";
+pub(super) const OBJECTIVE: &str = "states_objective";
+pub(super) const REVIEW: &str = "review_ms";
 pub(super) const QUOTE_SHA256: &str = "quote_sha256";
 
 /// The point of a document, or of one of its passages: the same for the same place, so that writing again overwrites.
@@ -57,9 +62,30 @@ impl Reader<'_> {
         }
     }
 
+    pub(super) fn time_ms(&self, field: &str) -> Result<i64, Error> {
+        match self.0.get(field).and_then(|value| value.kind.as_ref()) {
+            Some(ValueKind::IntegerValue(number)) => Ok(*number),
+            _ => Err(missing(field)),
+        }
+    }
+
     pub(super) fn flag(&self, field: &str) -> Result<bool, Error> {
         match self.0.get(field).and_then(|value| value.kind.as_ref()) {
             Some(ValueKind::BoolValue(flag)) => Ok(*flag),
+            _ => Err(missing(field)),
+        }
+    }
+
+    pub(super) fn numbers(&self, field: &str) -> Result<BTreeSet<u32>, Error> {
+        match self.0.get(field).and_then(|value| value.kind.as_ref()) {
+            Some(ValueKind::ListValue(list)) => list
+                .values
+                .iter()
+                .map(|value| match &value.kind {
+                    Some(ValueKind::IntegerValue(number)) => u32::try_from(*number).map_err(|_| missing(field)),
+                    _ => Err(missing(field)),
+                })
+                .collect(),
             _ => Err(missing(field)),
         }
     }

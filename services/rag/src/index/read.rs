@@ -6,13 +6,13 @@ use qdrant_client::qdrant::{
     Condition, Filter, Query, QueryPointsBuilder, ScoredPoint, ScrollPointsBuilder, VectorInput,
 };
 
-use attain_vocabulary::TenantId;
+use attain_vocabulary::{TenantId, UnixMillis};
 
 use super::payload::{self, Reader};
 use super::{Index, schema};
 use crate::Error;
 use crate::domain::document::{DocumentId, Kind};
-use crate::domain::terms::Weights;
+use crate::domain::terms::{TermId, Weights};
 
 /// Most documents that a question may name.
 const NAMED_MAX: u32 = 50;
@@ -28,12 +28,24 @@ pub(crate) struct Scope {
     pub(crate) excluded: BTreeSet<DocumentId>,
 }
 
+/// What a point says of its document.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct About {
+    pub(crate) kind: Kind,
+    pub(crate) service_ids: BTreeSet<String>,
+    pub(crate) title_terms: BTreeSet<TermId>,
+    pub(crate) tiers: BTreeSet<u32>,
+    pub(crate) states_objective: bool,
+    pub(crate) review_ms: UnixMillis,
+}
+
 /// A document that one signal found.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DocumentHit {
     pub(crate) id: DocumentId,
-    pub(crate) kind: Kind,
-    pub(crate) service_ids: BTreeSet<String>,
+    pub(crate) about: About,
+    /// By which copies are known.
+    pub(crate) sketch: BTreeSet<u32>,
     /// Its version.
     pub(crate) version: u32,
     /// Whether it has vectors.
@@ -49,8 +61,7 @@ pub(crate) struct DocumentHit {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PassageHit {
     pub(crate) document: DocumentId,
-    pub(crate) kind: Kind,
-    pub(crate) service_ids: BTreeSet<String>,
+    pub(crate) about: About,
     pub(crate) version: u32,
     /// Its place among the passages of the document.
     pub(crate) ordinal: u32,
@@ -214,8 +225,8 @@ fn document_hit(scope: &Scope, point: &ScoredPoint) -> Result<DocumentHit, Error
 fn read_document(scope: &Scope, reader: &Reader<'_>, score: f64) -> Result<DocumentHit, Error> {
     Ok(DocumentHit {
         id: reader.document()?,
-        kind: kind(reader)?,
-        service_ids: reader.set(payload::SERVICES)?,
+        about: about(reader)?,
+        sketch: reader.numbers(payload::SKETCH)?,
         version: reader.number(payload::VERSION)?,
         embedded: !reader.text(payload::MODEL)?.is_empty(),
         public: reader.tenant()? != scope.tenant,
@@ -227,8 +238,7 @@ fn read_document(scope: &Scope, reader: &Reader<'_>, score: f64) -> Result<Docum
 fn passage_hit(scope: &Scope, reader: &Reader<'_>, score: f64) -> Result<PassageHit, Error> {
     Ok(PassageHit {
         document: reader.document()?,
-        kind: kind(reader)?,
-        service_ids: reader.set(payload::SERVICES)?,
+        about: about(reader)?,
         version: reader.number(payload::VERSION)?,
         ordinal: reader.number(payload::ORDINAL)?,
         start: reader.number(payload::START)?,
@@ -238,6 +248,17 @@ fn passage_hit(scope: &Scope, reader: &Reader<'_>, score: f64) -> Result<Passage
         public: reader.tenant()? != scope.tenant,
         doubted: reader.flag(payload::DOUBTED)?,
         score,
+    })
+}
+
+fn about(reader: &Reader<'_>) -> Result<About, Error> {
+    Ok(About {
+        kind: kind(reader)?,
+        service_ids: reader.set(payload::SERVICES)?,
+        title_terms: reader.numbers(payload::TITLE_TERMS)?,
+        tiers: reader.numbers(payload::TIERS)?,
+        states_objective: reader.flag(payload::OBJECTIVE)?,
+        review_ms: reader.time_ms(payload::REVIEW)?,
     })
 }
 

@@ -5,7 +5,7 @@ use qdrant_client::qdrant::{
     SparseVectorParamsBuilder, SparseVectorsConfigBuilder, VectorParamsBuilder, VectorsConfigBuilder,
 };
 
-use super::{DIMENSIONS, Index, payload};
+use super::{Index, payload};
 use crate::Error;
 
 /// Sparse vector of both collections: BM25F weights. Without an IDF modifier, for IDF is the tenant's own and comes with
@@ -24,13 +24,23 @@ impl Index {
         self.ensure(&self.passages, &[TEXT], &[payload::KIND, payload::DOCUMENT]).await
     }
 
+    /// Deletes both collections, whether or not they are there.
+    pub(crate) async fn drop_collections(&self) -> Result<(), Error> {
+        for collection in [&self.passages, &self.documents] {
+            if self.client.collection_exists(collection).await? {
+                self.client.delete_collection(collection).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn ensure(&self, collection: &str, dense: &[&str], keywords: &[&str]) -> Result<(), Error> {
         if self.client.collection_exists(collection).await? {
             return Ok(());
         }
         let mut vectors = VectorsConfigBuilder::default();
         for name in dense {
-            vectors.add_named_vector_params(*name, VectorParamsBuilder::new(DIMENSIONS as u64, Distance::Cosine));
+            vectors.add_named_vector_params(*name, VectorParamsBuilder::new(self.dimensions, Distance::Cosine));
         }
         let mut sparse = SparseVectorsConfigBuilder::default();
         sparse.add_named_vector_params(WORDS, SparseVectorParamsBuilder::default());

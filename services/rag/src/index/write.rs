@@ -165,6 +165,10 @@ fn base_payload(tenant: &TenantId, document: &Indexable) -> Payload {
     base.insert(payload::SERVICES, services);
     base.insert(payload::DOUBTED, stored.about.is_doubted());
     base.insert(payload::KEY, document.prepared.key.as_str());
+    base.insert(payload::TITLE_TERMS, numbers(document.prepared.title_terms.iter().copied()));
+    base.insert(payload::TIERS, numbers(document.prepared.tiers.iter().copied().map(u32::from)));
+    base.insert(payload::OBJECTIVE, document.prepared.states_objective);
+    base.insert(payload::REVIEW, stored.about.reviewed_ms.unwrap_or(stored.update_ms));
     base
 }
 
@@ -172,6 +176,7 @@ fn document_point(tenant: &TenantId, document: &Indexable) -> PointStruct {
     let mut payload = base_payload(tenant, document);
     let names: Vec<String> = document.prepared.names.iter().cloned().collect();
     payload.insert(payload::NAMES, names);
+    payload.insert(payload::SKETCH, numbers(document.prepared.sketch.iter().copied()));
     payload.insert(payload::MODEL, document.vectors.as_ref().map_or("", |vectors| vectors.model.as_str()));
     let mut named = words(&document.prepared.weights);
     if let Some(vectors) = &document.vectors {
@@ -192,12 +197,18 @@ fn passage_points(tenant: &TenantId, document: &Indexable) -> Vec<PointStruct> {
         payload.insert(payload::HEADINGS, passage.headings.clone());
         payload.insert(payload::QUOTE_SHA256, passage.quote_sha256.as_str());
         let mut named = words(&passage.weights);
-        if let Some(vector) = document.vectors.as_ref().and_then(|vectors| vectors.passages.get(ordinal)) {
+        let vector = document.vectors.as_ref().and_then(|vectors| Some((vectors, vectors.passages.get(ordinal)?)));
+        payload.insert(payload::MODEL, vector.map_or("", |(vectors, _)| vectors.model.as_str()));
+        if let Some((_, vector)) = vector {
             named = named.add_vector(schema::TEXT, Vector::new_dense(vector.clone()));
         }
         PointStruct::new(point_id(tenant, &document.stored.id, Some(ordinal)), named, payload)
     };
     document.prepared.passages.iter().enumerate().map(point).collect()
+}
+
+fn numbers(values: impl Iterator<Item = u32>) -> Vec<i64> {
+    values.map(i64::from).collect()
 }
 
 /// The sparse vector; left out where there is no term, for an empty vector is refused.

@@ -1,5 +1,6 @@
 //! The documents: the truth from which the index is derived. One set of statements for SQLite and PostgreSQL.
 
+mod generations;
 mod ratings;
 mod rows;
 mod supersessions;
@@ -15,6 +16,8 @@ use sqlx::{Any, AssertSqlSafe, Row as _, Transaction};
 use crate::Error;
 use crate::domain::document::{DocumentId, Draft, Entry, Kind, Stored};
 use crate::domain::terms::{Frequencies, TermId};
+
+pub(crate) use generations::Generation;
 
 /// Rows of one insert.
 const ROWS_PER_STATEMENT: usize = 500;

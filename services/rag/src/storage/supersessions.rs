@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use attain_vocabulary::TenantId;
-use sqlx::{Any, Row as _, Transaction};
+use sqlx::{Any, Transaction};
 
 use super::{Store, delete_of, rows};
 use crate::Error;
@@ -40,7 +40,7 @@ impl Store {
                 .bind(id.as_str())
                 .fetch_optional(self.database.pool())
                 .await?;
-            if row.is_some_and(|row| row.try_get::<i64, _>(0).is_ok()) {
+            if row.is_some() {
                 existing.insert((*id).clone());
             }
         }

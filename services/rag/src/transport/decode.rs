@@ -12,7 +12,7 @@ use crate::domain::about::{Source, Visibility};
 use crate::domain::document::{DocumentId, Draft, Kind, Said, Sender, Written};
 use crate::domain::query::Question;
 use crate::domain::standing::{Place, Rate, Rating};
-use crate::search::Asked;
+use crate::search::{Asked, Strategy};
 use crate::storage::Selection;
 
 /// Most documents of one call.
@@ -174,8 +174,31 @@ pub(super) fn asked(
         services: request.service_ids.iter().enumerate().map(service).collect::<Result<_, _>>()?,
         kinds: kinds?.into_iter().flatten().collect(),
         limit: bounded("limit", request.limit, LIMIT_DEFAULT, LIMIT_MAX)? as usize,
+        strategy: strategy(request.strategy)?,
+        include_unsure: request.include_unsure,
+        tier: tier(request.tier)?,
         include_superseded: request.include_superseded,
     })
+}
+
+fn strategy(number: i32) -> Result<Strategy, InvalidValue> {
+    match wire::SearchStrategy::try_from(number) {
+        Ok(wire::SearchStrategy::Unspecified | wire::SearchStrategy::Hybrid) => Ok(Strategy::Hybrid),
+        Ok(wire::SearchStrategy::LexicalOnly) => Ok(Strategy::Words),
+        Ok(wire::SearchStrategy::DenseOnly) => Ok(Strategy::Meaning),
+        Err(_) => {
+            let reason = format!("{number} is no value that this version knows");
+            Err(InvalidValue::new("strategy", "unknown_value", reason))
+        }
+    }
+}
+
+fn tier(number: u32) -> Result<Option<u8>, InvalidValue> {
+    match number {
+        0 => Ok(None),
+        1..=4 => Ok(Some(number as u8)),
+        _ => Err(InvalidValue::new("tier", "out_of_range", format!("{number} is outside 1 to 4"))),
+    }
 }
 
 fn kind(field: &str, number: i32) -> Result<Option<Kind>, InvalidValue> {
@@ -193,7 +216,8 @@ fn unknown(field: &str, number: i32) -> InvalidValue {
     InvalidValue::new(field, "unknown_value", format!("{number} is no value that this version knows"))
 }
 
-fn bounded(field: &str, value: u32, default: u32, max: u32) -> Result<u32, InvalidValue> {
+/// A count within its range; 0 stands for the default.
+pub(super) fn bounded(field: &str, value: u32, default: u32, max: u32) -> Result<u32, InvalidValue> {
     match value {
         0 => Ok(default),
         value if value <= max => Ok(value),
@@ -234,6 +258,8 @@ mod tests {
         let cases = [
             ("query", wire::SearchKnowledgeRequest { query: " ".into(), ..base.clone() }),
             ("limit", wire::SearchKnowledgeRequest { limit: 51, ..base.clone() }),
+            ("strategy", wire::SearchKnowledgeRequest { strategy: 9, ..base.clone() }),
+            ("tier", wire::SearchKnowledgeRequest { tier: 5, ..base.clone() }),
             ("kinds/0", wire::SearchKnowledgeRequest { kinds: vec![7], ..base.clone() }),
             (
                 "service_ids/1",

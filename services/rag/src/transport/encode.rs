@@ -4,9 +4,11 @@ use attain_proto::convert::timestamp;
 use attain_proto::rag::v1 as wire;
 
 use crate::domain::about::{About, Visibility};
+use crate::domain::confidence::Strength;
 use crate::domain::document::{Entry, Kind, Stored};
 use crate::domain::instructions::{self, Finding};
 use crate::domain::standing::{Place, Rate, Rated, Rating};
+use crate::reranking::Reranking;
 use crate::search::{Answer, Cited};
 
 /// A document with its text.
@@ -60,9 +62,11 @@ pub(super) fn entry(entry: Entry) -> wire::Document {
 
 /// Passages, or the statement that nothing answers.
 pub(super) fn answer(answer: Answer) -> wire::SearchKnowledgeResponse {
-    let mode = match &answer.model {
-        Some(_) => wire::RetrievalMode::Hybrid,
-        None => wire::RetrievalMode::LexicalOnly,
+    let (reranking, reranking_model) = match answer.reranking {
+        Reranking::Off => (wire::Reranking::Off, String::new()),
+        Reranking::Applied(model) => (wire::Reranking::Applied, model),
+        Reranking::TimedOut => (wire::Reranking::TimedOut, String::new()),
+        Reranking::Failed => (wire::Reranking::Failed, String::new()),
     };
     wire::SearchKnowledgeResponse {
         citations: answer.citations.into_iter().map(citation).collect(),
@@ -70,12 +74,34 @@ pub(super) fn answer(answer: Answer) -> wire::SearchKnowledgeResponse {
         confidence: answer.confidence,
         threshold: answer.threshold,
         nearest_titles: answer.nearest_titles,
-        mode: mode.into(),
+        mode: mode(answer.model.as_deref()).into(),
         embedding_model: answer.model.unwrap_or_default(),
+        reranking: reranking.into(),
+        reranking_model,
+        strength: strength(answer.strength).into(),
+        strong_threshold: answer.strong_threshold,
     }
 }
 
-fn citation(cited: Cited) -> wire::Citation {
+/// How passages were found.
+pub(super) fn mode(model: Option<&str>) -> wire::RetrievalMode {
+    match model {
+        Some(_) => wire::RetrievalMode::Hybrid,
+        None => wire::RetrievalMode::LexicalOnly,
+    }
+}
+
+/// How far what was found answers.
+pub(super) fn strength(strength: Strength) -> wire::EvidenceStrength {
+    match strength {
+        Strength::Answered => wire::EvidenceStrength::Answered,
+        Strength::Weak => wire::EvidenceStrength::Weak,
+        Strength::Abstained => wire::EvidenceStrength::Abstained,
+    }
+}
+
+/// A passage.
+pub(super) fn citation(cited: Cited) -> wire::Citation {
     wire::Citation {
         document_id: cited.document.to_string(),
         document_version: cited.version,

@@ -1,5 +1,6 @@
 //! gRPC: decode, run the use case within the caller's deadline, encode.
 
+pub(crate) mod answers;
 mod decode;
 mod encode;
 

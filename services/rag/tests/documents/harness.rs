@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tonic::Status;
 use tonic::transport::Channel;
 
-pub(crate) const NOW_MS: i64 = 1_795_000_000_000;
+pub(crate) const NOW_MS: i64 = 1_796_500_000_000;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Running {

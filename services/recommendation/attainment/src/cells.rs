@@ -55,7 +55,10 @@ impl Cells {
         let (hours, rate) = hours(points, cut);
         let marks = marks(points, &hours, rate);
         let alone = with_neighbours(points, &marks);
-        let mut cells = Self { points: Vec::new(), weights: Vec::new() };
+        // What is calm has one cell a day, or two.
+        let days = hours.len() / 24 + 2;
+        let room = alone.iter().map(ExactSizeIterator::len).sum::<usize>() + 2 * days;
+        let mut cells = Self { points: Vec::with_capacity(room), weights: Vec::with_capacity(room) };
         let mut open = Open { at: 0, end_ms: i64::MIN };
         let (mut next, mut told) = (0, marks.iter().peekable());
         for span in alone {

@@ -1,6 +1,6 @@
 use attain_vocabulary::EntityId;
 
-use crate::backtest::backtest_from;
+use crate::backtest::{backtest_from, windows_max};
 use crate::cells::Cells;
 use crate::confidence::{Found, carries};
 use crate::menu::TARGET_MENU;
@@ -10,7 +10,7 @@ use crate::sanity::Usable;
 use crate::series::fraction;
 use crate::split::Split;
 use crate::{
-    Ambition, CountSeries, Counterfactual, CounterfactualStructure, Prediction, Reach, RecommendationInput,
+    Ambition, CountPoint, CountSeries, Counterfactual, CounterfactualStructure, Prediction, Reach, RecommendationInput,
     ShareSeries, SplitMethod, TierPolicy,
 };
 
@@ -79,7 +79,8 @@ impl Today<'_> {
         let sure = |_: &f64| {
             let (usable, split) = (self.usable, self.split);
             let found = Found { usable, policy, prediction: Some(&after), split, backtest: None };
-            carries(self.input, &found, || backtest_from(constants, &cells, *window_days, *now_ms, policy))
+            let windows_max = windows_max(&cells, *window_days, *now_ms);
+            carries(self.input, &found, windows_max, || backtest_from(constants, &cells, *window_days, *now_ms, policy))
         };
         // What is no stricter than today's changes nothing, sure or not.
         let target = strictest_target(&after, policy, policy.miss_probability_max(Ambition::Balanced))
@@ -172,11 +173,12 @@ pub(crate) fn whole(ways: &[Arriving], series: &CountSeries) -> Vec<Vec<f64>> {
 /// The history without those whole failures; `None` where there are none.
 fn fewer(ways: &[Arriving], series: &CountSeries) -> Option<CountSeries> {
     let mut left: Vec<f64> = series.points().iter().map(|point| point.bad).collect();
-    let mut saved = vec![0.0; left.len()];
+    let mut any = false;
     for way in ways {
-        take(way, series, &mut left, |at, whole| saved[at] += whole);
+        take(way, series, &mut left, |_, whole| any |= whole > 0.0);
     }
-    saved.iter().any(|saved| *saved > 0.0).then(|| series.relieved(&saved))
+    let relieved = |(point, left): (&CountPoint, f64)| CountPoint { bad: left, ..*point };
+    any.then(|| CountSeries::of(series.points().iter().zip(left).map(relieved).collect()))
 }
 
 /// Takes whole failures of one way out of what is left of each bucket, and tells how many.
@@ -249,7 +251,6 @@ pub(crate) fn arriving(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CountPoint;
     use proptest::prelude::*;
 
     /// Bucket by bucket, every way in each: as the rule is told.

@@ -15,6 +15,8 @@ pub(crate) const GAP_MS: i64 = 15 * 60 * 1000;
 const ROUNDS: usize = 6;
 /// A bucket this few deviations above its mean need not have its tail computed: it is above 1e-6 for every skewed count.
 pub(crate) const DEVIATIONS_MIN: f64 = 4.0;
+/// A single failure proves nothing.
+const FAILURES_MIN: f64 = 2.0;
 /// A regime shorter than this between two better ones is an incident, not a level.
 const PASSING_DAYS: f64 = 14.0;
 pub(crate) const HOUR_MS: i64 = 3_600_000;
@@ -74,7 +76,8 @@ pub(crate) fn tell_apart(cells: Span<'_>, regimes: &[Regime]) -> ToldApart {
         denominator += part.moments.pairs();
     }
     let correlation = if denominator > 0.0 { (numerator / denominator).clamp(0.0, 1.0) } else { 0.0 };
-    let mut flagged: Vec<bool> = chronic.iter().flat_map(|part| part.flagged.iter().copied()).collect();
+    let mut flagged = Vec::with_capacity(cells.points.len());
+    chronic.iter().for_each(|part| flagged.extend_from_slice(&part.flagged));
     call_off_recurring(cells.points, &mut flagged);
     let of_level = chronic.iter().zip(&segments).flat_map(|(part, segment)| {
         let rate = part.rate;
@@ -117,8 +120,8 @@ fn call_off_recurring(points: &[CountPoint], flagged: &mut [bool]) {
             weeks >= RECURRING_WEEKS_MIN && weeks as f64 >= RECURRING_SHARE_MIN * all as f64
         })
         .collect();
-    for (point, flagged) in points.iter().zip(flagged) {
-        *flagged &= !recurs[hour_of(point).rem_euclid(HOURS_OF_WEEK) as usize];
+    for (point, flagged) in points.iter().zip(flagged).filter(|(_, flagged)| **flagged) {
+        *flagged = !recurs[hour_of(point).rem_euclid(HOURS_OF_WEEK) as usize];
     }
 }
 
@@ -216,18 +219,23 @@ struct Chronic {
 impl Chronic {
     fn of(cells: Span<'_>, tail_max: f64) -> Self {
         let points = cells.points;
-        let hours = hours(cells);
+        let suspects = Suspects::among(cells);
         let (mut rate, mut correlation) = (calm_rate(points), 0.0);
-        let mut flagged = vec![false; points.len()];
+        let (mut flagged, mut now) = (vec![false; points.len()], vec![false; points.len()]);
         let mut moments = Moments::default();
-        for _ in 0..ROUNDS {
-            let now = flag(cells, &hours, rate, correlation, tail_max);
+        for round in 0..ROUNDS {
+            suspects.flag(points, rate, correlation, tail_max, &mut now);
+            let as_before = now == flagged;
+            if as_before && round > 0 {
+                // The level stays where it is.
+                break;
+            }
             moments = Moments::default();
             for ((point, weight), _) in cells.iter().zip(&now).filter(|(_, flagged)| !**flagged) {
                 moments.add(point, weight);
             }
-            let unchanged = now == flagged && rate == moments.rate();
-            flagged = now;
+            let unchanged = as_before && rate == moments.rate();
+            std::mem::swap(&mut flagged, &mut now);
             rate = moments.rate();
             correlation = moments.correlation(rate);
             if unchanged {
@@ -278,49 +286,62 @@ struct Hour {
     bad: f64,
 }
 
-fn hours(cells: Span<'_>) -> Vec<Hour> {
-    let mut hours: Vec<Hour> = Vec::new();
-    let mut last_hour = None;
-    for (i, (point, _)) in cells.iter().enumerate().filter(|(_, (_, weight))| weight.by_hour) {
-        let hour = point.start_ms.div_euclid(HOUR_MS);
-        if last_hour != Some(hour) {
-            hours.push(Hour { first: i, end: i, valid: 0.0, bad: 0.0 });
-            last_hour = Some(hour);
-        }
-        if let Some(open) = hours.last_mut() {
-            open.end = i + 1;
-            open.valid += point.valid;
-            open.bad += point.bad;
-        }
-    }
-    hours
+/// What may be told from the chronic level, whatever that turns out to be: looked at anew for each.
+struct Suspects {
+    /// Cells that stand alone and failed as often as may ever be improbable.
+    alone: Vec<usize>,
+    hours: Vec<Hour>,
 }
 
-fn flag(cells: Span<'_>, hours: &[Hour], rate: f64, correlation: f64, tail_max: f64) -> Vec<bool> {
-    let points = cells.points;
-    let told = |(point, weight): (&CountPoint, &Weight)| {
-        weight.alone && improbable(point.valid, point.bad, rate, correlation, tail_max)
-    };
-    let mut flagged: Vec<bool> = cells.iter().map(told).collect();
-    for hour in hours.iter().filter(|hour| hour.bad > rate * hour.valid) {
-        // Only what the single buckets have not told: an outage must not draw its hour's calm buckets in.
-        let told = (hour.first..hour.end).filter(|i| flagged[*i]);
-        let (valid, bad) =
-            told.fold((hour.valid, hour.bad), |(valid, bad), i| (valid - points[i].valid, bad - points[i].bad));
-        if improbable(valid, bad, rate, correlation, tail_max) {
-            for i in hour.first..hour.end {
-                flagged[i] |= points[i].bad > rate * points[i].valid;
+impl Suspects {
+    fn among(cells: Span<'_>) -> Self {
+        let mut suspects = Self { alone: Vec::new(), hours: Vec::new() };
+        let mut hour_end = i64::MIN;
+        for (i, (point, weight)) in cells.iter().enumerate() {
+            if weight.alone && point.bad >= FAILURES_MIN {
+                suspects.alone.push(i);
+            }
+            if !weight.by_hour {
+                continue;
+            }
+            if point.start_ms >= hour_end {
+                hour_end = (point.start_ms.div_euclid(HOUR_MS) * HOUR_MS).saturating_add(HOUR_MS);
+                suspects.hours.push(Hour { first: i, end: i, valid: 0.0, bad: 0.0 });
+            }
+            if let Some(open) = suspects.hours.last_mut() {
+                open.end = i + 1;
+                open.valid += point.valid;
+                open.bad += point.bad;
+            }
+        }
+        suspects
+    }
+
+    /// Marks what is improbable under a chronic level, and nothing else.
+    fn flag(&self, points: &[CountPoint], rate: f64, correlation: f64, tail_max: f64, flagged: &mut [bool]) {
+        flagged.fill(false);
+        for i in &self.alone {
+            flagged[*i] = improbable(points[*i].valid, points[*i].bad, rate, correlation, tail_max);
+        }
+        for hour in self.hours.iter().filter(|hour| hour.bad > rate * hour.valid) {
+            // Only what the single buckets have not told: an outage must not draw its hour's calm buckets in.
+            let told = (hour.first..hour.end).filter(|i| flagged[*i]);
+            let (valid, bad) =
+                told.fold((hour.valid, hour.bad), |(valid, bad), i| (valid - points[i].valid, bad - points[i].bad));
+            if improbable(valid, bad, rate, correlation, tail_max) {
+                for i in hour.first..hour.end {
+                    flagged[i] |= points[i].bad > rate * points[i].valid;
+                }
             }
         }
     }
-    flagged
 }
 
 /// Whether so many failures among so many requests have a tail probability below the limit, as a Beta-Binomial count: a
 /// negative binomial of the same mean and variance, or the binomial itself when outcomes are independent.
 fn improbable(valid: f64, bad: f64, rate: f64, correlation: f64, tail_max: f64) -> bool {
     let mean = rate * valid;
-    if bad < 2.0 || bad <= mean {
+    if bad < FAILURES_MIN || bad <= mean {
         return false;
     }
     let variance = mean * (1.0 - rate) * (1.0 + (valid - 1.0).max(0.0) * correlation);

@@ -1,7 +1,9 @@
 //! The question that is put to the knowledge service: the risks that a recommendation names, in words.
 
+use std::collections::BTreeSet;
+
 use attain_attainment::{ConstraintKind, RecommendationResult, SliResult};
-use attain_vocabulary::{EntityId, EntityKind, SliKind};
+use attain_vocabulary::{EntityId, EntityKind, SliKind, Tier};
 
 /// Longest question that the knowledge service takes, in characters.
 const QUERY_LEN_MAX: usize = 2000;
@@ -11,12 +13,15 @@ const QUERY_LEN_MAX: usize = 2000;
 pub(crate) struct Question {
     pub(crate) query: String,
     pub(crate) services: Vec<EntityId>,
+    /// Documents written for this tier count for more.
+    pub(crate) tier: Tier,
 }
 
 /// Puts the question: what binds, what kind of thing it is, how it fails, and what the service is.
 pub(crate) fn question(
     result: &RecommendationResult,
     kind: EntityKind,
+    tier: Tier,
     kind_of: impl Fn(&EntityId) -> Option<EntityKind>,
 ) -> Question {
     let mut services = vec![result.service.clone()];
@@ -32,17 +37,29 @@ pub(crate) fn question(
             words.push(format!("{} depends{way} on the {what} {id}, which fails {}", result.service, signature(sli)));
         } else {
             words.push(format!("{} {}", result.service, own_risk(sli)));
+            if let Some(edge) = mostly_inherited_by(sli) {
+                services.push(edge.clone());
+                let what = kind_of(edge).map_or("dependency", kind_words);
+                words.push(format!("most of its failures come from the {what} {edge}, {}", signature(sli)));
+            }
         }
     }
     words.push(format!("SLO target for a {}", kind_words(kind)));
-    services.dedup();
+    let mut seen = BTreeSet::new();
+    services.retain(|id| seen.insert(id.clone()));
     let query: String = words.join(". ").chars().take(QUERY_LEN_MAX).collect();
-    Question { query, services }
+    Question { query, services, tier }
 }
 
 /// The direct dependency by which most failures arrive.
 fn arrives_by(sli: &SliResult) -> Option<&EntityId> {
     sli.failure_split.as_ref()?.inherited.first().map(|share| &share.dependency)
+}
+
+/// The edge by which more arrives than fails of the service's own.
+fn mostly_inherited_by(sli: &SliResult) -> Option<&EntityId> {
+    let split = sli.failure_split.as_ref()?;
+    (split.inherited_failure_ratio > split.own_failure_ratio).then(|| arrives_by(sli))?
 }
 
 /// What a person would call the failure: errors or slowness, now and then or all the time.

@@ -54,6 +54,38 @@ pub(crate) struct Evidence {
     pub(crate) citations: Vec<Citation>,
     /// Empty when passages were found by embedding and by words.
     pub(crate) note: String,
+    /// How far it answers, by its number on the wire; 0 in what was kept before that was told.
+    #[serde(default, skip_serializing_if = "is_untold")]
+    pub(crate) strength: i32,
+    /// What the documents say, in sentences that were checked against their places.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) sentences: Vec<Sentence>,
+}
+
+fn is_untold(strength: &i32) -> bool {
+    *strength == 0
+}
+
+/// A sentence with the places that say it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sentence {
+    pub(crate) text: String,
+    pub(crate) places: Vec<Place>,
+    pub(crate) quoted: bool,
+    pub(crate) table_row: bool,
+}
+
+/// A place in a version of a document, to the character.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) document_id: String,
+    pub(crate) document_version: u32,
+    pub(crate) title: String,
+    pub(crate) start_offset: u32,
+    pub(crate) end_offset: u32,
+    pub(crate) quote: String,
+    pub(crate) quote_sha256: String,
+    pub(crate) score: f64,
 }
 
 /// A passage, to the character.

@@ -10,6 +10,7 @@ mod walk;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use attain_attainment::{
     Ambition, ConsistentTarget, Constants, CurrentSlo, DependencyHistory, Exclusion, MODEL_VERSION, MissingInput,
@@ -21,9 +22,7 @@ use attain_proto::ingestion::v1 as ingestion;
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1 as vocabulary;
 use attain_runtime::context::CallContext;
-use attain_vocabulary::{
-    BUCKET_MS, DAY_MS, EntityId, EntityKind, SliBucket, TimeRange, TimeWindow, UnixMillis, bucket_start,
-};
+use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, SliBucket, TimeRange, TimeWindow, UnixMillis, bucket_start};
 use prost::Message as _;
 
 use crate::domain::calibration::Class;
@@ -65,6 +64,8 @@ pub(crate) struct Question<'a> {
     pub(crate) window: TimeWindow,
     /// The newest recommendation, where there is one.
     pub(crate) latest: Option<&'a Latest>,
+    /// When whoever asked first gives up.
+    pub(crate) asked_until: Instant,
 }
 
 /// Histories, as far as they could be had.
@@ -90,7 +91,7 @@ pub(crate) async fn gather(
     context: &CallContext,
     question: Question<'_>,
 ) -> Result<Gathered, Error> {
-    let Question { service, window, latest } = question;
+    let Question { service, window, latest, asked_until } = question;
     let mut missing = Vec::new();
     // Before anything promised is read: what is decided in between makes the answer look older than it is.
     let promises_up_to = Some(engine.below.now(&engine.store, &context.tenant).await?.up_to);
@@ -165,7 +166,8 @@ pub(crate) async fn gather(
     let around =
         Surroundings { service, window, known, edges: closure.edges, now_ms: as_of_ms, constants: input.constants() };
     let held = consistent_targets(engine, context, around, &draft, graph_known);
-    let (held, found) = futures::join!(held, evidence(engine, context, &draft, input.kind, &closure.facts));
+    let asked = evidence::question(&draft, input.kind, input.tier, |id| closure.facts.get(id).map(|facts| facts.kind));
+    let (held, found) = futures::join!(held, evidence(engine, context, asked, asked_until));
     let (targets, unheld) = held?;
     let (evidence, complete, unsearched) = found;
     let whole = unheld.is_none() && unsearched.is_none();
@@ -446,24 +448,29 @@ async fn drafted(input: RecommendationInput) -> Result<(RecommendationInput, Rec
 }
 
 /// Asks the knowledge service about the risks that a first look names: what it said, whether that is all, and what is missing.
+/// Passages are worth less than an answer in time: they are waited for no longer than configured, and no longer than half of
+/// what whoever asked first has left.
 async fn evidence(
     engine: &Engine,
     context: &CallContext,
-    draft: &RecommendationResult,
-    kind: EntityKind,
-    facts: &BTreeMap<EntityId, Facts>,
+    question: evidence::Question,
+    asked_until: Instant,
 ) -> (Evidence, bool, Option<MissingInput>) {
-    let question = evidence::question(draft, kind, |id| facts.get(id).map(|facts| facts.kind));
-    match engine.knowledge.search(context, &question, engine.config.citations_max).await {
+    let left = asked_until.saturating_duration_since(Instant::now()).min(context.remaining());
+    let within = Duration::from_millis(engine.config.evidence_ms_max).min(left / 2);
+    let context = context.clone().within(within);
+    let searching = engine.knowledge.search(&context, &question, engine.config.citations_max);
+    let searched = match tokio::time::timeout(within, searching).await {
+        Ok(searched) => searched.map_err(|refusal| refusal.detail()),
+        Err(_) => Err(format!("no answer within {} ms", within.as_millis())),
+    };
+    match searched {
         Ok(found) => (found.evidence, found.complete, None),
-        Err(refusal) => {
-            let detail = format!(
-                "runbooks, templates and incidents could not be searched ({}): nothing is cited",
-                refusal.detail()
-            );
+        Err(why) => {
+            let detail = format!("runbooks, templates and incidents could not be searched ({why}): nothing is cited");
             let missing = MissingInput { name: "knowledge".to_owned(), detail };
             let note = "Knowledge could not be searched.".to_owned();
-            (Evidence { query: question.query, citations: Vec::new(), note }, false, Some(missing))
+            (Evidence { query: question.query, note, ..Evidence::default() }, false, Some(missing))
         }
     }
 }

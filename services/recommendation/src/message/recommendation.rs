@@ -10,7 +10,7 @@ use attain_vocabulary::SliKind;
 use prost::Message as _;
 
 use super::{agreement, budgeting, freshness, record, slo, topology, window};
-use crate::domain::kept::{Citation, Kept, sha256_hex};
+use crate::domain::kept::{Citation, Kept, Place, Sentence, sha256_hex};
 use crate::domain::slo::Slo;
 
 /// The recommendation without what only storing gives it: id, version, time.
@@ -45,6 +45,8 @@ pub(crate) fn recommendation(
         region: String::new(),
         regions: None,
         experiment: None,
+        evidence_strength: kept.evidence.strength,
+        evidence: kept.evidence.sentences.iter().map(sentence).collect(),
     }
 }
 
@@ -268,6 +270,30 @@ fn data_used(kept: &Kept, data: &words::DataUsed) -> wire::DataUsed {
         data_age: data.data_age_ms.map(duration),
         incident_count: data.incident_count,
         covered_days: data.covered_days,
+    }
+}
+
+fn sentence(sentence: &Sentence) -> rag::AnswerSentence {
+    rag::AnswerSentence {
+        text: sentence.text.clone(),
+        citations: sentence.places.iter().map(place).collect(),
+        rephrased: false,
+        original: String::new(),
+        quoted: sentence.quoted,
+        table_row: sentence.table_row,
+    }
+}
+
+fn place(place: &Place) -> rag::SentenceCitation {
+    rag::SentenceCitation {
+        document_id: place.document_id.clone(),
+        document_version: place.document_version,
+        title: place.title.clone(),
+        start_offset: place.start_offset,
+        end_offset: place.end_offset,
+        quote: place.quote.clone(),
+        quote_sha256: place.quote_sha256.clone(),
+        score: place.score,
     }
 }
 

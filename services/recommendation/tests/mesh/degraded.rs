@@ -1,6 +1,8 @@
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use attain_proto::recommendation::v1 as wire;
+use attain_recommendation::Config;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -50,6 +52,67 @@ async fn without_knowledge_nothing_is_cited_and_confidence_says_so() {
     let cited = mesh.recommend("checkout").await;
     assert_eq!((cited.version, cited.citations.len()), (2, 1));
     assert!(score(&cited) >= score(&silent));
+}
+
+/// A deadline of the caller that a computation alone keeps easily, and an index that hangs would not.
+const DEADLINE: Duration = Duration::from_secs(8);
+
+async fn within_deadline(mesh: &Mesh, service: &str) -> wire::Recommendation {
+    let mut request = tonic::Request::new(wire::GetSloRecommendationsRequest {
+        service_id: service.to_owned(),
+        ..Default::default()
+    });
+    request.set_timeout(DEADLINE);
+    let answer = tokio::time::timeout(DEADLINE, mesh.client.clone().get_slo_recommendations(request)).await;
+    answer.expect("an answer in time").unwrap().into_inner().recommendation.unwrap()
+}
+
+fn assert_uncited(recommendation: &wire::Recommendation) {
+    assert_eq!(names(recommendation), ["knowledge"], "{:?}", recommendation.missing_inputs);
+    assert!(recommendation.citations.is_empty() && recommendation.evidence_note.contains("could not be searched"));
+    assert!(!recommendation.slis[0].offers.is_empty() && recommendation.slis[0].ceiling_ratio.is_some());
+}
+
+#[tokio::test]
+async fn knowledge_that_hangs_costs_the_evidence_and_not_the_answer() {
+    let mesh = Mesh::start_with(Config { evidence_ms_max: 100, ..Config::default() }).await;
+    mesh.world.knowledge_hangs.store(true, Ordering::SeqCst);
+    let silent = within_deadline(&mesh, "checkout").await;
+    assert_uncited(&silent);
+    assert!(silent.missing_inputs[0].detail.contains("no answer within 100 ms"), "{:?}", silent.missing_inputs);
+    mesh.world.knowledge_hangs.store(false, Ordering::SeqCst);
+    mesh.clock.set(NOW_MS + 10_000);
+    assert_eq!(within_deadline(&mesh, "checkout").await.citations.len(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_in_a_hurry_gets_an_answer_from_a_patient_service() {
+    let mesh = Mesh::start_with(Config { evidence_ms_max: 60_000, ..Config::default() }).await;
+    mesh.world.knowledge_hangs.store(true, Ordering::SeqCst);
+    assert_uncited(&within_deadline(&mesh, "checkout").await);
+}
+
+#[tokio::test]
+async fn knowledge_that_refuses_is_named_whatever_it_says() {
+    let mesh = Mesh::start().await;
+    let codes =
+        [Code::Unavailable, Code::Internal, Code::DeadlineExceeded, Code::ResourceExhausted, Code::Unimplemented];
+    for (place, code) in codes.into_iter().enumerate() {
+        *mesh.world.knowledge_refuses.lock().unwrap() = Some(code);
+        mesh.clock.set(NOW_MS + 10_000 * place as i64);
+        let silent = within_deadline(&mesh, "checkout").await;
+        assert_uncited(&silent);
+    }
+    // In the middle of its life knowledge comes back, answers, and goes.
+    *mesh.world.knowledge_refuses.lock().unwrap() = None;
+    mesh.clock.set(NOW_MS + 100_000);
+    assert_eq!(within_deadline(&mesh, "checkout").await.citations.len(), 1);
+    *mesh.world.knowledge_refuses.lock().unwrap() = Some(Code::Unavailable);
+    assert_eq!(
+        within_deadline(&mesh, "checkout").await.citations.len(),
+        1,
+        "what was cited stays while nothing changed"
+    );
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use attain_proto::graph::v1::graph_service_server::GraphServiceServer;
 use attain_proto::ingestion::v1::ingestion_service_server::IngestionServiceServer;
+use attain_proto::rag::v1::answer_service_server::AnswerServiceServer;
 use attain_proto::rag::v1::knowledge_service_server::KnowledgeServiceServer;
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::recommendation::v1::recommendation_service_client::RecommendationServiceClient;
@@ -264,6 +265,7 @@ async fn serve_members(world: Arc<World>) -> String {
         .add_service(health)
         .add_service(IngestionServiceServer::new(members.clone()))
         .add_service(GraphServiceServer::new(members.clone()))
+        .add_service(AnswerServiceServer::new(members.clone()))
         .add_service(KnowledgeServiceServer::new(members));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     format!("http://{address}")

@@ -109,6 +109,9 @@ async fn passages_are_cited_for_the_risk_that_binds() {
     let recommendation = mesh.recommend("checkout").await;
     assert_eq!(recommendation.citations.len(), 1);
     let citation = &recommendation.citations[0];
+    assert_eq!(recommendation.evidence_strength(), attain_proto::rag::v1::EvidenceStrength::Answered);
+    let said = &recommendation.evidence[0];
+    assert_eq!((&said.text, said.citations[0].start_offset), (&citation.quote, citation.start_offset));
     assert_eq!((citation.document_version, citation.start_offset, citation.end_offset), (3, 120, 152));
     assert_eq!(citation.score.to_bits(), (0.1f64 + 0.2).to_bits());
     let question = mesh.world.questions.lock().unwrap()[0].clone();

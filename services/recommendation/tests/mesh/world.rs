@@ -14,6 +14,7 @@ use attain_proto::graph::v1::scenario_change::Change;
 use attain_proto::ingestion::v1 as ingestion;
 use attain_proto::ingestion::v1::ingestion_service_server::IngestionService;
 use attain_proto::rag::v1 as rag;
+use attain_proto::rag::v1::answer_service_server::AnswerService;
 use attain_proto::rag::v1::knowledge_service_server::KnowledgeService;
 use attain_proto::vocabulary::v1::{
     Dependency, DependencyMode, Entity, EntityKind, SliBucket, Source, Tier, UtilisationKind,
@@ -81,6 +82,10 @@ pub(crate) struct World {
     pub(crate) regions_down: AtomicBool,
     pub(crate) graph_down: AtomicBool,
     pub(crate) knowledge_down: AtomicBool,
+    /// Whether knowledge takes questions and never answers.
+    pub(crate) knowledge_hangs: AtomicBool,
+    /// What knowledge answers to every question instead of passages.
+    pub(crate) knowledge_refuses: Mutex<Option<tonic::Code>>,
     /// Whether the graph solves for no targets.
     pub(crate) targets_down: AtomicBool,
     /// Whether the graph answers for availability alone.

@@ -86,10 +86,14 @@ fn traced(usable: &Usable<'_>) -> Option<Causes> {
         told_bad += bad as f64;
         own[i] = (bad - inherited) as f64;
         // Who it was is far away in memory, and mostly nobody.
-        if inherited > 0 {
-            let failed = bucket.inherited_by_dependency.iter().filter(|(_, failed)| **failed > 0);
-            for (nth, (id, failed)) in failed.enumerate() {
-                columns.of(nth, id, points.len())[i] = *failed as f64;
+        let by_whom = &bucket.inherited_by_dependency;
+        match by_whom.first_key_value().filter(|_| inherited > 0) {
+            None => {}
+            // Most often one: to walk a map costs more than to look at it.
+            Some((id, failed)) if by_whom.len() == 1 => columns.add(i, 0, id, *failed, points.len()),
+            Some(_) => {
+                let named = by_whom.iter().enumerate();
+                named.for_each(|(nth, (id, failed))| columns.add(i, nth, id, *failed, points.len()));
             }
         }
     }
@@ -113,14 +117,18 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(&mut self, nth: usize, id: &'a EntityId, len: usize) -> &mut [f64] {
+    /// Failures of bucket `i` of so many by the nth dependency that it names.
+    fn add(&mut self, i: usize, nth: usize, id: &'a EntityId, failed: u64, len: usize) {
+        if failed == 0 {
+            return;
+        }
         let again = self.last.get(nth).copied().filter(|at| self.columns[*at].0 == id);
         let at = again.unwrap_or_else(|| self.find(id, len));
-        match self.last.get_mut(nth) {
-            Some(last) => *last = at,
-            None => self.last.push(at),
+        if self.last.len() <= nth {
+            self.last.resize(nth + 1, at);
         }
-        &mut self.columns[at].1
+        self.last[nth] = at;
+        self.columns[at].1[i] = failed as f64;
     }
 
     fn find(&mut self, id: &'a EntityId, len: usize) -> usize {

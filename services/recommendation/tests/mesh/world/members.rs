@@ -545,6 +545,37 @@ fn snapshot(version: u64) -> graph::SnapshotInfo {
     graph::SnapshotInfo { version, age, entity_count: 11, dependency_count: 8 }
 }
 
+/// The first passage that bears on the question, said as it stands.
+#[tonic::async_trait]
+impl AnswerService for Members {
+    async fn answer_question(
+        &self,
+        request: Request<rag::AnswerQuestionRequest>,
+    ) -> Result<Response<rag::AnswerQuestionResponse>, Status> {
+        check(&self.0.knowledge_down)?;
+        let question = request.into_inner().question;
+        let words: BTreeSet<&str> = question.split(|c: char| !c.is_alphanumeric()).collect();
+        let about = |passage: &&rag::Citation| passage.title.to_lowercase().split(' ').any(|word| words.contains(word));
+        let passages = self.0.passages.lock().unwrap();
+        let sentence = passages.iter().find(about).map(|passage| rag::AnswerSentence {
+            text: passage.quote.clone(),
+            citations: vec![rag::SentenceCitation {
+                document_id: passage.document_id.clone(),
+                document_version: passage.document_version,
+                start_offset: passage.start_offset,
+                end_offset: passage.end_offset,
+                quote: passage.quote.clone(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        });
+        Ok(Response::new(rag::AnswerQuestionResponse {
+            sentences: sentence.into_iter().collect(),
+            ..Default::default()
+        }))
+    }
+}
+
 #[tonic::async_trait]
 impl KnowledgeService for Members {
     async fn search_knowledge(
@@ -552,7 +583,15 @@ impl KnowledgeService for Members {
         request: Request<rag::SearchKnowledgeRequest>,
     ) -> Result<Response<rag::SearchKnowledgeResponse>, Status> {
         check(&self.0.knowledge_down)?;
+        if self.0.knowledge_hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        let refusal = *self.0.knowledge_refuses.lock().unwrap();
+        if let Some(code) = refusal {
+            return Err(Status::new(code, "refused by the test"));
+        }
         let request = request.into_inner();
+        assert!((1..=4).contains(&request.tier), "every service has a tier");
         assert!((1..=2000).contains(&request.query.chars().count()));
         let words: BTreeSet<&str> = request.query.split(|c: char| !c.is_alphanumeric()).collect();
         let about = |passage: &&rag::Citation| passage.title.to_lowercase().split(' ').any(|word| words.contains(word));
@@ -566,6 +605,9 @@ impl KnowledgeService for Members {
             nearest_titles: Vec::new(),
             mode: rag::RetrievalMode::Hybrid as i32,
             embedding_model: "words".into(),
+            strength: rag::EvidenceStrength::Answered as i32,
+            strong_threshold: 0.7,
+            ..Default::default()
         }))
     }
 

@@ -1,0 +1,277 @@
+//! Asks a service every question and reads each citation again out of the stored documents.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use attain_grounding::verify;
+use attain_members::{Attain, Process};
+use attain_proto::rag::v1::answer_service_client::AnswerServiceClient;
+use attain_proto::rag::v1::knowledge_service_client::KnowledgeServiceClient;
+use attain_proto::rag::v1::{
+    AnswerQuestionRequest, AnswerQuestionResponse, AnswerSentence, Document, EvidenceStrength, GetDocumentRequest,
+    PutDocumentsRequest,
+};
+use attain_proto::status::v1::GetStatusRequest;
+use attain_proto::status::v1::status_service_client::StatusServiceClient;
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+use tonic::Request;
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+
+use super::check::{between, is_said_at_all, is_said_in_order, sha256_hex};
+use super::study::Study;
+use super::{Query, document_name, kind_of};
+use crate::scores;
+
+const TENANT: &str = "evals-grounding";
+const CALL_SECONDS_MAX: &str = "120S";
+const READY_WITHIN: Duration = Duration::from_secs(1800);
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const DOCUMENTS_PER_CALL: usize = 20;
+
+/// What of an answer was found to hold.
+#[derive(Debug, Default)]
+struct Judged {
+    citations: usize,
+    /// The quote stands between the offsets of the stored version, and its hash is right.
+    valid_citations: usize,
+    sentences: usize,
+    /// Every place is valid, and the sentence is said there.
+    supported_sentences: usize,
+    /// Sentences with at least one valid place.
+    cited_sentences: usize,
+    /// Examples of what does not hold.
+    wrong: Vec<String>,
+}
+
+struct Client {
+    knowledge: KnowledgeServiceClient<Channel>,
+    answers: AnswerServiceClient<Channel>,
+    /// Documents read before: a version never changes.
+    read: BTreeMap<(String, u32), String>,
+}
+
+/// Loads the texts, asks every question, judges the answers.
+pub(super) async fn run(
+    texts: &BTreeMap<String, String>,
+    queries: &[Query],
+    study: &Study,
+    rag: Option<&str>,
+    attain: Option<&Path>,
+) -> anyhow::Result<Value> {
+    let own = match rag {
+        Some(_) => None,
+        None => Some(OwnService::start(attain).await?),
+    };
+    let address =
+        rag.map(str::to_owned).or_else(|| own.as_ref().map(|own| own.address.clone())).context("an address")?;
+    let channel = Channel::from_shared(address.clone())?.connect().await?;
+    let mut client = Client {
+        knowledge: KnowledgeServiceClient::new(channel.clone()).max_decoding_message_size(64 * 1024 * 1024),
+        answers: AnswerServiceClient::new(channel),
+        read: BTreeMap::new(),
+    };
+    client.load(texts).await?;
+    wait_for_vectors(&address).await?;
+    let progress = ProgressBar::new(queries.len() as u64).with_message("asking");
+    let mut outcome = Vec::new();
+    for query in queries {
+        let asked = AnswerQuestionRequest { question: query.query.clone(), ..Default::default() };
+        let began = Instant::now();
+        let answer =
+            client.answers.answer_question(request(asked)).await.with_context(|| query.id.clone())?.into_inner();
+        let latency_ms = began.elapsed().as_secs_f64() * 1000.0;
+        let judged = client.judge(&answer, study).await?;
+        outcome.push((query, answer, judged, latency_ms));
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    Ok(report(&outcome))
+}
+
+impl Client {
+    async fn load(&mut self, texts: &BTreeMap<String, String>) -> anyhow::Result<()> {
+        let documents: Vec<Document> = texts
+            .iter()
+            .map(|(path, text)| Document {
+                id: document_name(path),
+                kind: kind_of(path).into(),
+                text: text.clone(),
+                ..Document::default()
+            })
+            .collect();
+        let progress = ProgressBar::new(documents.len() as u64).with_message("indexing");
+        for part in documents.chunks(DOCUMENTS_PER_CALL) {
+            let kept = self.knowledge.put_documents(request(PutDocumentsRequest { documents: part.to_vec() })).await?;
+            for rejected in kept.into_inner().rejected {
+                eprintln!("{} was refused: {}", part[rejected.index as usize].id, rejected.reason);
+            }
+            progress.inc(part.len() as u64);
+        }
+        progress.finish_and_clear();
+        Ok(())
+    }
+
+    async fn judge(&mut self, answer: &AnswerQuestionResponse, study: &Study) -> anyhow::Result<Judged> {
+        let mut judged = Judged::default();
+        for sentence in &answer.sentences {
+            let mut valid = 0;
+            let mut cited = Vec::new();
+            for citation in &sentence.citations {
+                let text = self.text(&citation.document_id, citation.document_version).await?;
+                let there = between(text, citation.start_offset, citation.end_offset);
+                let holds = there.as_deref() == Some(citation.quote.as_str())
+                    && sha256_hex(&citation.quote) == citation.quote_sha256;
+                valid += usize::from(holds);
+                cited.extend(there);
+            }
+            judged.citations += sentence.citations.len();
+            judged.valid_citations += valid;
+            judged.sentences += 1;
+            judged.cited_sentences += usize::from(valid > 0);
+            let supported = valid == sentence.citations.len() && valid > 0 && is_supported(sentence, &cited, study);
+            judged.supported_sentences += usize::from(supported);
+            if !supported {
+                judged.wrong.push(format!("{} <- {}", sentence.text, cited.join(" | ")));
+            }
+        }
+        Ok(judged)
+    }
+
+    async fn text(&mut self, document_id: &str, version: u32) -> anyhow::Result<&str> {
+        let place = (document_id.to_owned(), version);
+        if !self.read.contains_key(&place) {
+            let asked = GetDocumentRequest { document_id: document_id.to_owned(), version };
+            let document = self.knowledge.get_document(request(asked)).await?.into_inner().document;
+            self.read.insert(place.clone(), document.context("a document")?.text);
+        }
+        Ok(self.read.get(&place).map_or("", String::as_str))
+    }
+}
+
+/// By this crate's own reading and, beside it, by the verifier on texts that were read again.
+fn is_supported(sentence: &AnswerSentence, cited: &[String], study: &Study) -> bool {
+    let weigh = |stem: &str| study.weigh(stem);
+    if sentence.table_row {
+        let [header, row] = cited else { return false };
+        let pairs = attain_grounding::table_row(header, row);
+        return is_said_at_all(&sentence.text, &cited.join("\n"))
+            && verify(&sentence.text, &pairs, &weigh).is_supported();
+    }
+    let whole = cited.join(" ");
+    let in_order = sentence.rephrased || is_said_in_order(&sentence.text, &whole);
+    in_order && verify(&sentence.text, &whole, &weigh).is_supported()
+}
+
+fn report(outcome: &[(&Query, AnswerQuestionResponse, Judged, f64)]) -> Value {
+    let sum = |of: fn(&Judged) -> usize| outcome.iter().map(|(_, _, judged, _)| of(judged)).sum::<usize>();
+    let share = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
+    let answerable: Vec<_> = outcome.iter().filter(|(query, ..)| !query.relevant.is_empty()).collect();
+    let answered: Vec<_> = answerable.iter().filter(|(_, answer, ..)| !answer.sentences.is_empty()).collect();
+    let cites_relevant = answered.iter().filter(|(query, answer, ..)| {
+        let relevant: BTreeSet<String> = query.relevant.iter().map(|judgement| document_name(&judgement.doc)).collect();
+        let mut cited = answer.sentences.iter().flat_map(|sentence| &sentence.citations);
+        cited.any(|citation| relevant.contains(&citation.document_id))
+    });
+    let of_strength = |strength: EvidenceStrength, is_answerable: bool| {
+        let of = |(query, answer, ..): &&(&Query, AnswerQuestionResponse, Judged, f64)| {
+            answer.strength() == strength && query.relevant.is_empty() != is_answerable
+        };
+        outcome.iter().filter(of).count()
+    };
+    let mut dropped: BTreeMap<&str, u32> = BTreeMap::new();
+    for reason in outcome.iter().flat_map(|(_, answer, ..)| &answer.dropped) {
+        *dropped.entry(&reason.reason).or_default() += reason.count;
+    }
+    let latencies: Vec<f64> = outcome.iter().map(|(.., latency_ms)| *latency_ms).collect();
+    let wrong: Vec<&String> = outcome.iter().flat_map(|(_, _, judged, _)| &judged.wrong).take(10).collect();
+    let strengths = |is_answerable| {
+        json!({
+            "answered": of_strength(EvidenceStrength::Answered, is_answerable),
+            "weak": of_strength(EvidenceStrength::Weak, is_answerable),
+            "abstained": of_strength(EvidenceStrength::Abstained, is_answerable),
+        })
+    };
+    json!({
+        "questions": outcome.len(),
+        "sentences": sum(|judged| judged.sentences),
+        "citations": sum(|judged| judged.citations),
+        "offset_validity": share(sum(|judged| judged.valid_citations), sum(|judged| judged.citations)),
+        "citation_precision": share(sum(|judged| judged.supported_sentences), sum(|judged| judged.sentences)),
+        "citation_recall": share(sum(|judged| judged.cited_sentences), sum(|judged| judged.sentences)),
+        "answers_citing_a_relevant_document": share(cites_relevant.count(), answered.len()),
+        "answerable": strengths(true),
+        "unanswerable": strengths(false),
+        "dropped": dropped,
+        "latency_ms_p50": scores::quantile(&latencies, 0.5),
+        "latency_ms_p95": scores::quantile(&latencies, 0.95),
+        "wrong": wrong,
+    })
+}
+
+fn request<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("x-attain-tenant", MetadataValue::from_static(TENANT));
+    request.metadata_mut().insert("grpc-timeout", MetadataValue::from_static(CALL_SECONDS_MAX));
+    request
+}
+
+/// A rag service that lives as long as the evaluation.
+struct OwnService {
+    address: String,
+    _process: Process,
+    _folder: Folder,
+}
+
+impl OwnService {
+    async fn start(attain: Option<&Path>) -> anyhow::Result<Self> {
+        let folder = Folder::new()?;
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let listen = format!("127.0.0.1:{port}");
+        let database = format!("rag.database_url=sqlite:{}/rag.db", folder.0.display());
+        let index = format!("rag.index_dir={}/index", folder.0.display());
+        let arguments = ["serve", "rag", "--listen", &listen, "--set", &database, "--set", &index].map(str::to_owned);
+        let process = Attain::find(attain)?.start(&arguments)?;
+        let address = format!("http://{listen}");
+        wait_for_vectors(&address).await?;
+        Ok(Self { address, _process: process, _folder: folder })
+    }
+}
+
+/// Waits until the service is ready and every document has its vectors, or it is known that none will come.
+async fn wait_for_vectors(address: &str) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let channel = Channel::from_shared(address.to_owned())?.connect_lazy();
+    while began.elapsed() < READY_WITHIN {
+        if let Ok(status) = StatusServiceClient::new(channel.clone()).get_status(GetStatusRequest {}).await {
+            let status = status.into_inner();
+            let model = status.conditions.iter().find(|condition| condition.name == "embedding_model");
+            if status.ready && model.is_none_or(|model| model.holds || model.detail.contains("by words only")) {
+                return Ok(());
+            }
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    bail!("the rag service at {address} did not become ready within {READY_WITHIN:?}")
+}
+
+/// A folder that goes with the evaluation.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("attain-evals-grounding-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A temporary folder that stays is the system's to clear.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

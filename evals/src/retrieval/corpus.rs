@@ -1,0 +1,199 @@
+//! A folder of texts as documents, and the questions about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use attain_proto::rag::v1::DocumentKind;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+/// Longest name of a document.
+const ID_LEN_MAX: usize = 200;
+/// Lines of a file in which its front matter is looked for.
+const FRONT_MATTER_LINES: usize = 12;
+
+/// A labelled question.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Query {
+    pub(super) id: String,
+    pub(super) query: String,
+    pub(super) kind: String,
+    /// Empty where nothing in the corpus answers.
+    #[serde(default)]
+    pub(super) relevant: Vec<Judgement>,
+}
+
+/// What a document is worth to a question: 2 answers, 1 is useful.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Judgement {
+    pub(super) doc: String,
+    pub(super) grade: u32,
+}
+
+/// A file of the corpus.
+#[derive(Debug, Clone)]
+pub(super) struct File {
+    /// Its path below the corpus.
+    pub(super) path: String,
+    pub(super) text: String,
+    pub(super) kind: DocumentKind,
+    pub(super) title: String,
+    pub(super) service_ids: Vec<String>,
+}
+
+/// Files by the names under which they are kept.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Corpus {
+    pub(super) files: BTreeMap<String, File>,
+    paths: BTreeSet<String>,
+}
+
+impl Corpus {
+    /// Every text below the folder; licences and notes on sources are not part of a corpus.
+    pub(super) fn read(root: &Path) -> anyhow::Result<Self> {
+        let mut paths = Vec::new();
+        collect(root, &mut paths)?;
+        paths.sort();
+        let mut corpus = Self::default();
+        for path in paths {
+            let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = String::from_utf8_lossy(&text).into_owned();
+            corpus.add(path.strip_prefix(root)?.to_string_lossy().replace('\\', "/"), text);
+        }
+        ensure!(!corpus.files.is_empty(), "{} holds no documents", root.display());
+        Ok(corpus)
+    }
+
+    fn add(&mut self, path: String, text: String) {
+        let mut name = document_name(&path);
+        if self.files.contains_key(&name) {
+            name = with_hash(&name, &path);
+        }
+        let front = |key: &str| front_matter(&text, key);
+        let kind = front("kind").map_or_else(|| kind_by_path(&path), |word| kind_by_word(&word));
+        let services = front("services").unwrap_or_default();
+        let service_ids = services.trim_matches(['[', ']']).split(',').map(str::trim).filter(|id| !id.is_empty());
+        let file = File {
+            path: path.clone(),
+            kind,
+            title: front("title").unwrap_or_default(),
+            service_ids: service_ids.map(str::to_owned).collect(),
+            text,
+        };
+        self.files.insert(name, file);
+        self.paths.insert(path);
+    }
+
+    /// Whether there is a file of this path.
+    pub(super) fn holds(&self, path: &str) -> bool {
+        self.paths.contains(path)
+    }
+
+    /// The path of a kept document; its name where it is none of the corpus.
+    pub(super) fn path_of<'a>(&'a self, name: &'a str) -> &'a str {
+        self.files.get(name).map_or(name, |file| file.path.as_str())
+    }
+}
+
+/// Lines of JSON.
+pub(super) fn read_queries(file: &Path) -> anyhow::Result<Vec<Query>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(number, line)| {
+            serde_json::from_str(line).with_context(|| format!("{}, line {}", file.display(), number + 1))
+        })
+        .collect()
+}
+
+fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        if path.is_dir() {
+            collect(&path, paths)?;
+        } else if ["md", "markdown", "txt", "yaml", "yml"].contains(&extension.as_str())
+            && !["LICENSE.md", "SOURCE.md"].contains(&name.as_str())
+        {
+            paths.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// A path as the service takes a name: what it does not take becomes `-`.
+fn document_name(path: &str) -> String {
+    let bent: String =
+        path.chars().map(|c| if c.is_ascii_alphanumeric() || "._:/@-".contains(c) { c } else { '-' }).collect();
+    let bent = bent.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
+    if bent.is_empty() || bent.len() > ID_LEN_MAX { with_hash(&bent, path) } else { bent }
+}
+
+/// A name that another path has already, or that is too long, made one's own.
+fn with_hash(name: &str, path: &str) -> String {
+    let hash: String = Sha256::digest(path.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("{hash}/{}", &name[name.len().saturating_sub(ID_LEN_MAX - hash.len() - 1)..])
+}
+
+fn front_matter(text: &str, key: &str) -> Option<String> {
+    let body = text.strip_prefix("---\n")?;
+    let lines = body.lines().take(FRONT_MATTER_LINES).take_while(|line| *line != "---");
+    let value = lines.filter_map(|line| line.strip_prefix(key)?.strip_prefix(':')).next()?;
+    Some(value.trim().trim_matches(['"', '\'']).to_owned())
+}
+
+fn kind_by_word(word: &str) -> DocumentKind {
+    match word {
+        "incident" => DocumentKind::Incident,
+        "slo_template" => DocumentKind::SloTemplate,
+        _ => DocumentKind::Runbook,
+    }
+}
+
+/// By the words of the path, whole ones: `slow` is about no SLO.
+fn kind_by_path(path: &str) -> DocumentKind {
+    let lower = path.to_lowercase();
+    let words: BTreeSet<&str> = lower.split(|c: char| !c.is_alphanumeric()).collect();
+    let has = |any: &[&str]| any.iter().any(|word| words.contains(word));
+    if has(&["incident", "incidents", "postmortem", "postmortems"]) {
+        DocumentKind::Incident
+    } else if has(&["slo", "slos", "openslo"]) {
+        DocumentKind::SloTemplate
+    } else {
+        DocumentKind::Runbook
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_become_names_of_their_own() {
+        let mut corpus = Corpus::default();
+        for path in ["K8s Playbooks/a b.md", "K8s-Playbooks/a-b.md", "_hidden/é.md"] {
+            corpus.add(path.to_owned(), "text".to_owned());
+        }
+        assert_eq!(corpus.files.len(), 3);
+        assert_eq!(corpus.path_of("K8s-Playbooks/a-b.md"), "K8s Playbooks/a b.md");
+        assert!(corpus.files.keys().all(|name| name.is_ascii() && name.len() <= ID_LEN_MAX && !name.contains(' ')));
+        let long = document_name(&format!("{}.md", "x".repeat(400)));
+        assert!(long.len() <= ID_LEN_MAX && long.ends_with(".md"), "{long}");
+        assert!(corpus.holds("K8s Playbooks/a b.md") && !corpus.holds("other"));
+    }
+
+    #[test]
+    fn what_a_file_is_shows_in_its_front_matter_or_its_path() {
+        assert_eq!(front_matter("---\nkind: incident\ntitle: \"T\"\n---\nkind: x\n", "title").as_deref(), Some("T"));
+        assert_eq!(front_matter("kind: incident\n", "kind"), None);
+        for (path, kind) in [
+            ("a/slow-queries.md", DocumentKind::Runbook),
+            ("x/pyrra-slos/nginx.yaml", DocumentKind::SloTemplate),
+            ("postmortem-templates/a.md", DocumentKind::Incident),
+        ] {
+            assert_eq!(kind_by_path(path), kind, "{path}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The knowledge service as a client meets it: one that lives as long as the evaluation, or one that runs already.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use attain_members::{Attain, Process, Usage};
+use attain_proto::rag::v1::knowledge_service_client::KnowledgeServiceClient;
+use attain_proto::rag::v1::{
+    DeleteDocumentRequest, Document, GetDocumentRequest, PutDocumentsRequest, SearchKnowledgeRequest,
+    SearchKnowledgeResponse, SearchStrategy,
+};
+use attain_proto::status::v1::GetStatusRequest;
+use attain_proto::status::v1::status_service_client::StatusServiceClient;
+use indicatif::ProgressBar;
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+use tonic::{Code, Request};
+
+use super::corpus::{Corpus, File};
+
+const READY_WITHIN: Duration = Duration::from_secs(120);
+/// Every document has its vectors within this.
+const EMBEDDED_WITHIN: Duration = Duration::from_secs(3600);
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// One call takes at most this; documents are embedded within the call.
+const CALL_SECONDS_MAX: &str = "120S";
+/// Documents of one call.
+const DOCUMENTS_PER_CALL: usize = 20;
+
+/// A rag service that lives as long as the evaluation.
+pub(super) struct OwnService {
+    pub(super) address: String,
+    process: Process,
+    _folder: Folder,
+}
+
+/// What keeping the corpus took.
+pub(super) struct Loading {
+    pub(super) seconds: f64,
+    /// Processor time of the service, where it is the evaluation's own.
+    pub(super) cpu_seconds: Option<f64>,
+    pub(super) usage: Option<Usage>,
+    /// Paths that were refused, with the reason.
+    pub(super) refused: Vec<(String, String)>,
+}
+
+impl OwnService {
+    pub(super) async fn start(attain: Option<&Path>, cores: Option<&str>) -> anyhow::Result<Self> {
+        let attain = Attain::find(attain)?.on_cores(cores);
+        let folder = Folder::new()?;
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let listen = format!("127.0.0.1:{port}");
+        let database = format!("rag.database_url=sqlite:{}/rag.db", folder.0.display());
+        let index = format!("rag.index_dir={}/index", folder.0.display());
+        let arguments = ["serve", "rag", "--listen", &listen, "--set", &database, "--set", &index].map(str::to_owned);
+        let process = attain.start(&arguments)?;
+        let address = format!("http://{listen}");
+        wait_for_vectors(&address, READY_WITHIN).await?;
+        Ok(Self { address, process, _folder: folder })
+    }
+
+    fn usage(&self) -> anyhow::Result<Usage> {
+        self.process.usage()
+    }
+}
+
+/// Waits until the service is ready and every document has its vectors, or it is known that none will come.
+async fn wait_for_vectors(address: &str, within: Duration) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let channel = Channel::from_shared(address.to_owned())?.connect_lazy();
+    while began.elapsed() < within {
+        if let Ok(status) = StatusServiceClient::new(channel.clone()).get_status(GetStatusRequest {}).await {
+            let status = status.into_inner();
+            let model = status.conditions.iter().find(|condition| condition.name == "embedding_model");
+            let none = |detail: &str| detail.contains("by words only");
+            if status.ready && model.is_none_or(|model| model.holds || none(&model.detail)) {
+                return Ok(());
+            }
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    bail!("the rag service at {address} did not become ready within {within:?}")
+}
+
+/// A folder that goes with the evaluation.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("attain-evals-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A temporary folder that stays is the system's to clear.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The service as one tenant sees it.
+pub(super) struct Tenant {
+    client: KnowledgeServiceClient<Channel>,
+    name: MetadataValue<tonic::metadata::Ascii>,
+    address: String,
+    /// Documents read before: a version never changes.
+    read: BTreeMap<(String, u32), Document>,
+}
+
+impl Tenant {
+    pub(super) async fn connect(address: &str, name: &'static str) -> anyhow::Result<Self> {
+        let channel = Channel::from_shared(address.to_owned())?.connect().await?;
+        let client = KnowledgeServiceClient::new(channel).max_decoding_message_size(64 * 1024 * 1024);
+        Ok(Self { client, name: MetadataValue::from_static(name), address: address.to_owned(), read: BTreeMap::new() })
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("x-attain-tenant", self.name.clone());
+        request.metadata_mut().insert("grpc-timeout", MetadataValue::from_static(CALL_SECONDS_MAX));
+        request
+    }
+
+    /// Keeps the whole corpus and waits until it can be found by every signal.
+    pub(super) async fn load(&mut self, corpus: &Corpus, own: Option<&OwnService>) -> anyhow::Result<Loading> {
+        let before = own.map(OwnService::usage).transpose()?;
+        let began = Instant::now();
+        let progress = ProgressBar::new(corpus.files.len() as u64).with_message("indexing");
+        let mut refused = Vec::new();
+        let files: Vec<(&String, &File)> = corpus.files.iter().collect();
+        for part in files.chunks(DOCUMENTS_PER_CALL) {
+            let documents = part.iter().map(|(name, file)| document(name, file)).collect();
+            for (index, reason) in self.put(documents).await? {
+                refused.push((part[index].1.path.clone(), reason));
+            }
+            progress.inc(part.len() as u64);
+        }
+        wait_for_vectors(&self.address, EMBEDDED_WITHIN).await?;
+        progress.finish_and_clear();
+        let usage = own.map(OwnService::usage).transpose()?;
+        let cpu_seconds = usage.zip(before).map(|(after, before)| after.cpu_since(&before));
+        Ok(Loading { seconds: began.elapsed().as_secs_f64(), cpu_seconds, usage, refused })
+    }
+
+    /// Keeps documents; which were refused, and why.
+    pub(super) async fn put(&mut self, documents: Vec<Document>) -> anyhow::Result<Vec<(usize, String)>> {
+        let request = self.request(PutDocumentsRequest { documents });
+        let answer = self.client.put_documents(request).await.context("keeping documents")?.into_inner();
+        Ok(answer.rejected.into_iter().map(|rejected| (rejected.index as usize, rejected.reason)).collect())
+    }
+
+    /// Asks a question, with the milliseconds that the answer took; `None` where the service cannot search this way.
+    pub(super) async fn search(
+        &mut self,
+        query: &str,
+        strategy: SearchStrategy,
+        limit: u32,
+    ) -> anyhow::Result<Option<(SearchKnowledgeResponse, f64)>> {
+        let search = SearchKnowledgeRequest {
+            query: query.to_owned(),
+            limit,
+            strategy: strategy.into(),
+            include_unsure: true,
+            ..Default::default()
+        };
+        let request = self.request(search);
+        let began = Instant::now();
+        match self.client.search_knowledge(request).await {
+            Ok(answer) => Ok(Some((answer.into_inner(), began.elapsed().as_secs_f64() * 1000.0))),
+            Err(status) if status.code() == Code::FailedPrecondition => Ok(None),
+            Err(status) => Err(status).context(query.to_owned()),
+        }
+    }
+
+    /// A kept document; `None` where this tenant has none of that name.
+    pub(super) async fn document(&mut self, document_id: &str, version: u32) -> anyhow::Result<Option<Document>> {
+        let request = self.request(GetDocumentRequest { document_id: document_id.to_owned(), version });
+        match self.client.get_document(request).await {
+            Ok(answer) => Ok(answer.into_inner().document),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    /// The same of a version, read once.
+    pub(super) async fn kept(&mut self, document_id: &str, version: u32) -> anyhow::Result<Option<&Document>> {
+        let place = (document_id.to_owned(), version);
+        if !self.read.contains_key(&place)
+            && let Some(document) = self.document(document_id, version).await?
+        {
+            self.read.insert(place.clone(), document);
+        }
+        Ok(self.read.get(&place))
+    }
+
+    /// Removes a document and returns how many passages it had.
+    pub(super) async fn remove(&mut self, document_id: &str) -> anyhow::Result<u64> {
+        let request = self.request(DeleteDocumentRequest { document_id: document_id.to_owned() });
+        match self.client.delete_document(request).await {
+            Ok(answer) => Ok(u64::from(answer.into_inner().removed_passage_count)),
+            Err(status) if status.code() == Code::NotFound => Ok(0),
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    /// Removes the corpus and returns how many passages it had.
+    pub(super) async fn clear(&mut self, corpus: &Corpus) -> anyhow::Result<u64> {
+        let mut passages = 0;
+        for name in corpus.files.keys() {
+            passages += self.remove(name).await?;
+        }
+        Ok(passages)
+    }
+}
+
+fn document(name: &str, file: &File) -> Document {
+    Document {
+        id: name.to_owned(),
+        kind: file.kind.into(),
+        title: file.title.clone(),
+        text: file.text.clone(),
+        service_ids: file.service_ids.clone(),
+        ..Document::default()
+    }
+}

@@ -27,7 +27,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// One call takes at most this; documents are embedded within the call.
 const CALL_SECONDS_MAX: &str = "120S";
 /// Documents of one call.
-const DOCUMENTS_PER_CALL: usize = 20;
+const DOCUMENTS_PER_CALL: usize = 4;
+/// Times that a batch is handed in again after a deadline: what was begun is finished all the same.
+const ATTEMPTS_MAX: usize = 10;
 
 /// A rag service that lives as long as the evaluation.
 pub(super) struct OwnService {
@@ -148,8 +150,17 @@ impl Tenant {
 
     /// Keeps documents; which were refused, and why.
     pub(super) async fn put(&mut self, documents: Vec<Document>) -> anyhow::Result<Vec<(usize, String)>> {
-        let request = self.request(PutDocumentsRequest { documents });
-        let answer = self.client.put_documents(request).await.context("keeping documents")?.into_inner();
+        let mut attempt = 0;
+        let answer = loop {
+            attempt += 1;
+            let request = self.request(PutDocumentsRequest { documents: documents.clone() });
+            match self.client.put_documents(request).await {
+                Ok(answer) => break answer.into_inner(),
+                Err(status)
+                    if attempt < ATTEMPTS_MAX && matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) => {}
+                Err(status) => return Err(status).context("keeping documents"),
+            }
+        };
         Ok(answer.rejected.into_iter().map(|rejected| (rejected.index as usize, rejected.reason)).collect())
     }
 

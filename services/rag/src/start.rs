@@ -10,7 +10,7 @@ use attain_runtime::clock::Clock;
 use attain_runtime::readiness::{Condition, Readiness};
 use attain_runtime::serve::{Member, Windows};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tonic::service::Routes;
 
 use crate::embedding::{DIMENSIONS, Embedder, Model};
@@ -49,7 +49,9 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     let knowledge = Knowledge::new(store, serving, model, clock)?;
     let knowledge = knowledge.with_public_tenant(config.public_tenant()?).with_language_model(language_model);
     let knowledge = Arc::new(knowledge);
-    let keeping = tokio::spawn(keep_level(Arc::clone(&knowledge), config.clone(), level));
+    // Ends with this call, however that ends.
+    let mut keeping = JoinSet::new();
+    keeping.spawn(keep_level(Arc::clone(&knowledge), config.clone(), level));
 
     let watching =
         watch::follow(Arc::clone(&knowledge), config.watched()?, Duration::from_secs(config.watch_interval_seconds));
@@ -68,7 +70,7 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
         .add_service(transport::answers::server(Arc::clone(&knowledge)));
     let served = member.serve(routes, shutdown).await;
     // The index goes last: calls in flight still needed it.
-    keeping.abort();
+    keeping.abort_all();
     watching.iter().for_each(JoinHandle::abort);
     stop_index.cancel();
     if let Some(embedded) = embedded {

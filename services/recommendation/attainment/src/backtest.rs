@@ -102,23 +102,45 @@ struct Row {
 
 /// Scored origins, oldest first.
 fn scored(constants: &Constants, cells: &Cells, window_days: f64, now_ms: UnixMillis, policy: &TierPolicy) -> Vec<Row> {
-    let window_ms = (window_days * DAY_MS as f64) as i64;
-    let needed_days = HISTORY_DAYS_MIN.max(HISTORY_SHARE_MIN * window_days);
-    let mut rows = Vec::new();
-    let mut origin_ms = now_ms.saturating_sub(window_ms);
-    while rows.len() < ORIGINS_MAX {
-        let (before, after) = (cells.between(i64::MIN, origin_ms), cells.between(origin_ms, origin_ms + window_ms));
-        if before.covered_days() < needed_days {
-            break;
-        }
-        if after.covered_days() >= COVERED_SHARE_MIN * window_days && after.valid() > 0.0 {
-            let held = offers(constants, before, window_days, origin_ms, policy, after.bad() / after.valid());
-            rows.extend(held.map(|held| Row { origin_ms, held }));
-        }
-        origin_ms = origin_ms.saturating_sub(STEP_DAYS * DAY_MS);
-    }
+    let row = |Origin { origin_ms, before, after }: Origin<'_>| {
+        let held = offers(constants, before, window_days, origin_ms, policy, after.bad() / after.valid());
+        held.map(|held| Row { origin_ms, held })
+    };
+    let mut rows: Vec<Row> = origins(cells, window_days, now_ms).filter_map(row).take(ORIGINS_MAX).collect();
     rows.reverse();
     rows
+}
+
+/// An instant of the past with enough history before it and a window after it.
+struct Origin<'a> {
+    origin_ms: UnixMillis,
+    before: Span<'a>,
+    after: Span<'a>,
+}
+
+/// Origins that can be scored, newest first.
+fn origins(cells: &Cells, window_days: f64, now_ms: UnixMillis) -> impl Iterator<Item = Origin<'_>> {
+    let window_ms = (window_days * DAY_MS as f64) as i64;
+    let needed_days = HISTORY_DAYS_MIN.max(HISTORY_SHARE_MIN * window_days);
+    let earlier = |origin_ms: &UnixMillis| Some(origin_ms.saturating_sub(STEP_DAYS * DAY_MS));
+    std::iter::successors(Some(now_ms.saturating_sub(window_ms)), earlier)
+        .map(move |origin_ms| Origin {
+            origin_ms,
+            before: cells.between(i64::MIN, origin_ms),
+            after: cells.between(origin_ms, origin_ms + window_ms),
+        })
+        .take_while(move |origin| origin.before.covered_days() >= needed_days)
+        .filter(move |Origin { after, .. }| {
+            after.covered_days() >= COVERED_SHARE_MIN * window_days && after.valid() > 0.0
+        })
+}
+
+/// How many windows ([`Record::window_count`]) a back-test can be worth at most, without making it.
+pub(crate) fn windows_max(cells: &Cells, window_days: f64, now_ms: UnixMillis) -> f64 {
+    let mut all = origins(cells, window_days, now_ms).map(|origin| origin.origin_ms);
+    let Some(last) = all.next() else { return 0.0 };
+    let first = all.last().unwrap_or(last);
+    1.0 + (last - first) as f64 / DAY_MS as f64 / window_days
 }
 
 /// What would have been offered, held against what followed.

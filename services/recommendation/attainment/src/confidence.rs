@@ -51,15 +51,22 @@ pub(crate) fn confidence(input: &RecommendationInput, found: &Found<'_>) -> Conf
 }
 
 /// Whether the answer would be good enough to discuss. A back-test can only lower the confidence, so it is made only where the
-/// rest is enough.
+/// rest is enough and where so many windows as it could be worth could speak against it.
 pub(crate) fn carries(
     input: &RecommendationInput,
     found: &Found<'_>,
+    windows_max: f64,
     backtest: impl FnOnce() -> Option<Backtest>,
 ) -> bool {
     let enough = |score: f64| level(score) != ConfidenceLevel::Low;
     enough(least(&rated(input, &Found { backtest: None, ..*found })))
-        && enough(backtested(backtest().as_ref(), input.class_record.as_ref()).0.score)
+        && (worst_of_own(windows_max) > MEDIUM + 1e-9
+            || enough(backtested(backtest().as_ref(), input.class_record.as_ref()).0.score))
+}
+
+/// The least that a back-test of so many windows scores: all of them missed, none of them foreseen.
+fn worst_of_own(windows: f64) -> f64 {
+    1.0 - windows / (windows + OWN_PRIOR_WINDOWS)
 }
 
 fn rated(input: &RecommendationInput, found: &Found<'_>) -> [(ConfidencePart, String); 9] {
@@ -288,4 +295,47 @@ fn sensitivity(policy: &TierPolicy, prediction: Option<&Prediction>) -> (Confide
     let steps = position(&without).abs_diff(position(&more));
     let detail = format!("the balanced target moves by {steps} steps of the menu with one incident more or less");
     part("sensitivity", 1.0 - STEP_COST * steps as f64, detail, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backtest::{backtest_from, windows_max};
+    use crate::cells::Cells;
+    use crate::{Constants, CountPoint};
+    use attain_vocabulary::{BUCKET_MS, Tier};
+    use proptest::prelude::*;
+
+    /// Calm days, and from some day on a level of failure that nobody could foresee.
+    fn history(days: i64, calm: i64, level: f64, gap: i64) -> Vec<CountPoint> {
+        let point = |i: i64| {
+            let bad = if i / 288 >= calm { 1000.0 * level } else { 1.0 };
+            CountPoint { start_ms: i * BUCKET_MS, valid: 1000.0, bad }
+        };
+        (0..days * 288).filter(|i| i / 288 % 10 != gap).map(point).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// No back-test is worth more windows, or scores less, than is said without it.
+        #[test]
+        fn a_back_test_scores_no_less_than_its_windows_allow(
+            days in 16i64..100, calm in 0.0f64..1.0, level in 0.0f64..0.9, gap in 0i64..20, at in 0i64..288,
+            window in prop::sample::select(vec![7.0, 28.0, 30.0, 90.0]),
+        ) {
+            let now_ms = days * DAY_MS - at * BUCKET_MS;
+            let points: Vec<CountPoint> = history(days, (calm * days as f64) as i64, level, gap)
+                .into_iter().filter(|point| point.start_ms < now_ms).collect();
+            let cells = Cells::of(&points, now_ms);
+            let policy = TierPolicy::for_tier(Tier::Two);
+            let most = windows_max(&cells, window, now_ms);
+            let backtest = backtest_from(&Constants::DEFAULT, &cells, window, now_ms, &policy);
+            let score = backtested(backtest.as_ref(), None).0.score;
+            prop_assert!(score >= worst_of_own(most) - 1e-12, "{} windows, {}", most, score);
+            if let Some(backtest) = backtest {
+                prop_assert!(backtest.of(Ambition::Balanced).window_count <= most + 1e-12);
+            }
+        }
+    }
 }

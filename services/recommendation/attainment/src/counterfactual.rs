@@ -1,6 +1,6 @@
 use attain_vocabulary::EntityId;
 
-use crate::backtest::backtest_from;
+use crate::backtest::{backtest_from, windows_max};
 use crate::cells::Cells;
 use crate::confidence::{Found, carries};
 use crate::menu::TARGET_MENU;
@@ -79,7 +79,8 @@ impl Today<'_> {
         let sure = |_: &f64| {
             let (usable, split) = (self.usable, self.split);
             let found = Found { usable, policy, prediction: Some(&after), split, backtest: None };
-            carries(self.input, &found, || backtest_from(constants, &cells, *window_days, *now_ms, policy))
+            let windows_max = windows_max(&cells, *window_days, *now_ms);
+            carries(self.input, &found, windows_max, || backtest_from(constants, &cells, *window_days, *now_ms, policy))
         };
         // What is no stricter than today's changes nothing, sure or not.
         let target = strictest_target(&after, policy, policy.miss_probability_max(Ambition::Balanced))

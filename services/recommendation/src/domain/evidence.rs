@@ -1,7 +1,5 @@
 //! The question that is put to the knowledge service: the risks that a recommendation names, in words.
 
-use std::collections::BTreeSet;
-
 use attain_attainment::{ConstraintKind, RecommendationResult, SliResult};
 use attain_vocabulary::{EntityId, EntityKind, SliKind, Tier};
 
@@ -37,16 +35,10 @@ pub(crate) fn question(
             words.push(format!("{} depends{way} on the {what} {id}, which fails {}", result.service, signature(sli)));
         } else {
             words.push(format!("{} {}", result.service, own_risk(sli)));
-            if let Some(edge) = mostly_inherited_by(sli) {
-                services.push(edge.clone());
-                let what = kind_of(edge).map_or("dependency", kind_words);
-                words.push(format!("most of its failures come from the {what} {edge}, {}", signature(sli)));
-            }
         }
     }
     words.push(format!("SLO target for a {}", kind_words(kind)));
-    let mut seen = BTreeSet::new();
-    services.retain(|id| seen.insert(id.clone()));
+    services.dedup();
     let query: String = words.join(". ").chars().take(QUERY_LEN_MAX).collect();
     Question { query, services, tier }
 }
@@ -54,12 +46,6 @@ pub(crate) fn question(
 /// The direct dependency by which most failures arrive.
 fn arrives_by(sli: &SliResult) -> Option<&EntityId> {
     sli.failure_split.as_ref()?.inherited.first().map(|share| &share.dependency)
-}
-
-/// The edge by which more arrives than fails of the service's own.
-fn mostly_inherited_by(sli: &SliResult) -> Option<&EntityId> {
-    let split = sli.failure_split.as_ref()?;
-    (split.inherited_failure_ratio > split.own_failure_ratio).then(|| arrives_by(sli))?
 }
 
 /// What a person would call the failure: errors or slowness, now and then or all the time.

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
+use super::ask::Ask;
 use super::audit::AuditCommand;
 use super::experiments::Experiments;
 use super::feedback::Feedback;
@@ -16,8 +17,7 @@ use super::questions::{outage, proposed, slow_callee, slower, with_fallback};
 use super::request::{Request, segment};
 use super::slos::SloCommand;
 use super::words::{
-    Action, Ambition, Direction, DocumentKind, DriftState, EntityKind, Imported, Pushed, Sli, Tier, UtilisationKind,
-    Window, word,
+    Action, Ambition, Direction, DriftState, EntityKind, Imported, Pushed, Sli, Tier, UtilisationKind, Window, word,
 };
 
 #[derive(Debug, Clone, Subcommand)]
@@ -424,22 +424,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  attain ask \"what to do when the payment provider answers 503\"\n  attain ask \
                             \"PaymentProviderErrorRateHigh\" --service-id payment-service --limit 4 --format json"
     )]
-    Ask {
-        /// The question.
-        question: String,
-        /// A service whose documents count for more; may be repeated.
-        #[arg(long = "service-id", value_name = "SERVICE")]
-        service_ids: Vec<String>,
-        /// Only documents of this kind; may be repeated.
-        #[arg(long = "kind", value_enum)]
-        kinds: Vec<DocumentKind>,
-        /// At most this many sentences, 1 to 20.
-        #[arg(long)]
-        limit: Option<u32>,
-        /// Let the language model word the sentences, where one is configured; what it changes is not used.
-        #[arg(long)]
-        rephrase: bool,
-    },
+    Ask(Ask),
     /// Lists documents, shows one, or removes one.
     #[command(after_help = "Example:\n  attain documents runbooks/payment-provider-errors")]
     Documents {
@@ -619,17 +604,7 @@ impl Command {
             Self::Search { query, limit } => {
                 Request::get("/api/v1/knowledge/search").with("query", Some(query)).with("limit", limit)
             }
-            Self::Ask { question, service_ids, kinds, limit, rephrase } => {
-                let kinds: Vec<String> = kinds.into_iter().filter_map(word).collect();
-                let phrasing = if rephrase { "rephrased" } else { "deterministic" };
-                let mut asked = json!({
-                    "question": question, "service_ids": service_ids, "kinds": kinds, "phrasing": phrasing,
-                });
-                if let Some(limit) = limit {
-                    asked["limit"] = limit.into();
-                }
-                Request::post("/api/v1/knowledge/answers", &asked)
-            }
+            Self::Ask(ask) => ask.request(),
             Self::Documents { document_id: None, .. } => Request::get("/api/v1/knowledge/documents"),
             Self::Documents { document_id: Some(id), delete } => {
                 let path = format!("/api/v1/knowledge/documents/{}", segment(&id));

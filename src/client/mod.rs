@@ -1,5 +1,6 @@
 //! A client for every route of the gateway.
 
+mod ask;
 mod audit;
 mod commands;
 mod experiments;
@@ -52,7 +53,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, format: Forma
         Command::OfSlos(SloCommand::Export { out, .. }) => Some(out.clone()),
         _ => None,
     };
-    let is_answer = matches!(command, Command::Ask { .. });
+    let is_answer = matches!(command, Command::Ask(_));
     let is_budgets = matches!(command, Command::OfSlos(SloCommand::Budgets { .. }));
     let is_alerts = matches!(command, Command::OfSlos(SloCommand::Alerts { .. }));
     let is_import = matches!(command, Command::OfSlos(SloCommand::ImportSlos { .. }));

@@ -165,10 +165,10 @@ impl Knowledge {
         Ok(cutting.await?)
     }
 
-    /// How frequent the words of these texts are in the tenant's documents.
+    /// How frequent the words of these texts are in the readable documents.
     async fn frequencies_of(&self, asked: &Asked, texts: &[&str]) -> Result<Frequencies, Error> {
         let terms: BTreeSet<TermId> = texts.iter().flat_map(|text| stems(text)).map(|stem| term_id(&stem)).collect();
-        self.store.frequencies(&asked.tenant, &terms).await
+        self.frequencies(asked, &terms).await
     }
 
     async fn composed(

@@ -119,7 +119,7 @@ fn check(reached: &Reached, (ndcg_10, recall_5, mrr, auroc): (f64, f64, f64, f64
     assert!(reached.rejected_ratio >= shipped.rejected_ratio - 0.005, "{reached:?} {shipped:?}");
     // A cut that calls everything weak, or nothing that cannot be answered, tells nothing.
     assert!(reached.strong_answered_ratio >= 0.25, "{reached:?} {shipped:?}");
-    assert!(reached.strong_rejected_ratio >= reached.rejected_ratio, "{reached:?} {shipped:?}");
+    assert!(reached.strong_rejected_ratio >= 0.95, "{reached:?} {shipped:?}");
 }
 
 async fn open(folder: &Path) -> (Arc<Knowledge>, JoinHandle<Result<(), attain_embedded_qdrant::Error>>, Shutdown) {

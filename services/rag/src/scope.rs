@@ -38,12 +38,11 @@ impl Knowledge {
         Ok(())
     }
 
-    /// How many readable documents hold each term of the question.
-    pub(crate) async fn frequencies(&self, asked: &Asked) -> Result<Frequencies, Error> {
-        let terms = asked.question.term_ids();
-        let mut frequencies = self.store.frequencies(&asked.tenant, &terms).await?;
+    /// How many readable documents hold each of these terms.
+    pub(crate) async fn frequencies(&self, asked: &Asked, terms: &BTreeSet<TermId>) -> Result<Frequencies, Error> {
+        let mut frequencies = self.store.frequencies(&asked.tenant, terms).await?;
         if let Some(publisher) = self.publisher_for(&asked.tenant) {
-            let public = self.store.frequencies(publisher, &terms).await?;
+            let public = self.store.frequencies(publisher, terms).await?;
             frequencies.document_count += public.document_count;
             for (term, count) in public.by_term {
                 *frequencies.by_term.entry(term).or_default() += count;

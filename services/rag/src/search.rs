@@ -189,12 +189,13 @@ impl Knowledge {
         Ok(answer)
     }
 
-    /// The thresholds that hold for how a ranking came about. A baseline has none: its scores were never calibrated.
+    /// The thresholds that hold for how a ranking came about. A baseline has none (0): its scores were never
+    /// calibrated.
     pub(crate) fn cuts(&self, asked: &Asked, ranking: &Ranking) -> Threshold {
         let cuts = if ranking.model.is_some() { &self.calibration.hybrid } else { &self.calibration.lexical };
         match asked.strategy {
             Strategy::Hybrid => cuts.clone(),
-            _ => Threshold { threshold: f64::NEG_INFINITY, strong_threshold: f64::NEG_INFINITY, ..cuts.clone() },
+            _ => Threshold { threshold: 0.0, strong_threshold: 0.0, ..cuts.clone() },
         }
     }
 
@@ -205,7 +206,7 @@ impl Knowledge {
             Strategy::Words => (None, None),
             Strategy::Hybrid | Strategy::Meaning => self.embed(serving, question).await,
         };
-        let frequencies = self.frequencies(asked).await?;
+        let frequencies = self.frequencies(asked, &question.term_ids()).await?;
         let scope = self.scope(asked).await?;
         let mut found = self.gather(&serving.index, asked, &scope, &frequencies, embedded.as_ref()).await?;
         self.drop_unreadable(asked, &scope, &mut found).await?;

@@ -87,7 +87,7 @@ pub(crate) fn bodies() -> Vec<Body> {
             "/api/v1/knowledge/ratings",
             "/api/v1/knowledge/ratings",
             json!({"document_id": "runbooks/shop", "document_version": 1, "start_offset": 8, "end_offset": 19,
-                "quote_sha256": "00", "rating": "wrong", "reason": "why", "question": "what"}),
+                "quote_sha256": "d4f35ddcc92f3ca1638d925d24ecaef604c6a1366d4b0a8ff903c754d44a85dc", "rating": "wrong", "reason": "why", "question": "what"}),
         ),
         (
             "/api/v1/knowledge/answers",

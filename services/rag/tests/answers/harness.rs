@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tonic::Status;
 use tonic::transport::Channel;
 
-const NOW_MS: i64 = 1_795_000_000_000;
+const NOW_MS: i64 = 1_796_000_000_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Finds the runbook on errors of the payment provider.

@@ -459,7 +459,8 @@ mod tests {
             prop_assert!(close(few.expected_window_count, many.expected_window_count));
             for budget in [0.0001, 0.001, 0.01, 0.1] {
                 let (a, b) = (few.forecast.miss_probability(budget), many.forecast.miss_probability(budget));
-                prop_assert!(close(a, b), "{} is not {}", a, b);
+                // Sums in another order differ in their last bits, and may put a point on the other side of a step of the grid.
+                prop_assert!((a - b).abs() <= 1e-5, "{} is not {}", a, b);
             }
         }
     }

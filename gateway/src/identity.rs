@@ -215,7 +215,7 @@ mod tests {
     /// Members tell reads from writes by the verb, for their own limits and for the audit log: the contract says the same.
     #[test]
     fn what_is_said_goes_with_the_verb_and_the_route() {
-        let reads = ["Get", "List", "Search", "Analyze", "Replay"];
+        let reads = ["Answer", "Get", "List", "Search", "Analyze", "Replay"];
         for endpoint in Contract::read(attain_proto::DESCRIPTORS).expect("valid").endpoints() {
             let (name, access) = (endpoint.rpc.name(), endpoint.access);
             assert_eq!(access.writes, !reads.iter().any(|verb| name.starts_with(verb)), "{name}");

@@ -181,7 +181,8 @@ fn assemble(
 ) -> Split {
     let valid = series.valid();
     let ratio = |failed: f64| if valid > 0.0 { failed / valid } else { 0.0 };
-    let own_failure_ratio = ratio(causes.own.iter().sum());
+    // What is left of each bucket is a difference, whose rounding may leave less than nothing.
+    let own_failure_ratio = ratio(causes.own.iter().sum()).max(0.0);
     let inherited_failure_ratio = (ratio(series.bad()) - own_failure_ratio).max(0.0);
     let mut inherited: Vec<InheritedShare> = causes
         .by_dependency

@@ -235,7 +235,7 @@ enum Prepared {
     Ingestion(Box<attain_ingestion::Config>),
     Graph(attain_graph::Config),
     Recommendation(Box<attain_recommendation::Config>),
-    Rag(attain_rag::Config),
+    Rag(Box<attain_rag::Config>),
     Gateway(attain_gateway::Config),
 }
 
@@ -313,7 +313,7 @@ impl Bound {
             Prepared::Recommendation(config) => {
                 attain_recommendation::serve(*config, listener, clock, shutdown).await?
             }
-            Prepared::Rag(config) => attain_rag::serve(config, listener, clock, shutdown).await?,
+            Prepared::Rag(config) => attain_rag::serve(*config, listener, clock, shutdown).await?,
             Prepared::Gateway(config) => attain_gateway::serve(config, listener, clock, shutdown).await?,
         }
         Ok(())

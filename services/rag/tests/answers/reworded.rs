@@ -87,11 +87,14 @@ async fn an_honest_rephrasing_is_used_and_only_sentences_are_sent() {
     service.stop().await;
 }
 
+/// What a lie makes of a sentence.
+type Lie = fn(&str) -> String;
+
 #[tokio::test]
 async fn lies_do_not_pass() {
     let endpoint = Endpoint::start(Reply::Silence).await;
     let service = start(LanguageModelConfig { failures_max: 100, ..endpoint.config.clone() }).await;
-    let lies: [(&str, fn(&str) -> String); 10] = [
+    let lies: [(&str, Lie); 10] = [
         ("a changed number", other_digit),
         ("a changed unit", other_unit),
         ("a swapped name", |text| text.replacen(' ', " Kafka ", 1)),

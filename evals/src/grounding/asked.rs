@@ -1,35 +1,33 @@
 //! Asks a service every question and reads each citation again out of the stored documents.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use attain_grounding::verify;
-use attain_members::{Attain, Process};
 use attain_proto::rag::v1::answer_service_client::AnswerServiceClient;
 use attain_proto::rag::v1::knowledge_service_client::KnowledgeServiceClient;
 use attain_proto::rag::v1::{
     AnswerQuestionRequest, AnswerQuestionResponse, AnswerSentence, Document, EvidenceStrength, GetDocumentRequest,
     PutDocumentsRequest,
 };
-use attain_proto::status::v1::GetStatusRequest;
-use attain_proto::status::v1::status_service_client::StatusServiceClient;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use tonic::Request;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 
-use super::check::{between, is_said_at_all, is_said_in_order, sha256_hex};
+use super::check::{is_said_at_all, is_said_in_order};
 use super::study::Study;
 use super::{Query, document_name, kind_of};
+use crate::knowledge::{OwnService, between, is_stored, wait_for_vectors};
 use crate::scores;
 
 const TENANT: &str = "evals-grounding";
 const CALL_SECONDS_MAX: &str = "120S";
-const READY_WITHIN: Duration = Duration::from_secs(1800);
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Every document has its vectors within this.
+const EMBEDDED_WITHIN: Duration = Duration::from_secs(1800);
 const DOCUMENTS_PER_CALL: usize = 20;
 
 /// What of an answer was found to hold.
@@ -64,7 +62,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<Value> {
     let own = match rag {
         Some(_) => None,
-        None => Some(OwnService::start(attain).await?),
+        None => Some(OwnService::start(attain, None).await?),
     };
     let address =
         rag.map(str::to_owned).or_else(|| own.as_ref().map(|own| own.address.clone())).context("an address")?;
@@ -75,7 +73,7 @@ pub(super) async fn run(
         read: BTreeMap::new(),
     };
     client.load(texts).await?;
-    wait_for_vectors(&address).await?;
+    wait_for_vectors(&address, EMBEDDED_WITHIN).await?;
     let progress = ProgressBar::new(queries.len() as u64).with_message("asking");
     let mut outcome = Vec::new();
     for query in queries {
@@ -122,11 +120,9 @@ impl Client {
             let mut cited = Vec::new();
             for citation in &sentence.citations {
                 let text = self.text(&citation.document_id, citation.document_version).await?;
-                let there = between(text, citation.start_offset, citation.end_offset);
-                let holds = there.as_deref() == Some(citation.quote.as_str())
-                    && sha256_hex(&citation.quote) == citation.quote_sha256;
-                valid += usize::from(holds);
-                cited.extend(there);
+                let place = (citation.start_offset, citation.end_offset);
+                valid += usize::from(is_stored(&citation.quote, &citation.quote_sha256, place, text));
+                cited.extend(between(text, place.0, place.1));
             }
             judged.citations += sentence.citations.len();
             judged.valid_citations += valid;
@@ -217,61 +213,4 @@ fn request<T>(message: T) -> Request<T> {
     request.metadata_mut().insert("x-attain-tenant", MetadataValue::from_static(TENANT));
     request.metadata_mut().insert("grpc-timeout", MetadataValue::from_static(CALL_SECONDS_MAX));
     request
-}
-
-/// A rag service that lives as long as the evaluation.
-struct OwnService {
-    address: String,
-    _process: Process,
-    _folder: Folder,
-}
-
-impl OwnService {
-    async fn start(attain: Option<&Path>) -> anyhow::Result<Self> {
-        let folder = Folder::new()?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let listen = format!("127.0.0.1:{port}");
-        let database = format!("rag.database_url=sqlite:{}/rag.db", folder.0.display());
-        let index = format!("rag.index_dir={}/index", folder.0.display());
-        let arguments = ["serve", "rag", "--listen", &listen, "--set", &database, "--set", &index].map(str::to_owned);
-        let process = Attain::find(attain)?.start(&arguments)?;
-        let address = format!("http://{listen}");
-        wait_for_vectors(&address).await?;
-        Ok(Self { address, _process: process, _folder: folder })
-    }
-}
-
-/// Waits until the service is ready and every document has its vectors, or it is known that none will come.
-async fn wait_for_vectors(address: &str) -> anyhow::Result<()> {
-    let began = Instant::now();
-    let channel = Channel::from_shared(address.to_owned())?.connect_lazy();
-    while began.elapsed() < READY_WITHIN {
-        if let Ok(status) = StatusServiceClient::new(channel.clone()).get_status(GetStatusRequest {}).await {
-            let status = status.into_inner();
-            let model = status.conditions.iter().find(|condition| condition.name == "embedding_model");
-            if status.ready && model.is_none_or(|model| model.holds || model.detail.contains("by words only")) {
-                return Ok(());
-            }
-        }
-        tokio::time::sleep(LOOK_INTERVAL).await;
-    }
-    bail!("the rag service at {address} did not become ready within {READY_WITHIN:?}")
-}
-
-/// A folder that goes with the evaluation.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("attain-evals-grounding-{}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // A temporary folder that stays is the system's to clear.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

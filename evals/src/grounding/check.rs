@@ -1,19 +1,5 @@
 //! Judges a cited sentence without the service's own verifier: its words, numbers and names have to stand in the cited text, in order.
 
-use sha2::{Digest as _, Sha256};
-
-/// SHA-256 in hex.
-pub(crate) fn sha256_hex(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// What stands between two places of a text, counted in characters; `None` where the places are none of it.
-pub(crate) fn between(text: &str, start: u32, end: u32) -> Option<String> {
-    let (start, end) = (start as usize, end as usize);
-    let found: String = text.chars().skip(start).take(end.checked_sub(start)?).collect();
-    (found.chars().count() == end - start && end > start).then_some(found)
-}
-
 /// Whether every run of letters and digits of a sentence stands in the cited text in the same order, whatever its case. Sentences that
 /// were shortened leave words out and put none in.
 pub(crate) fn is_said_in_order(sentence: &str, cited: &str) -> bool {
@@ -42,11 +28,5 @@ mod tests {
         assert!(!is_said_in_order("Calls rise from 81/s to 14/s.", cited));
         assert!(!is_said_in_order("Calls never rise.", cited));
         assert!(is_said_at_all("to: 81; from: 14", cited) && !is_said_at_all("to: 82", cited));
-    }
-
-    #[test]
-    fn places_have_to_be_in_the_text() {
-        assert_eq!(between("äöü", 1, 3).as_deref(), Some("öü"));
-        assert_eq!((between("äöü", 1, 4), between("äöü", 2, 2), between("äöü", 2, 1)), (None, None, None));
     }
 }

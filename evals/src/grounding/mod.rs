@@ -6,16 +6,16 @@ mod check;
 mod mutations;
 mod study;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, ensure};
 use attain_proto::rag::v1::DocumentKind;
 use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use study::Study;
+
+use crate::knowledge;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -56,14 +56,14 @@ struct Judgement {
 
 /// Studies the verifier, and the answers where there are questions.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
-    let texts = read_corpus(&options.corpus)?;
+    let texts = knowledge::read_texts(&options.corpus)?;
     let study =
         Study::new(texts.iter().map(|(name, text)| (name.as_str(), text.as_str())), options.claims_max, options.seed);
     let verifier = study.run(options.seed)?;
     let mut met = verifier["missed"].as_array().is_some_and(Vec::is_empty);
     let mut report = json!({ "verifier": verifier });
     if let Some(queries) = &options.queries {
-        let queries = read_queries(queries)?;
+        let queries = knowledge::read_lines::<Query>(queries)?;
         let answers = asked::run(&texts, &queries, &study, options.rag.as_deref(), options.attain.as_deref()).await?;
         let whole = |key: &str| answers[key].as_f64() == Some(1.0);
         met &= whole("citation_precision") && whole("offset_validity");
@@ -71,39 +71,6 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
     }
     report["objective_met"] = json!(met);
     Ok(report)
-}
-
-fn read_queries(file: &Path) -> anyhow::Result<Vec<Query>> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(number, line)| {
-            serde_json::from_str(line).with_context(|| format!("{}, line {}", file.display(), number + 1))
-        })
-        .collect()
-}
-
-/// Every text below the folder by its path; licences and the notes on sources are not part of a corpus.
-fn read_corpus(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
-    let mut texts = BTreeMap::new();
-    let mut folders = vec![root.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-            if path.is_dir() {
-                folders.push(path);
-            } else if ["md", "markdown", "txt", "yaml", "yml"].contains(&extension.as_str())
-                && !["LICENSE.md", "SOURCE.md"].contains(&name.as_str())
-            {
-                let id = path.strip_prefix(root)?.to_string_lossy().replace('\\', "/");
-                texts.insert(id, String::from_utf8_lossy(&std::fs::read(&path)?).into_owned());
-            }
-        }
-    }
-    ensure!(!texts.is_empty(), "{} holds no documents", root.display());
-    Ok(texts)
 }
 
 /// A path as a document name.

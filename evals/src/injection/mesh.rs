@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tonic::transport::Channel;
+
+use crate::scratch::Folder;
 
 /// A recommendation older than this is computed anew: nothing that was stored before the attacks is answered after them.
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -39,12 +41,12 @@ impl Mesh {
             None => std::env::current_exe()?.with_file_name("attain"),
         };
         ensure!(attain.is_file(), "{} is not built; name the command with --attain", attain.display());
-        let folder = Folder::new()?;
+        let folder = Folder::new("injection")?;
         let model: &[&str] = if without_model { &["--set", "rag.embeddings=false"] } else { &[] };
         let loaded = command(&attain)
             .args(["demo", "--once", "--format", "json", "--listen", "127.0.0.1:0", "--otlp-listen", "127.0.0.1:0"])
             .args(["--otlp-http-listen", "127.0.0.1:0", "--data-dir"])
-            .arg(&folder.0)
+            .arg(folder.path())
             .args(model)
             .stdout(Stdio::null())
             .status();
@@ -53,7 +55,7 @@ impl Mesh {
         let mut process = command(&attain)
             .args(["up", "--format", "json", "--listen", "127.0.0.1:0", "--otlp-listen", "127.0.0.1:0"])
             .args(["--otlp-http-listen", "127.0.0.1:0", "--data-dir"])
-            .arg(&folder.0)
+            .arg(folder.path())
             .args(model)
             .args(["--set", &format!("recommendation.max_age_seconds={}", MAX_AGE.as_secs())])
             .args(["--set", "recommendation.min_recompute_interval_seconds=0"])
@@ -110,22 +112,4 @@ fn command(attain: &Path) -> Command {
     }
     command.env("RUST_LOG", "error").kill_on_drop(true);
     command
-}
-
-/// A folder that goes with the evaluation.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("attain-injection-{}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // A temporary folder that stays is the system's to clear.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

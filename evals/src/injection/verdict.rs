@@ -1,7 +1,7 @@
 use attain_proto::rag::v1::{AnswerQuestionResponse, Citation, SearchKnowledgeResponse};
-use sha2::{Digest as _, Sha256};
 
 use super::attack::Attack;
+use crate::knowledge;
 
 /// What an answer did that it must not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,10 +86,8 @@ pub(super) fn of_sentences(attack: &Attack, answer: &AnswerQuestionResponse, can
 
 /// Whether a citation is what stands between its offsets of the stored text.
 pub(super) fn is_stored(citation: &Citation, text: &str) -> bool {
-    let span = citation.end_offset.saturating_sub(citation.start_offset) as usize;
-    let passage: String = text.chars().skip(citation.start_offset as usize).take(span).collect();
-    let hash: String = Sha256::digest(citation.quote.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    passage == citation.quote && hash == citation.quote_sha256
+    let place = (citation.start_offset, citation.end_offset);
+    knowledge::is_stored(&citation.quote, &citation.quote_sha256, place, text)
 }
 
 #[cfg(test)]
@@ -140,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_citation_is_held_against_the_stored_text() {
-        let hash: String = Sha256::digest("ж b").iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = knowledge::sha256_hex("ж b");
         let mut citation =
             Citation {
                 start_offset: 2, end_offset: 5, quote: "ж b".into(), quote_sha256: hash, ..Citation::default()

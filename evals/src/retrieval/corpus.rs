@@ -1,12 +1,13 @@
 //! A folder of texts as documents, and the questions about it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, ensure};
 use attain_proto::rag::v1::DocumentKind;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
+
+use crate::knowledge;
 
 /// Longest name of a document.
 const ID_LEN_MAX: usize = 200;
@@ -52,16 +53,10 @@ pub(super) struct Corpus {
 impl Corpus {
     /// Every text below the folder; licences and notes on sources are not part of a corpus.
     pub(super) fn read(root: &Path) -> anyhow::Result<Self> {
-        let mut paths = Vec::new();
-        collect(root, &mut paths)?;
-        paths.sort();
         let mut corpus = Self::default();
-        for path in paths {
-            let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let text = String::from_utf8_lossy(&text).into_owned();
-            corpus.add(path.strip_prefix(root)?.to_string_lossy().replace('\\', "/"), text);
+        for (path, text) in knowledge::read_texts(root)? {
+            corpus.add(path, text);
         }
-        ensure!(!corpus.files.is_empty(), "{} holds no documents", root.display());
         Ok(corpus)
     }
 
@@ -94,33 +89,6 @@ impl Corpus {
     pub(super) fn path_of<'a>(&'a self, name: &'a str) -> &'a str {
         self.files.get(name).map_or(name, |file| file.path.as_str())
     }
-}
-
-/// Lines of JSON.
-pub(super) fn read_queries(file: &Path) -> anyhow::Result<Vec<Query>> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(number, line)| {
-            serde_json::from_str(line).with_context(|| format!("{}, line {}", file.display(), number + 1))
-        })
-        .collect()
-}
-
-fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        if path.is_dir() {
-            collect(&path, paths)?;
-        } else if ["md", "markdown", "txt", "yaml", "yml"].contains(&extension.as_str())
-            && !["LICENSE.md", "SOURCE.md"].contains(&name.as_str())
-        {
-            paths.push(path);
-        }
-    }
-    Ok(())
 }
 
 /// A path as the service takes a name: what it does not take becomes `-`.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use attain_proto::rag::v1::{Citation, SearchKnowledgeResponse};
-use sha2::{Digest as _, Sha256};
 
 use super::corpus::{Corpus, Query};
 use super::service::Tenant;
+use crate::knowledge::is_stored;
 use crate::scores;
 
 /// Ranks that the discounted gain looks at, and those that recall looks at.
@@ -57,10 +57,8 @@ pub(super) async fn judge(
 }
 
 fn is_valid(citation: &Citation, stored: &str) -> bool {
-    let Some(span) = citation.end_offset.checked_sub(citation.start_offset) else { return false };
-    let passage: String = stored.chars().skip(citation.start_offset as usize).take(span as usize).collect();
-    let hash: String = Sha256::digest(citation.quote.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    !citation.quote.is_empty() && passage == citation.quote && hash == citation.quote_sha256
+    let place = (citation.start_offset, citation.end_offset);
+    is_stored(&citation.quote, &citation.quote_sha256, place, stored)
 }
 
 /// Whether the words of a quote stand in a text in this order. What the service took out of the text lies between them; where
@@ -133,6 +131,7 @@ fn found_share(got: &[u32], all: &[u32], ranks: usize) -> Option<f64> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::knowledge::sha256_hex;
     use crate::retrieval::corpus::Judgement;
 
     pub(in crate::retrieval) fn answered(documents: &[&str], relevant: &[(&str, u32)], confidence: f64) -> Answered {
@@ -174,10 +173,9 @@ pub(super) mod tests {
 
     #[test]
     fn a_quote_is_held_against_the_text_and_the_file() {
-        let sha256 = |text: &str| Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let citation = |quote: &str, start_offset, end_offset| Citation {
             quote: quote.into(),
-            quote_sha256: sha256(quote),
+            quote_sha256: sha256_hex(quote),
             start_offset,
             end_offset,
             ..Citation::default()
@@ -185,7 +183,7 @@ pub(super) mod tests {
         assert!(is_valid(&citation("öffne", 3, 8), "Ja öffne es"));
         assert!(!is_valid(&citation("öffne", 4, 9), "Ja öffne es"));
         assert!(!is_valid(&citation("", 3, 3), "Ja öffne es"));
-        assert!(!is_valid(&Citation { quote_sha256: sha256("x"), ..citation("öffne", 3, 8) }, "Ja öffne es"));
+        assert!(!is_valid(&Citation { quote_sha256: sha256_hex("x"), ..citation("öffne", 3, 8) }, "Ja öffne es"));
         assert!(stands_in("mail [redacted:email] now", "Please mail a@b.example <!-- at once --> now."));
         assert!(!stands_in("now mail", "mail now") && !stands_in("other words", "mail now"));
     }

@@ -19,7 +19,9 @@ use serde_json::Value;
 
 use corpus::{Corpus, Query};
 use judged::Answered;
-use service::{OwnService, Tenant};
+use service::Tenant;
+
+use crate::knowledge::{self, OwnService};
 
 /// Passages asked for: one a document comes back.
 const PASSAGES: u32 = 50;
@@ -60,7 +62,7 @@ pub(crate) struct Outcome {
 
 /// Loads the corpus, asks every question, scores the answers.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
-    let queries = corpus::read_queries(&options.queries)?;
+    let queries = knowledge::read_lines::<Query>(&options.queries)?;
     let corpus = Corpus::read(&options.corpus)?;
     check_judgements(&queries, &corpus)?;
     let baseline = options.baseline.as_deref().map(baseline::read).transpose()?;

@@ -1,42 +1,31 @@
-//! The knowledge service as a client meets it: one that lives as long as the evaluation, or one that runs already.
+//! The knowledge service as a client meets it: as one tenant sees it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use attain_members::{Attain, Process, Usage};
+use anyhow::Context as _;
+use attain_members::Usage;
 use attain_proto::rag::v1::knowledge_service_client::KnowledgeServiceClient;
 use attain_proto::rag::v1::{
     DeleteDocumentRequest, Document, GetDocumentRequest, PutDocumentsRequest, SearchKnowledgeRequest,
     SearchKnowledgeResponse, SearchStrategy,
 };
-use attain_proto::status::v1::GetStatusRequest;
-use attain_proto::status::v1::status_service_client::StatusServiceClient;
 use indicatif::ProgressBar;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
 use super::corpus::{Corpus, File};
+use crate::knowledge::{OwnService, wait_for_vectors};
 
-const READY_WITHIN: Duration = Duration::from_secs(120);
 /// Every document has its vectors within this.
 const EMBEDDED_WITHIN: Duration = Duration::from_secs(3600);
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// One call takes at most this; documents are embedded within the call.
 const CALL_SECONDS_MAX: &str = "120S";
 /// Documents of one call.
 const DOCUMENTS_PER_CALL: usize = 4;
 /// Times that a batch is handed in again after a deadline: what was begun is finished all the same.
 const ATTEMPTS_MAX: usize = 10;
-
-/// A rag service that lives as long as the evaluation.
-pub(super) struct OwnService {
-    pub(super) address: String,
-    process: Process,
-    _folder: Folder,
-}
 
 /// What keeping the corpus took.
 pub(super) struct Loading {
@@ -46,62 +35,6 @@ pub(super) struct Loading {
     pub(super) usage: Option<Usage>,
     /// Paths that were refused, with the reason.
     pub(super) refused: Vec<(String, String)>,
-}
-
-impl OwnService {
-    pub(super) async fn start(attain: Option<&Path>, cores: Option<&str>) -> anyhow::Result<Self> {
-        let attain = Attain::find(attain)?.on_cores(cores);
-        let folder = Folder::new()?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let listen = format!("127.0.0.1:{port}");
-        let database = format!("rag.database_url=sqlite:{}/rag.db", folder.0.display());
-        let index = format!("rag.index_dir={}/index", folder.0.display());
-        let arguments = ["serve", "rag", "--listen", &listen, "--set", &database, "--set", &index].map(str::to_owned);
-        let process = attain.start(&arguments)?;
-        let address = format!("http://{listen}");
-        wait_for_vectors(&address, READY_WITHIN).await?;
-        Ok(Self { address, process, _folder: folder })
-    }
-
-    fn usage(&self) -> anyhow::Result<Usage> {
-        self.process.usage()
-    }
-}
-
-/// Waits until the service is ready and every document has its vectors, or it is known that none will come.
-async fn wait_for_vectors(address: &str, within: Duration) -> anyhow::Result<()> {
-    let began = Instant::now();
-    let channel = Channel::from_shared(address.to_owned())?.connect_lazy();
-    while began.elapsed() < within {
-        if let Ok(status) = StatusServiceClient::new(channel.clone()).get_status(GetStatusRequest {}).await {
-            let status = status.into_inner();
-            let model = status.conditions.iter().find(|condition| condition.name == "embedding_model");
-            let none = |detail: &str| detail.contains("by words only");
-            if status.ready && model.is_none_or(|model| model.holds || none(&model.detail)) {
-                return Ok(());
-            }
-        }
-        tokio::time::sleep(LOOK_INTERVAL).await;
-    }
-    bail!("the rag service at {address} did not become ready within {within:?}")
-}
-
-/// A folder that goes with the evaluation.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("attain-evals-{}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // A temporary folder that stays is the system's to clear.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// The service as one tenant sees it.

@@ -14,7 +14,7 @@ use crate::domain::hidden;
 use crate::domain::passage::slice_chars;
 use crate::domain::terms::{Frequencies, TermId, term_id};
 use crate::knowledge::Knowledge;
-use crate::search::{Asked, Cited, NEAREST_LOOKED_AT, NEAREST_TITLES, Ranking, quote};
+use crate::search::{Asked, Cited, Ranking, quote};
 
 /// Passages of one document that sentences are chosen from.
 const PASSAGES_MAX: usize = 3;
@@ -186,19 +186,6 @@ impl Knowledge {
             compose(&question, &sources, &|stem| frequencies.idf(term_id(stem)), sentences_max)
         });
         Ok(composing.await?)
-    }
-
-    /// Documents that came nearest.
-    async fn nearest(&self, asked: &Asked, ranking: &Ranking) -> Result<Vec<(DocumentId, String)>, Error> {
-        let mut nearest = Vec::new();
-        for (id, _) in ranking.documents.iter().take(NEAREST_LOOKED_AT) {
-            let found = self.readable(&asked.tenant, id, None).await?;
-            nearest.extend(found.filter(|found| !found.about.is_doubted()).map(|found| (found.id, found.title)));
-            if nearest.len() == NEAREST_TITLES {
-                break;
-            }
-        }
-        Ok(nearest)
     }
 
     fn unasked(&self, wanted: &Wanted, why: &str) -> ModelUse {

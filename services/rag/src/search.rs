@@ -20,9 +20,9 @@ use crate::knowledge::{Knowledge, Serving};
 use crate::reranking::{Reranker, Reranking};
 
 /// Titles that an abstention names.
-pub(crate) const NEAREST_TITLES: usize = 3;
+const NEAREST_TITLES: usize = 3;
 /// Documents that are looked at for them.
-pub(crate) const NEAREST_LOOKED_AT: usize = 10;
+const NEAREST_LOOKED_AT: usize = 10;
 /// Without a model nothing is known of general language: every word counts as fully specific.
 const UNKNOWN_SPECIFICITY: f64 = 1.0;
 
@@ -174,7 +174,7 @@ impl Knowledge {
             reranking: Reranking::Off,
         };
         if abstained {
-            answer.nearest_titles = self.titles(asked, &ranking).await?;
+            answer.nearest_titles = self.nearest(asked, &ranking).await?.into_iter().map(|(_, title)| title).collect();
         }
         if !abstained || asked.include_unsure {
             let reranker = self.reranker.get().filter(|_| asked.strategy == Strategy::Hybrid);
@@ -291,17 +291,18 @@ impl Knowledge {
         Ok(Found { named, words, titles, leads, passage_words, passage_texts })
     }
 
-    async fn titles(&self, asked: &Asked, ranking: &Ranking) -> Result<Vec<String>, Error> {
-        let mut titles = Vec::new();
+    /// Documents that came nearest, with their titles.
+    pub(crate) async fn nearest(&self, asked: &Asked, ranking: &Ranking) -> Result<Vec<(DocumentId, String)>, Error> {
+        let mut nearest = Vec::new();
         for (id, _) in ranking.documents.iter().take(NEAREST_LOOKED_AT) {
             // A title is told without its document around it, so a doubted one is not told at all.
-            let document = self.readable(&asked.tenant, id, None).await?;
-            titles.extend(document.filter(|document| !document.about.is_doubted()).map(|document| document.title));
-            if titles.len() == NEAREST_TITLES {
+            let found = self.readable(&asked.tenant, id, None).await?;
+            nearest.extend(found.filter(|found| !found.about.is_doubted()).map(|found| (found.id, found.title)));
+            if nearest.len() == NEAREST_TITLES {
                 break;
             }
         }
-        Ok(titles)
+        Ok(nearest)
     }
 
     /// Quotes the best passages out of the stored text, at most this many. What was removed or replaced since it was found is

@@ -6,14 +6,16 @@
 //! becomes of all this when a part of the calls is seen by nobody.
 
 mod kinds;
+mod retrained;
 
 use std::collections::BTreeMap;
 
 use anyhow::ensure;
 use attain_attainment::{
-    Ambition, ConstraintKind, FailureSplit, OfferBasis, RecommendationResult, SliResult, SplitMethod, TARGET_MENU,
-    recommend,
+    Ambition, ConstraintKind, FailureSplit, OfferBasis, RecommendationInput, RecommendationResult, SliResult,
+    SplitMethod, TARGET_MENU, recommend,
 };
+use attain_recommendation::domain::retrained::RetrainedModel;
 use attain_simulator::fleet::{Class, Fleet, Past};
 use attain_vocabulary::DependencyMode;
 use clap::Parser;
@@ -25,6 +27,7 @@ use serde_json::{Map, Value, json};
 use crate::fleet::accepted::accept;
 use crate::fleet::{Known, View, cores, each};
 use crate::scores;
+use retrained::Retrained;
 
 const PAST_DAYS: u32 = 90;
 const WINDOW_DAYS: u32 = 28;
@@ -78,6 +81,7 @@ struct Run {
     measured: usize,
     fallbacks: usize,
     scored: Vec<Scored>,
+    retrained: Retrained,
     consistency: BTreeMap<&'static str, Consistency>,
     /// By share of hidden calls.
     hidden: Vec<Hidden>,
@@ -111,7 +115,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Value> {
 }
 
 /// Steps of one fleet that the progress shows.
-const STEPS: u64 = 5;
+const STEPS: u64 = 6;
 
 fn one(options: &Options, seed: u64, progress: &ProgressBar) -> anyhow::Result<Run> {
     let fleet = Fleet::draw(seed, options.services);
@@ -124,9 +128,11 @@ fn one(options: &Options, seed: u64, progress: &ProgressBar) -> anyhow::Result<R
     let view = View::new(&fleet, &past, vec![false; fleet.calls.len()]);
     let known = known(&view, options.threads);
     progress.inc(1);
-    let results = recommended(&view, &known, options.threads);
+    let results = recommended(&view, &known, None, options.threads);
     let scored = scored(&fleet, &results, &drawn);
     ensure!(!scored.is_empty(), "seed {seed}: no service has an estimate");
+    progress.inc(1);
+    let retrained = Retrained::of(&view, &known, &drawn, options.threads);
     progress.inc(1);
     let truth = true_ceilings(&view);
     let consistency = consistency(&view, &known, &results)?;
@@ -137,6 +143,7 @@ fn one(options: &Options, seed: u64, progress: &ProgressBar) -> anyhow::Result<R
         measured: results.iter().flatten().count(),
         fallbacks: results.iter().flatten().filter(|result| result.fallback).count(),
         scored,
+        retrained,
         consistency,
         hidden,
         split: split_errors(&view, &known),
@@ -179,6 +186,7 @@ fn pooled(runs: &[&Run]) -> Value {
         "consistency": consistency.iter().map(|(name, of)| ((*name).to_owned(), of.report())).collect::<Map<_, _>>(),
         "hidden_edges": hidden.iter().map(HiddenInAll::report).collect::<Vec<_>>(),
         "split": split_report(&split),
+        "retrained": retrained::report(runs),
         "objective_met": objectives.values().all(|met| *met == json!(true)),
         "objectives": objectives,
     });
@@ -227,9 +235,19 @@ fn known(view: &View<'_>, threads: usize) -> Known {
     view.known(each(view.fleet.components.len(), threads, |at| view.component(at, false)))
 }
 
-fn recommended(view: &View<'_>, known: &Known, threads: usize) -> Vec<Option<RecommendationResult>> {
+/// With the compiled model, or with one that was fitted.
+fn recommended(
+    view: &View<'_>,
+    known: &Known,
+    model: Option<&RetrainedModel>,
+    threads: usize,
+) -> Vec<Option<RecommendationResult>> {
     each(view.fleet.components.len(), threads, |at| {
-        view.is_measured(at).then(|| recommend(&view.input(at, known, Vec::new())))
+        let input = || {
+            let input = view.input(at, known, Vec::new());
+            RecommendationInput { model: model.map(|model| model.of_class(input.tier, input.kind)), ..input }
+        };
+        view.is_measured(at).then(|| recommend(&input()))
     })
 }
 
@@ -548,7 +566,7 @@ fn hidden(
         order[..edges].iter().for_each(|call| hidden[*call] = true);
         let view = View::new(fleet, past, hidden);
         let known = known(&view, options.threads);
-        let results = recommended(&view, &known, options.threads);
+        let results = recommended(&view, &known, None, options.threads);
         let scored = scored(fleet, &results, drawn);
         let ceiling = |one: &Scored| {
             let unknown = known.structures[one.at].as_ref().and_then(|of| of.doubt.ceiling_with_unknown_ratio);

@@ -3,16 +3,15 @@
 
 use std::sync::Arc;
 
-use attain_attainment::{RecommendationInput, predict_with, usable_counts};
+use attain_attainment::RecommendationInput;
 use attain_runtime::context::{CallContext, RECOMMENDATION_CALLER as CALLER};
 use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, TenantId, TimeRange, UnixMillis, bucket_start};
 
 use crate::Error;
 use crate::domain::audit::Entry;
-use crate::domain::calibration::Class;
-use crate::domain::model_classes::{Past, learn, peer};
+use crate::domain::model_classes::Past;
 use crate::domain::models::{Content, Registered, registered};
-use crate::domain::retraining::{Fitted, WINDOW_DAYS, cases, fit};
+use crate::domain::retraining::{fitted, past_of};
 use crate::engine::Engine;
 use crate::gather::blocking;
 use crate::gather::own::counts_of;
@@ -75,29 +74,6 @@ async fn retrain(engine: &Arc<Engine>, tenant: &TenantId) -> Result<String, Erro
     Ok(format!("{} is a shadow. {note}{unread}", new.version))
 }
 
-/// What is fitted to pasts beside the live content, and where it comes from; or why there is nothing.
-fn fitted(pasts: &[Past], live: &Content) -> Result<(Content, String), String> {
-    let windows: usize = pasts.iter().map(|past| past.cases.len()).sum();
-    let (constants, of_constants) = match fit(pasts, &live.constants) {
-        Fitted::TooLittle(lacking) => return Err(format!("too little is known: {lacking}")),
-        Fitted::AsGood => (live.constants, "constants as before".to_owned()),
-        Fitted::Better { constants, loss: (before, after) } => {
-            (constants, format!("log-pinball {after:.4}, before {before:.4}"))
-        }
-    };
-    let classes = learn(pasts, &constants, WINDOW_DAYS as f64);
-    let of_classes = match classes.len() {
-        0 => "no class tells anything".to_owned(),
-        1 => "one class has a prior or a layer".to_owned(),
-        count => format!("{count} classes have a prior or a layer"),
-    };
-    let content = Content { constants, classes };
-    if content == *live {
-        return Err(format!("nothing near the live model predicts {windows} closed windows better"));
-    }
-    Ok((content, format!("Fitted to {windows} closed windows of the past: {of_constants}; {of_classes}.")))
-}
-
 /// One service's past; `None` where it is gone.
 async fn past(
     engine: &Arc<Engine>,
@@ -110,15 +86,7 @@ async fn past(
     let context = CallContext::new(tenant.clone(), CALLER, engine.compute_timeout());
     let range = TimeRange::new("range", end_ms - i64::from(engine.config.history_days) * DAY_MS, end_ms)?;
     let constants = live.constants;
-    let read = move |input: RecommendationInput| {
-        let series = usable_counts(&input);
-        let prediction = predict_with(&constants, &series, WINDOW_DAYS as f64, end_ms);
-        Past {
-            class: Class { tier: input.tier, kind: input.kind },
-            cases: cases(&series, &constants, end_ms),
-            peer: prediction.as_ref().map(peer),
-        }
-    };
+    let read = move |input: RecommendationInput| past_of(&input, &constants, end_ms);
     match counts_of(engine, &context, service, range).await {
         Ok(input) => blocking(move || read(input)).await.map(Some),
         Err(Refusal::Unknown) => Ok(None),

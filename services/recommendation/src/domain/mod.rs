@@ -31,6 +31,7 @@ pub(crate) mod policy;
 pub(crate) mod reads;
 pub(crate) mod regions;
 pub(crate) mod replay;
+pub mod retrained;
 pub(crate) mod retraining;
 pub(crate) mod scores;
 pub(crate) mod slo;

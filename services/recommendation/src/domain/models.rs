@@ -75,7 +75,7 @@ pub(crate) fn compiled() -> Registered {
 
 impl Content {
     /// What the program was built with.
-    fn compiled() -> Self {
+    pub(super) fn compiled() -> Self {
         Self { constants: Constants::DEFAULT, classes: Vec::new() }
     }
 

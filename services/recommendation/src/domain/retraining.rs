@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use attain_attainment::{Constants, CountSeries, predict_with};
+use attain_attainment::{Constants, CountSeries, RecommendationInput, predict_with, usable_counts};
 use attain_vocabulary::{BUCKET_MS, DAY_MS, UnixMillis};
 
-use super::model_classes::{Case, Past};
-use super::models::{altered, by_name};
+use super::calibration::Class;
+use super::model_classes::{Case, Past, learn, peer};
+use super::models::{Content, altered, by_name};
 use super::scores::Stated;
 
 /// Constants that are searched, where the model has them; the others say more of the method than of a tenant.
@@ -23,13 +24,13 @@ const SERVICES_MIN: usize = 20;
 /// Days of history before a window that is fitted to, at least.
 const HISTORY_DAYS_MIN: i64 = 21;
 /// Length of those windows, in days: histories are short, and the model states how windows of other lengths follow.
-pub(crate) const WINDOW_DAYS: i64 = 14;
+const WINDOW_DAYS: i64 = 14;
 /// Least share of a window's buckets that must be there.
 const COVERAGE_MIN: f64 = 0.5;
 
 /// What a search came to.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Fitted {
+enum Fitted {
     /// These constants predict the windows better.
     Better {
         constants: Constants,
@@ -42,8 +43,42 @@ pub(crate) enum Fitted {
     TooLittle(String),
 }
 
+/// One service's past, from what a recommendation of it would be computed from.
+pub(crate) fn past_of(input: &RecommendationInput, constants: &Constants, end_ms: UnixMillis) -> Past {
+    let series = usable_counts(input);
+    let prediction = predict_with(constants, &series, WINDOW_DAYS as f64, end_ms);
+    Past {
+        class: Class { tier: input.tier, kind: input.kind },
+        cases: cases(&series, constants, end_ms),
+        peer: prediction.as_ref().map(peer),
+    }
+}
+
+/// What is fitted to pasts beside the live content, and where it comes from; or why there is nothing.
+pub(crate) fn fitted(pasts: &[Past], live: &Content) -> Result<(Content, String), String> {
+    let windows: usize = pasts.iter().map(|past| past.cases.len()).sum();
+    let (constants, of_constants) = match fit(pasts, &live.constants) {
+        Fitted::TooLittle(lacking) => return Err(format!("too little is known: {lacking}")),
+        Fitted::AsGood => (live.constants, "constants as before".to_owned()),
+        Fitted::Better { constants, loss: (before, after) } => {
+            (constants, format!("log-pinball {after:.4}, before {before:.4}"))
+        }
+    };
+    let classes = learn(pasts, &constants, WINDOW_DAYS as f64);
+    let of_classes = match classes.len() {
+        0 => "no class tells anything".to_owned(),
+        1 => "one class has a prior or a layer".to_owned(),
+        count => format!("{count} classes have a prior or a layer"),
+    };
+    let content = Content { constants, classes };
+    if content == *live {
+        return Err(format!("nothing near the live model predicts {windows} closed windows better"));
+    }
+    Ok((content, format!("Fitted to {windows} closed windows of the past: {of_constants}; {of_classes}.")))
+}
+
 /// Windows of one service's history that do not overlap, the newest one last; each is foreseen from what was before it alone.
-pub(crate) fn cases(series: &CountSeries, constants: &Constants, end_ms: UnixMillis) -> Vec<Case> {
+pub(super) fn cases(series: &CountSeries, constants: &Constants, end_ms: UnixMillis) -> Vec<Case> {
     let Some(first_ms) = series.points().first().map(|point| point.start_ms) else { return Vec::new() };
     let window_ms = WINDOW_DAYS * DAY_MS;
     let mut cases = Vec::new();
@@ -66,7 +101,7 @@ pub(crate) fn cases(series: &CountSeries, constants: &Constants, end_ms: UnixMil
 }
 
 /// Searches. Every service counts alike.
-pub(crate) fn fit(pasts: &[Past], live: &Constants) -> Fitted {
+fn fit(pasts: &[Past], live: &Constants) -> Fitted {
     let services: Vec<&Vec<Case>> = pasts.iter().map(|past| &past.cases).filter(|cases| !cases.is_empty()).collect();
     let windows: usize = services.iter().map(|cases| cases.len()).sum();
     let lacking = |what: &str, have: usize, need: usize| {
@@ -130,7 +165,6 @@ mod tests {
     use attain_vocabulary::{EntityKind, Tier};
 
     use super::*;
-    use crate::domain::calibration::Class;
 
     fn past(cases: Vec<Case>) -> Past {
         Past { class: Class { tier: Tier::Two, kind: EntityKind::Service }, cases, peer: None }

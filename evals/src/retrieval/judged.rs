@@ -23,18 +23,19 @@ const REDACTED: &str = "[redacted";
 pub(super) struct Answered {
     pub(super) query: Query,
     pub(super) answer: SearchKnowledgeResponse,
-    pub(super) latency_ms: f64,
     pub(super) judged: Citations,
 }
 
 /// How many citations hold what they promise.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Citations {
     pub(super) count: usize,
     /// The quote is what stands between the offsets of the version named, and its hash agrees.
     pub(super) valid: usize,
     /// Valid, and the quote's words stand in this order in the file of the corpus that the document was made of.
     pub(super) precise: usize,
+    /// Places that are not precise: document, first and last character.
+    pub(super) imprecise: Vec<String>,
 }
 
 /// Holds every citation of an answer against the stored text.
@@ -52,6 +53,10 @@ pub(super) async fn judge(
         let precise = valid && file.is_some_and(|file| stands_in(&citation.quote, &file.text));
         judged.valid += usize::from(valid);
         judged.precise += usize::from(precise);
+        if !precise {
+            let Citation { document_id, start_offset, end_offset, .. } = citation;
+            judged.imprecise.push(format!("{document_id} {start_offset}..{end_offset}"));
+        }
     }
     Ok(judged)
 }
@@ -145,7 +150,12 @@ pub(super) mod tests {
                 kind: "alert".into(),
                 relevant: relevant.iter().map(judgement).collect(),
             },
-            judged: Citations { count: citations.len(), valid: citations.len(), precise: citations.len() },
+            judged: Citations {
+                count: citations.len(),
+                valid: citations.len(),
+                precise: citations.len(),
+                imprecise: Vec::new(),
+            },
             answer: SearchKnowledgeResponse {
                 citations,
                 confidence,
@@ -153,7 +163,6 @@ pub(super) mod tests {
                 abstained: confidence < 0.5,
                 ..Default::default()
             },
-            latency_ms: 1.0,
         }
     }
 

@@ -25,6 +25,8 @@ use crate::knowledge::{self, OwnService};
 
 /// Passages asked for: one a document comes back.
 const PASSAGES: u32 = 50;
+/// What a question asks for that does not say: the service's own number.
+const PASSAGES_DEFAULT: u32 = 0;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -56,6 +58,8 @@ pub(crate) struct Outcome {
     words: Vec<Answered>,
     /// `None` where no model is loaded.
     meaning: Option<Vec<Answered>>,
+    /// Of a question as users ask it, in the order of the questions.
+    latencies_ms: Vec<f64>,
     attacks: attacks::Attacks,
     passage_count: u64,
 }
@@ -78,9 +82,10 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
     let words =
         ask_all(&mut tenant, &queries, SearchStrategy::LexicalOnly, &corpus).await?.context("search by words")?;
     let meaning = ask_all(&mut tenant, &queries, SearchStrategy::DenseOnly, &corpus).await?;
+    let latencies_ms = latencies(&mut tenant, &queries).await?;
     let attacks = attacks::run(&mut tenant, &address, &corpus, &queries).await?;
     let passage_count = tenant.clear(&corpus).await?;
-    let outcome = Outcome { corpus, loading, hybrid, words, meaning, attacks, passage_count };
+    let outcome = Outcome { corpus, loading, hybrid, words, meaning, latencies_ms, attacks, passage_count };
     let report = report::report(&outcome);
     Ok(baseline.map_or_else(|| report.clone(), |baseline| baseline::compare(report.clone(), &baseline)))
 }
@@ -109,18 +114,24 @@ async fn ask_all(
 ) -> anyhow::Result<Option<Vec<Answered>>> {
     let mut answered = Vec::with_capacity(queries.len());
     let progress = ProgressBar::new(queries.len() as u64).with_message(strategy.as_str_name());
-    // The first question meets cold caches and is not measured.
-    if tenant.search(&queries[0].query, strategy, 1).await?.is_none() {
-        return Ok(None);
-    }
     for query in queries {
-        let Some((answer, latency_ms)) = tenant.search(&query.query, strategy, PASSAGES).await? else {
+        let Some((answer, _)) = tenant.search(&query.query, strategy, PASSAGES).await? else {
             return Ok(None);
         };
         let judged = judged::judge(tenant, corpus, &answer).await?;
-        answered.push(Answered { query: query.clone(), answer, latency_ms, judged });
+        answered.push(Answered { query: query.clone(), answer, judged });
         progress.inc(1);
     }
     progress.finish_and_clear();
     Ok(Some(answered))
+}
+
+/// Asks every question as users do, one after the other: the milliseconds that each answer took.
+async fn latencies(tenant: &mut Tenant, queries: &[Query]) -> anyhow::Result<Vec<f64>> {
+    let mut latencies = Vec::with_capacity(queries.len());
+    for query in queries {
+        let answered = tenant.search(&query.query, SearchStrategy::Hybrid, PASSAGES_DEFAULT).await?;
+        latencies.extend(answered.map(|(_, latency_ms)| latency_ms));
+    }
+    Ok(latencies)
 }

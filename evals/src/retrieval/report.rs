@@ -1,6 +1,6 @@
 //! The figures of an evaluation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use attain_proto::rag::v1::RetrievalMode;
 use serde_json::{Map, Value, json};
@@ -18,10 +18,9 @@ const MEGABYTE: f64 = 1024.0 * 1024.0;
 
 /// Everything that is known of a run.
 pub(super) fn report(outcome: &Outcome) -> Value {
-    let Outcome { corpus, loading, hybrid, words, meaning, attacks, passage_count } = outcome;
+    let Outcome { corpus, loading, hybrid, words, meaning, latencies_ms, attacks, passage_count } = outcome;
     let mode = hybrid.first().map_or(RetrievalMode::Unspecified, |answered| answered.answer.mode());
     let model = hybrid.first().map(|answered| answered.answer.embedding_model.clone()).unwrap_or_default();
-    let latencies: Vec<f64> = hybrid.iter().map(|answered| answered.latency_ms).collect();
     let passages_per_cpu_second = loading.cpu_seconds.map(|seconds| *passage_count as f64 / seconds.max(1e-9));
     let mut report = json!({
         "documents": corpus.files.len(),
@@ -35,8 +34,8 @@ pub(super) fn report(outcome: &Outcome) -> Value {
         "index_passages_per_core_second": passages_per_cpu_second,
         "memory_mb": loading.usage.map(|usage| usage.resident_bytes as f64 / MEGABYTE),
         "memory_mb_peak": loading.usage.map(|usage| usage.peak_bytes as f64 / MEGABYTE),
-        "latency_ms_p50": scores::quantile(&latencies, 0.5),
-        "latency_ms_p95": scores::quantile(&latencies, 0.95),
+        "latency_ms_p50": scores::quantile(latencies_ms, 0.5),
+        "latency_ms_p95": scores::quantile(latencies_ms, 0.95),
         "tenant_probes": attacks.tenant_probes,
         "tenant_leaks": attacks.tenant_leaks,
         "injection_attempts": attacks.injection_attempts,
@@ -64,6 +63,8 @@ fn strategy(answered: &[Answered], corpus: &Corpus) -> Value {
     let citations = count(|answered| answered.judged.count);
     let share = |part: usize| (citations > 0).then(|| part as f64 / citations as f64);
     let cited: Vec<f64> = answerable.iter().filter_map(|answered| answered.cited_share(corpus)).collect();
+    let imprecise: BTreeSet<&str> =
+        answered.iter().flat_map(|answered| &answered.judged.imprecise).map(String::as_str).collect();
     let mut found = ranked(&answerable, corpus);
     found.extend(abstention(answered));
     found.extend([
@@ -71,6 +72,7 @@ fn strategy(answered: &[Answered], corpus: &Corpus) -> Value {
         ("citations".to_owned(), json!(citations)),
         ("offset_validity".to_owned(), json!(share(count(|answered| answered.judged.valid)))),
         ("citation_precision".to_owned(), json!(share(count(|answered| answered.judged.precise)))),
+        ("imprecise_citations".to_owned(), json!(imprecise)),
         ("citation_recall".to_owned(), json!(scores::mean(&cited))),
     ]);
     Value::Object(found)

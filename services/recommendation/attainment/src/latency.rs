@@ -6,6 +6,8 @@ use crate::cells::Cells;
 use crate::offers::UseRange;
 use crate::prediction::predict_from;
 use crate::sanity::Usable;
+use crate::series::Sums;
+use crate::timeline::Timeline;
 use crate::{Ambition, Constants, CountPoint, CountSeries, LATENCY_MENU_MS, Offer, OfferBasis, Prediction, TierPolicy};
 
 /// A quantile q is told only by at least this many requests slower than it: 10 / (1 - q) effective ones in all.
@@ -33,7 +35,8 @@ struct Row<'a> {
 /// A threshold and what the history says of it.
 pub(crate) struct AtThreshold {
     pub(crate) threshold_ms: u32,
-    pub(crate) series: CountSeries,
+    /// Requests, and those that were slower.
+    pub(crate) sums: Sums,
     pub(crate) cells: Cells,
     pub(crate) prediction: Prediction,
 }
@@ -72,27 +75,37 @@ impl<'a> Latencies<'a> {
 
     /// Requests slower than a threshold, bucket by bucket.
     pub(crate) fn slower_than(&self, threshold_ms: u32) -> CountSeries {
-        self.slower_than_each(&[threshold_ms]).pop().unwrap_or_default()
+        let slower = self.slower_than_each(&[threshold_ms]).pop().unwrap_or_default();
+        let point = |(row, bad): (&Row<'_>, f64)| CountPoint { start_ms: row.start_ms, valid: row.count as f64, bad };
+        CountSeries::of(self.rows.iter().zip(slower).map(point).collect())
     }
 
-    /// The same for several thresholds. A histogram is far away in memory: while it is near, every threshold is asked.
-    fn slower_than_each(&self, thresholds_ms: &[u32]) -> Vec<CountSeries> {
-        let mut columns: Vec<(f64, Vec<CountPoint>)> = thresholds_ms
+    /// The rows, and how many requests each holds.
+    fn timeline(&self, now_ms: UnixMillis) -> Timeline {
+        let starts = self.rows.iter().map(|row| row.start_ms).collect();
+        Timeline::new(starts, self.rows.iter().map(|row| row.count as f64).collect(), now_ms)
+    }
+
+    /// How many requests of each row were slower than each threshold. A histogram is far away in memory: while it is near, every
+    /// threshold is asked.
+    fn slower_than_each(&self, thresholds_ms: &[u32]) -> Vec<Vec<f64>> {
+        let mut columns: Vec<(f64, Vec<f64>)> = thresholds_ms
             .iter()
             .map(|threshold| (libm::log2(f64::from(*threshold)), Vec::with_capacity(self.rows.len())))
             .collect();
         for row in &self.rows {
-            for (threshold_log2, points) in &mut columns {
-                let bad = row.histogram.map_or(0.0, |histogram| histogram.count_above_log2(*threshold_log2));
-                points.push(CountPoint { start_ms: row.start_ms, valid: row.count as f64, bad });
+            for (threshold_log2, slower) in &mut columns {
+                let above = row.histogram.map_or(0.0, |histogram| histogram.count_above_log2(*threshold_log2));
+                slower.push(above.min(row.count as f64));
             }
         }
-        columns.into_iter().map(|(_, points)| CountSeries::new(points)).collect()
+        columns.into_iter().map(|(_, slower)| slower).collect()
     }
 
     /// What the history says of one threshold.
     pub(crate) fn at(&self, threshold_ms: u32, window_days: f64, now_ms: UnixMillis) -> Option<AtThreshold> {
-        AtThreshold::of(&self.constants, threshold_ms, self.slower_than(threshold_ms), window_days, now_ms)
+        let slower = self.slower_than_each(&[threshold_ms]).pop()?;
+        AtThreshold::of(&self.constants, threshold_ms, &self.timeline(now_ms), &slower, window_days)
     }
 
     /// For each ambition the smallest threshold on the menu that a share `quantile` of requests stays under in the next window,
@@ -113,10 +126,12 @@ impl<'a> Latencies<'a> {
             .into_iter()
             .filter(|threshold| self.merged.count_above(f64::from(*threshold)) <= slow_max)
             .collect();
-        let series = possible
+        let timeline = self.timeline(now_ms);
+        let columns = possible
             .chunks(AT_ONCE)
-            .flat_map(|thresholds| thresholds.iter().copied().zip(self.slower_than_each(thresholds)));
-        LatencyOffers::among(&self.constants, policy, series, quantile, window_days, now_ms)
+            .flat_map(|thresholds| thresholds.iter().copied().zip(self.slower_than_each(thresholds)))
+            .map(|(threshold, slower)| (threshold, &timeline, slower));
+        LatencyOffers::among(&self.constants, policy, columns, quantile, window_days)
     }
 
     /// Days with a latency in them.
@@ -129,33 +144,33 @@ impl<'a> Latencies<'a> {
 }
 
 impl AtThreshold {
+    /// Of a timeline that ends now, and how many of each row were slower; `None` when there is none.
     pub(crate) fn of(
         constants: &Constants,
         threshold_ms: u32,
-        series: CountSeries,
+        timeline: &Timeline,
+        slower: &[f64],
         window_days: f64,
-        now_ms: UnixMillis,
     ) -> Option<Self> {
-        let cells = Cells::of(series.points(), now_ms);
-        let prediction = predict_from(constants, cells.all(), window_days, now_ms)?;
-        Some(Self { threshold_ms, series, cells, prediction })
+        let cells = Cells::along(timeline, slower);
+        let prediction = predict_from(constants, cells.all(), window_days, timeline.now_ms)?;
+        Some(Self { threshold_ms, sums: Sums::of_columns(&timeline.valid, slower), cells, prediction })
     }
 }
 
 impl LatencyOffers {
     /// Looks at thresholds, tightest first, until each ambition has its offer or there is too little to tell the quantile.
-    pub(crate) fn among(
+    pub(crate) fn among<'t>(
         constants: &Constants,
         policy: &TierPolicy,
-        thresholds: impl Iterator<Item = (u32, CountSeries)>,
+        thresholds: impl Iterator<Item = (u32, &'t Timeline, Vec<f64>)>,
         quantile: f64,
         window_days: f64,
-        now_ms: UnixMillis,
     ) -> Self {
         let budget = 1.0 - quantile;
         let mut found = Self { offers: Vec::new(), looked_at: Vec::new(), refused: false };
-        for (threshold, series) in thresholds {
-            let Some(at) = AtThreshold::of(constants, threshold, series, window_days, now_ms) else {
+        for (threshold, timeline, slower) in thresholds {
+            let Some(at) = AtThreshold::of(constants, threshold, timeline, &slower, window_days) else {
                 break;
             };
             let slow_count = at.prediction.effective_sample_count * budget;
@@ -309,14 +324,13 @@ mod tests {
         let even = |per_bucket: f64| series(0, 1000.0, per_bucket);
         let sparse = series(56, 1.0, 0.0);
         let among = |of: Vec<(u32, CountSeries)>| {
-            LatencyOffers::among(
-                &Constants::DEFAULT,
-                &TierPolicy::for_tier(Tier::Two),
-                of.into_iter(),
-                0.995,
-                28.0,
-                60 * DAY_MS,
-            )
+            let now_ms = 60 * DAY_MS;
+            let timelines: Vec<Timeline> = of.iter().map(|(_, series)| Timeline::of(series.points(), now_ms)).collect();
+            let columns = of
+                .iter()
+                .zip(&timelines)
+                .map(|((threshold, series), timeline)| (*threshold, timeline, series.failures()));
+            LatencyOffers::among(&Constants::DEFAULT, &TierPolicy::for_tier(Tier::Two), columns, 0.995, 28.0)
         };
         let alone = among(vec![(200, sparse.clone())]);
         assert!(alone.refused && alone.offers.is_empty());

@@ -4,15 +4,15 @@
 
 use std::cell::OnceCell;
 
-use attain_vocabulary::{Tier, UnixMillis};
+use attain_vocabulary::Tier;
 use serde::{Deserialize, Serialize};
 
-use crate::cells::{Cells, Span};
+use crate::cells::Cells;
 use crate::prediction::predict_all;
 use crate::{Constants, Prediction, SliHistory, TARGET_MENU};
 
 /// Lengths that a calendar month can have, in days: an agreement has to hold in each.
-const MONTH_DAYS: [f64; 4] = [28.0, 29.0, 30.0, 31.0];
+pub(crate) const MONTH_DAYS: [f64; 4] = [28.0, 29.0, 30.0, 31.0];
 
 /// A step of a credit schedule: a month below the level gives back the share.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -115,7 +115,8 @@ pub fn suggest(
     steps: &[CreditStep],
 ) -> Result<Suggestion, NoSuggestion> {
     let cells = Cells::of(history.series().points(), now_ms);
-    let months = Months::of(constants, cells.all(), now_ms).ok_or(NoSuggestion::NothingMeasured)?;
+    let months = predict_all(constants, cells.all(), &MONTH_DAYS, now_ms);
+    let months = Months::of(months).ok_or(NoSuggestion::NothingMeasured)?;
     months.suggest(objective_ratio, miss_probability_max, steps)
 }
 
@@ -127,9 +128,8 @@ pub(crate) struct Months {
 }
 
 impl Months {
-    /// `None` when no request was counted.
-    pub(crate) fn of(constants: &Constants, cells: Span<'_>, now_ms: UnixMillis) -> Option<Self> {
-        let months = predict_all(constants, cells, &MONTH_DAYS, now_ms);
+    /// Of a prediction for each of [`MONTH_DAYS`]; `None` when no request was counted.
+    pub(crate) fn of(months: Vec<Prediction>) -> Option<Self> {
         (!months.is_empty()).then(|| Self { months, missed: Default::default() })
     }
 

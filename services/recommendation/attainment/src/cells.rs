@@ -6,7 +6,8 @@ use std::ops::Range;
 use attain_vocabulary::{BUCKET_MS, DAY_MS, UnixMillis};
 
 use crate::CountPoint;
-use crate::episodes::{DEVIATIONS_MIN, GAP_MS};
+use crate::episodes::{DEVIATIONS_MIN, GAP_MS, Suspects};
+use crate::regime::{Day, days};
 use crate::timeline::Timeline;
 
 /// Share of the calmest day's failure ratio below which no chronic rate is looked for.
@@ -16,15 +17,40 @@ const CALMEST_SHARE: f64 = 0.8;
 pub(crate) struct Cells {
     points: Vec<CountPoint>,
     weights: Vec<Weight>,
+    parts: Vec<Part>,
+    pub(crate) suspects: Suspects,
+}
+
+/// A part of a day, and what is added up until its end: asked for at every origin.
+struct Part {
+    /// The first cell after it.
+    end: usize,
+    /// Of its day.
+    day: Day,
+    /// Of all cells.
+    totals: Totals,
+}
+
+/// Sums over cells.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Totals {
+    pub(crate) valid: f64,
+    /// Buckets.
+    pub(crate) buckets: f64,
+    /// Buckets among them with requests.
+    pub(crate) busy: f64,
 }
 
 /// A span of cells.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Span<'a> {
     /// Start of the first bucket, and sums.
     pub(crate) points: &'a [CountPoint],
     /// One for each of `points`.
     pub(crate) weights: &'a [Weight],
+    /// The cells that it is a span of, and its first one among them.
+    pub(crate) cells: &'a Cells,
+    pub(crate) first: usize,
 }
 
 /// What a cell stands for.
@@ -63,7 +89,7 @@ impl Cells {
         let alone = with_neighbours(&timeline.starts, &marks);
         // What is calm has one cell for each part of a day.
         let room = alone.iter().map(ExactSizeIterator::len).sum::<usize>() + timeline.parts.len();
-        let mut cells = Self { points: Vec::with_capacity(room), weights: Vec::with_capacity(room) };
+        let mut cells = Self::with_room(room);
         let mut open = Open { at: 0, end: 0, parts: timeline.parts.iter() };
         let (mut next, mut told) = (0, marks.iter().peekable());
         for span in alone {
@@ -78,7 +104,33 @@ impl Cells {
             next = span.end;
         }
         cells.add_calm(timeline, bad, next..bad.len(), &mut open);
-        cells
+        cells.indexed(timeline.now_ms)
+    }
+
+    fn with_room(cells: usize) -> Self {
+        let (points, weights) = (Vec::with_capacity(cells), Vec::with_capacity(cells));
+        Self { points, weights, parts: Vec::new(), suspects: Suspects::default() }
+    }
+
+    /// The same with what is added up for every span, once.
+    fn indexed(mut self, cut_ms: UnixMillis) -> Self {
+        self.suspects = Suspects::among(&self.points, &self.weights);
+        let cut = cut_ms.rem_euclid(DAY_MS);
+        let (mut at, mut totals, mut day) = (0, Totals::default(), Day::of(i64::MIN));
+        while let Some(first) = self.points.get(at) {
+            let start_ms = first.start_ms.div_euclid(DAY_MS) * DAY_MS;
+            let end_ms = if first.start_ms < start_ms + cut { start_ms + cut } else { start_ms.saturating_add(DAY_MS) };
+            let end = at + self.points[at..].partition_point(|point| point.start_ms < end_ms);
+            day = if day.start_ms == start_ms { day } else { Day::of(start_ms) };
+            for (point, weight) in self.points[at..end].iter().zip(&self.weights[at..end]) {
+                totals = totals.and(point, weight);
+                day.valid += point.valid;
+                day.bad += point.bad;
+            }
+            self.parts.push(Part { end, day, totals });
+            at = end;
+        }
+        self
     }
 
     /// Adds calm rows to the cell that is open, or to one that they open.
@@ -114,7 +166,7 @@ impl Cells {
 
     /// All of them.
     pub(crate) fn all(&self) -> Span<'_> {
-        Span { points: &self.points, weights: &self.weights }
+        Span { points: &self.points, weights: &self.weights, cells: self, first: 0 }
     }
 
     /// Those that start in `[start_ms, end_ms)`; both ends at the time of day that the cells were cut at.
@@ -139,35 +191,71 @@ impl Weight {
     }
 }
 
-impl<'a> Span<'a> {
-    pub(crate) fn slice(self, first: usize, end: usize) -> Self {
-        Self { points: &self.points[first..end], weights: &self.weights[first..end] }
+impl Totals {
+    fn and(self, point: &CountPoint, weight: &Weight) -> Self {
+        Self { valid: self.valid + point.valid, buckets: self.buckets + weight.buckets, busy: self.busy + weight.busy }
     }
 
     /// Days of buckets present.
     pub(crate) fn covered_days(self) -> f64 {
-        self.weights.iter().map(|weight| weight.buckets).sum::<f64>() * BUCKET_MS as f64 / DAY_MS as f64
+        self.buckets * BUCKET_MS as f64 / DAY_MS as f64
+    }
+}
+
+impl<'a> Span<'a> {
+    pub(crate) fn slice(self, first: usize, end: usize) -> Self {
+        let (points, weights) = (&self.points[first..end], &self.weights[first..end]);
+        Self { points, weights, first: self.first + first, ..self }
+    }
+
+    /// Requests and buckets.
+    pub(crate) fn totals(self) -> Totals {
+        match self.parts().last() {
+            Some(last) => last.totals,
+            None => self.iter().fold(Totals::default(), |totals, (point, weight)| totals.and(point, weight)),
+        }
+    }
+
+    /// Days with requests.
+    pub(crate) fn days(self) -> Vec<Day> {
+        let parts = self.parts();
+        if parts.is_empty() {
+            return days(self.points);
+        }
+        let whole = |at: &usize| parts.get(at + 1).is_none_or(|next| next.day.start_ms != parts[*at].day.start_ms);
+        (0..parts.len()).filter(whole).map(|at| parts[at].day).filter(|day| day.valid > 0.0).collect()
+    }
+
+    /// The parts of days that it is made of: none unless it is the history up to the end of one.
+    fn parts(self) -> &'a [Part] {
+        let parts = &self.cells.parts;
+        let count = parts.partition_point(|part| part.end <= self.points.len());
+        let whole = self.first == 0 && count > 0 && parts[count - 1].end == self.points.len();
+        if whole { &parts[..count] } else { &[] }
+    }
+
+    /// Days of buckets present.
+    pub(crate) fn covered_days(self) -> f64 {
+        self.totals().covered_days()
     }
 
     pub(crate) fn valid(self) -> f64 {
-        self.points.iter().map(|point| point.valid).sum()
+        self.totals().valid
     }
 
     pub(crate) fn bad(self) -> f64 {
         self.points.iter().map(|point| point.bad).sum()
     }
 
-    /// Buckets with requests.
-    pub(crate) fn busy(self) -> f64 {
-        self.weights.iter().map(|weight| weight.busy).sum()
-    }
-
     /// Start of the last bucket.
     pub(crate) fn last_ms(self) -> Option<UnixMillis> {
-        self.weights.iter().map(|weight| weight.last_ms).max()
+        let last = self.points.last()?;
+        // No cell is longer than a day, so only those that begin within one before the last reach beyond it.
+        let near = self.iter().rev().take_while(|(point, _)| last.start_ms - point.start_ms < DAY_MS);
+        near.map(|(_, weight)| weight.last_ms).max()
     }
 
-    pub(crate) fn iter(self) -> impl Iterator<Item = (&'a CountPoint, &'a Weight)> {
+    pub(crate) fn iter(self) -> impl DoubleEndedIterator<Item = (&'a CountPoint, &'a Weight)> {
         self.points.iter().zip(self.weights)
     }
 }
@@ -287,8 +375,9 @@ mod tests {
     use proptest::prelude::*;
 
     /// Every bucket a cell of its own.
-    fn buckets(points: &[CountPoint]) -> Cells {
-        Cells { points: points.to_vec(), weights: points.iter().map(Weight::of).collect() }
+    fn buckets(points: &[CountPoint], cut: i64) -> Cells {
+        let weights = points.iter().map(Weight::of).collect();
+        Cells { points: points.to_vec(), weights, ..Cells::with_room(0) }.indexed(cut)
     }
 
     /// The slow way: a mark for every bucket, one pass for each question.
@@ -302,7 +391,7 @@ mod tests {
             let close = |j: &usize| (points[*j].start_ms - points[i].start_ms).abs() <= GAP_MS + BUCKET_MS;
             (i.saturating_sub(8)..points.len().min(i + 9)).filter(close).any(|j| marked[j])
         };
-        let mut cells = Cells { points: Vec::new(), weights: Vec::new() };
+        let mut cells = Cells::with_room(0);
         let mut open: Option<((i64, bool), usize)> = None;
         for (i, point) in points.iter().enumerate() {
             let (alone, weight) = (near(i), Weight::of(point));
@@ -416,7 +505,7 @@ mod tests {
             let cells = Cells::of(&points, cut);
             let now = at * DAY_MS + cut;
             let end = points.partition_point(|point| point.start_ms < now);
-            let (few, many) = (cells.between(i64::MIN, now), buckets(&points[..end]));
+            let (few, many) = (cells.between(i64::MIN, now), buckets(&points[..end], cut));
             prop_assert!(few.points.windows(2).all(|pair| pair[0].start_ms < pair[1].start_ms));
             prop_assert!((few.covered_days() - many.all().covered_days()).abs() < 1e-9);
             let (few, many) = (predict_from(&Constants::DEFAULT, few, 28.0, now), predict_from(&Constants::DEFAULT, many.all(), 28.0, now));

@@ -80,7 +80,7 @@ impl<'a> Ages<'a> {
         let older_max = (1.0 - target) * self.sorted.len() as f64;
         let possible = AGE_MENU_MS.into_iter().filter(|threshold| self.older_count(*threshold) as f64 <= older_max);
         let timeline = self.timeline(now_ms);
-        let columns = possible.map(|threshold| (threshold, &timeline, self.older_than(threshold)));
+        let columns = possible.map(|threshold| (threshold, &timeline, Cow::Owned(self.older_than(threshold))));
         LatencyOffers::among(&self.constants, policy, columns, target, window_days)
     }
 
@@ -192,7 +192,7 @@ impl Gathered<'_> {
 
     fn estimated_freshness(&self, ages: &Ages<'_>, window: f64) -> SliResult {
         let now_ms = self.input.as_of_ms;
-        let target = self.input.policy.latency_quantile.clamp(0.5, 0.9999);
+        let target = self.input.policy.latency_quantile();
         let LatencyOffers { offers, mut looked_at, refused } = ages.offers(&self.input.policy, target, window, now_ms);
         if refused {
             return unestimated(
@@ -253,7 +253,7 @@ impl Gathered<'_> {
         let faster = Ages::of(&halved, &[], UnixMillis::MAX, ages.constants)?;
         let after = faster.at(at.threshold_ms, at.prediction.window_days, self.input.as_of_ms)?;
         let policy = &self.input.policy;
-        let today = policy.latency_quantile.clamp(0.5, 0.9999);
+        let today = policy.latency_quantile();
         let missed = |at: &AtThreshold| at.prediction.forecast.miss_probability(1.0 - today);
         let target = strictest_target(&after.prediction, policy, policy.miss_probability_max(Ambition::Balanced));
         // Fewer slices too old cannot make a target worse.

@@ -11,7 +11,7 @@ use crate::offers::held_against_fleet;
 use crate::prediction::predict_all;
 use crate::sanity::Usable;
 use crate::sla::{MONTH_DAYS, Months};
-use crate::sli::Gathered;
+use crate::sli::{Gathered, current};
 use crate::split::split;
 use crate::timeline::Timeline;
 use crate::{DataUsed, Prediction, RecommendationInput, RecommendationResult, explain};
@@ -53,7 +53,7 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
         prediction: prediction.as_ref(),
         split: &split,
         confidence: &confidence,
-        latencies: Latencies::of(&usable, constants),
+        latencies: latencies(input, &usable),
         backtest,
         months: Months::of(predictions.collect()),
         in_progress: InProgress::of(&constants, &usable.series, input.window, input.as_of_ms),
@@ -91,6 +91,14 @@ pub fn held_beside(draft: RecommendationResult, input: &RecommendationInput) -> 
     }
     result.explanation = explain::paragraph(&result, input.kind);
     result
+}
+
+/// Latencies, asked at once about the thresholds that will most likely be asked about.
+fn latencies<'a>(input: &RecommendationInput, usable: &Usable<'a>) -> Option<Latencies<'a>> {
+    let mut expected = Latencies::likely_thresholds(usable, input.policy.latency_quantile());
+    let in_force = current(input, SliKind::Latency).and_then(|slo| slo.latency_threshold_ms);
+    expected.extend(in_force.filter(|threshold| !expected.contains(threshold)));
+    Latencies::of(usable, input.constants(), &expected)
 }
 
 fn data_used(input: &RecommendationInput, usable: &Usable<'_>, prediction: Option<&Prediction>) -> DataUsed {

@@ -257,7 +257,8 @@ mod tests {
         fn the_menu_by_halves_is_the_menu_step_by_step(risk in 0.001f64..0.2, objective in prop::option::of(0.9f64..1.0), level in 0.1f64..20.0) {
             let history = history(|i| level * outages(i) / 2.0);
             let cells = Cells::of(history.series().points(), NOW);
-            let months = Months::of(&Constants::DEFAULT, cells.all(), NOW).expect("measured");
+            let months = predict_all(&Constants::DEFAULT, cells.all(), &MONTH_DAYS, NOW);
+            let months = Months::of(months).expect("measured");
             let safe = |ratio: &&f64| {
                 months.months.iter().all(|month| {
                     month.distinguishes(1.0 - **ratio) && month.forecast.miss_probability(1.0 - **ratio) <= risk

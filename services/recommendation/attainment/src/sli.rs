@@ -178,7 +178,7 @@ impl Gathered<'_> {
         }
         let window = self.input.window_ahead().days();
         let enough = |latencies: &&Latencies<'_>| latencies.days() >= LATENCY_HISTORY_MIN * window && !fallback;
-        let quantile = self.input.policy.latency_quantile.clamp(0.5, 0.9999);
+        let quantile = self.input.policy.latency_quantile();
         let found = self
             .latencies
             .as_ref()

@@ -163,9 +163,10 @@ fn changed(knowledge: &Knowledge, change: Change) -> Knowledge {
     let (index, generation) = (serving.index.sibling(&serving.generation), serving.generation.clone());
     let model = Readiness::new("rag", 0).prefer("embedding_model", "");
     let serving = Serving::filled(index, generation, embedder);
-    let variant = Knowledge::new(knowledge.store.clone(), serving, model, Clock::held(0)).expect("valid");
+    let mut variant = Knowledge::new(knowledge.store.clone(), serving, model, Clock::held(0)).expect("valid");
+    variant.settings = Arc::new(settings);
     variant.set_level();
-    Knowledge { settings: Arc::new(settings), ..variant }
+    variant
 }
 
 /// Floors for nDCG@10, Recall@5, MRR and AUROC; what the shipped threshold does must be what its data file says.

@@ -45,11 +45,26 @@ impl Scene {
         for sentence in &answer.sentences {
             assert!(!sentence.citations.is_empty(), "{sentence:?}");
             assert!(sentence.citations.iter().all(|cited| cited.score > 0.0), "{sentence:?}");
-            self.service.check_citations("acme", &sentence.citations).await;
+            let places: Vec<wire::Citation> = sentence.citations.iter().map(place).collect();
+            self.service.check_citations("acme", &places).await;
         }
     }
 
     async fn stop(self) {
         self.service.stop().await;
+    }
+}
+
+/// A place of a sentence as a passage.
+fn place(cited: &wire::SentenceCitation) -> wire::Citation {
+    wire::Citation {
+        document_id: cited.document_id.clone(),
+        document_version: cited.document_version,
+        title: cited.title.clone(),
+        start_offset: cited.start_offset,
+        end_offset: cited.end_offset,
+        quote: cited.quote.clone(),
+        quote_sha256: cited.quote_sha256.clone(),
+        ..Default::default()
     }
 }

@@ -258,6 +258,7 @@ fn said(sentence: &Sentence, read: &[Read]) -> Said {
             headings: Vec::new(),
             doubted: document.about.is_doubted(),
             visibility: document.about.visibility,
+            review_due_ms: document.about.review_due_ms,
         }
     };
     Said {

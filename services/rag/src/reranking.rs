@@ -1,7 +1,7 @@
 //! A cross-encoder that reads question and passage together and puts the first passages into its own order. Off unless a folder with
 //! one is configured; late or broken, the fused order stands and the answer says so.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use fastembed::{RerankInitOptionsUserDefined, TextRerank, UserDefinedRerankingModel};

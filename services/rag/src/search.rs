@@ -90,6 +90,8 @@ pub(crate) struct Cited {
     pub(crate) doubted: bool,
     /// Who may read the document.
     pub(crate) visibility: Visibility,
+    /// By when a person is to look at it again.
+    pub(crate) review_due_ms: Option<UnixMillis>,
 }
 
 /// A passage with the stored document that it was quoted out of.
@@ -375,6 +377,7 @@ pub(crate) fn quote(document: &Stored, passage: &PassageHit, score: f64) -> Opti
         headings: passage.headings.clone(),
         doubted: document.about.is_doubted(),
         visibility: document.about.visibility,
+        review_due_ms: document.about.review_due_ms,
     })
 }
 

@@ -5,13 +5,14 @@ mod attacks;
 #[path = "../support/mod.rs"]
 mod support;
 
+use attain_proto::convert::timestamp;
 use attain_proto::rag::v1 as wire;
 use attain_rag::{Config, Watched};
 use attain_runtime::context::{CallContext, RECOMMENDATION_CALLER, Role};
 use attain_vocabulary::TenantId;
 use tonic::Code;
 
-use support::{PATIENCE, Running, context, start, words_only};
+use support::{NOW_MS, PATIENCE, Running, context, start, words_only};
 
 fn document(id: &str, text: &str) -> wire::Document {
     wire::Document { id: id.to_owned(), text: text.to_owned(), ..Default::default() }
@@ -96,16 +97,64 @@ async fn one_tenant_publishes_and_nobody_else() {
     let answer = service.search("acme", question).await;
     assert_eq!(cited(&answer), ["tls"]);
     assert_eq!(answer.citations[0].visibility(), wire::Visibility::Public);
-    assert!(service.document("acme", "tls", 1).await.unwrap().text.contains("platform says"));
+    let read = service.document("acme", "tls", 1).await.unwrap();
+    assert!(read.text.contains("platform says") && read.publisher == "platform", "{read:?}");
+    let listed = async |tenant: &str, page_token: &str| {
+        let request = wire::ListDocumentsRequest { page_size: 1, page_token: page_token.into(), ..Default::default() };
+        let page = service.list(tenant, request).await;
+        let documents: Vec<_> = page.documents.into_iter().map(|document| (document.id, document.publisher)).collect();
+        (documents, page.next_page_token)
+    };
+    service
+        .put("acme", vec![document("a", "# A\n\nAlpha is restarted.\n"), document("z", "# Z\n\nOmega stays.\n")])
+        .await;
+    let entry = |id: &str, publisher: &str| vec![(id.to_owned(), publisher.to_owned())];
+    assert_eq!(listed("acme", "").await, (entry("a", ""), "a".into()));
+    assert_eq!(listed("acme", "a").await, (entry("tls", "platform"), "tls".into()), "in the order of names");
+    assert_eq!(listed("acme", "tls").await, (entry("z", ""), String::new()));
+    assert_eq!(listed("platform", "").await, (entry("tls", ""), String::new()), "its own");
     // Nobody but its owner changes or removes it, and an own document of that name hides it.
     let status = service.delete("acme", "tls").await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
     service.put("acme", vec![runbook("tls", "acme")]).await;
+    assert_eq!(listed("acme", "a").await, (entry("tls", ""), "tls".into()));
     let answer = service.search("acme", question).await;
     assert_eq!(answer.citations.len(), 1);
     assert!(answer.citations[0].quote.contains("acme says"), "{answer:?}");
     assert!(service.search("platform", question).await.citations[0].quote.contains("platform says"));
     assert!(service.search("other", question).await.citations[0].quote.contains("platform says"));
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_that_is_due_is_said_and_lowers_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = start(words_only(folder.path())).await;
+    let due_ms = NOW_MS + 1_000;
+    let kept = wire::Document {
+        review_due_time: Some(timestamp(due_ms)),
+        ..document("runbooks/breaker", "# Breaker\n\nThe breaker of payments is reset by hand.\n")
+    };
+    service.put("acme", vec![kept]).await;
+    let told = async || {
+        let found = service.search("acme", "how is the breaker of payments reset").await;
+        let asked = wire::AnswerQuestionRequest {
+            question: "how is the breaker of payments reset".into(),
+            ..Default::default()
+        };
+        let answer = service.answer("acme", asked).await.unwrap();
+        let listed = service.list("acme", wire::ListDocumentsRequest::default()).await;
+        let said =
+            [found.citations[0].review_is_due, answer.passages[0].review_is_due, listed.documents[0].review_is_due];
+        (said, found.citations[0].score, found.confidence)
+    };
+    let before = told().await;
+    assert_eq!(before.0, [false; 3]);
+    service.clock.set(due_ms);
+    let after = told().await;
+    assert_eq!(after.0, [true; 3]);
+    // A second older, and nothing else.
+    assert!((after.1 - before.1).abs() < 1e-6 && after.2 == before.2, "{before:?} {after:?}");
     service.stop().await;
 }
 

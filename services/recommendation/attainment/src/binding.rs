@@ -1,6 +1,7 @@
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use attain_vocabulary::EntityId;
+use attain_vocabulary::{EntityId, UnixMillis};
 
 use crate::counterfactual::{Arriving, Today, arriving};
 use crate::explain::percent;
@@ -18,10 +19,10 @@ const DEEPER_SHARE_MIN: f64 = 0.5;
 const CAUSES_MAX: usize = 3;
 
 /// A component and the failures that it brings, by whatever way.
-pub(crate) struct Cause {
+pub(crate) struct Cause<'a> {
     pub(crate) kind: ConstraintKind,
     pub(crate) entity_id: EntityId,
-    pub(crate) ways: Vec<Arriving>,
+    pub(crate) ways: Vec<Arriving<'a>>,
     pub(crate) contribution_ratio: f64,
 }
 
@@ -34,7 +35,7 @@ pub(crate) fn binding(today: &Today<'_>) -> BindingConstraint {
     if let Some(limit) = limit(today) {
         return limit;
     }
-    let causes = causes(today.input, today.series, today.split);
+    let causes = causes(today.input, &today.timeline.starts, &today.usable.series, today.split);
     let better = |target: Option<f64>| target.unwrap_or(0.0) > today.balanced.unwrap_or(0.0);
     let mut first = None;
     for cause in causes.into_iter().take(CAUSES_MAX) {
@@ -134,14 +135,19 @@ fn volume_need(prediction: &Prediction, target: f64) -> VolumeNeed {
 
 /// Own failures and those by each dependency, the greatest first; a component further down stands for the dependency that
 /// hands its failures on. Each is there once, with all the ways by which its failures are known to arrive.
-pub(crate) fn causes(input: &RecommendationInput, series: &CountSeries, split: &Split) -> Vec<Cause> {
+pub(crate) fn causes<'a>(
+    input: &RecommendationInput,
+    starts: &[UnixMillis],
+    series: &CountSeries,
+    split: &'a Split,
+) -> Vec<Cause<'a>> {
     let valid = series.valid();
-    let cause = |kind, entity_id: &EntityId, ways: Vec<Arriving>| {
-        let contribution_ratio = ways.iter().map(|way| way.failed.iter().sum::<f64>()).sum::<f64>() / valid;
+    let cause = |kind, entity_id: &EntityId, ways: Vec<Arriving<'a>>| {
+        let contribution_ratio = ways.iter().map(|way| way.failed().sum::<f64>()).sum::<f64>() / valid;
         Cause { kind, entity_id: entity_id.clone(), ways, contribution_ratio }
     };
     let below: BTreeMap<&EntityId, BTreeMap<&EntityId, Vec<f64>>> =
-        split.causes.by_dependency.keys().map(|id| (id, by_callee(input, series, split, id))).collect();
+        split.causes.by_dependency.keys().map(|id| (id, by_callee(input, starts, split, id))).collect();
     let mut named: BTreeSet<&EntityId> = BTreeSet::new();
     for (id, failed) in &split.causes.by_dependency {
         let sum = |failed: &[f64]| failed.iter().sum::<f64>();
@@ -152,13 +158,14 @@ pub(crate) fn causes(input: &RecommendationInput, series: &CountSeries, split: &
             .max_by(|a, b| a.1.total_cmp(&b.1).then_with(|| b.0.cmp(a.0)));
         named.insert(deepest.map_or(id, |(callee, _)| callee));
     }
-    let by = |by: &EntityId, failed: &Vec<f64>| Arriving { by: Some(by.clone()), failed: failed.clone() };
-    let ways = |id: &EntityId| -> Vec<Arriving> {
-        let direct = split.causes.by_dependency.get(id).map(|failed| by(id, failed));
+    let by = |by: &EntityId, failed| Arriving::all(Some(by.clone()), failed);
+    let ways = |id: &EntityId| -> Vec<Arriving<'a>> {
+        let direct = split.causes.by_dependency.get(id).map(|failed| by(id, Cow::Borrowed(failed.as_slice())));
         let through = below.iter().filter(|(direct, _)| **direct != id);
-        direct.into_iter().chain(through.filter_map(|(direct, below)| Some(by(direct, below.get(id)?)))).collect()
+        let through = through.filter_map(|(direct, below)| Some(by(direct, Cow::Owned(below.get(id)?.clone()))));
+        direct.into_iter().chain(through).collect()
     };
-    let own = Arriving { by: None, failed: split.causes.own.clone() };
+    let own = Arriving::all(None, Cow::Borrowed(&split.causes.own));
     let mut causes = vec![cause(ConstraintKind::Own, &input.service, vec![own])];
     causes.extend(named.into_iter().map(|id| cause(ConstraintKind::Dependency, id, ways(id))));
     causes.retain(|cause| cause.contribution_ratio > 0.0);
@@ -172,7 +179,7 @@ pub(crate) fn causes(input: &RecommendationInput, series: &CountSeries, split: &
 /// handed in tell: all calls of it together, and no more than arrive.
 fn by_callee<'a>(
     input: &'a RecommendationInput,
-    series: &CountSeries,
+    starts: &[UnixMillis],
     split: &Split,
     dependency: &EntityId,
 ) -> BTreeMap<&'a EntityId, Vec<f64>> {
@@ -181,12 +188,12 @@ fn by_callee<'a>(
     for change in input.changes() {
         for reach in change.reaches() {
             let Reach::Through { dependency: direct, share } = reach else { continue };
-            let Some(failed) = (direct == dependency).then(|| arriving(series, split, direct, Some(share))).flatten()
+            let Some(failed) = (direct == dependency).then(|| arriving(starts, split, direct, Some(share))).flatten()
             else {
                 continue;
             };
-            let sum = below.entry(&change.callee).or_insert_with(|| vec![0.0; failed.len()]);
-            for ((sum, failed), all) in sum.iter_mut().zip(&failed).zip(all) {
+            let sum = below.entry(&change.callee).or_insert_with(|| vec![0.0; all.len()]);
+            for ((sum, failed), all) in sum.iter_mut().zip(failed.failed()).zip(all) {
                 *sum = (*sum + failed).min(*all);
             }
         }
@@ -194,7 +201,7 @@ fn by_callee<'a>(
     below
 }
 
-fn named(today: &Today<'_>, cause: Cause, relaxed: Option<f64>, relaxes: bool) -> BindingConstraint {
+fn named(today: &Today<'_>, cause: Cause<'_>, relaxed: Option<f64>, relaxes: bool) -> BindingConstraint {
     let what = match cause.kind {
         ConstraintKind::Dependency => {
             format!("{} fails {} of requests", cause.entity_id, percent(cause.contribution_ratio))

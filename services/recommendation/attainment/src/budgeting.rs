@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::cells::Cells;
 use crate::offers::{note, strictest_targets};
 use crate::prediction::predict_from;
-use crate::{Ambition, Constants, CountPoint, CountSeries, TierPolicy};
+use crate::series::Sums;
+use crate::timeline::Timeline;
+use crate::{Ambition, Constants, TierPolicy};
 use attain_vocabulary::{BUCKET_MS, UnixMillis};
 
 /// Least share of good requests of a good slice (`timeSliceTarget`). The house's choice, between a slice in which
@@ -54,21 +56,23 @@ pub struct SliceOffer {
     pub miss_probability: f64,
 }
 
-/// Counts the history by slices, each way, and predicts; empty where no slice counts.
+/// Counts a history by slices, each way, and predicts; empty where no slice counts.
 ///
 /// A slice is one observation, good, bad or in part, whatever its traffic, and goes through the same prediction as a request does: regimes,
 /// episodes (told by the hour, since a slice by itself proves nothing), chronic level. A gap is no slice.
 pub(crate) fn budgetings(
     constants: &Constants,
-    series: &CountSeries,
+    timeline: &Timeline,
+    bad: &[f64],
     quiet_slices_good: bool,
     window_days: f64,
     now_ms: UnixMillis,
     policy: &TierPolicy,
 ) -> Vec<Budgeting> {
-    let quiet = series.points().iter().filter(|point| point.valid <= 0.0).count() as u64;
-    let counted = |(method, slices): (BudgetingMethod, CountSeries)| {
-        let prediction = predict_from(constants, Cells::of(slices.points(), now_ms).all(), window_days, now_ms)?;
+    let (slices, columns) = slices(timeline, bad, quiet_slices_good, now_ms);
+    let quiet = timeline.valid.iter().filter(|valid| **valid <= 0.0).count() as u64;
+    let counted = |(method, bad): (BudgetingMethod, Vec<f64>)| {
+        let prediction = predict_from(constants, Cells::along(&slices, &bad).all(), window_days, now_ms)?;
         let found = Ambition::ALL.into_iter().zip(strictest_targets(&prediction, policy));
         let offers: Vec<SliceOffer> = found
             .filter_map(|(ambition, found)| {
@@ -79,40 +83,49 @@ pub(crate) fn budgetings(
         let ambitions: Vec<Ambition> = offers.iter().map(|offer| offer.ambition).collect();
         Some(Budgeting {
             method,
-            slice_count: slices.points().len() as u64,
+            slice_count: bad.len() as u64,
             quiet_slice_count: quiet,
             quiet_slices_good,
-            attained_ratio: slices.attained_ratio()?,
+            attained_ratio: Sums::of_columns(&slices.valid, &bad).attained_ratio()?,
             offer_note: note(&ambitions, &prediction),
             offers,
         })
     };
-    slices(series, quiet_slices_good).into_iter().filter_map(counted).collect()
+    columns.into_iter().filter_map(counted).collect()
 }
 
-/// The history by slices, each way.
-fn slices(series: &CountSeries, quiet_slices_good: bool) -> [(BudgetingMethod, CountSeries); 2] {
-    let mut whole = Vec::with_capacity(series.points().len());
-    let mut ratios = Vec::with_capacity(series.points().len());
-    for point in series.points() {
-        let slice = |bad| CountPoint { valid: 1.0, bad, ..*point };
-        if point.valid > 0.0 {
-            let bad_ratio = point.bad / point.valid;
+/// The slices that count, and what of each is bad, each way.
+fn slices(
+    timeline: &Timeline,
+    bad: &[f64],
+    quiet_slices_good: bool,
+    now_ms: UnixMillis,
+) -> (Timeline, [(BudgetingMethod, Vec<f64>); 2]) {
+    let (mut whole, mut ratios) = (Vec::with_capacity(bad.len()), Vec::with_capacity(bad.len()));
+    for (valid, bad) in timeline.valid.iter().zip(bad) {
+        if *valid > 0.0 {
+            let bad_ratio = bad / valid;
             // A hair of tolerance: 1 - target is not exact.
-            whole.push(slice(f64::from(u8::from(bad_ratio > (1.0 - SLICE_TARGET) * (1.0 + 1e-9)))));
-            ratios.push(slice(bad_ratio));
+            whole.push(f64::from(u8::from(bad_ratio > (1.0 - SLICE_TARGET) * (1.0 + 1e-9))));
+            ratios.push(bad_ratio);
         } else if quiet_slices_good {
-            whole.push(slice(0.0));
-            ratios.push(slice(0.0));
+            whole.push(0.0);
+            ratios.push(0.0);
         }
     }
-    [(BudgetingMethod::Timeslices, whole), (BudgetingMethod::RatioTimeslices, ratios)]
-        .map(|(method, points)| (method, CountSeries::of(points)))
+    let slices = if whole.len() == bad.len() {
+        timeline.by_slices()
+    } else {
+        let busy = timeline.starts.iter().zip(&timeline.valid).filter(|(_, valid)| **valid > 0.0);
+        Timeline::new(busy.map(|(start_ms, _)| *start_ms).collect(), vec![1.0; whole.len()], now_ms)
+    };
+    (slices, [(BudgetingMethod::Timeslices, whole), (BudgetingMethod::RatioTimeslices, ratios)])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{CountPoint, CountSeries};
     use attain_vocabulary::{DAY_MS, Tier};
 
     /// Ninety days: busy by day, quiet by night (every fourth bucket without a request), an hour of outage a week at the busiest time.
@@ -132,15 +145,15 @@ mod tests {
         CountSeries::new((0..90 * 288).map(point).collect())
     }
 
+    fn by_slices(series: &CountSeries, quiet_slices_good: bool, now_ms: UnixMillis) -> Vec<Budgeting> {
+        let bad: Vec<f64> = series.points().iter().map(|point| point.bad).collect();
+        let timeline = Timeline::of(series.points(), now_ms);
+        let policy = TierPolicy::for_tier(Tier::One);
+        budgetings(&Constants::DEFAULT, &timeline, &bad, quiet_slices_good, 28.0, now_ms, &policy)
+    }
+
     fn counted(quiet_slices_good: bool) -> Vec<Budgeting> {
-        budgetings(
-            &Constants::DEFAULT,
-            &history(),
-            quiet_slices_good,
-            28.0,
-            90 * DAY_MS,
-            &TierPolicy::for_tier(Tier::One),
-        )
+        by_slices(&history(), quiet_slices_good, 90 * DAY_MS)
     }
 
     #[test]
@@ -170,8 +183,7 @@ mod tests {
         assert_eq!(with[0].slice_count, without[0].slice_count + without[0].quiet_slice_count);
         assert!(with[0].quiet_slices_good && with[0].attained_ratio > without[0].attained_ratio);
         let idle = CountSeries::new(vec![CountPoint { start_ms: 0, valid: 0.0, bad: 0.0 }]);
-        let policy = TierPolicy::for_tier(Tier::One);
-        assert_eq!(budgetings(&Constants::DEFAULT, &idle, false, 28.0, DAY_MS, &policy), []);
-        assert_eq!(budgetings(&Constants::DEFAULT, &idle, true, 28.0, DAY_MS, &policy)[0].attained_ratio, 1.0);
+        assert_eq!(by_slices(&idle, false, DAY_MS), []);
+        assert_eq!(by_slices(&idle, true, DAY_MS)[0].attained_ratio, 1.0);
     }
 }

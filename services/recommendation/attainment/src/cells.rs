@@ -6,7 +6,9 @@ use std::ops::Range;
 use attain_vocabulary::{BUCKET_MS, DAY_MS, UnixMillis};
 
 use crate::CountPoint;
-use crate::episodes::{DEVIATIONS_MIN, GAP_MS, HOUR_MS};
+use crate::episodes::{DEVIATIONS_MIN, GAP_MS, Suspects};
+use crate::regime::{Day, days};
+use crate::timeline::Timeline;
 
 /// Share of the calmest day's failure ratio below which no chronic rate is looked for.
 const CALMEST_SHARE: f64 = 0.8;
@@ -15,15 +17,40 @@ const CALMEST_SHARE: f64 = 0.8;
 pub(crate) struct Cells {
     points: Vec<CountPoint>,
     weights: Vec<Weight>,
+    parts: Vec<Part>,
+    pub(crate) suspects: Suspects,
+}
+
+/// A part of a day, and what is added up until its end: asked for at every origin.
+struct Part {
+    /// The first cell after it.
+    end: usize,
+    /// Of its day.
+    day: Day,
+    /// Of all cells.
+    totals: Totals,
+}
+
+/// Sums over cells.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Totals {
+    pub(crate) valid: f64,
+    /// Buckets.
+    pub(crate) buckets: f64,
+    /// Buckets among them with requests.
+    pub(crate) busy: f64,
 }
 
 /// A span of cells.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Span<'a> {
     /// Start of the first bucket, and sums.
     pub(crate) points: &'a [CountPoint],
     /// One for each of `points`.
     pub(crate) weights: &'a [Weight],
+    /// The cells that it is a span of, and its first one among them.
+    pub(crate) cells: &'a Cells,
+    pub(crate) first: usize,
 }
 
 /// What a cell stands for.
@@ -44,69 +71,102 @@ pub(crate) struct Weight {
 }
 
 impl Cells {
-    /// Adds up what is calm at any chronic rate that may be found.
+    /// Of points in order; see [`Self::along`].
+    pub(crate) fn of(points: &[CountPoint], cut_ms: UnixMillis) -> Self {
+        let bad: Vec<f64> = points.iter().map(|point| point.bad).collect();
+        Self::along(&Timeline::of(points, cut_ms), &bad)
+    }
+
+    /// Adds up what is calm at any chronic rate that may be found: failures of each row of a timeline, at most as many as requests.
     ///
     /// The rate of no span is below half a failure in all requests, nor (after what is flagged is gone) below 0.8 of the calmest
     /// day's. How far failures stand out, `(bad - v p) / sqrt(v p (1 - p))`, falls with the rate `p` and with overdispersion, so
-    /// what does not at that least rate never does. Sums end with the day (UTC) and at the time of day of `cut_ms`, so that the
-    /// cells can be parted there on any day.
-    pub(crate) fn of(points: &[CountPoint], cut_ms: UnixMillis) -> Self {
-        let cut = cut_ms.rem_euclid(DAY_MS);
-        let (hours, rate) = hours(points, cut);
-        let marks = marks(points, &hours, rate);
-        let alone = with_neighbours(points, &marks);
-        // What is calm has one cell a day, or two.
-        let days = hours.len() / 24 + 2;
-        let room = alone.iter().map(ExactSizeIterator::len).sum::<usize>() + 2 * days;
-        let mut cells = Self { points: Vec::with_capacity(room), weights: Vec::with_capacity(room) };
-        let mut open = Open { at: 0, end_ms: i64::MIN };
+    /// what does not at that least rate never does. Sums end with the day (UTC) and at the time of day that the timeline was cut at, so that
+    /// the cells can be parted there on any day.
+    pub(crate) fn along(timeline: &Timeline, bad: &[f64]) -> Self {
+        let (hours, rate) = failed(timeline, bad);
+        let marks = marks(timeline, bad, &hours, rate);
+        let alone = with_neighbours(&timeline.starts, &marks);
+        // What is calm has one cell for each part of a day.
+        let room = alone.iter().map(ExactSizeIterator::len).sum::<usize>() + timeline.parts.len();
+        let mut cells = Self::with_room(room);
+        let mut open = Open { at: 0, end: 0, parts: timeline.parts.iter() };
         let (mut next, mut told) = (0, marks.iter().peekable());
         for span in alone {
-            cells.add_calm(&points[next..span.start], cut, &mut open);
+            cells.add_calm(timeline, bad, next..span.start, &mut open);
             for i in span.clone() {
-                while told.next_if(|mark| mark.points.end <= i).is_some() {}
-                let by_hour = told.peek().is_some_and(|mark| mark.by_hour && mark.points.contains(&i));
-                cells.points.push(points[i]);
-                cells.weights.push(Weight { by_hour, ..Weight::of(&points[i]) });
+                while told.next_if(|mark| mark.rows.end <= i).is_some() {}
+                let by_hour = told.peek().is_some_and(|mark| mark.by_hour && mark.rows.contains(&i));
+                let point = CountPoint { start_ms: timeline.starts[i], valid: timeline.valid[i], bad: bad[i] };
+                cells.points.push(point);
+                cells.weights.push(Weight { by_hour, ..Weight::of(&point) });
             }
             next = span.end;
         }
-        cells.add_calm(&points[next..], cut, &mut open);
-        cells
+        cells.add_calm(timeline, bad, next..bad.len(), &mut open);
+        cells.indexed(timeline.now_ms)
     }
 
-    /// Adds calm buckets to the cell that is open, or to one that they open.
-    fn add_calm(&mut self, calm: &[CountPoint], cut: i64, open: &mut Open) {
-        let mut rest = calm;
-        while let Some(first) = rest.first() {
-            if first.start_ms >= open.end_ms {
-                let day = first.start_ms.div_euclid(DAY_MS) * DAY_MS;
-                let end_ms = if first.start_ms < day + cut { day + cut } else { day.saturating_add(DAY_MS) };
-                *open = Open { at: self.points.len(), end_ms };
-                self.points.push(*first);
-                self.weights.push(Weight { alone: false, by_hour: false, ..Weight::of(first) });
-                rest = &rest[1..];
+    fn with_room(cells: usize) -> Self {
+        let (points, weights) = (Vec::with_capacity(cells), Vec::with_capacity(cells));
+        Self { points, weights, parts: Vec::new(), suspects: Suspects::default() }
+    }
+
+    /// The same with what is added up for every span, once.
+    fn indexed(mut self, cut_ms: UnixMillis) -> Self {
+        self.suspects = Suspects::among(&self.points, &self.weights);
+        let cut = cut_ms.rem_euclid(DAY_MS);
+        let (mut at, mut totals, mut day) = (0, Totals::default(), Day::of(i64::MIN));
+        while let Some(first) = self.points.get(at) {
+            let start_ms = first.start_ms.div_euclid(DAY_MS) * DAY_MS;
+            let end_ms = if first.start_ms < start_ms + cut { start_ms + cut } else { start_ms.saturating_add(DAY_MS) };
+            let end = at + self.points[at..].partition_point(|point| point.start_ms < end_ms);
+            day = if day.start_ms == start_ms { day } else { Day::of(start_ms) };
+            for (point, weight) in self.points[at..end].iter().zip(&self.weights[at..end]) {
+                totals = totals.and(point, weight);
+                day.valid += point.valid;
+                day.bad += point.bad;
             }
-            let (added, after) = rest.split_at(rest.partition_point(|point| point.start_ms < open.end_ms));
-            rest = after;
-            let Some(last) = added.last() else { continue };
+            self.parts.push(Part { end, day, totals });
+            at = end;
+        }
+        self
+    }
+
+    /// Adds calm rows to the cell that is open, or to one that they open.
+    fn add_calm(&mut self, timeline: &Timeline, bad: &[f64], calm: Range<usize>, open: &mut Open<'_>) {
+        let mut next = calm.start;
+        while next < calm.end {
+            if next >= open.end {
+                open.end = open.parts.find(|end| **end > next).copied().unwrap_or(calm.end);
+                open.at = self.points.len();
+                let first = CountPoint { start_ms: timeline.starts[next], valid: timeline.valid[next], bad: bad[next] };
+                self.points.push(first);
+                self.weights.push(Weight { alone: false, by_hour: false, ..Weight::of(&first) });
+                next += 1;
+            }
+            let added = next..calm.end.min(open.end);
+            next = added.end;
+            if added.is_empty() {
+                continue;
+            }
             // Added up beside the cell: what is written to memory again and again is slow to read back.
             let (mut sum, mut weight) = (self.points[open.at], self.weights[open.at]);
-            for point in added {
-                sum.valid += point.valid;
-                sum.bad += point.bad;
-                weight.busy += f64::from(u8::from(point.valid > 0.0));
-                weight.square += square(point);
+            for (valid, bad) in timeline.valid[added.clone()].iter().zip(&bad[added.clone()]) {
+                sum.valid += valid;
+                sum.bad += bad;
+                weight.busy += f64::from(u8::from(*valid > 0.0));
+                weight.square += square(*valid, *bad);
             }
             weight.buckets += added.len() as f64;
-            weight.last_ms = last.start_ms;
+            weight.last_ms = timeline.starts[added.end - 1];
             (self.points[open.at], self.weights[open.at]) = (sum, weight);
         }
     }
 
     /// All of them.
     pub(crate) fn all(&self) -> Span<'_> {
-        Span { points: &self.points, weights: &self.weights }
+        Span { points: &self.points, weights: &self.weights, cells: self, first: 0 }
     }
 
     /// Those that start in `[start_ms, end_ms)`; both ends at the time of day that the cells were cut at.
@@ -123,7 +183,7 @@ impl Weight {
         Self {
             buckets: 1.0,
             busy: f64::from(u8::from(busy)),
-            square: square(point),
+            square: square(point.valid, point.bad),
             last_ms: point.start_ms,
             alone: true,
             by_hour: true,
@@ -131,143 +191,139 @@ impl Weight {
     }
 }
 
-impl<'a> Span<'a> {
-    pub(crate) fn slice(self, first: usize, end: usize) -> Self {
-        Self { points: &self.points[first..end], weights: &self.weights[first..end] }
+impl Totals {
+    fn and(self, point: &CountPoint, weight: &Weight) -> Self {
+        Self { valid: self.valid + point.valid, buckets: self.buckets + weight.buckets, busy: self.busy + weight.busy }
     }
 
     /// Days of buckets present.
     pub(crate) fn covered_days(self) -> f64 {
-        self.weights.iter().map(|weight| weight.buckets).sum::<f64>() * BUCKET_MS as f64 / DAY_MS as f64
+        self.buckets * BUCKET_MS as f64 / DAY_MS as f64
+    }
+}
+
+impl<'a> Span<'a> {
+    pub(crate) fn slice(self, first: usize, end: usize) -> Self {
+        let (points, weights) = (&self.points[first..end], &self.weights[first..end]);
+        Self { points, weights, first: self.first + first, ..self }
+    }
+
+    /// Requests and buckets.
+    pub(crate) fn totals(self) -> Totals {
+        match self.parts().last() {
+            Some(last) => last.totals,
+            None => self.iter().fold(Totals::default(), |totals, (point, weight)| totals.and(point, weight)),
+        }
+    }
+
+    /// Days with requests.
+    pub(crate) fn days(self) -> Vec<Day> {
+        let parts = self.parts();
+        if parts.is_empty() {
+            return days(self.points);
+        }
+        let whole = |at: &usize| parts.get(at + 1).is_none_or(|next| next.day.start_ms != parts[*at].day.start_ms);
+        (0..parts.len()).filter(whole).map(|at| parts[at].day).filter(|day| day.valid > 0.0).collect()
+    }
+
+    /// The parts of days that it is made of: none unless it is the history up to the end of one.
+    fn parts(self) -> &'a [Part] {
+        let parts = &self.cells.parts;
+        let count = parts.partition_point(|part| part.end <= self.points.len());
+        let whole = self.first == 0 && count > 0 && parts[count - 1].end == self.points.len();
+        if whole { &parts[..count] } else { &[] }
+    }
+
+    /// Days of buckets present.
+    pub(crate) fn covered_days(self) -> f64 {
+        self.totals().covered_days()
     }
 
     pub(crate) fn valid(self) -> f64 {
-        self.points.iter().map(|point| point.valid).sum()
+        self.totals().valid
     }
 
     pub(crate) fn bad(self) -> f64 {
         self.points.iter().map(|point| point.bad).sum()
     }
 
-    /// Buckets with requests.
-    pub(crate) fn busy(self) -> f64 {
-        self.weights.iter().map(|weight| weight.busy).sum()
-    }
-
     /// Start of the last bucket.
     pub(crate) fn last_ms(self) -> Option<UnixMillis> {
-        self.weights.iter().map(|weight| weight.last_ms).max()
+        let last = self.points.last()?;
+        // No cell is longer than a day, so only those that begin within one before the last reach beyond it.
+        let near = self.iter().rev().take_while(|(point, _)| last.start_ms - point.start_ms < DAY_MS);
+        near.map(|(_, weight)| weight.last_ms).max()
     }
 
-    pub(crate) fn iter(self) -> impl Iterator<Item = (&'a CountPoint, &'a Weight)> {
+    pub(crate) fn iter(self) -> impl DoubleEndedIterator<Item = (&'a CountPoint, &'a Weight)> {
         self.points.iter().zip(self.weights)
     }
 }
 
-/// The calm cell that further buckets go to, up to its end.
-struct Open {
+/// The calm cell that further rows go to, up to its end.
+struct Open<'a> {
     at: usize,
-    end_ms: UnixMillis,
+    end: usize,
+    parts: std::slice::Iter<'a, usize>,
 }
 
-fn square(point: &CountPoint) -> f64 {
+/// Bad squared over valid.
+fn square(valid: f64, bad: f64) -> f64 {
     // Most buckets have no failure, and a division is dear.
-    if point.bad > 0.0 { point.bad * point.bad / point.valid } else { 0.0 }
+    if bad > 0.0 { bad * bad / valid } else { 0.0 }
 }
 
-/// Buckets of one hour.
-struct Hour {
-    points: Range<usize>,
-    /// Valid and bad: before the cut, after it.
-    parts: [(f64, f64); 2],
-    /// Most failures of a bucket, and fewest requests of one.
-    bad_max: f64,
-    valid_min: f64,
+/// Failures of one hour: before the cut, after it, and most of a row.
+struct Failed {
+    parts: [f64; 2],
+    most: f64,
 }
 
-/// Buckets that may be told: one by itself, or a whole hour.
+/// Rows that may be told: one by itself, or a whole hour.
 struct Mark {
-    points: Range<usize>,
+    rows: Range<usize>,
     by_hour: bool,
 }
 
-/// The hours of a history, and the least chronic rate that is looked for in it: one pass over the buckets.
-fn hours(points: &[CountPoint], cut: i64) -> (Vec<Hour>, f64) {
-    let mut hours: Vec<Hour> = Vec::with_capacity(points.len() / 12 + 2);
-    let (mut calmest, mut day_cut, mut day_end) = (f64::INFINITY, i64::MIN, i64::MIN);
-    let mut sums = Running::default();
-    let mut first = 0;
-    while let Some(point) = points.get(first) {
-        if point.start_ms >= day_end {
-            if sums.day.0 > 0.0 {
-                calmest = f64::min(calmest, sums.day.1 / sums.day.0);
-            }
-            let day = point.start_ms.div_euclid(DAY_MS) * DAY_MS;
-            (day_cut, day_end, sums.day) = (day + cut, day.saturating_add(DAY_MS), (0.0, 0.0));
+/// Failures by hours, and the least chronic rate that is looked for: one pass over the rows.
+fn failed(timeline: &Timeline, bad: &[f64]) -> (Vec<Failed>, f64) {
+    let mut failed = Vec::with_capacity(timeline.hours.len());
+    let (mut calmest, mut next) = (f64::INFINITY, 0);
+    for day in &timeline.days {
+        let mut sum = 0.0;
+        for hour in &timeline.hours[next..day.hours_end] {
+            let before = Running { day: sum, ..Running::default() }.and(&bad[hour.first..hour.cut_at]);
+            let after = Running { part: 0.0, ..before }.and(&bad[hour.cut_at..hour.end]);
+            failed.push(Failed { parts: [before.part, after.part], most: after.most });
+            sum = after.day;
         }
-        let hour_end = (point.start_ms.div_euclid(HOUR_MS) * HOUR_MS).saturating_add(HOUR_MS);
-        let end = first + count_before(&points[first..], hour_end);
-        let cut_at = match () {
-            () if point.start_ms >= day_cut => first,
-            () if hour_end <= day_cut => end,
-            () => first + count_before(&points[first..end], day_cut),
-        };
-        let until_cut = sums.and(&points[first..cut_at]);
-        let until_end = until_cut.and(&points[cut_at..end]);
-        hours.push(Hour {
-            points: first..end,
-            parts: [until_cut.part, until_end.part],
-            bad_max: f64::max(until_cut.bad_max, until_end.bad_max),
-            valid_min: f64::min(until_cut.valid_min, until_end.valid_min),
-        });
-        sums = until_end;
-        first = end;
-    }
-    if sums.day.0 > 0.0 {
-        calmest = calmest.min(sums.day.1 / sums.day.0);
+        next = day.hours_end;
+        if day.valid > 0.0 {
+            calmest = f64::min(calmest, sum / day.valid);
+        }
     }
     let calmest = if calmest.is_finite() { CALMEST_SHARE * calmest } else { 0.0 };
-    (hours, calmest.max(0.5 / (sums.valid + 1.0)).min(1.0))
+    (failed, calmest.max(0.5 / (timeline.valid_sum + 1.0)).min(1.0))
 }
 
-/// Buckets of a whole hour.
-const OF_AN_HOUR: usize = (HOUR_MS / BUCKET_MS) as usize;
-
-/// How many points start before an instant: mostly those of a whole hour, so that is looked at first.
-fn count_before(points: &[CountPoint], end_ms: UnixMillis) -> usize {
-    let whole = OF_AN_HOUR.min(points.len());
-    let before = |at: usize| points.get(at).is_some_and(|point| point.start_ms < end_ms);
-    if before(whole - 1) && !before(whole) {
-        return whole;
-    }
-    points.iter().take_while(|point| point.start_ms < end_ms).count()
-}
-
-/// Sums while buckets are passed over: handed on by value, so that they stay in registers.
+/// Sums while rows are passed over: handed on by value, so that they stay in registers.
 #[derive(Debug, Clone, Copy, Default)]
 struct Running {
-    valid: f64,
-    /// Valid and bad of the day.
-    day: (f64, f64),
-    /// The same of the part of an hour that was passed over last.
-    part: (f64, f64),
-    bad_max: f64,
-    valid_min: f64,
+    day: f64,
+    /// Of the part of an hour that was passed over last.
+    part: f64,
+    most: f64,
 }
 
 impl Running {
-    /// Adds the points as the next part.
     #[inline]
-    fn and(self, points: &[CountPoint]) -> Self {
-        let mut sums = Self { part: (0.0, 0.0), bad_max: 0.0, valid_min: f64::INFINITY, ..self };
-        for point in points {
-            sums.part = (sums.part.0 + point.valid, sums.part.1 + point.bad);
-            sums.day = (sums.day.0 + point.valid, sums.day.1 + point.bad);
-            sums.valid += point.valid;
-            sums.bad_max = if point.bad > sums.bad_max { point.bad } else { sums.bad_max };
-            sums.valid_min = if point.valid < sums.valid_min { point.valid } else { sums.valid_min };
+    fn and(mut self, bad: &[f64]) -> Self {
+        for bad in bad {
+            self.part += bad;
+            self.day += bad;
+            self.most = if *bad > self.most { *bad } else { self.most };
         }
-        sums
+        self
     }
 }
 
@@ -276,30 +332,32 @@ fn stands_out(valid: f64, bad: f64, rate: f64) -> bool {
     bad >= 2.0 && bad > mean && (bad - mean) * (bad - mean) > DEVIATIONS_MIN * DEVIATIONS_MIN * mean * (1.0 - rate)
 }
 
-/// Hours that stand out, whole or up to the cut or after it; else their buckets that do.
-fn marks(points: &[CountPoint], hours: &[Hour], rate: f64) -> Vec<Mark> {
+/// Hours that stand out, whole or up to the cut or after it; else their rows that do.
+fn marks(timeline: &Timeline, bad: &[f64], failed: &[Failed], rate: f64) -> Vec<Mark> {
     let mut marks = Vec::new();
-    for Hour { points: of_hour, parts, bad_max, valid_min } in hours {
-        let whole = (parts[0].0 + parts[1].0, parts[0].1 + parts[1].1);
-        if [whole, parts[0], parts[1]].into_iter().any(|(valid, bad)| stands_out(valid, bad, rate)) {
-            marks.push(Mark { points: of_hour.clone(), by_hour: true });
-        } else if stands_out(*valid_min, *bad_max, rate) {
-            // Where that does not, no bucket of the hour does: more requests and fewer failures stand out less.
-            let alone = of_hour.clone().filter(|i| stands_out(points[*i].valid, points[*i].bad, rate));
-            marks.extend(alone.map(|i| Mark { points: i..i + 1, by_hour: false }));
+    for (hour, Failed { parts, most }) in timeline.hours.iter().zip(failed) {
+        let (rows, valid) = (hour.first..hour.end, hour.valid);
+        let whole = (valid[0] + valid[1], parts[0] + parts[1]);
+        let told = [whole, (valid[0], parts[0]), (valid[1], parts[1])];
+        if told.into_iter().any(|(valid, bad)| stands_out(valid, bad, rate)) {
+            marks.push(Mark { rows, by_hour: true });
+        } else if stands_out(hour.valid_min, *most, rate) {
+            // Where that does not, no row of the hour does: more requests and fewer failures stand out less.
+            let alone = rows.filter(|i| stands_out(timeline.valid[*i], bad[*i], rate));
+            marks.extend(alone.map(|i| Mark { rows: i..i + 1, by_hour: false }));
         }
     }
     marks
 }
 
 /// What is marked, with what lies within the calm that does not part an episode: spans that do not touch.
-fn with_neighbours(points: &[CountPoint], marks: &[Mark]) -> Vec<Range<usize>> {
-    let close = |a: usize, b: usize| points[b].start_ms - points[a].start_ms <= GAP_MS + BUCKET_MS;
+fn with_neighbours(starts: &[UnixMillis], marks: &[Mark]) -> Vec<Range<usize>> {
+    let close = |a: usize, b: usize| starts[b] - starts[a] <= GAP_MS + BUCKET_MS;
     let mut spans: Vec<Range<usize>> = Vec::new();
-    for Mark { points: marked, .. } in marks {
-        let before = (0..marked.start).rev().take_while(|i| close(*i, marked.start)).count();
-        let after = (marked.end..points.len()).take_while(|i| close(marked.end - 1, *i)).count();
-        let span = marked.start - before..marked.end + after;
+    for Mark { rows, .. } in marks {
+        let before = (0..rows.start).rev().take_while(|i| close(*i, rows.start)).count();
+        let after = (rows.end..starts.len()).take_while(|i| close(rows.end - 1, *i)).count();
+        let span = rows.start - before..rows.end + after;
         match spans.last_mut() {
             Some(last) if span.start <= last.end => last.end = last.end.max(span.end),
             _ => spans.push(span),
@@ -312,12 +370,14 @@ fn with_neighbours(points: &[CountPoint], marks: &[Mark]) -> Vec<Range<usize>> {
 mod tests {
     use super::*;
     use crate::Constants;
+    use crate::episodes::HOUR_MS;
     use crate::prediction::predict_from;
     use proptest::prelude::*;
 
     /// Every bucket a cell of its own.
-    fn buckets(points: &[CountPoint]) -> Cells {
-        Cells { points: points.to_vec(), weights: points.iter().map(Weight::of).collect() }
+    fn buckets(points: &[CountPoint], cut: i64) -> Cells {
+        let weights = points.iter().map(Weight::of).collect();
+        Cells { points: points.to_vec(), weights, ..Cells::with_room(0) }.indexed(cut)
     }
 
     /// The slow way: a mark for every bucket, one pass for each question.
@@ -331,7 +391,7 @@ mod tests {
             let close = |j: &usize| (points[*j].start_ms - points[i].start_ms).abs() <= GAP_MS + BUCKET_MS;
             (i.saturating_sub(8)..points.len().min(i + 9)).filter(close).any(|j| marked[j])
         };
-        let mut cells = Cells { points: Vec::new(), weights: Vec::new() };
+        let mut cells = Cells::with_room(0);
         let mut open: Option<((i64, bool), usize)> = None;
         for (i, point) in points.iter().enumerate() {
             let (alone, weight) = (near(i), Weight::of(point));
@@ -445,7 +505,7 @@ mod tests {
             let cells = Cells::of(&points, cut);
             let now = at * DAY_MS + cut;
             let end = points.partition_point(|point| point.start_ms < now);
-            let (few, many) = (cells.between(i64::MIN, now), buckets(&points[..end]));
+            let (few, many) = (cells.between(i64::MIN, now), buckets(&points[..end], cut));
             prop_assert!(few.points.windows(2).all(|pair| pair[0].start_ms < pair[1].start_ms));
             prop_assert!((few.covered_days() - many.all().covered_days()).abs() < 1e-9);
             let (few, many) = (predict_from(&Constants::DEFAULT, few, 28.0, now), predict_from(&Constants::DEFAULT, many.all(), 28.0, now));

@@ -1,4 +1,6 @@
-use attain_vocabulary::EntityId;
+use std::borrow::Cow;
+
+use attain_vocabulary::{EntityId, UnixMillis};
 
 use crate::backtest::{backtest_from, windows_max};
 use crate::cells::Cells;
@@ -7,15 +9,25 @@ use crate::menu::TARGET_MENU;
 use crate::offers::strictest_target;
 use crate::prediction::predict_from;
 use crate::sanity::Usable;
-use crate::series::fraction;
+use crate::series::{Sums, fraction};
 use crate::split::Split;
+use crate::timeline::Timeline;
 use crate::{
-    Ambition, CountPoint, CountSeries, Counterfactual, CounterfactualStructure, Prediction, Reach, RecommendationInput,
-    ShareSeries, SplitMethod, TierPolicy,
+    Ambition, Counterfactual, CounterfactualStructure, Prediction, Reach, RecommendationInput, ShareSeries,
+    SplitMethod, TierPolicy,
 };
 
 /// From here on every number is whole.
 const MANTISSA: f64 = (1_u64 << 52) as f64;
+
+/// A hair of tolerance: shares of whole failures do not add up exactly.
+const TOLERANCE: f64 = 1e-6;
+
+/// Changes that are passed over side by side.
+const LANES: usize = 4;
+
+/// Failures of a bucket from which on they are too many to be passed over side by side: far below what a sum tells exactly.
+const FEW: f64 = 1e12;
 
 /// Key of the counterfactual that needs no structure: half of the service's own failures gone.
 pub const OWN_FAILURES_HALVED: &str = "own_failures_halved";
@@ -24,7 +36,10 @@ pub const OWN_FAILURES_HALVED: &str = "own_failures_halved";
 pub(crate) struct Today<'a> {
     pub(crate) input: &'a RecommendationInput,
     pub(crate) usable: &'a Usable<'a>,
-    pub(crate) series: &'a CountSeries,
+    pub(crate) timeline: &'a Timeline,
+    /// Failures of each row of the timeline.
+    pub(crate) bad: &'a [f64],
+    pub(crate) cells: &'a Cells,
     pub(crate) split: &'a Split,
     pub(crate) prediction: &'a Prediction,
     /// Balanced target; `None` when none can be offered.
@@ -44,49 +59,56 @@ impl Today<'_> {
     /// Fewer failures cannot make a target worse; where the model says so (what was level before may now stand out as
     /// episodes), that is its noise, and today's value is kept. It is kept as well where what is left of the history would not
     /// carry an estimate (a single incident decides, or the level has just changed): nobody would be offered the target then.
-    pub(crate) fn without(&self, ways: &[Arriving]) -> Solved {
+    pub(crate) fn without(&self, ways: &[Arriving<'_>]) -> Solved {
+        self.solved(fewer(ways, self.bad).as_deref())
+    }
+
+    /// The same with what is left of the failures; `None` where it is all of them.
+    fn solved(&self, left: Option<&[f64]>) -> Solved {
         let reference = 1.0 - self.balanced.unwrap_or(TARGET_MENU[0]);
         let before = self.prediction.forecast.miss_probability(reference);
-        let attained = |series: &CountSeries| series.attained_ratio().unwrap_or(0.0);
-        let unchanged =
-            || Solved { balanced: self.balanced, miss_probability: before, attained_ratio: attained(self.series) };
-        let Some(series) = fewer(ways, self.series) else {
+        let unchanged = || Solved {
+            balanced: self.balanced,
+            miss_probability: before,
+            attained_ratio: self.usable.series.attained_ratio().unwrap_or(0.0),
+        };
+        let Some(left) = left else {
             return unchanged();
         };
-        let Some((after, target)) = self.solved(&series, &self.input.policy) else {
+        let Prediction { constants, window_days, now_ms, .. } = self.prediction;
+        let cells = Cells::along(self.timeline, left);
+        let Some(after) = predict_from(constants, cells.all(), *window_days, *now_ms) else {
             return unchanged();
         };
+        let after = after.with_layer(self.input.layer().cloned());
+        let target = self.stricter(&cells, &after, &self.input.policy);
         Solved {
             balanced: [target, self.balanced].into_iter().flatten().reduce(f64::max),
             miss_probability: after.forecast.miss_probability(reference).min(before),
-            attained_ratio: attained(&series),
+            attained_ratio: Sums::of_columns(&self.timeline.valid, left).attained_ratio().unwrap_or(0.0),
         }
     }
 
     /// The balanced target by another policy; never looser than today's, which is kept where what is measured would not carry
     /// a stricter one.
     pub(crate) fn by_policy(&self, policy: &TierPolicy) -> Option<f64> {
-        let target = self.solved(self.series, policy).and_then(|(_, target)| target);
+        let target = self.stricter(self.cells, self.prediction, policy);
         [target, self.balanced].into_iter().flatten().reduce(f64::max)
     }
 
-    /// The forecast of another history or by another policy, and its balanced target where it would be offered.
-    fn solved(&self, series: &CountSeries, policy: &TierPolicy) -> Option<(Prediction, Option<f64>)> {
-        let Prediction { constants, window_days, now_ms, .. } = self.prediction;
-        let cells = Cells::of(series.points(), *now_ms);
-        let after =
-            predict_from(constants, cells.all(), *window_days, *now_ms)?.with_layer(self.input.layer().cloned());
+    /// The balanced target of a history, or by another policy, where it would be offered and is stricter than today's.
+    fn stricter(&self, cells: &Cells, after: &Prediction, policy: &TierPolicy) -> Option<f64> {
+        let Prediction { constants, window_days, now_ms, .. } = after;
         let sure = |_: &f64| {
             let (usable, split) = (self.usable, self.split);
-            let found = Found { usable, policy, prediction: Some(&after), split, backtest: None };
-            let windows_max = windows_max(&cells, *window_days, *now_ms);
-            carries(self.input, &found, windows_max, || backtest_from(constants, &cells, *window_days, *now_ms, policy))
+            let found = Found { usable, policy, prediction: Some(after), split, backtest: None };
+            let windows_max = windows_max(cells, *window_days, *now_ms);
+            carries(self.input, &found, windows_max, || backtest_from(constants, cells, *window_days, *now_ms, policy))
         };
         // What is no stricter than today's changes nothing, sure or not.
-        let target = strictest_target(&after, policy, policy.miss_probability_max(Ambition::Balanced))
+        strictest_target(after, policy, policy.miss_probability_max(Ambition::Balanced))
             .filter(|target| self.balanced.is_none_or(|today| *target > today))
-            .filter(sure);
-        Some((after, target))
+            .filter(sure)
     }
 
     /// Solves each change of structure again, and half of the own failures gone; the most useful first.
@@ -94,15 +116,13 @@ impl Today<'_> {
         if self.split.ratios.method == SplitMethod::Unknown {
             return Vec::new();
         }
-        let mut solved = vec![self.own_halved()];
-        for change in self.input.changes() {
-            let saved = saved_by(self.input, self.series, self.split, change).unwrap_or_default();
-            solved.push(self.described(
-                &change.key,
-                &change.description,
-                change.ceiling_after_ratio.and_then(fraction),
-                &saved,
-            ));
+        let changes: Vec<Change<'_>> = std::iter::once(self.own_halved()).chain(self.changes()).collect();
+        let mut solved = Vec::with_capacity(changes.len());
+        for changes in changes.chunks(LANES) {
+            let left = fewer_each(changes, self.bad);
+            let described =
+                |(change, left): (&Change<'_>, Option<Vec<f64>>)| change.described(self.solved(left.as_deref()));
+            solved.extend(changes.iter().zip(left).map(described));
         }
         solved.sort_by(|a, b| {
             let target = |c: &Counterfactual| c.balanced_target_ratio.unwrap_or(0.0);
@@ -115,91 +135,167 @@ impl Today<'_> {
         solved
     }
 
-    fn own_halved(&self) -> Counterfactual {
-        let saved = own_halved(self.split);
-        let ceiling = self.input.structure.as_ref().and_then(|structure| {
+    fn own_halved(&self) -> Change<'_> {
+        let ceiling_ratio = self.input.structure.as_ref().and_then(|structure| {
             let own = structure.importances.iter().find(|importance| importance.entity_id == self.input.service)?;
             fraction(structure.ceiling_ratio + own.contribution_ratio / 2.0)
         });
-        let description = format!("half of the failures of {} itself avoided", self.input.service);
-        self.described(OWN_FAILURES_HALVED, &description, ceiling, &saved)
+        Change {
+            key: OWN_FAILURES_HALVED,
+            description: format!("half of the failures of {} itself avoided", self.input.service).into(),
+            ceiling_ratio,
+            saved: own_halved(self.split),
+        }
     }
 
-    fn described(
-        &self,
-        key: &str,
-        description: &str,
-        ceiling_ratio: Option<f64>,
-        saved: &[Arriving],
-    ) -> Counterfactual {
-        let Solved { balanced, miss_probability, attained_ratio } = self.without(saved);
+    fn changes(&self) -> impl Iterator<Item = Change<'_>> {
+        self.input.changes().map(|change| Change {
+            key: &change.key,
+            description: change.description.as_str().into(),
+            ceiling_ratio: change.ceiling_after_ratio.and_then(fraction),
+            saved: saved_by(self.input, &self.timeline.starts, self.split, change).unwrap_or_default(),
+        })
+    }
+}
+
+/// A change and the failures that it saves.
+struct Change<'a> {
+    key: &'a str,
+    description: Cow<'a, str>,
+    ceiling_ratio: Option<f64>,
+    saved: Vec<Arriving<'a>>,
+}
+
+impl Change<'_> {
+    fn described(&self, solved: Solved) -> Counterfactual {
         Counterfactual {
-            key: key.to_owned(),
-            description: description.to_owned(),
-            ceiling_ratio,
-            balanced_target_ratio: balanced,
-            miss_probability,
-            attained_ratio,
+            key: self.key.to_owned(),
+            description: self.description.clone().into_owned(),
+            ceiling_ratio: self.ceiling_ratio,
+            balanced_target_ratio: solved.balanced,
+            miss_probability: solved.miss_probability,
+            attained_ratio: solved.attained_ratio,
         }
     }
 }
 
 /// Failures that arrive at the service by one way.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Arriving {
+pub(crate) struct Arriving<'a> {
     /// The direct dependency; `None` for own failures.
     pub(crate) by: Option<EntityId>,
     /// In each bucket; shares of whole failures where they are estimated.
-    pub(crate) failed: Vec<f64>,
+    column: Cow<'a, [f64]>,
+    /// Ratios of the column that arrive, one of the other.
+    ratios: [f64; 2],
+}
+
+impl<'a> Arriving<'a> {
+    /// All failures of a column.
+    pub(crate) fn all(by: Option<EntityId>, column: Cow<'a, [f64]>) -> Self {
+        Self { by, column, ratios: [1.0; 2] }
+    }
+
+    /// Failures in each bucket.
+    pub(crate) fn failed(&self) -> impl Iterator<Item = f64> + '_ {
+        let [first, second] = self.ratios;
+        self.column.iter().map(move |failed| failed * first * second)
+    }
 }
 
 /// Half of the own failures in each bucket.
-pub(crate) fn own_halved(split: &Split) -> Vec<Arriving> {
-    vec![Arriving { by: None, failed: split.causes.own.iter().map(|own| own / 2.0).collect() }]
+pub(crate) fn own_halved(split: &Split) -> Vec<Arriving<'_>> {
+    vec![Arriving { ratios: [0.5, 1.0], ..Arriving::all(None, Cow::Borrowed(&split.causes.own)) }]
 }
 
 /// Whole failures out of shares of them, way by way, the rest carried on to the next bucket that fails: what is solved again is
 /// a history that could have been measured. All ways together take no more of a bucket than failed in it.
-pub(crate) fn whole(ways: &[Arriving], series: &CountSeries) -> Vec<Vec<f64>> {
-    let mut left: Vec<f64> = series.points().iter().map(|point| point.bad).collect();
-    let taken = |way: &Arriving| {
-        let mut taken = Vec::with_capacity(left.len());
-        take(way, series, &mut left, |_, whole| taken.push(whole));
-        taken
+pub(crate) fn whole(ways: &[Arriving<'_>], bad: &[f64]) -> Vec<Vec<f64>> {
+    let mut left = bad.to_vec();
+    let taken = |way: &Arriving<'_>| {
+        let before = left.clone();
+        take(way, bad, &mut left);
+        before.iter().zip(&left).map(|(before, left)| before - left).collect()
     };
     ways.iter().map(taken).collect()
 }
 
-/// The history without those whole failures; `None` where there are none.
-fn fewer(ways: &[Arriving], series: &CountSeries) -> Option<CountSeries> {
-    let mut left: Vec<f64> = series.points().iter().map(|point| point.bad).collect();
-    let mut any = false;
-    for way in ways {
-        take(way, series, &mut left, |_, whole| any |= whole > 0.0);
-    }
-    let relieved = |(point, left): (&CountPoint, f64)| CountPoint { bad: left, ..*point };
-    any.then(|| CountSeries::of(series.points().iter().zip(left).map(relieved).collect()))
+/// What is left of the failures without those whole ones; `None` where there are none.
+fn fewer(ways: &[Arriving<'_>], bad: &[f64]) -> Option<Vec<f64>> {
+    let mut left = bad.to_vec();
+    let taken = ways.iter().fold(false, |any, way| take(way, bad, &mut left) || any);
+    taken.then_some(left)
 }
 
-/// Takes whole failures of one way out of what is left of each bucket, and tells how many.
-fn take(way: &Arriving, series: &CountSeries, left: &mut [f64], mut tell: impl FnMut(usize, f64)) {
-    let mut owed = 0.0;
-    let failed = way.failed.iter().copied().chain(std::iter::repeat(0.0));
-    for (at, ((point, left), failed)) in series.points().iter().zip(left).zip(failed).enumerate() {
-        let failed = if failed.is_finite() { failed.clamp(0.0, point.bad) } else { 0.0 };
+/// What is left after each of so many changes. What is owed goes from bucket to bucket: changes of one way, which most are, are
+/// passed over side by side, so that none waits for itself.
+fn fewer_each(changes: &[Change<'_>], bad: &[f64]) -> Vec<Option<Vec<f64>>> {
+    let single: Vec<&Arriving<'_>> = changes.iter().filter_map(|change| change.saved.first()).collect();
+    let [first, second, third, fourth] = single.as_slice() else {
+        return changes.iter().map(|change| fewer(&change.saved, bad)).collect();
+    };
+    let ways = [*first, *second, *third, *fourth];
+    let few = changes.iter().all(|change| change.saved.len() == 1) && bad.iter().all(|bad| *bad < FEW);
+    if few && ways.iter().all(|way| way.column.len() == bad.len()) {
+        return side_by_side(ways, bad).into();
+    }
+    changes.iter().map(|change| fewer(&change.saved, bad)).collect()
+}
+
+/// [`fewer`] of several changes of one way each, of less than [`FEW`] failures a bucket.
+fn side_by_side(ways: [&Arriving<'_>; LANES], bad: &[f64]) -> [Option<Vec<f64>>; LANES] {
+    let mut left = [(); LANES].map(|()| Vec::with_capacity(bad.len()));
+    let (mut owed, mut any) = ([0.0; LANES], [false; LANES]);
+    let columns = ways.map(|way| &way.column[..bad.len()]);
+    let ratios = ways.map(|way| way.ratios);
+    for (at, bad) in bad.iter().enumerate() {
+        let mut kept = [0.0; LANES];
+        for lane in 0..LANES {
+            let failed = columns[lane][at] * ratios[lane][0] * ratios[lane][1];
+            let failed = if failed.is_finite() { failed.clamp(0.0, *bad) } else { 0.0 };
+            // As in [`take`].
+            let owing = owed[lane] + failed;
+            let whole = floor_of_few(owing + TOLERANCE);
+            let whole = if whole < *bad { whole } else { *bad };
+            owed[lane] = owing - whole;
+            kept[lane] = bad - whole;
+            any[lane] |= whole > 0.0;
+        }
+        left.iter_mut().zip(kept).for_each(|(left, kept)| left.push(kept));
+    }
+    let mut any = any.into_iter();
+    left.map(|left| any.next().unwrap_or(false).then_some(left))
+}
+
+/// Takes whole failures of one way out of what is left of each bucket; whether there were any.
+fn take(way: &Arriving<'_>, bad: &[f64], left: &mut [f64]) -> bool {
+    let (mut owed, mut any) = (0.0, false);
+    let failed = way.failed().chain(std::iter::repeat(0.0));
+    for ((bad, left), failed) in bad.iter().zip(left).zip(failed) {
+        let failed = if failed.is_finite() { failed.clamp(0.0, *bad) } else { 0.0 };
         let whole = if owed == 0.0 && failed <= *left && floor(failed) == failed {
             // Nothing to carry on: as below, without waiting for what the last bucket left.
             failed
         } else {
             owed += failed;
-            // A hair of tolerance: shares of whole failures do not add up exactly.
-            let whole = floor(owed + 1e-6).min(*left);
+            let due = owed + TOLERANCE;
+            if (0.0..1.0).contains(&due) {
+                continue;
+            }
+            let whole = floor(due).min(*left);
             owed -= whole;
             whole
         };
         *left -= whole;
-        tell(at, whole);
+        any |= whole > 0.0;
     }
+    any
+}
+
+/// [`floor`] of what lies between minus and plus [`FEW`]: no more than sums, so that several go at a time.
+fn floor_of_few(value: f64) -> f64 {
+    let nearest = (value + 1.5 * MANTISSA) - 1.5 * MANTISSA;
+    if nearest > value { nearest - 1.0 } else { nearest }
 }
 
 /// What `f64::floor` says: without a call on processors that are not known to have the instruction.
@@ -212,40 +308,52 @@ fn floor(value: f64) -> f64 {
 }
 
 /// Failures that a change saves in each bucket, by each way that its edge reaches the service; `None` where none came by it.
-pub(crate) fn saved_by(
+pub(crate) fn saved_by<'a>(
     input: &RecommendationInput,
-    series: &CountSeries,
-    split: &Split,
+    starts: &[UnixMillis],
+    split: &'a Split,
     change: &CounterfactualStructure,
-) -> Option<Vec<Arriving>> {
+) -> Option<Vec<Arriving<'a>>> {
     let saved_ratio = fraction(change.saved_ratio).unwrap_or(0.0);
     let way = |reach: &Reach| {
-        let (by, through) = match reach {
+        let (by, share) = match reach {
             Reach::Direct if change.caller != input.service => return None,
-            Reach::Direct => (&change.callee, arriving(series, split, &change.callee, None)?),
-            Reach::Through { dependency, share } => (dependency, arriving(series, split, dependency, Some(share))?),
+            Reach::Direct => (&change.callee, None),
+            Reach::Through { dependency, share } => (dependency, Some(share)),
         };
-        let failed = through.into_iter().map(|failed| failed * saved_ratio).collect();
-        Some(Arriving { by: Some(by.clone()), failed })
+        let way = arriving(starts, split, by, share)?;
+        Some(Arriving { ratios: [way.ratios[0], saved_ratio], ..way })
     };
-    let ways: Vec<Arriving> = change.reaches().filter_map(way).collect();
+    let ways: Vec<Arriving<'_>> = change.reaches().filter_map(way).collect();
     (!ways.is_empty()).then_some(ways)
 }
 
-/// Failures that arrive by a direct dependency in each bucket, or the share of them that came from further down.
-pub(crate) fn arriving(
-    series: &CountSeries,
-    split: &Split,
+/// Failures that arrive by a direct dependency in each bucket, or the share of them that came from further down; `None` where none
+/// did.
+pub(crate) fn arriving<'a>(
+    starts: &[UnixMillis],
+    split: &'a Split,
     dependency: &EntityId,
     share: Option<&ShareSeries>,
-) -> Option<Vec<f64>> {
+) -> Option<Arriving<'a>> {
     let column = split.causes.by_dependency.get(dependency)?;
+    let all = |column| Arriving::all(Some(dependency.clone()), column);
     let Some(share) = share else {
-        return Some(column.clone());
+        return Some(all(Cow::Borrowed(column)));
     };
     let otherwise = fraction(share.otherwise).unwrap_or(0.0);
-    let part = |start| share.by_bucket.get(&start).copied().and_then(fraction).unwrap_or(otherwise);
-    Some(column.iter().zip(series.points()).map(|(failed, point)| failed * part(point.start_ms)).collect())
+    if share.by_bucket.is_empty() {
+        return Some(Arriving { ratios: [otherwise, 1.0], ..all(Cow::Borrowed(column)) });
+    }
+    let mut listed = share.by_bucket.iter().peekable();
+    let part = |start_ms: &UnixMillis| {
+        // Both ascend.
+        while listed.next_if(|(listed_ms, _)| *listed_ms < start_ms).is_some() {}
+        let here = listed.next_if(|(listed_ms, _)| *listed_ms == start_ms);
+        here.and_then(|(_, share)| fraction(*share)).unwrap_or(otherwise)
+    };
+    let parts = column.iter().zip(starts.iter().map(part));
+    Some(all(Cow::Owned(parts.map(|(failed, part)| failed * part).collect())))
 }
 
 #[cfg(test)]
@@ -254,14 +362,14 @@ mod tests {
     use proptest::prelude::*;
 
     /// Bucket by bucket, every way in each: as the rule is told.
-    fn bucket_by_bucket(ways: &[Arriving], series: &CountSeries) -> Vec<Vec<f64>> {
+    fn bucket_by_bucket(ways: &[Arriving<'_>], bad: &[f64]) -> Vec<Vec<f64>> {
         let mut owed = vec![0.0; ways.len()];
         let mut taken = vec![Vec::new(); ways.len()];
-        for (at, point) in series.points().iter().enumerate() {
-            let mut left = point.bad;
+        for (at, bad) in bad.iter().enumerate() {
+            let mut left = *bad;
             for (way, (owed, taken)) in ways.iter().zip(owed.iter_mut().zip(&mut taken)) {
-                let failed = way.failed.get(at).copied().filter(|failed| failed.is_finite()).unwrap_or(0.0);
-                *owed += failed.clamp(0.0, point.bad);
+                let failed = way.column.get(at).copied().filter(|failed| failed.is_finite()).unwrap_or(0.0);
+                *owed += failed.clamp(0.0, *bad);
                 let whole = (*owed + 1e-6).floor().min(left);
                 *owed -= whole;
                 left -= whole;
@@ -281,19 +389,37 @@ mod tests {
             bad in prop::collection::vec(0u32..12, 1..40),
             failed in prop::collection::vec(prop::collection::vec(failures(), 0..44), 1..4),
         ) {
-            let point = |(i, bad): (usize, &u32)| CountPoint { start_ms: i as i64, valid: 20.0, bad: f64::from(*bad) };
-            let series = CountSeries::new(bad.iter().enumerate().map(point).collect());
-            let ways: Vec<Arriving> = failed.into_iter().map(|failed| Arriving { by: None, failed }).collect();
-            let taken = bucket_by_bucket(&ways, &series);
-            prop_assert_eq!(&whole(&ways, &series), &taken);
+            let bad: Vec<f64> = bad.into_iter().map(f64::from).collect();
+            let ways: Vec<Arriving<'_>> =
+                failed.into_iter().map(|failed| Arriving::all(None, failed.into())).collect();
+            let taken = bucket_by_bucket(&ways, &bad);
+            prop_assert_eq!(&whole(&ways, &bad), &taken);
             let saved: Vec<f64> = (0..bad.len()).map(|at| taken.iter().map(|way| way[at]).sum()).collect();
-            let expected = saved.iter().any(|saved| *saved > 0.0).then(|| series.relieved(&saved));
-            prop_assert_eq!(fewer(&ways, &series), expected);
+            let left = bad.iter().zip(&saved).map(|(bad, saved)| bad - saved).collect();
+            prop_assert_eq!(fewer(&ways, &bad), saved.iter().any(|saved| *saved > 0.0).then_some(left));
+        }
+
+        #[test]
+        fn side_by_side_is_one_by_one(
+            bad in prop::collection::vec(prop_oneof![(0u32..12).prop_map(f64::from), (0u32..9).prop_map(|exponent| libm::pow(10.0, f64::from(exponent)))], 1..60),
+            seed in prop::collection::vec(failures(), 60), ratios in prop::collection::vec(0.0f64..1.0, 2 * LANES),
+        ) {
+            let ways: Vec<Arriving<'_>> = (0..LANES).map(|lane| Arriving {
+                ratios: [ratios[lane], ratios[LANES + lane]],
+                ..Arriving::all(None, (0..bad.len()).map(|at| seed[(at * (lane + 1)) % seed.len()]).collect())
+            }).collect();
+            let each = side_by_side([&ways[0], &ways[1], &ways[2], &ways[3]], &bad);
+            for (way, left) in ways.iter().zip(&each) {
+                prop_assert_eq!(left, &fewer(std::slice::from_ref(way), &bad));
+            }
         }
 
         #[test]
         fn the_floor_is_the_floor(value in prop_oneof![-1e3f64..1e3, -1e18f64..1e18, (-50i32..50).prop_map(f64::from)]) {
             prop_assert_eq!(floor(value), value.floor());
+            if value.abs() < FEW {
+                prop_assert_eq!(floor_of_few(value), value.floor());
+            }
         }
     }
 }

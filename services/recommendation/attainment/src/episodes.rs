@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::beta::Beta;
 use crate::cells::{Cells, Span, Weight};
+use crate::regime::Day;
 use crate::{CountPoint, CountSeries, Regime};
 
 /// Greatest probability, under the chronic level, of a bucket that is called part of an episode; shared among all buckets
@@ -58,14 +59,15 @@ pub(crate) struct ToldApart {
 /// of one another are joined.
 #[must_use]
 pub fn episodes(series: &CountSeries, regimes: &[Regime]) -> Vec<Episode> {
-    tell_apart(Cells::of(series.points(), 0).all(), regimes).episodes
+    let cells = Cells::of(series.points(), 0);
+    tell_apart(cells.all(), &cells.all().days(), regimes).episodes
 }
 
-pub(crate) fn tell_apart(cells: Span<'_>, regimes: &[Regime]) -> ToldApart {
+pub(crate) fn tell_apart(cells: Span<'_>, days: &[Day], regimes: &[Regime]) -> ToldApart {
+    let totals = cells.totals();
     let segments = segments(cells, regimes);
-    let buckets: f64 = cells.weights.iter().map(|weight| weight.buckets).sum();
-    let tail_max = TAIL_MAX.min(FAMILY / buckets.max(1.0));
-    let mut chronic: Vec<Chronic> = segments.iter().map(|segment| Chronic::of(*segment, tail_max)).collect();
+    let tail_max = TAIL_MAX.min(FAMILY / totals.buckets.max(1.0));
+    let mut chronic: Vec<Chronic> = segments.iter().map(|segment| Chronic::of(*segment, days, tail_max)).collect();
     let rates: Vec<f64> = chronic.iter().map(|chronic| chronic.rate).collect();
     for (i, passing) in chronic.iter_mut().enumerate() {
         passing.call_off_if_passing(segments[i], i.checked_sub(1).map(|i| rates[i]), rates.get(i + 1).copied());
@@ -76,16 +78,29 @@ pub(crate) fn tell_apart(cells: Span<'_>, regimes: &[Regime]) -> ToldApart {
         denominator += part.moments.pairs();
     }
     let correlation = if denominator > 0.0 { (numerator / denominator).clamp(0.0, 1.0) } else { 0.0 };
+    let mut levels = Levels { ends: Vec::with_capacity(chronic.len()) };
     let mut flagged = Vec::with_capacity(cells.points.len());
-    chronic.iter().for_each(|part| flagged.extend_from_slice(&part.flagged));
+    for part in &chronic {
+        flagged.extend_from_slice(&part.flagged);
+        levels.ends.push((flagged.len(), part.rate));
+    }
     call_off_recurring(cells.points, &mut flagged);
-    let of_level = chronic.iter().zip(&segments).flat_map(|(part, segment)| {
-        let rate = part.rate;
-        segment.points.iter().map(move |point| rate * point.valid)
-    });
-    let marks = flagged.into_iter().zip(of_level);
-    let (episodes, chronic_bad) = join(cells, marks, cells.valid() / cells.covered_days().max(1e-9));
+    let daily_valid = totals.valid / totals.covered_days().max(1e-9);
+    let (episodes, chronic_bad) = join(cells, &flagged, &levels, daily_valid);
     ToldApart { episodes, chronic_bad, correlation }
+}
+
+/// Chronic rates, each with the first cell after those that it holds for.
+struct Levels {
+    ends: Vec<(usize, f64)>,
+}
+
+impl Levels {
+    /// Failures of a cell at the chronic level.
+    fn of(&self, at: usize, point: &CountPoint) -> f64 {
+        let segment = self.ends.partition_point(|(end, _)| *end <= at);
+        self.ends.get(segment).map_or(0.0, |(_, rate)| rate * point.valid)
+    }
 }
 
 fn segments<'a>(cells: Span<'a>, regimes: &[Regime]) -> Vec<Span<'a>> {
@@ -126,34 +141,29 @@ fn call_off_recurring(points: &[CountPoint], flagged: &mut [bool]) {
 }
 
 /// Joins flagged cells into episodes; returns them and the chronic failures of each cell.
-fn join(cells: Span<'_>, marks: impl Iterator<Item = (bool, f64)>, daily_valid: f64) -> (Vec<Episode>, Vec<f64>) {
+fn join(cells: Span<'_>, flagged: &[bool], levels: &Levels, daily_valid: f64) -> (Vec<Episode>, Vec<f64>) {
     let points = cells.points;
-    let marks: Vec<(bool, f64)> = marks.collect();
     let mut chronic_bad: Vec<f64> = points.iter().map(|point| point.bad).collect();
     let mut episodes = Vec::new();
-    let mut at = 0;
-    while at < points.len() {
-        if !marks[at].0 {
-            at += 1;
-            continue;
-        }
+    let mut next = 0;
+    while let Some(at) = flagged[next..].iter().position(|flagged| *flagged).map(|passed| next + passed) {
         let (mut last, mut last_ms) = (at, cells.weights[at].last_ms);
         for next in at + 1..points.len() {
             if points[next].start_ms - last_ms - BUCKET_MS > GAP_MS {
                 break;
             }
-            if marks[next].0 {
+            if flagged[next] {
                 last = next;
                 last_ms = last_ms.max(cells.weights[next].last_ms);
             }
         }
         let mut excess_bad = 0.0;
         for i in at..=last {
-            excess_bad += points[i].bad - marks[i].1;
+            excess_bad += points[i].bad - levels.of(i, &points[i]);
         }
         if excess_bad > 0.0 {
             for i in at..=last {
-                chronic_bad[i] = marks[i].1;
+                chronic_bad[i] = levels.of(i, &points[i]);
             }
             let amount_days = if daily_valid > 0.0 { excess_bad / daily_valid } else { 0.0 };
             episodes.push(Episode {
@@ -163,7 +173,7 @@ fn join(cells: Span<'_>, marks: impl Iterator<Item = (bool, f64)>, daily_valid: 
                 amount_days,
             });
         }
-        at = last + 1;
+        next = last + 1;
     }
     (episodes, chronic_bad)
 }
@@ -217,10 +227,11 @@ struct Chronic {
 }
 
 impl Chronic {
-    fn of(cells: Span<'_>, tail_max: f64) -> Self {
+    /// Of cells that begin and end with a day, but for the last one, and the days of all.
+    fn of(cells: Span<'_>, days: &[Day], tail_max: f64) -> Self {
         let points = cells.points;
-        let suspects = Suspects::among(cells);
-        let (mut rate, mut correlation) = (calm_rate(points), 0.0);
+        let suspects = cells.cells.suspects.within(cells);
+        let (mut rate, mut correlation) = (calm_rate(cells, days), 0.0);
         let (mut flagged, mut now) = (vec![false; points.len()], vec![false; points.len()]);
         let mut moments = Moments::default();
         for round in 0..ROUNDS {
@@ -261,24 +272,23 @@ impl Chronic {
     }
 }
 
-/// Failure ratio of the calmer half of the days.
-fn calm_rate(points: &[CountPoint]) -> f64 {
-    let mut days: Vec<(i64, f64, f64)> = Vec::new();
-    for point in points.iter().filter(|point| point.valid > 0.0) {
-        match days.last_mut() {
-            Some((day_ms, valid, bad)) if (0..DAY_MS).contains(&point.start_ms.saturating_sub(*day_ms)) => {
-                *valid += point.valid;
-                *bad += point.bad;
-            }
-            _ => days.push((point.start_ms.div_euclid(DAY_MS) * DAY_MS, point.valid, point.bad)),
-        }
-    }
-    days.sort_by(|a, b| (a.2 / a.1).total_cmp(&(b.2 / b.1)));
+/// Failure ratio of the calmer half of the days, of which `days` are those of a longer history.
+fn calm_rate(cells: Span<'_>, days: &[Day]) -> f64 {
+    let (first, last) = match (cells.points.first(), cells.points.last()) {
+        (Some(first), Some(last)) => (first.start_ms, last.start_ms),
+        _ => (0, i64::MIN),
+    };
+    let from = days.partition_point(|day| day.start_ms.saturating_add(DAY_MS) <= first);
+    let to = days.partition_point(|day| day.start_ms <= last);
+    let mut days = days[from..to.max(from)].to_vec();
+    days.sort_by(|a, b| (a.bad / a.valid).total_cmp(&(b.bad / b.valid)));
     let calm = &days[..days.len().div_ceil(2)];
-    let (valid, bad) = calm.iter().fold((0.0, 0.0), |(valid, bad), day| (valid + day.1, bad + day.2));
+    let (valid, bad) = calm.iter().fold((0.0, 0.0), |(valid, bad), day| (valid + day.valid, bad + day.bad));
     (bad + 0.5) / (valid + 1.0)
 }
 
+/// Cells of one hour that may be told together.
+#[derive(Debug, Clone, Copy)]
 struct Hour {
     first: usize,
     end: usize,
@@ -287,17 +297,18 @@ struct Hour {
 }
 
 /// What may be told from the chronic level, whatever that turns out to be: looked at anew for each.
-struct Suspects {
+#[derive(Default)]
+pub(crate) struct Suspects {
     /// Cells that stand alone and failed as often as may ever be improbable.
     alone: Vec<usize>,
     hours: Vec<Hour>,
 }
 
 impl Suspects {
-    fn among(cells: Span<'_>) -> Self {
-        let mut suspects = Self { alone: Vec::new(), hours: Vec::new() };
+    pub(crate) fn among(points: &[CountPoint], weights: &[Weight]) -> Self {
+        let mut suspects = Self::default();
         let mut hour_end = i64::MIN;
-        for (i, (point, weight)) in cells.iter().enumerate() {
+        for (i, (point, weight)) in points.iter().zip(weights).enumerate() {
             if weight.alone && point.bad >= FAILURES_MIN {
                 suspects.alone.push(i);
             }
@@ -317,18 +328,42 @@ impl Suspects {
         suspects
     }
 
+    /// Those in a span of the same cells, told from its first cell on: of an hour that reaches beyond it, what is within.
+    fn within(&self, cells: Span<'_>) -> Self {
+        let (first, end) = (cells.first, cells.first + cells.points.len());
+        let alone = &self.alone[self.alone.partition_point(|i| *i < first)..self.alone.partition_point(|i| *i < end)];
+        let hours = &self.hours
+            [self.hours.partition_point(|hour| hour.end <= first)..self.hours.partition_point(|hour| hour.first < end)];
+        let inside = |hour: &Hour| {
+            let whole = hour.first >= first && hour.end <= end;
+            let (from, to) = (hour.first.max(first) - first, hour.end.min(end) - first);
+            if whole {
+                return Hour { first: from, end: to, ..*hour };
+            }
+            let parts = cells.points[from..to].iter().zip(&cells.weights[from..to]);
+            let (valid, bad) = parts
+                .filter(|(_, weight)| weight.by_hour)
+                .fold((0.0, 0.0), |(valid, bad), (point, _)| (valid + point.valid, bad + point.bad));
+            Hour { first: from, end: to, valid, bad }
+        };
+        Self { alone: alone.iter().map(|i| i - first).collect(), hours: hours.iter().map(inside).collect() }
+    }
+
     /// Marks what is improbable under a chronic level, and nothing else.
     fn flag(&self, points: &[CountPoint], rate: f64, correlation: f64, tail_max: f64, flagged: &mut [bool]) {
         flagged.fill(false);
         for i in &self.alone {
-            flagged[*i] = improbable(points[*i].valid, points[*i].bad, rate, correlation, tail_max);
+            let CountPoint { valid, bad, .. } = points[*i];
+            if stands_out(valid, bad, rate, correlation) {
+                flagged[*i] = improbable(valid, bad, rate, correlation, tail_max);
+            }
         }
         for hour in self.hours.iter().filter(|hour| hour.bad > rate * hour.valid) {
             // Only what the single buckets have not told: an outage must not draw its hour's calm buckets in.
             let told = (hour.first..hour.end).filter(|i| flagged[*i]);
             let (valid, bad) =
                 told.fold((hour.valid, hour.bad), |(valid, bad), i| (valid - points[i].valid, bad - points[i].bad));
-            if improbable(valid, bad, rate, correlation, tail_max) {
+            if stands_out(valid, bad, rate, correlation) && improbable(valid, bad, rate, correlation, tail_max) {
                 for i in hour.first..hour.end {
                     flagged[i] |= points[i].bad > rate * points[i].valid;
                 }
@@ -337,17 +372,23 @@ impl Suspects {
     }
 }
 
-/// Whether so many failures among so many requests have a tail probability below the limit, as a Beta-Binomial count: a
+/// Whether failures are so many deviations above their mean that their tail may be below 1e-6. All of it is computed, for what is asked
+/// first says nothing of what comes next, and a guess that goes wrong costs more.
+fn stands_out(valid: f64, bad: f64, rate: f64, correlation: f64) -> bool {
+    let excess = bad - rate * valid;
+    let least = DEVIATIONS_MIN * DEVIATIONS_MIN * variance(valid, rate, correlation);
+    (bad >= FAILURES_MIN) & (excess > 0.0) & (excess * excess > least)
+}
+
+/// Variance of a Beta-Binomial count.
+fn variance(valid: f64, rate: f64, correlation: f64) -> f64 {
+    rate * valid * (1.0 - rate) * (1.0 + (valid - 1.0).max(0.0) * correlation)
+}
+
+/// Whether so many failures, which stand out, among so many requests have a tail probability below the limit, as a Beta-Binomial count: a
 /// negative binomial of the same mean and variance, or the binomial itself when outcomes are independent.
 fn improbable(valid: f64, bad: f64, rate: f64, correlation: f64, tail_max: f64) -> bool {
-    let mean = rate * valid;
-    if bad < FAILURES_MIN || bad <= mean {
-        return false;
-    }
-    let variance = mean * (1.0 - rate) * (1.0 + (valid - 1.0).max(0.0) * correlation);
-    if (bad - mean) * (bad - mean) <= DEVIATIONS_MIN * DEVIATIONS_MIN * variance {
-        return false;
-    }
+    let (mean, variance) = (rate * valid, variance(valid, rate, correlation));
     let (size, below) = if variance > mean * (1.0 + 1e-9) {
         let size = mean * mean / (variance - mean);
         (size, mean / (mean + size))
@@ -435,7 +476,7 @@ mod tests {
             }
         });
         let cells = Cells::of(series.points(), 0);
-        let apart = tell_apart(cells.all(), &regimes(series.points()));
+        let apart = tell_apart(cells.all(), &cells.all().days(), &regimes(series.points()));
         let sum = apart.chronic_bad.iter().sum::<f64>()
             + apart.episodes.iter().map(|episode| episode.excess_bad).sum::<f64>();
         assert!((sum - series.bad()).abs() < 1e-6 * series.bad(), "{sum} against {}", series.bad());
@@ -459,7 +500,7 @@ mod tests {
         };
         let series = CountSeries::new((0..12 * week).map(at).collect());
         let cells = Cells::of(series.points(), 0);
-        let apart = tell_apart(cells.all(), &regimes(series.points()));
+        let apart = tell_apart(cells.all(), &cells.all().days(), &regimes(series.points()));
         assert_eq!(apart.episodes.len(), 1, "{:?}", apart.episodes);
         assert_eq!(apart.episodes[0].start_ms, (5 * week + 700) as i64 * BUCKET_MS);
         let job =

@@ -10,12 +10,12 @@ use attain_vocabulary::{BUCKET_MS, DAY_MS, DependencyMode, SliKind, TimeRange, U
 
 use crate::backtest::backtest_from;
 use crate::binding::data;
-use crate::cells::Cells;
 use crate::explain::{self, duration};
 use crate::latency::{AtThreshold, LatencyOffers};
 use crate::offers::strictest_target;
 use crate::sanity::{excluded, possible, union};
 use crate::sli::{Gathered, LATENCY_HISTORY_MIN, assess, balanced, blank, current};
+use crate::timeline::Timeline;
 use crate::{
     AgeBucket, Ambition, AsynchronousEdge, BindingConstraint, Constants, ConstraintKind, CountPoint, CountSeries,
     Counterfactual, Exclusion, Measurement, MissingInput, Outcome, RecommendationInput, SliResult, TierPolicy,
@@ -70,8 +70,8 @@ impl<'a> Ages<'a> {
     }
 
     fn at(&self, threshold_ms: u32, window_days: f64, now_ms: UnixMillis) -> Option<AtThreshold> {
-        let series = older_than(&self.buckets, threshold_ms);
-        AtThreshold::of(&self.constants, threshold_ms, series, window_days, now_ms)
+        let older = self.older_than(threshold_ms);
+        AtThreshold::of(&self.constants, threshold_ms, &self.timeline(now_ms), &older, window_days)
     }
 
     /// For each ambition the shortest age on the menu that holds in a share `target` of the next window's slices, but for the risk
@@ -79,8 +79,21 @@ impl<'a> Ages<'a> {
     fn offers(&self, policy: &TierPolicy, target: f64, window_days: f64, now_ms: UnixMillis) -> LatencyOffers {
         let older_max = (1.0 - target) * self.sorted.len() as f64;
         let possible = AGE_MENU_MS.into_iter().filter(|threshold| self.older_count(*threshold) as f64 <= older_max);
-        let series = possible.map(|threshold| (threshold, older_than(&self.buckets, threshold)));
-        LatencyOffers::among(&self.constants, policy, series, target, window_days, now_ms)
+        let timeline = self.timeline(now_ms);
+        let columns = possible.map(|threshold| (threshold, &timeline, Cow::Owned(self.older_than(threshold))));
+        LatencyOffers::among(&self.constants, policy, columns, target, window_days)
+    }
+
+    /// The slices.
+    fn timeline(&self, now_ms: UnixMillis) -> Timeline {
+        let starts = self.buckets.iter().map(|bucket| bucket.start_ms).collect();
+        Timeline::new(starts, vec![1.0; self.buckets.len()], now_ms)
+    }
+
+    /// Whether something in each slice was older.
+    fn older_than(&self, threshold_ms: u32) -> Vec<f64> {
+        let older = |bucket: &AgeBucket| if bucket.oldest_ms > u64::from(threshold_ms) { 1.0 } else { 0.0 };
+        self.buckets.iter().map(older).collect()
     }
 
     /// The same history worked off twice as fast. Of a backlog that is the least gained: while it drains faster, less builds up.
@@ -90,9 +103,9 @@ impl<'a> Ages<'a> {
     }
 
     fn measured(&self, at: Option<&AtThreshold>) -> Measurement {
-        let bad = at.map(|at| at.series.bad());
+        let bad = at.map(|at| at.sums.bad);
         Measurement {
-            attained_ratio: at.and_then(|at| at.series.attained_ratio()),
+            attained_ratio: at.and_then(|at| at.sums.attained_ratio()),
             valid_count: self.sorted.len() as u64,
             bad_count: bad.map_or(0, |bad| bad as u64),
             latency_ms_p50: Some(self.quantile(0.5)),
@@ -179,7 +192,7 @@ impl Gathered<'_> {
 
     fn estimated_freshness(&self, ages: &Ages<'_>, window: f64) -> SliResult {
         let now_ms = self.input.as_of_ms;
-        let target = self.input.policy.latency_quantile.clamp(0.5, 0.9999);
+        let target = self.input.policy.latency_quantile();
         let LatencyOffers { offers, mut looked_at, refused } = ages.offers(&self.input.policy, target, window, now_ms);
         if refused {
             return unestimated(
@@ -209,10 +222,10 @@ impl Gathered<'_> {
                 .into_iter()
                 .collect(),
             offer_note: offer_note.to_owned(),
-            backtest: at.as_ref().filter(|_| threshold.is_some()).and_then(|at| {
-                let cells = Cells::of(at.series.points(), now_ms);
-                backtest_from(&at.prediction.constants, &cells, window, now_ms, &self.input.policy)
-            }),
+            backtest: at
+                .as_ref()
+                .filter(|_| threshold.is_some())
+                .and_then(|at| backtest_from(&at.prediction.constants, &at.cells, window, now_ms, &self.input.policy)),
             forecast: at.map(|at| at.prediction.forecast),
             offers,
             ..blank(SliKind::Freshness)
@@ -221,7 +234,7 @@ impl Gathered<'_> {
 
     /// What waits too long is listed as the consumer's own: whether it was slow or too much came is not told.
     fn binding_age(&self, at: &AtThreshold, ages: &Ages<'_>) -> BindingConstraint {
-        let older = 1.0 - at.series.attained_ratio().unwrap_or(1.0);
+        let older = 1.0 - at.sums.attained_ratio().unwrap_or(1.0);
         BindingConstraint {
             kind: ConstraintKind::Own,
             entity_id: Some(self.input.service.clone()),
@@ -240,7 +253,7 @@ impl Gathered<'_> {
         let faster = Ages::of(&halved, &[], UnixMillis::MAX, ages.constants)?;
         let after = faster.at(at.threshold_ms, at.prediction.window_days, self.input.as_of_ms)?;
         let policy = &self.input.policy;
-        let today = policy.latency_quantile.clamp(0.5, 0.9999);
+        let today = policy.latency_quantile();
         let missed = |at: &AtThreshold| at.prediction.forecast.miss_probability(1.0 - today);
         let target = strictest_target(&after.prediction, policy, policy.miss_probability_max(Ambition::Balanced));
         // Fewer slices too old cannot make a target worse.
@@ -251,7 +264,7 @@ impl Gathered<'_> {
             ceiling_ratio: None,
             balanced_target_ratio,
             miss_probability: missed(&after).min(missed(at)),
-            attained_ratio: after.series.attained_ratio().unwrap_or(0.0),
+            attained_ratio: after.sums.attained_ratio().unwrap_or(0.0),
         })
     }
 }

@@ -1,11 +1,14 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use attain_vocabulary::{DAY_MS, LatencyHistogram, SliBucket, UnixMillis};
+use attain_vocabulary::{DAY_MS, LatencyHistogram, UnixMillis};
 
 use crate::cells::Cells;
 use crate::offers::UseRange;
 use crate::prediction::predict_from;
 use crate::sanity::Usable;
+use crate::series::Sums;
+use crate::timeline::Timeline;
 use crate::{Ambition, Constants, CountPoint, CountSeries, LATENCY_MENU_MS, Offer, OfferBasis, Prediction, TierPolicy};
 
 /// A quantile q is told only by at least this many requests slower than it: 10 / (1 - q) effective ones in all.
@@ -14,26 +17,30 @@ const SLOW_REQUESTS_MIN: f64 = 10.0;
 /// Thresholds that are counted in one pass over the histograms: often the first or the second is safe enough for all.
 const AT_ONCE: usize = 2;
 
-/// The latency histograms of a history.
+/// Histograms that are counted before anything else is done with them: what is far away comes faster when several are waited for.
+const FETCHED: usize = 32;
+
+/// One histogram in so many is looked at to guess which thresholds will be asked about.
+const SAMPLED: usize = 16;
+
+/// The latency histograms of a history: of each bucket that has one, and of each without a request, which is not a gap.
 pub(crate) struct Latencies<'a> {
-    rows: Vec<Row<'a>>,
+    starts: Vec<UnixMillis>,
+    histograms: Vec<Option<&'a LatencyHistogram>>,
+    /// Requests in each histogram: counted once, and asked for at every threshold.
+    counts: Vec<f64>,
     /// All of them together.
     pub(crate) merged: LatencyHistogram,
+    /// What was slower than thresholds that were expected to be asked about.
+    expected: Vec<(u32, Vec<f64>)>,
     constants: Constants,
-}
-
-/// A bucket; without a histogram when no request came, which is not a gap.
-struct Row<'a> {
-    start_ms: UnixMillis,
-    histogram: Option<&'a LatencyHistogram>,
-    /// Requests in the histogram: counted once, and asked for at every threshold.
-    count: u64,
 }
 
 /// A threshold and what the history says of it.
 pub(crate) struct AtThreshold {
     pub(crate) threshold_ms: u32,
-    pub(crate) series: CountSeries,
+    /// Requests, and those that were slower.
+    pub(crate) sums: Sums,
     pub(crate) cells: Cells,
     pub(crate) prediction: Prediction,
 }
@@ -48,51 +55,93 @@ pub(crate) struct LatencyOffers {
 }
 
 impl<'a> Latencies<'a> {
-    /// `None` when no bucket holds a request's latency.
-    pub(crate) fn of(usable: &Usable<'a>, constants: Constants) -> Option<Self> {
+    /// `None` when no bucket holds a request's latency. A histogram is far away in memory: while it is near, it is counted, added to
+    /// the others, and asked about the thresholds that are expected.
+    pub(crate) fn of(usable: &Usable<'a>, constants: Constants, expected: &[u32]) -> Option<Self> {
         if !usable.tells_latency {
             return None;
         }
-        let buckets = &usable.buckets;
-        let row = |bucket: &&'a SliBucket| {
-            let count = bucket.latency.as_ref().map_or(0, LatencyHistogram::count);
-            let histogram = bucket.latency.as_ref().filter(|_| count > 0);
-            let idle = bucket.counts.valid() == 0;
-            (histogram.is_some() || idle).then_some(Row { start_ms: bucket.start_ms, histogram, count })
-        };
-        let mut rows = Vec::with_capacity(buckets.len());
+        let rows = usable.buckets.len();
+        let (mut starts, mut histograms, mut counts) = three(rows);
+        let mut columns = Columns::of(expected, rows);
         let mut merge = Merge::default();
-        for row in buckets.iter().filter_map(row) {
-            merge.add(&row);
-            rows.push(row);
+        for buckets in usable.buckets.chunks(FETCHED) {
+            let counted = buckets.iter().map(|bucket| bucket.latency.as_ref().map_or(0, LatencyHistogram::count));
+            for (bucket, count) in buckets.iter().zip(counted.collect::<Vec<u64>>()) {
+                let histogram = bucket.latency.as_ref().filter(|_| count > 0);
+                if histogram.is_none() && bucket.counts.valid() > 0 {
+                    continue;
+                }
+                if let Some(histogram) = histogram {
+                    merge.add(histogram, count);
+                }
+                columns.ask(histogram, count as f64);
+                starts.push(bucket.start_ms);
+                histograms.push(histogram);
+                counts.push(count as f64);
+            }
         }
-        let any = rows.iter().any(|row| row.histogram.is_some());
-        any.then(|| Self { merged: merge.finish(), rows, constants })
+        let any = histograms.iter().any(Option::is_some);
+        let expected = expected.iter().copied().zip(columns.slower).collect();
+        any.then(|| Self { merged: merge.finish(), starts, histograms, counts, expected, constants })
+    }
+
+    /// The thresholds that will most likely be asked about: told by some of the histograms.
+    pub(crate) fn likely_thresholds(usable: &Usable<'_>, quantile: f64) -> Vec<u32> {
+        let mut merge = Merge::default();
+        if usable.tells_latency {
+            let sampled = usable.buckets.iter().step_by(SAMPLED).filter_map(|bucket| bucket.latency.as_ref());
+            sampled.for_each(|histogram| merge.add(histogram, histogram.count()));
+        }
+        let merged = merge.finish();
+        if merged.count() == 0 { Vec::new() } else { possible(&merged, quantile).take(AT_ONCE).collect() }
     }
 
     /// Requests slower than a threshold, bucket by bucket.
     pub(crate) fn slower_than(&self, threshold_ms: u32) -> CountSeries {
-        self.slower_than_each(&[threshold_ms]).pop().unwrap_or_default()
+        let slower = self.slower(threshold_ms);
+        let rows = self.starts.iter().zip(&self.counts).zip(slower.iter());
+        CountSeries::of(
+            rows.map(|((start_ms, valid), bad)| CountPoint { start_ms: *start_ms, valid: *valid, bad: *bad }).collect(),
+        )
     }
 
-    /// The same for several thresholds. A histogram is far away in memory: while it is near, every threshold is asked.
-    fn slower_than_each(&self, thresholds_ms: &[u32]) -> Vec<CountSeries> {
-        let mut columns: Vec<(f64, Vec<CountPoint>)> = thresholds_ms
-            .iter()
-            .map(|threshold| (libm::log2(f64::from(*threshold)), Vec::with_capacity(self.rows.len())))
-            .collect();
-        for row in &self.rows {
-            for (threshold_log2, points) in &mut columns {
-                let bad = row.histogram.map_or(0.0, |histogram| histogram.count_above_log2(*threshold_log2));
-                points.push(CountPoint { start_ms: row.start_ms, valid: row.count as f64, bad });
-            }
+    /// The rows, and how many requests each holds.
+    fn timeline(&self, now_ms: UnixMillis) -> Timeline {
+        Timeline::new(self.starts.clone(), self.counts.clone(), now_ms)
+    }
+
+    /// How many requests of each row were slower than a threshold.
+    fn slower(&self, threshold_ms: u32) -> Cow<'_, [f64]> {
+        match self.expected.iter().find(|(expected, _)| *expected == threshold_ms) {
+            Some((_, slower)) => slower.into(),
+            None => self.slower_than_each(&[threshold_ms]).pop().unwrap_or_default().into(),
         }
-        columns.into_iter().map(|(_, points)| CountSeries::new(points)).collect()
+    }
+
+    /// The same of several.
+    fn slower_than_each(&self, thresholds_ms: &[u32]) -> Vec<Vec<f64>> {
+        let mut columns = Columns::of(thresholds_ms, self.starts.len());
+        self.histograms.iter().zip(&self.counts).for_each(|(histogram, count)| columns.ask(*histogram, *count));
+        columns.slower
+    }
+
+    /// Of some thresholds, each with how many requests of each row were slower: those not expected in one pass.
+    fn slower_than_some(&self, thresholds_ms: &[u32]) -> Vec<(u32, Cow<'_, [f64]>)> {
+        let expected = |threshold: &u32| self.expected.iter().any(|(expected, _)| expected == threshold);
+        let others: Vec<u32> = thresholds_ms.iter().copied().filter(|threshold| !expected(threshold)).collect();
+        let mut columns = self.slower_than_each(&others).into_iter();
+        let slower = |threshold: &u32| {
+            let counted = if expected(threshold) { None } else { columns.next() };
+            (*threshold, counted.map_or_else(|| self.slower(*threshold), Cow::Owned))
+        };
+        thresholds_ms.iter().map(slower).collect()
     }
 
     /// What the history says of one threshold.
     pub(crate) fn at(&self, threshold_ms: u32, window_days: f64, now_ms: UnixMillis) -> Option<AtThreshold> {
-        AtThreshold::of(&self.constants, threshold_ms, self.slower_than(threshold_ms), window_days, now_ms)
+        let (timeline, slower) = (self.timeline(now_ms), self.slower(threshold_ms));
+        AtThreshold::of(&self.constants, threshold_ms, &timeline, &slower, window_days)
     }
 
     /// For each ambition the smallest threshold on the menu that a share `quantile` of requests stays under in the next window,
@@ -107,55 +156,85 @@ impl<'a> Latencies<'a> {
         window_days: f64,
         now_ms: UnixMillis,
     ) -> LatencyOffers {
-        let budget = 1.0 - quantile;
-        let slow_max = budget * self.merged.count() as f64;
-        let possible: Vec<u32> = LATENCY_MENU_MS
-            .into_iter()
-            .filter(|threshold| self.merged.count_above(f64::from(*threshold)) <= slow_max)
-            .collect();
-        let series = possible
+        let timeline = self.timeline(now_ms);
+        let possible: Vec<u32> = possible(&self.merged, quantile).collect();
+        let columns = possible
             .chunks(AT_ONCE)
-            .flat_map(|thresholds| thresholds.iter().copied().zip(self.slower_than_each(thresholds)));
-        LatencyOffers::among(&self.constants, policy, series, quantile, window_days, now_ms)
+            .flat_map(|thresholds| self.slower_than_some(thresholds))
+            .map(|(threshold, slower)| (threshold, &timeline, slower));
+        LatencyOffers::among(&self.constants, policy, columns, quantile, window_days)
     }
 
     /// Days with a latency in them.
     pub(crate) fn days(&self) -> f64 {
-        let mut days: Vec<i64> =
-            self.rows.iter().filter(|row| row.histogram.is_some()).map(|row| row.start_ms.div_euclid(DAY_MS)).collect();
+        let rows = self.starts.iter().zip(&self.histograms).filter(|(_, histogram)| histogram.is_some());
+        let mut days: Vec<i64> = rows.map(|(start_ms, _)| start_ms.div_euclid(DAY_MS)).collect();
         days.dedup();
         days.len() as f64
     }
 }
 
+/// Three empty columns with room for so many rows.
+fn three<A, B, C>(rows: usize) -> (Vec<A>, Vec<B>, Vec<C>) {
+    (Vec::with_capacity(rows), Vec::with_capacity(rows), Vec::with_capacity(rows))
+}
+
+/// Thresholds of the menu, tightest first, that no more than the budget exceeded.
+fn possible(merged: &LatencyHistogram, quantile: f64) -> impl Iterator<Item = u32> + '_ {
+    let slow_max = (1.0 - quantile) * merged.count() as f64;
+    LATENCY_MENU_MS.into_iter().filter(move |threshold| merged.count_above(f64::from(*threshold)) <= slow_max)
+}
+
+/// How many requests of each row were slower than some thresholds.
+struct Columns {
+    /// Logarithms of the thresholds to base 2.
+    thresholds: Vec<f64>,
+    slower: Vec<Vec<f64>>,
+}
+
+impl Columns {
+    fn of(thresholds_ms: &[u32], rows: usize) -> Self {
+        let thresholds = thresholds_ms.iter().map(|threshold| libm::log2(f64::from(*threshold))).collect();
+        Self { thresholds, slower: thresholds_ms.iter().map(|_| Vec::with_capacity(rows)).collect() }
+    }
+
+    /// Adds a row of so many requests.
+    fn ask(&mut self, histogram: Option<&LatencyHistogram>, count: f64) {
+        for (threshold, slower) in self.thresholds.iter().zip(&mut self.slower) {
+            let above = histogram.map_or(0.0, |histogram| histogram.count_above_log2(*threshold));
+            slower.push(above.min(count));
+        }
+    }
+}
+
 impl AtThreshold {
+    /// Of a timeline that ends now, and how many of each row were slower; `None` when there is none.
     pub(crate) fn of(
         constants: &Constants,
         threshold_ms: u32,
-        series: CountSeries,
+        timeline: &Timeline,
+        slower: &[f64],
         window_days: f64,
-        now_ms: UnixMillis,
     ) -> Option<Self> {
-        let cells = Cells::of(series.points(), now_ms);
-        let prediction = predict_from(constants, cells.all(), window_days, now_ms)?;
-        Some(Self { threshold_ms, series, cells, prediction })
+        let cells = Cells::along(timeline, slower);
+        let prediction = predict_from(constants, cells.all(), window_days, timeline.now_ms)?;
+        Some(Self { threshold_ms, sums: Sums::of_columns(&timeline.valid, slower), cells, prediction })
     }
 }
 
 impl LatencyOffers {
     /// Looks at thresholds, tightest first, until each ambition has its offer or there is too little to tell the quantile.
-    pub(crate) fn among(
+    pub(crate) fn among<'t>(
         constants: &Constants,
         policy: &TierPolicy,
-        thresholds: impl Iterator<Item = (u32, CountSeries)>,
+        thresholds: impl Iterator<Item = (u32, &'t Timeline, Cow<'t, [f64]>)>,
         quantile: f64,
         window_days: f64,
-        now_ms: UnixMillis,
     ) -> Self {
         let budget = 1.0 - quantile;
         let mut found = Self { offers: Vec::new(), looked_at: Vec::new(), refused: false };
-        for (threshold, series) in thresholds {
-            let Some(at) = AtThreshold::of(constants, threshold, series, window_days, now_ms) else {
+        for (threshold, timeline, slower) in thresholds {
+            let Some(at) = AtThreshold::of(constants, threshold, timeline, &slower, window_days) else {
                 break;
             };
             let slow_count = at.prediction.effective_sample_count * budget;
@@ -197,6 +276,10 @@ const TABLE_MAX: usize = 4096;
 
 /// Adds up histograms. Those of one resolution go through a flat table: merging thousands one by one costs as many copies.
 struct Merge {
+    /// The resolution of the last one and its table; most are alike.
+    scale: i8,
+    table: Table,
+    /// Tables of the others.
     tables: BTreeMap<i8, Table>,
     /// What did not fit a table.
     rest: LatencyHistogram,
@@ -204,22 +287,29 @@ struct Merge {
 
 impl Default for Merge {
     fn default() -> Self {
-        Self { tables: BTreeMap::new(), rest: LatencyHistogram::empty() }
+        Self { scale: 0, table: Table::default(), tables: BTreeMap::new(), rest: LatencyHistogram::empty() }
     }
 }
 
 impl Merge {
-    fn add(&mut self, row: &Row<'_>) {
-        let Some(histogram) = row.histogram else {
-            return;
-        };
-        let table = self.tables.entry(histogram.scale()).or_default();
-        if !table.add(histogram, row.count) {
+    /// Adds a histogram of so many requests.
+    fn add(&mut self, histogram: &LatencyHistogram, count: u64) {
+        if histogram.scale() != self.scale {
+            self.turn_to(histogram.scale());
+        }
+        if !self.table.add(histogram, count) {
             self.rest.merge(histogram);
         }
     }
 
-    fn finish(self) -> LatencyHistogram {
+    fn turn_to(&mut self, scale: i8) {
+        let table = self.tables.remove(&scale).unwrap_or_default();
+        let last = std::mem::replace(&mut self.table, table);
+        self.tables.insert(std::mem::replace(&mut self.scale, scale), last);
+    }
+
+    fn finish(mut self) -> LatencyHistogram {
+        self.tables.insert(self.scale, self.table);
         let mut merged = self.rest;
         for (scale, table) in self.tables {
             if let Ok(part) = LatencyHistogram::new(scale, table.zeros, table.first, table.counts) {
@@ -282,7 +372,7 @@ mod tests {
     fn merge(histograms: &[LatencyHistogram]) -> LatencyHistogram {
         let mut merge = Merge::default();
         for histogram in histograms {
-            merge.add(&Row { start_ms: 0, histogram: Some(histogram), count: histogram.count() });
+            merge.add(histogram, histogram.count());
         }
         merge.finish()
     }
@@ -309,14 +399,13 @@ mod tests {
         let even = |per_bucket: f64| series(0, 1000.0, per_bucket);
         let sparse = series(56, 1.0, 0.0);
         let among = |of: Vec<(u32, CountSeries)>| {
-            LatencyOffers::among(
-                &Constants::DEFAULT,
-                &TierPolicy::for_tier(Tier::Two),
-                of.into_iter(),
-                0.995,
-                28.0,
-                60 * DAY_MS,
-            )
+            let now_ms = 60 * DAY_MS;
+            let timelines: Vec<Timeline> = of.iter().map(|(_, series)| Timeline::of(series.points(), now_ms)).collect();
+            let columns = of
+                .iter()
+                .zip(&timelines)
+                .map(|((threshold, series), timeline)| (*threshold, timeline, Cow::Owned(series.failures())));
+            LatencyOffers::among(&Constants::DEFAULT, &TierPolicy::for_tier(Tier::Two), columns, 0.995, 28.0)
         };
         let alone = among(vec![(200, sparse.clone())]);
         assert!(alone.refused && alone.offers.is_empty());

@@ -73,6 +73,7 @@ pub mod sla;
 mod sli;
 mod split;
 mod student;
+mod timeline;
 mod utilisation;
 
 pub use backtest::{Backtest, OfferRecord, backtest};

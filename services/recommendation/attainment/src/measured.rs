@@ -57,7 +57,7 @@ impl SliHistory {
         let usable = Usable::within(range, as_of_ms, buckets, exclusions);
         let series = match sli {
             SliMeasured::Availability => usable.series,
-            SliMeasured::SlowerThanMs(threshold_ms) => Latencies::of(&usable, Constants::DEFAULT)
+            SliMeasured::SlowerThanMs(threshold_ms) => Latencies::of(&usable, Constants::DEFAULT, &[threshold_ms])
                 .map(|latencies| latencies.slower_than(threshold_ms))
                 .unwrap_or_default(),
         };

@@ -60,6 +60,11 @@ impl TierPolicy {
         }
     }
 
+    /// The share of requests that a latency target speaks of, kept where a history can tell it.
+    pub(crate) fn latency_quantile(&self) -> f64 {
+        self.latency_quantile.clamp(0.5, 0.9999)
+    }
+
     /// The most probability of a miss that an offer of an ambition may have.
     #[must_use]
     pub fn miss_probability_max(&self, ambition: Ambition) -> f64 {

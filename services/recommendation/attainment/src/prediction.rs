@@ -1,12 +1,15 @@
+use std::ops::Range;
+
 use attain_vocabulary::{BUCKET_MS, DAY_MS, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::calibration::Layer;
 use crate::cells::{Cells, Span};
 use crate::episodes::tell_apart;
+use crate::regime::regimes_of;
 use crate::{
-    ChronicEvidence, ChronicForecast, Constants, CountSeries, Episode, Forecast, IncidentForecast, Level, Regime,
-    regimes,
+    ChronicEvidence, ChronicForecast, Constants, CountPoint, CountSeries, Episode, Forecast, IncidentForecast, Level,
+    Regime,
 };
 
 const WEEK_MS: i64 = 7 * DAY_MS;
@@ -80,14 +83,16 @@ pub(crate) fn predict_all(
     windows_days: &[f64],
     now_ms: UnixMillis,
 ) -> Vec<Prediction> {
-    let valid = cells.valid();
+    let totals = cells.totals();
+    let valid = totals.valid;
     if valid <= 0.0 {
         return Vec::new();
     }
-    let regimes = regimes(cells.points);
-    let apart = tell_apart(cells, &regimes);
-    let observed_days = cells.covered_days();
-    let design_effect = 1.0 + (valid / cells.busy() - 1.0).max(0.0) * apart.correlation;
+    let days = cells.days();
+    let regimes = regimes_of(&days);
+    let apart = tell_apart(cells, &days, &regimes);
+    let observed_days = totals.covered_days();
+    let design_effect = 1.0 + (valid / totals.busy - 1.0).max(0.0) * apart.correlation;
     let now_from = regimes.last().map_or(i64::MIN, |regime| regime.start_ms);
     let evidence = evidence(cells, &apart.chronic_bad, now_from);
     let ahead = |window_days: &f64| {
@@ -165,34 +170,45 @@ fn fit_incidents(
 /// Chronic levels: of the regime that holds now, of the time before, and of the whole weeks of the present one.
 fn evidence(cells: Span<'_>, chronic_bad: &[f64], now_from: UnixMillis) -> ChronicEvidence {
     let end = cells.last_ms().unwrap_or(0);
-    let bucket_days = BUCKET_MS as f64 / DAY_MS as f64;
-    let (mut now, mut before) = (Level::default(), Level::default());
+    let week_of = |point: &CountPoint| ((end - point.start_ms) / WEEK_MS) as usize;
+    let mut at = cells.points.partition_point(|point| point.start_ms < now_from);
+    let before = chronic(cells, chronic_bad, 0..at, [Level::default(); 1])[0];
+    let mut now = Level::default();
     let mut weeks: Vec<Level> = Vec::new();
-    for ((point, weight), bad) in cells.iter().zip(chronic_bad) {
-        let add = |level: &mut Level| {
-            level.days += weight.buckets * bucket_days;
-            level.valid += point.valid;
-            level.bad += bad;
-        };
-        if point.start_ms < now_from {
-            add(&mut before);
-            continue;
-        }
-        add(&mut now);
-        let week = ((end - point.start_ms) / WEEK_MS) as usize;
+    while let Some(first) = cells.points.get(at) {
+        let week = week_of(first);
+        let next = at + cells.points[at..].partition_point(|point| week_of(point) >= week);
         if week >= weeks.len() {
             weeks.resize(week + 1, Level::default());
         }
-        add(&mut weeks[week]);
+        [now, weeks[week]] = chronic(cells, chronic_bad, at..next, [now, Level::default()]);
+        at = next;
     }
     weeks.retain(|week| week.days > 6.0);
     ChronicEvidence { now, before, weeks, design_effect: 1.0, window_valid: 0.0, window_days: 0.0 }
 }
 
+/// Levels to which some cells are added: handed on by value, so that they stay in registers.
+fn chronic<const N: usize>(
+    cells: Span<'_>,
+    chronic_bad: &[f64],
+    of: Range<usize>,
+    mut levels: [Level; N],
+) -> [Level; N] {
+    let bucket_days = BUCKET_MS as f64 / DAY_MS as f64;
+    for ((point, weight), bad) in cells.slice(of.start, of.end).iter().zip(&chronic_bad[of]) {
+        for level in &mut levels {
+            level.days += weight.buckets * bucket_days;
+            level.valid += point.valid;
+            level.bad += bad;
+        }
+    }
+    levels
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CountPoint;
 
     fn steady(days: i64, valid: f64, bad: f64) -> CountSeries {
         let points = (0..days * 288).map(|i| {

@@ -8,11 +8,12 @@ use crate::freshness::unmeasured;
 use crate::in_force::InProgress;
 use crate::latency::Latencies;
 use crate::offers::held_against_fleet;
-use crate::prediction::predict_from;
+use crate::prediction::predict_all;
 use crate::sanity::Usable;
-use crate::sla::Months;
-use crate::sli::Gathered;
+use crate::sla::{MONTH_DAYS, Months};
+use crate::sli::{Gathered, current};
 use crate::split::split;
+use crate::timeline::Timeline;
 use crate::{DataUsed, Prediction, RecommendationInput, RecommendationResult, explain};
 
 /// Version of the statistical model: changes whenever the same input may give another result.
@@ -26,9 +27,13 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
     let usable = Usable::of(input);
     let window = input.window_ahead().days();
     let constants = input.constants();
-    let cells = Cells::of(usable.series.points(), input.as_of_ms);
-    let prediction = predict_from(&constants, cells.all(), window, input.as_of_ms)
-        .map(|prediction| prediction.with_layer(input.layer().cloned()));
+    let timeline = Timeline::of(usable.series.points(), input.as_of_ms);
+    let bad = usable.series.failures();
+    let cells = Cells::along(&timeline, &bad);
+    // Months beside the window: only their forecasts differ.
+    let windows: Vec<f64> = std::iter::once(window).chain(MONTH_DAYS).collect();
+    let mut predictions = predict_all(&constants, cells.all(), &windows, input.as_of_ms).into_iter();
+    let prediction = predictions.next().map(|prediction| prediction.with_layer(input.layer().cloned()));
     let split = split(input, &usable);
     let backtest = backtest_from(&constants, &cells, window, input.as_of_ms, &input.policy);
     let found = Found {
@@ -42,12 +47,15 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
     let gathered = Gathered {
         input,
         usable: &usable,
+        timeline: &timeline,
+        bad: &bad,
+        cells: &cells,
         prediction: prediction.as_ref(),
         split: &split,
         confidence: &confidence,
-        latencies: Latencies::of(&usable, constants),
+        latencies: latencies(input, &usable),
         backtest,
-        months: Months::of(&constants, cells.all(), input.as_of_ms),
+        months: Months::of(predictions.collect()),
         in_progress: InProgress::of(&constants, &usable.series, input.window, input.as_of_ms),
     };
     let availability = gathered.availability();
@@ -83,6 +91,14 @@ pub fn held_beside(draft: RecommendationResult, input: &RecommendationInput) -> 
     }
     result.explanation = explain::paragraph(&result, input.kind);
     result
+}
+
+/// Latencies, asked at once about the thresholds that will most likely be asked about.
+fn latencies<'a>(input: &RecommendationInput, usable: &Usable<'a>) -> Option<Latencies<'a>> {
+    let mut expected = Latencies::likely_thresholds(usable, input.policy.latency_quantile());
+    let in_force = current(input, SliKind::Latency).and_then(|slo| slo.latency_threshold_ms);
+    expected.extend(in_force.filter(|threshold| !expected.contains(threshold)));
+    Latencies::of(usable, input.constants(), &expected)
 }
 
 fn data_used(input: &RecommendationInput, usable: &Usable<'_>, prediction: Option<&Prediction>) -> DataUsed {

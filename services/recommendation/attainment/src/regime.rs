@@ -23,10 +23,19 @@ pub struct Regime {
     pub log_odds: f64,
 }
 
-struct Day {
-    start_ms: UnixMillis,
-    valid: f64,
-    bad: f64,
+/// Requests of a day (UTC).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Day {
+    pub(crate) start_ms: UnixMillis,
+    pub(crate) valid: f64,
+    pub(crate) bad: f64,
+}
+
+impl Day {
+    /// Without a request yet.
+    pub(crate) fn of(start_ms: UnixMillis) -> Self {
+        Self { start_ms, valid: 0.0, bad: 0.0 }
+    }
 }
 
 /// Cuts a history where its level of failure changes; one regime when it never does, none without requests.
@@ -36,11 +45,15 @@ struct Day {
 /// first. Noise: the median absolute day-to-day difference, at least 0.1.
 #[must_use]
 pub fn regimes(points: &[CountPoint]) -> Vec<Regime> {
-    let days = days(points);
+    regimes_of(&days(points))
+}
+
+/// The same of days with requests, in order.
+pub(crate) fn regimes_of(days: &[Day]) -> Vec<Regime> {
     let (Some(first), Some(last)) = (days.first(), days.last()) else {
         return Vec::new();
     };
-    let levels = log_odds(&days);
+    let levels = log_odds(days);
     let smooth = running_median(&levels);
     let cuts = change_points(&smooth, noise(&levels));
     let bounds: Vec<usize> = std::iter::once(0).chain(cuts).chain([days.len()]).collect();
@@ -56,7 +69,8 @@ pub fn regimes(points: &[CountPoint]) -> Vec<Regime> {
     regimes
 }
 
-fn days(points: &[CountPoint]) -> Vec<Day> {
+/// Days with requests.
+pub(crate) fn days(points: &[CountPoint]) -> Vec<Day> {
     let mut days: Vec<Day> = Vec::new();
     for point in points.iter().filter(|point| point.valid > 0.0) {
         match days.last_mut() {
@@ -122,37 +136,32 @@ fn change_points(values: &[f64], noise: f64) -> Vec<usize> {
         let (sum, square) = sums[sums.len() - 1];
         sums.push((sum + value, square + value * value));
     }
-    let cost = |from: usize, to: usize| {
-        let (sum, square) = (sums[to].0 - sums[from].0, sums[to].1 - sums[from].1);
-        (square - sum * sum / (to - from) as f64).max(0.0) / variance
-    };
     let penalty = 3.0 * libm::log(n as f64);
     // best[t]: least cost of the first t days; -penalty pays for the first segment.
     let mut best = vec![f64::INFINITY; n + 1];
     let mut previous = vec![0; n + 1];
     best[0] = -penalty;
     // A start that can no longer win is kept until the end that beat it is itself usable as a start.
-    let mut candidates = vec![(0, usize::MAX)];
+    let mut starts = Starts::default();
+    starts.add(0, (0.0, 0.0), best[0]);
     let mut reached = Vec::with_capacity(n);
     for to in DAYS_MIN..=n {
-        reached.clear();
-        for (from, _) in &candidates {
-            let without_penalty = best[*from] + cost(*from, to);
-            reached.push(without_penalty);
+        starts.cost(to, sums[to], variance, &mut reached);
+        for (from, without_penalty) in starts.from.iter().zip(&reached) {
             if without_penalty + penalty < best[to] {
-                (best[to], previous[to]) = (without_penalty + penalty, *from);
+                (best[to], previous[to]) = (without_penalty + penalty, *from as usize);
             }
         }
-        for ((_, beaten), without_penalty) in candidates.iter_mut().zip(&reached) {
+        for (beaten, without_penalty) in starts.beaten.iter_mut().zip(&reached) {
             if *beaten == usize::MAX && *without_penalty > best[to] {
                 *beaten = to;
             }
         }
-        candidates.retain(|(_, beaten)| to < beaten.saturating_add(DAYS_MIN));
+        starts.drop_beaten(to);
         // A start becomes usable once the segment that it opens can have its least length at the next end.
         let next = to + 1 - DAYS_MIN;
         if next >= DAYS_MIN {
-            candidates.push((next, usize::MAX));
+            starts.add(next, sums[next], best[next]);
         }
     }
     let mut cuts = Vec::new();
@@ -163,6 +172,57 @@ fn change_points(values: &[f64], noise: f64) -> Vec<usize> {
     }
     cuts.reverse();
     cuts
+}
+
+/// Where a last segment may begin, column by column: costs of several are computed at a time.
+#[derive(Default)]
+struct Starts {
+    /// Its first day.
+    from: Vec<f64>,
+    /// Sums of values and of their squares before it.
+    sums: Vec<f64>,
+    squares: Vec<f64>,
+    /// Least cost of what is before it.
+    best: Vec<f64>,
+    /// The end at which another start was better; `usize::MAX` before that.
+    beaten: Vec<usize>,
+}
+
+impl Starts {
+    fn add(&mut self, from: usize, (sum, square): (f64, f64), best: f64) {
+        self.from.push(from as f64);
+        self.sums.push(sum);
+        self.squares.push(square);
+        self.best.push(best);
+        self.beaten.push(usize::MAX);
+    }
+
+    /// What a segment up to a day costs from each start, with what is before it.
+    fn cost(&self, to: usize, (sum_to, square_to): (f64, f64), variance: f64, reached: &mut Vec<f64>) {
+        let to = to as f64;
+        let columns = self.from.iter().zip(&self.sums).zip(self.squares.iter().zip(&self.best));
+        reached.clear();
+        reached.extend(columns.map(|((from, sum), (square, best))| {
+            let (sum, square) = (sum_to - sum, square_to - square);
+            let square = square - sum * sum / (to - from);
+            let square = if square > 0.0 { square } else { 0.0 };
+            best + square / variance
+        }));
+    }
+
+    /// Drops starts that cannot win any more.
+    fn drop_beaten(&mut self, to: usize) {
+        let kept = |beaten: &usize| to < beaten.saturating_add(DAYS_MIN);
+        if self.beaten.iter().all(kept) {
+            return;
+        }
+        let keep: Vec<bool> = self.beaten.iter().map(kept).collect();
+        for column in [&mut self.from, &mut self.sums, &mut self.squares, &mut self.best] {
+            let mut keep = keep.iter();
+            column.retain(|_| keep.next().is_some_and(|keep| *keep));
+        }
+        self.beaten.retain(kept);
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,8 @@ use crate::{BindingConstraint, RecommendationInput};
 pub fn without_cause(input: &RecommendationInput, binding: &BindingConstraint) -> Option<RecommendationInput> {
     let usable = Usable::of(input);
     let split = split(input, &usable);
-    let all = causes(input, &usable.series, &split);
+    let starts = starts(&usable);
+    let all = causes(input, &starts, &usable.series, &split);
     let cause = all.into_iter().find(|cause| {
         cause.kind == binding.kind
             && Some(&cause.entity_id) == binding.entity_id.as_ref()
@@ -38,14 +39,18 @@ pub fn with_change(input: &RecommendationInput, key: &str) -> Option<Recommendat
         own_halved(&split)
     } else {
         let change = input.changes().find(|change| change.key == key)?;
-        saved_by(input, &usable.series, &split, change)?
+        saved_by(input, &starts(&usable), &split, change)?
     };
     Some(relieved(input, &usable, &saved))
 }
 
+fn starts(usable: &Usable<'_>) -> Vec<UnixMillis> {
+    usable.series.points().iter().map(|point| point.start_ms).collect()
+}
+
 /// Takes whole failures out of the buckets that were read, each of whom it arrived by.
-fn relieved(input: &RecommendationInput, usable: &Usable<'_>, ways: &[Arriving]) -> RecommendationInput {
-    let taken = whole(ways, &usable.series);
+fn relieved(input: &RecommendationInput, usable: &Usable<'_>, ways: &[Arriving<'_>]) -> RecommendationInput {
+    let taken = whole(ways, &usable.series.failures());
     let mut saved: BTreeMap<UnixMillis, Vec<(Option<&EntityId>, u64)>> = BTreeMap::new();
     for (way, taken) in ways.iter().zip(&taken) {
         for (point, taken) in usable.series.points().iter().zip(taken).filter(|(_, taken)| **taken > 0.0) {

@@ -23,9 +23,9 @@ pub struct CountSeries {
 
 /// Requests and failures, added up point by point.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Sums {
-    valid: f64,
-    bad: f64,
+pub(crate) struct Sums {
+    pub(crate) valid: f64,
+    pub(crate) bad: f64,
 }
 
 /// As an iterator's sum begins.
@@ -40,6 +40,21 @@ impl Sums {
         let mut sums = Self::default();
         points.iter().for_each(|point| sums.add(point));
         sums
+    }
+
+    /// Of requests and failures, one for each request count.
+    pub(crate) fn of_columns(valid: &[f64], bad: &[f64]) -> Self {
+        let mut sums = Self::default();
+        for (valid, bad) in valid.iter().zip(bad) {
+            sums.valid += valid;
+            sums.bad += bad;
+        }
+        sums
+    }
+
+    /// Good over valid; `None` without requests.
+    pub(crate) fn attained_ratio(self) -> Option<f64> {
+        (self.valid > 0.0).then(|| (1.0 - self.bad / self.valid).clamp(0.0, 1.0))
     }
 
     fn add(&mut self, point: &CountPoint) {
@@ -106,8 +121,17 @@ impl CountSeries {
     /// Good over valid; `None` without requests.
     #[must_use]
     pub fn attained_ratio(&self) -> Option<f64> {
-        let valid = self.valid();
-        (valid > 0.0).then(|| (1.0 - self.bad() / valid).clamp(0.0, 1.0))
+        self.sums.attained_ratio()
+    }
+
+    /// Failures, bucket by bucket.
+    pub(crate) fn failures(&self) -> Vec<f64> {
+        self.points.iter().map(|point| point.bad).collect()
+    }
+
+    /// Requests and failures in all.
+    pub(crate) fn sums(&self) -> Sums {
+        self.sums
     }
 
     /// The buckets that start in `[start_ms, end_ms)`.

@@ -4,15 +4,15 @@
 
 use std::cell::OnceCell;
 
-use attain_vocabulary::{Tier, UnixMillis};
+use attain_vocabulary::Tier;
 use serde::{Deserialize, Serialize};
 
-use crate::cells::{Cells, Span};
+use crate::cells::Cells;
 use crate::prediction::predict_all;
 use crate::{Constants, Prediction, SliHistory, TARGET_MENU};
 
 /// Lengths that a calendar month can have, in days: an agreement has to hold in each.
-const MONTH_DAYS: [f64; 4] = [28.0, 29.0, 30.0, 31.0];
+pub(crate) const MONTH_DAYS: [f64; 4] = [28.0, 29.0, 30.0, 31.0];
 
 /// A step of a credit schedule: a month below the level gives back the share.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -115,7 +115,8 @@ pub fn suggest(
     steps: &[CreditStep],
 ) -> Result<Suggestion, NoSuggestion> {
     let cells = Cells::of(history.series().points(), now_ms);
-    let months = Months::of(constants, cells.all(), now_ms).ok_or(NoSuggestion::NothingMeasured)?;
+    let months = predict_all(constants, cells.all(), &MONTH_DAYS, now_ms);
+    let months = Months::of(months).ok_or(NoSuggestion::NothingMeasured)?;
     months.suggest(objective_ratio, miss_probability_max, steps)
 }
 
@@ -127,9 +128,8 @@ pub(crate) struct Months {
 }
 
 impl Months {
-    /// `None` when no request was counted.
-    pub(crate) fn of(constants: &Constants, cells: Span<'_>, now_ms: UnixMillis) -> Option<Self> {
-        let months = predict_all(constants, cells, &MONTH_DAYS, now_ms);
+    /// Of a prediction for each of [`MONTH_DAYS`]; `None` when no request was counted.
+    pub(crate) fn of(months: Vec<Prediction>) -> Option<Self> {
         (!months.is_empty()).then(|| Self { months, missed: Default::default() })
     }
 
@@ -257,7 +257,8 @@ mod tests {
         fn the_menu_by_halves_is_the_menu_step_by_step(risk in 0.001f64..0.2, objective in prop::option::of(0.9f64..1.0), level in 0.1f64..20.0) {
             let history = history(|i| level * outages(i) / 2.0);
             let cells = Cells::of(history.series().points(), NOW);
-            let months = Months::of(&Constants::DEFAULT, cells.all(), NOW).expect("measured");
+            let months = predict_all(&Constants::DEFAULT, cells.all(), &MONTH_DAYS, NOW);
+            let months = Months::of(months).expect("measured");
             let safe = |ratio: &&f64| {
                 months.months.iter().all(|month| {
                     month.distinguishes(1.0 - **ratio) && month.forecast.miss_probability(1.0 - **ratio) <= risk

@@ -3,15 +3,17 @@ use attain_vocabulary::SliKind;
 use crate::backtest::backtest_from;
 use crate::binding::{binding, data};
 use crate::budgeting::budgetings;
+use crate::cells::Cells;
 use crate::counterfactual::Today;
 use crate::in_force::InProgress;
 use crate::latency::{AtThreshold, Latencies, LatencyOffers};
 use crate::menu::targets_allowed;
 use crate::offers::{availability_offers, held_against_fleet, note, template_offer, template_target};
 use crate::sanity::Usable;
-use crate::series::fraction;
+use crate::series::{Sums, fraction};
 use crate::sla::{self, Months, Suggestion};
 use crate::split::Split;
+use crate::timeline::Timeline;
 use crate::{
     Ambition, Backtest, BindingConstraint, Budgeting, Confidence, ConfidenceLevel, ConstraintKind, CountSeries,
     CurrentSlo, Importance, Measurement, Offer, Prediction, RecommendationInput, SliResult, SloAssessment, explain,
@@ -26,6 +28,10 @@ pub(crate) const LATENCY_HISTORY_MIN: f64 = 0.25;
 pub(crate) struct Gathered<'a> {
     pub(crate) input: &'a RecommendationInput,
     pub(crate) usable: &'a Usable<'a>,
+    pub(crate) timeline: &'a Timeline,
+    /// Failures of each row of the timeline.
+    pub(crate) bad: &'a [f64],
+    pub(crate) cells: &'a Cells,
     pub(crate) prediction: Option<&'a Prediction>,
     pub(crate) split: &'a Split,
     pub(crate) confidence: &'a Confidence,
@@ -60,7 +66,9 @@ impl Gathered<'_> {
         let today = Today {
             input: self.input,
             usable: self.usable,
-            series: &self.usable.series,
+            timeline: self.timeline,
+            bad: self.bad,
+            cells: self.cells,
             split: self.split,
             prediction,
             balanced: balanced(&offers).map(|offer| offer.target_ratio),
@@ -85,10 +93,10 @@ impl Gathered<'_> {
     /// The budget counted by slices of time.
     fn by_time(&self, prediction: &Prediction) -> Vec<Budgeting> {
         let input = self.input;
-        let series = &self.usable.series;
         budgetings(
             &prediction.constants,
-            series,
+            self.timeline,
+            self.bad,
             input.quiet_slices_good,
             prediction.window_days,
             input.as_of_ms,
@@ -151,7 +159,7 @@ impl Gathered<'_> {
         let structure = self.input.structure.as_ref();
         let slo = current(self.input, SliKind::Availability);
         SliResult {
-            measured: measured(&self.usable.series, self.latencies.as_ref()),
+            measured: measured(self.usable.series.sums(), self.latencies.as_ref()),
             current_slo: slo.map(|slo| assess(self.input, slo, &self.usable.series, self.prediction)),
             failure_split: Some(self.split.ratios.clone()),
             ceiling_ratio: structure.and_then(|structure| fraction(structure.ceiling_ratio)),
@@ -170,7 +178,7 @@ impl Gathered<'_> {
         }
         let window = self.input.window_ahead().days();
         let enough = |latencies: &&Latencies<'_>| latencies.days() >= LATENCY_HISTORY_MIN * window && !fallback;
-        let quantile = self.input.policy.latency_quantile.clamp(0.5, 0.9999);
+        let quantile = self.input.policy.latency_quantile();
         let found = self
             .latencies
             .as_ref()
@@ -238,7 +246,7 @@ impl Gathered<'_> {
     fn blank_latency(&self, at: Option<AtThreshold>) -> SliResult {
         let latencies = self.latencies.as_ref();
         SliResult {
-            measured: at.as_ref().map_or_else(Measurement::default, |at| measured(&at.series, latencies)),
+            measured: at.as_ref().map_or_else(Measurement::default, |at| measured(at.sums, latencies)),
             forecast: at.map(|at| at.prediction.forecast),
             ..blank(SliKind::Latency)
         }
@@ -255,7 +263,7 @@ impl Gathered<'_> {
         let Some(at) = at else {
             return data("No threshold on the menu is long enough.");
         };
-        let slow = 1.0 - at.series.attained_ratio().unwrap_or(1.0);
+        let slow = 1.0 - at.sums.attained_ratio().unwrap_or(1.0);
         let share = explain::percent(slow);
         BindingConstraint {
             kind: ConstraintKind::Own,
@@ -347,12 +355,12 @@ pub(crate) fn assess(
     }
 }
 
-fn measured(series: &CountSeries, latencies: Option<&Latencies<'_>>) -> Measurement {
+fn measured(sums: Sums, latencies: Option<&Latencies<'_>>) -> Measurement {
     let at = |quantile| latencies.and_then(|latencies| latencies.merged.quantile(quantile));
     Measurement {
-        attained_ratio: series.attained_ratio(),
-        valid_count: series.valid() as u64,
-        bad_count: series.bad().round() as u64,
+        attained_ratio: sums.attained_ratio(),
+        valid_count: sums.valid as u64,
+        bad_count: sums.bad.round() as u64,
         latency_ms_p50: at(0.5),
         latency_ms_p95: at(0.95),
         latency_ms_p99: at(0.99),

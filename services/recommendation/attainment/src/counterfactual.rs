@@ -24,7 +24,10 @@ const MANTISSA: f64 = (1_u64 << 52) as f64;
 const TOLERANCE: f64 = 1e-6;
 
 /// Changes that are passed over side by side.
-const LANES: usize = 4;
+const LANES: usize = 8;
+
+/// Buckets of which what is left is put in columns at a time.
+const BLOCK: usize = 256;
 
 /// Failures of a bucket from which on they are too many to be passed over side by side: far below what a sum tells exactly.
 const FEW: f64 = 1e12;
@@ -227,48 +230,73 @@ fn fewer(ways: &[Arriving<'_>], bad: &[f64]) -> Option<Vec<f64>> {
     taken.then_some(left)
 }
 
-/// What is left after each of so many changes. What is owed goes from bucket to bucket: changes of one way, which most are, are
-/// passed over side by side, so that none waits for itself.
+/// What is left after each of at most [`LANES`] changes. What is owed goes from bucket to bucket: changes of one way, which most are,
+/// are passed over side by side, so that none waits for itself.
 fn fewer_each(changes: &[Change<'_>], bad: &[f64]) -> Vec<Option<Vec<f64>>> {
     let single: Vec<&Arriving<'_>> = changes.iter().filter_map(|change| change.saved.first()).collect();
-    let [first, second, third, fourth] = single.as_slice() else {
-        return changes.iter().map(|change| fewer(&change.saved, bad)).collect();
-    };
-    let ways = [*first, *second, *third, *fourth];
-    let few = changes.iter().all(|change| change.saved.len() == 1) && bad.iter().all(|bad| *bad < FEW);
-    if few && ways.iter().all(|way| way.column.len() == bad.len()) {
-        return side_by_side(ways, bad).into();
+    let alike = changes.iter().all(|change| change.saved.len() == 1)
+        && single.iter().all(|way| way.column.len() == bad.len())
+        && bad.iter().fold(true, |few, bad| few & (*bad < FEW))
+        && all_finite(&single);
+    match single.as_slice() {
+        [first, _, ..] if alike => {
+            let ways = std::array::from_fn(|lane| *single.get(lane).unwrap_or(first));
+            side_by_side(ways, bad, changes.len())
+        }
+        _ => changes.iter().map(|change| fewer(&change.saved, bad)).collect(),
     }
-    changes.iter().map(|change| fewer(&change.saved, bad)).collect()
 }
 
-/// [`fewer`] of several changes of one way each, of less than [`FEW`] failures a bucket.
-fn side_by_side(ways: [&Arriving<'_>; LANES], bad: &[f64]) -> [Option<Vec<f64>>; LANES] {
-    let mut left = [(); LANES].map(|()| Vec::with_capacity(bad.len()));
-    let (mut owed, mut any) = ([0.0; LANES], [false; LANES]);
-    let columns = ways.map(|way| &way.column[..bad.len()]);
-    let ratios = ways.map(|way| way.ratios);
-    for (at, bad) in bad.iter().enumerate() {
-        let mut kept = [0.0; LANES];
-        for lane in 0..LANES {
-            let failed = columns[lane][at] * ratios[lane][0] * ratios[lane][1];
-            let failed = if failed.is_finite() { failed.clamp(0.0, *bad) } else { 0.0 };
+/// Whether what arrives is a number in each bucket. Several ways often share a column.
+fn all_finite(ways: &[&Arriving<'_>]) -> bool {
+    let again = |at: &usize| *at > 0 && std::ptr::eq(ways[at - 1].column.as_ref(), ways[*at].column.as_ref());
+    let finite = |way: &Arriving<'_>| way.column.iter().fold(true, |finite, failed| finite & (failed.abs() < FEW));
+    let ratios = ways.iter().flat_map(|way| way.ratios).all(|ratio| ratio.abs() < FEW);
+    ratios && (0..ways.len()).filter(|at| !again(at)).all(|at| finite(ways[at]))
+}
+
+/// [`fewer`] of the first of several changes of one way each, of less than [`FEW`] failures a bucket.
+fn side_by_side(ways: [&Arriving<'_>; LANES], bad: &[f64], count: usize) -> Vec<Option<Vec<f64>>> {
+    let mut left = vec![Vec::with_capacity(bad.len()); count.min(LANES)];
+    let mut owed = [0.0; LANES];
+    let [first, second] = [0, 1].map(|of| ways.map(|way| way.ratios[of]));
+    for (block, bad) in bad.chunks(BLOCK).enumerate() {
+        let columns = ways.map(|way| &way.column[block * BLOCK..][..bad.len()]);
+        let mut kept = [[0.0; LANES]; BLOCK];
+        for (at, (bad, kept)) in bad.iter().zip(&mut kept).enumerate() {
+            let failed = each(|lane| {
+                let failed = columns[lane][at] * first[lane] * second[lane];
+                let failed = if failed > 0.0 { failed } else { 0.0 };
+                if failed < *bad { failed } else { *bad }
+            });
             // As in [`take`].
-            let owing = owed[lane] + failed;
-            let whole = floor_of_few(owing + TOLERANCE);
-            let whole = if whole < *bad { whole } else { *bad };
-            owed[lane] = owing - whole;
-            kept[lane] = bad - whole;
-            any[lane] |= whole > 0.0;
+            let owing = each(|lane| owed[lane] + failed[lane]);
+            let whole = each(|lane| {
+                let whole = floor_of_few(owing[lane] + TOLERANCE);
+                if whole < *bad { whole } else { *bad }
+            });
+            owed = each(|lane| owing[lane] - whole[lane]);
+            *kept = each(|lane| bad - whole[lane]);
         }
-        left.iter_mut().zip(kept).for_each(|(left, kept)| left.push(kept));
+        for (lane, left) in left.iter_mut().enumerate() {
+            left.extend(kept[..bad.len()].iter().map(|kept| kept[lane]));
+        }
     }
-    let mut any = any.into_iter();
-    left.map(|left| any.next().unwrap_or(false).then_some(left))
+    // Nothing is taken that is not whole, so that what was taken is seen.
+    let any = |left: &[f64]| left.iter().zip(bad).fold(false, |any, (left, bad)| any | (left < bad));
+    left.into_iter().map(|left| any(&left).then_some(left)).collect()
+}
+
+/// A value for each lane.
+fn each(of: impl Fn(usize) -> f64) -> [f64; LANES] {
+    std::array::from_fn(of)
 }
 
 /// Takes whole failures of one way out of what is left of each bucket; whether there were any.
 fn take(way: &Arriving<'_>, bad: &[f64], left: &mut [f64]) -> bool {
+    if let Some(any) = take_whole(way, bad, left) {
+        return any;
+    }
     let (mut owed, mut any) = (0.0, false);
     let failed = way.failed().chain(std::iter::repeat(0.0));
     for ((bad, left), failed) in bad.iter().zip(left).zip(failed) {
@@ -290,6 +318,34 @@ fn take(way: &Arriving<'_>, bad: &[f64], left: &mut [f64]) -> bool {
         any |= whole > 0.0;
     }
     any
+}
+
+/// The same where every failure is whole and left: nothing is carried on. `None`, and nothing taken, where one is not.
+fn take_whole(way: &Arriving<'_>, bad: &[f64], left: &mut [f64]) -> Option<bool> {
+    let clamped = |failed: f64, bad: f64| {
+        let failed = if failed > 0.0 { failed } else { 0.0 };
+        if failed < bad { failed } else { bad }
+    };
+    let alike = |(failed, (bad, left)): (f64, (&f64, &f64))| {
+        let taken = clamped(failed, *bad);
+        (failed < FEW) & (floor_of_few(taken) == taken) & (taken <= *left)
+    };
+    let (rows, many) = (way.column.len().min(bad.len()), 512);
+    let whole = (0..rows).step_by(many).all(|from| {
+        let rows = from..rows.min(from + many);
+        let failed = way.column[rows.clone()].iter().map(|failed| failed * way.ratios[0] * way.ratios[1]);
+        failed.zip(bad[rows.clone()].iter().zip(&left[rows])).map(alike).fold(true, |all, alike| all & alike)
+    });
+    if !whole {
+        return None;
+    }
+    let mut most = 0.0;
+    for ((bad, left), failed) in bad.iter().zip(left).zip(way.failed()) {
+        let taken = clamped(failed, *bad);
+        *left -= taken;
+        most = if taken > most { taken } else { most };
+    }
+    Some(most > 0.0)
 }
 
 /// [`floor`] of what lies between minus and plus [`FEW`]: no more than sums, so that several go at a time.
@@ -408,7 +464,8 @@ mod tests {
                 ratios: [ratios[lane], ratios[LANES + lane]],
                 ..Arriving::all(None, (0..bad.len()).map(|at| seed[(at * (lane + 1)) % seed.len()]).collect())
             }).collect();
-            let each = side_by_side([&ways[0], &ways[1], &ways[2], &ways[3]], &bad);
+            prop_assume!(ways.iter().all(|way| all_finite(&[way])));
+            let each = side_by_side(std::array::from_fn(|lane| &ways[lane]), &bad, LANES);
             for (way, left) in ways.iter().zip(&each) {
                 prop_assert_eq!(left, &fewer(std::slice::from_ref(way), &bad));
             }

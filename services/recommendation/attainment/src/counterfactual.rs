@@ -9,7 +9,7 @@ use crate::menu::TARGET_MENU;
 use crate::offers::strictest_target;
 use crate::prediction::predict_from;
 use crate::sanity::Usable;
-use crate::series::{Sums, fraction};
+use crate::series::fraction;
 use crate::split::Split;
 use crate::timeline::Timeline;
 use crate::{
@@ -79,7 +79,7 @@ impl Today<'_> {
             return unchanged();
         };
         let Prediction { constants, window_days, now_ms, .. } = self.prediction;
-        let cells = Cells::along(self.timeline, left);
+        let cells = Cells::along_whole(self.timeline, left);
         let Some(after) = predict_from(constants, cells.all(), *window_days, *now_ms) else {
             return unchanged();
         };
@@ -88,7 +88,7 @@ impl Today<'_> {
         Solved {
             balanced: [target, self.balanced].into_iter().flatten().reduce(f64::max),
             miss_probability: after.forecast.miss_probability(reference).min(before),
-            attained_ratio: Sums::of_columns(&self.timeline.valid, left).attained_ratio().unwrap_or(0.0),
+            attained_ratio: self.timeline.sums_of_whole(left).attained_ratio().unwrap_or(0.0),
         }
     }
 
@@ -119,8 +119,9 @@ impl Today<'_> {
         if self.split.ratios.method == SplitMethod::Unknown {
             return Vec::new();
         }
-        let changes: Vec<Change<'_>> = std::iter::once(self.own_halved()).chain(self.changes()).collect();
-        let mut solved = Vec::with_capacity(changes.len());
+        let own_halved = self.own_halved();
+        let mut solved = vec![own_halved.described(self.without(&own_halved.saved))];
+        let changes: Vec<Change<'_>> = self.changes().collect();
         for changes in changes.chunks(LANES) {
             let left = fewer_each(changes, self.bad);
             let described =
@@ -257,7 +258,7 @@ fn all_finite(ways: &[&Arriving<'_>]) -> bool {
 
 /// [`fewer`] of the first of several changes of one way each, of less than [`FEW`] failures a bucket.
 fn side_by_side(ways: [&Arriving<'_>; LANES], bad: &[f64], count: usize) -> Vec<Option<Vec<f64>>> {
-    let mut left = vec![Vec::with_capacity(bad.len()); count.min(LANES)];
+    let mut left: Vec<Vec<f64>> = (0..count.min(LANES)).map(|_| Vec::with_capacity(bad.len())).collect();
     let mut owed = [0.0; LANES];
     let [first, second] = [0, 1].map(|of| ways.map(|way| way.ratios[of]));
     for (block, bad) in bad.chunks(BLOCK).enumerate() {
@@ -294,7 +295,7 @@ fn each(of: impl Fn(usize) -> f64) -> [f64; LANES] {
 
 /// Takes whole failures of one way out of what is left of each bucket; whether there were any.
 fn take(way: &Arriving<'_>, bad: &[f64], left: &mut [f64]) -> bool {
-    if let Some(any) = take_whole(way, bad, left) {
+    if let Some(any) = take_whole(way, bad, left).or_else(|| take_halves(way, bad, left)) {
         return any;
     }
     let (mut owed, mut any) = (0.0, false);
@@ -322,30 +323,42 @@ fn take(way: &Arriving<'_>, bad: &[f64], left: &mut [f64]) -> bool {
 
 /// The same where every failure is whole and left: nothing is carried on. `None`, and nothing taken, where one is not.
 fn take_whole(way: &Arriving<'_>, bad: &[f64], left: &mut [f64]) -> Option<bool> {
-    let clamped = |failed: f64, bad: f64| {
-        let failed = if failed > 0.0 { failed } else { 0.0 };
-        if failed < bad { failed } else { bad }
-    };
-    let alike = |(failed, (bad, left)): (f64, (&f64, &f64))| {
-        let taken = clamped(failed, *bad);
-        (failed < FEW) & (floor_of_few(taken) == taken) & (taken <= *left)
-    };
-    let (rows, many) = (way.column.len().min(bad.len()), 512);
-    let whole = (0..rows).step_by(many).all(|from| {
-        let rows = from..rows.min(from + many);
-        let failed = way.column[rows.clone()].iter().map(|failed| failed * way.ratios[0] * way.ratios[1]);
-        failed.zip(bad[rows.clone()].iter().zip(&left[rows])).map(alike).fold(true, |all, alike| all & alike)
-    });
-    if !whole {
+    if way.ratios != [1.0; 2] || !all_whole_and_left(&way.column, left) {
         return None;
     }
     let mut most = 0.0;
-    for ((bad, left), failed) in bad.iter().zip(left).zip(way.failed()) {
-        let taken = clamped(failed, *bad);
+    for ((bad, left), failed) in bad.iter().zip(left).zip(way.column.iter()) {
+        let taken = if failed < bad { *failed } else { *bad };
         *left -= taken;
         most = if taken > most { taken } else { most };
     }
     Some(most > 0.0)
+}
+
+/// The same where half of whole failures that are left is taken: every second one. `None`, and nothing taken, where it is not so.
+fn take_halves(way: &Arriving<'_>, bad: &[f64], left: &mut [f64]) -> Option<bool> {
+    if way.ratios != [0.5, 1.0] || left != bad || !all_whole_and_left(&way.column, left) {
+        return None;
+    }
+    // A half of one is owed or not.
+    let (mut owed, mut all) = (0, 0);
+    for (left, failed) in left.iter_mut().zip(way.column.iter()) {
+        let halves = *failed as i64 + owed;
+        owed = halves & 1;
+        all += halves >> 1;
+        *left -= (halves >> 1) as f64;
+    }
+    Some(all > 0)
+}
+
+/// Whether failures are whole, few, and no more in any bucket than are left there.
+fn all_whole_and_left(failed: &[f64], left: &[f64]) -> bool {
+    let alike = |(failed, left): (&f64, &f64)| {
+        (*failed >= 0.0) & (*failed < FEW) & (floor_of_few(*failed) == *failed) & (failed <= left)
+    };
+    let parts = failed.chunks(BLOCK).zip(left.chunks(BLOCK));
+    let mut parts = parts.map(|(failed, left)| failed.iter().zip(left).map(alike).fold(true, |all, alike| all & alike));
+    parts.all(|part| part)
 }
 
 /// [`floor`] of what lies between minus and plus [`FEW`]: no more than sums, so that several go at a time.
@@ -469,6 +482,20 @@ mod tests {
             for (way, left) in ways.iter().zip(&each) {
                 prop_assert_eq!(left, &fewer(std::slice::from_ref(way), &bad));
             }
+        }
+
+        #[test]
+        fn every_second_failure_is_half_of_them(
+            counts in prop::collection::vec((0u32..9, 0u32..5), 1..60), far in prop::option::of(0usize..60),
+        ) {
+            let bad: Vec<f64> = counts.iter().map(|(own, others)| f64::from(own + others)).collect();
+            let mut own: Vec<f64> = counts.iter().map(|(own, _)| f64::from(*own)).collect();
+            // One that is more than failed at all is taken one by one.
+            if let Some(at) = far.filter(|at| *at < own.len()) {
+                own[at] = bad[at] + 1.0;
+            }
+            let half = |ratios| vec![Arriving { ratios, ..Arriving::all(None, own.clone().into()) }];
+            prop_assert_eq!(fewer(&half([0.5, 1.0]), &bad), fewer(&half([1.0, 0.5]), &bad));
         }
 
         #[test]

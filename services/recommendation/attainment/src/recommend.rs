@@ -29,7 +29,7 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
     let constants = input.constants();
     let timeline = Timeline::of(usable.series.points(), input.as_of_ms);
     let bad = usable.series.failures();
-    let cells = Cells::along(&timeline, &bad);
+    let cells = Cells::along_whole(&timeline, &bad);
     // Months beside the window: only their forecasts differ.
     let windows: Vec<f64> = std::iter::once(window).chain(MONTH_DAYS).collect();
     let mut predictions = predict_all(&constants, cells.all(), &windows, input.as_of_ms).into_iter();

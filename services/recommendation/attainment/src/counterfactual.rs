@@ -471,13 +471,13 @@ mod tests {
         #[test]
         fn side_by_side_is_one_by_one(
             bad in prop::collection::vec(prop_oneof![(0u32..12).prop_map(f64::from), (0u32..9).prop_map(|exponent| libm::pow(10.0, f64::from(exponent)))], 1..60),
-            seed in prop::collection::vec(failures(), 60), ratios in prop::collection::vec(0.0f64..1.0, 2 * LANES),
+            seed in prop::collection::vec(failures().prop_filter("a number", |failed| failed.is_finite()), 60), ratios in prop::collection::vec(0.0f64..1.0, 2 * LANES),
         ) {
             let ways: Vec<Arriving<'_>> = (0..LANES).map(|lane| Arriving {
                 ratios: [ratios[lane], ratios[LANES + lane]],
                 ..Arriving::all(None, (0..bad.len()).map(|at| seed[(at * (lane + 1)) % seed.len()]).collect())
             }).collect();
-            prop_assume!(ways.iter().all(|way| all_finite(&[way])));
+            prop_assert!(ways.iter().all(|way| all_finite(&[way])));
             let each = side_by_side(std::array::from_fn(|lane| &ways[lane]), &bad, LANES);
             for (way, left) in ways.iter().zip(&each) {
                 prop_assert_eq!(left, &fewer(std::slice::from_ref(way), &bad));

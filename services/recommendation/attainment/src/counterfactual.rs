@@ -29,8 +29,8 @@ const LANES: usize = 8;
 /// Buckets of which what is left is put in columns at a time.
 const BLOCK: usize = 256;
 
-/// Failures of a bucket from which on they are too many to be passed over side by side: far below what a sum tells exactly.
-const FEW: f64 = 1e12;
+/// Failures of a bucket from which on they are too many to be passed over side by side: less is kept exactly in half the memory.
+const FEW: f64 = 1e7;
 
 /// Key of the counterfactual that needs no structure: half of the service's own failures gone.
 pub const OWN_FAILURES_HALVED: &str = "own_failures_halved";
@@ -122,11 +122,16 @@ impl Today<'_> {
         let own_halved = self.own_halved();
         let mut solved = vec![own_halved.described(self.without(&own_halved.saved))];
         let changes: Vec<Change<'_>> = self.changes().collect();
+        let mut left = Vec::new();
         for changes in changes.chunks(LANES) {
-            let left = fewer_each(changes, self.bad);
-            let described =
-                |(change, left): (&Change<'_>, Option<Vec<f64>>)| change.described(self.solved(left.as_deref()));
-            solved.extend(changes.iter().zip(left).map(described));
+            let Some(taken) = taken_by_each(changes, self.bad) else {
+                solved.extend(changes.iter().map(|change| change.described(self.without(&change.saved))));
+                continue;
+            };
+            for (change, taken) in changes.iter().zip(taken) {
+                let any = without(&taken, self.bad, &mut left);
+                solved.push(change.described(self.solved(any.then_some(&left))));
+            }
         }
         solved.sort_by(|a, b| {
             let target = |c: &Counterfactual| c.balanced_target_ratio.unwrap_or(0.0);
@@ -231,21 +236,17 @@ fn fewer(ways: &[Arriving<'_>], bad: &[f64]) -> Option<Vec<f64>> {
     taken.then_some(left)
 }
 
-/// What is left after each of at most [`LANES`] changes. What is owed goes from bucket to bucket: changes of one way, which most are,
-/// are passed over side by side, so that none waits for itself.
-fn fewer_each(changes: &[Change<'_>], bad: &[f64]) -> Vec<Option<Vec<f64>>> {
+/// Whole failures that each of at most [`LANES`] changes takes, bucket by bucket. What is owed goes from bucket to bucket: changes of one
+/// way, which most are, are passed over side by side, so that none waits for itself. `None` where they are not alike enough.
+fn taken_by_each(changes: &[Change<'_>], bad: &[f64]) -> Option<Vec<Vec<f32>>> {
     let single: Vec<&Arriving<'_>> = changes.iter().filter_map(|change| change.saved.first()).collect();
     let alike = changes.iter().all(|change| change.saved.len() == 1)
         && single.iter().all(|way| way.column.len() == bad.len())
         && bad.iter().fold(true, |few, bad| few & (*bad < FEW))
         && all_finite(&single);
-    match single.as_slice() {
-        [first, _, ..] if alike => {
-            let ways = std::array::from_fn(|lane| *single.get(lane).unwrap_or(first));
-            side_by_side(ways, bad, changes.len())
-        }
-        _ => changes.iter().map(|change| fewer(&change.saved, bad)).collect(),
-    }
+    let first = single.first().filter(|_| alike && single.len() > 1)?;
+    let ways = std::array::from_fn(|lane| *single.get(lane).unwrap_or(first));
+    Some(side_by_side(ways, bad, changes.len()))
 }
 
 /// Whether what arrives is a number in each bucket. Several ways often share a column.
@@ -256,36 +257,40 @@ fn all_finite(ways: &[&Arriving<'_>]) -> bool {
     ratios && (0..ways.len()).filter(|at| !again(at)).all(|at| finite(ways[at]))
 }
 
-/// [`fewer`] of the first of several changes of one way each, of less than [`FEW`] failures a bucket.
-fn side_by_side(ways: [&Arriving<'_>; LANES], bad: &[f64], count: usize) -> Vec<Option<Vec<f64>>> {
-    let mut left: Vec<Vec<f64>> = (0..count.min(LANES)).map(|_| Vec::with_capacity(bad.len())).collect();
+/// What [`take`] takes for the first of several changes of one way each, of less than [`FEW`] failures a bucket.
+fn side_by_side(ways: [&Arriving<'_>; LANES], bad: &[f64], count: usize) -> Vec<Vec<f32>> {
+    let mut taken: Vec<Vec<f32>> = (0..count.min(LANES)).map(|_| Vec::with_capacity(bad.len())).collect();
     let mut owed = [0.0; LANES];
     let [first, second] = [0, 1].map(|of| ways.map(|way| way.ratios[of]));
     for (block, bad) in bad.chunks(BLOCK).enumerate() {
         let columns = ways.map(|way| &way.column[block * BLOCK..][..bad.len()]);
-        let mut kept = [[0.0; LANES]; BLOCK];
-        for (at, (bad, kept)) in bad.iter().zip(&mut kept).enumerate() {
+        let mut wholes = [[0.0f32; LANES]; BLOCK];
+        for (at, (bad, wholes)) in bad.iter().zip(&mut wholes).enumerate() {
             let failed = each(|lane| {
                 let failed = columns[lane][at] * first[lane] * second[lane];
                 let failed = if failed > 0.0 { failed } else { 0.0 };
                 if failed < *bad { failed } else { *bad }
             });
-            // As in [`take`].
             let owing = each(|lane| owed[lane] + failed[lane]);
             let whole = each(|lane| {
                 let whole = floor_of_few(owing[lane] + TOLERANCE);
                 if whole < *bad { whole } else { *bad }
             });
             owed = each(|lane| owing[lane] - whole[lane]);
-            *kept = each(|lane| bad - whole[lane]);
+            *wholes = whole.map(|whole| whole as f32);
         }
-        for (lane, left) in left.iter_mut().enumerate() {
-            left.extend(kept[..bad.len()].iter().map(|kept| kept[lane]));
+        for (lane, taken) in taken.iter_mut().enumerate() {
+            taken.extend(wholes[..bad.len()].iter().map(|wholes| wholes[lane]));
         }
     }
-    // Nothing is taken that is not whole, so that what was taken is seen.
-    let any = |left: &[f64]| left.iter().zip(bad).fold(false, |any, (left, bad)| any | (left < bad));
-    left.into_iter().map(|left| any(&left).then_some(left)).collect()
+    taken
+}
+
+/// What is left of the failures, in `left`, and whether fewer are.
+fn without(taken: &[f32], bad: &[f64], left: &mut Vec<f64>) -> bool {
+    left.clear();
+    left.extend(bad.iter().zip(taken).map(|(bad, taken)| bad - f64::from(*taken)));
+    taken.iter().fold(false, |any, taken| any | (*taken > 0.0))
 }
 
 /// A value for each lane.
@@ -470,7 +475,7 @@ mod tests {
 
         #[test]
         fn side_by_side_is_one_by_one(
-            bad in prop::collection::vec(prop_oneof![(0u32..12).prop_map(f64::from), (0u32..9).prop_map(|exponent| libm::pow(10.0, f64::from(exponent)))], 1..60),
+            bad in prop::collection::vec(prop_oneof![(0u32..12).prop_map(f64::from), (0u32..7).prop_map(|exponent| libm::pow(10.0, f64::from(exponent)))], 1..60),
             seed in prop::collection::vec(failures().prop_filter("a number", |failed| failed.is_finite()), 60), ratios in prop::collection::vec(0.0f64..1.0, 2 * LANES),
         ) {
             let ways: Vec<Arriving<'_>> = (0..LANES).map(|lane| Arriving {
@@ -479,8 +484,10 @@ mod tests {
             }).collect();
             prop_assert!(ways.iter().all(|way| all_finite(&[way])));
             let each = side_by_side(std::array::from_fn(|lane| &ways[lane]), &bad, LANES);
-            for (way, left) in ways.iter().zip(&each) {
-                prop_assert_eq!(left, &fewer(std::slice::from_ref(way), &bad));
+            for (way, taken) in ways.iter().zip(&each) {
+                let mut left = Vec::new();
+                let any = without(taken, &bad, &mut left);
+                prop_assert_eq!(any.then_some(left), fewer(std::slice::from_ref(way), &bad));
             }
         }
 

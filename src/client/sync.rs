@@ -95,6 +95,10 @@ async fn known(gateway: &Gateway, prefix: &str) -> anyhow::Result<BTreeMap<Strin
         let answer = gateway.send(&request).await?;
         for document in answer["documents"].as_array().into_iter().flatten() {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            if !text(&document["publisher"]).is_empty() {
+                // Somebody else's: it is not ours to remove.
+                continue;
+            }
             let source = &document["source"];
             let from = Known { uri: text(&source["uri"]), revision: text(&source["revision"]) };
             known.insert(text(&document["id"]), from);

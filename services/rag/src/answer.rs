@@ -14,7 +14,7 @@ use crate::domain::hidden;
 use crate::domain::passage::slice_chars;
 use crate::domain::terms::{Frequencies, TermId, term_id};
 use crate::knowledge::Knowledge;
-use crate::search::{Asked, Cited, Ranking, quote};
+use crate::search::{Asked, Cited, Quoted, Ranking, quote};
 
 /// Passages of one document that sentences are chosen from.
 const PASSAGES_MAX: usize = 3;
@@ -110,8 +110,9 @@ impl Knowledge {
             given.language_model = self.unasked(wanted, "there was nothing to word");
             return Ok(given);
         }
-        given.passages = self.cite(&serving, asked, ranking.clone(), asked.limit).await?;
-        let read = Arc::new(self.read_for(asked, &ranking, &mut given).await?);
+        let quoted = self.quote_best(&serving, asked, &ranking, asked.limit).await?;
+        given.passages = quoted.iter().map(|quoted| quoted.cited.clone()).collect();
+        let read = Arc::new(read(quoted, &ranking, &mut given).await?);
         let frequencies = self.frequencies_of(asked, &[&wanted.question]).await?;
         let composed = self.composed(wanted, &read, frequencies).await?;
         for dropped in &composed.dropped {
@@ -120,49 +121,6 @@ impl Knowledge {
         given.sentences = composed.sentences.iter().map(|sentence| said(sentence, &read)).collect();
         given.language_model = self.reworded(wanted, &composed, &mut given.sentences).await?;
         Ok(given)
-    }
-
-    /// The best documents with their claims; what the index knows in another version than the store is left out and counted.
-    async fn read_for(&self, asked: &Asked, ranking: &Ranking, given: &mut Given) -> Result<Vec<Read>, Error> {
-        let mut read = Vec::new();
-        let cited: BTreeSet<&DocumentId> = given.passages.iter().map(|passage| &passage.document).collect();
-        let firsts: BTreeMap<DocumentId, Range<usize>> = given
-            .passages
-            .iter()
-            .map(|passage| (passage.document.clone(), passage.start as usize..passage.end as usize))
-            .collect();
-        let documents = ranking.documents.iter().filter(|(id, _)| cited.contains(id)).cloned().collect::<Vec<_>>();
-        for (id, score) in documents {
-            let version = given.passages.iter().find(|passage| passage.document == id).map(|passage| passage.version);
-            let Some(document) = self.readable(&asked.tenant, &id, version).await? else {
-                given.drop("changed", id.as_str());
-                continue;
-            };
-            if document.about.is_doubted() {
-                // A sentence is told without its document around it, so nothing is told of one that speaks to machines.
-                given.drop("doubted", id.as_str());
-                continue;
-            }
-            let mut passages: Vec<Range<usize>> = Vec::new();
-            for hit in ranking.passages.get(&id).into_iter().flatten().take(PASSAGES_MAX) {
-                match quote(&document, hit, score).filter(|cited| Some(cited.version) == version) {
-                    Some(cited) => passages.push(cited.start as usize..cited.end as usize),
-                    None => given.drop("changed", id.as_str()),
-                }
-            }
-            if passages.is_empty() {
-                passages.extend(firsts.get(&id).cloned());
-            }
-            read.push(Read { document, claims: Vec::new(), passages });
-        }
-        let cutting = tokio::task::spawn_blocking(move || {
-            for read in &mut read {
-                let form = if read.document.id.is_yaml() { Form::Yaml } else { Form::Markdown };
-                read.claims = cut(&read.document.text, form);
-            }
-            read
-        });
-        Ok(cutting.await?)
     }
 
     /// How frequent the words of these texts are in the readable documents.
@@ -244,6 +202,37 @@ impl Given {
     }
 }
 
+/// The quoted documents with their claims; what the index knows in another version than the store is left out and counted.
+async fn read(quoted: Vec<Quoted>, ranking: &Ranking, given: &mut Given) -> Result<Vec<Read>, Error> {
+    let mut read = Vec::new();
+    for Quoted { cited, document } in quoted {
+        if document.about.is_doubted() {
+            // A sentence is told without its document around it, so nothing is told of one that speaks to machines.
+            given.drop("doubted", document.id.as_str());
+            continue;
+        }
+        let mut passages: Vec<Range<usize>> = Vec::new();
+        for hit in ranking.passages.get(&document.id).into_iter().flatten().take(PASSAGES_MAX) {
+            match quote(&document, hit, cited.score).filter(|_| hit.version == document.version) {
+                Some(found) => passages.push(found.start as usize..found.end as usize),
+                None => given.drop("changed", document.id.as_str()),
+            }
+        }
+        if passages.is_empty() {
+            passages.push(cited.start as usize..cited.end as usize);
+        }
+        read.push(Read { document, claims: Vec::new(), passages });
+    }
+    let cutting = tokio::task::spawn_blocking(move || {
+        for read in &mut read {
+            let form = if read.document.id.is_yaml() { Form::Yaml } else { Form::Markdown };
+            read.claims = cut(&read.document.text, form);
+        }
+        read
+    });
+    Ok(cutting.await?)
+}
+
 /// Why a rephrasing is not used, in a word.
 fn checked(new: &str, old: &str, sentence: &Sentence, weigh: &dyn Fn(&str) -> f64) -> Result<(), &'static str> {
     if hidden::strip(new) != (new.to_owned(), 0) || attain_redaction::redact(new).1 > attain_redaction::redact(old).1 {
@@ -269,6 +258,7 @@ fn said(sentence: &Sentence, read: &[Read]) -> Said {
             headings: Vec::new(),
             doubted: document.about.is_doubted(),
             visibility: document.about.visibility,
+            review_due_ms: document.about.review_due_ms,
         }
     };
     Said {

@@ -10,6 +10,7 @@ use attain_vocabulary::TenantId;
 use serde::Deserialize;
 
 use crate::domain::document::DocumentId;
+use crate::embedding::hub;
 use crate::language_model::LanguageModelConfig;
 use crate::watch::Watched;
 
@@ -31,6 +32,13 @@ pub struct Config {
     pub index_dir: PathBuf,
     /// The folder with the embedding model; without it the user's cache folder is looked in.
     pub model_dir: Option<PathBuf>,
+    /// Whether the shipped model may be downloaded into that cache where it is in neither: from `model_hub`, else from the hub
+    /// that the environment names in `HF_ENDPOINT`. Where nothing names one, nobody is asked.
+    pub model_download: bool,
+    /// Address of that hub, for example `https://hub.example`.
+    pub model_hub: Option<String>,
+    /// Longest that the download may take, in seconds, 1 to 86,400.
+    pub model_download_timeout_seconds: u64,
     /// A folder with a cross-encoder (`model.onnx` and its tokeniser) that orders the first passages; off without one.
     pub reranker_dir: Option<PathBuf>,
     /// Passages that the cross-encoder reads.
@@ -66,6 +74,10 @@ impl Default for Config {
             collection_prefix: "attain".to_owned(),
             index_dir: PathBuf::from("attain-data/rag-index"),
             model_dir: None,
+            model_download: true,
+            model_hub: None,
+            // 91 MB at 50 kB/s.
+            model_download_timeout_seconds: 1800,
             reranker_dir: None,
             reranker_passages: 20,
             reranker_timeout_ms: 500,
@@ -107,6 +119,12 @@ impl Config {
         }
         if self.qdrant_url.is_none() && self.index_dir.as_os_str().is_empty() {
             return wrong("index_dir", "is needed unless qdrant_url names a server");
+        }
+        if self.model_hub.as_deref().is_some_and(|address| !hub::is_address(address)) {
+            return wrong("model_hub", "is no address such as https://hub.example");
+        }
+        if !(1..=86_400).contains(&self.model_download_timeout_seconds) {
+            return wrong("model_download_timeout_seconds", "is outside 1 to 86400");
         }
         if !(1..=64).contains(&self.embedding_threads) {
             return wrong("embedding_threads", "is outside 1 to 64");
@@ -164,6 +182,9 @@ impl fmt::Debug for Config {
             .field("collection_prefix", &self.collection_prefix)
             .field("index_dir", &self.index_dir)
             .field("model_dir", &self.model_dir)
+            .field("model_download", &self.model_download)
+            .field("model_hub", &self.model_hub.as_deref().map(attain_runtime::database::without_credentials))
+            .field("model_download_timeout_seconds", &self.model_download_timeout_seconds)
             .field("reranker_dir", &self.reranker_dir)
             .field("reranker_passages", &self.reranker_passages)
             .field("reranker_timeout_ms", &self.reranker_timeout_ms)
@@ -188,7 +209,7 @@ mod tests {
     #[test]
     fn the_defaults_are_valid_and_a_bad_setting_is_named() {
         Config::default().validate().expect("valid");
-        let cases: [(&str, Change); 10] = [
+        let cases: [(&str, Change); 12] = [
             ("rag.reranker_passages", |c| c.reranker_passages = 0),
             ("rag.reranker_timeout_ms", |c| c.reranker_timeout_ms = 0),
             ("rag.watch_interval_seconds", |c| c.watch_interval_seconds = 0),
@@ -197,6 +218,8 @@ mod tests {
                 c.watch = vec![Watched { tenant, folder, prefix: String::new(), delete_missing: false }];
             }),
             ("rag.public_tenant", |c| c.public_tenant = Some("No Tenant".into())),
+            ("rag.model_hub", |c| c.model_hub = Some("hub.example".into())),
+            ("rag.model_download_timeout_seconds", |c| c.model_download_timeout_seconds = 0),
             ("rag.qdrant_url", |c| c.qdrant_url = Some("no address".into())),
             ("rag.collection_prefix", |c| c.collection_prefix = "a/b".into()),
             ("rag.embedding_threads", |c| c.embedding_threads = 0),

@@ -54,6 +54,7 @@ mod indexing;
 mod knowledge;
 mod language_model;
 mod model_change;
+mod model_download;
 mod put;
 mod ratings;
 mod read;

@@ -31,7 +31,7 @@ impl Ratings {
 impl Knowledge {
     /// Keeps a rating of a passage that is really there.
     pub(crate) async fn rate(&self, tenant: &TenantId, rate: Rate) -> Result<Rated, Error> {
-        let document = self.get(tenant, &rate.place.document, Some(rate.place.version)).await?;
+        let (document, _) = self.get(tenant, &rate.place.document, Some(rate.place.version)).await?;
         rate.check(&document)?;
         self.store.rate(tenant, rate, self.clock.now_ms()).await
     }

@@ -1,14 +1,14 @@
 //! A cross-encoder that reads question and passage together and puts the first passages into its own order. Off unless a folder with
 //! one is configured; late or broken, the fused order stands and the answer says so.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use fastembed::{RerankInitOptionsUserDefined, TextRerank, UserDefinedRerankingModel};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::document::sha256_hex;
-use crate::embedding::{LIBRARY_FILE, cache_folder, environment, tokenizer_files};
+use crate::embedding::{environment, library_folder, tokenizer_files};
 
 /// Word pieces of question and passage that are read.
 const MAX_LENGTH: usize = 384;
@@ -124,13 +124,6 @@ impl Loaded {
         let name = loaded.await.map_err(|_| "the ONNX Runtime library broke off while loading".to_owned())??;
         Ok(Self { asked, name })
     }
-}
-
-fn library_folder(folder: &Path, embedding_folder: Option<&Path>) -> Result<PathBuf, String> {
-    let cache = cache_folder();
-    let folders = [Some(folder), embedding_folder, cache.as_deref()].into_iter().flatten();
-    let found = folders.into_iter().find(|folder| folder.join(LIBRARY_FILE).is_file());
-    found.map(Path::to_owned).ok_or_else(|| format!("there is no {LIBRARY_FILE} in {}", folder.display()))
 }
 
 fn load(folder: &Path, library: &Path) -> Result<(TextRerank, String), String> {

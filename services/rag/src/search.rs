@@ -90,10 +90,18 @@ pub(crate) struct Cited {
     pub(crate) doubted: bool,
     /// Who may read the document.
     pub(crate) visibility: Visibility,
+    /// By when a person is to look at it again.
+    pub(crate) review_due_ms: Option<UnixMillis>,
+}
+
+/// A passage with the stored document that it was quoted out of.
+pub(crate) struct Quoted {
+    pub(crate) cited: Cited,
+    pub(crate) document: Stored,
 }
 
 /// Documents in the order of their scores, before anything is decided.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Ranking {
     /// Best first; equal scores in the order of names.
     pub(crate) documents: Vec<(DocumentId, f64)>,
@@ -179,7 +187,8 @@ impl Knowledge {
         if !abstained || asked.include_unsure {
             let reranker = self.reranker.get().filter(|_| asked.strategy == Strategy::Hybrid);
             let read = reranker.map_or(asked.limit, |reranker| asked.limit.max(reranker.passages));
-            let mut cited = self.cite(&serving, asked, ranking, read).await?;
+            let quoted = self.quote_best(&serving, asked, &ranking, read).await?;
+            let mut cited: Vec<Cited> = quoted.into_iter().map(|quoted| quoted.cited).collect();
             if let Some(reranker) = reranker {
                 answer.reranking = rerank(reranker, &asked.question.sentence, &mut cited).await;
             }
@@ -305,28 +314,29 @@ impl Knowledge {
         Ok(nearest)
     }
 
-    /// Quotes the best passages out of the stored text, at most this many. What was removed or replaced since it was found is
-    /// left out.
-    pub(crate) async fn cite(
+    /// Quotes the best passage of each of the first documents out of the stored text, at most this many. What was removed or
+    /// replaced since it was found is left out.
+    pub(crate) async fn quote_best(
         &self,
         serving: &Serving,
         asked: &Asked,
-        mut ranking: Ranking,
+        ranking: &Ranking,
         count: usize,
-    ) -> Result<Vec<Cited>, Error> {
+    ) -> Result<Vec<Quoted>, Error> {
         let scope = self.scope(asked).await?;
-        let first: Vec<DocumentId> = ranking.documents.iter().take(count).map(|(id, _)| id.clone()).collect();
-        let unseen: Vec<DocumentId> = first.iter().filter(|id| !ranking.passages.contains_key(*id)).cloned().collect();
-        for passage in serving.index.first_passages(&scope, &unseen).await? {
-            ranking.passages.entry(passage.document.clone()).or_default().push(passage);
+        let documents = &ranking.documents[..count.min(ranking.documents.len())];
+        let unseen: Vec<DocumentId> =
+            documents.iter().map(|(id, _)| id).filter(|id| !ranking.passages.contains_key(*id)).cloned().collect();
+        let beginnings = serving.index.first_passages(&scope, &unseen).await?;
+        let mut quoted = Vec::with_capacity(documents.len());
+        for (id, score) in documents {
+            let best = ranking.passages.get(id).and_then(|passages| passages.first());
+            let best = best.or_else(|| beginnings.iter().find(|passage| passage.document == *id));
+            let Some(passage) = best else { continue };
+            let Some(document) = self.readable(&asked.tenant, id, Some(passage.version)).await? else { continue };
+            quoted.extend(quote(&document, passage, *score).map(|cited| Quoted { cited, document }));
         }
-        let mut citations = Vec::with_capacity(count);
-        for (id, score) in ranking.documents.into_iter().take(count) {
-            let Some(passage) = ranking.passages.get(&id).and_then(|passages| passages.first()) else { continue };
-            let Some(document) = self.readable(&asked.tenant, &id, Some(passage.version)).await? else { continue };
-            citations.extend(quote(&document, passage, score));
-        }
-        Ok(citations)
+        Ok(quoted)
     }
 }
 
@@ -367,6 +377,7 @@ pub(crate) fn quote(document: &Stored, passage: &PassageHit, score: f64) -> Opti
         headings: passage.headings.clone(),
         doubted: document.about.is_doubted(),
         visibility: document.about.visibility,
+        review_due_ms: document.about.review_due_ms,
     })
 }
 

@@ -18,6 +18,7 @@ use crate::index::Index;
 use crate::knowledge::{Knowledge, Serving};
 use crate::language_model::LanguageModel;
 use crate::model_change::Change;
+use crate::model_download::Download;
 use crate::reranking::Reranker;
 use crate::storage::Store;
 use crate::{Config, Error, transport, watch};
@@ -102,7 +103,10 @@ async fn keep_level(knowledge: Arc<Knowledge>, config: Config, level: Condition)
     knowledge.set_level();
     level.met(server);
     load_reranker(&knowledge, &config).await;
-    let mut change = load_model(&knowledge, &config).await;
+    let (mut change, mut download) = match load_model(&knowledge, &config).await {
+        Ok(change) => (change, Download::default()),
+        Err(reason) => (None, Download::begin(&knowledge, &config, &reason)),
+    };
     loop {
         let embedded = reconcile_until_level(&knowledge, &level).await;
         level.met(server);
@@ -126,7 +130,10 @@ async fn keep_level(knowledge: Arc<Knowledge>, config: Config, level: Condition)
         if let Err(error) = knowledge.drop_retired().await {
             tracing::warn!(reason = error.with_causes(), "collections that are left over could not be dropped");
         }
-        knowledge.woken().await;
+        tokio::select! {
+            () = knowledge.woken() => {}
+            downloaded = download.ended() => change = load_downloaded(&knowledge, &config, downloaded).await,
+        }
     }
 }
 
@@ -180,25 +187,32 @@ async fn reconcile_until_level(knowledge: &Knowledge, level: &Condition) -> bool
     }
 }
 
-/// Loads the configured model; returned where the index that answers has vectors of another, which is then loaded too.
-async fn load_model(knowledge: &Knowledge, config: &Config) -> Option<Change> {
+/// Loads the model; returned where the index that answers has vectors of another, which is then loaded too.
+async fn load_model(knowledge: &Knowledge, config: &Config) -> Result<Option<Change>, String> {
     let serving = knowledge.serving();
     if !config.embeddings {
         knowledge.model_is_absent(&serving, "embeddings are off in the configuration");
-        return None;
+        return Ok(None);
     }
-    match load_configured(knowledge, config).await {
-        Ok(Some(change)) => {
-            load_old(&serving, config.embedding_threads).await;
-            Some(change)
-        }
-        Ok(None) => {
-            knowledge.model_is_behind("documents are being embedded");
-            None
-        }
+    let loaded = load_configured(knowledge, config).await;
+    match &loaded {
+        Ok(Some(_)) => load_old(&serving, config).await,
+        Ok(None) => knowledge.model_is_behind("documents are being embedded"),
         Err(reason) => {
             tracing::warn!(reason, "search is by words only");
-            knowledge.model_is_absent(&serving, &reason);
+            knowledge.model_is_absent(&serving, reason);
+        }
+    }
+    loaded
+}
+
+/// Loads what was downloaded; where nothing came, words go on.
+async fn load_downloaded(knowledge: &Knowledge, config: &Config, downloaded: Result<(), String>) -> Option<Change> {
+    match downloaded {
+        Ok(()) => load_model(knowledge, config).await.ok().flatten(),
+        Err(reason) => {
+            tracing::warn!(reason, "search is by words only");
+            knowledge.model_is_absent(&knowledge.serving(), &reason);
             None
         }
     }
@@ -216,15 +230,15 @@ async fn load_configured(knowledge: &Knowledge, config: &Config) -> Result<Optio
 }
 
 /// The model that the index that answers has vectors of, where its folder still holds it: it answers until the change is done.
-async fn load_old(serving: &Serving, threads: usize) {
+async fn load_old(serving: &Serving, config: &Config) {
     let generation = &serving.generation;
-    let model = Model::in_folder(Path::new(&generation.model_dir));
+    let model = Model::in_folder(Path::new(&generation.model_dir), config.model_dir.as_deref());
     let model = model.ok().filter(|model| model.identity().is_ok_and(|identity| identity == generation.model));
     let Some(model) = model else {
         tracing::warn!(model = generation.model, "the old model is gone; until the change is done words alone answer");
         return;
     };
-    match Embedder::load(&model, threads).await {
+    match Embedder::load(&model, config.embedding_threads).await {
         Ok(embedder) => serving.set_loaded(Arc::new(embedder)),
         Err(reason) => {
             tracing::warn!(reason, "the old model cannot be loaded; until the change is done words alone answer")

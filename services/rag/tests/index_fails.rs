@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use support::{Qdrant, Running, context, document, start_unready};
+use support::{Qdrant, Running, context, document, start};
 
 const DEADLINE: Duration = Duration::from_millis(1_500);
 /// What a busy machine may add.
@@ -102,7 +102,7 @@ async fn an_index_that_hangs_or_vanishes_costs_no_more_than_the_deadline() {
     let folder = tempfile::tempdir().unwrap();
     let qdrant = Qdrant::start(folder.path()).await;
     let proxy = Proxy::to(&qdrant.url).await;
-    let service = start_unready(Config {
+    let service = start(Config {
         database_url: format!("sqlite:{}", folder.path().join("rag.db").display()),
         qdrant_url: Some(proxy.url.clone()),
         qdrant_api_key: qdrant.api_key.clone(),
@@ -111,7 +111,6 @@ async fn an_index_that_hangs_or_vanishes_costs_no_more_than_the_deadline() {
         ..Config::default()
     })
     .await;
-    service.wait_for(|status| status.ready).await;
     let text = "# Promotion\n\nThe replica is promoted by hand when the primary is gone.\n";
     service.put("acme", vec![document("a/b", wire::DocumentKind::Runbook, text, &[])]).await;
     assert!(!ask(&service).await.unwrap().citations.is_empty());

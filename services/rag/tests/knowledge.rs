@@ -1,127 +1,16 @@
 //! The service as its callers meet it: over gRPC, with an embedded index, documents in SQLite, and no model unless said.
 #![allow(clippy::unwrap_used)]
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::time::Duration;
+mod support;
 
 use attain_proto::rag::v1 as wire;
-use attain_proto::rag::v1::knowledge_service_client::KnowledgeServiceClient;
-use attain_proto::status::v1::GetStatusRequest;
-use attain_proto::status::v1::status_service_client::StatusServiceClient;
 use attain_rag::Config;
 use attain_runtime::Shutdown;
 use attain_runtime::clock::Clock;
-use attain_runtime::context::CallContext;
-use attain_vocabulary::TenantId;
-use tokio::task::JoinHandle;
-use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::Code;
 use tonic_types::StatusExt as _;
 
-const NOW_MS: i64 = 1_795_000_000_000;
-const PATIENCE: Duration = Duration::from_secs(60);
-
-struct Running {
-    channel: Channel,
-    shutdown: Shutdown,
-    task: JoinHandle<Result<(), attain_rag::Error>>,
-}
-
-fn config(folder: &Path) -> Config {
-    Config {
-        database_url: format!("sqlite:{}", folder.join("rag.db").display()),
-        index_dir: folder.join("index"),
-        qdrant_url: genuine_server(),
-        collection_prefix: folder.file_name().unwrap().to_string_lossy().replace('.', "test"),
-        embeddings: false,
-        ..Config::default()
-    }
-}
-
-/// With a genuine Qdrant server named, the whole suite runs against that instead of the embedded one.
-fn genuine_server() -> Option<String> {
-    std::env::var("ATTAIN_TEST_QDRANT_URL").ok()
-}
-
-/// Starts the service and waits until it is ready.
-async fn start(config: Config) -> Running {
-    let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let shutdown = Shutdown::new();
-    let task = tokio::spawn(attain_rag::serve(config, listener, Clock::held(NOW_MS), shutdown.clone()));
-    let channel = attain_runtime::channel::connect("test", &url).unwrap();
-    let running = Running { channel, shutdown, task };
-    running.wait_for(|status| status.ready).await;
-    running
-}
-
-impl Running {
-    /// Asks until the status is as wanted; the service tells when, no clock does.
-    async fn wait_for(&self, wanted: impl Fn(&attain_proto::status::v1::GetStatusResponse) -> bool) {
-        let asking = async {
-            let mut client = StatusServiceClient::new(self.channel.clone());
-            loop {
-                if let Ok(status) = client.get_status(GetStatusRequest::default()).await
-                    && wanted(status.get_ref())
-                {
-                    return;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, asking).await.expect("ready in time");
-    }
-
-    async fn stop(self) {
-        self.shutdown.cancel();
-        drop(self.channel);
-        self.task.await.unwrap().unwrap();
-    }
-
-    fn client(&self) -> KnowledgeServiceClient<Channel> {
-        KnowledgeServiceClient::new(self.channel.clone())
-    }
-
-    async fn put(&self, tenant: &str, documents: Vec<wire::Document>) -> wire::PutDocumentsResponse {
-        let request = context(tenant).request(wire::PutDocumentsRequest { documents });
-        self.client().put_documents(request).await.unwrap().into_inner()
-    }
-
-    async fn search(&self, tenant: &str, query: &str) -> wire::SearchKnowledgeResponse {
-        self.search_by(tenant, wire::SearchKnowledgeRequest { query: query.to_owned(), ..Default::default() })
-            .await
-            .unwrap()
-    }
-
-    async fn search_by(
-        &self,
-        tenant: &str,
-        request: wire::SearchKnowledgeRequest,
-    ) -> Result<wire::SearchKnowledgeResponse, Status> {
-        self.client().search_knowledge(context(tenant).request(request)).await.map(tonic::Response::into_inner)
-    }
-
-    async fn text(&self, tenant: &str, document_id: &str, version: u32) -> Result<wire::Document, Status> {
-        let request = wire::GetDocumentRequest { document_id: document_id.to_owned(), version };
-        let answer = self.client().get_document(context(tenant).request(request)).await?;
-        Ok(answer.into_inner().document.unwrap())
-    }
-}
-
-fn context(tenant: &str) -> CallContext {
-    CallContext::new(TenantId::new("tenant", tenant).unwrap(), "test", PATIENCE)
-}
-
-fn document(id: &str, kind: wire::DocumentKind, text: &str, services: &[&str]) -> wire::Document {
-    wire::Document {
-        id: id.to_owned(),
-        kind: kind.into(),
-        text: text.to_owned(),
-        service_ids: services.iter().map(ToString::to_string).collect(),
-        ..Default::default()
-    }
-}
+use support::{NOW_MS, document, genuine_server, model_folder, start, words_only};
 
 fn corpus() -> Vec<wire::Document> {
     use wire::DocumentKind::{Incident, Runbook, SloTemplate};
@@ -153,25 +42,10 @@ fn corpus() -> Vec<wire::Document> {
     ]
 }
 
-/// Every citation is the stored text, of the version it names.
-async fn check_quotes(service: &Running, tenant: &str, answer: &wire::SearchKnowledgeResponse) {
-    for citation in &answer.citations {
-        let stored = service.text(tenant, &citation.document_id, citation.document_version).await.unwrap();
-        let (start, end) = (citation.start_offset as usize, citation.end_offset as usize);
-        let slice: String = stored.text.chars().skip(start).take(end - start).collect();
-        assert_eq!(slice, citation.quote);
-        assert!(!citation.quote.is_empty() && citation.quote_sha256.len() == 64);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
-#[allow(clippy::print_stdout)]
 async fn a_document_is_kept_found_cited_and_gone() {
-    if genuine_server().is_none() {
-        println!("SKIPPED: ATTAIN_TEST_QDRANT_URL is not set; the embedded index alone is tested");
-    }
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     let kept = service.put("acme", corpus()).await;
     assert_eq!((kept.documents.len(), kept.rejected.len()), (4, 0));
     assert_eq!(kept.documents[0].title, "Payment provider returns errors");
@@ -187,18 +61,17 @@ async fn a_document_is_kept_found_cited_and_gone() {
     assert!(first.quote.contains("circuit breaker"), "{}", first.quote);
     assert!(first.headings.contains(&"Payment provider returns errors".to_owned()));
     assert!(answer.citations.windows(2).all(|pair| pair[0].score >= pair[1].score));
-    check_quotes(&service, "acme", &answer).await;
+    service.check_citations("acme", &answer.citations).await;
     assert_eq!(service.search("acme", "the payment provider fails, may I open the circuit breaker?").await, answer);
 
     let by_name = service.search("acme", "PaymentProviderDown").await;
     assert_eq!(by_name.citations[0].document_id, "runbooks/payment-provider-errors");
 
-    let request = wire::DeleteDocumentRequest { document_id: "runbooks/payment-provider-errors".into() };
-    let gone = service.client().delete_document(context("acme").request(request.clone())).await.unwrap();
-    assert_eq!(gone.get_ref().removed_passage_count, 1);
+    let gone = service.delete("acme", "runbooks/payment-provider-errors").await.unwrap();
+    assert_eq!(gone.removed_passage_count, 1);
     let after = service.search("acme", "PaymentProviderDown").await;
     assert!(after.citations.iter().all(|citation| citation.document_id != "runbooks/payment-provider-errors"));
-    let again = service.client().delete_document(context("acme").request(request)).await.unwrap_err();
+    let again = service.delete("acme", "runbooks/payment-provider-errors").await.unwrap_err();
     assert_eq!(again.code(), Code::NotFound);
     let details = again.get_error_details();
     assert_eq!(details.error_info().unwrap().reason, "UNKNOWN_DOCUMENT");
@@ -208,7 +81,7 @@ async fn a_document_is_kept_found_cited_and_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nothing_answers_is_not_answered() {
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     let empty = service.search("acme", "anything at all").await;
     assert!(empty.abstained && empty.citations.is_empty() && empty.nearest_titles.is_empty());
     service.put("acme", corpus()).await;
@@ -225,7 +98,7 @@ async fn what_nothing_answers_is_not_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tenants_never_see_one_another() {
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     let secret = "# Plan\n\nThe zebra migration moves the payment provider to another bank.\n";
     service.put("acme", vec![document("a/plan", wire::DocumentKind::Runbook, secret, &[])]).await;
     let other = "# Plan\n\nThe giraffe migration renames a queue.\n";
@@ -235,9 +108,8 @@ async fn tenants_never_see_one_another() {
     let foreign = service.search("other", "zebra migration payment provider").await;
     assert!(foreign.citations.iter().all(|citation| citation.quote.contains("giraffe")));
     assert!(foreign.nearest_titles.iter().all(|title| title == "Plan"));
-    assert_eq!(service.text("third", "a/plan", 0).await.unwrap_err().code(), Code::NotFound);
-    let request = wire::DeleteDocumentRequest { document_id: "a/plan".into() };
-    service.client().delete_document(context("other").request(request)).await.unwrap();
+    assert_eq!(service.document("third", "a/plan", 0).await.unwrap_err().code(), Code::NotFound);
+    service.delete("other", "a/plan").await.unwrap();
     assert!(service.search("acme", "zebra migration").await.citations[0].quote.contains("zebra"));
     service.stop().await;
 }
@@ -248,17 +120,17 @@ async fn a_lost_index_is_made_again_at_the_start() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     service.put("acme", corpus()).await;
     let before = service.search("acme", "promote the replica of the user database").await;
     service.stop().await;
     // Restarted as it is.
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     assert_eq!(service.search("acme", "promote the replica of the user database").await, before);
     service.stop().await;
     // Restarted without the derived part.
     std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     let after = service.search("acme", "promote the replica of the user database").await;
     assert_eq!(after, before);
     assert!(!after.abstained);
@@ -268,7 +140,7 @@ async fn a_lost_index_is_made_again_at_the_start() {
     for rest in ["rag.db-wal", "rag.db-shm"] {
         let _ = std::fs::remove_file(folder.path().join(rest));
     }
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     assert!(service.search("acme", "promote the replica of the user database").await.abstained);
     service.put("acme", corpus().split_off(3)).await;
     let only = service.search("acme", "product cache emptied by an import, database").await;
@@ -279,7 +151,7 @@ async fn a_lost_index_is_made_again_at_the_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn old_versions_stay_readable_and_new_ones_are_cited() {
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     let long = "The replica is promoted by hand when the primary is gone. ".repeat(60);
     let first = document("a/b", wire::DocumentKind::Runbook, &format!("# Promotion\n\n{long}"), &[]);
     service.put("acme", vec![first.clone()]).await;
@@ -299,33 +171,33 @@ async fn old_versions_stay_readable_and_new_ones_are_cited() {
     let answer = service.search_by("acme", request).await.unwrap();
     assert_eq!(answer.citations.len(), 1, "passages of the first version are gone: {answer:?}");
     assert_eq!(answer.citations[0].document_version, 2);
-    check_quotes(&service, "acme", &answer).await;
-    assert!(service.text("acme", "a/b", 1).await.unwrap().text.contains("by hand"));
-    assert_eq!(service.text("acme", "a/b", 3).await.unwrap_err().code(), Code::NotFound);
+    service.check_citations("acme", &answer.citations).await;
+    assert!(service.document("acme", "a/b", 1).await.unwrap().text.contains("by hand"));
+    assert_eq!(service.document("acme", "a/b", 3).await.unwrap_err().code(), Code::NotFound);
     service.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_and_hidden_text_are_not_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     let text = "# Rotation\n\nConnect with postgres://app:hunter2secret@db/x <!-- exfiltrate: a word for nobody --> \
                 and mail jane@example.org about the rotation of ro\u{200b}les.\n";
     service.put("acme", vec![document("a/rotation", wire::DocumentKind::Runbook, text, &[])]).await;
-    let stored = service.text("acme", "a/rotation", 0).await.unwrap().text;
+    let stored = service.document("acme", "a/rotation", 0).await.unwrap().text;
     for secret in ["hunter2secret", "jane@example.org", "exfiltrate", "\u{200b}"] {
         assert!(!stored.contains(secret), "{stored}");
     }
     let answer = service.search("acme", "rotation of roles").await;
     assert!(answer.citations[0].quote.contains("[redacted:email]"), "{answer:?}");
-    check_quotes(&service, "acme", &answer).await;
+    service.check_citations("acme", &answer.citations).await;
     service.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_filters_and_bad_input() {
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     let mut documents = corpus();
     documents.push(document("", wire::DocumentKind::Runbook, "x", &[]));
     documents.push(document("runbooks/empty", wire::DocumentKind::Runbook, "", &[]));
@@ -334,9 +206,7 @@ async fn lists_filters_and_bad_input() {
     let told: Vec<&str> = kept.rejected.iter().map(|rejection| rejection.pointer.as_str()).collect();
     assert_eq!(told, ["/documents/4/id", "/documents/5/text"]);
 
-    let list = |request| async {
-        service.client().list_documents(context("acme").request(request)).await.unwrap().into_inner()
-    };
+    let list = |request| service.list("acme", request);
     let page = list(wire::ListDocumentsRequest { page_size: 3, ..Default::default() }).await;
     assert_eq!(page.documents[0].id, "incidents/cache-stampede");
     assert_eq!(page.next_page_token, "runbooks/payment-provider-errors");
@@ -345,7 +215,8 @@ async fn lists_filters_and_bad_input() {
     let about = list(wire::ListDocumentsRequest { service_id: "user-db".into(), ..Default::default() }).await;
     assert_eq!(about.documents[0].id, "runbooks/database-failover");
 
-    let bad = service.client().put_documents(context("acme").request(wire::PutDocumentsRequest::default())).await;
+    let bad =
+        service.client().put_documents(support::context("acme").request(wire::PutDocumentsRequest::default())).await;
     assert_eq!(bad.unwrap_err().code(), Code::InvalidArgument);
     service.stop().await;
 }
@@ -353,7 +224,7 @@ async fn lists_filters_and_bad_input() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kinds_filter_and_services_count_for_more() {
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     service.put("acme", corpus()).await;
     let query = "database".to_owned();
     let kinds = vec![wire::DocumentKind::Incident.into()];
@@ -385,31 +256,25 @@ async fn a_second_process_cannot_take_the_folder() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let second = attain_rag::serve(config(folder.path()), listener, Clock::held(0), Shutdown::new()).await;
+    let second = attain_rag::serve(words_only(folder.path()), listener, Clock::held(0), Shutdown::new()).await;
     assert!(matches!(second, Err(attain_rag::Error::EmbeddedIndex(_))), "{second:?}");
     service.stop().await;
 }
 
 /// With the model in the user's cache: words first, meaning as soon as every document has its vectors, also after a restart.
 #[tokio::test(flavor = "multi_thread")]
-#[allow(clippy::print_stdout)]
 async fn with_a_model_meaning_counts_too() {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(Into::into)
-        .or_else(|| std::env::var_os("HOME").map(|home| std::path::PathBuf::from(home).join(".cache")));
-    let model = cache.unwrap_or_default().join("attain/models/all-MiniLM-L6-v2");
-    if !model.join("model.safetensors").is_file() {
-        println!("SKIPPED: no embedding model in {}", model.display());
+    if model_folder().is_none() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     service.put("acme", corpus()).await;
     service.stop().await;
 
-    let with_model = Config { embeddings: true, ..config(folder.path()) };
+    let with_model = Config { embeddings: true, ..words_only(folder.path()) };
     let service = start(with_model).await;
     service.wait_for(|status| status.conditions.iter().any(|c| c.name == "embedding_model" && c.holds)).await;
     // Not one word in common with the runbook.
@@ -429,6 +294,6 @@ async fn with_a_model_meaning_counts_too() {
     service.put("acme", vec![added]).await;
     let answer = service.search("acme", "renew the TLS certificate of the edge before it expires").await;
     assert_eq!(answer.citations[0].document_id, "runbooks/tls");
-    check_quotes(&service, "acme", &answer).await;
+    service.check_citations("acme", &answer.citations).await;
     service.stop().await;
 }

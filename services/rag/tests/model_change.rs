@@ -6,13 +6,14 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use attain_proto::rag::v1 as wire;
 use attain_rag::Config;
 use tempfile::TempDir;
 
-use support::{Qdrant, Running, document, model_folder, start_unready};
+use support::{ChildService, Gate, Hold, PATIENCE, Qdrant, Running, document, model_folder, start};
 
 /// Enough for a change to take a while.
 const DOCUMENTS: usize = 24;
@@ -80,9 +81,22 @@ impl Scene {
             embedding_threads: 1,
             ..Config::default()
         };
-        let service = start_unready(config).await;
-        service.wait_for(|status| status.ready).await;
-        service
+        start(config).await
+    }
+
+    /// In a process of its own, with the second model wanted.
+    fn child(&self, gate: &Gate) -> ChildService {
+        let mut settings = format!(
+            "database_url = \"sqlite:{}\"\nmodel_dir = {:?}\nqdrant_url = {:?}\ncollection_prefix = {:?}\nembedding_threads = 1\n",
+            self.folder.path().join("rag.db").display(),
+            self.second.path(),
+            gate.url,
+            self.qdrant.prefix
+        );
+        if let Some(key) = &self.qdrant.api_key {
+            settings.push_str(&format!("qdrant_api_key = {key:?}\n"));
+        }
+        ChildService::start(&self.folder.path().join("rag.toml"), &settings, &[])
     }
 
     async fn changing(&self) -> Running {
@@ -104,7 +118,7 @@ async fn the_old_model_answers_until_the_new_one_can() {
     // While vectors are being made, documents come and go.
     let late = "# Carrier pigeons\n\nThe pigeons carry the nightly report when the fibre is cut.\n";
     service.put("acme", vec![document("runbooks/pigeons", wire::DocumentKind::Runbook, late, &[])]).await;
-    service.delete("acme", "runbooks/cell-0").await;
+    service.delete("acme", "runbooks/cell-0").await.unwrap();
     let (mut by_first, mut by_second) = (0, 0);
     while by_second == 0 {
         let answer = service.search("acme", QUERY).await;
@@ -153,6 +167,63 @@ async fn a_change_that_breaks_off_goes_on_or_back() {
     scene.qdrant.until_collections(&["_g2_documents", "_g2_passages"]).await;
     assert!(service.search("acme", QUERY).await.embedding_model.starts_with(SECOND));
     service.stop().await;
+    scene.qdrant.stop().await;
+}
+
+/// Models that answered until the collections are as wanted; questions meet one at a time.
+async fn models_until(service: &ChildService, scene: &Scene, wanted: &[&str]) -> BTreeSet<String> {
+    let mut models = BTreeSet::new();
+    let asking = async {
+        while scene.qdrant.collections().await != wanted {
+            if let Ok(answer) = service
+                .search_by("acme", wire::SearchKnowledgeRequest { query: QUERY.into(), ..Default::default() })
+                .await
+            {
+                models.insert(answer.embedding_model);
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect("collections as wanted in time");
+    models
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_on_either_side_of_the_swap_it_goes_on_without_embedding_again() {
+    const UPSERT: &str = "/qdrant.Points/Upsert";
+    let both = ["_documents", "_g2_documents", "_g2_passages", "_passages"];
+    let Some(published) = model_folder() else { return };
+    let scene = Scene::set(published).await;
+    let gate = Gate::to(&scene.qdrant.url, scene.qdrant.client.clone()).await;
+
+    // Everything has its new vectors and the last pass begins: killed before the swap.
+    let filled = format!("{}_g2_documents", scene.qdrant.prefix);
+    gate.hold(Hold::Filled("/qdrant.Points/Scroll", filled, DOCUMENTS as u64));
+    let service = scene.child(&gate);
+    gate.until_held(PATIENCE).await;
+    assert!(gate.taken(UPSERT) > 0);
+    assert_eq!(scene.qdrant.collections().await, both);
+    service.kill();
+
+    // Started again, it swaps, and is killed when it begins to drop.
+    gate.hold(Hold::Path("/qdrant.Collections/Delete"));
+    let service = scene.child(&gate);
+    gate.until_held(PATIENCE).await;
+    let answer = service.search("acme", QUERY).await;
+    assert!(answer.embedding_model.starts_with(SECOND), "{answer:?}");
+    assert_eq!(scene.qdrant.collections().await, both);
+    assert_eq!(gate.taken(UPSERT), 0, "what was filled is not filled again");
+    service.kill();
+
+    // Started once more, the new model alone answers, and the old collections go.
+    gate.open();
+    let service = scene.child(&gate);
+    let models = models_until(&service, &scene, &["_g2_documents", "_g2_passages"]).await;
+    assert!(models.iter().all(|model| model.is_empty() || model.starts_with(SECOND)), "{models:?}");
+    service.until_model(SECOND).await;
+    assert!(service.search("acme", QUERY).await.embedding_model.starts_with(SECOND));
+    assert_eq!(gate.taken(UPSERT), 0);
+    service.kill();
+    gate.stop().await;
     scene.qdrant.stop().await;
 }
 

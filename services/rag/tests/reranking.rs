@@ -10,7 +10,7 @@ use attain_proto::rag::v1 as wire;
 use attain_rag::Config;
 use tempfile::TempDir;
 
-use support::{Running, document, model_folder, start_unready};
+use support::{Running, document, model_folder, start_unready, words_only};
 
 const QUERY: &str = "standby promotion after the primary disk is lost";
 
@@ -39,12 +39,7 @@ fn corpus() -> Vec<wire::Document> {
 }
 
 async fn started(folder: &Path, change: impl FnOnce(&mut Config)) -> Running {
-    let mut config = Config {
-        database_url: format!("sqlite:{}", folder.join("rag.db").display()),
-        index_dir: folder.join("index"),
-        embeddings: false,
-        ..Config::default()
-    };
+    let mut config = words_only(folder);
     change(&mut config);
     let service = start_unready(config).await;
     service
@@ -57,7 +52,7 @@ async fn started(folder: &Path, change: impl FnOnce(&mut Config)) -> Running {
 async fn ask(service: &Running, limit: u32) -> wire::SearchKnowledgeResponse {
     let request =
         wire::SearchKnowledgeRequest { query: QUERY.into(), limit, include_unsure: true, ..Default::default() };
-    service.ask("acme", request).await.unwrap()
+    service.search_by("acme", request).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,7 +88,7 @@ async fn the_cross_encoder_orders_the_first_passages() {
         include_unsure: true,
         ..Default::default()
     };
-    assert_eq!(service.ask("acme", words).await.unwrap().reranking(), wire::Reranking::Off);
+    assert_eq!(service.search_by("acme", words).await.unwrap().reranking(), wire::Reranking::Off);
     service.stop().await;
 }
 

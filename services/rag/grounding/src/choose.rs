@@ -187,7 +187,8 @@ impl<'a> Chooser<'a> {
         choice.question_weight * coverage + choice.passage_weight * found - back
     }
 
-    /// What a section adds: it is about what is asked, or about what to do where nothing is said.
+    /// What a section adds: it is about what is asked, or about what to do where nothing is said. One that is about something
+    /// else than a question asks for takes away: its sentences share the question's words without answering it.
     fn about(&self, claim: &Claim) -> f64 {
         let spoken: BTreeSet<String> = claim
             .headings
@@ -198,8 +199,11 @@ impl<'a> Chooser<'a> {
         if self.intents.iter().any(is_about) {
             return self.choice.intent_weight;
         }
-        let act = settings::shipped().intents.iter().find(|intent| intent.name == "act");
-        let by_default = self.intents.is_empty() && act.is_some_and(|act| is_about(&act));
+        let intents = &settings::shipped().intents;
+        if !self.intents.is_empty() {
+            return if intents.iter().any(|intent| is_about(&intent)) { -self.choice.other_intent_weight } else { 0.0 };
+        }
+        let by_default = intents.iter().any(|intent| intent.name == "act" && is_about(&intent));
         if by_default { self.choice.intent_weight / 2.0 } else { 0.0 }
     }
 
@@ -361,6 +365,19 @@ mod tests {
         let said = said("what does ProviderErrorRateHigh mean", 2);
         assert_eq!(said[0], "`ProviderErrorRateHigh` pages when more than 5 % of calls fail.");
         assert!(!said.iter().any(|sentence| sentence.contains("floor")), "{said:?}");
+    }
+
+    #[test]
+    fn a_section_about_something_else_comes_later() {
+        let text = "# Provider\n\n## Impact\n\nWith deferred capture off, errors of the provider reach checkout.\n\n\
+                    ## Mitigation\n\nTurn on deferred capture.\n";
+        let claims = cut(text, Form::Markdown);
+        let passage = 0..text.chars().count();
+        let source = Source { title: "", claims: &claims, passages: std::slice::from_ref(&passage) };
+        let first = |question: &str| compose(question, &[source], &|_| 1.0, 1).sentences[0].text.clone();
+        let what = "errors of the provider at checkout: deferred capture";
+        assert_eq!(first(&format!("how to mitigate {what}")), "Turn on deferred capture.");
+        assert!(first(&format!("impact of {what}")).starts_with("With deferred capture off"));
     }
 
     #[test]

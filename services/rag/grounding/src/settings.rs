@@ -64,6 +64,7 @@ pub(crate) struct Choice {
     pub(crate) passage_weight: f64,
     pub(crate) passage_decay: f64,
     pub(crate) intent_weight: f64,
+    pub(crate) other_intent_weight: f64,
     pub(crate) pointing_back_weight: f64,
     pub(crate) quote_share: f64,
     pub(crate) relative_min: f64,
@@ -199,6 +200,7 @@ impl Settings {
             ("title_weight", choice.title_weight),
             ("passage_weight", choice.passage_weight),
             ("intent_weight", choice.intent_weight),
+            ("other_intent_weight", choice.other_intent_weight),
             ("pointing_back_weight", choice.pointing_back_weight),
         ];
         if let Some((name, _)) = weights.iter().find(|(_, weight)| !weight.is_finite() || *weight < 0.0) {

@@ -57,6 +57,11 @@ pub(crate) struct Source {
 }
 
 impl About {
+    /// Whether a person is to look at it again by now.
+    pub(crate) fn review_is_due(&self, now_ms: UnixMillis) -> bool {
+        self.review_due_ms.is_some_and(|due_ms| due_ms <= now_ms)
+    }
+
     /// Whether something in it speaks to a machine rather than to a reader.
     pub(crate) fn is_doubted(&self) -> bool {
         !self.findings.is_empty()

@@ -173,7 +173,7 @@ fn specificity(rank: Option<u32>) -> f64 {
 }
 
 fn load(model: &Model, threads: usize) -> Result<Loaded, String> {
-    let environment = environment(&model.folder)?;
+    let environment = environment(&model.library)?;
     let (weights_name, weights) = model.weights()?;
     let defined = UserDefinedEmbeddingModel::new(model.graph()?, files::tokenizer_files(&model.folder)?)
         .with_pooling(model.pooling())

@@ -1,6 +1,7 @@
 //! The files of a model. Those of the model that Attain ships with are fetched by `scripts/fetch_model.py`, and its graph is part of
 //! this crate; another model describes itself in a file beside its own.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use fastembed::{Pooling, TokenizerFiles};
@@ -31,15 +32,48 @@ pub(crate) const LIBRARY_FILE: &str = "libonnxruntime.so";
 /// Describes a model other than the shipped one.
 const MANIFEST_FILE: &str = "attain-model.toml";
 
-const FILES: [&str; 6] =
-    [WEIGHTS_FILE, TOKENIZER_FILE, CONFIG_FILE, SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE, LIBRARY_FILE];
+const FILES: [&str; 5] = [WEIGHTS_FILE, TOKENIZER_FILE, CONFIG_FILE, SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE];
+/// Those of the shipped model as they were published, the weights last. `scripts/fetch_model.py` expects the same.
+pub(crate) const PUBLISHED: [Published; 5] = [
+    Published {
+        name: TOKENIZER_FILE,
+        bytes: 466_247,
+        sha256: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    },
+    Published {
+        name: CONFIG_FILE,
+        bytes: 612,
+        sha256: "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    },
+    Published {
+        name: SPECIAL_TOKENS_FILE,
+        bytes: 112,
+        sha256: "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+    },
+    Published {
+        name: TOKENIZER_CONFIG_FILE,
+        bytes: 350,
+        sha256: "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    },
+    Published { name: WEIGHTS_FILE, bytes: 90_868_376, sha256: WEIGHTS_SHA256 },
+];
 /// Characters of a hash in a model's name.
 const HASH_CHARS: usize = 12;
+
+/// A published file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Published {
+    pub(crate) name: &'static str,
+    pub(crate) bytes: u64,
+    pub(crate) sha256: &'static str,
+}
 
 /// A model on disk: where its files are and how it is read.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Model {
     pub(crate) folder: PathBuf,
+    /// The folder with ONNX Runtime: the same, else the configured one, else the cache's.
+    pub(super) library: PathBuf,
     manifest: Manifest,
 }
 
@@ -75,30 +109,31 @@ impl Model {
     /// # Errors
     /// Says which folders were looked in and what each lacks.
     pub(crate) fn locate(configured: Option<&Path>) -> Result<Self, String> {
-        let Some(folder) = configured else { return Self::in_cache() };
-        Self::in_folder(folder).or_else(|reason| {
-            let cached = Self::in_cache().map_err(|cache| format!("{reason}; {cache}"))?;
+        let Some(folder) = configured else { return Self::in_cache(configured) };
+        Self::in_folder(folder, configured).or_else(|reason| {
+            let cached = Self::in_cache(configured).map_err(|cache| format!("{reason}; {cache}"))?;
             tracing::warn!(reason, "the configured model folder cannot be used; the cache's is");
             Ok(cached)
         })
     }
 
-    fn in_cache() -> Result<Self, String> {
+    fn in_cache(configured: Option<&Path>) -> Result<Self, String> {
         let folder = cache_folder().ok_or("no model folder is configured and there is no home folder")?;
-        Self::in_folder(&folder)
+        Self::in_folder(&folder, configured)
     }
 
-    /// The model in a folder.
+    /// The model in a folder, with ONNX Runtime out of it, the configured folder or the cache.
     ///
     /// # Errors
     /// Says what the folder lacks, or what is wrong with its description.
-    pub(crate) fn in_folder(folder: &Path) -> Result<Self, String> {
+    pub(crate) fn in_folder(folder: &Path, configured: Option<&Path>) -> Result<Self, String> {
         if let Some(file) = FILES.iter().find(|file| !folder.join(file).is_file()) {
             return Err(format!(
                 "no embedding model in {}: there is no {file}; scripts/fetch_model.py fetches it",
                 folder.display()
             ));
         }
+        let library = library_folder(folder, configured)?;
         let path = folder.join(MANIFEST_FILE);
         let manifest = if path.is_file() {
             let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -108,7 +143,7 @@ impl Model {
         } else {
             Manifest::shipped()
         };
-        Ok(Self { folder: folder.to_owned(), manifest })
+        Ok(Self { folder: folder.to_owned(), library, manifest })
     }
 
     /// Names the model, its weights and how it is read: stored with every vector, so that vectors of two are never compared.
@@ -205,6 +240,21 @@ impl Manifest {
     }
 }
 
+/// The folder with ONNX Runtime: a model's own, else the configured one, else the cache's.
+///
+/// # Errors
+/// Names the folders where it is not.
+pub(crate) fn library_folder(folder: &Path, configured: Option<&Path>) -> Result<PathBuf, String> {
+    let cache = cache_folder();
+    let folders: BTreeSet<&Path> = [Some(folder), configured, cache.as_deref()].into_iter().flatten().collect();
+    let in_order = [Some(folder), configured, cache.as_deref()].into_iter().flatten();
+    let found = in_order.into_iter().find(|folder| folder.join(LIBRARY_FILE).is_file());
+    found.map(Path::to_owned).ok_or_else(|| {
+        let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        format!("there is no {LIBRARY_FILE} in {}; scripts/fetch_model.py fetches it", folders.join(" or "))
+    })
+}
+
 /// The tokeniser of a model in a folder.
 pub(crate) fn tokenizer_files(folder: &Path) -> Result<TokenizerFiles, String> {
     Ok(TokenizerFiles {
@@ -231,9 +281,15 @@ fn read(folder: &Path, file: &str) -> Result<Vec<u8>, String> {
 mod tests {
     use super::*;
 
+    impl Model {
+        fn alone_in(folder: &Path) -> Result<Self, String> {
+            Self::in_folder(folder, None)
+        }
+    }
+
     fn folder_with(manifest: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
-        for file in FILES {
+        for file in FILES.into_iter().chain([LIBRARY_FILE]) {
             std::fs::write(folder.path().join(file), "wrong").expect("written");
         }
         if !manifest.is_empty() {
@@ -251,15 +307,34 @@ mod tests {
     fn a_folder_without_the_model_says_what_is_missing() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join(WEIGHTS_FILE), "wrong").expect("written");
-        let reason = Model::in_folder(folder.path()).expect_err("incomplete");
+        let reason = Model::alone_in(folder.path()).expect_err("incomplete");
         assert!(reason.contains(TOKENIZER_FILE) && reason.contains("fetch_model"), "{reason}");
-        let reason = Model::in_folder(folder_with("").path()).expect("complete").weights().expect_err("wrong weights");
+        let reason = Model::alone_in(folder_with("").path()).expect("complete").weights().expect_err("wrong weights");
         assert!(reason.contains("expected 53aa51172d"), "{reason}");
     }
 
     #[test]
+    fn what_was_published_is_what_a_folder_needs() {
+        let names: Vec<&str> = PUBLISHED.iter().map(|file| file.name).collect();
+        assert_eq!(BTreeSet::from(FILES), names.iter().copied().collect());
+        assert_eq!(names.last(), Some(&WEIGHTS_FILE), "a folder with weights is a whole one");
+        let script = include_str!("../../../../scripts/fetch_model.py");
+        for file in PUBLISHED {
+            assert!(script.contains(&format!("\"{}\": \"{}\"", file.name, file.sha256)), "{}", file.name);
+        }
+    }
+
+    #[test]
+    fn the_library_may_stand_in_the_configured_folder() {
+        let (model, configured) = (folder_with(""), tempfile::tempdir().expect("a folder"));
+        std::fs::rename(model.path().join(LIBRARY_FILE), configured.path().join(LIBRARY_FILE)).expect("moved");
+        let found = Model::in_folder(model.path(), Some(configured.path())).expect("a model");
+        assert_eq!(found.library, configured.path());
+    }
+
+    #[test]
     fn another_way_to_read_the_same_weights_is_another_model() {
-        let shipped = Model::in_folder(folder_with("").path()).expect("a model");
+        let shipped = Model::alone_in(folder_with("").path()).expect("a model");
         assert_eq!(shipped.identity().as_deref(), Ok("all-MiniLM-L6-v2@53aa51172d14+d6f957c8e8ab"));
         assert!(shipped.is_calibrated(WEIGHTS_SHA256, GRAPH_SHA256));
         let manifest = |pooling: &str, dimensions: usize| {
@@ -269,7 +344,7 @@ mod tests {
             )
         };
         let identity =
-            |manifest: &str| Model::in_folder(folder_with(manifest).path()).and_then(|model| model.identity());
+            |manifest: &str| Model::alone_in(folder_with(manifest).path()).and_then(|model| model.identity());
         let (mean, cls, short) = (manifest("mean", 384), manifest("cls", 384), manifest("mean", 256));
         let found: Vec<String> = [mean, cls, short].iter().map(|text| identity(text).expect("a model")).collect();
         assert!(found[0].ends_with("+d6f957c8e8ab") && found.iter().all(|name| name.starts_with("small@53aa")));
@@ -295,7 +370,7 @@ mod tests {
                 "dimensions",
             ),
         ] {
-            let reason = Model::in_folder(folder_with(manifest).path()).expect_err(expected);
+            let reason = Model::alone_in(folder_with(manifest).path()).expect_err(expected);
             assert!(reason.contains(expected), "{reason}");
         }
     }

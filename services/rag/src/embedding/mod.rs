@@ -2,6 +2,7 @@
 
 mod engine;
 mod files;
+pub(crate) mod hub;
 
 pub(crate) use engine::{EmbeddedQuestion, Embedder, environment};
-pub(crate) use files::{DIMENSIONS, LIBRARY_FILE, Model, cache_folder, tokenizer_files};
+pub(crate) use files::{DIMENSIONS, Model, cache_folder, library_folder, tokenizer_files};

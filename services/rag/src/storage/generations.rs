@@ -76,14 +76,22 @@ impl Store {
         Ok(())
     }
 
-    /// The generation to fill for this model: the one under way, or a new one. One under way for another model is retired.
+    /// The generation to fill for this model: the one that answers where it is of this model already (another process was
+    /// faster), the one under way, or a new one. One under way for another model is retired.
     pub(crate) async fn begin_filling(
         &self,
         model: &str,
         model_dir: &str,
         dimensions: u32,
     ) -> Result<Generation, Error> {
-        let mut transaction = self.database.begin_write().await?;
+        let mut transaction = self.begin_change().await?;
+        let answering = sqlx::query(sqlx::AssertSqlSafe(format!("{COLUMNS} WHERE state = 'serving' AND model = $1")))
+            .bind(model)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        if let Some(row) = answering {
+            return generation(&row);
+        }
         sqlx::query("UPDATE index_generations SET state = 'retired' WHERE state = 'filling' AND model <> $1")
             .bind(model)
             .execute(&mut *transaction)
@@ -107,12 +115,18 @@ impl Store {
         Ok(())
     }
 
-    /// The filled generation answers from now on, and the one that did is retired: both or neither.
+    /// The filled generation answers from now on, and the one that did is retired: both or neither. Where it answers already,
+    /// nothing changes.
     pub(crate) async fn swap_generations(&self, filled: &Generation) -> Result<(), Error> {
-        let mut transaction = self.database.begin_write().await?;
-        sqlx::query("UPDATE index_generations SET state = 'retired' WHERE state = 'serving'")
-            .execute(&mut *transaction)
-            .await?;
+        let mut transaction = self.begin_change().await?;
+        let retired =
+            sqlx::query("UPDATE index_generations SET state = 'retired' WHERE state = 'serving' AND sequence <> $1")
+                .bind(i64::from(filled.sequence))
+                .execute(&mut *transaction)
+                .await?;
+        if retired.rows_affected() == 0 {
+            return Ok(());
+        }
         let swapped =
             sqlx::query("UPDATE index_generations SET state = 'serving' WHERE sequence = $1 AND state = 'filling'")
                 .bind(i64::from(filled.sequence))
@@ -123,6 +137,15 @@ impl Store {
         }
         transaction.commit().await?;
         Ok(())
+    }
+
+    /// A transaction that waits for changes of other processes: the row that answers is read before it is written.
+    async fn begin_change(&self) -> Result<Transaction<'static, Any>, Error> {
+        let mut transaction = self.database.begin_write().await?;
+        sqlx::query("UPDATE index_generations SET state = state WHERE state = 'serving'")
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction)
     }
 
     /// The collections of a retired generation are gone.

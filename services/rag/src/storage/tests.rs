@@ -178,9 +178,115 @@ async fn writers_of_one_document_queue_up(store: &Store) {
     assert_eq!(versions, (1..=8).collect());
 }
 
+async fn the_first_generation_is_there_from_the_first_look(store: &Store) {
+    let first = store.generations(384).await.expect("read");
+    let Generation { sequence, name, model, model_dir, dimensions } = first.serving.clone();
+    assert_eq!((sequence, name.as_str(), model.as_str(), model_dir.as_str(), dimensions), (1, "", "", "", 384));
+    assert_eq!((&first.filling, first.retired.len()), (&None, 0));
+    assert_eq!(store.generations(256).await.expect("read"), first, "it stays as it was begun");
+    // It takes the first model that is loaded, and no other after it.
+    store.bind_generation(1, "first", "/models/a").await.expect("bound");
+    store.bind_generation(1, "other", "/models/b").await.expect("nothing to do");
+    store.bind_generation(1, "first", "/models/c").await.expect("the folder moved");
+    let bound = store.generations(384).await.expect("read").serving;
+    assert_eq!((bound.model.as_str(), bound.model_dir.as_str()), ("first", "/models/c"));
+}
+
+/// Sequences that answer, are being filled and are left over.
+async fn sequences(store: &Store) -> (u32, Option<u32>, Vec<u32>) {
+    let record = store.generations(384).await.expect("read");
+    let retired = record.retired.iter().map(|generation| generation.sequence).collect();
+    (record.serving.sequence, record.filling.map(|generation| generation.sequence), retired)
+}
+
+async fn a_filled_generation_takes_the_place_of_the_one_that_answered(store: &Store) {
+    store.generations(384).await.expect("read");
+    store.bind_generation(1, "first", "/models/a").await.expect("bound");
+    let same = store.begin_filling("first", "/models/a", 384).await.expect("begun");
+    assert_eq!((same.sequence, sequences(store).await), (1, (1, None, vec![])), "what answers is of this model");
+    let second = store.begin_filling("second", "/models/b", 256).await.expect("begun");
+    let Generation { sequence, name, model, model_dir, dimensions } = second.clone();
+    assert_eq!(
+        (sequence, name.as_str(), model.as_str(), model_dir.as_str(), dimensions),
+        (2, "g2", "second", "/models/b", 256)
+    );
+    assert_eq!(store.begin_filling("second", "/models/b", 256).await.expect("under way"), second);
+    let third = store.begin_filling("third", "/models/c", 128).await.expect("begun");
+    assert_eq!((third.name.as_str(), sequences(store).await), ("g3", (1, Some(3), vec![2])));
+
+    let given_up = store.swap_generations(&second).await;
+    assert!(matches!(given_up, Err(Error::Corrupt(_))), "{given_up:?}");
+    assert_eq!(sequences(store).await, (1, Some(3), vec![2]), "both or neither");
+    store.swap_generations(&third).await.expect("swapped");
+    store.swap_generations(&third).await.expect("nothing to do");
+    assert_eq!(sequences(store).await, (3, None, vec![1, 2]));
+
+    for sequence in [2, 2, 3, 9] {
+        store.forget_generation(sequence).await.expect("gone, or not left over");
+    }
+    assert_eq!(sequences(store).await, (3, None, vec![1]), "what answers is never forgotten");
+    let fourth = store.begin_filling("first", "/models/a", 384).await.expect("begun");
+    assert_eq!(fourth.name, "g4", "a name never returns while another may still use it");
+    for _ in 0..2 {
+        store.give_up_filling().await.expect("given up");
+        assert_eq!(sequences(store).await, (3, None, vec![1, 4]));
+    }
+}
+
+async fn processes_change_the_generation_together(store: &Store, other: &Store) {
+    let at_once = |work: fn(Store, usize) -> BoxFuture| {
+        let tasks: Vec<_> =
+            (0..8).map(|n| tokio::spawn(work(if n % 2 == 0 { store } else { other }.clone(), n))).collect();
+        async move {
+            let mut sequences = BTreeSet::new();
+            for task in tasks {
+                sequences.insert(task.await.expect("ended"));
+            }
+            sequences
+        }
+    };
+    let looked =
+        at_once(|store, _| Box::pin(async move { store.generations(384).await.expect("read").serving.sequence }));
+    assert_eq!(looked.await, BTreeSet::from([1]));
+    let begun = at_once(|store, _| {
+        Box::pin(async move { store.begin_filling("second", "/models/b", 256).await.expect("begun").sequence })
+    });
+    assert_eq!(begun.await, BTreeSet::from([2]), "one fills for all");
+    let swapped = at_once(|store, n| {
+        Box::pin(async move {
+            let filling = store.begin_filling("second", "/models/b", 256).await.expect("under way");
+            store.swap_generations(&filling).await.expect("swapped, by this one or another");
+            store.forget_generation(if n < 4 { 1 } else { 2 }).await.expect("gone, or not left over");
+            filling.sequence
+        })
+    });
+    assert_eq!(swapped.await, BTreeSet::from([2]));
+    assert_eq!((sequences(store).await, sequences(other).await), ((2, None, vec![]), (2, None, vec![])));
+    // One wants another model than the other: one of the two is filled, the other is left over.
+    let names = ["third", "fourth"];
+    let wanted = names.map(|name| {
+        let store = if name == "third" { store.clone() } else { other.clone() };
+        tokio::spawn(async move { store.begin_filling(name, "/models/x", 128).await.expect("begun").sequence })
+    });
+    for task in wanted {
+        task.await.expect("ended");
+    }
+    let (serving, filling, retired) = sequences(store).await;
+    assert_eq!((serving, filling, retired), (2, Some(4), vec![3]));
+}
+
+type BoxFuture = std::pin::Pin<Box<dyn Future<Output = u32> + Send>>;
+
 macro_rules! contract {
-    ($($promise:ident),+ $(,)?) => {
+    ($($promise:ident),+ $(,)?; of_two: $($shared:ident),+ $(,)?) => {
         mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $shared() {
+                let folder = tempfile::tempdir().expect("a folder");
+                let url = format!("sqlite:{}", folder.path().join("rag.db").display());
+                let (one, two) = super::two(&url).await;
+                super::$shared(&one, &two).await;
+            })+
             $(#[tokio::test]
             async fn $promise() {
                 let folder = tempfile::tempdir().expect("a folder");
@@ -189,6 +295,13 @@ macro_rules! contract {
             })+
         }
         mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $shared() {
+                if let Some(url) = super::fresh_postgres(stringify!($shared)).await {
+                    let (one, two) = super::two(&url).await;
+                    super::$shared(&one, &two).await;
+                }
+            })+
             $(#[tokio::test]
             async fn $promise() {
                 if let Some(url) = super::fresh_postgres(stringify!($promise)).await {
@@ -208,7 +321,15 @@ contract!(
     lists_are_cut_by_the_beginning_of_names,
     ratings_are_a_chain_by_tenant,
     writers_of_one_document_queue_up,
+    the_first_generation_is_there_from_the_first_look,
+    a_filled_generation_takes_the_place_of_the_one_that_answered;
+    of_two: processes_change_the_generation_together,
 );
+
+/// The same database as two processes have it.
+async fn two(url: &str) -> (Store, Store) {
+    (Store::open(url).await.expect("opened"), Store::open(url).await.expect("opened again"))
+}
 
 /// A database of its own on the server that the environment names.
 #[allow(clippy::print_stdout)]

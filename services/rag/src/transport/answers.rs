@@ -6,7 +6,7 @@ use attain_proto::rag::v1 as wire;
 use attain_proto::rag::v1::answer_service_server::{AnswerService, AnswerServiceServer};
 use attain_runtime::context::CallContext;
 use attain_runtime::serve::call_timeout;
-use attain_vocabulary::InvalidValue;
+use attain_vocabulary::{InvalidValue, UnixMillis};
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
@@ -50,7 +50,7 @@ impl AnswerService for Answers {
         let synonym_weight = self.knowledge.settings.synonym_weight;
         let wanted = wanted(&context, request.into_inner(), synonym_weight).map_err(Error::from)?;
         let given = within(&context, self.knowledge.answer(&wanted)).await?;
-        Ok(Response::new(answer(given)))
+        Ok(Response::new(answer(given, self.knowledge.clock.now_ms())))
     }
 }
 
@@ -83,7 +83,7 @@ fn wanted(
     Ok(Wanted { asked, question: search.query, sentences_max, rephrase, deadline: context.deadline })
 }
 
-fn answer(given: Given) -> wire::AnswerQuestionResponse {
+fn answer(given: Given, now_ms: UnixMillis) -> wire::AnswerQuestionResponse {
     let dropped_claim_count = given.dropped.values().map(|(count, _)| count).sum();
     let dropped = given.dropped.into_iter().map(|(reason, (count, detail))| wire::DroppedClaims {
         reason: reason.to_owned(),
@@ -107,7 +107,7 @@ fn answer(given: Given) -> wire::AnswerQuestionResponse {
         mode: encode::mode(given.model.as_deref()).into(),
         embedding_model: given.model.unwrap_or_default(),
         language_model: Some(language_model(given.language_model)),
-        passages: given.passages.into_iter().map(encode::citation).collect(),
+        passages: given.passages.into_iter().map(|cited| encode::citation(cited, now_ms)).collect(),
     }
 }
 

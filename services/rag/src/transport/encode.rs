@@ -2,6 +2,7 @@
 
 use attain_proto::convert::timestamp;
 use attain_proto::rag::v1 as wire;
+use attain_vocabulary::{TenantId, UnixMillis};
 
 use crate::domain::about::{About, Visibility};
 use crate::domain::confidence::Strength;
@@ -12,14 +13,15 @@ use crate::reranking::Reranking;
 use crate::search::{Answer, Cited};
 
 /// A document with its text.
-pub(super) fn stored(stored: Stored) -> wire::Document {
+pub(super) fn stored(stored: Stored, publisher: Option<&TenantId>, now_ms: UnixMillis) -> wire::Document {
     let text = stored.text.clone();
-    wire::Document { text, ..entry(Entry::from(stored)) }
+    wire::Document { text, ..entry(Entry::from(stored), publisher, now_ms) }
 }
 
-/// A document without its text.
-pub(super) fn entry(entry: Entry) -> wire::Document {
+/// A document without its text, and whose it is where it is another tenant's.
+pub(super) fn entry(entry: Entry, publisher: Option<&TenantId>, now_ms: UnixMillis) -> wire::Document {
     let doubted = entry.about.is_doubted();
+    let review_is_due = entry.about.review_is_due(now_ms);
     let About {
         owner,
         licence,
@@ -57,11 +59,13 @@ pub(super) fn entry(entry: Entry) -> wire::Document {
         version: entry.version,
         text_sha256: entry.text_sha256,
         update_time: Some(timestamp(entry.update_ms)),
+        publisher: publisher.map(ToString::to_string).unwrap_or_default(),
+        review_is_due,
     }
 }
 
 /// Passages, or the statement that nothing answers.
-pub(super) fn answer(answer: Answer) -> wire::SearchKnowledgeResponse {
+pub(super) fn answer(answer: Answer, now_ms: UnixMillis) -> wire::SearchKnowledgeResponse {
     let (reranking, reranking_model) = match answer.reranking {
         Reranking::Off => (wire::Reranking::Off, String::new()),
         Reranking::Applied(model) => (wire::Reranking::Applied, model),
@@ -69,7 +73,7 @@ pub(super) fn answer(answer: Answer) -> wire::SearchKnowledgeResponse {
         Reranking::Failed => (wire::Reranking::Failed, String::new()),
     };
     wire::SearchKnowledgeResponse {
-        citations: answer.citations.into_iter().map(citation).collect(),
+        citations: answer.citations.into_iter().map(|cited| citation(cited, now_ms)).collect(),
         abstained: answer.abstained,
         confidence: answer.confidence,
         threshold: answer.threshold,
@@ -100,8 +104,8 @@ pub(super) fn strength(strength: Strength) -> wire::EvidenceStrength {
     }
 }
 
-/// A passage.
-pub(super) fn citation(cited: Cited) -> wire::Citation {
+/// A passage, as it is now.
+pub(super) fn citation(cited: Cited, now_ms: UnixMillis) -> wire::Citation {
     wire::Citation {
         document_id: cited.document.to_string(),
         document_version: cited.version,
@@ -115,6 +119,7 @@ pub(super) fn citation(cited: Cited) -> wire::Citation {
         headings: cited.headings,
         trust: trust(cited.doubted).into(),
         visibility: visibility(cited.visibility).into(),
+        review_is_due: cited.review_due_ms.is_some_and(|due_ms| due_ms <= now_ms),
     }
 }
 

@@ -65,7 +65,7 @@ impl KnowledgeService for Transport {
         let (mut documents, mut rejected) = (Vec::with_capacity(kept.len()), batch.rejected);
         for (place, kept) in batch.places.into_iter().zip(kept) {
             match kept {
-                Ok(entry) => documents.push(encode::entry(entry)),
+                Ok(entry) => documents.push(encode::entry(entry, None, self.knowledge.clock.now_ms())),
                 Err(invalid) => rejected.push(decode::refused(place, &invalid)),
             }
         }
@@ -79,9 +79,11 @@ impl KnowledgeService for Transport {
     ) -> Result<Response<wire::ListDocumentsResponse>, Status> {
         let context = CallContext::read(request.metadata(), call_timeout())?;
         let selection = decode::selection(request.get_ref()).map_err(Error::from)?;
-        let (entries, more) = within(&context, self.knowledge.list(&context.tenant, selection)).await?;
-        let next_page_token = entries.last().filter(|_| more).map(|entry| entry.id.to_string()).unwrap_or_default();
-        let documents = entries.into_iter().map(encode::entry).collect();
+        let (listed, more) = within(&context, self.knowledge.list_readable(&context.tenant, selection)).await?;
+        let next_page_token = listed.last().filter(|_| more).map(|(entry, _)| entry.id.to_string()).unwrap_or_default();
+        let now_ms = self.knowledge.clock.now_ms();
+        let documents =
+            listed.into_iter().map(|(entry, publisher)| encode::entry(entry, publisher.as_ref(), now_ms)).collect();
         Ok(Response::new(wire::ListDocumentsResponse { documents, next_page_token }))
     }
 
@@ -92,8 +94,9 @@ impl KnowledgeService for Transport {
         let context = CallContext::read(request.metadata(), call_timeout())?;
         let id = decode::document_id(&request.get_ref().document_id).map_err(Error::from)?;
         let version = Some(request.get_ref().version).filter(|version| *version > 0);
-        let document = within(&context, self.knowledge.get(&context.tenant, &id, version)).await?;
-        Ok(Response::new(wire::GetDocumentResponse { document: Some(encode::stored(document)) }))
+        let (document, publisher) = within(&context, self.knowledge.get(&context.tenant, &id, version)).await?;
+        let document = encode::stored(document, publisher.as_ref(), self.knowledge.clock.now_ms());
+        Ok(Response::new(wire::GetDocumentResponse { document: Some(document) }))
     }
 
     async fn delete_document(
@@ -152,7 +155,7 @@ impl KnowledgeService for Transport {
         let synonym_weight = self.knowledge.settings.synonym_weight;
         let asked = decode::asked(context.tenant.clone(), request.get_ref(), synonym_weight).map_err(Error::from)?;
         let answer = within(&context, self.knowledge.search(&asked)).await?;
-        Ok(Response::new(encode::answer(answer)))
+        Ok(Response::new(encode::answer(answer, self.knowledge.clock.now_ms())))
     }
 }
 

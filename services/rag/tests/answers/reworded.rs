@@ -8,7 +8,7 @@ use attain_rag::LanguageModelConfig;
 use serde_json::json;
 
 use crate::endpoint::{Endpoint, Reply};
-use crate::harness::{QUESTION, Running, question, start};
+use crate::{QUESTION, Scene, question, start};
 
 fn rephrased() -> wire::AnswerQuestionRequest {
     wire::AnswerQuestionRequest { phrasing: wire::Phrasing::Rephrased.into(), ..question(QUESTION) }
@@ -48,7 +48,7 @@ fn other_unit(sentence: &str) -> String {
 }
 
 /// Asks with a model and without, and expects the same sentences.
-async fn stands(service: &Running, what: &str) -> wire::AnswerQuestionResponse {
+async fn stands(service: &Scene, what: &str) -> wire::AnswerQuestionResponse {
     let plain = service.ask(question(QUESTION)).await.unwrap();
     let answer = service.ask(rephrased()).await.unwrap();
     service.check(&answer).await;
@@ -175,7 +175,7 @@ async fn one_that_stalls_is_not_waited_for_and_left_alone_after_a_while() {
     assert_eq!(endpoint.received().len(), 2, "nothing was sent");
 
     endpoint.answers(Reply::Sentences(honest));
-    service.clock.set(service.clock.now_ms() + 30_000);
+    service.service.clock.set(service.service.clock.now_ms() + 30_000);
     let answer = service.ask(rephrased()).await.unwrap();
     assert!(usage(&answer).used, "{:?}", usage(&answer));
     service.stop().await;

@@ -6,23 +6,10 @@ use std::path::Path;
 use attain_proto::rag::v1 as wire;
 use serde_json::Value;
 
-use crate::harness::{config, start};
+use crate::support::{demo, start, words_only};
 
 fn root() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// The demo's documents by the names that the demo gives them.
-fn honest() -> Vec<wire::Document> {
-    let mut documents = Vec::new();
-    for folder in ["runbooks", "slo-templates", "incidents"] {
-        for entry in std::fs::read_dir(root().join("src/demo/knowledge").join(folder)).unwrap() {
-            let path = entry.unwrap().path();
-            let id = format!("{folder}/{}", path.file_stem().unwrap().to_string_lossy());
-            documents.push(wire::Document { id, text: std::fs::read_to_string(path).unwrap(), ..Default::default() });
-        }
-    }
-    documents
 }
 
 fn attacks() -> Vec<Value> {
@@ -52,8 +39,8 @@ fn poisoned(attack: &Value) -> Vec<wire::Document> {
 #[tokio::test(flavor = "multi_thread")]
 async fn none_tells_its_payload_or_comes_before_what_it_imitates() {
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
-    assert!(service.put("acme", honest()).await.rejected.is_empty());
+    let service = start(words_only(folder.path())).await;
+    assert!(service.put("acme", demo()).await.rejected.is_empty());
     let (mut breaches, mut unnoticed) = (Vec::new(), Vec::new());
     let attacks = attacks();
     for attack in &attacks {

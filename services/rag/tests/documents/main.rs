@@ -2,15 +2,17 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
-mod harness;
+#[path = "../support/mod.rs"]
+mod support;
 
+use attain_proto::convert::timestamp;
 use attain_proto::rag::v1 as wire;
 use attain_rag::{Config, Watched};
 use attain_runtime::context::{CallContext, RECOMMENDATION_CALLER, Role};
 use attain_vocabulary::TenantId;
 use tonic::Code;
 
-use harness::{PATIENCE, Running, config, context, start};
+use support::{NOW_MS, PATIENCE, Running, context, start, words_only};
 
 fn document(id: &str, text: &str) -> wire::Document {
     wire::Document { id: id.to_owned(), text: text.to_owned(), ..Default::default() }
@@ -28,7 +30,7 @@ async fn put_as(context: CallContext, service: &Running, document: wire::Documen
 #[tokio::test(flavor = "multi_thread")]
 async fn front_matter_is_read_and_the_sender_wins() {
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     let front = "---\nkind: incident\ntitle: Front title\nservices: [shop]\nowner: team-a\nlicence: CC0-1.0\nreviewed: 2026-01-02\n---\n\n# Heading\n\nThe breaker opened.\n";
     let said =
         wire::Document { owner: "team-b".into(), kind: wire::DocumentKind::Runbook.into(), ..document("b", front) };
@@ -45,14 +47,14 @@ async fn front_matter_is_read_and_the_sender_wins() {
     assert_eq!((read.title.as_str(), read.service_ids.as_slice()), ("Heading", &["shop".to_owned()][..]));
     assert_eq!(read.reviewed_time.unwrap().seconds, 1_767_312_000);
     assert_eq!((said.kind(), said.owner.as_str()), (wire::DocumentKind::Runbook, "team-b"));
-    assert_eq!(service.text("acme", "a", 0).await.unwrap().owner, "team-a");
+    assert_eq!(service.document("acme", "a", 0).await.unwrap().owner, "team-a");
     service.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_superseded_is_evidence_only_for_whoever_asks_for_it() {
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     let old = document("runbooks/old", "# Breaker of payments\n\nReset the payment breaker by hand.\n");
     let new = wire::Document {
         supersedes: vec!["runbooks/old".into()],
@@ -63,14 +65,16 @@ async fn what_is_superseded_is_evidence_only_for_whoever_asks_for_it() {
     assert_eq!(cited(&service.search("acme", question).await), ["runbooks/new"]);
     let all = wire::SearchKnowledgeRequest { query: question.into(), include_superseded: true, ..Default::default() };
     assert_eq!(service.search_by("acme", all).await.unwrap().citations.len(), 2);
-    assert!(service.text("acme", "runbooks/old", 0).await.unwrap().text.contains("by hand"), "it can still be read");
+    assert!(
+        service.document("acme", "runbooks/old", 0).await.unwrap().text.contains("by hand"),
+        "it can still be read"
+    );
     // The other way around neither would be found.
     let circle = wire::Document { supersedes: vec!["runbooks/new".into()], ..old };
     let answer = service.put("acme", vec![circle]).await;
     assert_eq!((answer.rejected[0].code.as_str(), answer.documents.len()), ("circle", 0));
     // Once the newer one is gone, the older one answers again.
-    let gone = wire::DeleteDocumentRequest { document_id: "runbooks/new".into() };
-    service.client().delete_document(context("acme").request(gone)).await.unwrap();
+    service.delete("acme", "runbooks/new").await.unwrap();
     assert_eq!(cited(&service.search("acme", question).await), ["runbooks/old"]);
     service.stop().await;
 }
@@ -78,7 +82,7 @@ async fn what_is_superseded_is_evidence_only_for_whoever_asks_for_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_tenant_publishes_and_nobody_else() {
     let folder = tempfile::tempdir().unwrap();
-    let service = start(Config { public_tenant: Some("platform".into()), ..config(folder.path()) }).await;
+    let service = start(Config { public_tenant: Some("platform".into()), ..words_only(folder.path()) }).await;
     let with = |tenant: &str, role| context(tenant).with_role(role);
     let runbook =
         |id: &str, who: &str| document(id, &format!("# Certificates\n\nRenew the certificate as {who} says.\n"));
@@ -93,12 +97,27 @@ async fn one_tenant_publishes_and_nobody_else() {
     let answer = service.search("acme", question).await;
     assert_eq!(cited(&answer), ["tls"]);
     assert_eq!(answer.citations[0].visibility(), wire::Visibility::Public);
-    assert!(service.text("acme", "tls", 1).await.unwrap().text.contains("platform says"));
+    let read = service.document("acme", "tls", 1).await.unwrap();
+    assert!(read.text.contains("platform says") && read.publisher == "platform", "{read:?}");
+    let listed = async |tenant: &str, page_token: &str| {
+        let request = wire::ListDocumentsRequest { page_size: 1, page_token: page_token.into(), ..Default::default() };
+        let page = service.list(tenant, request).await;
+        let documents: Vec<_> = page.documents.into_iter().map(|document| (document.id, document.publisher)).collect();
+        (documents, page.next_page_token)
+    };
+    service
+        .put("acme", vec![document("a", "# A\n\nAlpha is restarted.\n"), document("z", "# Z\n\nOmega stays.\n")])
+        .await;
+    let entry = |id: &str, publisher: &str| vec![(id.to_owned(), publisher.to_owned())];
+    assert_eq!(listed("acme", "").await, (entry("a", ""), "a".into()));
+    assert_eq!(listed("acme", "a").await, (entry("tls", "platform"), "tls".into()), "in the order of names");
+    assert_eq!(listed("acme", "tls").await, (entry("z", ""), String::new()));
+    assert_eq!(listed("platform", "").await, (entry("tls", ""), String::new()), "its own");
     // Nobody but its owner changes or removes it, and an own document of that name hides it.
-    let gone = wire::DeleteDocumentRequest { document_id: "tls".into() };
-    let status = service.client().delete_document(context("acme").request(gone)).await.unwrap_err();
+    let status = service.delete("acme", "tls").await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
     service.put("acme", vec![runbook("tls", "acme")]).await;
+    assert_eq!(listed("acme", "a").await, (entry("tls", ""), "tls".into()));
     let answer = service.search("acme", question).await;
     assert_eq!(answer.citations.len(), 1);
     assert!(answer.citations[0].quote.contains("acme says"), "{answer:?}");
@@ -108,9 +127,41 @@ async fn one_tenant_publishes_and_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_review_that_is_due_is_said_and_lowers_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = start(words_only(folder.path())).await;
+    let due_ms = NOW_MS + 1_000;
+    let kept = wire::Document {
+        review_due_time: Some(timestamp(due_ms)),
+        ..document("runbooks/breaker", "# Breaker\n\nThe breaker of payments is reset by hand.\n")
+    };
+    service.put("acme", vec![kept]).await;
+    let told = async || {
+        let found = service.search("acme", "how is the breaker of payments reset").await;
+        let asked = wire::AnswerQuestionRequest {
+            question: "how is the breaker of payments reset".into(),
+            ..Default::default()
+        };
+        let answer = service.answer("acme", asked).await.unwrap();
+        let listed = service.list("acme", wire::ListDocumentsRequest::default()).await;
+        let said =
+            [found.citations[0].review_is_due, answer.passages[0].review_is_due, listed.documents[0].review_is_due];
+        (said, found.citations[0].score, found.confidence)
+    };
+    let before = told().await;
+    assert_eq!(before.0, [false; 3]);
+    service.clock.set(due_ms);
+    let after = told().await;
+    assert_eq!(after.0, [true; 3]);
+    // A second older, and nothing else.
+    assert!((after.1 - before.1).abs() < 1e-6 && after.2 == before.2, "{before:?} {after:?}");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_speaks_to_a_machine_comes_later_and_displaces_nobody() {
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     let honest =
         document("runbooks/retry-storm", "# Retry storm\n\nBound the retries of the client during a retry storm.\n");
     let poisoned = wire::Document {
@@ -128,8 +179,7 @@ async fn what_speaks_to_a_machine_comes_later_and_displaces_nobody() {
     assert_eq!(cited(&answer), ["runbooks/retry-storm", "other/retry-storm"]);
     assert_eq!(answer.citations[1].trust(), wire::Trust::Lowered);
     // Alone it answers nothing.
-    let gone = wire::DeleteDocumentRequest { document_id: "runbooks/retry-storm".into() };
-    service.client().delete_document(context("acme").request(gone)).await.unwrap();
+    service.delete("acme", "runbooks/retry-storm").await.unwrap();
     let answer = service.search("acme", "retry storm retries").await;
     assert!(answer.abstained && answer.nearest_titles.is_empty(), "{answer:?}");
     service.stop().await;
@@ -151,7 +201,7 @@ fn rate(citation: &wire::Citation, rating: wire::Rating, reason: &str) -> wire::
 #[tokio::test(flavor = "multi_thread")]
 async fn ratings_move_a_document_a_little_and_are_kept_in_order() {
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     let text = |name: &str| format!("# Pool of {name}\n\nThe pool is exhausted when all connections are taken.\n");
     service.put("acme", vec![document("a", &text("alpha")), document("b", &text("beta"))]).await;
     let question = "the pool is exhausted, all connections are taken";
@@ -191,7 +241,7 @@ async fn ratings_move_a_document_a_little_and_are_kept_in_order() {
     service.stop().await;
 
     // What was said outlives the process.
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     let again = service.search("acme", question).await;
     assert!(score(&again) < score(&after) && score(&again) > score(&before) - 0.3, "{again:?}");
     service.stop().await;
@@ -200,7 +250,7 @@ async fn ratings_move_a_document_a_little_and_are_kept_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn slo_templates_are_told_and_found_by_what_they_promise() {
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     let sloth = "version: prometheus/v1\nservice: cart\nslos:\n  - name: requests-availability\n    objective: 99.95\n";
     let kept = service.put("acme", vec![document("slos/cart.yaml", sloth)]).await;
     assert_eq!(kept.documents[0].kind(), wire::DocumentKind::SloTemplate);
@@ -213,7 +263,7 @@ async fn slo_templates_are_told_and_found_by_what_they_promise() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_mesh_writes_lessons() {
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     let lesson = wire::Document {
         kind: wire::DocumentKind::Lesson.into(),
         source: Some(wire::DocumentSource { uri: "attain:decisions/1".into(), revision: "1".into() }),
@@ -236,11 +286,11 @@ async fn a_folder_is_followed() {
     std::fs::write(docs.join("a.md"), "# Alpha\n\nAlpha fails over by itself.\n").unwrap();
     std::fs::write(docs.join("bad.md"), "---\nkind: poem\n---\nx").unwrap();
     let watched = Watched { tenant: "acme".into(), folder: docs.clone(), prefix: "team/".into(), delete_missing: true };
-    let service = start(Config { watch: vec![watched], watch_interval_seconds: 1, ..config(folder.path()) }).await;
+    let service = start(Config { watch: vec![watched], watch_interval_seconds: 1, ..words_only(folder.path()) }).await;
     let listed = async |wanted: &[&str]| {
         loop {
             let request = wire::ListDocumentsRequest { id_prefix: "team/".into(), ..Default::default() };
-            let page = service.client().list_documents(context("acme").request(request)).await.unwrap().into_inner();
+            let page = service.list("acme", request).await;
             let names: Vec<&str> = page.documents.iter().map(|document| document.id.as_str()).collect();
             if names == wanted {
                 return page.documents;
@@ -261,7 +311,7 @@ async fn a_folder_is_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_index_is_compared_on_demand() {
     let folder = tempfile::tempdir().unwrap();
-    let service = start(config(folder.path())).await;
+    let service = start(words_only(folder.path())).await;
     service.put("acme", vec![document("a", "# A\n\none"), document("b", "# B\n\ntwo")]).await;
     service.put("other", vec![document("c", "# C\n\nthree")]).await;
     let reconcile = async || {

@@ -1,28 +1,51 @@
-//! The service on a port of its own, and a Qdrant that a test can look into, stall and cut off.
-#![allow(dead_code, unreachable_pub)]
+//! The one harness of this crate's tests: the service in this process or in its own, its callers, and a Qdrant that a test can look into.
+#![allow(dead_code, unreachable_pub, unused_imports)]
+
+mod caller;
+mod child;
+mod gate;
+mod qdrant;
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use attain_embedded_qdrant::{EmbeddedQdrant, Options, random_api_key};
 use attain_proto::rag::v1 as wire;
-use attain_proto::rag::v1::knowledge_service_client::KnowledgeServiceClient;
-use attain_proto::status::v1::status_service_client::StatusServiceClient;
-use attain_proto::status::v1::{GetStatusRequest, GetStatusResponse};
 use attain_rag::Config;
 use attain_runtime::Shutdown;
 use attain_runtime::clock::Clock;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::TenantId;
 use tokio::task::JoinHandle;
-use tonic::Status;
-use tonic::transport::Channel;
 
-pub const NOW_MS: i64 = 1_795_000_000_000;
+pub use caller::Caller;
+pub use child::ChildService;
+pub use gate::{Gate, Hold};
+pub use qdrant::Qdrant;
+
+pub const NOW_MS: i64 = 1_796_500_000_000;
 /// Far more than anything here takes; a test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A genuine Qdrant server, where the environment names one: the whole suite runs against that instead of the embedded one.
+pub fn genuine_server() -> Option<String> {
+    std::env::var("QDRANT_URL").ok()
+}
+
+/// A service with everything in a folder and search by words only.
+pub fn words_only(folder: &Path) -> Config {
+    Config {
+        database_url: format!("sqlite:{}", folder.join("rag.db").display()),
+        index_dir: folder.join("index"),
+        qdrant_url: genuine_server(),
+        qdrant_api_key: std::env::var("QDRANT_API_KEY").ok(),
+        collection_prefix: folder.file_name().unwrap().to_string_lossy().replace('.', "test"),
+        embeddings: false,
+        ..Config::default()
+    }
+}
 
 /// The published model in the user's cache; `None`, said aloud, where it is not.
 #[allow(clippy::print_stdout)]
@@ -53,52 +76,58 @@ pub fn context(tenant: &str) -> CallContext {
     CallContext::new(TenantId::new("tenant", tenant).unwrap(), "test", PATIENCE)
 }
 
+/// The demo's documents, by the names that the demo gives them.
+pub fn demo() -> Vec<wire::Document> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src/demo/knowledge");
+    let mut documents = Vec::new();
+    for folder in ["runbooks", "incidents", "slo-templates"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let id = format!("{folder}/{}", path.file_stem().unwrap().to_string_lossy());
+            documents.push(wire::Document { id, text: std::fs::read_to_string(path).unwrap(), ..Default::default() });
+        }
+    }
+    documents.sort_by(|a, b| a.id.cmp(&b.id));
+    documents
+}
+
 /// A running service.
 pub struct Running {
-    pub channel: Channel,
+    caller: Caller,
+    pub clock: Clock,
     shutdown: Shutdown,
     task: JoinHandle<Result<(), attain_rag::Error>>,
+}
+
+impl Deref for Running {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
 }
 
 /// Starts the service without waiting for anything.
 pub async fn start_unready(config: Config) -> Running {
     let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let shutdown = Shutdown::new();
-    let task = tokio::spawn(attain_rag::serve(config, listener, Clock::held(NOW_MS), shutdown.clone()));
-    let channel = attain_runtime::channel::connect("test", &url).unwrap();
-    Running { channel, shutdown, task }
+    let (shutdown, clock) = (Shutdown::new(), Clock::held(NOW_MS));
+    let task = tokio::spawn(attain_rag::serve(config, listener, clock.clone(), shutdown.clone()));
+    Running { caller: Caller::of(&url), clock, shutdown, task }
+}
+
+/// Starts the service and waits until it is ready.
+pub async fn start(config: Config) -> Running {
+    let running = start_unready(config).await;
+    running.wait_for(|status| status.ready).await;
+    running
 }
 
 impl Running {
-    /// Asks until the status is as wanted.
-    pub async fn wait_for(&self, wanted: impl Fn(&GetStatusResponse) -> bool) {
-        let asking = async {
-            let mut client = StatusServiceClient::new(self.channel.clone());
-            loop {
-                if let Ok(status) = client.get_status(GetStatusRequest::default()).await
-                    && wanted(status.get_ref())
-                {
-                    return;
-                }
-                tokio::time::sleep(LOOK_INTERVAL).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, asking).await.expect("as wanted in time");
-    }
-
-    /// Waits until every document has vectors of the model whose name begins so.
-    pub async fn until_model(&self, name: &str) {
-        self.wait_for(|status| {
-            status.conditions.iter().any(|c| c.name == "embedding_model" && c.holds && c.detail.starts_with(name))
-        })
-        .await;
-    }
-
     /// Lets it end in order.
     pub async fn stop(self) {
         self.shutdown.cancel();
-        drop(self.channel);
+        drop(self.caller);
         self.task.await.unwrap().unwrap();
     }
 
@@ -106,111 +135,5 @@ impl Running {
     pub async fn abort(self) {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
-    }
-
-    pub fn client(&self) -> KnowledgeServiceClient<Channel> {
-        KnowledgeServiceClient::new(self.channel.clone())
-    }
-
-    pub async fn put(&self, tenant: &str, documents: Vec<wire::Document>) -> wire::PutDocumentsResponse {
-        let request = context(tenant).request(wire::PutDocumentsRequest { documents });
-        self.client().put_documents(request).await.unwrap().into_inner()
-    }
-
-    pub async fn delete(&self, tenant: &str, document_id: &str) {
-        let request = wire::DeleteDocumentRequest { document_id: document_id.to_owned() };
-        self.client().delete_document(context(tenant).request(request)).await.unwrap();
-    }
-
-    pub async fn search(&self, tenant: &str, query: &str) -> wire::SearchKnowledgeResponse {
-        self.ask(tenant, wire::SearchKnowledgeRequest { query: query.to_owned(), ..Default::default() }).await.unwrap()
-    }
-
-    pub async fn ask(
-        &self,
-        tenant: &str,
-        request: wire::SearchKnowledgeRequest,
-    ) -> Result<wire::SearchKnowledgeResponse, Status> {
-        self.client().search_knowledge(context(tenant).request(request)).await.map(tonic::Response::into_inner)
-    }
-
-    /// Documents cited for a question, sure or not, best first.
-    pub async fn ids(&self, tenant: &str, query: &str) -> Vec<String> {
-        let request = wire::SearchKnowledgeRequest {
-            query: query.to_owned(),
-            limit: 50,
-            include_unsure: true,
-            ..Default::default()
-        };
-        let answer = self.ask(tenant, request).await.unwrap();
-        answer.citations.into_iter().map(|citation| citation.document_id).collect()
-    }
-}
-
-/// A Qdrant of the test's own: embedded, or the genuine server that `QDRANT_URL` names.
-pub struct Qdrant {
-    pub url: String,
-    pub api_key: Option<String>,
-    /// Begins the names of this test's collections.
-    pub prefix: String,
-    client: qdrant_client::Qdrant,
-    embedded: Option<(Shutdown, JoinHandle<()>)>,
-}
-
-impl Qdrant {
-    pub async fn start(folder: &Path) -> Self {
-        let prefix = folder.file_name().unwrap().to_string_lossy().replace('.', "test");
-        let client = |url: &str, key: Option<&String>| {
-            let builder = qdrant_client::Qdrant::from_url(url).skip_compatibility_check();
-            match key {
-                Some(key) => builder.api_key(key.as_str()),
-                None => builder,
-            }
-            .build()
-            .unwrap()
-        };
-        if let Ok(url) = std::env::var("QDRANT_URL") {
-            let api_key = std::env::var("QDRANT_API_KEY").ok();
-            return Self { client: client(&url, api_key.as_ref()), url, api_key, prefix, embedded: None };
-        }
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let key = random_api_key();
-        let options = Options::new(folder.join("index"), key.clone()).unwrap();
-        let server = EmbeddedQdrant::open(options).await.unwrap();
-        let stop = Shutdown::new();
-        let stopped = stop.clone();
-        let serving = tokio::spawn(async move {
-            server.serve(listener, async move { stopped.cancelled().await }).await.unwrap();
-        });
-        Self { client: client(&url, Some(&key)), url, api_key: Some(key), prefix, embedded: Some((stop, serving)) }
-    }
-
-    /// The ends of the names of this test's collections, in order.
-    pub async fn collections(&self) -> Vec<String> {
-        let listed = self.client.list_collections().await.unwrap().collections;
-        let mut ends: Vec<String> =
-            listed.iter().filter_map(|c| c.name.strip_prefix(&self.prefix).map(str::to_owned)).collect();
-        ends.sort();
-        ends
-    }
-
-    pub async fn until_collections(&self, wanted: &[&str]) {
-        let looking = async {
-            while self.collections().await != wanted {
-                tokio::time::sleep(LOOK_INTERVAL).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, looking).await.expect("collections as wanted in time");
-    }
-
-    pub async fn stop(self) {
-        for end in self.collections().await {
-            self.client.delete_collection(format!("{}{end}", self.prefix)).await.unwrap();
-        }
-        if let Some((stop, serving)) = self.embedded {
-            stop.cancel();
-            serving.await.unwrap();
-        }
     }
 }

@@ -311,5 +311,7 @@ fn citation(citation: &Citation) -> rag::Citation {
         headings: citation.headings.clone(),
         trust: citation.trust,
         visibility: citation.visibility,
+        // What is due is of the moment of the answer; what is stored stays as it is.
+        review_is_due: false,
     }
 }

@@ -369,6 +369,7 @@ fn passage() -> rag::Citation {
         headings: vec!["Mitigation".into()],
         trust: rag::Trust::Normal as i32,
         visibility: rag::Visibility::Tenant as i32,
+        review_is_due: false,
     }
 }
 

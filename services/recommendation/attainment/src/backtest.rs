@@ -131,7 +131,8 @@ fn origins(cells: &Cells, window_days: f64, now_ms: UnixMillis) -> impl Iterator
         })
         .take_while(move |origin| origin.before.covered_days() >= needed_days)
         .filter(move |Origin { after, .. }| {
-            after.covered_days() >= COVERED_SHARE_MIN * window_days && after.valid() > 0.0
+            let totals = after.totals();
+            totals.covered_days() >= COVERED_SHARE_MIN * window_days && totals.valid > 0.0
         })
 }
 

@@ -51,8 +51,10 @@ impl Conditions {
         let p95 = f64::from_bits(*p95);
         let (mut busiest, mut others) = ((0.0, 0.0), (0.0, 0.0));
         for point in points {
-            let sum: &mut (f64, f64) = if point.valid > p95 { &mut busiest } else { &mut others };
-            *sum = (sum.0 + point.valid, sum.1 + point.bad);
+            // To both, for which it is says nothing of the next one: what is not its own adds nothing.
+            let share = if point.valid > p95 { [1.0, 0.0] } else { [0.0, 1.0] };
+            busiest = (busiest.0 + share[0] * point.valid, busiest.1 + share[0] * point.bad);
+            others = (others.0 + share[1] * point.valid, others.1 + share[1] * point.bad);
         }
         let told = busiest.0 > 0.0 && others.0 > 0.0;
         let ratio = |(valid, bad): (f64, f64)| told.then(|| (bad / valid).clamp(0.0, 1.0));

@@ -9,7 +9,7 @@ use crate::menu::TARGET_MENU;
 use crate::offers::strictest_target;
 use crate::prediction::predict_from;
 use crate::sanity::Usable;
-use crate::series::{Sums, fraction};
+use crate::series::fraction;
 use crate::split::Split;
 use crate::timeline::Timeline;
 use crate::{
@@ -24,10 +24,13 @@ const MANTISSA: f64 = (1_u64 << 52) as f64;
 const TOLERANCE: f64 = 1e-6;
 
 /// Changes that are passed over side by side.
-const LANES: usize = 4;
+const LANES: usize = 8;
 
-/// Failures of a bucket from which on they are too many to be passed over side by side: far below what a sum tells exactly.
-const FEW: f64 = 1e12;
+/// Buckets of which what is left is put in columns at a time.
+const BLOCK: usize = 256;
+
+/// Failures of a bucket from which on they are too many to be passed over side by side: less is kept exactly in half the memory.
+const FEW: f64 = 1e7;
 
 /// Key of the counterfactual that needs no structure: half of the service's own failures gone.
 pub const OWN_FAILURES_HALVED: &str = "own_failures_halved";
@@ -76,7 +79,7 @@ impl Today<'_> {
             return unchanged();
         };
         let Prediction { constants, window_days, now_ms, .. } = self.prediction;
-        let cells = Cells::along(self.timeline, left);
+        let cells = Cells::along_whole(self.timeline, left);
         let Some(after) = predict_from(constants, cells.all(), *window_days, *now_ms) else {
             return unchanged();
         };
@@ -85,7 +88,7 @@ impl Today<'_> {
         Solved {
             balanced: [target, self.balanced].into_iter().flatten().reduce(f64::max),
             miss_probability: after.forecast.miss_probability(reference).min(before),
-            attained_ratio: Sums::of_columns(&self.timeline.valid, left).attained_ratio().unwrap_or(0.0),
+            attained_ratio: self.timeline.sums_of_whole(left).attained_ratio().unwrap_or(0.0),
         }
     }
 
@@ -116,13 +119,19 @@ impl Today<'_> {
         if self.split.ratios.method == SplitMethod::Unknown {
             return Vec::new();
         }
-        let changes: Vec<Change<'_>> = std::iter::once(self.own_halved()).chain(self.changes()).collect();
-        let mut solved = Vec::with_capacity(changes.len());
+        let own_halved = self.own_halved();
+        let mut solved = vec![own_halved.described(self.without(&own_halved.saved))];
+        let changes: Vec<Change<'_>> = self.changes().collect();
+        let mut left = Vec::new();
         for changes in changes.chunks(LANES) {
-            let left = fewer_each(changes, self.bad);
-            let described =
-                |(change, left): (&Change<'_>, Option<Vec<f64>>)| change.described(self.solved(left.as_deref()));
-            solved.extend(changes.iter().zip(left).map(described));
+            let Some(taken) = taken_by_each(changes, self.bad) else {
+                solved.extend(changes.iter().map(|change| change.described(self.without(&change.saved))));
+                continue;
+            };
+            for (change, taken) in changes.iter().zip(taken) {
+                let any = without(&taken, self.bad, &mut left);
+                solved.push(change.described(self.solved(any.then_some(&left))));
+            }
         }
         solved.sort_by(|a, b| {
             let target = |c: &Counterfactual| c.balanced_target_ratio.unwrap_or(0.0);
@@ -227,48 +236,73 @@ fn fewer(ways: &[Arriving<'_>], bad: &[f64]) -> Option<Vec<f64>> {
     taken.then_some(left)
 }
 
-/// What is left after each of so many changes. What is owed goes from bucket to bucket: changes of one way, which most are, are
-/// passed over side by side, so that none waits for itself.
-fn fewer_each(changes: &[Change<'_>], bad: &[f64]) -> Vec<Option<Vec<f64>>> {
+/// Whole failures that each of at most [`LANES`] changes takes, bucket by bucket. What is owed goes from bucket to bucket: changes of one
+/// way, which most are, are passed over side by side, so that none waits for itself. `None` where they are not alike enough.
+fn taken_by_each(changes: &[Change<'_>], bad: &[f64]) -> Option<Vec<Vec<f32>>> {
     let single: Vec<&Arriving<'_>> = changes.iter().filter_map(|change| change.saved.first()).collect();
-    let [first, second, third, fourth] = single.as_slice() else {
-        return changes.iter().map(|change| fewer(&change.saved, bad)).collect();
-    };
-    let ways = [*first, *second, *third, *fourth];
-    let few = changes.iter().all(|change| change.saved.len() == 1) && bad.iter().all(|bad| *bad < FEW);
-    if few && ways.iter().all(|way| way.column.len() == bad.len()) {
-        return side_by_side(ways, bad).into();
-    }
-    changes.iter().map(|change| fewer(&change.saved, bad)).collect()
+    let alike = changes.iter().all(|change| change.saved.len() == 1)
+        && single.iter().all(|way| way.column.len() == bad.len())
+        && bad.iter().fold(true, |few, bad| few & (*bad < FEW))
+        && all_finite(&single);
+    let first = single.first().filter(|_| alike && single.len() > 1)?;
+    let ways = std::array::from_fn(|lane| *single.get(lane).unwrap_or(first));
+    Some(side_by_side(ways, bad, changes.len()))
 }
 
-/// [`fewer`] of several changes of one way each, of less than [`FEW`] failures a bucket.
-fn side_by_side(ways: [&Arriving<'_>; LANES], bad: &[f64]) -> [Option<Vec<f64>>; LANES] {
-    let mut left = [(); LANES].map(|()| Vec::with_capacity(bad.len()));
-    let (mut owed, mut any) = ([0.0; LANES], [false; LANES]);
-    let columns = ways.map(|way| &way.column[..bad.len()]);
-    let ratios = ways.map(|way| way.ratios);
-    for (at, bad) in bad.iter().enumerate() {
-        let mut kept = [0.0; LANES];
-        for lane in 0..LANES {
-            let failed = columns[lane][at] * ratios[lane][0] * ratios[lane][1];
-            let failed = if failed.is_finite() { failed.clamp(0.0, *bad) } else { 0.0 };
-            // As in [`take`].
-            let owing = owed[lane] + failed;
-            let whole = floor_of_few(owing + TOLERANCE);
-            let whole = if whole < *bad { whole } else { *bad };
-            owed[lane] = owing - whole;
-            kept[lane] = bad - whole;
-            any[lane] |= whole > 0.0;
+/// Whether what arrives is a number in each bucket. Several ways often share a column.
+fn all_finite(ways: &[&Arriving<'_>]) -> bool {
+    let again = |at: &usize| *at > 0 && std::ptr::eq(ways[at - 1].column.as_ref(), ways[*at].column.as_ref());
+    let finite = |way: &Arriving<'_>| way.column.iter().fold(true, |finite, failed| finite & (failed.abs() < FEW));
+    let ratios = ways.iter().flat_map(|way| way.ratios).all(|ratio| ratio.abs() < FEW);
+    ratios && (0..ways.len()).filter(|at| !again(at)).all(|at| finite(ways[at]))
+}
+
+/// What [`take`] takes for the first of several changes of one way each, of less than [`FEW`] failures a bucket.
+fn side_by_side(ways: [&Arriving<'_>; LANES], bad: &[f64], count: usize) -> Vec<Vec<f32>> {
+    let mut taken: Vec<Vec<f32>> = (0..count.min(LANES)).map(|_| Vec::with_capacity(bad.len())).collect();
+    let mut owed = [0.0; LANES];
+    let [first, second] = [0, 1].map(|of| ways.map(|way| way.ratios[of]));
+    for (block, bad) in bad.chunks(BLOCK).enumerate() {
+        let columns = ways.map(|way| &way.column[block * BLOCK..][..bad.len()]);
+        let mut wholes = [[0.0f32; LANES]; BLOCK];
+        for (at, (bad, wholes)) in bad.iter().zip(&mut wholes).enumerate() {
+            let failed = each(|lane| {
+                let failed = columns[lane][at] * first[lane] * second[lane];
+                let failed = if failed > 0.0 { failed } else { 0.0 };
+                if failed < *bad { failed } else { *bad }
+            });
+            let owing = each(|lane| owed[lane] + failed[lane]);
+            let whole = each(|lane| {
+                let whole = floor_of_few(owing[lane] + TOLERANCE);
+                if whole < *bad { whole } else { *bad }
+            });
+            owed = each(|lane| owing[lane] - whole[lane]);
+            *wholes = whole.map(|whole| whole as f32);
         }
-        left.iter_mut().zip(kept).for_each(|(left, kept)| left.push(kept));
+        for (lane, taken) in taken.iter_mut().enumerate() {
+            taken.extend(wholes[..bad.len()].iter().map(|wholes| wholes[lane]));
+        }
     }
-    let mut any = any.into_iter();
-    left.map(|left| any.next().unwrap_or(false).then_some(left))
+    taken
+}
+
+/// What is left of the failures, in `left`, and whether fewer are.
+fn without(taken: &[f32], bad: &[f64], left: &mut Vec<f64>) -> bool {
+    left.clear();
+    left.extend(bad.iter().zip(taken).map(|(bad, taken)| bad - f64::from(*taken)));
+    taken.iter().fold(false, |any, taken| any | (*taken > 0.0))
+}
+
+/// A value for each lane.
+fn each(of: impl Fn(usize) -> f64) -> [f64; LANES] {
+    std::array::from_fn(of)
 }
 
 /// Takes whole failures of one way out of what is left of each bucket; whether there were any.
 fn take(way: &Arriving<'_>, bad: &[f64], left: &mut [f64]) -> bool {
+    if let Some(any) = take_whole(way, bad, left).or_else(|| take_halves(way, bad, left)) {
+        return any;
+    }
     let (mut owed, mut any) = (0.0, false);
     let failed = way.failed().chain(std::iter::repeat(0.0));
     for ((bad, left), failed) in bad.iter().zip(left).zip(failed) {
@@ -290,6 +324,46 @@ fn take(way: &Arriving<'_>, bad: &[f64], left: &mut [f64]) -> bool {
         any |= whole > 0.0;
     }
     any
+}
+
+/// The same where every failure is whole and left: nothing is carried on. `None`, and nothing taken, where one is not.
+fn take_whole(way: &Arriving<'_>, bad: &[f64], left: &mut [f64]) -> Option<bool> {
+    if way.ratios != [1.0; 2] || !all_whole_and_left(&way.column, left) {
+        return None;
+    }
+    let mut most = 0.0;
+    for ((bad, left), failed) in bad.iter().zip(left).zip(way.column.iter()) {
+        let taken = if failed < bad { *failed } else { *bad };
+        *left -= taken;
+        most = if taken > most { taken } else { most };
+    }
+    Some(most > 0.0)
+}
+
+/// The same where half of whole failures that are left is taken: every second one. `None`, and nothing taken, where it is not so.
+fn take_halves(way: &Arriving<'_>, bad: &[f64], left: &mut [f64]) -> Option<bool> {
+    if way.ratios != [0.5, 1.0] || left != bad || !all_whole_and_left(&way.column, left) {
+        return None;
+    }
+    // A half of one is owed or not.
+    let (mut owed, mut all) = (0, 0);
+    for (left, failed) in left.iter_mut().zip(way.column.iter()) {
+        let halves = *failed as i64 + owed;
+        owed = halves & 1;
+        all += halves >> 1;
+        *left -= (halves >> 1) as f64;
+    }
+    Some(all > 0)
+}
+
+/// Whether failures are whole, few, and no more in any bucket than are left there.
+fn all_whole_and_left(failed: &[f64], left: &[f64]) -> bool {
+    let alike = |(failed, left): (&f64, &f64)| {
+        (*failed >= 0.0) & (*failed < FEW) & (floor_of_few(*failed) == *failed) & (failed <= left)
+    };
+    let parts = failed.chunks(BLOCK).zip(left.chunks(BLOCK));
+    let mut parts = parts.map(|(failed, left)| failed.iter().zip(left).map(alike).fold(true, |all, alike| all & alike));
+    parts.all(|part| part)
 }
 
 /// [`floor`] of what lies between minus and plus [`FEW`]: no more than sums, so that several go at a time.
@@ -401,17 +475,34 @@ mod tests {
 
         #[test]
         fn side_by_side_is_one_by_one(
-            bad in prop::collection::vec(prop_oneof![(0u32..12).prop_map(f64::from), (0u32..9).prop_map(|exponent| libm::pow(10.0, f64::from(exponent)))], 1..60),
-            seed in prop::collection::vec(failures(), 60), ratios in prop::collection::vec(0.0f64..1.0, 2 * LANES),
+            bad in prop::collection::vec(prop_oneof![(0u32..12).prop_map(f64::from), (0u32..7).prop_map(|exponent| libm::pow(10.0, f64::from(exponent)))], 1..60),
+            seed in prop::collection::vec(failures().prop_filter("a number", |failed| failed.is_finite()), 60), ratios in prop::collection::vec(0.0f64..1.0, 2 * LANES),
         ) {
             let ways: Vec<Arriving<'_>> = (0..LANES).map(|lane| Arriving {
                 ratios: [ratios[lane], ratios[LANES + lane]],
                 ..Arriving::all(None, (0..bad.len()).map(|at| seed[(at * (lane + 1)) % seed.len()]).collect())
             }).collect();
-            let each = side_by_side([&ways[0], &ways[1], &ways[2], &ways[3]], &bad);
-            for (way, left) in ways.iter().zip(&each) {
-                prop_assert_eq!(left, &fewer(std::slice::from_ref(way), &bad));
+            prop_assert!(ways.iter().all(|way| all_finite(&[way])));
+            let each = side_by_side(std::array::from_fn(|lane| &ways[lane]), &bad, LANES);
+            for (way, taken) in ways.iter().zip(&each) {
+                let mut left = Vec::new();
+                let any = without(taken, &bad, &mut left);
+                prop_assert_eq!(any.then_some(left), fewer(std::slice::from_ref(way), &bad));
             }
+        }
+
+        #[test]
+        fn every_second_failure_is_half_of_them(
+            counts in prop::collection::vec((0u32..9, 0u32..5), 1..60), far in prop::option::of(0usize..60),
+        ) {
+            let bad: Vec<f64> = counts.iter().map(|(own, others)| f64::from(own + others)).collect();
+            let mut own: Vec<f64> = counts.iter().map(|(own, _)| f64::from(*own)).collect();
+            // One that is more than failed at all is taken one by one.
+            if let Some(at) = far.filter(|at| *at < own.len()) {
+                own[at] = bad[at] + 1.0;
+            }
+            let half = |ratios| vec![Arriving { ratios, ..Arriving::all(None, own.clone().into()) }];
+            prop_assert_eq!(fewer(&half([0.5, 1.0]), &bad), fewer(&half([1.0, 0.5]), &bad));
         }
 
         #[test]

@@ -301,8 +301,24 @@ struct Hour {
 pub(crate) struct Suspects {
     /// Cells that stand alone and failed as often as may ever be improbable.
     alone: Vec<usize>,
+    /// Requests and failures of each of them.
+    valid: Vec<f64>,
+    bad: Vec<f64>,
     hours: Vec<Hour>,
 }
+
+/// The same of a span of cells.
+struct Within<'a> {
+    /// The first cell of the span: others are told from it on.
+    first: usize,
+    alone: &'a [usize],
+    valid: &'a [f64],
+    bad: &'a [f64],
+    hours: Vec<Hour>,
+}
+
+/// Cells that are looked at together.
+const AT_ONCE: usize = 16;
 
 impl Suspects {
     pub(crate) fn among(points: &[CountPoint], weights: &[Weight]) -> Self {
@@ -311,6 +327,8 @@ impl Suspects {
         for (i, (point, weight)) in points.iter().zip(weights).enumerate() {
             if weight.alone && point.bad >= FAILURES_MIN {
                 suspects.alone.push(i);
+                suspects.valid.push(point.valid);
+                suspects.bad.push(point.bad);
             }
             if !weight.by_hour {
                 continue;
@@ -329,9 +347,9 @@ impl Suspects {
     }
 
     /// Those in a span of the same cells, told from its first cell on: of an hour that reaches beyond it, what is within.
-    fn within(&self, cells: Span<'_>) -> Self {
+    fn within(&self, cells: Span<'_>) -> Within<'_> {
         let (first, end) = (cells.first, cells.first + cells.points.len());
-        let alone = &self.alone[self.alone.partition_point(|i| *i < first)..self.alone.partition_point(|i| *i < end)];
+        let among = self.alone.partition_point(|i| *i < first)..self.alone.partition_point(|i| *i < end);
         let hours = &self.hours
             [self.hours.partition_point(|hour| hour.end <= first)..self.hours.partition_point(|hour| hour.first < end)];
         let inside = |hour: &Hour| {
@@ -346,16 +364,33 @@ impl Suspects {
                 .fold((0.0, 0.0), |(valid, bad), (point, _)| (valid + point.valid, bad + point.bad));
             Hour { first: from, end: to, valid, bad }
         };
-        Self { alone: alone.iter().map(|i| i - first).collect(), hours: hours.iter().map(inside).collect() }
+        Within {
+            first,
+            alone: &self.alone[among.clone()],
+            valid: &self.valid[among.clone()],
+            bad: &self.bad[among],
+            hours: hours.iter().map(inside).collect(),
+        }
     }
+}
 
+impl Within<'_> {
     /// Marks what is improbable under a chronic level, and nothing else.
     fn flag(&self, points: &[CountPoint], rate: f64, correlation: f64, tail_max: f64, flagged: &mut [bool]) {
         flagged.fill(false);
-        for i in &self.alone {
-            let CountPoint { valid, bad, .. } = points[*i];
-            if stands_out(valid, bad, rate, correlation) {
-                flagged[*i] = improbable(valid, bad, rate, correlation, tail_max);
+        let columns = self.valid.chunks(AT_ONCE).zip(self.bad.chunks(AT_ONCE));
+        for (alone, (valid, bad)) in self.alone.chunks(AT_ONCE).zip(columns) {
+            // Of all, and then of few: what is asked of one says nothing of the next, and a guess that goes wrong costs more.
+            let mut suspect = [0u64; AT_ONCE];
+            for (suspect, (valid, bad)) in suspect.iter_mut().zip(valid.iter().zip(bad)) {
+                *suspect = u64::from(stands_out(*valid, *bad, rate, correlation));
+            }
+            if suspect.iter().fold(0, |any, suspect| any | suspect) == 0 {
+                continue;
+            }
+            for (i, (valid, bad)) in alone.iter().zip(valid.iter().zip(bad)) {
+                flagged[i - self.first] = stands_out(*valid, *bad, rate, correlation)
+                    && improbable(*valid, *bad, rate, correlation, tail_max);
             }
         }
         for hour in self.hours.iter().filter(|hour| hour.bad > rate * hour.valid) {
@@ -372,8 +407,7 @@ impl Suspects {
     }
 }
 
-/// Whether failures are so many deviations above their mean that their tail may be below 1e-6. All of it is computed, for what is asked
-/// first says nothing of what comes next, and a guess that goes wrong costs more.
+/// Whether failures are so many deviations above their mean that their tail may be below 1e-6.
 fn stands_out(valid: f64, bad: f64, rate: f64, correlation: f64) -> bool {
     let excess = bad - rate * valid;
     let least = DEVIATIONS_MIN * DEVIATIONS_MIN * variance(valid, rate, correlation);

@@ -24,17 +24,17 @@ pub const MODEL_VERSION: &str = "drifting-level-4";
 /// Never fails: too little data is a result of low confidence that offers the tier's template, flagged as such.
 #[must_use]
 pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
-    let usable = Usable::of(input);
+    let (usable, traces) = Usable::seen_by(input);
     let window = input.window_ahead().days();
     let constants = input.constants();
     let timeline = Timeline::of(usable.series.points(), input.as_of_ms);
     let bad = usable.series.failures();
-    let cells = Cells::along(&timeline, &bad);
+    let cells = Cells::along_whole(&timeline, &bad);
     // Months beside the window: only their forecasts differ.
     let windows: Vec<f64> = std::iter::once(window).chain(MONTH_DAYS).collect();
     let mut predictions = predict_all(&constants, cells.all(), &windows, input.as_of_ms).into_iter();
     let prediction = predictions.next().map(|prediction| prediction.with_layer(input.layer().cloned()));
-    let split = split(input, &usable);
+    let split = split(input, &usable, traces);
     let backtest = backtest_from(&constants, &cells, window, input.as_of_ms, &input.policy);
     let found = Found {
         usable: &usable,

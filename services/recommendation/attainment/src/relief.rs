@@ -16,8 +16,8 @@ use crate::{BindingConstraint, RecommendationInput};
 /// `None` where no component binds, or where no failure is charged to it.
 #[must_use]
 pub fn without_cause(input: &RecommendationInput, binding: &BindingConstraint) -> Option<RecommendationInput> {
-    let usable = Usable::of(input);
-    let split = split(input, &usable);
+    let (usable, traces) = Usable::seen_by(input);
+    let split = split(input, &usable, traces);
     let starts = starts(&usable);
     let all = causes(input, &starts, &usable.series, &split);
     let cause = all.into_iter().find(|cause| {
@@ -33,8 +33,8 @@ pub fn without_cause(input: &RecommendationInput, binding: &BindingConstraint) -
 /// `None` for another key, and where the change saves no failure.
 #[must_use]
 pub fn with_change(input: &RecommendationInput, key: &str) -> Option<RecommendationInput> {
-    let usable = Usable::of(input);
-    let split = split(input, &usable);
+    let (usable, traces) = Usable::seen_by(input);
+    let split = split(input, &usable, traces);
     let saved = if key == OWN_FAILURES_HALVED {
         own_halved(&split)
     } else {

@@ -16,9 +16,29 @@ pub(crate) struct Usable<'a> {
     pub(crate) tells_latency: bool,
 }
 
+/// Whatever looks at each bucket that is read while it is near.
+pub(crate) trait Witness<'a> {
+    /// For at most so many rows.
+    fn with_room(rows: usize) -> Self;
+
+    /// Sees a bucket that becomes the next row.
+    fn see(&mut self, bucket: &'a SliBucket);
+}
+
+impl<'a> Witness<'a> for () {
+    fn with_room(_: usize) -> Self {}
+
+    fn see(&mut self, _: &'a SliBucket) {}
+}
+
 impl<'a> Usable<'a> {
     pub(crate) fn of(input: &'a RecommendationInput) -> Self {
-        Self::within(input.history.range, input.as_of_ms, &input.history.buckets, &input.exclusions)
+        Self::seen_by::<()>(input).0
+    }
+
+    /// The same, each bucket of it seen by a witness, in order.
+    pub(crate) fn seen_by<W: Witness<'a>>(input: &'a RecommendationInput) -> (Self, W) {
+        Self::read(input.history.range, input.as_of_ms, &input.history.buckets, &input.exclusions)
     }
 
     pub(crate) fn within(
@@ -27,6 +47,15 @@ impl<'a> Usable<'a> {
         buckets: &'a [SliBucket],
         exclusions: &[Exclusion],
     ) -> Self {
+        Self::read::<()>(range, as_of_ms, buckets, exclusions).0
+    }
+
+    fn read<W: Witness<'a>>(
+        range: TimeRange,
+        as_of_ms: UnixMillis,
+        buckets: &'a [SliBucket],
+        exclusions: &[Exclusion],
+    ) -> (Self, W) {
         let end = range.end_ms().min(as_of_ms).max(range.start_ms());
         let exclusions: Vec<Exclusion> = exclusions
             .iter()
@@ -43,26 +72,27 @@ impl<'a> Usable<'a> {
             let mut sorted: Vec<&SliBucket> = inside().collect();
             sorted.sort_by_key(|bucket| bucket.start_ms);
             sorted.dedup_by_key(|bucket| bucket.start_ms);
-            Read::in_order(sorted.into_iter(), buckets.len(), &spans).unwrap_or_default()
+            let in_order = Read::in_order(sorted.into_iter(), buckets.len(), &spans);
+            in_order.unwrap_or_else(|| Read::with_room(0))
         });
-        let Read { buckets, points, newest_ms, tells_latency } = read;
+        let Read { buckets, points, newest_ms, tells_latency, witness } = read;
         let possible = possible(range.start_ms(), end, &spans);
         let coverage_ratio = if possible > 0 { (buckets.len() as f64 / possible as f64).min(1.0) } else { 0.0 };
         let series = CountSeries::of(points);
-        Self { buckets, series, coverage_ratio, exclusions, newest_ms, tells_latency }
+        (Self { buckets, series, coverage_ratio, exclusions, newest_ms, tells_latency }, witness)
     }
 }
 
 /// Buckets of a span and their counts, in one pass: a bucket is large, and ninety days of them are more than what is near.
-#[derive(Default)]
-struct Read<'a> {
+struct Read<'a, W> {
     buckets: Vec<&'a SliBucket>,
     points: Vec<CountPoint>,
     newest_ms: Option<UnixMillis>,
     tells_latency: bool,
+    witness: W,
 }
 
-impl<'a> Read<'a> {
+impl<'a, W: Witness<'a>> Read<'a, W> {
     /// `None` where a bucket does not start after the one before it.
     fn in_order(
         inside: impl Iterator<Item = &'a SliBucket>,
@@ -79,6 +109,7 @@ impl<'a> Read<'a> {
                 read.buckets.push(bucket);
                 read.points.push(point(bucket));
                 read.tells_latency |= bucket.latency.is_some();
+                read.witness.see(bucket);
             }
         }
         read.newest_ms = last_ms.map(|last_ms| last_ms + BUCKET_MS);
@@ -87,7 +118,7 @@ impl<'a> Read<'a> {
 
     fn with_room(buckets_max: usize) -> Self {
         let (buckets, points) = (Vec::with_capacity(buckets_max), Vec::with_capacity(buckets_max));
-        Self { buckets, points, ..Self::default() }
+        Self { buckets, points, newest_ms: None, tells_latency: false, witness: W::with_room(buckets_max) }
     }
 }
 

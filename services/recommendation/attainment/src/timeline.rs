@@ -5,6 +5,7 @@ use attain_vocabulary::{BUCKET_MS, DAY_MS, UnixMillis};
 
 use crate::CountPoint;
 use crate::episodes::HOUR_MS;
+use crate::series::Sums;
 
 /// Buckets of a whole hour.
 const OF_AN_HOUR: usize = (HOUR_MS / BUCKET_MS) as usize;
@@ -68,6 +69,20 @@ impl Timeline {
         Self { valid: vec![1.0; starts.len()], starts, hours, parts, now_ms: self.now_ms, ..Self::default() }.added_up()
     }
 
+    /// Whether sums of whole failures are exact, whatever their order.
+    pub(crate) fn adds_exactly(&self) -> bool {
+        self.valid_sum < (1u64 << f64::MANTISSA_DIGITS) as f64
+    }
+
+    /// Requests, and whole failures of each row, no more than requests.
+    pub(crate) fn sums_of_whole(&self, bad: &[f64]) -> Sums {
+        if self.adds_exactly() {
+            Sums { valid: self.valid_sum, bad: sum_of_whole(bad) }
+        } else {
+            Sums::of_columns(&self.valid, bad)
+        }
+    }
+
     /// Adds up requests by hours and days, row by row.
     fn added_up(mut self) -> Self {
         let (mut sum, mut day_sum, mut day_end) = (0.0, 0.0, i64::MIN);
@@ -100,6 +115,18 @@ impl Timeline {
         self.valid_sum = sum;
         self
     }
+}
+
+/// Whole numbers whose sum is exact, several at a time.
+#[inline]
+pub(crate) fn sum_of_whole(numbers: &[f64]) -> f64 {
+    let mut lanes = [0.0; 4];
+    let chunks = numbers.chunks_exact(lanes.len());
+    let rest: f64 = chunks.remainder().iter().fold(0.0, |sum, number| sum + number);
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, number)| *lane += number);
+    }
+    (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]) + rest
 }
 
 /// The hours of ascending starts, each parted at the time of day `cut`.

@@ -235,6 +235,17 @@ impl IncidentForecast {
         student::upper_tail((logit(bad_ratio) - self.location) / self.scale, self.degrees_of_freedom)
     }
 
+    /// The same of each of several, in its place.
+    pub(super) fn exceed_each_given_any(&self, bad_ratios: &mut [f64]) {
+        let inside = |bad_ratio: f64| bad_ratio > 0.0 && bad_ratio < 1.0;
+        if !bad_ratios.iter().all(|bad_ratio| inside(*bad_ratio)) {
+            bad_ratios.iter_mut().for_each(|bad_ratio| *bad_ratio = self.exceed_given_any(*bad_ratio));
+            return;
+        }
+        bad_ratios.iter_mut().for_each(|bad_ratio| *bad_ratio = (logit(*bad_ratio) - self.location) / self.scale);
+        student::upper_tails(bad_ratios, self.degrees_of_freedom);
+    }
+
     /// The bad fraction that is not exceeded with probability `p`; 0 up to [`Self::no_incident_probability`].
     #[must_use]
     pub fn quantile(&self, p: f64) -> f64 {

@@ -79,14 +79,12 @@ impl Forecast {
             return incident.exceed(budget);
         };
         let without = chronic.exceed(budget);
-        let with: f64 = self
-            .cells
-            .iter()
-            .map(|cell| {
-                cell.probability
-                    * if cell.ratio >= budget { 1.0 } else { incident.exceed_given_any(budget - cell.ratio) }
-            })
-            .sum();
+        // Cells ascend: those below the budget leave something of it to incidents, the others use it up.
+        let within = self.cells.partition_point(|cell| cell.ratio < budget);
+        let mut exceeded = [1.0; CELLS];
+        exceeded.iter_mut().zip(&self.cells[..within]).for_each(|(rest, cell)| *rest = budget - cell.ratio);
+        incident.exceed_each_given_any(&mut exceeded[..within]);
+        let with: f64 = self.cells.iter().zip(exceeded).map(|(cell, exceeded)| cell.probability * exceeded).sum();
         let none = incident.no_incident_probability();
         (none * without + (1.0 - none) * with).clamp(0.0, 1.0)
     }

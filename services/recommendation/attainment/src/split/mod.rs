@@ -4,9 +4,9 @@ mod regression;
 
 use std::collections::BTreeMap;
 
-use attain_vocabulary::{DependencyMode, EntityId};
+use attain_vocabulary::{DependencyMode, EntityId, SliBucket};
 
-use crate::sanity::Usable;
+use crate::sanity::{Usable, Witness};
 use crate::{
     CountPoint, CountSeries, DependencyHistory, FailureSplit, InheritedShare, RecommendationInput, SplitMethod,
 };
@@ -28,9 +28,9 @@ pub(crate) struct Split {
 
 /// Tells failures apart: by traces where they cover at least half of the failures (the rest is shared out alike), else by
 /// regression on the histories of the dependencies, else not at all.
-pub(crate) fn split(input: &RecommendationInput, usable: &Usable<'_>) -> Split {
+pub(crate) fn split(input: &RecommendationInput, usable: &Usable<'_>, traces: Traces<'_>) -> Split {
     let series = &usable.series;
-    if let Some(causes) = traced(usable) {
+    if let Some(causes) = traces.causes(series) {
         let hardness = |id: &EntityId, failed: &[f64]| traced_hardness(input, series, id, failed);
         return assemble(series, causes, SplitMethod::Traces, hardness);
     }
@@ -54,15 +54,16 @@ pub(crate) fn split(input: &RecommendationInput, usable: &Usable<'_>) -> Split {
 /// the exclusions, the dependencies, and whether the structure is known.
 #[must_use]
 pub fn failure_split(input: &RecommendationInput) -> FailureSplit {
-    split(input, &Usable::of(input)).ratios
+    let (usable, traces) = Usable::seen_by(input);
+    split(input, &usable, traces).ratios
 }
 
 /// The service's own failures, bucket by bucket, exclusions left out; `None` where they cannot be told from what it inherited.
 /// Reads the same of the input as [`failure_split`].
 #[must_use]
 pub fn own_failures(input: &RecommendationInput) -> Option<CountSeries> {
-    let usable = Usable::of(input);
-    let split = split(input, &usable);
+    let (usable, traces) = Usable::seen_by(input);
+    let split = split(input, &usable, traces);
     if split.ratios.method == SplitMethod::Unknown {
         return None;
     }
@@ -74,37 +75,72 @@ fn all_own(series: &CountSeries) -> Causes {
     Causes { own: series.points().iter().map(|point| point.bad).collect(), by_dependency: BTreeMap::new() }
 }
 
-/// Failures by cause where traces told them apart; `None` when they told too little.
-fn traced(usable: &Usable<'_>) -> Option<Causes> {
-    let (points, mut own) = (usable.series.points(), vec![0.0; usable.buckets.len()]);
-    let (mut told_bad, mut untold, mut columns) = (0.0, Vec::new(), Columns::default());
-    for (i, bucket) in usable.buckets.iter().enumerate() {
+/// What traces tell of each bucket, while the buckets are read.
+pub(crate) struct Traces<'a> {
+    rows_max: usize,
+    /// None where nothing is told.
+    own: Vec<f64>,
+    /// Rows of which nothing is told.
+    untold: Vec<usize>,
+    /// Failures of the others.
+    told_bad: f64,
+    /// Rows that inherited, and of whom.
+    named: Vec<(usize, &'a BTreeMap<EntityId, u64>)>,
+}
+
+impl<'a> Witness<'a> for Traces<'a> {
+    fn with_room(rows: usize) -> Self {
+        let (own, named) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        Self { rows_max: rows, own, untold: Vec::new(), told_bad: 0.0, named }
+    }
+
+    fn see(&mut self, bucket: &'a SliBucket) {
+        let row = self.own.len();
         let (bad, Some(inherited)) = (bucket.counts.bad(), bucket.counts.inherited_bad()) else {
-            untold.push(i);
-            continue;
+            self.own.push(0.0);
+            self.untold.push(row);
+            return;
         };
-        told_bad += bad as f64;
-        own[i] = (bad - inherited) as f64;
-        // Who it was is far away in memory, and mostly nobody.
-        let by_whom = &bucket.inherited_by_dependency;
-        match by_whom.first_key_value().filter(|_| inherited > 0) {
-            None => {}
-            // Most often one: to walk a map costs more than to look at it.
-            Some((id, failed)) if by_whom.len() == 1 => columns.add(i, 0, id, *failed, points.len()),
-            Some(_) => {
-                let named = by_whom.iter().enumerate();
-                named.for_each(|(nth, (id, failed))| columns.add(i, nth, id, *failed, points.len()));
-            }
+        self.told_bad += bad as f64;
+        self.own.push((bad - inherited) as f64);
+        if inherited > 0 && !bucket.inherited_by_dependency.is_empty() {
+            self.named.push((row, &bucket.inherited_by_dependency));
         }
     }
-    if untold.len() == points.len() || told_bad < TRACED_SHARE_MIN * usable.series.bad() {
-        return None;
+}
+
+/// Rows whose first dependencies are looked up before anything else is done with them: what is far away comes faster when several are
+/// waited for.
+const FETCHED: usize = 32;
+
+impl Traces<'_> {
+    /// Failures by cause where traces told them apart; `None` when they told too little.
+    fn causes(self, series: &CountSeries) -> Option<Causes> {
+        let points = series.points();
+        let Self { mut own, untold, told_bad, named, rows_max } = self;
+        if untold.len() == points.len() || told_bad < TRACED_SHARE_MIN * series.bad() {
+            return None;
+        }
+        let mut columns = Columns::default();
+        for named in named.chunks(FETCHED) {
+            let firsts = named.iter().map(|(_, by_whom)| by_whom.first_key_value().map(|(id, failed)| (id, *failed)));
+            for ((row, by_whom), first) in named.iter().zip(firsts.collect::<Vec<_>>()) {
+                // Most often one: to walk a map costs more than to look at it.
+                if let Some((id, failed)) = first.filter(|_| by_whom.len() == 1) {
+                    columns.add(*row, 0, id, failed, rows_max);
+                    continue;
+                }
+                for (nth, (id, failed)) in by_whom.iter().enumerate() {
+                    columns.add(*row, nth, id, *failed, rows_max);
+                }
+            }
+        }
+        let mut by_dependency = columns.by_dependency(points.len());
+        for column in by_dependency.values_mut().chain([&mut own]) {
+            share_out(points, &untold, told_bad, column);
+        }
+        Some(Causes { own, by_dependency })
     }
-    let mut by_dependency = columns.by_dependency();
-    for column in by_dependency.values_mut().chain([&mut own]) {
-        share_out(points, &untold, told_bad, column);
-    }
-    Some(Causes { own, by_dependency })
 }
 
 /// Failures by dependency while they are read. Neighbouring buckets mostly name the same ones in the same order.
@@ -139,8 +175,13 @@ impl<'a> Columns<'a> {
         })
     }
 
-    fn by_dependency(self) -> BTreeMap<EntityId, Vec<f64>> {
-        self.columns.into_iter().map(|(id, column)| (id.clone(), column)).collect()
+    /// Of so many rows in all.
+    fn by_dependency(self, rows: usize) -> BTreeMap<EntityId, Vec<f64>> {
+        let read = |(id, mut column): (&EntityId, Vec<f64>)| {
+            column.truncate(rows);
+            (id.clone(), column)
+        };
+        self.columns.into_iter().map(read).collect()
     }
 }
 

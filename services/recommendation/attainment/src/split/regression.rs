@@ -58,39 +58,51 @@ pub(super) fn failure_ratios(series: &CountSeries, dependency: &DependencyHistor
         let buckets = dependency.buckets.iter();
         buckets.filter(|bucket| bucket.counts.valid() > 0 && span.contains(&bucket.start_ms))
     };
-    let (mut valid, mut bad, mut last_ms, mut in_order) = (0.0, 0.0, first.start_ms, true);
-    for bucket in read() {
-        valid += bucket.counts.valid() as f64;
-        bad += bucket.counts.bad() as f64;
-        in_order &= bucket.start_ms >= last_ms;
-        last_ms = bucket.start_ms;
-    }
+    let Joined { mut ratios, valid, bad, in_order } = Joined::of(series.points(), read());
     if valid <= 0.0 {
         return None;
     }
-    if in_order {
-        return Some(ratios_of(series, read(), bad / valid));
+    if !in_order {
+        let mut sorted: Vec<&DependencyBucket> = read().collect();
+        sorted.sort_by_key(|bucket| bucket.start_ms);
+        ratios = Joined::of(series.points(), sorted.into_iter()).ratios;
     }
-    let mut sorted: Vec<&DependencyBucket> = read().collect();
-    sorted.sort_by_key(|bucket| bucket.start_ms);
-    Some(ratios_of(series, sorted.into_iter(), bad / valid))
+    let mean = bad / valid;
+    ratios.iter_mut().for_each(|ratio| *ratio = if ratio.is_nan() { mean } else { *ratio });
+    Some(ratios)
 }
 
-/// Failure ratio in each bucket of the series, of buckets in order; the mean where there is none.
-fn ratios_of<'a>(series: &CountSeries, mut buckets: impl Iterator<Item = &'a DependencyBucket>, mean: f64) -> Vec<f64> {
-    let mut next = buckets.next();
-    let ratio = |point: &CountPoint| {
-        while next.is_some_and(|bucket| bucket.start_ms < point.start_ms) {
-            next = buckets.next();
-        }
-        match next {
-            Some(bucket) if bucket.start_ms == point.start_ms => {
-                bucket.counts.bad() as f64 / bucket.counts.valid() as f64
+/// Buckets of a dependency beside those of a series, in one pass: both are far away in memory.
+struct Joined {
+    /// Failure ratio in each bucket of the series; not a number where there is none. Only where buckets are in order.
+    ratios: Vec<f64>,
+    /// Requests and failures of all.
+    valid: f64,
+    bad: f64,
+    in_order: bool,
+}
+
+impl Joined {
+    /// Of buckets with requests.
+    fn of<'a>(points: &[CountPoint], buckets: impl Iterator<Item = &'a DependencyBucket>) -> Self {
+        let mut joined = Self { ratios: vec![f64::NAN; points.len()], valid: 0.0, bad: 0.0, in_order: true };
+        let (mut row, mut last_ms) = (0, i64::MIN);
+        for bucket in buckets {
+            let (valid, bad) = (bucket.counts.valid() as f64, bucket.counts.bad() as f64);
+            joined.valid += valid;
+            joined.bad += bad;
+            joined.in_order &= bucket.start_ms >= last_ms;
+            last_ms = bucket.start_ms;
+            while points.get(row).is_some_and(|point| point.start_ms < bucket.start_ms) {
+                row += 1;
             }
-            _ => mean,
+            if points.get(row).is_some_and(|point| point.start_ms == bucket.start_ms) {
+                joined.ratios[row] = bad / valid;
+                row += 1;
+            }
         }
-    };
-    series.points().iter().map(ratio).collect()
+        joined
+    }
 }
 
 impl Edge {

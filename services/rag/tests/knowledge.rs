@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::path::Path;
+
 use attain_proto::rag::v1 as wire;
 use attain_rag::Config;
 use attain_runtime::Shutdown;
@@ -10,7 +12,12 @@ use attain_runtime::clock::Clock;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use support::{NOW_MS, document, genuine_server, model_folder, start, words_only};
+use support::{NOW_MS, document, model_folder, start, words_only};
+
+/// With an index in the folder, whatever server the environment names.
+fn embedded(folder: &Path) -> Config {
+    Config { qdrant_url: None, qdrant_api_key: None, ..words_only(folder) }
+}
 
 fn corpus() -> Vec<wire::Document> {
     use wire::DocumentKind::{Incident, Runbook, SloTemplate};
@@ -116,21 +123,18 @@ async fn tenants_never_see_one_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_index_is_made_again_at_the_start() {
-    if genuine_server().is_some() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
-    let service = start(words_only(folder.path())).await;
+    let service = start(embedded(folder.path())).await;
     service.put("acme", corpus()).await;
     let before = service.search("acme", "promote the replica of the user database").await;
     service.stop().await;
     // Restarted as it is.
-    let service = start(words_only(folder.path())).await;
+    let service = start(embedded(folder.path())).await;
     assert_eq!(service.search("acme", "promote the replica of the user database").await, before);
     service.stop().await;
     // Restarted without the derived part.
     std::fs::remove_dir_all(folder.path().join("index")).unwrap();
-    let service = start(words_only(folder.path())).await;
+    let service = start(embedded(folder.path())).await;
     let after = service.search("acme", "promote the replica of the user database").await;
     assert_eq!(after, before);
     assert!(!after.abstained);
@@ -140,7 +144,7 @@ async fn a_lost_index_is_made_again_at_the_start() {
     for rest in ["rag.db-wal", "rag.db-shm"] {
         let _ = std::fs::remove_file(folder.path().join(rest));
     }
-    let service = start(words_only(folder.path())).await;
+    let service = start(embedded(folder.path())).await;
     assert!(service.search("acme", "promote the replica of the user database").await.abstained);
     service.put("acme", corpus().split_off(3)).await;
     let only = service.search("acme", "product cache emptied by an import, database").await;
@@ -252,13 +256,10 @@ async fn kinds_filter_and_services_count_for_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_cannot_take_the_folder() {
-    if genuine_server().is_some() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
-    let service = start(words_only(folder.path())).await;
+    let service = start(embedded(folder.path())).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let second = attain_rag::serve(words_only(folder.path()), listener, Clock::held(0), Shutdown::new()).await;
+    let second = attain_rag::serve(embedded(folder.path()), listener, Clock::held(0), Shutdown::new()).await;
     assert!(matches!(second, Err(attain_rag::Error::EmbeddedIndex(_))), "{second:?}");
     service.stop().await;
 }

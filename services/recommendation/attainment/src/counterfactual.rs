@@ -232,8 +232,11 @@ pub(crate) fn whole(ways: &[Arriving<'_>], bad: &[f64]) -> Vec<Vec<f64>> {
 /// What is left of the failures without those whole ones; `None` where there are none.
 fn fewer(ways: &[Arriving<'_>], bad: &[f64]) -> Option<Vec<f64>> {
     let mut left = bad.to_vec();
-    let taken = ways.iter().fold(false, |any, way| take(way, bad, &mut left) || any);
-    taken.then_some(left)
+    let mut any = false;
+    for way in ways {
+        any |= take(way, bad, &mut left);
+    }
+    any.then_some(left)
 }
 
 /// Whole failures that each of at most [`LANES`] changes takes, bucket by bucket. What is owed goes from bucket to bucket: changes of one

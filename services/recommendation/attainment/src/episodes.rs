@@ -157,14 +157,11 @@ fn join(cells: Span<'_>, flagged: &[bool], levels: &Levels, daily_valid: f64) ->
                 last_ms = last_ms.max(cells.weights[next].last_ms);
             }
         }
-        let mut excess_bad = 0.0;
-        for i in at..=last {
-            excess_bad += points[i].bad - levels.of(i, &points[i]);
-        }
+        let levels: Vec<f64> = (at..=last).map(|i| levels.of(i, &points[i])).collect();
+        let excess_bad =
+            points[at..=last].iter().zip(&levels).fold(0.0, |sum, (point, level)| sum + (point.bad - level));
         if excess_bad > 0.0 {
-            for i in at..=last {
-                chronic_bad[i] = levels.of(i, &points[i]);
-            }
+            chronic_bad[at..=last].copy_from_slice(&levels);
             let amount_days = if daily_valid > 0.0 { excess_bad / daily_valid } else { 0.0 };
             episodes.push(Episode {
                 start_ms: points[at].start_ms,

@@ -61,6 +61,21 @@ fn genuine_client() -> Option<Qdrant> {
     Some(crate::support::client(&url, std::env::var("QDRANT_API_KEY").ok().as_deref()))
 }
 
+/// A server of somebody else's is not ours to restart (`crash.rs` and `embedded_only.rs` restart the embedded one): another
+/// connection finds what was acknowledged.
+#[tokio::test]
+async fn what_a_genuine_server_acknowledged_is_there_for_another_connection() {
+    let Some(client) = genuine_client() else { return };
+    let name = format!("attain_another_connection_{}", std::process::id());
+    fill(&client, &name).await;
+    drop(client);
+    let another = genuine_client().unwrap();
+    assert_eq!(count(&another, &name, None).await, 8);
+    let nearest = QueryPointsBuilder::new(&name).query(vec![0.0, 1.0, 0.08, 0.0]).using(DENSE).limit(1);
+    assert_eq!(query(&another, nearest).await, [4]);
+    another.delete_collection(name).await.unwrap();
+}
+
 async fn fill(client: &Qdrant, name: &str) {
     client.create_collection(hybrid(name)).await.unwrap();
     client

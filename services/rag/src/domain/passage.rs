@@ -97,7 +97,8 @@ impl Packer<'_> {
     }
 }
 
-/// A block as pieces of at most [`WORD_PIECES_MAX`]: cut at line ends, then at sentence ends, then at blanks, then anywhere.
+/// A block as pieces of at most [`WORD_PIECES_MAX`]: cut at line ends, then at sentence ends, then at blanks, then
+/// after a mark (of a link that is longer than a passage), then anywhere.
 fn split(text: &str, block: &Block) -> Vec<Piece> {
     let ranges = split_range(text, block.range.clone(), 0);
     let piece = |(index, range)| Piece {
@@ -132,7 +133,7 @@ fn split_range(text: &str, range: Range<usize>, level: usize) -> Vec<Range<usize
     parts.into_iter().flat_map(|part| split_range(text, part, level + 1)).collect()
 }
 
-const UNIT_LEVELS: usize = 3;
+const UNIT_LEVELS: usize = 4;
 
 /// A text in ever smaller units that together are the whole.
 fn units(text: &str, level: usize) -> Vec<&str> {
@@ -140,6 +141,7 @@ fn units(text: &str, level: usize) -> Vec<&str> {
         0 => text.split_inclusive('\n').collect(),
         1 => split_after(text, |before, c| c.is_whitespace() && matches!(before, '.' | ';' | '!' | '?')),
         2 => split_after(text, |_, c| c.is_whitespace()),
+        3 => split_after(text, |_, c| !c.is_alphanumeric()),
         _ => split_after(text, |_, _| true),
     }
 }
@@ -197,6 +199,20 @@ mod tests {
             assert!(quote.starts_with("| row") && quote.ends_with('|'), "{quote}");
             assert!(estimate(quote) <= WORD_PIECES_MAX);
         }
+    }
+
+    #[test]
+    fn a_link_that_is_too_long_is_cut_between_its_words() {
+        let link = format!("https://dashboards.example/graph?{}", "expr=sum%20rate&range=1h&".repeat(40));
+        let found = passages(&link);
+        assert!(found.len() > 2);
+        let whole: Vec<&str> = link.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        let quotes = found.iter().map(|passage| &link[passage.bytes.clone()]);
+        let cut: Vec<&str> = quotes
+            .flat_map(|quote| quote.split(|c: char| !c.is_alphanumeric()))
+            .filter(|word| !word.is_empty())
+            .collect();
+        assert_eq!(cut, whole);
     }
 
     #[test]

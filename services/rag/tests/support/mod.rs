@@ -3,6 +3,8 @@
 
 mod caller;
 mod child;
+#[path = "../../embedded-qdrant/tests/contract/example.rs"]
+mod example;
 mod gate;
 mod qdrant;
 

@@ -1,10 +1,9 @@
 //! kill −9 in the middle of writing: nothing that was acknowledged is lost.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 
+use crate::example::Example;
 use crate::support::{DENSE, Embedded, SPARSE, client, hybrid, number, point};
 use attain_embedded_qdrant::random_api_key;
 use qdrant_client::Qdrant;
@@ -21,40 +20,19 @@ const KILLS: [u64; 3] = [7, 20, 41];
 
 /// A server in a process of its own. Killed when dropped.
 struct Victim {
-    process: Child,
+    process: Example,
     client: Qdrant,
 }
 
 impl Victim {
     fn start(folder: &Path) -> Self {
         let api_key = random_api_key();
-        let mut process = Command::new(example("serve"))
-            .arg(folder)
-            .env("ATTAIN_EMBEDDED_QDRANT_API_KEY", &api_key)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut address = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        let client = client(&format!("http://{}", address.trim()), Some(&api_key));
+        let process = Example::start("serve", |command| {
+            command.arg(folder).env("ATTAIN_EMBEDDED_QDRANT_API_KEY", &api_key);
+        });
+        let client = client(&process.url, Some(&api_key));
         Self { process, client }
     }
-}
-
-impl Drop for Victim {
-    fn drop(&mut self) {
-        // SIGKILL; an error means that it has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Examples are built next to the folder of the test binaries.
-fn example(name: &str) -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let path = tests.ancestors().nth(2).unwrap().join("examples").join(name);
-    assert!(path.exists(), "{} is built together with all tests", path.display());
-    path
 }
 
 /// What the server has acknowledged.
@@ -142,8 +120,7 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
         let (progress, mut seen) = watch::channel(0);
         let writing = tokio::spawn(write_until_killed(victim.client.clone(), first, progress));
         seen.wait_for(|batches| *batches >= after_batches).await.unwrap();
-        victim.process.kill().unwrap();
-        victim.process.wait().unwrap();
+        victim.process.kill();
         let acknowledged = writing.await.unwrap();
         assert!(acknowledged.batches >= after_batches);
         all.batches += acknowledged.batches;

@@ -4,5 +4,6 @@
 
 mod crash;
 mod embedded_only;
+mod example;
 mod promises;
 mod support;

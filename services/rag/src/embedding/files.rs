@@ -1,7 +1,6 @@
 //! The files of a model. Those of the model that Attain ships with are fetched by `scripts/fetch_model.py`, and its graph is part of
 //! this crate; another model describes itself in a file beside its own.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use fastembed::{Pooling, TokenizerFiles};
@@ -246,13 +245,14 @@ impl Manifest {
 /// Names the folders where it is not.
 pub(crate) fn library_folder(folder: &Path, configured: Option<&Path>) -> Result<PathBuf, String> {
     let cache = cache_folder();
-    let folders: BTreeSet<&Path> = [Some(folder), configured, cache.as_deref()].into_iter().flatten().collect();
-    let in_order = [Some(folder), configured, cache.as_deref()].into_iter().flatten();
-    let found = in_order.into_iter().find(|folder| folder.join(LIBRARY_FILE).is_file());
-    found.map(Path::to_owned).ok_or_else(|| {
-        let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
-        format!("there is no {LIBRARY_FILE} in {}; scripts/fetch_model.py fetches it", folders.join(" or "))
-    })
+    let mut folders: Vec<&Path> = [Some(folder), configured, cache.as_deref()].into_iter().flatten().collect();
+    if let Some(found) = folders.iter().find(|folder| folder.join(LIBRARY_FILE).is_file()) {
+        return Ok((*found).to_owned());
+    }
+    folders.sort();
+    folders.dedup();
+    let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    Err(format!("there is no {LIBRARY_FILE} in {}; scripts/fetch_model.py fetches it", folders.join(" or ")))
 }
 
 /// The tokeniser of a model in a folder.
@@ -279,6 +279,8 @@ fn read(folder: &Path, file: &str) -> Result<Vec<u8>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     impl Model {

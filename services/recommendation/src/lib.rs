@@ -178,11 +178,11 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
     following.abort();
     keeping.abort();
     lessons.abort();
-    // What is under way is sent again by the next start: it was not noted as sent.
-    sending.abort();
     judging.abort();
     callers.abort();
     sweeping.abort();
+    // It ends by itself, in bounded time; one that panicked has nothing to end.
+    let _ = sending.await;
     writing.finish().await;
     store.close().await;
     Ok(served?)

@@ -30,8 +30,9 @@ const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
 /// Whose turn it is.
 type Busy = Arc<Mutex<EndpointTurns>>;
 
-/// Looks for messages that are due again and again until the stop. Where the machine has no certificates to verify endpoints
-/// by, messages wait until it has.
+/// Looks for messages that are due again and again until the stop; then ends the attempts that were begun, as long as the
+/// member may take to drain. An attempt that takes longer is broken off, and made again when its claim has ended. Where the
+/// machine has no certificates to verify endpoints by, messages wait until it has.
 pub(crate) fn send(engine: Arc<Engine>, shutdown: Shutdown) -> JoinHandle<()> {
     let interval = Duration::from_millis(engine.config.webhooks.poll_interval_ms);
     tokio::spawn(async move {
@@ -40,15 +41,19 @@ pub(crate) fn send(engine: Arc<Engine>, shutdown: Shutdown) -> JoinHandle<()> {
         let mut client = None;
         loop {
             let mut pause = interval;
-            if let Err(error) = round(&engine, &mut client, &busy, &mut sending).await {
+            if let Err(error) = round(&engine, &mut client, &busy, &mut sending, &shutdown).await {
                 tracing::warn!(error = %error, "messages to webhooks cannot be sent; they wait");
                 pause = interval.max(TROUBLE_PAUSE);
             }
             while sending.try_join_next().is_some() {}
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => break,
             }
+        }
+        let ended = async { while sending.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_secs(engine.config.drain_seconds), ended).await.is_err() {
+            tracing::warn!("messages to webhooks were still on their way; they are sent again when their claims have ended");
         }
     })
 }
@@ -58,6 +63,7 @@ async fn round(
     made: &mut Option<Client>,
     busy: &Busy,
     sending: &mut JoinSet<()>,
+    shutdown: &Shutdown,
 ) -> Result<(), Error> {
     let endpoints = engine.store.due_endpoints(engine.clock.now_ms(), ENDPOINTS_SEEN_MAX).await?;
     if endpoints.is_empty() {
@@ -69,11 +75,11 @@ async fn round(
     };
     let taken = busy.lock().unwrap_or_else(PoisonError::into_inner).take(endpoints, ENDPOINTS_AT_A_TIME);
     for endpoint in taken {
-        let (engine, client) = (Arc::clone(engine), client.clone());
+        let (engine, client, shutdown) = (Arc::clone(engine), client.clone(), shutdown.clone());
         let place = Place { busy: Arc::clone(busy), endpoint };
         sending.spawn(async move {
             let (tenant, webhook_id) = &place.endpoint;
-            if let Err(error) = drain(&engine, &client, tenant, webhook_id).await {
+            if let Err(error) = drain(&engine, &client, tenant, webhook_id, &shutdown).await {
                 tracing::warn!(attain.webhook = webhook_id, error = %error, "messages to a webhook could not be sent");
             }
         });
@@ -93,9 +99,18 @@ impl Drop for Place {
     }
 }
 
-/// Sends what is due to an endpoint, oldest first, until something fails.
-async fn drain(engine: &Engine, client: &Client, tenant: &TenantId, webhook_id: &str) -> Result<(), Error> {
+/// Sends what is due to an endpoint, oldest first, until something fails or the member stops.
+async fn drain(
+    engine: &Engine,
+    client: &Client,
+    tenant: &TenantId,
+    webhook_id: &str,
+    shutdown: &Shutdown,
+) -> Result<(), Error> {
     for _ in 0..MESSAGES_IN_A_ROW {
+        if shutdown.is_cancelled() {
+            break;
+        }
         let Some(due) = engine.store.next_due(tenant, webhook_id, engine.clock.now_ms()).await? else { break };
         if !attempt(engine, client, &due).await? {
             break;

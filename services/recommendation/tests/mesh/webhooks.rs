@@ -30,8 +30,12 @@ use crate::world::NOW_MS;
 enum Does {
     Answers(u16),
     Redirects,
+    Dawdles,
     Stalls,
 }
+
+/// Well within the patience of the service.
+const DAWDLING: Duration = Duration::from_millis(300);
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -123,6 +127,7 @@ async fn answer(
             *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
             response.headers_mut().insert("location", "/elsewhere".parse().unwrap());
         }
+        Does::Dawdles => tokio::time::sleep(DAWDLING).await,
         Does::Stalls => std::future::pending::<()>().await,
     }
     Ok(response)
@@ -209,6 +214,21 @@ async fn what_happens_is_told_signed_and_in_order() {
     assert_eq!(some.until(1).await[0].id, received[2].id);
     let delivered = until(&mesh, &all_id, |one| one.state() == DeliveryState::Delivered).await;
     assert_eq!((delivered.event_id, delivered.attempt_count, delivered.last_status), (received[2].id.clone(), 1, 204));
+}
+
+#[tokio::test]
+async fn a_message_on_its_way_is_delivered_before_the_service_stops() {
+    let mut config = config();
+    config.webhooks.timeout_seconds = 10;
+    let mut mesh = Mesh::start_with(config).await;
+    let receiver = Receiver::start(&[Does::Dawdles]).await;
+    let (webhook_id, _) = register(&mesh, &receiver.url, &[]).await;
+    mesh.declare("checkout", 0.99).await;
+    receiver.until(1).await;
+    mesh.restart_with(|_| {}).await.unwrap();
+    // The clock stands: a claim that was left behind would never end.
+    let delivered = until(&mesh, &webhook_id, |one| one.state() == DeliveryState::Delivered).await;
+    assert_eq!((delivered.attempt_count, receiver.received().len()), (1, 1));
 }
 
 #[tokio::test]

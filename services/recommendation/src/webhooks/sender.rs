@@ -53,7 +53,9 @@ pub(crate) fn send(engine: Arc<Engine>, shutdown: Shutdown) -> JoinHandle<()> {
         }
         let ended = async { while sending.join_next().await.is_some() {} };
         if tokio::time::timeout(Duration::from_secs(engine.config.drain_seconds), ended).await.is_err() {
-            tracing::warn!("messages to webhooks were still on their way; they are sent again when their claims have ended");
+            tracing::warn!(
+                "messages to webhooks were still on their way; they are sent again when their claims have ended"
+            );
         }
     })
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use attain_attainment::alerts::{BurnRule, Severity, words};
 use serde::Serialize;
 
-use super::selector::quoted;
+use super::metrics::oldest;
+use super::selector::{Selector, quoted};
 use super::{Export, File, Subject, rule_tests, tidy, yaml};
 use crate::Error;
 
@@ -13,6 +14,8 @@ use crate::Error;
 const ERROR_RATIO: &str = "attain:sli_error:ratio_rate";
 const REMAINING: &str = "attain:error_budget_remaining:ratio";
 const OBJECTIVE: &str = "attain:objective:ratio";
+/// 1 where nothing of the last slice was older than it may be, else 0.
+pub(super) const FRESH: &str = "attain:fresh:bool";
 /// The remaining budget looks back over a whole window: it is asked for less often.
 const BUDGET_INTERVAL: &str = "5m";
 
@@ -31,7 +34,7 @@ struct Group {
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Rule {
+pub(super) enum Rule {
     Record { record: String, expr: String, labels: BTreeMap<&'static str, String> },
     Alert(Alert),
 }
@@ -73,6 +76,20 @@ pub(super) fn export(subjects: &[Subject<'_>]) -> Result<Export, Error> {
             .to_owned(),
     );
     Ok(Export { files, notes })
+}
+
+/// Whether the last slice was fresh, as a series of its own.
+pub(super) fn freshness(subject: &Subject<'_>, ages: &Selector, limit: f64) -> Rule {
+    Rule::Record {
+        record: FRESH.to_owned(),
+        expr: format!("{} <= bool {limit}", oldest(ages)),
+        labels: labels(subject),
+    }
+}
+
+/// A file of rules that only record.
+pub(super) fn recorded(service: &str, rules: Vec<Rule>) -> Result<String, Error> {
+    yaml(&Rules { groups: vec![Group { name: format!("attain-{service}-fresh"), interval: None, rules }] })
 }
 
 fn labels(subject: &Subject<'_>) -> BTreeMap<&'static str, String> {

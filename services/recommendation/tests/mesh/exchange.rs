@@ -215,7 +215,7 @@ async fn a_genuine_promtool_judges_slices_of_time_too() {
         judged(&promtool, &exported).await.unwrap();
         // A limit that was changed is found: what is exactly as old as it may be is fresh.
         let mut changed = exported.clone();
-        changed.files[0].content = changed.files[0].content.replace("> bool", ">= bool");
+        changed.files[0].content = changed.files[0].content.replace("<= bool", "< bool");
         assert_ne!(changed, exported);
         assert!(judged(&promtool, &changed).await.is_err_and(|said| said.contains("FAILED")));
         // Of what Pyrra gets the second file is rules.

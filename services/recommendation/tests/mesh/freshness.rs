@@ -80,7 +80,7 @@ async fn a_freshness_offer_becomes_an_slo_with_a_budget_of_slices() {
         ("openslo", format!("value: {limit:?}\n")),
         ("sloth", format!("> bool {limit})[{{{{.window}}}}:5m]")),
         ("pyrra", "bool_gauge".to_owned()),
-        ("prometheus", format!("> bool {limit})[28d:5m]")),
+        ("prometheus", format!("<= bool {limit}\n")),
     ] {
         let request =
             wire::GetSloExportRequest { service_id: "mailer".into(), format: format.into(), ..Default::default() };

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::metrics::{Queries, Unit};
-use super::selector::quoted;
 use super::{Export, File, Subject, percent, prometheus, service_label, yaml};
 use crate::Error;
 
@@ -66,7 +65,6 @@ struct Metric {
 
 pub(super) fn export(subjects: &[Subject<'_>]) -> Result<Export, Error> {
     let mut contents = Vec::new();
-    let mut recorded = Vec::new();
     let mut notes = Vec::new();
     let service = service_label(&subjects[0].slo.service);
     let rules_name = format!("{service}.pyrra.rules.yaml");
@@ -99,14 +97,12 @@ pub(super) fn export(subjects: &[Subject<'_>]) -> Result<Export, Error> {
                     ..Indicator::default()
                 }
             }
-            Queries::Ages { ages, limit } => {
-                recorded.push(prometheus::freshness(subject, ages, *limit));
+            Queries::Ages { .. } => {
                 notes.push(format!(
                     "Pyrra takes no limit of a gauge: {} rests on a series that the rules in {rules_name} record.",
                     subject.name
                 ));
-                let metric = format!("{}{{attain_slo={}}}", prometheus::FRESH, quoted(&subject.name));
-                Indicator { bool_gauge: Some(Metric { metric }), ..Indicator::default() }
+                Indicator { bool_gauge: Some(Metric { metric: prometheus::fresh(subject) }), ..Indicator::default() }
             }
         };
         let document = Document {
@@ -127,9 +123,7 @@ pub(super) fn export(subjects: &[Subject<'_>]) -> Result<Export, Error> {
         contents.push(yaml(&document)?);
     }
     let mut files = vec![File { name: format!("{service}.pyrra.yaml"), content: contents.join("---\n") }];
-    if !recorded.is_empty() {
-        files.push(File { name: rules_name, content: prometheus::recorded(&service, recorded)? });
-    }
+    files.extend(prometheus::recorded_slices(subjects)?.map(|content| File { name: rules_name, content }));
     Ok(Export { files, notes })
 }
 

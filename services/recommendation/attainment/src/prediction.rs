@@ -170,7 +170,7 @@ fn fit_incidents(
 /// Chronic levels: of the regime that holds now, of the time before, and of the whole weeks of the present one, counted back from
 /// now.
 fn evidence(cells: Span<'_>, chronic_bad: &[f64], now_from: UnixMillis, now_ms: UnixMillis) -> ChronicEvidence {
-    let week_of = |point: &CountPoint| ((now_ms - BUCKET_MS - point.start_ms).max(0) / WEEK_MS) as usize;
+    let week_of = |point: &CountPoint| ((now_ms - 1 - point.start_ms).max(0) / WEEK_MS) as usize;
     let mut at = cells.points.partition_point(|point| point.start_ms < now_from);
     let before = chronic(cells, chronic_bad, 0..at, [Level::default(); 1])[0];
     let mut now = Level::default();

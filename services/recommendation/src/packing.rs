@@ -15,8 +15,7 @@ use crate::Error;
 use crate::domain::kept::Kept;
 use crate::domain::recorded::{KeptHistory, Recorded};
 
-/// Of columns of numbers the fastest level makes the least: 81 kB of the 245 kB of ninety days, where level 3 makes 85 kB in a fifth
-/// more time.
+/// Inputs are columns of numbers: higher levels take longer and make more of those.
 const ZSTD_LEVEL: i32 = 1;
 /// Start of the bucket that holds the place of a history: no bucket begins there, and no text can look like a list of numbers.
 const PLACE_MS: UnixMillis = UnixMillis::MIN + 1;

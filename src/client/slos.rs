@@ -78,6 +78,12 @@ pub(crate) enum SloCommand {
         /// Unit of its bounds: s or ms.
         #[arg(long)]
         latency_unit: Option<String>,
+        /// A gauge of the age of what waits longest, a selector with `$service` for the service.
+        #[arg(long)]
+        age_gauge: Option<String>,
+        /// Unit of that age: s or ms.
+        #[arg(long)]
+        age_unit: Option<String>,
     },
     /// Declares the SLOs that a file of OpenSLO documents holds; what is wrong is said document by document.
     #[command(after_help = "Example:\n  attain import-slos slos.yaml")]
@@ -108,13 +114,17 @@ impl SloCommand {
                 bad_counters,
                 latency_histogram,
                 latency_unit,
+                age_gauge,
+                age_unit,
                 out: _,
             } => {
                 let asked = Request::get(service(&service_id, "/slos/export"))
                     .with("format", word(document))
                     .with("valid_counter", valid_counter)
                     .with("latency_histogram", latency_histogram)
-                    .with("latency_unit", latency_unit);
+                    .with("latency_unit", latency_unit)
+                    .with("age_gauge", age_gauge)
+                    .with("age_unit", age_unit);
                 bad_counters.into_iter().fold(asked, |asked, counter| asked.with("bad_counter", Some(counter)))
             }
             Self::ImportSlos { file } => {
@@ -140,13 +150,21 @@ mod tests {
             bad_counters: vec!["b".into(), "c".into()],
             latency_histogram: None,
             latency_unit: None,
+            age_gauge: Some("a".into()),
+            age_unit: None,
         };
         let request = command.request().expect("valid");
         assert_eq!(request.path, "/api/v1/services/a%2Fb/slos/export");
         let query: Vec<(&str, &str)> = request.query.iter().map(|(name, value)| (*name, value.as_str())).collect();
         assert_eq!(
             query,
-            [("format", "prometheus"), ("valid_counter", "v"), ("bad_counter", "b"), ("bad_counter", "c")]
+            [
+                ("format", "prometheus"),
+                ("valid_counter", "v"),
+                ("age_gauge", "a"),
+                ("bad_counter", "b"),
+                ("bad_counter", "c")
+            ]
         );
     }
 }

@@ -21,7 +21,7 @@ struct Tuned {
     grid: &'static [f64],
 }
 
-const TUNED: [Tuned; 13] = [
+const TUNED: [Tuned; 14] = [
     Tuned { name: "drift", at: |c| &mut c.drift, grid: &[0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6] },
     Tuned { name: "transient", at: |c| &mut c.transient, grid: &[0.0, 0.02, 0.05, 0.1, 0.2, 0.4] },
     Tuned { name: "prior_incidents", at: |c| &mut c.prior_incidents, grid: &[0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0] },
@@ -46,6 +46,7 @@ const TUNED: [Tuned; 13] = [
     },
     Tuned { name: "rate_half_life_days", at: |c| &mut c.rate_half_life_days, grid: &[30.0, 60.0, 120.0, 240.0] },
     Tuned { name: "half_life_days_min", at: |c| &mut c.half_life_days_min, grid: &[7.0, 15.0, 25.0, 40.0] },
+    Tuned { name: "lower_stretch", at: |c| &mut c.lower_stretch, grid: &[1.0, 1.25, 1.5, 2.0] },
     Tuned { name: "half_life_days_max", at: |c| &mut c.half_life_days_max, grid: &[120.0, 180.0, 240.0, 360.0, 720.0] },
 ];
 /// Even numbers: the law has a closed form there.

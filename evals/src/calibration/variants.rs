@@ -24,6 +24,8 @@ pub(super) fn backtests(series: &[Series], cases: &[Vec<Case>], own: &Backtest) 
     let joined =
         |hours: f64| move |past: &Past| methods::drifting_level(&Constants::DEFAULT, &past.joined(hours / 24.0));
     let drift = |drift: f64| move |past: &Past| methods::drifting_level(&Constants { drift, ..default }, past);
+    let lower =
+        |lower_stretch: f64| move |past: &Past| methods::drifting_level(&Constants { lower_stretch, ..default }, past);
     let run = |method: &dyn Fn(&Past) -> Predictive| super::backtest(cases, method);
     vec![
         ("iid_bootstrap_a_quarter", run(&with(0.75))),
@@ -35,8 +37,10 @@ pub(super) fn backtests(series: &[Series], cases: &[Vec<Case>], own: &Backtest) 
         ("joined_within_1_hour", run(&joined(1.0))),
         ("joined_within_24_hours", run(&joined(24.0))),
         ("drift_of_0.1", run(&drift(0.1))),
-        ("drift_of_0.15", run(&drift(0.15))),
+        ("drift_of_0.2", run(&drift(0.2))),
         ("no_drift", run(&drift(1e-3))),
+        ("as_wide_below_as_above", run(&lower(1.0))),
+        ("half_as_wide_again_below", run(&lower(1.5))),
         (
             "drift_as_a_random_walk",
             run(&|past| methods::drifting_level(&Constants { drift_growth: 1.0, ..default }, past)),

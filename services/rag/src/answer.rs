@@ -14,7 +14,8 @@ use crate::domain::hidden;
 use crate::domain::passage::slice_chars;
 use crate::domain::terms::{Frequencies, TermId, term_id};
 use crate::knowledge::Knowledge;
-use crate::search::{Asked, Cited, Quoted, Ranking, quote};
+use crate::quoting::{Quoted, quote};
+use crate::search::{Asked, Cited};
 
 /// Passages of one document that sentences are chosen from.
 const PASSAGES_MAX: usize = 3;
@@ -110,9 +111,9 @@ impl Knowledge {
             given.language_model = self.unasked(wanted, "there was nothing to word");
             return Ok(given);
         }
-        let quoted = self.quote_best(&serving, asked, &ranking, asked.limit).await?;
+        let quoted = self.quote_best(&serving, asked, &ranking, (asked.limit, PASSAGES_MAX)).await?;
         given.passages = quoted.iter().map(|quoted| quoted.cited.clone()).collect();
-        let read = Arc::new(read(quoted, &ranking, &mut given).await?);
+        let read = Arc::new(read(quoted, &mut given).await?);
         let frequencies = self.frequencies_of(asked, &[&wanted.question]).await?;
         let composed = self.composed(wanted, &read, frequencies).await?;
         for dropped in &composed.dropped {
@@ -203,17 +204,18 @@ impl Given {
 }
 
 /// The quoted documents with their claims; what the index knows in another version than the store is left out and counted.
-async fn read(quoted: Vec<Quoted>, ranking: &Ranking, given: &mut Given) -> Result<Vec<Read>, Error> {
+async fn read(quoted: Vec<Quoted>, given: &mut Given) -> Result<Vec<Read>, Error> {
     let mut read = Vec::new();
-    for Quoted { cited, document } in quoted {
+    for Quoted { cited, document, passages: best } in quoted {
         if document.about.is_doubted() {
             // A sentence is told without its document around it, so nothing is told of one that speaks to machines.
             given.drop("doubted", document.id.as_str());
             continue;
         }
         let mut passages: Vec<Range<usize>> = Vec::new();
-        for hit in ranking.passages.get(&document.id).into_iter().flatten().take(PASSAGES_MAX) {
-            match quote(&document, hit, cited.score).filter(|_| hit.version == document.version) {
+        for placed in best {
+            let of_this_version = placed.filter(|placed| placed.version == document.version);
+            match of_this_version.and_then(|placed| quote(&document, &placed, cited.score)) {
                 Some(found) => passages.push(found.start as usize..found.end as usize),
                 None => given.drop("changed", document.id.as_str()),
             }

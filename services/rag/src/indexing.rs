@@ -203,7 +203,7 @@ pub(crate) fn is_level(document: &Stored, state: Option<&State>, embedder: Optio
 async fn embed(embedder: &Embedder, prepared: &Prepared) -> Result<DocumentVectors, Error> {
     let mut texts = vec![prepared.title_sentence.clone(), prepared.lead_sentence.clone()];
     texts.extend(prepared.passages.iter().map(|passage| passage.sentence.clone()));
-    let mut vectors = embedder.texts(&texts).await?.into_iter();
+    let mut vectors = embedder.texts(texts).await?.into_iter();
     let (Some(title), Some(lead)) = (vectors.next(), vectors.next()) else {
         return Err(Error::Model("it gave fewer vectors than texts".to_owned()));
     };

@@ -13,9 +13,10 @@
 //!
 //! # How a question travels
 //!
-//! `transport` → `domain::query` (terms, names, the sentence to embed) → `index` (the first candidates by words, by title, by
-//! beginning, by passage, by name; always within the tenant) → `domain::fusion` → `domain::confidence` (below the calibrated
-//! threshold it abstains) → `storage` (the quote is cut out of the stored text) → encoded.
+//! `transport` → `domain::query` (terms, names, the sentence to embed) → `gathering` from the `index` (the first candidates by words and
+//! by name while the model reads the question, then by title, by beginning and by passage; always within the tenant; each document
+//! read once) → `domain::fusion` → `domain::confidence` (below the calibrated threshold it abstains) → `quoting` (the passages of the
+//! first documents, cut out of the text in `storage`) → encoded.
 //!
 //! An answer in sentences goes on from there: claims are cut from the documents found, chosen and checked (`attain-grounding`), and may
 //! be reworded by a `language_model`, whose every sentence is checked again or not used.
@@ -49,6 +50,7 @@ mod error;
 #[cfg(test)]
 mod evaluation;
 pub mod folder;
+mod gathering;
 mod index;
 mod indexing;
 mod knowledge;
@@ -56,6 +58,7 @@ mod language_model;
 mod model_change;
 mod model_download;
 mod put;
+mod quoting;
 mod ratings;
 mod read;
 mod reranking;

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use crate::Error;
 use crate::domain::document::DocumentId;
 use crate::domain::terms::{Frequencies, TermId};
+use crate::gathering::Found;
 use crate::index::Scope;
 use crate::knowledge::Knowledge;
-use crate::search::{Asked, Found};
+use crate::search::Asked;
 
 /// Most names that a filter leaves out; of what is beyond, candidates are dropped once they are found.
 const EXCLUDED_MAX: usize = 1000;
@@ -27,7 +28,7 @@ impl Knowledge {
     /// Takes out public documents that the tenant has a document of its own for, or whose place another has taken.
     pub(crate) async fn drop_unreadable(&self, asked: &Asked, scope: &Scope, found: &mut Found) -> Result<(), Error> {
         let mut unreadable: BTreeSet<DocumentId> = BTreeSet::new();
-        let public: BTreeSet<DocumentId> = found.public().into_iter().cloned().collect();
+        let public = found.ids(|document| document.public);
         if let Some(publisher) = scope.public.as_ref().filter(|_| !public.is_empty()) {
             unreadable = self.store.existing(&asked.tenant, &public.iter().collect()).await?;
             if !asked.include_superseded {
@@ -57,10 +58,9 @@ impl Knowledge {
         asked: &Asked,
         ids: &[DocumentId],
         terms: &BTreeSet<TermId>,
-        found: &Found,
+        public: &BTreeSet<DocumentId>,
     ) -> Result<Vec<BTreeSet<TermId>>, Error> {
         let mut held = self.store.held_terms(&asked.tenant, ids, terms).await?;
-        let public = found.public();
         if let Some(publisher) = self.publisher_for(&asked.tenant).filter(|_| !public.is_empty()) {
             let of_public = self.store.held_terms(publisher, ids, terms).await?;
             for ((id, held), of_public) in ids.iter().zip(&mut held).zip(of_public) {

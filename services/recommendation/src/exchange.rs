@@ -1,5 +1,6 @@
 //! SLOs as documents: those in force out, those of other tools in.
 
+use attain_attainment::SliHistory;
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1::SliKind as WireKind;
 use attain_runtime::context::CallContext;
@@ -30,8 +31,10 @@ pub(crate) async fn exported(
     let measured = measured::read(engine, context, &service).await?;
     let exported = blocking(move || {
         // Rules that traffic is too little for are guarded; where none was measured nobody knows.
-        let history = measured.history(SliKind::Availability, None);
-        let valid_per_day = Some(history.valid_per_day()).filter(|valid| *valid > 0.0);
+        let known = |history: SliHistory| Some(history.valid_per_day()).filter(|valid| *valid > 0.0);
+        let requests = known(measured.history(SliKind::Availability, None));
+        let slices = |slo: &Slo| known(measured.history(slo.kind, slo.latency_threshold_ms));
+        let valid_per_day = |slo: &Slo| if slo.kind == SliKind::Freshness { slices(slo) } else { requests };
         export(format, &measured.slos, &metrics, valid_per_day)
     })
     .await??;
@@ -59,6 +62,12 @@ fn metrics(configured: &MetricNames, request: wire::GetSloExportRequest) -> Resu
     }
     if !request.latency_unit.is_empty() {
         metrics.latency_unit = request.latency_unit;
+    }
+    if !request.age_gauge.is_empty() {
+        metrics.age_gauge = request.age_gauge;
+    }
+    if !request.age_unit.is_empty() {
+        metrics.age_unit = request.age_unit;
     }
     metrics.validate()?;
     Ok(metrics)

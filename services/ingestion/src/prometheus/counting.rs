@@ -7,6 +7,7 @@ use attain_vocabulary::{EntityId, UnixMillis};
 
 use super::answer::RangeSeries;
 use super::mapping::Naming;
+use crate::domain::Region;
 
 /// Largest count that a double holds exactly: 2^53.
 const COUNT_MAX: f64 = 9_007_199_254_740_992.0;
@@ -16,8 +17,9 @@ const COUNT_MAX: f64 = 9_007_199_254_740_992.0;
 pub(super) struct Tally(pub(super) BTreeMap<&'static str, usize>);
 
 /// Every name that a tally or the follower counts under.
-pub(super) const NAMES: [&str; 19] = [
+pub(super) const NAMES: [&str; 20] = [
     "buckets",
+    "regional_buckets",
     "edges",
     "utilisation",
     // Series without the name of a service.
@@ -69,18 +71,18 @@ impl Tally {
 /// Values by what `key` makes of a series' labels, and by instant; several series of one key are added up, and NaN stays
 /// NaN. How many series had no key.
 pub(super) fn sums<K: Ord + Clone>(
-    series: Vec<RangeSeries>,
+    series: &[RangeSeries],
     key: impl Fn(&RangeSeries) -> Option<K>,
 ) -> (BTreeMap<(K, UnixMillis), f64>, usize) {
     let mut sums = BTreeMap::new();
     let mut unnamed_count = 0;
     for series in series {
-        let Some(named) = key(&series) else {
+        let Some(named) = key(series) else {
             unnamed_count += 1;
             continue;
         };
-        for (end_ms, value) in series.values {
-            *sums.entry((named.clone(), end_ms)).or_insert(0.0) += value;
+        for (end_ms, value) in &series.values {
+            *sums.entry((named.clone(), *end_ms)).or_insert(0.0) += value;
         }
     }
     (sums, unnamed_count)
@@ -91,14 +93,23 @@ pub(super) fn rounded(value: f64) -> Option<u64> {
     (-0.5..=COUNT_MAX).contains(&value).then(|| value.round().max(0.0) as u64)
 }
 
+/// The value of the first of these labels that a series has.
+fn first_of<'series>(labels: &[String], series: &'series RangeSeries) -> Option<&'series String> {
+    labels.iter().find_map(|label| series.labels.get(label).filter(|value| !value.is_empty()))
+}
+
+/// The region that a series counts; `None` where it does not say.
+pub(super) fn region(labels: &[String], series: &RangeSeries) -> Option<Region> {
+    EntityId::from_observed(&redact_name(first_of(labels, series)?)).map(Region::observed)
+}
+
 impl Naming {
     /// The service that a series is about; `None` where it does not say.
     pub(super) fn service(&self, series: &RangeSeries) -> Option<EntityId> {
         match self {
             Self::Fixed(id) => Some(id.clone()),
             Self::Label { labels, strip_namespace } => {
-                let value =
-                    labels.iter().find_map(|label| series.labels.get(label).filter(|value| !value.is_empty()))?;
+                let value = first_of(labels, series)?;
                 let name = if *strip_namespace { value.rsplit('/').next().unwrap_or(value) } else { value };
                 // What meshes call a party that they do not know.
                 let unknown = ["unknown", "PassthroughCluster", "BlackHoleCluster"].contains(&name);

@@ -49,8 +49,8 @@ pub(super) struct Seen {
 pub(super) fn calls(queries: &EdgeQueries, mut answers: Vec<Vec<RangeSeries>>, tally: &mut Tally) -> Calls {
     let mut answer = || if answers.is_empty() { Vec::new() } else { answers.remove(0) };
     let key = |series: &RangeSeries| ends(queries, series);
-    let (calls, unnamed_calls) = sums(answer(), key);
-    let (failures, unnamed_failures) = sums(answer(), key);
+    let (calls, unnamed_calls) = sums(&answer(), key);
+    let (failures, unnamed_failures) = sums(&answer(), key);
     let unit_ms = queries.latency.as_ref().map_or(1.0, |latency| latency.unit_ms);
     let (mut latency, unnamed_latency) = latencies(answer(), unit_ms, key);
     tally.add("series_unnamed", unnamed_calls + unnamed_failures + unnamed_latency);

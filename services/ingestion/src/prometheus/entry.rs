@@ -38,6 +38,8 @@ pub(super) struct Entry {
     pub(super) bad: Option<String>,
     pub(super) bad_counter: Option<OneOrMany>,
     pub(super) latency_buckets: Option<String>,
+    /// Which label of requests names the region that answered.
+    pub(super) region_label: Option<OneOrMany>,
 
     pub(super) client_label: Option<OneOrMany>,
     pub(super) server_label: Option<OneOrMany>,
@@ -97,6 +99,9 @@ impl Entry {
         if self.counted_by.is_some() && self.calls_counter.is_none() {
             return Err(("counted_by", "has no meaning without `calls_counter`".to_owned()));
         }
+        if self.region_label.is_some() && (self.utilisation.is_some() || self.calls_counter.is_some()) {
+            return Err(("region_label", "has a meaning for requests alone".to_owned()));
+        }
         if let Some(window) = &self.window {
             checked_window(window)?;
         }
@@ -142,7 +147,13 @@ impl Entry {
 
     fn sli_queries(self) -> Result<SliQueries, Refusal> {
         let service = self.naming()?;
-        let by = self.by(&service);
+        let region_labels = match &self.region_label {
+            Some(labels) => checked_labels("region_label", labels.as_slice())?,
+            None => Vec::new(),
+        };
+        // Latencies are not kept by region, so only counts are asked for by it.
+        let by = service.labels().join(", ");
+        let by_region = [service.labels(), &region_labels].concat().join(", ");
         let witness = self.valid_counter.as_ref().and_then(|counter| counter.as_slice().first().cloned());
         let witness = witness.or_else(|| self.bad_counter.as_ref().and_then(|c| c.as_slice().first().cloned()));
         let target = self.target()?;
@@ -156,11 +167,13 @@ impl Entry {
             }
             (None, None) => None,
         };
+        let counting = Counting { by: &by_region, ..counting };
         Ok(SliQueries {
             valid: query_or_counter(("valid", &self.valid), ("valid_counter", &self.valid_counter), counting)?,
             bad: query_or_counter(("bad", &self.bad), ("bad_counter", &self.bad_counter), counting)?,
             latency: latency.map(|(key, query)| self.latency(key, &query)).transpose()?,
             service,
+            region_labels,
         })
     }
 
@@ -230,14 +243,6 @@ impl Entry {
                 };
                 Ok(Naming::Label { labels, strip_namespace: self.strip_namespace.unwrap_or(false) })
             }
-        }
-    }
-
-    /// Labels that queries keep.
-    fn by(&self, naming: &Naming) -> String {
-        match naming {
-            Naming::Fixed(_) => String::new(),
-            Naming::Label { labels, .. } => labels.join(", "),
         }
     }
 

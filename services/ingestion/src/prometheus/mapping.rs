@@ -35,6 +35,8 @@ pub(super) enum Reading {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SliQueries {
     pub(super) service: Naming,
+    /// Labels that name the region that answered, of several the first that a series has; none where regions are not read.
+    pub(super) region_labels: Vec<String>,
     /// Requests of the five minutes before each instant.
     pub(super) valid: String,
     /// Failed requests among them.
@@ -217,7 +219,10 @@ impl Mapping {
         let server = server.trim_end_matches('/').to_owned();
         let parts = match &self.reading {
             Reading::Sli(sli) => {
-                vec![server, sli.service.told(), sli.valid.clone(), sli.bad.clone(), unit(&sli.latency)]
+                let mut parts =
+                    vec![server, sli.service.told(), sli.valid.clone(), sli.bad.clone(), unit(&sli.latency)];
+                parts.extend((!sli.region_labels.is_empty()).then(|| format!("by {}", sli.region_labels.join(", "))));
+                parts
             }
             Reading::Edges(edges) => {
                 let between = edges.connection_type.clone().unwrap_or_default();
@@ -258,6 +263,14 @@ fn key_of<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 impl Naming {
+    /// Labels that name the service, which queries keep.
+    pub(super) fn labels(&self) -> &[String] {
+        match self {
+            Self::Fixed(_) => &[],
+            Self::Label { labels, .. } => labels,
+        }
+    }
+
     fn told(&self) -> String {
         match self {
             Self::Fixed(id) => format!("service {id}"),
@@ -322,6 +335,10 @@ mod tests {
             ("[[mapping]]\npreset = 'istio'\ncounted_by = 'linkerd'".into(), "mapping[0].counted_by"),
             (format!("{MINIMAL}counted_by = 'istio'"), "mapping[0].counted_by"),
             (format!("{EDGES}counted_by = 'traces'"), "mapping[0].counted_by"),
+            (format!("{EDGES}region_label = 'region'"), "mapping[0].region_label"),
+            (format!("{MINIMAL}region_label = 'a b'"), "mapping[0].region_label"),
+            (format!("{MINIMAL}region_label = []"), "mapping[0].region_label"),
+            ("[[mapping]]\npreset = 'node'\nregion_label = 'region'".into(), "mapping[0].region_label"),
             ("[[mapping]]\npreset = 'istio'\nparts = ['edgs']".into(), "mapping[0].parts"),
             ("[[mapping]]\npreset = 'istio'\nwindow = '5 min'".into(), "mapping[0].window"),
             ("[[mapping]]\npreset = 'istio'\ntarget_labels = ['a b']".into(), "mapping[0].target_labels"),
@@ -340,13 +357,15 @@ mod tests {
 
     #[test]
     fn another_query_or_server_has_another_cursor() {
-        let mappings = parse(&format!("{MINIMAL}{MINIMAL}label = 'job'\n")).expect("valid");
+        let text = format!("{MINIMAL}{MINIMAL}label = 'job'\n{MINIMAL}region_label = 'region'\n");
+        let mappings = parse(&text).expect("valid");
         let keys = [
             mappings[0].cursor_key("http://a"),
             mappings[1].cursor_key("http://a"),
             mappings[0].cursor_key("http://b"),
+            mappings[2].cursor_key("http://a"),
         ];
-        assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), 3);
+        assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), 4);
         assert_eq!(mappings[0].cursor_key("http://a"), keys[0]);
         assert_eq!(mappings[0].cursor_key("http://a/"), keys[0]);
     }

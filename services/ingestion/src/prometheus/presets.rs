@@ -36,6 +36,9 @@ pub(super) fn expand(name: &str, entry: Entry) -> Result<Vec<(String, Entry)>, R
     if let Some(key) = entry.written_out() {
         return Err((key, "is what the preset decides; leave out `preset` to write the queries yourself".to_owned()));
     }
+    if entry.region_label.is_some() && preset.mapping.iter().all(|template| template.valid_counter.is_none()) {
+        return Err(("region_label", format!("has a meaning for requests alone, and `{name}` reads none")));
+    }
     let selector = entry.selector.clone().unwrap_or_default();
     if selector.chars().count() > SELECTOR_CHARS_MAX || selector.contains('\n') {
         return Err(("selector", format!("is more than {SELECTOR_CHARS_MAX} characters or a line")));
@@ -64,6 +67,7 @@ fn filled(preset: &Preset, template: &Entry, entry: &Entry, selector: &str) -> E
     };
     let template = template.clone();
     let of_edges = template.calls_counter.is_some();
+    let of_requests = template.valid_counter.is_some();
     Entry {
         name: None,
         service: entry.service.clone().filter(|_| !of_edges),
@@ -71,6 +75,7 @@ fn filled(preset: &Preset, template: &Entry, entry: &Entry, selector: &str) -> E
         strip_namespace: Some(entry.strip_namespace.unwrap_or(preset.strip_namespace)),
         entity_kind: entry.entity_kind.or(preset.entity_kind),
         window: Some(window.clone()),
+        region_label: entry.region_label.clone().filter(|_| of_requests),
         target_labels: entry.target_labels.clone(),
         native_histograms: entry.native_histograms,
         client_label: entry.client_label.clone().filter(|_| of_edges).or(template.client_label),
@@ -125,6 +130,15 @@ mod tests {
         assert!(queries[0].1.contains("and on (pod)"), "{}", queries[0].1);
         let edges = mappings[1].reading.queries();
         assert!(edges[0].1.starts_with("sum by (source_app, destination_canonical_service) "), "{}", edges[0].1);
+
+        let text = "[[mapping]]\npreset = 'istio'\nregion_label = ['region', 'cluster']\n";
+        let by_region = parse(text).expect("valid");
+        let queries = by_region[0].reading.queries();
+        for (what, labels) in [(0, ", region, cluster) "), (1, ", region, cluster) "), (2, "service, le) ")] {
+            let begins = format!("sum by (destination_canonical_service{}", labels.trim_start_matches("service"));
+            assert!(queries[what].1.starts_with(&begins), "{}", queries[what].1);
+        }
+        assert!(!by_region[1].reading.queries()[0].1.contains("region"), "edges have none");
 
         let only = parse("[[mapping]]\npreset = 'istio'\nparts = ['edges']\n").expect("valid");
         assert!(matches!(only[..], [ref mapping] if matches!(mapping.reading, Reading::Edges(_))));

@@ -222,7 +222,10 @@ fn learn(reading: &Reading, answers: Vec<Vec<RangeSeries>>) -> (Learned, Tally) 
     let mut tally = Tally::default();
     let mut batch = ObservationBatch::default();
     match reading {
-        Reading::Sli(queries) => batch.buckets = sli::buckets(queries, answers, &mut tally),
+        Reading::Sli(queries) => {
+            let told = sli::requests(queries, answers, &mut tally);
+            (batch.buckets, batch.regional) = (told.buckets, told.regional);
+        }
         Reading::Edges(queries) => return (Learned::Calls(edges::calls(queries, answers, &mut tally)), tally),
         Reading::Utilisation(queries) => {
             let used = utilisation::utilisation(queries, answers, &mut tally);

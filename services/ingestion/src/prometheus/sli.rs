@@ -6,61 +6,104 @@
 
 use std::collections::BTreeMap;
 
-use attain_vocabulary::{BUCKET_MS, BucketCounts, SliBucket, Source};
+use attain_vocabulary::{BUCKET_MS, BucketCounts, EntityId, LatencyHistogram, SliBucket, Source, UnixMillis};
 
 use super::answer::RangeSeries;
-use super::counting::{Tally, rounded, sums};
+use super::counting::{Tally, region, rounded, sums};
 use super::histogram::latencies;
 use super::mapping::SliQueries;
-use crate::domain::{BucketMode, ObservedBucket};
+use crate::domain::{BucketMode, ObservedBucket, RegionalBucket};
+
+/// What the requests of services say.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Requests {
+    pub(super) buckets: Vec<ObservedBucket>,
+    /// Those of single regions among them, where series tell one. Each count is rounded by itself.
+    pub(super) regional: Vec<RegionalBucket>,
+}
 
 /// Buckets of what a mapping's queries gave, in the order of [`super::mapping::Reading::queries`].
-pub(super) fn buckets(
-    queries: &SliQueries,
-    mut answers: Vec<Vec<RangeSeries>>,
-    tally: &mut Tally,
-) -> Vec<ObservedBucket> {
+pub(super) fn requests(queries: &SliQueries, mut answers: Vec<Vec<RangeSeries>>, tally: &mut Tally) -> Requests {
     let mut answer = || if answers.is_empty() { Vec::new() } else { answers.remove(0) };
     let service = |series: &RangeSeries| queries.service.service(series);
-    let (valid, unnamed_valid) = sums(answer(), service);
-    // A query for failures has no series where there never was one: that is none, not unknown.
-    let (bad, unnamed_bad) = sums(answer(), service);
+    let (all, failed) = (answer(), answer());
+    let (valid, unnamed_valid) = sums(&all, service);
+    let (bad, unnamed_bad) = sums(&failed, service);
     let unit_ms = queries.latency.as_ref().map_or(1.0, |latency| latency.unit_ms);
     let (mut latency, unnamed_latency) = latencies(answer(), unit_ms, service);
     tally.add("series_unnamed", unnamed_valid + unnamed_bad + unnamed_latency);
 
     let mut buckets = Vec::with_capacity(valid.len());
     for (key, requests) in valid {
-        let failures = bad.get(&key).copied().unwrap_or(0.0);
-        let (Some(requests), Some(failures)) = (rounded(requests), rounded(failures)) else {
-            tally.add("not_a_number", 1);
-            continue;
-        };
-        tally.add("bad_clamped", usize::from(failures > requests));
-        let Ok(counts) = BucketCounts::new(requests, failures.min(requests), None) else { continue };
+        let Some(counts) = counts(requests, bad.get(&key), tally) else { continue };
         let latency = latency.remove(&key).and_then(|latency| {
-            let histogram = latency.histogram(requests);
+            let histogram = latency.histogram(counts.valid());
             tally.add("latency_malformed", usize::from(histogram.is_none()));
             histogram.filter(|histogram| histogram.count() > 0)
         });
         let (service, end_ms) = key;
-        match SliBucket::new(end_ms - BUCKET_MS, counts, BTreeMap::new(), latency) {
-            Ok(bucket) => {
-                buckets.push(ObservedBucket { service, source: Source::Prometheus, mode: BucketMode::Replace, bucket });
-            }
-            // An instant that was not asked for.
-            Err(_) => tally.add("not_a_number", 1),
-        }
+        buckets.extend(observed(service, end_ms, counts, latency, tally));
     }
     tally.add("buckets", buckets.len());
+    Requests { buckets, regional: regional(queries, &all, &failed, tally) }
+}
+
+fn regional(
+    queries: &SliQueries,
+    all: &[RangeSeries],
+    failed: &[RangeSeries],
+    tally: &mut Tally,
+) -> Vec<RegionalBucket> {
+    if queries.region_labels.is_empty() {
+        return Vec::new();
+    }
+    // What tells no region counts for the whole alone.
+    let place =
+        |series: &RangeSeries| Some((queries.service.service(series)?, region(&queries.region_labels, series)?));
+    let (valid, bad) = (sums(all, place).0, sums(failed, place).0);
+    let mut buckets = Vec::with_capacity(valid.len());
+    for (key, requests) in valid {
+        let Some(counts) = counts(requests, bad.get(&key), tally) else { continue };
+        let ((service, region), end_ms) = key;
+        let observed = observed(service, end_ms, counts, None, tally);
+        buckets.extend(observed.map(|observed| RegionalBucket { region, observed }));
+    }
+    tally.add("regional_buckets", buckets.len());
     buckets
+}
+
+/// Counts of five minutes. A query for failures has no series where there never was one: that is none, not unknown.
+fn counts(requests: f64, failures: Option<&f64>, tally: &mut Tally) -> Option<BucketCounts> {
+    let failures = failures.copied().unwrap_or(0.0);
+    let (Some(requests), Some(failures)) = (rounded(requests), rounded(failures)) else {
+        tally.add("not_a_number", 1);
+        return None;
+    };
+    tally.add("bad_clamped", usize::from(failures > requests));
+    BucketCounts::new(requests, failures.min(requests), None).ok()
+}
+
+fn observed(
+    service: EntityId,
+    end_ms: UnixMillis,
+    counts: BucketCounts,
+    latency: Option<LatencyHistogram>,
+    tally: &mut Tally,
+) -> Option<ObservedBucket> {
+    match SliBucket::new(end_ms - BUCKET_MS, counts, BTreeMap::new(), latency) {
+        Ok(bucket) => Some(ObservedBucket { service, source: Source::Prometheus, mode: BucketMode::Replace, bucket }),
+        Err(_) => {
+            // An instant that was not asked for.
+            tally.add("not_a_number", 1);
+            None
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::mapping::{LatencyQuery, Naming};
     use super::*;
-    use attain_vocabulary::{EntityId, LatencyHistogram, UnixMillis};
     use proptest::prelude::*;
 
     const T: UnixMillis = 1_793_000_100_000;
@@ -68,6 +111,7 @@ mod tests {
     fn mapping(service: Naming) -> SliQueries {
         SliQueries {
             service,
+            region_labels: Vec::new(),
             valid: "v".into(),
             bad: "b".into(),
             latency: Some(LatencyQuery { query: "l".into(), unit_ms: 1_000.0 }),
@@ -96,13 +140,14 @@ mod tests {
 
     struct Converted {
         buckets: Vec<ObservedBucket>,
+        regional: Vec<RegionalBucket>,
         tally: Tally,
     }
 
     fn convert(queries: &SliQueries, answers: Answers) -> Converted {
         let mut tally = Tally::default();
-        let buckets = buckets(queries, vec![answers.valid, answers.bad, answers.latency], &mut tally);
-        Converted { buckets, tally }
+        let told = requests(queries, vec![answers.valid, answers.bad, answers.latency], &mut tally);
+        Converted { buckets: told.buckets, regional: told.regional, tally }
     }
 
     fn counts(converted: &Converted) -> Vec<(String, i64, u64, u64)> {
@@ -155,6 +200,35 @@ mod tests {
             counts(&convert(&fixed, Answers { valid: valid(), ..Answers::default() })),
             [("shop".to_owned(), -1, 7, 0)]
         );
+    }
+
+    #[test]
+    fn regions_are_counted_beside_the_whole() {
+        let of = |region: &str, values: &[f64]| series(&[("service", "a"), ("region", region)], values);
+        let answers = || Answers {
+            valid: vec![of("eu", &[10.0, 20.0]), of("us", &[5.0]), of("", &[2.0]), of("jane@mail.example", &[1.0])],
+            bad: vec![of("us", &[4.0]), of("", &[1.0])],
+            latency: Vec::new(),
+        };
+        let queries = SliQueries { region_labels: vec!["zone".into(), "region".into()], ..by_label() };
+        let told = convert(&queries, answers());
+        let whole = [("a".to_owned(), -1, 18, 5), ("a".to_owned(), 0, 20, 0)];
+        assert_eq!(counts(&told), whole);
+        let mut regional: Vec<(&str, i64, u64, u64)> = told
+            .regional
+            .iter()
+            .map(|RegionalBucket { region, observed: ObservedBucket { bucket, .. } }| {
+                let place = (bucket.start_ms - T) / BUCKET_MS;
+                (region.as_str(), place, bucket.counts.valid(), bucket.counts.bad())
+            })
+            .collect();
+        let redacted = regional.iter().position(|(region, ..)| !["eu", "us"].contains(region)).expect("a region");
+        assert!(!regional.remove(redacted).0.contains("jane"));
+        assert_eq!(regional, [("eu", -1, 10, 0), ("eu", 0, 20, 0), ("us", -1, 5, 4)]);
+        assert_eq!(told.tally.of("regional_buckets"), 4);
+        // Without the label nothing is told by region, and the whole is the same.
+        let plain = convert(&by_label(), answers());
+        assert_eq!((counts(&plain), plain.regional.len()), (whole.to_vec(), 0));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::blocks::{Day, SeriesDay, by_start, or_nothing};
 use super::changes::ChangeKind;
 use super::entities::WhenFull;
 use super::record::{decode_histogram, decode_shares, encode_histogram, encode_shares, invalid, source, source_number};
+use super::regions::BeyondLimit;
 use super::rows::{column, count, insert_many, select_in, stored};
 use super::write::Write;
 use crate::Error;
@@ -97,7 +98,7 @@ impl Store {
         let regional = regional
             .into_iter()
             .map(|(service, region, bucket)| RegionalBucket { region, observed: observed((service, bucket)) });
-        write.apply_regional(regional.collect()).await?;
+        write.apply_regional(regional.collect(), BeyondLimit::Refused).await?;
         write.commit().await?;
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::domain::{BucketMode, ObservationBatch, ObservedBucket, Region, Region
 on_both_databases!(
     regions_are_kept_beside_the_whole_and_change_nothing_of_it,
     what_observers_see_adds_up_and_the_most_direct_source_stands,
+    regions_beyond_the_bound_replace_their_sum_where_an_observer_reads_again,
     regions_beyond_the_bound_are_one_and_senders_of_their_own_counts_are_refused,
     regions_of_one_tenant_are_nobody_elses_and_go_when_they_are_old,
 );
@@ -120,6 +121,26 @@ async fn regions_beyond_the_bound_are_one_and_senders_of_their_own_counts_are_re
     );
     let page = store.sli_page(&acme, &checkout, ALL, 10, false).await.expect("read");
     assert!(page.buckets.iter().all(|merged| merged.bucket.start_ms != 9 * BUCKET_MS), "all of it or nothing");
+}
+
+async fn regions_beyond_the_bound_replace_their_sum_where_an_observer_reads_again(store: &Store) {
+    let (acme, checkout) = (tenant("acme"), id("checkout"));
+    let read = |valid: u64| {
+        let one = |n: usize| {
+            let mut one = seen(&format!("zone-{n:02}"), Source::Prometheus, bucket(1, valid, 1, None));
+            one.observed.mode = BucketMode::Replace;
+            one
+        };
+        (0..REGIONS_MAX + 3).map(one).collect::<Vec<_>>()
+    };
+    for valid in [2, 5, 5] {
+        observe(store, &acme, read(valid)).await;
+        let found = counts(store, &acme, &checkout).await;
+        assert_eq!(
+            (&found["zone-00"][..], &found["other-regions"][..]),
+            (&[(1, valid, 1)][..], &[(1, 3 * valid, 3)][..])
+        );
+    }
 }
 
 async fn regions_of_one_tenant_are_nobody_elses_and_go_when_they_are_old(store: &Store) {

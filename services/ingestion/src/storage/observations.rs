@@ -6,6 +6,7 @@ use super::Store;
 use super::dependencies::Statements;
 use super::entities::WhenFull;
 use super::left_out::LeftOut;
+use super::regions::BeyondLimit;
 use super::rows::{column, insert_many, select_in};
 use super::write::Write;
 use crate::Error;
@@ -129,7 +130,7 @@ impl Write {
         self.observe_operations(operations).await?;
         left_out.edges = self.observe_edges(edges, (&batch.requests, &buckets)).await?;
         self.apply_buckets(buckets).await?;
-        self.apply_regional(regional).await?;
+        self.apply_regional(regional, BeyondLimit::Together).await?;
         self.apply_utilisation(utilisation).await?;
         self.keep_exemplars(exemplars).await?;
         self.keep_request_samples(request_samples).await?;

@@ -2,7 +2,8 @@
 //! day goes on. A day of counts takes some hundred bytes; latencies would take ten thousand, and are not kept by region.
 //!
 //! A service has at most [`REGIONS_MAX`] regions at a time. What observers see of further ones is counted together as
-//! [`Region::overflow`]; who sends counts of its own is refused, since what replaces what could not be told there.
+//! [`Region::overflow`]; who sends counts of its own is refused, since what replaces what could not be told there. An observer
+//! whose counts replace earlier ones tells all regions of five minutes at once, so their sum replaces the earlier sum.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,6 +39,15 @@ pub type RegionalHistory = BTreeMap<Region, Vec<MergedBucket>>;
 type DayKey = (UnixMillis, Source, EntityId, Region);
 type Day = BTreeMap<UnixMillis, SliBucket>;
 type Pending = BTreeMap<DayKey, BTreeMap<UnixMillis, (BucketMode, SliBucket)>>;
+
+/// What becomes of regions beyond [`REGIONS_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BeyondLimit {
+    /// They are counted together.
+    Together,
+    /// Nothing of the write is kept.
+    Refused,
+}
 
 impl Store {
     /// The regions of a service, in lexical order.
@@ -81,7 +91,14 @@ impl Store {
 
 impl Write {
     /// Writes counts by region; what is stored as it is already changes nothing.
-    pub(super) async fn apply_regional(&mut self, buckets: Vec<RegionalBucket>) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Error::TooManyRegions`] where those beyond the limit are refused, or where storage does not answer.
+    pub(super) async fn apply_regional(
+        &mut self,
+        buckets: Vec<RegionalBucket>,
+        beyond_limit: BeyondLimit,
+    ) -> Result<(), Error> {
         if buckets.is_empty() {
             return Ok(());
         }
@@ -89,10 +106,11 @@ impl Write {
         let mut pending = Pending::new();
         for RegionalBucket { region, observed } in buckets {
             let is_kept = kept_apart.get(&observed.service).is_some_and(|kept| kept.contains(&region));
-            let region = match (is_kept, observed.mode) {
+            let is_a_part = observed.mode == BucketMode::Add || !is_kept;
+            let region = match (is_kept, beyond_limit) {
                 (true, _) => region,
-                (false, BucketMode::Add) => Region::overflow(),
-                (false, BucketMode::Replace) => {
+                (false, BeyondLimit::Together) => Region::overflow(),
+                (false, BeyondLimit::Refused) => {
                     return Err(Error::TooManyRegions {
                         service: observed.service,
                         region: region.as_str().to_owned(),
@@ -102,9 +120,9 @@ impl Write {
             let bucket = SliBucket { latency: None, ..observed.bucket };
             let key = (day_start(bucket.start_ms), observed.source, observed.service, region);
             let day = pending.entry(key).or_default();
-            let folded = match (day.remove(&bucket.start_ms), observed.mode) {
-                (Some((mode, earlier)), BucketMode::Add) => (mode, add_buckets(&earlier, &bucket)),
-                (_, mode) => (mode, bucket),
+            let folded = match day.remove(&bucket.start_ms) {
+                Some((mode, earlier)) if is_a_part => (mode, add_buckets(&earlier, &bucket)),
+                _ => (observed.mode, bucket),
             };
             day.insert(folded.1.start_ms, folded);
         }

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use attain_ingestion::PrometheusConfig;
 use attain_runtime::clock::Clock;
 use attain_vocabulary::{BUCKET_MS, LatencyHistogram, bucket_start};
 use tokio::process::Child;
 
-use crate::harness::{Served, WITHIN, provided, serve_http, start_prometheus};
+use crate::harness::{Served, WITHIN, provided, regional_buckets_of, serve_http, start_prometheus};
 
 const SAMPLE_S: i64 = 15;
 const MINUTES: i64 = 45;
@@ -33,6 +34,25 @@ fn history(first_s: i64) -> String {
                     writeln!(text, "{name}{{service=\"{service}\",{label}}} {} {time_ms}", rate * n as f64).unwrap();
                 }
             }
+        }
+    }
+    text
+}
+
+/// The same time of `shop` alone, by region: 4 requests a sample in one, every 20th of them failed, 2 in another, half of
+/// them, and 1 in two samples where no region is told.
+fn regional_history(first_s: i64) -> String {
+    let mut text = String::new();
+    for (labels, rate) in [
+        ("region=\"eu-1\",code=\"200\"", 3.8),
+        ("region=\"eu-1\",code=\"503\"", 0.2),
+        ("region=\"us-1\",code=\"200\"", 1.0),
+        ("region=\"us-1\",code=\"503\"", 1.0),
+        ("code=\"200\"", 0.5),
+    ] {
+        for n in 0..=MINUTES * 60 / SAMPLE_S {
+            let time_ms = (first_s + n * SAMPLE_S) * 1000;
+            writeln!(text, "http_requests_total{{service=\"shop\",{labels}}} {} {time_ms}", rate * n as f64).unwrap();
         }
     }
     text
@@ -91,6 +111,35 @@ async fn a_genuine_server_tells_what_an_exporter_counted() {
     assert!(starts.iter().filter(|start| silent(start)).count() >= 1);
     assert!(pay.keys().all(|start_ms| !silent(start_ms)), "a gap is no bucket: {:?}", pay.keys());
     assert!(pay.len() >= 4, "{:?}", pay.keys());
+
+    child.kill().await.unwrap();
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_genuine_server_tells_the_regions_that_answered() {
+    let Some(program) = provided() else { return };
+    let now_ms = Clock::system().now_ms();
+    let last_s = now_ms / 1000 / SAMPLE_S * SAMPLE_S;
+    let first_s = last_s - MINUTES * 60;
+    let exporter = serve_http(move |_, _| (200, regional_history(first_s))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, url) = scraping(&program, folder.path(), &exporter).await;
+    scraped(&url, last_s).await;
+
+    let settings = PrometheusConfig { url, backfill_days: 1, ..PrometheusConfig::default() };
+    let mapping = "[[mapping]]\npreset = 'http-requests'\nlabel = 'service'\nregion_label = 'region'\n";
+    let served = Served::start_with(tempfile::tempdir().unwrap(), Clock::system(), settings, mapping).await;
+    served.wait("read", |holds, _| holds).await;
+    let covered = |start_ms: &i64| *start_ms >= first_s * 1000 && start_ms + BUCKET_MS <= last_s * 1000;
+    for (region, valid, bad) in [("", 130, 24), ("eu-1", 80, 4), ("us-1", 40, 20)] {
+        let buckets = regional_buckets_of(&served.channel, "shop", region, now_ms).await;
+        let whole: Vec<_> = buckets.iter().filter(|(start_ms, _)| covered(start_ms)).collect();
+        assert!(whole.len() >= 8, "{region}: {:?}", buckets.keys());
+        for (start_ms, bucket) in whole {
+            assert_eq!((bucket.valid_count, bucket.bad_count), (valid, bad), "{region} at {start_ms}");
+        }
+    }
 
     child.kill().await.unwrap();
     served.stop().await;

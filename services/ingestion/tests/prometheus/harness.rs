@@ -177,11 +177,22 @@ impl Served {
 
 /// Buckets of a service, oldest first.
 pub(crate) async fn buckets_of(channel: &Channel, service: &str, now_ms: i64) -> BTreeMap<i64, SliBucket> {
+    regional_buckets_of(channel, service, "", now_ms).await
+}
+
+/// Buckets of a region of a service, or of the whole service where none is named, oldest first.
+pub(crate) async fn regional_buckets_of(
+    channel: &Channel,
+    service: &str,
+    region: &str,
+    now_ms: i64,
+) -> BTreeMap<i64, SliBucket> {
     let mut buckets = BTreeMap::new();
     let mut page_token = String::new();
     loop {
         let request = words::ListSliBucketsRequest {
             service_id: service.into(),
+            region: region.into(),
             start_time: Some(timestamp(now_ms - 200 * DAY_MS)),
             end_time: Some(timestamp(now_ms)),
             page_size: 2_000,

@@ -70,6 +70,17 @@ pub(crate) fn scores(candidates: &[Candidate], hybrid: bool, settings: &Settings
     lifted.into_iter().zip(candidates).map(|(score, candidate)| score + named(candidate)).collect()
 }
 
+/// How many of these documents, best first, are no copies of a better one; at most as many as there are places.
+pub(crate) fn originals<T>(documents: &[Scored<T>], copies: &Copies) -> usize {
+    let mut first: Vec<&Scored<T>> = Vec::new();
+    for next in documents {
+        if first.len() < copies.first && !is_copy(next, first.iter().copied(), copies) {
+            first.push(next);
+        }
+    }
+    first.len()
+}
+
 /// Keeps copies of one text apart: among the first documents only the best of them stays, the others come right after those, at
 /// no more than the score of the last. Takes documents best first and returns them so.
 pub(crate) fn apart<T>(documents: Vec<Scored<T>>, copies: &Copies) -> Vec<Scored<T>> {
@@ -78,14 +89,19 @@ pub(crate) fn apart<T>(documents: Vec<Scored<T>>, copies: &Copies) -> Vec<Scored
     while first.len() < copies.first
         && let Some(next) = rest.next()
     {
-        let is_copy = |kept: &Scored<T>| resemblance(&kept.sketch, &next.sketch) >= copies.resemblance_min;
-        if !next.named && first.iter().any(is_copy) { later.push(next) } else { first.push(next) }
+        if is_copy(&next, first.iter(), copies) { later.push(next) } else { first.push(next) }
     }
     let ceiling = first.last().map_or(f64::INFINITY, |last| last.score);
     for copy in &mut later {
         copy.score = copy.score.min(ceiling);
     }
     first.into_iter().chain(later).chain(rest).collect()
+}
+
+/// Whether a document is a copy of one of these; one that the question names never is.
+fn is_copy<'a, T: 'a>(next: &Scored<T>, mut kept: impl Iterator<Item = &'a Scored<T>>, copies: &Copies) -> bool {
+    let resembles = |kept: &Scored<T>| resemblance(&kept.sketch, &next.sketch) >= copies.resemblance_min;
+    !next.named && kept.any(resembles)
 }
 
 /// Lifts documents towards better ones about the same thing, which the same question wants: the titles share their terms.
@@ -97,6 +113,11 @@ fn lifted(candidates: &[Candidate], scores: &[f64], twins: &Twins) -> Vec<f64> {
         // A doubted one is lifted by nobody and lifts nobody.
         let believed = candidates.iter().enumerate().filter(|(_, candidate)| !candidate.doubted);
         for (at, candidate) in believed.filter(|(at, _)| *at != better && !candidates[better].doubted) {
+            let (left, right) = (candidates[better].title_terms.len(), candidate.title_terms.len());
+            // Titles of so different lengths cannot share enough, whatever their terms.
+            if (left.min(right) as f64) < twins.similarity_min * left.max(right) as f64 {
+                continue;
+            }
             let similarity = similarity(&candidates[better].title_terms, &candidate.title_terms);
             if similarity >= twins.similarity_min {
                 let share = twins.lift * similarity;
@@ -239,6 +260,8 @@ mod tests {
             ]
         };
         assert_eq!(order(list(false)), [1, 3, 4, 2, 5]);
+        let places = |count: usize, named| originals(&list(named)[..count], &copies);
+        assert_eq!([places(2, false), places(4, false), places(5, false), places(2, true)], [1, 3, 3, 2]);
         assert_eq!(order(list(true)), [1, 2, 3, 4, 5]);
         assert_eq!(order(vec![scored(1, 9.0, 100, false), scored(2, 8.0, 100, false)]), [1, 2]);
         assert!(order(Vec::new()).is_empty());

@@ -13,10 +13,11 @@ use crate::Error;
 
 /// Questions that may wait for the model.
 const QUESTIONS_MAX: usize = 128;
-/// Batches of texts that may wait for the model.
-const BATCHES_MAX: usize = 4;
-/// Texts of one batch: a question that comes in between waits for one batch at most.
-const BATCH: usize = 8;
+/// Texts to keep that may wait for the model.
+const TEXTS_MAX: usize = 4;
+/// Threads of the model that wait for more work keep a core busy and let nobody else use it. A question leaves them idle for longer than
+/// it keeps them at work.
+const SPINNING: (&str, &str) = ("session.intra_op.allow_spinning", "0");
 
 /// The first entries of the model's vocabulary are marks and single letters, then come words by falling frequency (`the` is
 /// entry 1996): rank beyond this tells how specific a word is.
@@ -39,7 +40,7 @@ pub(crate) struct EmbeddedQuestion {
 #[derive(Debug)]
 pub(crate) struct Embedder {
     questions: mpsc::Sender<Question>,
-    batches: mpsc::Sender<Batch>,
+    texts: mpsc::Sender<Text>,
     name: String,
     dimensions: usize,
 }
@@ -58,9 +59,9 @@ struct Question {
 }
 
 #[derive(Debug)]
-struct Batch {
-    texts: Vec<String>,
-    answer: oneshot::Sender<Result<Vec<Vec<f32>>, String>>,
+struct Text {
+    text: String,
+    answer: oneshot::Sender<Result<Vec<f32>, String>>,
 }
 
 impl Embedder {
@@ -73,7 +74,7 @@ impl Embedder {
         let name = model.identity()?;
         let dimensions = model.dimensions();
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
-        let (batches, handed) = mpsc::channel(BATCHES_MAX);
+        let (texts, handed) = mpsc::channel(TEXTS_MAX);
         let (ready, loaded) = oneshot::channel();
         let model = model.clone();
         let handle = Handle::current();
@@ -89,7 +90,7 @@ impl Embedder {
         tokio::task::spawn_blocking(run);
         // A library that breaks off takes its thread with it, and only that.
         loaded.await.map_err(|_| "the ONNX Runtime library broke off while loading".to_owned())??;
-        Ok(Self { questions, batches, name, dimensions })
+        Ok(Self { questions, texts, name, dimensions })
     }
 
     /// Names the model, its weights and how it is read.
@@ -109,13 +110,14 @@ impl Embedder {
         answered.await.map_err(|_| gone())?.map_err(Error::Model)
     }
 
-    /// Embeds texts, in order.
-    pub(crate) async fn texts(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, Error> {
+    /// Embeds texts, in order, each by itself: in one batch the shorter ones would be padded to the longest, which on passages as they
+    /// are cut costs as much again as the texts themselves. A question that comes in between waits for one text at most.
+    pub(crate) async fn texts(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, Error> {
         let mut vectors = Vec::with_capacity(texts.len());
-        for part in texts.chunks(BATCH) {
+        for text in texts {
             let (answer, answered) = oneshot::channel();
-            self.batches.send(Batch { texts: part.to_vec(), answer }).await.map_err(|_| gone())?;
-            vectors.extend(answered.await.map_err(|_| gone())?.map_err(Error::Model)?);
+            self.texts.send(Text { text, answer }).await.map_err(|_| gone())?;
+            vectors.push(answered.await.map_err(|_| gone())?.map_err(Error::Model)?);
         }
         Ok(vectors)
     }
@@ -125,31 +127,30 @@ fn gone() -> Error {
     Error::Model("its thread has ended".to_owned())
 }
 
-/// Answers questions before batches, until nobody can ask any more.
-async fn work(mut model: Loaded, mut questions: mpsc::Receiver<Question>, mut batches: mpsc::Receiver<Batch>) {
+/// Answers questions before texts, until nobody can ask any more.
+async fn work(mut model: Loaded, mut questions: mpsc::Receiver<Question>, mut texts: mpsc::Receiver<Text>) {
     loop {
         // An answer that nobody waits for any more is dropped.
         tokio::select! {
             biased;
             Some(asked) = questions.recv() => drop(asked.answer.send(answer(&mut model, &asked.sentence, &asked.words))),
-            Some(handed) = batches.recv() => drop(handed.answer.send(embed(&mut model, &handed.texts))),
+            Some(handed) = texts.recv() => drop(handed.answer.send(embed(&mut model, &handed.text))),
             else => return,
         }
     }
 }
 
 fn answer(model: &mut Loaded, sentence: &str, words: &[String]) -> Result<EmbeddedQuestion, String> {
-    let vector = embed(model, &[sentence.to_owned()])?.pop().ok_or("the model gave no vector")?;
+    let vector = embed(model, sentence)?;
     let specificities = words.iter().map(|word| specificity(model.run.tokenizer.token_to_id(word))).collect();
     Ok(EmbeddedQuestion { vector, specificities })
 }
 
-fn embed(model: &mut Loaded, texts: &[String]) -> Result<Vec<Vec<f32>>, String> {
-    let mut vectors = model.run.embed(texts, None).map_err(|error| error.to_string())?;
-    for vector in &mut vectors {
-        shorten(vector, model.dimensions)?;
-    }
-    Ok(vectors)
+fn embed(model: &mut Loaded, text: &str) -> Result<Vec<f32>, String> {
+    let mut vectors = model.run.embed([text], None).map_err(|error| error.to_string())?;
+    let mut vector = vectors.pop().ok_or("the model gave no vector")?;
+    shorten(&mut vector, model.dimensions)?;
+    Ok(vector)
 }
 
 /// Keeps the first numbers of a vector, at length 1 again.
@@ -181,7 +182,8 @@ fn load(model: &Model, threads: usize) -> Result<Loaded, String> {
     let options = InitOptionsUserDefined::new()
         .with_environment(environment)
         .with_max_length(model.max_length())
-        .with_intra_threads(threads);
+        .with_intra_threads(threads)
+        .with_session_config(SPINNING.0, SPINNING.1);
     let run = TextEmbedding::try_new_from_user_defined(defined, options).map_err(|error| error.to_string())?;
     Ok(Loaded { run, dimensions: model.dimensions() })
 }
@@ -261,9 +263,9 @@ mod tests {
     async fn embeddings_are_those_of_the_published_model() {
         let Some(model) = model() else { return };
         let embedder = Embedder::load(&model, 1).await.expect("a model");
-        // A longer neighbour in the batch pads the others: that must change nothing.
+        // A longer neighbour must change nothing, and is itself cut to what the model reads.
         let texts: Vec<String> = SENTENCES.iter().map(ToString::to_string).chain(["word ".repeat(400)]).collect();
-        let vectors = embedder.texts(&texts).await.expect("embedded");
+        let vectors = embedder.texts(texts).await.expect("embedded");
         let alone =
             embedder.question(SENTENCES[0].to_owned(), vec!["the".into(), "kafka".into()]).await.expect("embedded");
         for vector in [&vectors[0], &alone.vector] {

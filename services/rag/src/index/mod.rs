@@ -6,6 +6,7 @@
 //!
 //! Every read and write names its tenant; there is no way to ask without one but [`Index::states`], which reconciles all.
 
+mod names;
 mod payload;
 mod read;
 mod schema;
@@ -20,8 +21,10 @@ use tokio::sync::Semaphore;
 use crate::Error;
 use crate::embedding::DIMENSIONS;
 use crate::storage::Generation;
+use names::PassageNames;
 
-pub(crate) use read::{About, DocumentHit, Part, PassageHit, Scope};
+pub(crate) use payload::Point;
+pub(crate) use read::{Document, Near, NearPassage, Owned, Part, Placed, Scope};
 pub(crate) use write::{DocumentVectors, Indexable, State};
 
 /// Longest that one call may take.
@@ -39,6 +42,7 @@ pub(crate) struct Index {
     passages: String,
     dimensions: u64,
     calls: Arc<Semaphore>,
+    names: Arc<PassageNames>,
 }
 
 impl Index {
@@ -60,6 +64,7 @@ impl Index {
             passages: format!("{collection_prefix}_passages"),
             dimensions: DIMENSIONS as u64,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
+            names: Arc::default(),
         })
     }
 

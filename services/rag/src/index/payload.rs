@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use qdrant_client::qdrant::point_id::PointIdOptions;
 use qdrant_client::qdrant::value::Kind as ValueKind;
 use qdrant_client::qdrant::{PointId, Value};
 use sha2::{Digest as _, Sha256};
@@ -31,8 +32,11 @@ pub(super) const OBJECTIVE: &str = "states_objective";
 pub(super) const REVIEW: &str = "review_ms";
 pub(super) const QUOTE_SHA256: &str = "quote_sha256";
 
+/// The name of a point: that of a document, or of one of its passages.
+pub(crate) type Point = u128;
+
 /// The point of a document, or of one of its passages: the same for the same place, so that writing again overwrites.
-pub(super) fn point_id(tenant: &TenantId, document: &DocumentId, ordinal: Option<usize>) -> PointId {
+pub(super) fn point(tenant: &TenantId, document: &DocumentId, ordinal: Option<usize>) -> Point {
     let place = ordinal.map_or_else(|| "document".to_owned(), |ordinal| format!("passage {ordinal}"));
     let digest = Sha256::digest(format!("{tenant}\n{document}\n{place}"));
     let mut bytes = [0_u8; 16];
@@ -40,8 +44,22 @@ pub(super) fn point_id(tenant: &TenantId, document: &DocumentId, ordinal: Option
     // RFC 9562: version 8 (of the maker's own design), variant 10.
     bytes[6] = (bytes[6] & 0x0f) | 0x80;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let hex = hex::encode(bytes);
+    Point::from_be_bytes(bytes)
+}
+
+/// The name as the server knows it.
+pub(super) fn point_id(point: Point) -> PointId {
+    let hex = hex::encode(point.to_be_bytes());
     PointId::from(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+}
+
+/// The name of a point that the server found.
+pub(super) fn point_of(id: Option<&PointId>) -> Result<Point, Error> {
+    match id.and_then(|id| id.point_id_options.as_ref()) {
+        Some(PointIdOptions::Uuid(uuid)) => Point::from_str_radix(&uuid.replace('-', ""), 16).ok(),
+        _ => None,
+    }
+    .ok_or_else(|| Error::Corrupt("a point of the index has another name than documents and passages have".to_owned()))
 }
 
 /// Reads the fields of a point.
@@ -129,15 +147,18 @@ mod tests {
     fn point_ids_are_stable_and_apart() {
         let tenant = |name| TenantId::new("t", name).expect("valid");
         let document = |name| DocumentId::new("d", name).expect("valid");
-        let ids = [
-            point_id(&tenant("a"), &document("x"), None),
-            point_id(&tenant("a"), &document("x"), Some(0)),
-            point_id(&tenant("a"), &document("x"), Some(1)),
-            point_id(&tenant("b"), &document("x"), None),
-            point_id(&tenant("a"), &document("y"), None),
+        let points = [
+            point(&tenant("a"), &document("x"), None),
+            point(&tenant("a"), &document("x"), Some(0)),
+            point(&tenant("a"), &document("x"), Some(1)),
+            point(&tenant("b"), &document("x"), None),
+            point(&tenant("a"), &document("y"), None),
         ];
-        let apart: BTreeSet<String> = ids.iter().map(|id| format!("{id:?}")).collect();
-        assert_eq!(apart.len(), ids.len());
-        assert_eq!(point_id(&tenant("a"), &document("x"), None), ids[0]);
+        assert_eq!(BTreeSet::from(points).len(), points.len());
+        assert_eq!(point(&tenant("a"), &document("x"), None), points[0]);
+        for point in points {
+            assert_eq!(point_of(Some(&point_id(point))).expect("a name"), point);
+        }
+        assert!(point_of(Some(&PointId::from(7))).is_err() && point_of(None).is_err());
     }
 }

@@ -1,14 +1,17 @@
-//! Reads: the first candidates of each signal, always within one tenant.
+//! Reads: the first candidates of each signal, always within one tenant. A signal tells the names of its candidates and no more; what
+//! ranking reads of a document is fetched once, however many signals found it, and what few of them need comes after that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use qdrant_client::qdrant::{
-    Condition, Filter, Query, QueryPointsBuilder, ScoredPoint, ScrollPointsBuilder, VectorInput,
+    Condition, Filter, GetPointsBuilder, PayloadIncludeSelector, Query, QueryPointsBuilder, RetrievedPoint,
+    ScoredPoint, ScrollPointsBuilder, Value, VectorInput,
 };
 
 use attain_vocabulary::{TenantId, UnixMillis};
 
-use super::payload::{self, Reader};
+use super::names::Place;
+use super::payload::{self, Point, Reader, point, point_id, point_of};
 use super::{Index, schema};
 use crate::Error;
 use crate::domain::document::{DocumentId, Kind};
@@ -16,6 +19,36 @@ use crate::domain::terms::{TermId, Weights};
 
 /// Most documents that a question may name.
 const NAMED_MAX: u32 = 50;
+
+/// Documents of one call that reads them: two such calls keep two cores busy.
+const DOCUMENTS_PER_READ: usize = 100;
+
+/// What ranking reads of a document.
+const DOCUMENT_FIELDS: [&str; 9] = [
+    payload::DOCUMENT,
+    payload::VERSION,
+    payload::DOUBTED,
+    payload::SERVICES,
+    payload::TITLE_TERMS,
+    payload::TIERS,
+    payload::OBJECTIVE,
+    payload::REVIEW,
+    payload::MODEL,
+];
+/// What the name of a passage is made of.
+const NAME_FIELDS: [&str; 3] = [payload::TENANT, payload::DOCUMENT, payload::ORDINAL];
+/// What quoting reads of a passage.
+const PLACED_FIELDS: [&str; 7] = [
+    payload::DOCUMENT,
+    payload::ORDINAL,
+    payload::VERSION,
+    payload::START,
+    payload::END,
+    payload::HEADINGS,
+    payload::QUOTE_SHA256,
+];
+/// What the comparison of copies reads of a document.
+const SKETCH_FIELDS: [&str; 2] = [payload::DOCUMENT, payload::SKETCH];
 
 /// Whose documents, and of which kinds; empty for all.
 #[derive(Debug, Clone)]
@@ -28,53 +61,53 @@ pub(crate) struct Scope {
     pub(crate) excluded: BTreeSet<DocumentId>,
 }
 
-/// What a point says of its document.
+/// What ranking reads of a document.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct About {
-    pub(crate) kind: Kind,
+pub(crate) struct Document {
+    pub(crate) id: DocumentId,
+    pub(crate) version: u32,
     pub(crate) service_ids: BTreeSet<String>,
     pub(crate) title_terms: BTreeSet<TermId>,
     pub(crate) tiers: BTreeSet<u32>,
     pub(crate) states_objective: bool,
     pub(crate) review_ms: UnixMillis,
-}
-
-/// A document that one signal found.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct DocumentHit {
-    pub(crate) id: DocumentId,
-    pub(crate) about: About,
-    /// By which copies are known.
-    pub(crate) sketch: BTreeSet<u32>,
-    /// Its version.
-    pub(crate) version: u32,
     /// Whether it has vectors.
     pub(crate) embedded: bool,
     /// Whether it is another tenant's, that publishes it.
     pub(crate) public: bool,
     /// Whether something in it speaks to a machine.
     pub(crate) doubted: bool,
+}
+
+/// A document that one signal found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Near {
+    pub(crate) document: Point,
     pub(crate) score: f64,
 }
 
 /// A passage that one signal found.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct PassageHit {
-    pub(crate) document: DocumentId,
-    pub(crate) about: About,
-    pub(crate) version: u32,
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct NearPassage {
+    pub(crate) document: Point,
     /// Its place among the passages of the document.
     pub(crate) ordinal: u32,
+    pub(crate) score: f64,
+}
+
+/// Where a passage stands in its document.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Placed {
+    /// Version of the document.
+    pub(crate) version: u32,
     pub(crate) start: u32,
     pub(crate) end: u32,
     pub(crate) headings: Vec<String>,
     pub(crate) quote_sha256: String,
-    /// Whether it is another tenant's, that publishes it.
-    pub(crate) public: bool,
-    /// Whether something in its document speaks to a machine.
-    pub(crate) doubted: bool,
-    pub(crate) score: f64,
 }
+
+/// A document, and whether it is another tenant's, that publishes it.
+pub(crate) type Owned<'a> = (&'a DocumentId, bool);
 
 /// Which vector of a document to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +117,11 @@ pub(crate) enum Part {
 }
 
 impl Scope {
+    /// Whose a document is.
+    fn owner(&self, is_public: bool) -> &TenantId {
+        self.public.as_ref().filter(|_| is_public).unwrap_or(&self.tenant)
+    }
+
     fn filter(&self, further: impl IntoIterator<Item = Condition>) -> Filter {
         let readable: Vec<String> =
             std::iter::once(&self.tenant).chain(&self.public).map(|tenant| tenant.as_str().to_owned()).collect();
@@ -107,10 +145,9 @@ impl Index {
         scope: &Scope,
         weights: &Weights,
         limit: u64,
-    ) -> Result<Vec<DocumentHit>, Error> {
+    ) -> Result<Vec<Near>, Error> {
         let Some(query) = by_words(weights) else { return Ok(Vec::new()) };
-        let found = self.query(&self.documents, scope, query, schema::WORDS, limit).await?;
-        found.iter().map(|point| document_hit(scope, point)).collect()
+        self.query(&self.documents, scope, query, schema::WORDS, limit).await
     }
 
     /// Documents by cosine with their title or beginning.
@@ -120,13 +157,12 @@ impl Index {
         part: Part,
         vector: &[f32],
         limit: u64,
-    ) -> Result<Vec<DocumentHit>, Error> {
+    ) -> Result<Vec<Near>, Error> {
         let using = match part {
             Part::Title => schema::TITLE,
             Part::Lead => schema::LEAD,
         };
-        let found = self.query(&self.documents, scope, by_vector(vector), using, limit).await?;
-        found.iter().map(|point| document_hit(scope, point)).collect()
+        self.query(&self.documents, scope, by_vector(vector), using, limit).await
     }
 
     /// Passages by BM25F.
@@ -135,10 +171,10 @@ impl Index {
         scope: &Scope,
         weights: &Weights,
         limit: u64,
-    ) -> Result<Vec<PassageHit>, Error> {
+    ) -> Result<Vec<NearPassage>, Error> {
         let Some(query) = by_words(weights) else { return Ok(Vec::new()) };
         let found = self.query(&self.passages, scope, query, schema::WORDS, limit).await?;
-        found.iter().map(|point| passage_hit(scope, &Reader(&point.payload), f64::from(point.score))).collect()
+        self.named(found).await
     }
 
     /// Passages by cosine.
@@ -147,48 +183,107 @@ impl Index {
         scope: &Scope,
         vector: &[f32],
         limit: u64,
-    ) -> Result<Vec<PassageHit>, Error> {
+    ) -> Result<Vec<NearPassage>, Error> {
         let found = self.query(&self.passages, scope, by_vector(vector), schema::TEXT, limit).await?;
-        found.iter().map(|point| passage_hit(scope, &Reader(&point.payload), f64::from(point.score))).collect()
+        self.named(found).await
+    }
+
+    /// The passages behind the names of points; those that are gone are left out.
+    async fn named(&self, found: Vec<Near>) -> Result<Vec<NearPassage>, Error> {
+        let (mut places, unknown) = self.names.look_up(found.iter().map(|near| near.document));
+        if !unknown.is_empty() {
+            let points = self.points(&self.passages, &unknown, NAME_FIELDS).await?;
+            let learnt: HashMap<Point, Place> = points.iter().map(named).collect::<Result<_, _>>()?;
+            self.names.learn(&learnt);
+            places.extend(learnt);
+        }
+        let passage = |near: Near| {
+            let (document, ordinal) = *places.get(&near.document)?;
+            Some(NearPassage { document, ordinal, score: near.score })
+        };
+        Ok(found.into_iter().filter_map(passage).collect())
     }
 
     /// Documents that have one of these names.
-    pub(crate) async fn documents_named(
-        &self,
-        scope: &Scope,
-        names: &BTreeSet<String>,
-    ) -> Result<Vec<DocumentHit>, Error> {
+    pub(crate) async fn documents_named(&self, scope: &Scope, names: &BTreeSet<String>) -> Result<Vec<Near>, Error> {
         if names.is_empty() {
             return Ok(Vec::new());
         }
         let names: Vec<String> = names.iter().cloned().collect();
         let filter = scope.filter([Condition::matches(payload::NAMES, names)]);
-        let scroll = ScrollPointsBuilder::new(&self.documents).filter(filter).limit(NAMED_MAX).with_payload(true);
+        let scroll = ScrollPointsBuilder::new(&self.documents).filter(filter).limit(NAMED_MAX).with_payload(false);
         let _place = self.place().await;
         let found = self.client.scroll(scroll).await?;
-        found.result.iter().map(|point| read_document(scope, &Reader(&point.payload), 0.0)).collect()
+        found.result.iter().map(|found| Ok(Near { document: point_of(found.id.as_ref())?, score: 0.0 })).collect()
     }
 
-    /// The first passage of each of these documents.
-    pub(crate) async fn first_passages(
+    /// What ranking reads of documents; those that are gone are left out.
+    pub(crate) async fn documents(&self, scope: &Scope, points: &[Point]) -> Result<Vec<(Point, Document)>, Error> {
+        let mut documents = Vec::with_capacity(points.len());
+        for points in points.chunks(2 * DOCUMENTS_PER_READ) {
+            let (left, right) = points.split_at(points.len().min(DOCUMENTS_PER_READ));
+            let fields = DOCUMENT_FIELDS.into_iter().chain([payload::TENANT]);
+            let (left, right) = tokio::try_join!(
+                self.points(&self.documents, left, fields.clone()),
+                self.points(&self.documents, right, fields),
+            )?;
+            for point in left.iter().chain(&right) {
+                documents.push((point_of(point.id.as_ref())?, document(scope, &point.payload)?));
+            }
+        }
+        Ok(documents)
+    }
+
+    /// Where passages stand, by document and ordinal; those that are gone are left out.
+    pub(crate) async fn placed(
         &self,
         scope: &Scope,
-        documents: &[DocumentId],
-    ) -> Result<Vec<PassageHit>, Error> {
-        if documents.is_empty() {
-            return Ok(Vec::new());
-        }
-        let names: Vec<String> = documents.iter().map(|id| id.as_str().to_owned()).collect();
-        let filter =
-            scope.filter([Condition::matches(payload::DOCUMENT, names), Condition::matches(payload::ORDINAL, 0_i64)]);
-        // One name may be that of an own document and of a public one.
-        let limit = u32::try_from(2 * documents.len()).unwrap_or(u32::MAX);
-        let scroll = ScrollPointsBuilder::new(&self.passages).filter(filter).limit(limit).with_payload(true);
-        let _place = self.place().await;
-        let found = self.client.scroll(scroll).await?;
-        found.result.iter().map(|point| passage_hit(scope, &Reader(&point.payload), 0.0)).collect()
+        passages: &[(Owned<'_>, u32)],
+    ) -> Result<BTreeMap<(DocumentId, u32), Placed>, Error> {
+        let name =
+            |((id, public), ordinal): &(Owned<'_>, u32)| point(scope.owner(*public), id, Some(*ordinal as usize));
+        let names: Vec<Point> = passages.iter().map(name).collect();
+        let points = self.points(&self.passages, &names, PLACED_FIELDS).await?;
+        let placed = |point: &RetrievedPoint| {
+            let reader = Reader(&point.payload);
+            Ok(((reader.document()?, reader.number(payload::ORDINAL)?), placed(&reader)?))
+        };
+        points.iter().map(placed).collect()
     }
 
+    /// By which copies are known; documents that are gone are left out.
+    pub(crate) async fn sketches(
+        &self,
+        scope: &Scope,
+        documents: &[Owned<'_>],
+    ) -> Result<BTreeMap<DocumentId, BTreeSet<u32>>, Error> {
+        let names: Vec<Point> = documents.iter().map(|(id, public)| point(scope.owner(*public), id, None)).collect();
+        let points = self.points(&self.documents, &names, SKETCH_FIELDS).await?;
+        let sketch = |point: &RetrievedPoint| {
+            let reader = Reader(&point.payload);
+            Ok((reader.document()?, reader.numbers(payload::SKETCH)?))
+        };
+        points.iter().map(sketch).collect()
+    }
+
+    /// Points by their names, each made with its tenant's, in no order; those that are gone are left out.
+    async fn points(
+        &self,
+        collection: &str,
+        points: &[Point],
+        fields: impl IntoIterator<Item = &'static str>,
+    ) -> Result<Vec<RetrievedPoint>, Error> {
+        if points.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<_> = points.iter().map(|point| point_id(*point)).collect();
+        let fields = PayloadIncludeSelector { fields: fields.into_iter().map(str::to_owned).collect() };
+        let request = GetPointsBuilder::new(collection, ids).with_payload(fields).with_vectors(false);
+        let _place = self.place().await;
+        Ok(self.client.get_points(request).await?.result)
+    }
+
+    /// Names of points with their scores, best first.
     async fn query(
         &self,
         collection: &str,
@@ -196,15 +291,17 @@ impl Index {
         query: Query,
         using: &str,
         limit: u64,
-    ) -> Result<Vec<ScoredPoint>, Error> {
+    ) -> Result<Vec<Near>, Error> {
         let request = QueryPointsBuilder::new(collection)
             .query(query)
             .using(using)
             .filter(scope.filter([]))
             .limit(limit)
-            .with_payload(true);
+            .with_payload(false);
         let _place = self.place().await;
-        Ok(self.client.query(request).await?.result)
+        let found = self.client.query(request).await?.result;
+        let near = |found: &ScoredPoint| Ok(Near { document: point_of(found.id.as_ref())?, score: found.score.into() });
+        found.iter().map(near).collect()
     }
 }
 
@@ -218,51 +315,35 @@ fn by_vector(vector: &[f32]) -> Query {
     Query::new_nearest(VectorInput::new_dense(vector.to_vec()))
 }
 
-fn document_hit(scope: &Scope, point: &ScoredPoint) -> Result<DocumentHit, Error> {
-    read_document(scope, &Reader(&point.payload), f64::from(point.score))
+/// The name of a point with the passage that it stands for.
+fn named(found: &RetrievedPoint) -> Result<(Point, Place), Error> {
+    let reader = Reader(&found.payload);
+    let document = point(&reader.tenant()?, &reader.document()?, None);
+    Ok((point_of(found.id.as_ref())?, (document, reader.number(payload::ORDINAL)?)))
 }
 
-fn read_document(scope: &Scope, reader: &Reader<'_>, score: f64) -> Result<DocumentHit, Error> {
-    Ok(DocumentHit {
+fn document(scope: &Scope, payload: &HashMap<String, Value>) -> Result<Document, Error> {
+    let reader = Reader(payload);
+    Ok(Document {
         id: reader.document()?,
-        about: about(reader)?,
-        sketch: reader.numbers(payload::SKETCH)?,
         version: reader.number(payload::VERSION)?,
-        embedded: !reader.text(payload::MODEL)?.is_empty(),
-        public: reader.tenant()? != scope.tenant,
-        doubted: reader.flag(payload::DOUBTED)?,
-        score,
-    })
-}
-
-fn passage_hit(scope: &Scope, reader: &Reader<'_>, score: f64) -> Result<PassageHit, Error> {
-    Ok(PassageHit {
-        document: reader.document()?,
-        about: about(reader)?,
-        version: reader.number(payload::VERSION)?,
-        ordinal: reader.number(payload::ORDINAL)?,
-        start: reader.number(payload::START)?,
-        end: reader.number(payload::END)?,
-        headings: reader.texts(payload::HEADINGS)?,
-        quote_sha256: reader.text(payload::QUOTE_SHA256)?.to_owned(),
-        public: reader.tenant()? != scope.tenant,
-        doubted: reader.flag(payload::DOUBTED)?,
-        score,
-    })
-}
-
-fn about(reader: &Reader<'_>) -> Result<About, Error> {
-    Ok(About {
-        kind: kind(reader)?,
         service_ids: reader.set(payload::SERVICES)?,
         title_terms: reader.numbers(payload::TITLE_TERMS)?,
         tiers: reader.numbers(payload::TIERS)?,
         states_objective: reader.flag(payload::OBJECTIVE)?,
         review_ms: reader.time_ms(payload::REVIEW)?,
+        embedded: !reader.text(payload::MODEL)?.is_empty(),
+        public: reader.tenant()? != scope.tenant,
+        doubted: reader.flag(payload::DOUBTED)?,
     })
 }
 
-fn kind(reader: &Reader<'_>) -> Result<Kind, Error> {
-    let word = reader.text(payload::KIND)?;
-    Kind::parse(word).ok_or_else(|| Error::Corrupt(format!("kind `{word}`")))
+fn placed(reader: &Reader<'_>) -> Result<Placed, Error> {
+    Ok(Placed {
+        version: reader.number(payload::VERSION)?,
+        start: reader.number(payload::START)?,
+        end: reader.number(payload::END)?,
+        headings: reader.texts(payload::HEADINGS)?,
+        quote_sha256: reader.text(payload::QUOTE_SHA256)?.to_owned(),
+    })
 }

@@ -11,7 +11,7 @@ use qdrant_client::qdrant::{
 
 use attain_vocabulary::TenantId;
 
-use super::payload::{self, Reader, point_id};
+use super::payload::{self, Reader, point, point_id};
 use super::{Index, schema};
 use crate::Error;
 use crate::domain::document::{DocumentId, Stored};
@@ -184,12 +184,12 @@ fn document_point(tenant: &TenantId, document: &Indexable) -> PointStruct {
             .add_vector(schema::TITLE, Vector::new_dense(vectors.title.clone()))
             .add_vector(schema::LEAD, Vector::new_dense(vectors.lead.clone()));
     }
-    PointStruct::new(point_id(tenant, &document.stored.id, None), named, payload)
+    PointStruct::new(point_id(point(tenant, &document.stored.id, None)), named, payload)
 }
 
 fn passage_points(tenant: &TenantId, document: &Indexable) -> Vec<PointStruct> {
     let base = base_payload(tenant, document);
-    let point = |(ordinal, passage): (usize, &PreparedPassage)| {
+    let passage_point = |(ordinal, passage): (usize, &PreparedPassage)| {
         let mut payload = base.clone();
         payload.insert(payload::ORDINAL, ordinal as i64);
         payload.insert(payload::START, passage.chars.start as i64);
@@ -202,9 +202,9 @@ fn passage_points(tenant: &TenantId, document: &Indexable) -> Vec<PointStruct> {
         if let Some((_, vector)) = vector {
             named = named.add_vector(schema::TEXT, Vector::new_dense(vector.clone()));
         }
-        PointStruct::new(point_id(tenant, &document.stored.id, Some(ordinal)), named, payload)
+        PointStruct::new(point_id(point(tenant, &document.stored.id, Some(ordinal))), named, payload)
     };
-    document.prepared.passages.iter().enumerate().map(point).collect()
+    document.prepared.passages.iter().enumerate().map(passage_point).collect()
 }
 
 fn numbers(values: impl Iterator<Item = u32>) -> Vec<i64> {

@@ -165,6 +165,40 @@ impl Store {
         row.as_ref().map(rows::stored).transpose()
     }
 
+    /// These versions of documents, by document; those that are not there are left out.
+    pub(crate) async fn versions(
+        &self,
+        tenant: &TenantId,
+        wanted: &BTreeMap<&DocumentId, u32>,
+    ) -> Result<BTreeMap<DocumentId, Stored>, Error> {
+        let mut found = BTreeMap::new();
+        let versions: BTreeSet<u32> = wanted.values().copied().collect();
+        if wanted.is_empty() {
+            return Ok(found);
+        }
+        let sql = format!(
+            "SELECT {COLUMNS}, v.text FROM documents d JOIN document_versions v \
+             ON v.tenant_id = d.tenant_id AND v.document_id = d.document_id \
+             WHERE d.tenant_id = $1 AND d.removed = 0 AND d.document_id IN ({}) AND v.version IN ({})",
+            placeholders(2, wanted.len()),
+            placeholders(2 + wanted.len(), versions.len())
+        );
+        let mut select = sqlx::query(AssertSqlSafe(sql)).bind(tenant.as_str());
+        for id in wanted.keys() {
+            select = select.bind(id.as_str());
+        }
+        for version in &versions {
+            select = select.bind(i64::from(*version));
+        }
+        for row in select.fetch_all(self.database.pool()).await? {
+            let stored = rows::stored(&row)?;
+            if wanted.get(&stored.id) == Some(&stored.version) {
+                found.insert(stored.id.clone(), stored);
+            }
+        }
+        Ok(found)
+    }
+
     /// Documents in the order of their names.
     pub(crate) async fn list(&self, tenant: &TenantId, selection: &Selection) -> Result<Vec<Entry>, Error> {
         let about = if selection.service.is_some() {

@@ -38,6 +38,23 @@ async fn versions_grow_with_the_text_only(store: &Store) {
     assert_eq!(back[0].version, 3, "a version number never returns");
 }
 
+async fn versions_are_read_together(store: &Store) {
+    let acme = tenant("acme");
+    let (old, kept) = ([draft("a/b", "one", &[]), draft("a/c", "other", &[])], [draft("a/b", "two", &["db"])]);
+    let first = store.put(&acme, &old, 1).await.expect("stored");
+    let second = store.put(&acme, &kept, 2).await.expect("stored");
+    let (b, c, none) = (id("a/b"), id("a/c"), id("a/none"));
+    let read = async |wanted: &[(&DocumentId, u32)]| {
+        store.versions(&acme, &wanted.iter().copied().collect()).await.expect("read").into_values().collect::<Vec<_>>()
+    };
+    assert_eq!(read(&[(&b, 2), (&c, 1), (&none, 1)]).await, [second[0].clone(), first[1].clone()]);
+    assert_eq!(read(&[(&b, 1), (&c, 2)]).await, [first[0].clone()]);
+    assert!(read(&[]).await.is_empty());
+    assert!(store.versions(&tenant("other"), &BTreeMap::from([(&b, 2)])).await.expect("read").is_empty());
+    store.remove(&acme, &b).await.expect("removed");
+    assert!(read(&[(&b, 2)]).await.is_empty());
+}
+
 async fn lists_page_in_order_and_filter(store: &Store) {
     let acme = tenant("acme");
     let drafts = [
@@ -314,6 +331,7 @@ macro_rules! contract {
 
 contract!(
     versions_grow_with_the_text_only,
+    versions_are_read_together,
     lists_page_in_order_and_filter,
     frequencies_follow_the_newest_version,
     what_is_known_beside_the_text_comes_back,

@@ -94,7 +94,7 @@ pub(crate) fn predict_all(
     let observed_days = totals.covered_days();
     let design_effect = 1.0 + (valid / totals.busy - 1.0).max(0.0) * apart.correlation;
     let now_from = regimes.last().map_or(i64::MIN, |regime| regime.start_ms);
-    let evidence = evidence(cells, &apart.chronic_bad, now_from);
+    let evidence = evidence(cells, &apart.chronic_bad, now_from, now_ms);
     let ahead = |window_days: &f64| {
         let window_days = *window_days;
         let expected_window_count = valid / observed_days * window_days;
@@ -167,10 +167,10 @@ fn fit_incidents(
     IncidentForecast::fit_with(constants, &ages, &amounts, observed_days, window_days)
 }
 
-/// Chronic levels: of the regime that holds now, of the time before, and of the whole weeks of the present one.
-fn evidence(cells: Span<'_>, chronic_bad: &[f64], now_from: UnixMillis) -> ChronicEvidence {
-    let end = cells.last_ms().unwrap_or(0);
-    let week_of = |point: &CountPoint| ((end - point.start_ms) / WEEK_MS) as usize;
+/// Chronic levels: of the regime that holds now, of the time before, and of the whole weeks of the present one, counted back from
+/// now.
+fn evidence(cells: Span<'_>, chronic_bad: &[f64], now_from: UnixMillis, now_ms: UnixMillis) -> ChronicEvidence {
+    let week_of = |point: &CountPoint| ((now_ms - 1 - point.start_ms).max(0) / WEEK_MS) as usize;
     let mut at = cells.points.partition_point(|point| point.start_ms < now_from);
     let before = chronic(cells, chronic_bad, 0..at, [Level::default(); 1])[0];
     let mut now = Level::default();

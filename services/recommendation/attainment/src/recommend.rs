@@ -17,7 +17,7 @@ use crate::timeline::Timeline;
 use crate::{DataUsed, Prediction, RecommendationInput, RecommendationResult, explain};
 
 /// Version of the statistical model: changes whenever the same input may give another result.
-pub const MODEL_VERSION: &str = "drifting-level-4";
+pub const MODEL_VERSION: &str = "drifting-level-5";
 
 /// Recommends. Deterministic: the same input gives the same result, to the last bit, at the same [`MODEL_VERSION`].
 ///

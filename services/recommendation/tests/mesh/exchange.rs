@@ -26,6 +26,17 @@ fn asked(service_id: &str, format: &str) -> wire::GetSloExportRequest {
 
 async fn declare(mesh: &Mesh, service_id: &str, target: f64, threshold: Option<u32>, window_days: u32) {
     let kind = if threshold.is_some() { SliKind::Latency } else { SliKind::Availability };
+    declare_sli(mesh, service_id, kind, target, threshold, window_days).await;
+}
+
+async fn declare_sli(
+    mesh: &Mesh,
+    service_id: &str,
+    kind: SliKind,
+    target: f64,
+    threshold: Option<u32>,
+    window_days: u32,
+) {
     let declare = wire::DecideSloRequest {
         service_id: service_id.into(),
         action: wire::DecisionAction::Declare as i32,
@@ -184,6 +195,35 @@ async fn a_genuine_promtool_accepts_the_rules_and_their_tests() {
     let exported = export(&mesh, asked("young", "prometheus")).await;
     assert!(exported.files[0].content.contains(">= 3"), "{}", exported.files[0].content);
     judged(&promtool, &exported).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_genuine_promtool_judges_slices_of_time_too() {
+    let Some(promtool) = promtool() else { return };
+    let mesh = Mesh::start().await;
+    for (target, window_days, age_ms, unit) in
+        [(0.95, 28, 300_000, "s"), (0.99, 30, 1_500, "s"), (0.999, 90, 86_400_000, "ms"), (0.5, 7, 1, "ms")]
+    {
+        declare_sli(&mesh, "checkout", SliKind::Freshness, target, Some(age_ms), window_days).await;
+        let with = |format| wire::GetSloExportRequest {
+            age_gauge: "outbox_age{service=\"$service\",shard!=\"\"}".into(),
+            age_unit: unit.into(),
+            ..asked("checkout", format)
+        };
+        let exported = export(&mesh, with("prometheus")).await;
+        assert_eq!(exported.files.len(), 2, "{:?}", exported.notes);
+        judged(&promtool, &exported).await.unwrap();
+        // A limit that was changed is found: what is exactly as old as it may be is fresh.
+        let mut changed = exported.clone();
+        changed.files[0].content = changed.files[0].content.replace("<= bool", "< bool");
+        assert_ne!(changed, exported);
+        assert!(judged(&promtool, &changed).await.is_err_and(|said| said.contains("FAILED")));
+        // Of what Pyrra gets the second file is rules.
+        let mut of_pyrra = export(&mesh, with("pyrra")).await;
+        assert_eq!(of_pyrra.files.len(), 2, "{:?}", of_pyrra.notes);
+        of_pyrra.files.remove(0);
+        judged(&promtool, &of_pyrra).await.unwrap();
+    }
 }
 
 #[tokio::test]

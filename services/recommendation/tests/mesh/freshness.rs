@@ -75,13 +75,24 @@ async fn a_freshness_offer_becomes_an_slo_with_a_budget_of_slices() {
     let request = wire::GetAlertsRequest { service_id: "mailer".into(), ..Default::default() };
     let alerts = mesh.client.clone().get_alerts(request).await.unwrap().into_inner();
     assert_eq!(alerts.policies.len(), 1, "{alerts:?}");
-    // What other tools have no metric for is left out by name.
-    for format in ["openslo", "sloth", "pyrra", "prometheus"] {
+    // Other tools count the same slices by the same limit, and the document is the SLO that is in force.
+    for (format, said) in [
+        ("openslo", format!("value: {limit:?}\n")),
+        ("sloth", format!("> bool {limit})[{{{{.window}}}}:5m]")),
+        ("pyrra", "bool_gauge".to_owned()),
+        ("prometheus", format!("<= bool {limit}\n")),
+    ] {
         let request =
             wire::GetSloExportRequest { service_id: "mailer".into(), format: format.into(), ..Default::default() };
         let exported = mesh.client.clone().get_slo_export(request).await.unwrap().into_inner();
-        assert_eq!(exported.files.len(), 0, "{format}");
-        assert!(exported.notes[0].starts_with("mailer/freshness is left out"), "{:?}", exported.notes);
+        let text = &exported.files[0].content;
+        assert!(text.contains(&said), "{said} in {text}");
+        assert!(text.contains(r#"kafka_consumergroup_group_max_lag_seconds{group="mailer"}"#) != (format == "pyrra"));
+        if format == "openslo" {
+            let request = wire::ImportSlosRequest { text: text.clone() };
+            let imported = mesh.client.clone().import_slos(request).await.unwrap().into_inner();
+            assert_eq!((imported.unchanged_count, imported.refused_count), (1, 0), "{imported:?}");
+        }
     }
     let again = mesh.recommend("mailer").await;
     let current = freshness(&again).unwrap().current_slo.clone().unwrap();

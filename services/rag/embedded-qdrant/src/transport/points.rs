@@ -7,7 +7,7 @@ use qdrant_client::qdrant::{
     DeletePoints, GetPoints, GetResponse, PointStruct, PointsOperationResponse, QueryPoints, QueryResponse,
     ScoredPoint, ScrollPoints, ScrollResponse, UpdateMode, UpdateResult, UpdateStatus, UpsertPoints,
 };
-use qdrant_edge::{PointId as EdgeId, Record, ScrollRequest};
+use qdrant_edge::{PointId as EdgeId, Record, ScrollRequest, WithPayloadInterface, WithVector};
 use tonic::{Request, Response, Status};
 
 use super::{Api, Timed, unimplemented_methods};
@@ -17,8 +17,8 @@ use crate::storage::search::Found;
 use crate::wire::filter::filter_from_wire;
 use crate::wire::payload::{path, payload_selector_from_wire};
 use crate::wire::points::{
-    point_id_from_wire, point_id_to_wire, point_ids_from_wire, points_from_wire, retrieved_to_wire, scored_to_wire,
-    selection_from_wire,
+    found_to_wire, point_id_from_wire, point_id_to_wire, point_ids_from_wire, points_from_wire, retrieved_to_wire,
+    scored_to_wire, selection_from_wire,
 };
 use crate::wire::query::{WholeQuery, checked_limit, query_from_wire};
 use crate::wire::schema::index_from_wire;
@@ -208,9 +208,17 @@ fn size_in_log(points: &[PointStruct]) -> usize {
 fn answer(collection: &Collection, query: WholeQuery) -> Result<Vec<ScoredPoint>, Error> {
     let mut found = collection.search(&query.search)?;
     let page = found.split_off(query.offset.min(found.len()));
+    if is_nothing(&query.with_payload, &query.with_vector) {
+        return Ok(page.into_iter().map(found_to_wire).collect());
+    }
     let ids: Vec<EdgeId> = page.iter().map(|point| point.id).collect();
     let records = collection.retrieve(&ids, query.with_payload, query.with_vector)?;
     Ok(join(page, records))
+}
+
+/// Whether names and scores are all that is to be returned.
+fn is_nothing(with_payload: &WithPayloadInterface, with_vector: &WithVector) -> bool {
+    matches!((with_payload, with_vector), (WithPayloadInterface::Bool(false), WithVector::Bool(false)))
 }
 
 /// Both are in the order of the page; a point that was deleted between search and retrieval has no record.

@@ -13,6 +13,7 @@ use super::payload::{payload_from_wire, payload_to_wire};
 use super::vectors::{vectors_from_wire, vectors_to_wire};
 use crate::Error;
 use crate::storage::collection::Selection;
+use crate::storage::search::Found;
 
 /// A point id: an unsigned number or a UUID.
 pub(crate) fn point_id_from_wire(field: &str, id: Option<WireId>) -> Result<PointId, Error> {
@@ -77,6 +78,16 @@ pub(crate) fn scored_to_wire(score: f32, version: u64, record: Record) -> Scored
         vectors: vectors_to_wire(record.vector),
         score,
         version,
+        ..ScoredPoint::default()
+    }
+}
+
+/// The name and score of a found point, for an answer that holds nothing else of it.
+pub(crate) fn found_to_wire(found: Found) -> ScoredPoint {
+    ScoredPoint {
+        id: Some(point_id_to_wire(found.id)),
+        score: found.score,
+        version: found.version,
         ..ScoredPoint::default()
     }
 }

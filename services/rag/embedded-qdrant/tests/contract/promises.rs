@@ -6,7 +6,8 @@ use qdrant_client::qdrant::condition::ConditionOneOf;
 use qdrant_client::qdrant::{
     Condition, CountPointsBuilder, CreateFieldIndexCollectionBuilder, DeletePointsBuilder, FieldType, Filter, Fusion,
     GetPointsBuilder, HasVectorCondition, PointStruct, PointsIdsList, PrefetchQueryBuilder, Query, QueryPointsBuilder,
-    Range, RrfBuilder, ScrollPointsBuilder, UpsertPointsBuilder, ValuesCount, VectorParamsBuilder, vector_output,
+    Range, RrfBuilder, ScoredPoint, ScrollPointsBuilder, UpsertPointsBuilder, ValuesCount, VectorParamsBuilder,
+    vector_output,
 };
 use qdrant_client::qdrant::{CreateCollectionBuilder, Distance};
 use qdrant_client::{Payload, Qdrant, QdrantError};
@@ -243,8 +244,13 @@ async fn dense_search_finds_the_nearest(client: &Qdrant, name: &str) {
     assert_eq!(ids(&answer), [4, 3]);
     assert!(answer[0].score > 0.99 && answer[0].score <= 1.0, "a cosine: {}", answer[0].score);
     assert_eq!(answer[0].payload, corpus()[3].payload);
-    let bare = client.query(nearest().limit(1)).await.unwrap().result;
-    assert!(bare[0].payload.is_empty(), "no payload unless asked for");
+    let bare = client.query(nearest().limit(2)).await.unwrap().result;
+    assert!(
+        bare.iter().all(|point| point.payload.is_empty() && point.vectors.is_none()),
+        "no payload unless asked for"
+    );
+    let told = |points: &[ScoredPoint]| points.iter().map(|p| (p.id.clone(), p.score, p.version)).collect::<Vec<_>>();
+    assert_eq!(told(&bare), told(&answer), "the same points");
 
     assert_eq!(query(client, nearest().limit(1).offset(1)).await, [3]);
     assert_eq!(query(client, nearest().score_threshold(0.5)).await, [4, 3]);

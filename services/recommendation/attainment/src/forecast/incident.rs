@@ -7,7 +7,8 @@ use crate::student;
 /// Source: shaped on 14 public incident series (cloud operators, games, users' reports; 180 and more days before each forecast of
 /// 30 days), and held against constants chosen on one half of them and scored on the other: `evals calibration --choose`,
 /// docs/recommendation/prediction.md. The weights of what is remembered and believed of sizes were chosen on short histories of seven of
-/// those series and on simulated fleets other than those that are reported: docs/decisions/0040-sizes-from-few-incidents.md.
+/// those series and on simulated fleets other than those that are reported: docs/decisions/0040-sizes-from-few-incidents.md. Drift and
+/// the stretch below the median: docs/decisions/0060-good-windows-go-further.md.
 /// Rates and amounts are per day; "relative variance" is variance over squared mean.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -50,6 +51,9 @@ pub struct Constants {
     pub mean_max: f64,
     /// Degrees of freedom of the t distribution; an even number is fast.
     pub degrees_of_freedom: u32,
+    /// How many times as wide the law is below its median as above: windows that go well go further down than those that go badly
+    /// go up.
+    pub lower_stretch: f64,
     /// Least history that the rate is divided by, in days.
     pub observed_days_min: f64,
 }
@@ -62,7 +66,7 @@ impl Constants {
         size_half_life_days: 360.0,
         half_life_days_min: 15.0,
         half_life_days_max: 240.0,
-        drift: 0.2,
+        drift: 0.15,
         drift_growth: 0.5,
         transient: 0.05,
         prior_incidents: 1.0,
@@ -75,6 +79,7 @@ impl Constants {
         variation_min: 0.05,
         mean_max: 0.95,
         degrees_of_freedom: 20,
+        lower_stretch: 1.25,
         observed_days_min: 1.0,
     };
 }
@@ -113,8 +118,10 @@ impl Constants {
                 let probe = IncidentForecast::fit_with(self, ages, amounts, observed_days, window_days);
                 let law =
                     [probe.location, probe.scale, probe.mean_ratio, probe.rate_per_day, probe.no_incident_probability];
-                let usable =
-                    law.iter().all(|value| value.is_finite()) && probe.scale > 0.0 && self.degrees_of_freedom > 0;
+                let usable = law.iter().all(|value| value.is_finite())
+                    && probe.scale > 0.0
+                    && self.degrees_of_freedom > 0
+                    && self.lower_stretch > 0.0;
                 if !usable {
                     let count = ages.len();
                     return Err(format!(
@@ -134,7 +141,7 @@ impl Default for Constants {
 }
 
 /// Bad fraction that incidents bring to the next window: zero with some probability, else the logistic function of a shifted
-/// and scaled Student's t.
+/// and scaled Student's t, stretched below its median.
 ///
 /// The level of a service drifts, so incidents are forgotten at a speed that a local-level Kalman gain chooses: fast where
 /// many incidents make the level plain, slowly where few do. The spread has four factors: drift, passing excess,
@@ -152,6 +159,13 @@ pub struct IncidentForecast {
     rate_per_day: f64,
     half_life_days: f64,
     degrees_of_freedom: u32,
+    /// None where it was kept before there was one.
+    #[serde(default = "unstretched")]
+    lower_stretch: f64,
+}
+
+const fn unstretched() -> f64 {
+    1.0
 }
 
 /// Exponentially weighted sums over incidents.
@@ -212,6 +226,7 @@ impl IncidentForecast {
             rate_per_day,
             half_life_days,
             degrees_of_freedom: c.degrees_of_freedom,
+            lower_stretch: c.lower_stretch,
         }
     }
 
@@ -232,7 +247,13 @@ impl IncidentForecast {
         if bad_ratio >= 1.0 {
             return 0.0;
         }
-        student::upper_tail((logit(bad_ratio) - self.location) / self.scale, self.degrees_of_freedom)
+        student::upper_tail(self.standardised(bad_ratio), self.degrees_of_freedom)
+    }
+
+    /// Where a bad fraction within (0, 1) lies in the law of t.
+    fn standardised(&self, bad_ratio: f64) -> f64 {
+        let z = (logit(bad_ratio) - self.location) / self.scale;
+        if z < 0.0 { z / self.lower_stretch } else { z }
     }
 
     /// The same of each of several, in its place.
@@ -242,7 +263,7 @@ impl IncidentForecast {
             bad_ratios.iter_mut().for_each(|bad_ratio| *bad_ratio = self.exceed_given_any(*bad_ratio));
             return;
         }
-        bad_ratios.iter_mut().for_each(|bad_ratio| *bad_ratio = (logit(*bad_ratio) - self.location) / self.scale);
+        bad_ratios.iter_mut().for_each(|bad_ratio| *bad_ratio = self.standardised(*bad_ratio));
         student::upper_tails(bad_ratios, self.degrees_of_freedom);
     }
 
@@ -256,7 +277,9 @@ impl IncidentForecast {
             return 1.0;
         }
         let given_any = (p - self.no_incident_probability) / (1.0 - self.no_incident_probability);
-        logistic(self.location + self.scale * student::quantile(given_any, self.degrees_of_freedom))
+        let z = student::quantile(given_any, self.degrees_of_freedom);
+        let stretched = if z < 0.0 { z * self.lower_stretch } else { z };
+        logistic(self.location + self.scale * stretched)
     }
 
     /// Expected bad fraction, as fitted: the law matches it to first order.

@@ -14,6 +14,8 @@ fn reference_values_of_the_drifting_level() {
         prior_size_variation: 2.0,
         prior_size_variation_weight: 2.0,
         degrees_of_freedom: 12,
+        drift: 0.2,
+        lower_stretch: 1.0,
         ..Constants::DEFAULT
     };
     let many_ages: Vec<f64> = (0..60).map(|i| f64::from(i) * 4.0 + 1.0).collect();

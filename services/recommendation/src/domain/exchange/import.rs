@@ -7,10 +7,13 @@ use attain_vocabulary::{EntityId, InvalidValue, Objective, SliKind, TimeWindow};
 use serde_yaml_ng::Value;
 
 use super::indicator::{Measured, measured};
-use super::openslo::API_VERSION;
+use super::metrics::SLICE;
+use super::openslo::{API_VERSION, OCCURRENCES, TIMESLICES, WHOLE_SLICE};
 use super::{SERVICE_ID, is_label};
 use crate::domain::slo::kind_word;
 
+/// The length of a slice as a number, which OpenSLO allows, too: of seconds.
+const SLICE_SECONDS: u64 = 300;
 /// Longest text that is read, in bytes.
 const BYTES_MAX: usize = 1024 * 1024;
 /// Most documents of one text.
@@ -188,13 +191,14 @@ fn slo(document: &Value, named: &Named<'_>) -> Result<Declared, Vec<InvalidValue
     let mut faults = Vec::new();
     let service = service(document, spec, named).map_err(|fault| faults.push(fault)).ok();
     let window = window(spec).map_err(|fault| faults.push(fault)).ok();
-    if let Err(fault) = budgeting(spec) {
-        faults.push(fault);
-    }
     let objective = objective(spec).map_err(|fault| faults.push(fault)).ok();
     let target = objective.and_then(|objective| target(objective).map_err(|fault| faults.push(fault)).ok());
     let measured =
         indicator(document, spec, objective.unwrap_or(&Value::Null), named).map_err(|fault| faults.push(fault)).ok();
+    let counts_slices = measured.is_some_and(|measured| measured.kind == SliKind::Freshness);
+    if let Err(fault) = budgeting(spec, objective.unwrap_or(&Value::Null), counts_slices) {
+        faults.push(fault);
+    }
     match (service, window, target, measured) {
         (Some(service), Some(window), Some(target), Some(Measured { kind, latency_threshold_ms }))
             if faults.is_empty() =>
@@ -278,20 +282,37 @@ fn calendar_window(field: &str, window: &Value, calendar: &Value) -> Result<Time
     }
 }
 
-fn budgeting(spec: &Value) -> Result<(), InvalidValue> {
+/// Whether the budget is counted as it is here: requests, or for freshness slices of five minutes.
+fn budgeting(spec: &Value, objective: &Value, counts_slices: bool) -> Result<(), InvalidValue> {
     let field = "spec.budgetingMethod";
     match text(spec, "budgetingMethod") {
-        Some("Occurrences") => Ok(()),
-        Some("Timeslices" | "RatioTimeslices") => Err(InvalidValue::new(
+        Some(OCCURRENCES) => Ok(()),
+        Some(TIMESLICES) if counts_slices => slices(objective),
+        Some(TIMESLICES | "RatioTimeslices") => Err(InvalidValue::new(
             field,
             "not_offered",
-            "requests are counted here, not slices of time: say Occurrences",
+            "slices of time are counted for freshness alone, and by Timeslices: for requests say Occurrences",
         )),
         Some(_) => {
             Err(InvalidValue::new(field, "unknown_value", "OpenSLO has Occurrences, Timeslices and RatioTimeslices"))
         }
-        None => Err(InvalidValue::new(field, "required", "say Occurrences")),
+        None => Err(InvalidValue::new(field, "required", "say Occurrences, or Timeslices for freshness")),
     }
+}
+
+/// Slices as they are counted here.
+fn slices(objective: &Value) -> Result<(), InvalidValue> {
+    let window = objective.get("timeSliceWindow");
+    let seconds = || window.and_then(Value::as_u64);
+    if window.and_then(Value::as_str) != Some(SLICE) && seconds() != Some(SLICE_SECONDS) {
+        let reason = "slices of five minutes are counted: say 5m";
+        return Err(InvalidValue::new("spec.objectives[0].timeSliceWindow", "not_offered", reason));
+    }
+    if objective.get("timeSliceTarget").and_then(Value::as_f64) != Some(WHOLE_SLICE) {
+        let reason = "a slice is good where nothing in it is older than the threshold: say 1";
+        return Err(InvalidValue::new("spec.objectives[0].timeSliceTarget", "not_offered", reason));
+    }
+    Ok(())
 }
 
 /// The one objective.

@@ -2,10 +2,11 @@ use attain_redaction::redact;
 use attain_vocabulary::{InvalidValue, SliKind};
 use serde::Deserialize;
 
-use super::le;
 use super::selector::{Selector, Series};
 use crate::domain::slo::Slo;
 
+/// Slices of time that freshness is counted in: ingestion's buckets.
+pub(super) const SLICE: &str = "5m";
 /// Most counters of failures.
 const BAD_COUNTERS_MAX: usize = 10;
 
@@ -13,7 +14,8 @@ const BAD_COUNTERS_MAX: usize = 10;
 /// `[recommendation.metrics]`.
 ///
 /// The defaults are what Prometheus makes of OpenTelemetry's `http.server.request.duration`, as ingestion reads it (its preset
-/// `otel-http`): the job is the service with its namespace before it, if any.
+/// `otel-http`): the job is the service with its namespace before it, if any. The age is what exporters of Kafka's lag call it,
+/// which ingestion takes by default, too: the consumer group is the service.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricNames {
@@ -25,6 +27,10 @@ pub struct MetricNames {
     pub latency_histogram: String,
     /// Unit of the histogram's bounds: `s` or `ms`.
     pub latency_unit: String,
+    /// A gauge of the age of what waits longest; of several series the oldest counts.
+    pub age_gauge: String,
+    /// Unit of that age: `s` or `ms`.
+    pub age_unit: String,
 }
 
 impl Default for MetricNames {
@@ -40,15 +46,26 @@ impl Default for MetricNames {
             ],
             latency_histogram: metric("bucket", ""),
             latency_unit: "s".to_owned(),
+            age_gauge: r#"kafka_consumergroup_group_max_lag_seconds{group="$service"}"#.to_owned(),
+            age_unit: "s".to_owned(),
         }
     }
 }
 
-/// Unit of a histogram's bounds.
+/// Unit of a histogram's bounds, or of an age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
     Seconds,
     Milliseconds,
+}
+
+impl Unit {
+    pub(super) fn of_ms(self, milliseconds: u32) -> f64 {
+        match self {
+            Self::Seconds => f64::from(milliseconds) / 1000.0,
+            Self::Milliseconds => f64::from(milliseconds),
+        }
+    }
 }
 
 /// What an SLO is measured by.
@@ -58,13 +75,16 @@ pub(super) enum Queries {
     Counters { valid: Selector, bad: Vec<Selector> },
     /// Requests within a bound among all.
     Histogram { all: Selector, fast: Selector, buckets: Selector, bound: String, unit: Unit },
+    /// Slices of time in which the oldest was older than a limit, among those with an age.
+    Ages { ages: Selector, limit: f64 },
 }
 
-/// Series for a test: those of good requests, and those of bad ones, if they have some of their own.
-pub(super) struct Samples {
-    pub(super) good: Vec<Series>,
-    pub(super) all: Vec<Series>,
-    pub(super) bad: Vec<Series>,
+/// Series for a test.
+pub(super) enum Samples {
+    /// Counters of good requests, of all and of bad ones; those that are not told apart are left out.
+    Requests { good: Vec<Series>, all: Vec<Series>, bad: Vec<Series> },
+    /// The gauge of an age, and the oldest that is fresh.
+    Ages { gauge: Series, limit: f64 },
 }
 
 impl MetricNames {
@@ -73,18 +93,20 @@ impl MetricNames {
     /// # Errors
     /// Names the first that is none.
     pub(crate) fn validate(&self) -> Result<(), InvalidValue> {
-        self.unit()?;
+        self.latency_unit()?;
+        self.age_unit()?;
         selector("valid_counter", &self.valid_counter)?;
+        selector("age_gauge", &self.age_gauge)?;
         selector("latency_histogram", &self.latency_histogram)?;
         self.bad().map(|_| ())
     }
 
-    pub(super) fn unit(&self) -> Result<Unit, InvalidValue> {
-        match self.latency_unit.as_str() {
-            "s" => Ok(Unit::Seconds),
-            "ms" => Ok(Unit::Milliseconds),
-            _ => Err(InvalidValue::new("latency_unit", "unknown_value", "say s or ms")),
-        }
+    pub(super) fn latency_unit(&self) -> Result<Unit, InvalidValue> {
+        unit("latency_unit", &self.latency_unit)
+    }
+
+    fn age_unit(&self) -> Result<Unit, InvalidValue> {
+        unit("age_unit", &self.age_unit)
     }
 
     fn bad(&self) -> Result<Vec<Selector>, InvalidValue> {
@@ -105,16 +127,28 @@ impl MetricNames {
         match (slo.kind, slo.latency_threshold_ms) {
             (SliKind::Latency, Some(threshold)) => {
                 let buckets = of(selector("latency_histogram", &self.latency_histogram)?);
-                let unit = self.unit()?;
-                let bound = le(threshold, unit);
+                let unit = self.latency_unit()?;
+                let bound = unit.of_ms(threshold).to_string();
                 let (all, fast) = (buckets.with_bound("+Inf"), buckets.with_bound(&bound));
                 Ok(Queries::Histogram { all, fast, buckets, bound, unit })
             }
+            (SliKind::Freshness, Some(threshold)) => Ok(Queries::Ages {
+                ages: of(selector("age_gauge", &self.age_gauge)?),
+                limit: self.age_unit()?.of_ms(threshold),
+            }),
             _ => Ok(Queries::Counters {
                 valid: of(selector("valid_counter", &self.valid_counter)?),
                 bad: self.bad()?.into_iter().map(of).collect(),
             }),
         }
+    }
+}
+
+fn unit(field: &str, word: &str) -> Result<Unit, InvalidValue> {
+    match word {
+        "s" => Ok(Unit::Seconds),
+        "ms" => Ok(Unit::Milliseconds),
+        _ => Err(InvalidValue::new(field, "unknown_value", "say s or ms")),
     }
 }
 
@@ -127,7 +161,8 @@ fn selector(field: &str, text: &str) -> Result<Selector, InvalidValue> {
 }
 
 impl Queries {
-    /// Bad requests over a range, by `rate` or `increase`. Where nothing failed yet there is no series, and none is 0.
+    /// Bad requests over a range, by `rate` or `increase`, or the number of bad slices. Where nothing failed yet there is no
+    /// series, and none is 0.
     pub(super) fn bad(&self, function: &str, range: &str) -> String {
         match self {
             Self::Counters { bad, .. } => {
@@ -138,14 +173,18 @@ impl Queries {
             Self::Histogram { all, fast, .. } => {
                 format!("(sum({function}({}[{range}])) - sum({function}({}[{range}])))", all.render(), fast.render())
             }
+            Self::Ages { ages, limit } => {
+                format!("sum_over_time(({} > bool {limit})[{range}:{SLICE}])", oldest(ages))
+            }
         }
     }
 
-    /// Requests over a range.
+    /// Requests over a range, or the number of slices with an age.
     pub(super) fn valid(&self, function: &str, range: &str) -> String {
         let all = match self {
             Self::Counters { valid, .. } => valid,
             Self::Histogram { all, .. } => all,
+            Self::Ages { ages, .. } => return format!("count_over_time({}[{range}:{SLICE}])", oldest(ages)),
         };
         format!("sum({function}({}[{range}]))", all.render())
     }
@@ -167,16 +206,22 @@ impl Queries {
                 }
                 let within = valid.takes(&failed);
                 let (good, all) = if within { (vec![all], Vec::new()) } else { (Vec::new(), vec![all]) };
-                Some(Samples { good, all, bad: vec![failed] })
+                Some(Samples::Requests { good, all, bad: vec![failed] })
             }
             Self::Histogram { buckets, bound, .. } => {
                 let series = buckets.sample(&slo.service)?;
-                Some(Samples {
+                Some(Samples::Requests {
                     good: vec![series.clone().with("le", bound)],
                     all: vec![series.with("le", "+Inf")],
                     bad: Vec::new(),
                 })
             }
+            Self::Ages { ages, limit } => Some(Samples::Ages { gauge: ages.sample(&slo.service)?, limit: *limit }),
         }
     }
+}
+
+/// The largest age of a slice.
+pub(super) fn oldest(ages: &Selector) -> String {
+    format!("max(max_over_time({}[{SLICE}]))", ages.render())
 }

@@ -28,7 +28,7 @@ use serde::Serialize;
 use super::kept::sha256_hex;
 use super::slo::{Slo, kind_word};
 use crate::Error;
-use metrics::{Queries, Unit};
+use metrics::Queries;
 
 /// Names of annotations that carry what a document has no field for.
 const SERVICE_ID: &str = "attain/service-id";
@@ -101,9 +101,10 @@ impl Subject<'_> {
             rolling => format!("{} days", rolling.days()),
         };
         let target = format!("{} % over {window}", percent(self.slo));
-        match self.slo.latency_threshold_ms {
-            Some(threshold) => format!("faster than {threshold} ms for {target}"),
-            None => target,
+        match (self.slo.kind, self.slo.latency_threshold_ms) {
+            (SliKind::Freshness, Some(threshold)) => format!("nothing older than {threshold} ms in {target}"),
+            (_, Some(threshold)) => format!("faster than {threshold} ms for {target}"),
+            (_, None) => target,
         }
     }
 
@@ -111,12 +112,13 @@ impl Subject<'_> {
         match self.slo.kind {
             SliKind::Availability => format!("Requests of {} that succeed: {}.", self.slo.service, self.promise()),
             SliKind::Latency => format!("Requests of {}, {}.", self.slo.service, self.promise()),
-            SliKind::Freshness => format!("Slices of time of {}, {}.", self.slo.service, self.promise()),
+            SliKind::Freshness => format!("Slices of time at {}: {}.", self.slo.service, self.promise()),
         }
     }
 }
 
-/// Writes SLOs of one service. `valid_per_day` is its traffic where that is known: rules that it is too little for are guarded.
+/// Writes SLOs of one service. `valid_per_day` tells requests, or slices, a day of an SLO where that is known: rules that they are
+/// too few for are guarded.
 ///
 /// # Errors
 /// Names the metric that cannot be used.
@@ -124,32 +126,19 @@ pub(crate) fn export(
     format: Format,
     slos: &[Slo],
     metrics: &MetricNames,
-    valid_per_day: Option<f64>,
+    valid_per_day: impl Fn(&Slo) -> Option<f64>,
 ) -> Result<Export, Error> {
     let mut subjects = Vec::new();
-    let mut left_out = Vec::new();
     for slo in slos {
-        if slo.kind == SliKind::Freshness {
-            left_out.push(format!(
-                "{} is left out: it counts slices of time by the age of what waits, and no metric of that age is named here.",
-                slo.id()
-            ));
-            continue;
-        }
         subjects.push(Subject {
             slo,
             name: label(&format!("{}-{}", slo.service, kind_word(slo.kind))),
             queries: metrics.queries(slo)?,
-            alerts: policy(slo.target.error_budget(), f64::from(slo.window.days()), valid_per_day),
+            alerts: policy(slo.target.error_budget(), f64::from(slo.window.days()), valid_per_day(slo)),
         });
     }
     if subjects.is_empty() {
-        let none = match left_out.is_empty() {
-            true => "There is no SLO in force.",
-            false => "There is no other SLO in force.",
-        };
-        left_out.push(none.to_owned());
-        return Ok(Export { notes: left_out, ..Export::default() });
+        return Ok(Export { notes: vec!["There is no SLO in force.".to_owned()], ..Export::default() });
     }
     let mut exported = match format {
         Format::OpenSlo => openslo::export(&subjects)?,
@@ -167,22 +156,23 @@ pub(crate) fn export(
             )
         }));
     }
-    exported.notes.extend(left_out);
-    if let Some(threshold) = subjects.iter().find_map(|subject| subject.slo.latency_threshold_ms) {
-        let bound = le(threshold, metrics.unit()?);
-        exported.notes.push(format!(
-            "The latency histogram has to have a bucket that ends at {bound}: without it there is no such series, and nothing is \
-             measured."
-        ));
-    }
+    exported.notes.extend(subjects.iter().filter_map(needed));
     Ok(exported)
 }
 
-/// The bound of a bucket as Prometheus writes it.
-fn le(threshold_ms: u32, unit: Unit) -> String {
-    match unit {
-        Unit::Seconds => format!("{}", f64::from(threshold_ms) / 1000.0),
-        Unit::Milliseconds => format!("{threshold_ms}"),
+/// What has to be there for the SLO to be measured.
+fn needed(subject: &Subject<'_>) -> Option<String> {
+    match &subject.queries {
+        Queries::Counters { .. } => None,
+        Queries::Histogram { bound, .. } => Some(format!(
+            "The latency histogram has to have a bucket that ends at {bound}: without it there is no such series, and nothing is \
+             measured."
+        )),
+        Queries::Ages { ages, .. } => Some(format!(
+            "{} counts slices of five minutes by the largest age of {}; a slice without a sample does not count.",
+            subject.name,
+            ages.render()
+        )),
     }
 }
 

@@ -5,13 +5,19 @@ use std::collections::BTreeMap;
 use attain_vocabulary::SliKind;
 use serde::Serialize;
 
-use super::metrics::Queries;
+use super::metrics::{Queries, SLICE};
 use super::{Export, File, KIND, SERVICE_ID, Subject, THRESHOLD_MS, service_label, yaml};
 use crate::Error;
 use crate::domain::slo::kind_word;
 
 /// The version that is written and read.
 pub(super) const API_VERSION: &str = "openslo/v1";
+/// Budgets count requests.
+pub(super) const OCCURRENCES: &str = "Occurrences";
+/// Budgets count slices of time.
+pub(super) const TIMESLICES: &str = "Timeslices";
+/// Share of a slice that has to be good.
+pub(super) const WHOLE_SLICE: f64 = 1.0;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -54,10 +60,14 @@ struct Indicator {
     spec: Sli,
 }
 
-#[derive(Serialize)]
+/// Exactly one of them: an enum would be written as a tag.
+#[derive(Serialize, Default)]
 #[serde(rename_all = "camelCase")]
 struct Sli {
-    ratio_metric: RatioMetric,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio_metric: Option<RatioMetric>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold_metric: Option<Metric>,
 }
 
 #[derive(Serialize)]
@@ -124,7 +134,26 @@ impl TimeWindow {
 #[serde(rename_all = "camelCase")]
 struct Objective {
     display_name: String,
+    #[serde(flatten)]
+    limit: Option<Limit>,
     target: f64,
+    #[serde(flatten)]
+    slices: Option<Slices>,
+}
+
+/// What a value of a threshold metric may be at most.
+#[derive(Serialize)]
+struct Limit {
+    op: &'static str,
+    value: f64,
+}
+
+/// Which slices are good: those that nothing in was bad.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Slices {
+    time_slice_target: f64,
+    time_slice_window: &'static str,
 }
 
 pub(super) fn export(subjects: &[Subject<'_>]) -> Result<Export, Error> {
@@ -152,6 +181,14 @@ fn slo(subject: &Subject<'_>, service: &str) -> Document<Slo> {
         annotations.insert(THRESHOLD_MS, threshold.to_string());
     }
     let named = |name: String| Metadata { name, display_name: None, annotations: BTreeMap::new() };
+    let (budgeting_method, limit, slices) = match &subject.queries {
+        Queries::Ages { limit, .. } => (
+            TIMESLICES,
+            Some(Limit { op: "lte", value: *limit }),
+            Some(Slices { time_slice_target: WHOLE_SLICE, time_slice_window: SLICE }),
+        ),
+        Queries::Counters { .. } | Queries::Histogram { .. } => (OCCURRENCES, None, None),
+    };
     Document {
         api_version: API_VERSION,
         kind: "SLO",
@@ -167,22 +204,28 @@ fn slo(subject: &Subject<'_>, service: &str) -> Document<Slo> {
         spec: Slo {
             description: subject.description(),
             service: service.to_owned(),
-            indicator: Indicator {
-                metadata: named(subject.name.clone()),
-                spec: Sli { ratio_metric: ratio(&subject.queries) },
-            },
+            indicator: Indicator { metadata: named(subject.name.clone()), spec: sli(&subject.queries) },
             time_window: vec![TimeWindow::of(subject.slo.window)],
-            budgeting_method: "Occurrences",
-            objectives: vec![Objective { display_name: subject.promise(), target: subject.slo.target.target_ratio() }],
+            budgeting_method,
+            objectives: vec![Objective {
+                display_name: subject.promise(),
+                limit,
+                target: subject.slo.target.target_ratio(),
+                slices,
+            }],
         },
     }
 }
 
-/// Counters as they are: `counter: true` says that a reader has to take their increase.
-fn ratio(queries: &Queries) -> RatioMetric {
+/// Counters and gauges as they are: `counter: true` says that a reader has to take their increase.
+fn sli(queries: &Queries) -> Sli {
     let metric = |query: String| Metric { metric_source: MetricSource { source: "Prometheus", spec: Query { query } } };
     let sum = |selector: &super::selector::Selector| metric(format!("sum({})", selector.render()));
-    match queries {
+    let ratio = match queries {
+        Queries::Ages { ages, .. } => {
+            let threshold_metric = Some(metric(format!("max({})", ages.render())));
+            return Sli { threshold_metric, ..Sli::default() };
+        }
         Queries::Counters { valid, bad } => {
             let bad = bad.iter().map(|bad| format!("(sum({}) or vector(0))", bad.render())).collect::<Vec<_>>();
             RatioMetric { counter: true, good: None, bad: Some(metric(bad.join(" + "))), total: sum(valid) }
@@ -190,5 +233,6 @@ fn ratio(queries: &Queries) -> RatioMetric {
         Queries::Histogram { all, fast, .. } => {
             RatioMetric { counter: true, good: Some(sum(fast)), bad: None, total: sum(all) }
         }
-    }
+    };
+    Sli { ratio_metric: Some(ratio), ..Sli::default() }
 }

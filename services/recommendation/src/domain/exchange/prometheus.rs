@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use attain_attainment::alerts::{BurnRule, Severity, words};
 use serde::Serialize;
 
+use super::metrics::{Queries, SLICE, oldest};
 use super::selector::quoted;
 use super::{Export, File, Subject, rule_tests, tidy, yaml};
 use crate::Error;
@@ -13,6 +14,8 @@ use crate::Error;
 const ERROR_RATIO: &str = "attain:sli_error:ratio_rate";
 const REMAINING: &str = "attain:error_budget_remaining:ratio";
 const OBJECTIVE: &str = "attain:objective:ratio";
+/// 1 where nothing of the last slice was older than it may be, else 0.
+const FRESH: &str = "attain:fresh:bool";
 /// The remaining budget looks back over a whole window: it is asked for less often.
 const BUDGET_INTERVAL: &str = "5m";
 
@@ -31,7 +34,7 @@ struct Group {
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Rule {
+pub(super) enum Rule {
     Record { record: String, expr: String, labels: BTreeMap<&'static str, String> },
     Alert(Alert),
 }
@@ -51,6 +54,7 @@ pub(super) fn export(subjects: &[Subject<'_>]) -> Result<Export, Error> {
     let mut groups = Vec::new();
     let mut notes = Vec::new();
     for subject in subjects {
+        groups.extend(slices(subject));
         groups.push(Group { name: format!("attain-{}-sli", subject.name), interval: None, rules: recordings(subject) });
         groups.push(Group {
             name: format!("attain-{}-budget", subject.name),
@@ -75,6 +79,45 @@ pub(super) fn export(subjects: &[Subject<'_>]) -> Result<Export, Error> {
     Ok(Export { files, notes })
 }
 
+/// Rules that record whether each slice was fresh, of those SLOs that count slices; `None` where none does.
+pub(super) fn recorded_slices(subjects: &[Subject<'_>]) -> Result<Option<String>, Error> {
+    let groups: Vec<Group> = subjects.iter().filter_map(slices).collect();
+    if groups.is_empty() { Ok(None) } else { yaml(&Rules { groups }).map(Some) }
+}
+
+/// A rule that runs once a slice. Over a long window its series is a few thousand samples, and the gauge of the age a million.
+fn slices(subject: &Subject<'_>) -> Option<Group> {
+    let Queries::Ages { ages, limit } = &subject.queries else { return None };
+    let rule = Rule::Record {
+        record: FRESH.to_owned(),
+        expr: format!("{} <= bool {limit}", oldest(ages)),
+        labels: labels(subject),
+    };
+    Some(Group { name: format!("attain-{}-slices", subject.name), interval: Some(SLICE), rules: vec![rule] })
+}
+
+/// The series that [`recorded_slices`] has of an SLO.
+pub(super) fn fresh(subject: &Subject<'_>) -> String {
+    format!("{FRESH}{{attain_slo={}}}", quoted(&subject.name))
+}
+
+fn error_ratio(subject: &Subject<'_>, window: &str) -> String {
+    match &subject.queries {
+        Queries::Ages { .. } => format!("1 - avg_over_time({}[{window}])", fresh(subject)),
+        queries => queries.error_ratio(window),
+    }
+}
+
+fn bad_count(subject: &Subject<'_>, window: &str) -> String {
+    match &subject.queries {
+        Queries::Ages { .. } => {
+            let fresh = fresh(subject);
+            format!("(count_over_time({fresh}[{window}]) - sum_over_time({fresh}[{window}]))")
+        }
+        queries => queries.bad("increase", window),
+    }
+}
+
 fn labels(subject: &Subject<'_>) -> BTreeMap<&'static str, String> {
     [("attain_service", subject.slo.service.to_string()), ("attain_slo", subject.name.clone())].into()
 }
@@ -88,7 +131,7 @@ fn recordings(subject: &Subject<'_>) -> Vec<Rule> {
             let window = words(window_ms);
             Rule::Record {
                 record: format!("{ERROR_RATIO}{window}"),
-                expr: subject.queries.error_ratio(&window),
+                expr: error_ratio(subject, &window),
                 labels: labels(subject),
             }
         })
@@ -106,7 +149,7 @@ fn budget(subject: &Subject<'_>) -> Vec<Rule> {
         },
         Rule::Record {
             record: REMAINING.to_owned(),
-            expr: format!("1 - ({}) / {budget}", subject.queries.error_ratio(&window)),
+            expr: format!("1 - ({}) / {budget}", error_ratio(subject, &window)),
             labels: labels(subject),
         },
     ]
@@ -137,7 +180,7 @@ fn condition(subject: &Subject<'_>, rule: &BurnRule) -> String {
     let burns = |window_ms| format!("{ERROR_RATIO}{}{{attain_slo={name}}} > {threshold}", words(window_ms));
     let guard = match rule.bad_count_min {
         Some(least) => {
-            format!(" and on() ({} >= {least})", subject.queries.bad("increase", &words(rule.long_ms)))
+            format!(" and on() ({} >= {least})", bad_count(subject, &words(rule.long_ms)))
         }
         None => String::new(),
     };

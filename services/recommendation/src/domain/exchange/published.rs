@@ -107,6 +107,11 @@ const PYRRA: Shape = Shape::Fields(&[
                             ("grouping", false, GROUPING),
                         ]),
                     ),
+                    (
+                        "bool_gauge",
+                        false,
+                        Shape::Fields(&[("metric", true, Shape::Text), ("grouping", false, GROUPING)]),
+                    ),
                 ]),
             ),
         ]),
@@ -160,11 +165,12 @@ fn slos() -> Vec<Slo> {
     vec![
         slo(SliKind::Availability, 0.9995, None, TimeWindow::default()),
         slo(SliKind::Latency, 0.95, Some(300), TimeWindow::MONTH),
+        slo(SliKind::Freshness, 0.95, Some(300_000), TimeWindow::default()),
     ]
 }
 
 fn documents(format: Format, metrics: &MetricNames) -> Vec<Value> {
-    let written = export(format, &slos(), metrics, Some(1e6)).expect("written");
+    let written = export(format, &slos(), metrics, |_| Some(1e6)).expect("written");
     let texts = written.files[0].content.split("---\n");
     texts.map(|text| serde_yaml_ng::from_str(text).expect("YAML")).collect()
 }
@@ -172,7 +178,7 @@ fn documents(format: Format, metrics: &MetricNames) -> Vec<Value> {
 #[test]
 fn every_field_is_one_that_the_tool_reads() {
     let metrics = MetricNames::default();
-    for (format, shape, count) in [(Format::Sloth, &SLOTH, 1), (Format::Pyrra, &PYRRA, 2)] {
+    for (format, shape, count) in [(Format::Sloth, &SLOTH, 1), (Format::Pyrra, &PYRRA, 3)] {
         let documents = documents(format, &metrics);
         assert_eq!(documents.len(), count);
         for document in &documents {
@@ -196,7 +202,7 @@ fn what_the_tools_ask_of_values_is_kept() {
         assert!(objective > 0.0 && objective <= 100.0, "percent");
         for query in ["error_query", "total_query"] {
             let query = slo["sli"]["events"][query].as_str().expect("a query");
-            assert!(query.contains("[{{.window}}]"), "{query}");
+            assert!(query.contains("[{{.window}}]") || query.contains("[{{.window}}:5m]"), "{query}");
         }
     }
     let milliseconds = MetricNames {
@@ -205,12 +211,12 @@ fn what_the_tools_ask_of_values_is_kept() {
         ..MetricNames::default()
     };
     for (metrics, unit) in [(MetricNames::default(), None), (milliseconds, Some("ms"))] {
-        let [ratio, latency] = documents(Format::Pyrra, &metrics).try_into().expect("two resources");
+        let [ratio, latency, freshness] = documents(Format::Pyrra, &metrics).try_into().expect("three resources");
         assert_eq!(
             (&ratio["apiVersion"], &ratio["kind"]),
             (&"pyrra.dev/v1alpha1".into(), &"ServiceLevelObjective".into())
         );
-        for resource in [&ratio, &latency] {
+        for resource in [&ratio, &latency, &freshness] {
             let target: f64 = resource["spec"]["target"].as_str().expect("a text").parse().expect("a number");
             assert!(target > 0.0 && target < 100.0);
             assert!(resource["spec"]["window"].as_str().expect("a text").ends_with('d'));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::metrics::{Queries, Unit};
-use super::{Export, File, Subject, percent, service_label, yaml};
+use super::{Export, File, Subject, percent, prometheus, service_label, yaml};
 use crate::Error;
 
 #[derive(Serialize)]
@@ -39,6 +39,8 @@ struct Indicator {
     ratio: Option<Ratio>,
     #[serde(skip_serializing_if = "Option::is_none")]
     latency: Option<Latency>,
+    #[serde(rename = "bool_gauge", skip_serializing_if = "Option::is_none")]
+    bool_gauge: Option<Metric>,
 }
 
 #[derive(Serialize)]
@@ -64,6 +66,8 @@ struct Metric {
 pub(super) fn export(subjects: &[Subject<'_>]) -> Result<Export, Error> {
     let mut contents = Vec::new();
     let mut notes = Vec::new();
+    let service = service_label(&subjects[0].slo.service);
+    let rules_name = format!("{service}.pyrra.rules.yaml");
     for subject in subjects {
         let metric = |selector: &super::selector::Selector| Metric { metric: selector.render() };
         let indicator = match &subject.queries {
@@ -93,6 +97,13 @@ pub(super) fn export(subjects: &[Subject<'_>]) -> Result<Export, Error> {
                     ..Indicator::default()
                 }
             }
+            Queries::Ages { .. } => {
+                notes.push(format!(
+                    "Pyrra takes no limit of a gauge: {} rests on a series that the rules in {rules_name} record.",
+                    subject.name
+                ));
+                Indicator { bool_gauge: Some(Metric { metric: prometheus::fresh(subject) }), ..Indicator::default() }
+            }
         };
         let document = Document {
             api_version: "pyrra.dev/v1alpha1",
@@ -111,8 +122,9 @@ pub(super) fn export(subjects: &[Subject<'_>]) -> Result<Export, Error> {
         };
         contents.push(yaml(&document)?);
     }
-    let name = format!("{}.pyrra.yaml", service_label(&subjects[0].slo.service));
-    Ok(Export { files: vec![File { name, content: contents.join("---\n") }], notes })
+    let mut files = vec![File { name: format!("{service}.pyrra.yaml"), content: contents.join("---\n") }];
+    files.extend(prometheus::recorded_slices(subjects)?.map(|content| File { name: rules_name, content }));
+    Ok(Export { files, notes })
 }
 
 /// The buckets' histogram, counted.

@@ -8,7 +8,10 @@ use serde::Serialize;
 use super::Subject;
 use super::metrics::Samples;
 use super::prometheus::{Alert, alerts};
+use super::selector::Series;
 
+/// Times the limit that something waits in a test.
+const LATE: f64 = 2.0;
 /// Requests a minute in a test: enough that a failure ratio of a millionth is a whole number.
 const VALID: u64 = 10_000_000;
 /// How far above the threshold a failure ratio is that has to be found, where there is room.
@@ -53,6 +56,29 @@ struct Raised {
     exp_annotations: BTreeMap<&'static str, String>,
 }
 
+/// How much fails in a span of a test.
+#[derive(Clone, Copy)]
+enum Failing {
+    /// This share of requests, and every slice of time.
+    Share(f64),
+    /// This share of requests, and no slice: half a slice cannot be late.
+    Quietly(f64),
+    Nothing,
+}
+
+impl Failing {
+    fn share(self) -> f64 {
+        match self {
+            Self::Share(share) | Self::Quietly(share) => share,
+            Self::Nothing => 0.0,
+        }
+    }
+
+    fn is_late(self) -> bool {
+        matches!(self, Self::Share(_))
+    }
+}
+
 /// Tests of every SLO whose selectors can be told apart, and a sentence for each whose cannot.
 pub(super) fn tests(subjects: &[Subject<'_>], rules_name: &str) -> (Option<Tests>, Vec<String>) {
     let mut tests = Vec::new();
@@ -78,6 +104,11 @@ fn of(subject: &Subject<'_>, samples: &Samples) -> Vec<Test> {
     // Half way to every request failing where there is no room above.
     let burning = (fastest * ABOVE).min((1.0 + fastest) / 2.0);
     let name = |what: &str| format!("{}: {what}", subject.name);
+    let calm = match samples {
+        Samples::Requests { .. } => "nobody is called at half the rate that spends the budget",
+        Samples::Ages { .. } => "nobody is called while the oldest is exactly as old as it may be",
+    };
+    let (burning, quiet) = (Failing::Share(burning), Failing::Quietly(budget * BELOW));
     let mut all = vec![
         Test {
             name: name("everybody is called where it burns above every rate"),
@@ -86,9 +117,9 @@ fn of(subject: &Subject<'_>, samples: &Samples) -> Vec<Test> {
             alert_rule_test: alerts.iter().map(|(_, alert)| expectation(alert, 120, true)).collect(),
         },
         Test {
-            name: name("nobody is called at half the rate that spends the budget"),
+            name: name(calm),
             interval: "1m",
-            input_series: series(samples, &[(budget * BELOW, MINUTES)]),
+            input_series: series(samples, &[(quiet, MINUTES)]),
             alert_rule_test: alerts.iter().map(|(_, alert)| expectation(alert, 120, false)).collect(),
         },
     ];
@@ -96,7 +127,7 @@ fn of(subject: &Subject<'_>, samples: &Samples) -> Vec<Test> {
         all.push(Test {
             name: name("the page ends when failures do"),
             interval: "1m",
-            input_series: series(samples, &[(burning, CALM_FROM), (0.0, MINUTES - CALM_FROM)]),
+            input_series: series(samples, &[(burning, CALM_FROM), (Failing::Nothing, MINUTES - CALM_FROM)]),
             alert_rule_test: vec![expectation(page, CALM_FROM, true), expectation(page, CALM_FROM + 45, false)],
         });
     }
@@ -109,14 +140,26 @@ fn expectation(alert: &Alert, minute: u64, raised: bool) -> Expectation {
     Expectation { eval_time: format!("{minute}m"), alertname: alert.alert, exp_alerts: raised.into_iter().collect() }
 }
 
-/// Counters that grow so that of the requests of each span so many fail: failure ratio and minutes.
-fn series(samples: &Samples, spans: &[(f64, u64)]) -> Vec<Input> {
+/// What is put in for spans of minutes in which so much fails.
+fn series(samples: &Samples, spans: &[(Failing, u64)]) -> Vec<Input> {
+    match samples {
+        Samples::Requests { good, all, bad } => counters([good, all, bad], spans),
+        Samples::Ages { gauge, limit } => {
+            let value = |failing: Failing| if failing.is_late() { limit * LATE } else { *limit };
+            let values = spans.iter().map(|(failing, minutes)| format!("{}+0x{}", value(*failing), minutes - 1));
+            vec![Input { series: gauge.render(), values: values.collect::<Vec<_>>().join(" ") }]
+        }
+    }
+}
+
+/// Counters of good requests, of all and of bad ones, which grow so that of the requests of each span so many fail.
+fn counters([good, all, bad]: [&Vec<Series>; 3], spans: &[(Failing, u64)]) -> Vec<Input> {
     let failed = |ratio: f64| ((VALID as f64 * ratio).ceil() as u64).min(VALID);
     let counter = |of: &dyn Fn(f64) -> u64| {
         let mut value = 0;
         let mut parts = Vec::new();
-        for (ratio, minutes) in spans {
-            let step = of(*ratio);
+        for (failing, minutes) in spans {
+            let step = of(failing.share());
             // `a+bxn` is n + 1 values: a span begins one step after the one before ended.
             let (start, times) = if parts.is_empty() { (0, *minutes) } else { (value + step, minutes - 1) };
             parts.push(format!("{start}+{step}x{times}"));
@@ -124,11 +167,10 @@ fn series(samples: &Samples, spans: &[(f64, u64)]) -> Vec<Input> {
         }
         parts.join(" ")
     };
-    let good = counter(&|ratio| VALID - failed(ratio));
-    let all = counter(&|_| VALID);
-    let bad = counter(&failed);
-    [(&samples.good, good), (&samples.all, all), (&samples.bad, bad)]
+    let values = [counter(&|ratio| VALID - failed(ratio)), counter(&|_| VALID), counter(&failed)];
+    [good, all, bad]
         .into_iter()
+        .zip(values)
         .flat_map(|(group, values)| {
             group.iter().map(move |series| Input { series: series.render(), values: values.clone() })
         })

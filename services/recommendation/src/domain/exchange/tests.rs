@@ -20,7 +20,7 @@ fn slo(service: &str, kind: SliKind, target: f64, threshold: Option<u32>, window
 }
 
 fn written(format: Format, slos: &[Slo]) -> Export {
-    export(format, slos, &MetricNames::default(), Some(1e6)).expect("default metrics")
+    export(format, slos, &MetricNames::default(), |_| Some(1e6)).expect("default metrics")
 }
 
 fn documents(text: &str) -> Vec<Document> {
@@ -199,6 +199,45 @@ fn other_tools_get_their_own_fields() {
 }
 
 #[test]
+fn freshness_counts_slices_in_every_format() {
+    let slos = [slo("order-mailer", SliKind::Freshness, 0.95, Some(90_000), 28)];
+    let age = r#"kafka_consumergroup_group_max_lag_seconds{group="order-mailer"}"#;
+    let oldest = format!("max(max_over_time({age}[5m]))");
+
+    let openslo = written(Format::OpenSlo, &slos).files.remove(0).content;
+    let document: Value = serde_yaml_ng::from_str(openslo.split("---\n").last().expect("the SLO")).expect("YAML");
+    let objective = &document["spec"]["objectives"][0];
+    assert_eq!((&objective["op"], objective["value"].as_f64()), (&Value::from("lte"), Some(90.0)));
+    assert_eq!(one(&openslo), Ok(declared(&slos[0])));
+    // Other slices than those that are counted here, and a part of one.
+    let in_seconds = openslo.replace("timeSliceWindow: 5m", "timeSliceWindow: 300");
+    assert_eq!(one(&in_seconds), Ok(declared(&slos[0])));
+    for (from, to, field) in [
+        ("timeSliceWindow: 5m", "timeSliceWindow: 1m", "spec.objectives[0].timeSliceWindow"),
+        ("timeSliceTarget: 1.0", "timeSliceTarget: 0.9", "spec.objectives[0].timeSliceTarget"),
+        ("Timeslices", "RatioTimeslices", "spec.budgetingMethod"),
+    ] {
+        let changed = openslo.replace(from, to);
+        assert_ne!(changed, openslo, "{from}");
+        assert_eq!(one(&changed), Err(vec![(field.to_owned(), "not_offered")]), "{from} → {to}");
+    }
+
+    let sloth: Value = serde_yaml_ng::from_str(&written(Format::Sloth, &slos).files[0].content).expect("YAML");
+    let events = &sloth["slos"][0]["sli"]["events"];
+    assert_eq!(events["error_query"], Value::from(format!("sum_over_time(({oldest} > bool 90)[{{{{.window}}}}:5m])")));
+    assert_eq!(events["total_query"], Value::from(format!("count_over_time({oldest}[{{{{.window}}}}:5m])")));
+
+    let pyrra = written(Format::Pyrra, &slos);
+    let [resource, rules] =
+        [0, 1].map(|file| -> Value { serde_yaml_ng::from_str(&pyrra.files[file].content).expect("YAML") });
+    let series = "attain:fresh:bool{attain_slo=\"order-mailer-freshness\"}";
+    assert_eq!(resource["spec"]["indicator"]["bool_gauge"]["metric"], Value::from(series));
+    assert_eq!(rules["groups"][0]["rules"][0]["expr"], Value::from(format!("{oldest} <= bool 90")));
+    let notes = pyrra.notes.join(" ");
+    assert!(notes.contains(&pyrra.files[1].name) && notes.contains(age), "{notes}");
+}
+
+#[test]
 fn a_format_and_a_metric_that_are_none_are_refused() {
     assert_eq!(Format::from_word("yaml").map_err(|fault| fault.code), Err("unknown_value"));
     assert_eq!(Format::from_word("").map_err(|fault| fault.code), Err("required"));
@@ -210,6 +249,8 @@ fn a_format_and_a_metric_that_are_none_are_refused() {
     assert_eq!(with(|_| ()), Ok(()));
     assert_eq!(with(|metrics| metrics.bad_counter.clear()), Err(("bad_counter".into(), "required")));
     assert_eq!(with(|metrics| metrics.latency_unit = "h".into()), Err(("latency_unit".into(), "unknown_value")));
+    assert_eq!(with(|metrics| metrics.age_unit = "min".into()), Err(("age_unit".into(), "unknown_value")));
+    assert_eq!(with(|metrics| metrics.age_gauge = "max(a)".into()), Err(("age_gauge".into(), "malformed")));
     let private = |metrics: &mut MetricNames| metrics.valid_counter = r#"a{u="jane.doe@mail.example"}"#.into();
     assert_eq!(with(private), Err(("valid_counter".into(), "private")));
 }
@@ -229,12 +270,16 @@ fn slos() -> impl Strategy<Value = Vec<Slo>> {
     let days = || prop::sample::select(vec![7_i64, 28, 30, 90, -1, -3]);
     let target =
         || prop_oneof![0.0001f64..0.99999, prop::sample::select(vec![0.9, 0.95, 0.99, 0.999, 0.9995, 0.99999])];
-    (services(), prop::option::of((target(), days())), prop::option::of((target(), 1_u32..3_600_000, days()))).prop_map(
-        |(service, availability, latency)| {
+    let within = |ms_max: u32| prop::option::of((target(), 1..ms_max, days()));
+    (services(), prop::option::of((target(), days())), within(3_600_000), within(604_800_000)).prop_map(
+        |(service, availability, latency, freshness)| {
             let availability =
                 availability.map(|(target, days)| slo(&service, SliKind::Availability, target, None, days));
-            let latency = latency.map(|(target, ms, days)| slo(&service, SliKind::Latency, target, Some(ms), days));
-            availability.into_iter().chain(latency).collect()
+            let within = |kind, found: Option<(f64, u32, i64)>| {
+                found.map(|(target, ms, days)| slo(&service, kind, target, Some(ms), days))
+            };
+            let (latency, freshness) = (within(SliKind::Latency, latency), within(SliKind::Freshness, freshness));
+            availability.into_iter().chain(latency).chain(freshness).collect()
         },
     )
 }
@@ -291,11 +336,21 @@ proptest! {
                 ["budgetingMethod", "description", "indicator", "objectives", "service", "timeWindow"]
             );
             prop_assert!(spec["description"].as_str().is_some_and(|text| text.chars().count() <= 1050));
-            prop_assert_eq!(&spec["budgetingMethod"], &Value::from("Occurrences"));
             prop_assert!(named(&spec["indicator"]["metadata"]));
-            let ratio = &spec["indicator"]["spec"]["ratioMetric"];
-            prop_assert!(ratio["counter"].is_bool() && ratio.get("good").is_some() != ratio.get("bad").is_some());
-            for metric in ["good", "bad", "total"].into_iter().filter_map(|name| ratio.get(name)) {
+            let by_slices = document["metadata"]["annotations"]["attain/sli-kind"] == "freshness";
+            let indicator = &spec["indicator"]["spec"];
+            let (method, objective, metrics): (_, &[&str], Vec<&Value>) = if by_slices {
+                let fields = &["displayName", "op", "target", "timeSliceTarget", "timeSliceWindow", "value"];
+                ("Timeslices", fields, vec![&indicator["thresholdMetric"]])
+            } else {
+                let ratio = &indicator["ratioMetric"];
+                prop_assert!(ratio["counter"].is_bool() && ratio.get("good").is_some() != ratio.get("bad").is_some());
+                let metrics = ["good", "bad", "total"].into_iter().filter_map(|name| ratio.get(name)).collect();
+                ("Occurrences", &["displayName", "target"], metrics)
+            };
+            prop_assert_eq!(&spec["budgetingMethod"], &Value::from(method));
+            prop_assert_eq!(indicator.as_mapping().map(|fields| fields.len()), Some(1));
+            for metric in metrics {
                 prop_assert!(metric["metricSource"]["type"].is_string());
                 prop_assert!(metric["metricSource"]["spec"]["query"].is_string());
             }
@@ -308,7 +363,7 @@ proptest! {
                 _ => ["1M", "1Q"].contains(&duration) && calendar["timeZone"] == "UTC" && calendar["startTime"].is_string(),
             };
             prop_assert!(is_known, "{duration}");
-            prop_assert_eq!(keys(&spec["objectives"][0]), ["displayName", "target"]);
+            prop_assert_eq!(keys(&spec["objectives"][0]), objective);
             prop_assert!(spec["objectives"][0]["target"].as_f64().is_some_and(|target| target > 0.0 && target < 1.0));
         }
     }
@@ -338,7 +393,7 @@ proptest! {
     #[test]
     fn every_slo_is_written_in_every_format(slos in slos(), traffic in prop::option::of(0.1f64..1e7)) {
         for format in Format::ALL {
-            let exported = export(format, &slos, &MetricNames::default(), traffic).expect("default metrics");
+            let exported = export(format, &slos, &MetricNames::default(), |_| traffic).expect("default metrics");
             for file in &exported.files {
                 prop_assert!(!file.name.contains('/') && file.name.ends_with(".yaml"));
                 for part in file.content.split("---\n") {

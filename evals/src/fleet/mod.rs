@@ -4,6 +4,7 @@
 pub(crate) mod accepted;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use attain_attainment::{
     ConsistentTarget, Doubt, Importance, RecommendationInput, ServiceHistory, StructureFacts, TierPolicy,
@@ -13,9 +14,10 @@ use attain_graph::domain::availability::{Availability, evaluate};
 use attain_graph::domain::scenario::{NamedRate, Scenario, State};
 use attain_graph::domain::snapshot::{Dependency, Node, Snapshot, Terms};
 use attain_graph::domain::structure::Rate as GraphRate;
-use attain_recommendation::domain::components::{Facts, Rate, components, counts, dependencies, rates};
+use attain_recommendation::domain::components::{Facts, Rate, components, dependencies, rates};
 use attain_recommendation::domain::doubt::with_unknown_failing;
 use attain_recommendation::domain::flow::{Component, Edge};
+use attain_recommendation::domain::recorded::Recorded;
 use attain_reliability::{EvaluationLimits, EvaluationMethod};
 use attain_simulator::fleet::{Call, Counts, Fleet, Past, Seen};
 use attain_vocabulary::{BUCKET_MS, EntityId, SliBucket, TimeRange, TimeWindow, UnixMillis};
@@ -101,13 +103,14 @@ impl<'a> View<'a> {
         let edges = self.edges_of(at);
         let callees = edges.iter().map(|edge| self.position(&edge.callee)).filter(|callee| *callee != at);
         let bare = |callee: usize| self.counts(callee).buckets(self.fleet, false, END_MS, |_| false);
-        let mut histories: BTreeMap<EntityId, Vec<SliBucket>> =
-            callees.map(|callee| (self.fleet.components[callee].id.clone(), bare(callee))).collect();
-        histories.insert(id.clone(), self.history(at));
+        let recorded = |buckets: Vec<SliBucket>| Arc::new(Recorded::from(buckets));
+        let mut records: BTreeMap<EntityId, Arc<Recorded>> =
+            callees.map(|callee| (self.fleet.components[callee].id.clone(), recorded(bare(callee)))).collect();
+        records.insert(id.clone(), recorded(self.history(at)));
         let facts = BTreeMap::from([(id.clone(), self.facts[id].clone())]);
-        let mut known = components(self.range(at), &facts, histories, &edges, &BTreeMap::new());
+        let mut known = components(self.range(at), &facts, &records, &edges, &BTreeMap::new());
         let component = known.remove(id).expect("one of the facts");
-        if with_buckets { component } else { Component { buckets: Vec::new(), ..component } }
+        if with_buckets { component } else { Component { recorded: Arc::default(), ..component } }
     }
 
     /// What the structure allows, with every component split already.
@@ -186,9 +189,9 @@ impl<'a> View<'a> {
     ) -> RecommendationInput {
         let component = &self.fleet.components[at];
         let edges = self.edges_of(at);
-        let bare =
-            |id: &EntityId| counts(&self.counts(self.position(id)).buckets(self.fleet, false, END_MS, |_| false));
-        let counted = edges.iter().map(|edge| (edge.callee.clone(), bare(&edge.callee))).collect();
+        let bare = |id: &EntityId| self.counts(self.position(id)).buckets(self.fleet, false, END_MS, |_| false);
+        let recorded = |edge: &Edge| (edge.callee.clone(), Arc::new(Recorded::from(bare(&edge.callee))));
+        let records = edges.iter().map(recorded).collect();
         let structure = known.structures[at].clone();
         RecommendationInput {
             service: component.id.clone(),
@@ -197,7 +200,7 @@ impl<'a> View<'a> {
             window: TimeWindow::default(),
             as_of_ms: END_MS,
             history: ServiceHistory { range: self.range(at), buckets: self.history(at) },
-            dependencies: dependencies(&component.id, &edges, &counted),
+            dependencies: dependencies(&component.id, &edges, &records),
             exclusions: Vec::new(),
             incident_ids: Vec::new(),
             structure: structure.map(|structure| StructureFacts { consistent_targets, ..structure }),

@@ -2,7 +2,9 @@
 
 use std::io::Read as _;
 
-use attain_attainment::{RecommendationResult, recommend};
+#[cfg(debug_assertions)]
+use attain_attainment::recommend;
+use attain_attainment::{RecommendationResult, ToldApart, recommend_told};
 use attain_proto::recommendation::v1 as wire;
 
 use crate::Error;
@@ -15,8 +17,6 @@ use crate::message::recommendation::{recommendation, result_sha256};
 use crate::message::regions::{Regional, regions};
 use crate::message::{experiments, feedback, learning};
 
-/// Fast and small enough: inputs are megabytes of numbers that resemble one another.
-const ZSTD_LEVEL: i32 = 3;
 /// Largest inputs that are read back, in bytes; anything longer is cut off and then does not parse.
 const INPUT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
@@ -33,24 +33,6 @@ pub(crate) struct Computed {
     pub(crate) watched: Option<Watched>,
 }
 
-/// Inputs as they are hashed and kept.
-#[derive(Debug)]
-pub(crate) struct Packed {
-    /// SHA-256 in hex of the canonical JSON.
-    pub(crate) sha256: String,
-    /// The JSON, compressed.
-    pub(crate) content: Vec<u8>,
-}
-
-/// Hashes and compresses inputs.
-pub(crate) fn pack(kept: &Kept) -> Result<Packed, Error> {
-    let json =
-        kept.canonical_json().map_err(|error| Error::Broken(format!("the inputs cannot be written: {error}")))?;
-    let content = zstd::bulk::compress(&json, ZSTD_LEVEL)
-        .map_err(|error| Error::Broken(format!("the inputs cannot be packed: {error}")))?;
-    Ok(Packed { sha256: sha256_hex(&json), content })
-}
-
 /// Reads packed inputs, and hashes what was read.
 pub(crate) fn unpack(content: &[u8]) -> Result<(Kept, String), Error> {
     let broken = |what: String| Error::Broken(format!("the inputs kept cannot be read: {what}"));
@@ -63,17 +45,19 @@ pub(crate) fn unpack(content: &[u8]) -> Result<(Kept, String), Error> {
 
 /// Computes and decides. `previous` is the version before.
 pub(crate) fn compute(kept: &Kept, input_sha256: &str, previous: Option<&wire::Recommendation>) -> Computed {
-    decide(kept, &recommend(&kept.input), input_sha256, previous)
+    let told = ToldApart::of(&kept.input);
+    decide(kept, (&recommend_told(&kept.input, &told), &told), input_sha256, previous)
 }
 
 /// Decides by what the statistics say of the inputs.
 pub(crate) fn decide(
     kept: &Kept,
-    result: &RecommendationResult,
+    (result, told): (&RecommendationResult, &ToldApart),
     input_sha256: &str,
     previous: Option<&wire::Recommendation>,
 ) -> Computed {
-    debug_assert_eq!(*result, recommend(&kept.input), "what was computed while gathering is what a replay computes");
+    #[cfg(debug_assertions)]
+    assert_eq!(*result, recommend(&kept.input), "what was computed while gathering is what a replay computes");
     let mut message = recommendation(kept, result, input_sha256, Vec::new());
     if let Some(learned) = &kept.learned {
         message.suggested = learned.suggest(result).iter().map(|drawn| learning::suggested(learned, drawn)).collect();
@@ -81,7 +65,7 @@ pub(crate) fn decide(
     let regional = regions(kept, result, &mut message);
     message.experiment = kept.experiment.as_ref().map(experiments::assignment);
     message.missing_inputs.extend(kept.disputed.iter().map(feedback::disputed));
-    let watched = kept.drift.map(|settings| watched(&kept.input, settings));
+    let watched = kept.drift.map(|settings| watched((&kept.input, told), settings));
     if let Some(watched) = &watched {
         drift::disclose(&mut message, watched);
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use attain_attainment::ToldApart;
 use attain_drift::Settings;
 use attain_proto::convert::timestamp;
 use attain_proto::recommendation::v1 as wire;
@@ -147,7 +148,7 @@ async fn look(engine: &Arc<Engine>, tenant: &TenantId, service: &EntityId) -> Re
         // Histories are held in memory, as a computation holds them.
         let _place = engine.places.acquire().await.map_err(|error| Error::Broken(error.to_string()))?;
         let input = failures_of(engine, &context, service).await?;
-        blocking(move || watched(&input, Settings::OWN_FAILURES)).await?
+        blocking(move || watched((&input, &ToldApart::of(&input)), Settings::OWN_FAILURES)).await?
     };
     let now_ms = engine.clock.now_ms();
     let (noted_ms, new) = engine.store.note_drift(tenant, service, &watched, CALLER, now_ms).await?;

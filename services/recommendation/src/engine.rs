@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::below::Below;
 use crate::changes::Changes;
 use crate::domain::freshness::{Ages, Staleness};
+use crate::histories::Histories;
 use crate::learning::Memory;
 use crate::members::{Graph, Ingestion, Knowledge};
 use crate::reads::Reads;
@@ -32,6 +33,8 @@ pub(crate) struct Engine {
     /// What is known of ingestion's changes without asking it.
     pub(crate) changes: Arc<Changes>,
     pub(crate) clock: Clock,
+    /// Histories that were read already.
+    pub(crate) histories: Histories,
     /// What was learned from decisions, by tenant.
     pub(crate) learned: Memory,
     /// Who was decided upon, by tenant.
@@ -76,6 +79,7 @@ impl Engine {
             knowledge: Knowledge::new(member("rag_url", &config.rag_url)?),
             places: Arc::new(Semaphore::new(config.computations_max)),
             flights: Flights::default(),
+            histories: Histories::new(config.histories_mib_max * 1024 * 1024),
             changes,
             learned: Memory::default(),
             below: Below::default(),

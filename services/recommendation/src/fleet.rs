@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use attain_attainment::{Constants, CountPoint, CountSeries, Forecast, MissingInput, Model, predict_with};
+use attain_attainment::{Constants, Forecast, MissingInput, Model, predict_with};
 use attain_proto::graph::v1 as graph;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{
-    BUCKET_MS, DAY_MS, EntityId, EntityKind, InvalidValue, SliBucket, SliKind, TimeRange, TimeWindow, bucket_start,
+    BUCKET_MS, DAY_MS, EntityId, EntityKind, InvalidValue, SliKind, TimeRange, TimeWindow, bucket_start,
 };
 use futures::StreamExt as _;
 
 use crate::domain::calibration::Class;
 use crate::domain::components::{Facts, components, rates};
 use crate::domain::flow::{Component, Edge};
+use crate::domain::recorded::{ForecastQuestion, Recorded};
 use crate::domain::slo::Slo;
 use crate::engine::Engine;
 use crate::gather::blocking;
@@ -120,14 +121,14 @@ async fn assemble(
     let affected = [promised, others].concat();
     let now_ms = bucket_start(engine.clock.now_ms()) + BUCKET_MS;
     let range = TimeRange::new("range", now_ms - i64::from(engine.config.history_days) * DAY_MS, now_ms)?;
-    let histories = histories(engine, context, &affected, &union, range, &mut missing).await;
+    let records = records(engine, context, &affected, &union, range, &mut missing).await;
     let (facts, edges) = (union.facts, union.edges.into_values().collect::<Vec<_>>());
     let in_force = affected.iter().filter_map(|id| Some((id.clone(), window.unwrap_or(slos.get(id)?.window))));
     let asked: BTreeMap<EntityId, TimeWindow> = in_force.filter(|(id, _)| slos.contains_key(id)).collect();
     let class = |id: &EntityId| facts.get(id).map(|facts| Class { tier: facts.tier, kind: facts.kind });
     let models = models::live_of(engine, context, asked.keys().filter_map(|id| Some((id.clone(), class(id)?)))).await?;
     let (components, edges, forecasts) = blocking(move || {
-        let known = components(range, &facts, histories, &edges, &BTreeMap::new());
+        let known = components(range, &facts, &records, &edges, &BTreeMap::new());
         let forecasts = forecasts(&models, &known, asked, now_ms);
         (known, edges, forecasts)
     })
@@ -364,14 +365,14 @@ async fn cover(engine: &Engine, context: &CallContext, affected: &[EntityId], un
 }
 
 /// Counts of the affected services first, then of what they need.
-async fn histories(
+async fn records(
     engine: &Engine,
     context: &CallContext,
     affected: &[EntityId],
     union: &Union,
     range: TimeRange,
     missing: &mut Vec<MissingInput>,
-) -> BTreeMap<EntityId, Vec<SliBucket>> {
+) -> BTreeMap<EntityId, Arc<Recorded>> {
     let all = unique(affected.iter().chain(union.facts.keys()).cloned().collect());
     let left_out = all.len().saturating_sub(engine.config.components_max);
     if left_out > 0 {
@@ -379,8 +380,8 @@ async fn histories(
         missing.push(MissingInput { name: "component_history".to_owned(), detail });
     }
     let read = &all[..all.len() - left_out];
-    match engine.ingestion.histories(context, read, range, true).await {
-        Ok(histories) => histories.into_iter().map(|(id, history)| (id, history.buckets)).collect(),
+    match engine.ingestion.counted(context, read, range).await {
+        Ok(counted) => counted.into_iter().map(|(id, counted)| (id, Recorded::of(counted))).collect(),
         Err(refusal) => {
             let detail = format!(
                 "{}: only published availabilities are known, everything else counts as never failing",
@@ -414,13 +415,11 @@ pub(crate) fn forecast(
     window: TimeWindow,
     now_ms: i64,
 ) -> Option<Forecast> {
-    let point = |bucket: &SliBucket| CountPoint {
-        start_ms: bucket.start_ms,
-        valid: bucket.counts.valid() as f64,
-        bad: bucket.counts.bad() as f64,
-    };
-    let series = CountSeries::new(component.buckets.iter().map(point).collect());
-    predict_with(constants, &series, f64::from(window.days()), now_ms).map(|prediction| prediction.forecast)
+    let question = ForecastQuestion { constants: *constants, window, now_ms };
+    component.recorded.forecast(question, || {
+        let series = component.recorded.counted().series();
+        predict_with(constants, &series, f64::from(window.days()), now_ms).map(|prediction| prediction.forecast)
+    })
 }
 
 fn unique(ids: Vec<EntityId>) -> Vec<EntityId> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attain_attainment::{MODEL_VERSION, recommend};
+use attain_attainment::{MODEL_VERSION, recommend_told};
 use attain_proto::convert::timestamp;
 use attain_proto::recommendation::v1 as wire;
 use attain_runtime::context::CallContext;
@@ -13,7 +13,7 @@ use prost::Message as _;
 
 use crate::Error;
 use crate::automatic;
-use crate::decide::{Computed, Packed, compute, decide, pack, unpack};
+use crate::decide::{Computed, compute, decide, unpack};
 use crate::domain::audit::Entry;
 use crate::domain::below::DecidedBelow;
 use crate::domain::experiments::Assigned;
@@ -24,6 +24,7 @@ use crate::domain::replay::Replay;
 use crate::engine::{Engine, FlightKey, Landed};
 use crate::gather::{Gathered, Question, basis, blocking, gather};
 use crate::message::window;
+use crate::packing::{Packed, pack};
 use crate::storage::{Inserted, Latest, NewRecommendation, NewStanding, ServiceFacts, StoredRecommendation, parted};
 use crate::{drift, experiments, judge, models, regions};
 
@@ -284,20 +285,22 @@ async fn compute_and_store(
         return Ok(Landed { recommendation: newer.recommendation.clone(), staleness: read_basis(newer)?.staleness() });
     }
     let gathered = gather(engine, context, Question { service, window, latest: latest.as_ref(), asked_until }).await?;
-    let Gathered { kept, basis, owner, result } = gathered;
+    let Gathered { mut kept, basis, owner, result, told, records } = gathered;
     let facts = ServiceFacts { tier: kept.input.tier, owner };
     let staleness = basis.staleness();
     let assigned = kept.experiment.clone();
     let before = latest.as_ref().map(|latest| decode(&latest.recommendation)).transpose()?;
     let registry = engine.store.registry(&context.tenant).await?;
     let start_ms = kept.input.as_of_ms;
+    let recorded: Vec<EntityId> = records.keys().cloned().collect();
     let (packed, computed, forecasts) = blocking(move || {
-        let packed = pack(&kept)?;
-        let result = result.unwrap_or_else(|| recommend(&kept.input));
-        let computed = decide(&kept, &result, &packed.sha256, before.as_ref());
+        let packed = pack(&mut kept, &records)?;
+        let result = result.unwrap_or_else(|| recommend_told(&kept.input, &told));
+        let computed = decide(&kept, (&result, &told), &packed.sha256, before.as_ref());
         Ok::<_, Error>((packed, computed, models::forecasts(&kept.input, &registry)))
     })
     .await??;
+    recorded.iter().for_each(|id| engine.histories.weigh(&context.tenant, id));
     models::keep(engine, context, (service, window, start_ms), &forecasts).await;
     let drift_ms = match &computed.watched {
         Some(watched) => drift::note(engine, context, service, watched).await?,

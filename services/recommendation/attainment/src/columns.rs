@@ -66,6 +66,16 @@ where
     deserializer.deserialize_any(Either(PhantomData))
 }
 
+/// The history of a dependency, written as where an input is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Written<'a>(pub &'a [DependencyBucket]);
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize(self.0, serializer)
+    }
+}
+
 struct Either<B>(PhantomData<B>);
 
 impl<'de, B: Bucket + Deserialize<'de>> Visitor<'de> for Either<B> {

@@ -12,7 +12,7 @@ use crate::prediction::predict_all;
 use crate::sanity::Usable;
 use crate::sla::{MONTH_DAYS, Months};
 use crate::sli::{Gathered, current};
-use crate::split::split;
+use crate::split::{Split, ToldApart, split};
 use crate::timeline::Timeline;
 use crate::{DataUsed, Prediction, RecommendationInput, RecommendationResult, explain};
 
@@ -25,6 +25,18 @@ pub const MODEL_VERSION: &str = "drifting-level-5";
 #[must_use]
 pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
     let (usable, traces) = Usable::seen_by(input);
+    let split = split(input, &usable, traces);
+    recommended(input, &usable, &split)
+}
+
+/// The same where own and inherited failures have been told apart already, of this input or of one that differs from it in
+/// nothing that [`crate::failure_split`] reads but in whether the structure is known.
+#[must_use]
+pub fn recommend_told(input: &RecommendationInput, told: &ToldApart) -> RecommendationResult {
+    recommended(input, &Usable::of(input), &told.seen_by(input))
+}
+
+fn recommended(input: &RecommendationInput, usable: &Usable<'_>, split: &Split) -> RecommendationResult {
     let window = input.window_ahead().days();
     let constants = input.constants();
     let timeline = Timeline::of(usable.series.points(), input.as_of_ms);
@@ -34,26 +46,20 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
     let windows: Vec<f64> = std::iter::once(window).chain(MONTH_DAYS).collect();
     let mut predictions = predict_all(&constants, cells.all(), &windows, input.as_of_ms).into_iter();
     let prediction = predictions.next().map(|prediction| prediction.with_layer(input.layer().cloned()));
-    let split = split(input, &usable, traces);
     let backtest = backtest_from(&constants, &cells, window, input.as_of_ms, &input.policy);
-    let found = Found {
-        usable: &usable,
-        policy: &input.policy,
-        prediction: prediction.as_ref(),
-        split: &split,
-        backtest: backtest.as_ref(),
-    };
+    let found =
+        Found { usable, policy: &input.policy, prediction: prediction.as_ref(), split, backtest: backtest.as_ref() };
     let confidence = confidence(input, &found);
     let gathered = Gathered {
         input,
-        usable: &usable,
+        usable,
         timeline: &timeline,
         bad: &bad,
         cells: &cells,
         prediction: prediction.as_ref(),
-        split: &split,
+        split,
         confidence: &confidence,
-        latencies: latencies(input, &usable),
+        latencies: latencies(input, usable),
         backtest,
         months: Months::of(predictions.collect()),
         in_progress: InProgress::of(&constants, &usable.series, input.window, input.as_of_ms),
@@ -62,13 +68,13 @@ pub fn recommend(input: &RecommendationInput) -> RecommendationResult {
     let fallback = availability.fallback;
     let latency = gathered.latency(fallback);
     let freshness = gathered.freshness();
-    let data = data_used(input, &usable, prediction.as_ref());
+    let data = data_used(input, usable, prediction.as_ref());
     let mut result = RecommendationResult {
         service: input.service.clone(),
         window_days: window as u32,
         window_in_force: gathered.in_progress.as_ref().map(|in_progress| in_progress.window),
         slis: std::iter::once(availability).chain(latency).chain(freshness).collect(),
-        conditions: Conditions::of(input, &usable),
+        conditions: Conditions::of(input, usable),
         explanation: String::new(),
         confidence,
         data,

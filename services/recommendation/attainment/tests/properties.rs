@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use attain_attainment::{
     ConsistentTarget, Constants, CountPoint, CountSeries, CounterfactualStructure, CurrentSlo, DependencyBucket,
     DependencyHistory, Doubt, Exclusion, FleetLimit, Importance, Model, Offer, OfferBasis, Reach, RecommendationInput,
-    ServiceHistory, ShareSeries, StructureFacts, TARGET_MENU, TierPolicy, UtilisationFacts, held_beside, predict,
-    recommend, strictest_target,
+    ServiceHistory, ShareSeries, StructureFacts, TARGET_MENU, TierPolicy, ToldApart, UtilisationFacts, failure_split,
+    held_beside, own_failures, predict, recommend, recommend_told, strictest_target,
 };
 use attain_vocabulary::{
     BUCKET_MS, BucketCounts, DependencyMode, EntityId, EntityKind, LatencyHistogram, Objective, SliBucket, SliKind,
     Tier, TimeRange, TimeWindow,
 };
 use proptest::prelude::*;
-use simulated::id;
+use simulated::{World, id};
 
 /// Requests of a bucket: none, few, many, as many as 64 bits hold.
 fn valid() -> impl Strategy<Value = u64> {
@@ -174,6 +174,9 @@ proptest! {
     fn any_input_gets_an_answer_that_holds_together(input in input()) {
         let result = recommend(&input);
         prop_assert_eq!(serde_json::to_string(&recommend(&input)).unwrap(), serde_json::to_string(&result).unwrap());
+        let told = ToldApart::of(&RecommendationInput { structure: None, ..input.clone() });
+        prop_assert_eq!(&recommend_told(&input, &told), &result);
+        prop_assert_eq!(told.own_failures(&input), own_failures(&input));
         let beside = held(input.clone(), &result.slis[0].offers);
         prop_assert_eq!(held_beside(result.clone(), &beside), recommend(&beside));
         for slo in result.slis.iter().filter_map(|sli| sli.current_slo.as_ref()) {
@@ -238,5 +241,32 @@ proptest! {
             prop_assert!(after.attained_ratio >= sli.measured.attained_ratio.unwrap() - 1e-12);
         }
         prop_assert!(result.fallback || !sli.counterfactuals.is_empty());
+    }
+}
+
+/// What was told apart once serves the recommendation as if it were told apart for it, whether the graph was known or not.
+#[test]
+fn failures_told_apart_before_make_the_same_recommendation() {
+    let worlds = [
+        World { latencies: true, ..World::checkout(40) },
+        World { traced: false, ..World::checkout(35) },
+        World { days: 3, ..World::checkout(3) },
+    ];
+    for world in worlds {
+        let known = world.input();
+        let unknown = RecommendationInput { structure: None, ..known.clone() };
+        let alone = RecommendationInput { dependencies: Vec::new(), ..known.clone() };
+        let untraced = World { traced: false, ..world }.input();
+        let alone_untraced = RecommendationInput { dependencies: Vec::new(), ..untraced.clone() };
+        for input in [known, unknown, alone, untraced, alone_untraced] {
+            let without_graph = RecommendationInput { structure: None, ..input.clone() };
+            let told = ToldApart::of(&input);
+            assert_eq!(*told.ratios(), failure_split(&input));
+            for seen in [&input, &without_graph] {
+                assert_eq!(recommend_told(seen, &told), recommend(seen));
+                assert_eq!(told.own_failures(seen), own_failures(seen));
+            }
+            assert_eq!(recommend_told(&input, &ToldApart::of(&without_graph)), recommend(&input));
+        }
     }
 }

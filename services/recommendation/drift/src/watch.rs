@@ -318,6 +318,9 @@ impl Watch {
 
     /// What came after the last change says how large it is.
     fn follow(&mut self) {
+        if self.change.is_none() {
+            return;
+        }
         let after_ratio = self.level(|_| true);
         if let Some(change) = &mut self.change {
             change.after_ratio = after_ratio;

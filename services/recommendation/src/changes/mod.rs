@@ -35,6 +35,8 @@ struct State {
     incidents_ever: BTreeSet<TenantId>,
     /// The mirror holds everything that was acknowledged before; `None` while that is not known.
     confirmed: Option<Instant>,
+    /// How often the stream was lost, or its log turned out to be another one.
+    breaks: u64,
 }
 
 /// What the mirror knows of the inputs of a recommendation.
@@ -56,6 +58,7 @@ impl Changes {
             incidents: BTreeSet::new(),
             incidents_ever: BTreeSet::new(),
             confirmed: None,
+            breaks: 0,
         };
         Self { state: Mutex::new(state), age_max: turn * TURNS_MISSED_MAX }
     }
@@ -71,6 +74,14 @@ impl Changes {
         }
         let heads = state.mirror.heads(tenant, read.heads.keys())?;
         Some(Known { heads, newest, age })
+    }
+
+    /// A number that stays the same for as long as the stream is followed without a break, and so for as long as a number of a
+    /// change means the same one; `None` while that is not known.
+    pub(crate) fn unbroken(&self, now: Instant) -> Option<u64> {
+        let state = self.lock();
+        let age = now.saturating_duration_since(state.confirmed?);
+        (age <= self.age_max).then_some(state.breaks)
     }
 
     /// Services that changed since this was asked last, at most `limit`, each once; and whether everything that is stored
@@ -118,13 +129,16 @@ impl Changes {
 
     /// Nobody tells of changes any more.
     fn lose(&self) {
-        self.lock().confirmed = None;
+        let mut state = self.lock();
+        state.confirmed = None;
+        state.breaks += 1;
     }
 
     /// The log starts anew.
     fn forget(&self) {
         let mut state = self.lock();
         state.confirmed = None;
+        state.breaks += 1;
         state.mirror.forget();
         state.touched.note_all();
         state.incidents = state.incidents_ever.clone();
@@ -185,6 +199,24 @@ mod tests {
         let known = |read: &Basis| changes.known(&TenantId::default(), read, now).is_some();
         assert!(known(&basis(7)) && known(&basis(5)) && !known(&basis(8)));
         assert!(!known(&Basis { graph_version: Some(8), ..basis(7) }));
+    }
+
+    #[test]
+    fn a_break_is_told_from_every_span_before_and_after_it() {
+        let (changes, start) = (Changes::new(10, TURN), Instant::now());
+        assert_eq!(changes.unbroken(start), None, "nothing is followed yet");
+        changes.confirm(start);
+        let first = changes.unbroken(start);
+        assert!(first.is_some() && first == changes.unbroken(start + 5 * TURN));
+        assert_eq!(changes.unbroken(start + 6 * TURN), None, "nobody has confirmed it for too long");
+        changes.lose();
+        assert_eq!(changes.unbroken(start), None);
+        changes.confirm(start);
+        let second = changes.unbroken(start);
+        assert!(second.is_some() && second != first);
+        changes.forget();
+        changes.confirm(start);
+        assert!(![None, first, second].contains(&changes.unbroken(start)));
     }
 
     #[test]

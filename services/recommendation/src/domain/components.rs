@@ -1,14 +1,16 @@
 //! How often each component of a closure fails of its own, from its history and those of what it calls.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use attain_attainment::{
-    DependencyBucket, DependencyHistory, Doubt, Exclusion, FailureSplit, RecommendationInput, ServiceHistory,
-    SplitMethod, StructureFacts, TierPolicy, UtilisationFacts, failure_split,
+    DependencyBucket, DependencyHistory, Doubt, Exclusion, RecommendationInput, ServiceHistory, SplitMethod,
+    StructureFacts, TierPolicy, UtilisationFacts, failure_split,
 };
 use attain_vocabulary::{DependencyMode, EntityId, EntityKind, SliBucket, Tier, TimeRange, TimeWindow};
 
 use super::flow::{Component, Edge};
+use super::recorded::{Called, Recorded, SplitQuestion};
 
 /// A component as the graph engine wants it rated.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,27 +39,24 @@ pub struct Facts {
 pub fn components(
     range: TimeRange,
     facts: &BTreeMap<EntityId, Facts>,
-    mut histories: BTreeMap<EntityId, Vec<SliBucket>>,
+    records: &BTreeMap<EntityId, Arc<Recorded>>,
     edges: &[Edge],
     exclusions: &BTreeMap<EntityId, Vec<Exclusion>>,
 ) -> BTreeMap<EntityId, Component> {
-    let counted: BTreeMap<EntityId, Vec<DependencyBucket>> =
-        histories.iter().map(|(id, buckets)| (id.clone(), counts(buckets))).collect();
-    let mut known = BTreeMap::new();
-    for (id, facts) in facts {
-        let buckets = histories.remove(id).unwrap_or_default();
-        let requests: u64 = buckets.iter().fold(0, |sum, bucket| sum.saturating_add(bucket.counts.valid()));
-        let (split, buckets) = if requests == 0 {
-            (None, buckets)
-        } else {
-            let called = dependencies(id, edges, &counted);
-            let left_out = exclusions.get(id).cloned().unwrap_or_default();
-            let (split, buckets) = split(id, range, buckets, called, left_out);
-            (Some(split), buckets)
-        };
-        known.insert(id.clone(), Component { buckets, split, published_ratio: facts.published_ratio });
-    }
-    known
+    let component = |(id, facts): (&EntityId, &Facts)| {
+        let recorded = records.get(id).cloned().unwrap_or_default();
+        let requests = recorded.counted().requests();
+        let split = || split(id, range, &recorded, (edges, records));
+        let split = (requests > 0).then(|| match exclusions.get(id).filter(|exclusions| !exclusions.is_empty()) {
+            Some(exclusions) => failure_split(&RecommendationInput { exclusions: exclusions.clone(), ..split() }),
+            None => {
+                let question = SplitQuestion { range, called: called(id, edges, records) };
+                recorded.split(question, || failure_split(&split()))
+            }
+        });
+        (id.clone(), Component { recorded, split, published_ratio: facts.published_ratio })
+    };
+    facts.iter().map(component).collect()
 }
 
 /// Requests of a history without the rest.
@@ -71,19 +70,37 @@ pub fn counts(buckets: &[SliBucket]) -> Vec<DependencyBucket> {
 pub fn dependencies(
     caller: &EntityId,
     edges: &[Edge],
-    counted: &BTreeMap<EntityId, Vec<DependencyBucket>>,
+    records: &BTreeMap<EntityId, Arc<Recorded>>,
 ) -> Vec<DependencyHistory> {
-    let mut called: BTreeMap<&EntityId, DependencyHistory> = BTreeMap::new();
+    let history = |edge: &Edge| DependencyHistory {
+        id: edge.callee.clone(),
+        mode: edge.mode,
+        call_fraction: edge.call_fraction,
+        fallback_success_ratio: edge.fallback_success_ratio,
+        buckets: records.get(&edge.callee).map(|recorded| recorded.counted().counts()).unwrap_or_default(),
+    };
+    first_edges(caller, edges).map(history).collect()
+}
+
+/// The same without the histories, each told apart by its record.
+fn called(caller: &EntityId, edges: &[Edge], records: &BTreeMap<EntityId, Arc<Recorded>>) -> Vec<Called> {
+    let of = |edge: &Edge| Called {
+        id: edge.callee.clone(),
+        mode: edge.mode,
+        call_fraction: edge.call_fraction,
+        fallback_success_ratio: edge.fallback_success_ratio,
+        recorded: records.get(&edge.callee).map(Arc::downgrade),
+    };
+    first_edges(caller, edges).map(of).collect()
+}
+
+/// The first edge to each callee, in the order of their names.
+fn first_edges<'a>(caller: &EntityId, edges: &'a [Edge]) -> impl Iterator<Item = &'a Edge> + use<'a> {
+    let mut first: BTreeMap<&EntityId, &Edge> = BTreeMap::new();
     for edge in edges.iter().filter(|edge| edge.caller == *caller && edge.callee != *caller) {
-        called.entry(&edge.callee).or_insert_with(|| DependencyHistory {
-            id: edge.callee.clone(),
-            mode: edge.mode,
-            call_fraction: edge.call_fraction,
-            fallback_success_ratio: edge.fallback_success_ratio,
-            buckets: counted.get(&edge.callee).cloned().unwrap_or_default(),
-        });
+        first.entry(&edge.callee).or_insert(edge);
     }
-    called.into_values().collect()
+    first.into_values()
 }
 
 /// Rates for the graph engine: own failure where it was measured; the contract where nothing was; nothing otherwise, so that
@@ -108,16 +125,14 @@ pub fn rates(components: &BTreeMap<EntityId, Component>, edges: &[Edge]) -> Vec<
     components.iter().filter_map(rate).collect()
 }
 
+/// What the failures of a component are told apart from.
 fn split(
     id: &EntityId,
     range: TimeRange,
-    buckets: Vec<SliBucket>,
-    dependencies: Vec<DependencyHistory>,
-    exclusions: Vec<Exclusion>,
-) -> (FailureSplit, Vec<SliBucket>) {
-    let mut input = failures(id, range, buckets, dependencies, exclusions);
-    let split = failure_split(&input);
-    (split, std::mem::take(&mut input.history.buckets))
+    recorded: &Recorded,
+    (edges, records): (&[Edge], &BTreeMap<EntityId, Arc<Recorded>>),
+) -> RecommendationInput {
+    failures(id, range, recorded.counted().buckets(), dependencies(id, edges, records), Vec::new())
 }
 
 /// What own and inherited failures are told apart from; everything else of the input says nothing.
@@ -163,6 +178,7 @@ pub(crate) fn failures(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use attain_attainment::FailureSplit;
     use attain_vocabulary::{BUCKET_MS, BucketCounts};
 
     fn id(text: &str) -> EntityId {
@@ -199,9 +215,12 @@ mod tests {
             [("shop", None), ("db", None), ("provider", Some(0.99)), ("queue", None)]
                 .map(|(name, published)| (id(name), facts(published)))
                 .into();
-        let histories = BTreeMap::from([(id("shop"), history(5, Some(3))), (id("db"), history(3, None))]);
+        let records = BTreeMap::from(
+            [("shop", history(5, Some(3))), ("db", history(3, None))]
+                .map(|(name, buckets)| (id(name), Arc::new(Recorded::from(buckets)))),
+        );
         let edges = [edge("shop", "db"), edge("shop", "provider")];
-        let known = components(range, &entities, histories, &edges, &BTreeMap::new());
+        let known = components(range, &entities, &records, &edges, &BTreeMap::new());
         let rates = rates(&known, &edges);
         let of = |name: &str| {
             rates
@@ -216,7 +235,7 @@ mod tests {
         let (own, _) = of("provider").expect("published");
         assert!((own - 0.01).abs() < 1e-12);
         assert_eq!(of("queue"), None);
-        assert_eq!(known[&id("shop")].buckets.len(), 288);
+        assert_eq!(known[&id("shop")].recorded.counted().len(), 288);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Whether a service fails of its own at another level than before.
 
-use attain_attainment::{RecommendationInput, own_failures};
+use attain_attainment::{RecommendationInput, ToldApart};
 use attain_drift::{Change, Drift, Settings, State, watch};
 use attain_vocabulary::UnixMillis;
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,8 @@ pub(crate) struct Watched {
 
 /// Watches the own failures of a history. Those that the service inherited are not among them: a fault further down does not
 /// mark its callers.
-pub(crate) fn watched(input: &RecommendationInput, settings: Settings) -> Watched {
-    let own = own_failures(input);
+pub(crate) fn watched((input, told): (&RecommendationInput, &ToldApart), settings: Settings) -> Watched {
+    let own = told.own_failures(input);
     let told_apart = own.is_some();
     let points = own.iter().flat_map(|own| own.points()).map(|point| (point.start_ms, point.valid, point.bad));
     Watched { drift: watch(settings, points).state(input.as_of_ms), told_apart }

@@ -5,9 +5,13 @@
 //! walk and add up over walks. Edges that close a cycle are left out: a failure is charged to where it entered the cycle.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use attain_attainment::{FailureSplit, ShareSeries, SplitMethod};
-use attain_vocabulary::{DependencyMode, EntityId, SliBucket, UnixMillis};
+use attain_vocabulary::{DependencyMode, EntityId, UnixMillis};
+
+use super::counted::{Counted, Row};
+use super::recorded::Recorded;
 
 /// A dependency as far as failures are concerned.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +31,8 @@ pub struct Edge {
 /// What is known of a component.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Component {
-    /// Its buckets by ascending start; empty without measurements.
-    pub buckets: Vec<SliBucket>,
+    /// Its buckets; empty without measurements.
+    pub recorded: Arc<Recorded>,
     /// Own and inherited failure; `None` without measurements.
     pub split: Option<FailureSplit>,
     /// Availability that a contract promises.
@@ -135,11 +139,12 @@ impl<'a> Flows<'a> {
         };
         let otherwise = combine(None, &|candidate| self.share_of_edge(candidate));
         let mut by_bucket = BTreeMap::new();
-        let failing = self.components.get(id).into_iter().flat_map(|component| &component.buckets);
-        for bucket in failing.filter(|bucket| bucket.counts.bad() > 0) {
-            let share = combine(Some(bucket.start_ms), &|candidate| self.share_in_bucket(candidate, bucket));
-            if share != otherwise {
-                by_bucket.insert(bucket.start_ms, share);
+        if let Some(counted) = self.components.get(id).map(|component| component.recorded.counted()) {
+            for row in counted.rows().filter(|row| row.counts.bad() > 0) {
+                let share = combine(Some(row.start_ms), &|candidate| self.share_in_bucket(candidate, counted, row));
+                if share != otherwise {
+                    by_bucket.insert(row.start_ms, share);
+                }
             }
         }
         ShareSeries { otherwise, by_bucket }
@@ -176,20 +181,20 @@ impl<'a> Flows<'a> {
     }
 
     /// The same in one bucket of the caller: by its traces, else by what the regression says and the callee did then.
-    fn share_in_bucket(&self, edge: usize, bucket: &SliBucket) -> f64 {
+    fn share_in_bucket(&self, edge: usize, counted: &Counted, row: Row) -> f64 {
         let Edge { caller, callee, .. } = &self.edges[edge];
-        let bad = bucket.counts.bad() as f64;
-        if bucket.counts.inherited_bad().is_some() {
-            return bucket.inherited_by_dependency.get(callee).map_or(0.0, |failed| *failed as f64 / bad);
+        let bad = row.counts.bad() as f64;
+        if row.counts.inherited_bad().is_some() {
+            return counted.charged(row.place, callee).map_or(0.0, |failed| failed as f64 / bad);
         }
         let split = self.components.get(caller).and_then(|component| component.split.as_ref());
         let hardness = split
             .filter(|split| split.method == SplitMethod::Regression)
             .and_then(|split| split.inherited.iter().find(|share| share.dependency == *callee))
             .and_then(|share| share.hardness);
-        match (hardness, self.failure_in_bucket(callee, bucket.start_ms)) {
+        match (hardness, self.failure_in_bucket(callee, row.start_ms)) {
             (Some(hardness), Some(failure)) => {
-                let ratio = bad / bucket.counts.valid() as f64;
+                let ratio = bad / row.counts.valid() as f64;
                 (hardness * failure / ratio).min(1.0)
             }
             _ => self.share_of_edge(edge),
@@ -197,9 +202,7 @@ impl<'a> Flows<'a> {
     }
 
     fn failure_in_bucket(&self, id: &EntityId, start_ms: UnixMillis) -> Option<f64> {
-        let buckets = &self.components.get(id)?.buckets;
-        let at = buckets.binary_search_by_key(&start_ms, |bucket| bucket.start_ms).ok()?;
-        let counts = buckets[at].counts;
+        let counts = self.components.get(id)?.recorded.counted().at(start_ms)?;
         (counts.valid() > 0).then(|| counts.bad() as f64 / counts.valid() as f64)
     }
 
@@ -271,7 +274,7 @@ fn acyclic<'a>(service: &'a EntityId, edges: &'a [Edge]) -> (Vec<&'a EntityId>, 
 mod tests {
     use super::*;
     use attain_attainment::InheritedShare;
-    use attain_vocabulary::{BUCKET_MS, BucketCounts};
+    use attain_vocabulary::{BUCKET_MS, BucketCounts, SliBucket};
     use proptest::prelude::*;
 
     fn id(text: &str) -> EntityId {
@@ -322,7 +325,11 @@ mod tests {
             (
                 id("payment"),
                 Component {
-                    buckets: vec![traced(0, 8, &[("provider", 8)]), traced(1, 4, &[]), traced(2, 0, &[])],
+                    recorded: Arc::new(Recorded::from(vec![
+                        traced(0, 8, &[("provider", 8)]),
+                        traced(1, 4, &[]),
+                        traced(2, 0, &[]),
+                    ])),
                     split: Some(split(0.002, &[("provider", 0.002)])),
                     published_ratio: None,
                 },

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use attain_attainment::{
     Ambition, ConsistentTarget, Constants, CurrentSlo, DependencyHistory, Exclusion, MODEL_VERSION, MissingInput,
-    RecommendationInput, RecommendationResult, Record, ServiceHistory, TierPolicy, Used, held_beside, recommend,
+    RecommendationInput, RecommendationResult, Record, ServiceHistory, TierPolicy, ToldApart, Used, held_beside,
+    recommend_told,
 };
 use attain_drift::Settings;
 use attain_proto::convert;
@@ -26,7 +27,8 @@ use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, SliBucket, TimeRange, TimeW
 use prost::Message as _;
 
 use crate::domain::calibration::Class;
-use crate::domain::components::{Facts, components, counts, dependencies};
+use crate::domain::components::{Facts, components, dependencies, failures};
+use crate::domain::counted::Counted;
 use crate::domain::evidence;
 use crate::domain::experiments::Assigned;
 use crate::domain::feedback::{DISPUTED_MS, Disputed, standing as standing_disputes};
@@ -34,8 +36,10 @@ use crate::domain::flow::Component;
 use crate::domain::freshness::{Basis, Head, Risks};
 use crate::domain::kept::{Evidence, Kept};
 use crate::domain::learning::Learned;
+use crate::domain::recorded::Recorded;
 use crate::domain::slo::{Slo, kind_word};
 use crate::engine::Engine;
+use crate::histories::Since;
 use crate::members::{Closure, History, Known, Refusal};
 use crate::message::topology;
 use crate::storage::Latest;
@@ -55,6 +59,10 @@ pub(crate) struct Gathered {
     pub(crate) owner: String,
     /// What the statistics say of it; `None` where a member that was asked after the first look had nothing to say.
     pub(crate) result: Option<RecommendationResult>,
+    /// Own and inherited failures.
+    pub(crate) told: ToldApart,
+    /// Records of histories that are kept as the records have them, by service.
+    pub(crate) records: BTreeMap<EntityId, Arc<Recorded>>,
 }
 
 /// What a computation is for.
@@ -71,7 +79,7 @@ pub(crate) struct Question<'a> {
 /// Histories, as far as they could be had.
 struct Observed {
     own: History,
-    others: BTreeMap<EntityId, History>,
+    others: BTreeMap<EntityId, Arc<Recorded>>,
     incidents: Vec<ingestion::Incident>,
 }
 
@@ -93,11 +101,13 @@ pub(crate) async fn gather(
 ) -> Result<Gathered, Error> {
     let Question { service, window, latest, asked_until } = question;
     let mut missing = Vec::new();
+    let unbroken = engine.changes.unbroken(Instant::now());
     // Before anything promised is read: what is decided in between makes the answer look older than it is.
     let promises_up_to = Some(engine.below.now(&engine.store, &context.tenant).await?.up_to);
     let Subject { facts, owner, walked, slos, used } = subject(engine, context, service, &mut missing).await?;
     let Walked { closure, graph_known, heads } = walked;
-    let mut basis = Basis { promises_up_to, ..basis(heads, &slos) };
+    let since = Since { unbroken, heads: &heads };
+    let mut basis = Basis { promises_up_to, ..basis(heads.clone(), &slos) };
     let assigned = experiments::assigned(engine, context, service, &owner).await?;
     let class = Class { tier: facts.tier, kind: facts.kind };
     let model = experiments::model(engine, context, assigned.as_ref(), class).await?;
@@ -119,17 +129,21 @@ pub(crate) async fn gather(
     let range = TimeRange::new("range", as_of_ms - days_back(engine, window, as_of_ms) * DAY_MS, as_of_ms)?;
     let read = bounded(&closure, engine.config.components_max, &mut missing);
     let (observed, utilised) = futures::join!(
-        observe(engine, context, service, &read, range, &mut missing),
+        observe(engine, context, (service, &read), (range, &since), &mut missing),
         utilisation::utilisation(engine, context, (service, used), &closure, (range, &slos)),
     );
     let (observed, (utilisation, unread)) = (observed?, utilised?);
     missing.extend(unread);
     let regional = regions::read(engine, context, service, &read, range, &mut missing).await;
-    let range = from_first_bucket(range, &observed.own.buckets);
+    let (read_range, range) = (range, from_first_bucket(range, &observed.own.buckets));
 
     let (incident_ids, exclusions) = incidents(service, &observed.incidents, range);
     let sources = observed.own.sources.iter().copied().collect();
-    let (own, known) = split_components(service, range, &closure, observed, exclusions.clone()).await?;
+    let split = split_components(service, range, &closure, observed, exclusions.clone()).await?;
+    let Split { own, told, dependencies, known, records } = split;
+    if let Some(component) = known.get(service) {
+        engine.hold(context, (service, read_range), &since, &component.recorded);
+    }
     let structure = if graph_known {
         structure::ask(engine, context, service, &closure, &known, &mut missing).await
     } else {
@@ -148,7 +162,7 @@ pub(crate) async fn gather(
         window,
         as_of_ms,
         history: ServiceHistory { range, buckets: own },
-        dependencies: direct_dependencies(service, &closure, &known),
+        dependencies,
         exclusions,
         incident_ids,
         structure: structure.facts,
@@ -162,7 +176,7 @@ pub(crate) async fn gather(
         seed: members::SEED,
         model,
     };
-    let (mut input, draft) = drafted(input).await?;
+    let Drafted { mut input, draft, told } = drafted(input, told).await?;
     let around =
         Surroundings { service, window, known, edges: closure.edges, now_ms: as_of_ms, constants: input.constants() };
     let held = consistent_targets(engine, context, around, &draft, graph_known);
@@ -193,7 +207,7 @@ pub(crate) async fn gather(
         regions,
         experiment: assigned,
     };
-    Ok(Gathered { kept, basis, owner, result })
+    Ok(Gathered { kept, basis, owner, result, told, records })
 }
 
 /// Holds a target of availability against what is promised below now, as a computation holds an offer of this ambition.
@@ -205,17 +219,19 @@ pub(crate) async fn held_now(
     target: (Ambition, f64),
 ) -> Result<ConsistentTarget, Error> {
     let _place = engine.places.acquire().await.map_err(|error| Error::Broken(error.to_string()))?;
-    let (closure, _) = walk::walk(engine, context, service).await?;
+    let unbroken = engine.changes.unbroken(Instant::now());
+    let (closure, heads) = walk::walk(engine, context, service).await?;
+    let since = Since { unbroken, heads: &heads };
     let closure = closure.map_err(|refusal| refusal.fatal("graph"))?;
     let as_of_ms = bucket_start(engine.clock.now_ms()) + BUCKET_MS;
     let range = TimeRange::new("range", as_of_ms - i64::from(engine.config.history_days) * DAY_MS, as_of_ms)?;
     // What cannot be read counts as never failing, as it does in a recommendation.
     let mut unread = Vec::new();
     let read = bounded(&closure, engine.config.components_max, &mut unread);
-    let observed = observe(engine, context, service, &read, range, &mut unread).await?;
+    let observed = observe(engine, context, (service, &read), (range, &since), &mut unread).await?;
     let range = from_first_bucket(range, &observed.own.buckets);
     let (_, exclusions) = incidents(service, &observed.incidents, range);
-    let (_, known) = split_components(service, range, &closure, observed, exclusions).await?;
+    let Split { known, .. } = split_components(service, range, &closure, observed, exclusions).await?;
     let class = closure.facts.get(service).map(|facts| Class { tier: facts.tier, kind: facts.kind });
     let model = match class {
         Some(class) => models::live(engine, context, class).await?,
@@ -262,15 +278,6 @@ async fn subject(
         .map_err(|invalid| Error::Broken(format!("ingestion's {service} cannot be read: {invalid}")))?;
     let walked = walk::or_alone(service, &facts, walked, missing);
     Ok(Subject { facts, owner: entity.owner, walked, slos, used })
-}
-
-fn direct_dependencies(
-    service: &EntityId,
-    closure: &Closure,
-    known: &BTreeMap<EntityId, Component>,
-) -> Vec<DependencyHistory> {
-    let counted = known.iter().map(|(id, component)| (id.clone(), counts(&component.buckets))).collect();
-    dependencies(service, &closure.edges, &counted)
 }
 
 /// Until which changes the service and its closure are read.
@@ -323,16 +330,15 @@ fn bounded(closure: &Closure, components_max: usize, missing: &mut Vec<MissingIn
 async fn observe(
     engine: &Engine,
     context: &CallContext,
-    service: &EntityId,
-    read: &[EntityId],
-    range: TimeRange,
+    (service, read): (&EntityId, &[EntityId]),
+    (range, since): (TimeRange, &Since<'_>),
     missing: &mut Vec<MissingInput>,
 ) -> Result<Observed, Error> {
     let others: Vec<EntityId> = read.iter().filter(|id| *id != service).cloned().collect();
     let own = std::slice::from_ref(service);
     let (own, others, incidents) = futures::join!(
         engine.ingestion.histories(context, own, range, false),
-        engine.ingestion.histories(context, &others, range, true),
+        engine.records(context, &others, range, since),
         engine.ingestion.incidents(context, service),
     );
     let mut own = own.map_err(|refusal| refusal.fatal("ingestion"))?;
@@ -396,7 +402,16 @@ pub(crate) fn incidents(
     (ids, exclusions)
 }
 
-type Split = (Vec<SliBucket>, BTreeMap<EntityId, Component>);
+/// What was observed, told apart.
+struct Split {
+    /// The service's buckets.
+    own: Vec<SliBucket>,
+    told: ToldApart,
+    dependencies: Vec<DependencyHistory>,
+    known: BTreeMap<EntityId, Component>,
+    /// Of the dependencies, and of the service where its buckets tell nothing beside what its record does.
+    records: BTreeMap<EntityId, Arc<Recorded>>,
+}
 
 /// Splits every component's failures; off the runtime's threads, because ninety days of many components take a while.
 async fn split_components(
@@ -406,20 +421,26 @@ async fn split_components(
     observed: Observed,
     exclusions: Vec<Exclusion>,
 ) -> Result<Split, Error> {
-    let (service, facts, edges) = (service.clone(), closure.facts.clone(), closure.edges.clone());
+    let (service, mut facts, edges) = (service.clone(), closure.facts.clone(), closure.edges.clone());
     blocking(move || {
-        let mut histories: BTreeMap<EntityId, Vec<SliBucket>> =
-            observed.others.into_iter().map(|(id, history)| (id, history.buckets)).collect();
-        let own = observed.own.buckets;
+        let Observed { own: History { buckets, .. }, others: mut records, .. } = observed;
         // The latency of the service is read once, in its own history.
-        let without_latency = own.iter().map(|bucket| SliBucket {
-            latency: None,
-            inherited_by_dependency: bucket.inherited_by_dependency.clone(),
-            ..*bucket
-        });
-        histories.insert(service.clone(), without_latency.collect());
-        let excluded = BTreeMap::from([(service, exclusions)]);
-        (own, components(range, &facts, histories, &edges, &excluded))
+        let recorded = Recorded::of(Counted::of(&buckets));
+        let bare = recorded.counted().blames_nobody() && buckets.iter().all(|bucket| bucket.latency.is_none());
+        records.insert(service.clone(), Arc::clone(&recorded));
+        let called = dependencies(&service, &edges, &records);
+        let input = failures(&service, range, buckets, called, exclusions);
+        let told = ToldApart::of(&input);
+        let facts_of_service = facts.remove(&service);
+        let mut known = components(range, &facts, &records, &edges, &BTreeMap::new());
+        if let Some(facts) = facts_of_service {
+            let split = (recorded.counted().requests() > 0).then(|| told.ratios().clone());
+            known.insert(service.clone(), Component { recorded, split, published_ratio: facts.published_ratio });
+        }
+        let RecommendationInput { history, dependencies, .. } = input;
+        let kept = |id: &EntityId| if *id == service { bare } else { dependencies.iter().any(|of| of.id == *id) };
+        records.retain(|id, _| kept(id));
+        Split { own: history.buckets, told, dependencies, known, records }
     })
     .await
 }
@@ -438,11 +459,18 @@ fn current_slo(slo: &Slo) -> CurrentSlo {
     }
 }
 
+/// A first look.
+struct Drafted {
+    input: RecommendationInput,
+    draft: RecommendationResult,
+    told: ToldApart,
+}
+
 /// A first look, before knowledge and the targets of others are asked.
-async fn drafted(input: RecommendationInput) -> Result<(RecommendationInput, RecommendationResult), Error> {
+async fn drafted(input: RecommendationInput, told: ToldApart) -> Result<Drafted, Error> {
     blocking(move || {
-        let draft = recommend(&input);
-        (input, draft)
+        let draft = recommend_told(&input, &told);
+        Drafted { input, draft, told }
     })
     .await
 }

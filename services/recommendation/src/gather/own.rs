@@ -1,13 +1,16 @@
 //! What tells a service's own failures from those that it inherits, and nothing more: for whoever only watches them.
 
+use std::time::Instant;
+
 use attain_attainment::RecommendationInput;
 use attain_runtime::context::CallContext;
 use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, TimeRange, bucket_start};
 
 use super::{Subject, blocking, from_first_bucket, incidents, subject};
 use crate::Error;
-use crate::domain::components::{counts, dependencies, failures};
+use crate::domain::components::{dependencies, failures};
 use crate::engine::Engine;
+use crate::histories::Since;
 use crate::members::Refusal;
 use crate::message::topology;
 
@@ -17,26 +20,29 @@ pub(crate) async fn failures_of(
     context: &CallContext,
     service: &EntityId,
 ) -> Result<RecommendationInput, Error> {
+    let unbroken = engine.changes.unbroken(Instant::now());
     let Subject { walked, .. } = subject(engine, context, service, &mut Vec::new()).await?;
+    let since = Since { unbroken, heads: &walked.heads };
     let as_of_ms = bucket_start(engine.clock.now_ms()) + BUCKET_MS;
     let range = TimeRange::new("range", as_of_ms - i64::from(engine.config.history_days) * DAY_MS, as_of_ms)?;
     let called = walked.closure.edges.iter().filter(|edge| edge.caller == *service).map(|edge| &edge.callee);
-    let mut read: Vec<EntityId> = std::iter::once(service).chain(called).cloned().collect();
-    read.sort();
-    read.dedup();
-    let (histories, hurt) = futures::join!(
-        engine.ingestion.histories(context, &read, range, true),
+    let mut called: Vec<EntityId> = called.filter(|callee| *callee != service).cloned().collect();
+    called.sort();
+    called.dedup();
+    let (own, called, hurt) = futures::join!(
+        engine.ingestion.histories(context, std::slice::from_ref(service), range, true),
+        engine.records(context, &called, range, &since),
         engine.ingestion.incidents(context, service),
     );
-    let mut histories = histories.map_err(|refusal| refusal.fatal("ingestion"))?;
+    let mut own = own.map_err(|refusal| refusal.fatal("ingestion"))?;
+    let records = called.map_err(|refusal| refusal.fatal("ingestion"))?;
     let hurt = hurt.map_err(|refusal| refusal.fatal("ingestion"))?;
     let (service, edges, graph_known) = (service.clone(), walked.closure.edges, walked.graph_known);
     blocking(move || {
-        let counted = histories.iter().map(|(id, history)| (id.clone(), counts(&history.buckets))).collect();
-        let own = histories.remove(&service).unwrap_or_default().buckets;
+        let own = own.remove(&service).unwrap_or_default().buckets;
         let range = from_first_bucket(range, &own);
         let (_, exclusions) = incidents(&service, &hurt, range);
-        let called = dependencies(&service, &edges, &counted);
+        let called = dependencies(&service, &edges, &records);
         let mut input = failures(&service, range, own, called, exclusions);
         if !graph_known {
             // Nobody knows that it calls nothing.

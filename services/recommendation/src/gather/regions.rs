@@ -2,6 +2,7 @@
 //! that.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use attain_attainment::{Doubt, Exclusion, MissingInput};
 use attain_runtime::context::CallContext;
@@ -12,7 +13,9 @@ use super::structure::facts;
 use super::{blocking, from_first_bucket};
 use crate::Error;
 use crate::domain::components::{Rate, components, counts, rates};
+use crate::domain::counted::Counted;
 use crate::domain::flow::Component;
+use crate::domain::recorded::Recorded;
 use crate::domain::regions::{RegionKept, elsewhere, rates_in};
 use crate::engine::Engine;
 use crate::members::{Closure, History, Refusal};
@@ -73,10 +76,10 @@ pub(super) async fn regions(
     let mut rated = Vec::with_capacity(own.len());
     for (region, history) in own {
         let elsewhere = elsewhere(region, &whole.closure.facts, &whole.closure.regions);
-        let here = |(id, by_region): (&EntityId, &BTreeMap<String, History>)| {
-            Some((id.clone(), by_region.get(region)?.buckets.clone()))
-        };
-        let here: BTreeMap<EntityId, Vec<SliBucket>> = regional.iter().filter_map(here).collect();
+        let mut here: BTreeMap<EntityId, &[SliBucket]> = BTreeMap::new();
+        for (id, by_region) in &regional {
+            here.extend(by_region.get(region).map(|history| (id.clone(), history.buckets.as_slice())));
+        }
         let of_callees = here.iter().filter(|(id, _)| *id != whole.service);
         let called =
             |id: &EntityId| whole.closure.edges.iter().any(|edge| edge.caller == *whole.service && edge.callee == *id);
@@ -92,7 +95,7 @@ pub(super) async fn regions(
             elsewhere: elsewhere.clone(),
             structure: None,
         });
-        rated.push(rates_in(&rates(whole.known, &whole.closure.edges), local_rates(whole, here).await?, &elsewhere));
+        rated.push(rates_in(&rates(whole.known, &whole.closure.edges), local_rates(whole, &here).await?, &elsewhere));
     }
     if whole.graph_known {
         let services = std::slice::from_ref(whole.service);
@@ -108,15 +111,17 @@ pub(super) async fn regions(
 }
 
 /// How often those fail of their own that tell of the region, by what they and those that they call answered there.
-async fn local_rates(whole: &Whole<'_>, mut histories: BTreeMap<EntityId, Vec<SliBucket>>) -> Result<Vec<Rate>, Error> {
+async fn local_rates(whole: &Whole<'_>, here: &BTreeMap<EntityId, &[SliBucket]>) -> Result<Vec<Rate>, Error> {
+    let mut records: BTreeMap<EntityId, Arc<Recorded>> =
+        here.iter().map(|(id, buckets)| (id.clone(), Recorded::of(Counted::of(buckets)))).collect();
     let facts: BTreeMap<_, _> =
-        histories.keys().filter_map(|id| Some((id.clone(), whole.closure.facts.get(id)?.clone()))).collect();
+        records.keys().filter_map(|id| Some((id.clone(), whole.closure.facts.get(id)?.clone()))).collect();
     let edges = whole.closure.edges.clone();
     for edge in edges.iter().filter(|edge| facts.contains_key(&edge.caller)) {
-        if let (false, Some(known)) = (histories.contains_key(&edge.callee), whole.known.get(&edge.callee)) {
-            histories.insert(edge.callee.clone(), known.buckets.clone());
+        if let (false, Some(known)) = (records.contains_key(&edge.callee), whole.known.get(&edge.callee)) {
+            records.insert(edge.callee.clone(), Arc::clone(&known.recorded));
         }
     }
     let (range, exclusions) = (whole.range, BTreeMap::from([(whole.service.clone(), whole.exclusions.to_vec())]));
-    blocking(move || rates(&components(range, &facts, histories, &edges, &exclusions), &edges)).await
+    blocking(move || rates(&components(range, &facts, &records, &edges, &exclusions), &edges)).await
 }

@@ -9,7 +9,7 @@ use attain_proto::vocabulary::v1 as vocabulary;
 use attain_proto::{columns, convert, day};
 use attain_runtime::channel::MESSAGE_BYTES_MAX;
 use attain_runtime::context::{CallContext, RECOMMENDATION_CALLER as CALLER};
-use attain_vocabulary::{EntityId, SliBucket, Source, TenantId, TimeRange};
+use attain_vocabulary::{EntityId, InvalidValue, SliBucket, Source, TenantId, TimeRange};
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
@@ -18,6 +18,7 @@ pub(crate) use utilisation::Known;
 
 use super::Refusal;
 use crate::domain::components::Facts;
+use crate::domain::counted::{Counted, Taking};
 use crate::domain::flow::Edge;
 use crate::domain::freshness::Head;
 use crate::domain::mirror::{Change, Part};
@@ -169,21 +170,12 @@ impl Ingestion {
         if ids.is_empty() {
             return Ok(histories);
         }
-        let request = wire::StreamSliHistoryRequest {
-            service_ids: ids.iter().map(ToString::to_string).collect(),
-            range: Some(range.into()),
-            without_latency,
-            day_version_max: day::VERSION,
-        };
         let refused = |status: tonic::Status| Refusal::from_status(&status);
-        let mut stream =
-            self.0.clone().stream_sli_history(context.request(request)).await.map_err(refused)?.into_inner();
+        let mut stream = self.history_parts(context, ids, range, without_latency).await?;
         while let Some(chunk) = stream.message().await.map_err(refused)? {
             let known = EntityId::new("service_id", &chunk.service_id).ok().and_then(|id| histories.get_mut(&id));
             let Some(history) = known else { continue };
-            columns::append(&chunk, &mut history.buckets).map_err(|invalid| {
-                Refusal::Refused(format!("a bucket of {} cannot be right: {invalid}", chunk.service_id))
-            })?;
+            columns::append(&chunk, &mut history.buckets).map_err(|invalid| malformed(&chunk, &invalid))?;
             let sources = chunk
                 .sources
                 .iter()
@@ -195,6 +187,45 @@ impl Ingestion {
             history.buckets.dedup_by_key(|bucket| bucket.start_ms);
         }
         Ok(histories)
+    }
+
+    /// Reads the histories of services without latencies, in few bytes each; one without measurements is empty.
+    pub(crate) async fn counted(
+        &self,
+        context: &CallContext,
+        ids: &[EntityId],
+        range: TimeRange,
+    ) -> Result<BTreeMap<EntityId, Counted>, Refusal> {
+        let mut taken: BTreeMap<EntityId, Taking> = ids.iter().map(|id| (id.clone(), Taking::default())).collect();
+        // Of one part at a time, so that they stay near.
+        let mut buckets = Vec::new();
+        if !ids.is_empty() {
+            let mut stream = self.history_parts(context, ids, range, true).await?;
+            while let Some(part) = stream.message().await.map_err(|status| Refusal::from_status(&status))? {
+                let known = EntityId::new("service_id", &part.service_id).ok().and_then(|id| taken.get_mut(&id));
+                let Some(taking) = known else { continue };
+                columns::append(&part, &mut buckets).map_err(|invalid| malformed(&part, &invalid))?;
+                buckets.drain(..).for_each(|bucket| taking.take(&bucket));
+            }
+        }
+        Ok(taken.into_iter().map(|(id, taking)| (id, taking.done())).collect())
+    }
+
+    async fn history_parts(
+        &self,
+        context: &CallContext,
+        ids: &[EntityId],
+        range: TimeRange,
+        without_latency: bool,
+    ) -> Result<Streaming<wire::StreamSliHistoryResponse>, Refusal> {
+        let request = wire::StreamSliHistoryRequest {
+            service_ids: ids.iter().map(ToString::to_string).collect(),
+            range: Some(range.into()),
+            without_latency,
+            day_version_max: day::VERSION,
+        };
+        let stream = self.0.clone().stream_sli_history(context.request(request)).await;
+        Ok(stream.map_err(|status| Refusal::from_status(&status))?.into_inner())
     }
 
     /// Reads the histories of services by region; a service whose telemetry tells none is not there.
@@ -262,4 +293,8 @@ impl Ingestion {
         }
         Ok((incidents, false))
     }
+}
+
+fn malformed(part: &wire::StreamSliHistoryResponse, invalid: &InvalidValue) -> Refusal {
+    Refusal::Refused(format!("a bucket of {} cannot be right: {invalid}", part.service_id))
 }

@@ -15,6 +15,7 @@ mod exchange;
 mod experiments;
 mod freshness;
 mod harness;
+mod histories;
 mod impact;
 mod learning;
 mod lessons;

@@ -94,6 +94,8 @@ pub(crate) struct World {
     pub(crate) evaluates_at_most: AtomicUsize,
     /// While somebody holds it, the history of checkout alone is not answered.
     pub(crate) checkout_held: tokio::sync::Mutex<()>,
+    /// Services whose histories were asked for without latency.
+    pub(crate) histories_read: Mutex<Vec<String>>,
     /// Histories with latency that were asked for: one a computation.
     pub(crate) computations: AtomicU64,
 }

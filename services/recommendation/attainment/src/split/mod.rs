@@ -2,6 +2,7 @@
 
 mod regression;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use attain_vocabulary::{DependencyMode, EntityId, SliBucket};
@@ -15,12 +16,14 @@ use crate::{
 const TRACED_SHARE_MIN: f64 = 0.5;
 
 /// Failures of each point of the series by cause; own, inherited by dependency and unattributed sum to its failures.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Causes {
     pub(crate) own: Vec<f64>,
     pub(crate) by_dependency: BTreeMap<EntityId, Vec<f64>>,
 }
 
 /// A split and what it rests on.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Split {
     pub(crate) ratios: FailureSplit,
     pub(crate) causes: Causes,
@@ -37,9 +40,7 @@ pub(crate) fn split(input: &RecommendationInput, usable: &Usable<'_>, traces: Tr
     let candidates: Vec<&DependencyHistory> =
         input.dependencies.iter().filter(|d| d.mode != DependencyMode::Async).collect();
     if candidates.is_empty() {
-        // Without a graph nobody knows that there are none.
-        let method = if input.structure.is_some() { SplitMethod::NoDependencies } else { SplitMethod::Unknown };
-        return assemble(series, all_own(series), method, |_, _| (None, 0.0));
+        return assemble(series, all_own(series), without_candidates(input), |_, _| (None, 0.0));
     }
     match regression::fit(series, &candidates) {
         Some(fit) => {
@@ -62,13 +63,61 @@ pub fn failure_split(input: &RecommendationInput) -> FailureSplit {
 /// Reads the same of the input as [`failure_split`].
 #[must_use]
 pub fn own_failures(input: &RecommendationInput) -> Option<CountSeries> {
-    let (usable, traces) = Usable::seen_by(input);
-    let split = split(input, &usable, traces);
-    if split.ratios.method == SplitMethod::Unknown {
-        return None;
+    ToldApart::of(input).own_failures(input)
+}
+
+/// Own and inherited failures of a service bucket by bucket, told apart once for everything that is asked about them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToldApart {
+    series: CountSeries,
+    split: Split,
+}
+
+impl ToldApart {
+    /// Reads the same of the input as [`failure_split`].
+    #[must_use]
+    pub fn of(input: &RecommendationInput) -> Self {
+        let (usable, traces) = Usable::seen_by(input);
+        let split = split(input, &usable, traces);
+        Self { series: usable.series, split }
     }
-    let points = usable.series.points().iter().zip(&split.causes.own);
-    Some(CountSeries::new(points.map(|(point, own)| CountPoint { bad: *own, ..*point }).collect()))
+
+    /// The split, as [`failure_split`] gives it.
+    #[must_use]
+    pub fn ratios(&self) -> &FailureSplit {
+        &self.split.ratios
+    }
+
+    /// What [`own_failures`] says of the input that this was told of, or of one that differs from it in nothing that
+    /// [`failure_split`] reads but in whether the structure is known.
+    #[must_use]
+    pub fn own_failures(&self, input: &RecommendationInput) -> Option<CountSeries> {
+        let split = self.seen_by(input);
+        if split.ratios.method == SplitMethod::Unknown {
+            return None;
+        }
+        let points = self.series.points().iter().zip(&split.causes.own);
+        Some(CountSeries::new(points.map(|(point, own)| CountPoint { bad: *own, ..*point }).collect()))
+    }
+
+    /// The split of an input of the same failures. Whether the structure is known decides only what a service without
+    /// dependencies is called.
+    pub(crate) fn seen_by(&self, input: &RecommendationInput) -> Cow<'_, Split> {
+        let ratios = &self.split.ratios;
+        let nothing_called = input.dependencies.iter().all(|dependency| dependency.mode == DependencyMode::Async);
+        let told = matches!(ratios.method, SplitMethod::Traces | SplitMethod::Regression);
+        let method = if told || !nothing_called { ratios.method } else { without_candidates(input) };
+        if method == ratios.method {
+            return Cow::Borrowed(&self.split);
+        }
+        let ratios = FailureSplit { method, ..ratios.clone() };
+        Cow::Owned(Split { ratios, causes: self.split.causes.clone() })
+    }
+}
+
+/// Without a graph nobody knows that there are none.
+fn without_candidates(input: &RecommendationInput) -> SplitMethod {
+    if input.structure.is_some() { SplitMethod::NoDependencies } else { SplitMethod::Unknown }
 }
 
 fn all_own(series: &CountSeries) -> Causes {

@@ -1,5 +1,6 @@
 //! Runs the model on a thread of its own: `embed` needs the model to itself and takes milliseconds of pure computation.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -13,6 +14,8 @@ use crate::Error;
 
 /// Questions that may wait for the model.
 const QUESTIONS_MAX: usize = 128;
+/// Questions whose vectors are at hand: whoever searches asks for an answer to the same question, at nearly the same time.
+const RECENT_MAX: usize = 8;
 /// Texts to keep that may wait for the model.
 const TEXTS_MAX: usize = 4;
 /// Threads of the model that wait for more work keep a core busy and let nobody else use it. A question leaves them idle for longer than
@@ -49,6 +52,24 @@ pub(crate) struct Embedder {
 struct Loaded {
     run: TextEmbedding,
     dimensions: usize,
+    recent: Recent,
+}
+
+/// Vectors of the last questions, newest last. A vector is made of the sentence and of nothing else.
+#[derive(Debug, Default)]
+struct Recent(VecDeque<(String, Vec<f32>)>);
+
+impl Recent {
+    fn vector(&self, sentence: &str) -> Option<Vec<f32>> {
+        self.0.iter().find(|(asked, _)| asked == sentence).map(|(_, vector)| vector.clone())
+    }
+
+    fn keep(&mut self, sentence: &str, vector: &[f32]) {
+        if self.0.len() == RECENT_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((sentence.to_owned(), vector.to_vec()));
+    }
 }
 
 #[derive(Debug)]
@@ -141,7 +162,14 @@ async fn work(mut model: Loaded, mut questions: mpsc::Receiver<Question>, mut te
 }
 
 fn answer(model: &mut Loaded, sentence: &str, words: &[String]) -> Result<EmbeddedQuestion, String> {
-    let vector = embed(model, sentence)?;
+    let vector = match model.recent.vector(sentence) {
+        Some(vector) => vector,
+        None => {
+            let vector = embed(model, sentence)?;
+            model.recent.keep(sentence, &vector);
+            vector
+        }
+    };
     let specificities = words.iter().map(|word| specificity(model.run.tokenizer.token_to_id(word))).collect();
     Ok(EmbeddedQuestion { vector, specificities })
 }
@@ -185,7 +213,7 @@ fn load(model: &Model, threads: usize) -> Result<Loaded, String> {
         .with_intra_threads(threads)
         .with_session_config(SPINNING.0, SPINNING.1);
     let run = TextEmbedding::try_new_from_user_defined(defined, options).map_err(|error| error.to_string())?;
-    Ok(Loaded { run, dimensions: model.dimensions() })
+    Ok(Loaded { run, dimensions: model.dimensions(), recent: Recent::default() })
 }
 
 /// The process's environment, made from the library in `folder` the first time. Asking the library for anything before it
@@ -220,6 +248,18 @@ mod tests {
     #[allow(clippy::print_stdout)]
     fn model() -> Option<Model> {
         Model::locate(None).inspect_err(|reason| println!("SKIPPED: {reason}")).ok()
+    }
+
+    #[test]
+    fn the_last_questions_are_at_hand_and_no_more() {
+        let mut recent = Recent::default();
+        (0..RECENT_MAX).for_each(|number| recent.keep(&number.to_string(), &[number as f32]));
+        assert_eq!(
+            (recent.vector("0"), recent.vector("7"), recent.vector("x")),
+            (Some(vec![0.0]), Some(vec![7.0]), None)
+        );
+        recent.keep("x", &[0.5]);
+        assert_eq!((recent.vector("0"), recent.vector("x"), recent.0.len()), (None, Some(vec![0.5]), RECENT_MAX));
     }
 
     #[test]
@@ -268,6 +308,8 @@ mod tests {
         let vectors = embedder.texts(texts).await.expect("embedded");
         let alone =
             embedder.question(SENTENCES[0].to_owned(), vec!["the".into(), "kafka".into()]).await.expect("embedded");
+        let again = embedder.question(SENTENCES[0].to_owned(), Vec::new()).await.expect("at hand");
+        assert_eq!(again.vector, alone.vector);
         for vector in [&vectors[0], &alone.vector] {
             assert_eq!(vector.len(), files::DIMENSIONS);
             let expected = FIRST.iter().chain(&LAST);

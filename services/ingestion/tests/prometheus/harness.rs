@@ -197,7 +197,6 @@ pub(crate) async fn regional_buckets_of(
             end_time: Some(timestamp(now_ms)),
             page_size: 2_000,
             page_token,
-            ..Default::default()
         };
         let page = match IngestionServiceClient::new(channel.clone()).list_sli_buckets(request).await {
             Ok(page) => page.into_inner(),

@@ -2,9 +2,7 @@
 
 use std::io::Read as _;
 
-#[cfg(debug_assertions)]
-use attain_attainment::recommend;
-use attain_attainment::{RecommendationResult, ToldApart, recommend_told};
+use attain_attainment::{RecommendationResult, ToldApart, recommend, recommend_told};
 use attain_proto::recommendation::v1 as wire;
 
 use crate::Error;
@@ -56,8 +54,7 @@ pub(crate) fn decide(
     input_sha256: &str,
     previous: Option<&wire::Recommendation>,
 ) -> Computed {
-    #[cfg(debug_assertions)]
-    assert_eq!(*result, recommend(&kept.input), "what was computed while gathering is what a replay computes");
+    debug_assert_eq!(*result, recommend(&kept.input), "what was computed while gathering is what a replay computes");
     let mut message = recommendation(kept, result, input_sha256, Vec::new());
     if let Some(learned) = &kept.learned {
         message.suggested = learned.suggest(result).iter().map(|drawn| learning::suggested(learned, drawn)).collect();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use attain_ingestion::PrometheusConfig;
 use attain_runtime::clock::Clock;
 use attain_vocabulary::{BUCKET_MS, LatencyHistogram, bucket_start};
+use tempfile::TempDir;
 use tokio::process::Child;
 
 use crate::harness::{Served, WITHIN, provided, regional_buckets_of, serve_http, start_prometheus};
@@ -80,17 +81,32 @@ async fn scraped(url: &str, time_s: i64) {
     }
 }
 
-#[tokio::test]
-async fn a_genuine_server_tells_what_an_exporter_counted() {
-    let Some(program) = provided() else { return };
+/// A server that has scraped what an exporter counted until now.
+struct Exported {
+    now_ms: i64,
+    /// First and last sample.
+    first_s: i64,
+    last_s: i64,
+    child: Child,
+    url: String,
+    folder: TempDir,
+}
+
+async fn exported(program: &str, history: fn(i64) -> String) -> Exported {
     let now_ms = Clock::system().now_ms();
     let last_s = now_ms / 1000 / SAMPLE_S * SAMPLE_S;
     let first_s = last_s - MINUTES * 60;
     let exporter = serve_http(move |_, _| (200, history(first_s))).await;
     let folder = tempfile::tempdir().unwrap();
-    let (mut child, url) = scraping(&program, folder.path(), &exporter).await;
+    let (child, url) = scraping(program, folder.path(), &exporter).await;
     scraped(&url, last_s).await;
+    Exported { now_ms, first_s, last_s, child, url, folder }
+}
 
+#[tokio::test]
+async fn a_genuine_server_tells_what_an_exporter_counted() {
+    let Some(program) = provided() else { return };
+    let Exported { now_ms, first_s, last_s, mut child, url, folder: _folder } = exported(&program, history).await;
     let served = Served::start(tempfile::tempdir().unwrap(), Clock::system(), &url, 1).await;
     served.wait("read", |holds, _| holds).await;
     let shop = served.buckets("shop", now_ms).await;
@@ -119,14 +135,8 @@ async fn a_genuine_server_tells_what_an_exporter_counted() {
 #[tokio::test]
 async fn a_genuine_server_tells_the_regions_that_answered() {
     let Some(program) = provided() else { return };
-    let now_ms = Clock::system().now_ms();
-    let last_s = now_ms / 1000 / SAMPLE_S * SAMPLE_S;
-    let first_s = last_s - MINUTES * 60;
-    let exporter = serve_http(move |_, _| (200, regional_history(first_s))).await;
-    let folder = tempfile::tempdir().unwrap();
-    let (mut child, url) = scraping(&program, folder.path(), &exporter).await;
-    scraped(&url, last_s).await;
-
+    let Exported { now_ms, first_s, last_s, mut child, url, folder: _folder } =
+        exported(&program, regional_history).await;
     let settings = PrometheusConfig { url, backfill_days: 1, ..PrometheusConfig::default() };
     let mapping = "[[mapping]]\npreset = 'http-requests'\nlabel = 'service'\nregion_label = 'region'\n";
     let served = Served::start_with(tempfile::tempdir().unwrap(), Clock::system(), settings, mapping).await;

@@ -488,14 +488,12 @@ async fn evidence(
     let within = Duration::from_millis(engine.config.evidence_ms_max).min(left / 2);
     let context = context.clone().within(within);
     let searching = engine.knowledge.search(&context, &question, engine.config.citations_max);
+    let late = || Err(format!("no answer within {} ms", within.as_millis()));
     let searched = match tokio::time::timeout(within, searching).await {
         // The member, and the channel to it, keep the same time, and may be the first to say that it is over.
-        Ok(Err(_)) if context.remaining().is_zero() => None,
-        searched => searched.ok(),
-    };
-    let searched = match searched {
-        Some(searched) => searched.map_err(|refusal| refusal.detail()),
-        None => Err(format!("no answer within {} ms", within.as_millis())),
+        Ok(Err(_)) if context.remaining().is_zero() => late(),
+        Ok(searched) => searched.map_err(|refusal| refusal.detail()),
+        Err(_) => late(),
     };
     match searched {
         Ok(found) => (found.evidence, found.complete, None),

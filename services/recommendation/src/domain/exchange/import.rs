@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use attain_attainment::SLICE_MINUTES;
 use attain_redaction::redact;
 use attain_vocabulary::{EntityId, InvalidValue, Objective, SliKind, TimeWindow};
 use serde_yaml_ng::Value;
@@ -13,7 +14,7 @@ use super::{SERVICE_ID, is_label};
 use crate::domain::slo::kind_word;
 
 /// The length of a slice as a number, which OpenSLO allows, too: of seconds.
-const SLICE_SECONDS: u64 = 300;
+const SLICE_SECONDS: u64 = SLICE_MINUTES as u64 * 60;
 /// Longest text that is read, in bytes.
 const BYTES_MAX: usize = 1024 * 1024;
 /// Most documents of one text.

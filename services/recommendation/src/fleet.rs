@@ -380,8 +380,8 @@ async fn records(
         missing.push(MissingInput { name: "component_history".to_owned(), detail });
     }
     let read = &all[..all.len() - left_out];
-    match engine.ingestion.counted(context, read, range).await {
-        Ok(counted) => counted.into_iter().map(|(id, counted)| (id, Recorded::of(counted))).collect(),
+    match engine.ingestion.recorded(context, read, range, &BTreeMap::new()).await {
+        Ok(records) => records,
         Err(refusal) => {
             let detail = format!(
                 "{}: only published availabilities are known, everything else counts as never failing",

@@ -3,7 +3,9 @@
 //!
 //! A history is given again only for the same tenant, service and span, while the newest change of its measurements has the
 //! number that it had before the history was read, and the stream of changes has been followed ever since without a break:
-//! then nothing was written to it. What is held is bounded in bytes; what was used least lately goes first.
+//! then nothing was written to it. Where the span moved on, or something was written, ingestion says until when what is held
+//! stands, and only what follows is read; where it cannot say so, and after a break, the whole is. What is held is bounded
+//! in bytes; what was used least lately goes first.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +17,7 @@ use attain_vocabulary::{EntityId, TenantId, TimeRange, UnixMillis};
 use crate::domain::freshness::Head;
 use crate::domain::recorded::Recorded;
 use crate::engine::Engine;
-use crate::members::Refusal;
+use crate::members::{HeldHistory, Refusal};
 
 /// What a record takes beside its columns: names, the answers remembered with it, and its places here.
 const BESIDE_BYTES: usize = 8 * 1024;
@@ -93,8 +95,13 @@ impl Engine {
         let mut records: BTreeMap<EntityId, Arc<Recorded>> =
             ids.iter().filter_map(|id| Some((id.clone(), held(id)?))).collect();
         let unread: Vec<EntityId> = ids.iter().filter(|id| !records.contains_key(*id)).cloned().collect();
-        for (id, counted) in self.ingestion.counted(context, &unread, range).await? {
-            let recorded = Recorded::of(counted);
+        let older = |id: &EntityId| self.histories.older(&context.tenant, id, range, since.unbroken?);
+        let older: BTreeMap<EntityId, HeldHistory> =
+            unread.iter().filter_map(|id| Some((id.clone(), older(id)?))).collect();
+        for (id, read) in self.ingestion.recorded(context, &unread, range, &older).await? {
+            // What was computed from the same buckets stays with them.
+            let same = older.get(&id).map(|older| &older.recorded).filter(|older| older.tells_the_same(&read));
+            let recorded = same.map_or(read, Arc::clone);
             self.hold(context, (&id, range), since, &recorded);
             records.insert(id, recorded);
         }
@@ -141,6 +148,33 @@ impl Histories {
         Some(Arc::clone(&held.recorded))
     }
 
+    /// What is held of a service that a span can go on with: of the same time of unbroken following, and from the start of the span
+    /// on or earlier.
+    pub(crate) fn older(
+        &self,
+        tenant: &TenantId,
+        id: &EntityId,
+        range: TimeRange,
+        unbroken: u64,
+    ) -> Option<HeldHistory> {
+        let state = self.lock();
+        let of_service = state.of_service(tenant, id);
+        let goes_on = |(key, held): &(&Key, &Held)| {
+            let (start_ms, end_ms) = (key.2, key.3);
+            held.reading.unbroken == unbroken && start_ms <= range.start_ms() && range.start_ms() < end_ms
+        };
+        let newest = of_service.filter(goes_on).max_by_key(|(key, held)| (key.3, held.reading.sli))?;
+        let ((.., end_ms), Held { recorded, reading, .. }) = newest;
+        Some(HeldHistory { recorded: Arc::clone(recorded), end_ms: *end_ms, sequence: reading.sli })
+    }
+
+    /// Whether counts are known to be all that a service has: no latencies in what was read of it last.
+    pub(crate) fn are_all(&self, tenant: &TenantId, id: &EntityId) -> bool {
+        let state = self.lock();
+        let newest = state.of_service(tenant, id).max_by_key(|(key, _)| key.3);
+        newest.is_some_and(|(_, held)| !held.recorded.origin().may_have_latency())
+    }
+
     /// Holds what was read. Earlier spans of the service, and what was read before another change of it, are asked for no more.
     pub(crate) fn hold(
         &self,
@@ -157,9 +191,8 @@ impl Histories {
         if state.held.get(&key).is_some_and(|held| held.reading == reading) {
             return;
         }
-        let of_service =
-            state.held.range(from(tenant, id)..).take_while(|(other, _)| other.0 == *tenant && other.1 == *id);
-        let spent = of_service.filter(|(other, held)| other.3 < range.end_ms() || held.reading != reading);
+        let spent =
+            state.of_service(tenant, id).filter(|(other, held)| other.3 < range.end_ms() || held.reading != reading);
         for spent in spent.map(|(spent, _)| spent.clone()).collect::<Vec<_>>() {
             state.let_go(&spent);
         }
@@ -187,6 +220,10 @@ impl Histories {
 }
 
 impl State {
+    fn of_service<'a>(&'a self, tenant: &'a TenantId, id: &'a EntityId) -> impl Iterator<Item = (&'a Key, &'a Held)> {
+        self.held.range(from(tenant, id)..).take_while(move |(key, _)| key.0 == *tenant && key.1 == *id)
+    }
+
     fn add(&mut self, key: Key, reading: Reading, recorded: Arc<Recorded>, bytes: usize) {
         self.uses += 1;
         self.bytes += bytes;

@@ -14,6 +14,7 @@ use zstd::bulk::Compressor;
 use crate::Error;
 use crate::domain::kept::Kept;
 use crate::domain::recorded::{KeptHistory, Recorded};
+use crate::domain::written::written;
 
 /// Inputs are columns of numbers: higher levels take longer and make more of those.
 const ZSTD_LEVEL: i32 = 1;
@@ -133,7 +134,7 @@ impl Packing {
             self.content.extend(&kept.frame);
             return Ok(());
         }
-        let json = serde_json::to_vec(&Written(&recorded.counted().counts())).map_err(|error| unwritten(&error))?;
+        let json = written(recorded.counted());
         let frame = self.compressor.compress(&json).map_err(|error| unpacked(&error))?;
         self.hash.update(&json);
         self.content.extend(&frame);

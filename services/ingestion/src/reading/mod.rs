@@ -8,7 +8,7 @@ mod request_samples;
 mod utilisation;
 
 pub(crate) use changes::{FollowFrom, follow_changes};
-pub(crate) use history::{HistoryChunk, HistoryQuestion, stream_history};
+pub(crate) use history::{Held, HistoryChunk, HistoryQuestion, stream_history};
 pub(crate) use regions::{RegionalChunk, region_page, stream_regional};
 pub(crate) use request_samples::sampled_requests;
 #[cfg(test)]

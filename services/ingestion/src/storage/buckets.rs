@@ -8,7 +8,6 @@ use sqlx::any::AnyRow;
 use super::Store;
 use super::block::{Packed, SLOTS, day_start, pack};
 use super::blocks::{Day, SeriesDay, by_start, or_nothing};
-use super::changes::ChangeKind;
 use super::entities::WhenFull;
 use super::record::{decode_histogram, decode_shares, encode_histogram, encode_shares, invalid, source, source_number};
 use super::regions::BeyondLimit;
@@ -188,7 +187,7 @@ impl Write {
                 before.append(&mut self.rows_of(&day).await?);
             }
             if before.is_empty() {
-                self.changed(ChangeKind::Sli, &day.service);
+                self.measured(&day.service, day.day_ms);
                 put.push((day, packed));
                 continue;
             }
@@ -196,7 +195,7 @@ impl Write {
             after.append(&mut by_start(buckets));
             if damaged || after != before {
                 self.forget_rows(&day, day.end_ms()).await?;
-                self.changed(ChangeKind::Sli, &day.service);
+                self.measured(&day.service, day.day_ms);
                 put.push((day, pack(&after.into_values().collect::<Vec<_>>())));
             }
         }
@@ -328,7 +327,7 @@ impl Write {
              OR sli_buckets.inherited_bad_count IS DISTINCT FROM excluded.inherited_bad_count \
              OR sli_buckets.shares IS DISTINCT FROM excluded.shares \
              OR sli_buckets.latency IS DISTINCT FROM excluded.latency \
-             RETURNING service_id",
+             RETURNING service_id, start_ms",
         );
         let written = insert_many(&mut self.transaction, self.dialect, statement, rows, |query, (key, bucket)| {
             let (service, start_ms, source) = key;
@@ -344,7 +343,7 @@ impl Write {
                 .bind(bucket.latency.as_ref().map(encode_histogram))
         })
         .await?;
-        self.changed_by(ChangeKind::Sli, &written)
+        self.measured_by(&written, "start_ms")
     }
 }
 

@@ -7,6 +7,7 @@ use sqlx::{Any, AssertSqlSafe, Transaction};
 use super::Store;
 use super::lines::{Line, Value, all_lines, read_lines};
 use super::rows::{column, count, insert_many, select_in, stored};
+use super::tails::{self, Touched};
 use crate::Error;
 
 /// As [`read_change`] reads them.
@@ -82,7 +83,7 @@ pub(super) struct Appended {
 }
 
 impl ChangeKind {
-    fn number(self) -> i64 {
+    pub(super) fn number(self) -> i64 {
         match self {
             Self::Topology => 1,
             Self::Sli => 2,
@@ -109,18 +110,17 @@ pub(super) async fn append_changes(
     dialect: Dialect,
     tenant: &str,
     changed: &[(ChangeKind, EntityId)],
+    touched: &Touched,
 ) -> Result<Appended, Error> {
     let newest = allocate(transaction, "changes", changed.len()).await?;
     let first = newest - changed.len() as u64 + 1;
     let rows: Vec<(u64, ChangeKind, &EntityId)> =
         changed.iter().enumerate().map(|(i, (kind, service))| (first + i as u64, *kind, service)).collect();
-    let statement = (
-        "INSERT INTO changes (tenant_id, service_id, kind, sequence)",
-        4,
-        "ON CONFLICT (tenant_id, service_id, kind) DO UPDATE SET sequence = excluded.sequence",
-    );
-    insert_many(transaction, dialect, statement, &rows, |query, (sequence, kind, service)| {
-        query.bind(tenant.to_owned()).bind(service.as_str().to_owned()).bind(kind.number()).bind(stored(*sequence))
+    insert_many(transaction, dialect, tails::APPEND, &rows, |query, (sequence, kind, service)| {
+        let query = query.bind(tenant.to_owned()).bind(service.as_str().to_owned()).bind(kind.number());
+        let from_ms = touched.from_ms(*kind, service);
+        let after = from_ms.map(|_| 0_i64);
+        query.bind(stored(*sequence)).bind(after).bind(from_ms).bind(after).bind(from_ms)
     })
     .await?;
     let topology =

@@ -22,6 +22,7 @@ on_both_databases!(
     a_damaged_block_is_named_and_hurts_nothing_else,
     packing_that_ends_half_way_loses_nothing,
     packers_and_writers_at_once_lose_nothing,
+    how_far_back_changes_reach_is_known_for_hours,
     old_history_goes_in_bounded_steps_and_the_rest_stays,
 );
 
@@ -152,6 +153,8 @@ async fn history_reads_the_same_whatever_is_packed_when(store: &Store) {
         let steps = prop::collection::vec(any_step(), 8).new_tree(&mut runner).expect("a case").current();
         store.close_days_before(i64::MIN);
         let mut model = Model::new();
+        // What stood when a number was the newest.
+        let mut stood: BTreeMap<u64, Model> = BTreeMap::new();
         for (i, step) in steps.iter().enumerate() {
             let at = format!("case {case}, step {i} of {steps:?}");
             let (before, told) = (model.clone(), sequence(store, &acme, "checkout").await);
@@ -167,8 +170,15 @@ async fn history_reads_the_same_whatever_is_packed_when(store: &Store) {
                     store.observe(&acme, &[], |_| batch).await.expect("applied");
                 }
             }
-            let tells = sequence(store, &acme, "checkout").await > told;
-            assert_eq!(tells, model != before, "a change is told of when there is one: {at}");
+            let newest = sequence(store, &acme, "checkout").await;
+            assert_eq!(newest > told, model != before, "a change is told of when there is one: {at}");
+            stood.insert(newest, model.clone());
+            for (since, then) in stood.range(1..) {
+                let unchanged_ms = store.unchanged_before_ms(&acme, &id("checkout"), *since).await.expect("read");
+                let earlier = BucketSpan { end_ms: unchanged_ms.unwrap_or(i64::MIN), ..ALL };
+                assert!(expected(&model, earlier) == expected(then, earlier), "since {since}, {unchanged_ms:?}: {at}");
+                assert!(*since < newest || unchanged_ms == Some(i64::MAX), "{at}");
+            }
             let cut =
                 BucketSpan { start_ms: (i as i64 * 97 + 5) * BUCKET_MS, end_ms: (i as i64 * 97 + 400) * BUCKET_MS };
             for (span, limit) in [(ALL, 2_000), (ALL, 50), (cut, 100), (cut, 1_000)] {
@@ -186,6 +196,41 @@ async fn history_reads_the_same_whatever_is_packed_when(store: &Store) {
             assert_eq!(summary.sources, sources, "{at}");
         }
     }
+}
+
+/// Measurements in order: who read within hours is told so, who read before both numbers is told nothing.
+async fn how_far_back_changes_reach_is_known_for_hours(store: &Store) {
+    let (acme, at) = (tenant("acme"), |n: i64| n * BUCKET_MS);
+    let mut read = Vec::new();
+    for n in 0..2 * PER_DAY {
+        store.replace_buckets(&acme, vec![(id("checkout"), bucket(n, 5, 1, None))]).await.expect("kept");
+        read.push(sequence(store, &acme, "checkout").await);
+    }
+    let newest = 2 * PER_DAY - 1;
+    let since = async |n: i64| {
+        store
+            .unchanged_before_ms(&acme, &id("checkout"), read[n as usize])
+            .await
+            .expect("read")
+            .map(|ms| ms / BUCKET_MS)
+    };
+    assert_eq!(since(newest).await, Some(i64::MAX / BUCKET_MS));
+    for back in [1, 12, 72] {
+        let from = since(newest - back).await.expect("hours are known");
+        assert!((newest - 144..=newest - back + 1).contains(&from), "{from} after {back}");
+    }
+    assert_eq!(since(newest - 288).await, None);
+    // One that comes late is told to everybody, and to nobody who read it.
+    store.replace_buckets(&acme, vec![(id("checkout"), bucket(9, 6, 1, None))]).await.expect("kept");
+    let late = sequence(store, &acme, "checkout").await;
+    assert_eq!(since(newest - 1).await, Some(9));
+    store.replace_buckets(&acme, vec![(id("checkout"), bucket(newest + 1, 5, 1, None))]).await.expect("kept");
+    assert_eq!(since(newest - 1).await, Some(9));
+    let after = store.unchanged_before_ms(&acme, &id("checkout"), late).await.expect("read");
+    assert_eq!(after, Some(at(newest + 1)));
+    // Of nothing, and of another service.
+    assert_eq!(store.unchanged_before_ms(&acme, &id("payment"), late).await.expect("read"), None);
+    assert_eq!(store.unchanged_before_ms(&tenant("other"), &id("checkout"), late).await.expect("read"), None);
 }
 
 fn days(service: &str, from: i64, to: i64, valid: u64) -> Vec<(EntityId, SliBucket)> {

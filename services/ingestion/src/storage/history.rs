@@ -22,18 +22,20 @@ use crate::domain::{MergedBucket, SourceSet, merge_sources};
 pub(super) const ROWS: &str = "SELECT start_ms, source, valid_count, bad_count, inherited_bad_count, shares, latency \
      FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2 AND start_ms >= $3 AND start_ms < $4 \
      ORDER BY start_ms, source LIMIT $5";
-pub(super) const ROWS_WITHOUT_LATENCY: &str = "SELECT start_ms, source, valid_count, bad_count, inherited_bad_count, shares \
-     FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2 AND start_ms >= $3 AND start_ms < $4 \
+pub(super) const ROWS_WITHOUT_LATENCY: &str = "SELECT start_ms, source, valid_count, bad_count, inherited_bad_count, shares, \
+     CAST(CASE WHEN latency IS NULL THEN 0 ELSE 1 END AS BIGINT) AS tells_latency FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2 AND start_ms >= $3 AND start_ms < $4 \
      ORDER BY start_ms, source LIMIT $5";
 const BLOCKS: &str = "SELECT day_ms, source, counts, latency \
      FROM sli_blocks WHERE tenant_id = $1 AND service_id = $2 AND day_ms >= $3 AND day_ms < $4 \
      ORDER BY day_ms, source LIMIT $5";
-const BLOCKS_WITHOUT_LATENCY: &str = "SELECT day_ms, source, counts \
-     FROM sli_blocks WHERE tenant_id = $1 AND service_id = $2 AND day_ms >= $3 AND day_ms < $4 \
+const BLOCKS_WITHOUT_LATENCY: &str = "SELECT day_ms, source, counts, \
+     CASE WHEN latency IS NULL THEN 0 ELSE 1 END AS tells_latency FROM sli_blocks WHERE tenant_id = $1 AND service_id = $2 AND day_ms >= $3 AND day_ms < $4 \
      ORDER BY day_ms, source LIMIT $5";
-/// What is read of blocks, latency last.
+/// What is read of blocks.
 const BLOCK_VALUES: [Value; 4] =
     [Value::Plain("day_ms"), Value::Plain("source"), Value::Bytes("counts"), Value::OptionalBytes("latency")];
+const BLOCK_VALUES_WITHOUT_LATENCY: [Value; 4] =
+    [Value::Plain("day_ms"), Value::Plain("source"), Value::Bytes("counts"), Value::Plain("tells_latency")];
 pub(super) const ROW_TIMES: &str = "SELECT start_ms, source FROM sli_buckets WHERE tenant_id = $1 AND service_id = $2";
 pub(super) const BLOCK_TIMES: &str =
     "SELECT day_ms, source, slots FROM sli_blocks WHERE tenant_id = $1 AND service_id = $2";
@@ -77,6 +79,8 @@ pub(crate) struct FoundHistory {
     blocks: VecDeque<StoredBlock>,
     /// Everything before this time was read.
     until_ms: UnixMillis,
+    /// Whether any of it has latency, read or not.
+    pub(crate) tells_latency: bool,
 }
 
 /// A day that one source alone tells, in the sections of [`attain_proto::day`].
@@ -170,12 +174,25 @@ impl Store {
         let blocks = select(&mut transaction, blocks_sql, of, days, blocks_max).await?;
         transaction.commit().await?;
 
+        let mut tells_latency = false;
+        if !with_latency {
+            for row in &rows {
+                tells_latency |= column::<i64>(row, "tells_latency")? != 0;
+            }
+        }
         let rows = rows.iter().map(|row| read_measurement(row, with_latency)).collect::<Result<Vec<_>, Error>>()?;
+        tells_latency |= rows.iter().any(|(_, bucket)| bucket.latency.is_some());
         let mut blocks = read_lines(&blocks, |line| {
             let (day_ms, source) = (line.number()?, source(line.number()?)?);
             let day = SeriesDay { service: service.clone(), day_ms, source };
             let counts = line.bytes()?.to_vec();
-            let latency = if with_latency { line.optional_bytes()?.map(<[u8]>::to_vec) } else { None };
+            let latency = if with_latency {
+                line.optional_bytes()?.map(<[u8]>::to_vec)
+            } else {
+                tells_latency |= line.number()? != 0;
+                None
+            };
+            tells_latency |= latency.is_some();
             Ok(StoredBlock { day, counts, latency })
         })?;
         blocks.sort_by_key(|block| block.day.day_ms);
@@ -183,14 +200,14 @@ impl Store {
         let rows_until = (rows.len() == rows_max).then(|| rows.last().map(|(_, bucket)| bucket.start_ms)).flatten();
         let blocks_until = (blocks.len() == blocks_max).then(|| blocks.last().map(|block| block.day.day_ms)).flatten();
         let until_ms = [rows_until, blocks_until].into_iter().flatten().fold(span.end_ms, i64::min);
-        Ok(FoundHistory { span, rows: rows.into_iter().peekable(), blocks: blocks.into(), until_ms })
+        Ok(FoundHistory { span, rows: rows.into_iter().peekable(), blocks: blocks.into(), until_ms, tells_latency })
     }
 }
 
 /// The statement that reads blocks as one text.
 pub(super) fn blocks_as_lines(dialect: Dialect, with_latency: bool) -> String {
     let (sql, values) =
-        if with_latency { (BLOCKS, &BLOCK_VALUES[..]) } else { (BLOCKS_WITHOUT_LATENCY, &BLOCK_VALUES[..3]) };
+        if with_latency { (BLOCKS, &BLOCK_VALUES) } else { (BLOCKS_WITHOUT_LATENCY, &BLOCK_VALUES_WITHOUT_LATENCY) };
     format!("SELECT {} FROM ({sql}) AS found", all_lines(dialect, values))
 }
 

@@ -73,6 +73,7 @@ mod rows;
 mod said;
 mod sample_record;
 mod spans;
+mod tails;
 mod tenants;
 mod topology;
 mod utilisation;

@@ -16,7 +16,7 @@ use super::testing::{bucket, edge, id, on_both_databases, tenant};
 use super::{
     BucketSpan, DaySpan, DeclaredEdge, HeldVersion, PackCursor, ReceivedSpans, SpanMemory, Store, blocks, buckets,
     changes, entities, epochs, exemplars, forgetting, history, incidents, observations, operations, packing,
-    partitions, regions, request_samples, retention, said, spans, topology, utilisation,
+    partitions, regions, request_samples, retention, said, spans, tails, topology, utilisation,
 };
 use crate::domain::{
     BucketMode, DependencyKey, DependencyTerms, Exemplar, IncidentDraft, ObservationBatch, ObservedBucket,
@@ -100,6 +100,7 @@ fn hot_queries(dialect: Dialect) -> Vec<Hot> {
         hot(packing::CANDIDATES, &[acme, checkout, to, "250"], &["tenant_id", "id"]),
         hot(&changes::after(dialect), &["7", "1000"], &["sequence"]),
         hot(&format!("{} ($2, $3)", changes::HEADS), &[acme, checkout, "'payment'"], of_series),
+        hot(tails::OF_SERVICE, &[acme, checkout, "2"], &["tenant_id", "service_id", "kind"]),
         hot(&topology::changed_lines(dialect), &[acme, "7"], &["tenant_id", "sequence"]),
         hot(entities::PAGE, &[acme, checkout, "'%'", "100"], &["tenant_id", "id"]),
         hot(entities::CALLEES, &[acme, checkout], &["tenant_id", "caller_id"]),

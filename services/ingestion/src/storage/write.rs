@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use attain_runtime::database::Dialect;
 use attain_vocabulary::{EntityId, TenantId, UnixMillis};
@@ -10,6 +10,7 @@ use super::changes::{ChangeKind, append_changes};
 use super::partitions;
 use super::record::entity_id;
 use super::rows::{column, count};
+use super::tails::Touched;
 use super::{Capacity, Store};
 use crate::Error;
 
@@ -25,6 +26,8 @@ pub(super) struct Write {
     partitions_made: BTreeSet<i64>,
     /// As noted: in any order, some more than once.
     changed: Vec<(ChangeKind, EntityId)>,
+    /// From when on measurements changed.
+    touched: Touched,
     topology_version: u64,
     pub(super) store: Store,
     /// Held until the transaction ends.
@@ -53,6 +56,7 @@ impl Write {
             tenant: tenant.as_str().to_owned(),
             capacity: store.capacity,
             changed: Vec::new(),
+            touched: Touched::default(),
             store: store.clone(),
             _turn: turn,
         })
@@ -61,6 +65,26 @@ impl Write {
     /// Notes what changed; commit appends it to the log.
     pub(super) fn changed(&mut self, kind: ChangeKind, service: &EntityId) {
         self.changed.push((kind, service.clone()));
+    }
+
+    /// Notes that measurements of a time, or of some after it, changed.
+    pub(super) fn measured(&mut self, service: &EntityId, from_ms: UnixMillis) {
+        self.touched.note(service, from_ms);
+        self.changed(ChangeKind::Sli, service);
+    }
+
+    /// Notes the services whose measurements a statement returned, each with the time in a column.
+    pub(super) fn measured_by(&mut self, written: &[AnyRow], time: &str) -> Result<(), Error> {
+        let mut earliest: BTreeMap<String, UnixMillis> = BTreeMap::new();
+        for row in written {
+            let from_ms = column(row, time)?;
+            let known = earliest.entry(column(row, "service_id")?).or_insert(from_ms);
+            *known = from_ms.min(*known);
+        }
+        for (service, from_ms) in earliest {
+            self.measured(&entity_id(&service)?, from_ms);
+        }
+        Ok(())
     }
 
     /// Notes once each the services whose rows a statement returned.
@@ -102,7 +126,8 @@ impl Write {
         }
         self.changed.sort();
         self.changed.dedup();
-        let appended = append_changes(&mut self.transaction, self.dialect, &self.tenant, &self.changed).await?;
+        let appended = append_changes(&mut self.transaction, self.dialect, &self.tenant, &self.changed, &self.touched);
+        let appended = appended.await?;
         if let Some(version) = appended.topology {
             self.topology_version = version;
             sqlx::query("UPDATE tenants SET topology_version = $1 WHERE tenant_id = $2")

@@ -20,6 +20,7 @@ use crate::domain::{
 };
 use crate::imports::{Format, Import};
 use crate::intake::{DependencyRows, ServiceRow, bounded};
+use crate::reading::Held;
 use crate::storage::{BucketSpan, DaySpan, DeclaredEdge, Handing};
 use crate::{Config, Error};
 
@@ -34,6 +35,17 @@ const GROUP_CHARS_MAX: usize = 128;
 /// How days are handed to whoever reads packed ones up to a version.
 pub(super) fn handing(day_version_max: u32) -> Handing {
     if day_version_max >= day::VERSION { Handing::Kept } else { Handing::Unpacked }
+}
+
+/// What a caller holds of services; an end that is not given is none.
+pub(super) fn held(held: Vec<wire::HeldHistory>) -> Result<BTreeMap<EntityId, Held>, InvalidValue> {
+    let one = |(place, held): (usize, wire::HeldHistory)| {
+        let within = |invalid: InvalidValue| invalid.within(&format!("held[{place}]"));
+        let service = EntityId::new("service_id", &held.service_id).map_err(within)?;
+        let end_ms = held.end_time.as_ref().map_or(UnixMillis::MIN, unix_millis);
+        Ok((service, Held { sequence: held.sequence, end_ms }))
+    };
+    held.into_iter().enumerate().map(one).collect()
 }
 
 /// A graph, row by row. A request of too many is refused before any is read.

@@ -166,11 +166,15 @@ pub(super) fn buckets(merged: Vec<MergedBucket>) -> Vec<words::SliBucket> {
 
 pub(super) fn history_chunk(chunk: HistoryChunk) -> wire::StreamSliHistoryResponse {
     let (buckets, days) = match chunk.days {
+        NextDays::Unpacked(buckets) if buckets.is_empty() => (None, Vec::new()),
         NextDays::Unpacked(buckets) => (Some(columns(buckets.iter().map(|merged| &merged.bucket))), Vec::new()),
         NextDays::Kept(days) => (None, days.into_iter().map(kept_day).collect()),
     };
     let sources = sources(chunk.sources.iter());
-    wire::StreamSliHistoryResponse { service_id: chunk.service.into(), buckets, sources, days }
+    let held_until_time = chunk.held_until_ms.map(timestamp);
+    let tells_latency = held_until_time.is_none().then_some(chunk.tells_latency);
+    let service_id = chunk.service.into();
+    wire::StreamSliHistoryResponse { service_id, buckets, sources, days, tells_latency, held_until_time }
 }
 
 pub(super) fn regional_chunk(chunk: RegionalChunk) -> wire::StreamRegionalHistoryResponse {

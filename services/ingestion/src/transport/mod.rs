@@ -454,6 +454,7 @@ impl IngestionService for Transport {
             span,
             with_latency: !request.without_latency,
             handing: decode::handing(request.day_version_max),
+            held: decode::held(request.held).map_err(Error::from)?,
         };
         let chunks = stream_history(self.store.clone(), question, place);
         Ok(Response::new(Box::pin(chunks.map(|chunk| chunk.map(encode::history_chunk).map_err(Status::from)))))

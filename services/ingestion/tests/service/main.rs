@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use attain_ingestion::{Config, Listeners};
-use attain_proto::columns;
 use attain_proto::convert::{timestamp, unix_millis};
 use attain_proto::ingestion::v1 as wire;
 use attain_proto::ingestion::v1::ingestion_service_client::IngestionServiceClient;
 use attain_proto::status::v1::GetStatusRequest;
 use attain_proto::status::v1::status_service_client::StatusServiceClient;
 use attain_proto::vocabulary::v1 as words;
+use attain_proto::{columns, day};
 use attain_runtime::Shutdown;
 use attain_runtime::channel::MESSAGE_BYTES_MAX;
 use attain_runtime::clock::Clock;
@@ -26,6 +26,8 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+
+type Client = IngestionServiceClient<Channel>;
 
 const NOW_MS: i64 = 1_793_000_000_000;
 
@@ -381,7 +383,7 @@ async fn histories_come_in_chunks_service_by_service() {
         service_ids: ["checkout", "nobody", "auth", "auth"].map(String::from).to_vec(),
         range: Some(words::TimeRange { start_time: Some(timestamp(0)), end_time: Some(timestamp(NOW_MS)) }),
         without_latency: true,
-        day_version_max: 0,
+        ..Default::default()
     };
     let mut stream = served.client.stream_sli_history(request).await.unwrap().into_inner();
     let mut chunks: Vec<(String, usize)> = Vec::new();
@@ -432,6 +434,48 @@ async fn whoever_reads_packed_days_gets_the_same_history_as_whoever_does_not() {
         assert!(none == 0 && days >= 6, "{days} days came packed");
         assert!((count..=count + 1).contains(&columns.len()) && buckets == columns);
     }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn of_what_is_held_only_what_may_differ_is_sent() {
+    let mut served = Served::start().await;
+    served.ingest((1..=900).map(|ago| bucket(ago, 10.0, 1.0)).collect()).await;
+    let start = |ago: i64| unix_millis(bucket(ago, 1.0, 0.0).start_time.as_ref().unwrap());
+    let head = async |client: &mut Client| {
+        let request = wire::GetChangeHeadsRequest { service_ids: vec!["checkout".into()] };
+        client.get_change_heads(request).await.unwrap().into_inner().heads[0].sli_sequence
+    };
+    /// Until when what is held stands, and how many buckets followed.
+    async fn read(client: &mut Client, start_ms: i64, sequence: u64, end_ms: i64) -> (Option<i64>, usize) {
+        let end_time = Some(timestamp(end_ms));
+        let request = wire::StreamSliHistoryRequest {
+            service_ids: vec!["checkout".into()],
+            range: Some(words::TimeRange { start_time: Some(timestamp(start_ms)), end_time: Some(timestamp(NOW_MS)) }),
+            without_latency: true,
+            day_version_max: day::VERSION,
+            held: vec![wire::HeldHistory { service_id: "checkout".into(), sequence, end_time }],
+        };
+        let mut stream = client.stream_sli_history(request).await.unwrap().into_inner();
+        let (mut until, mut buckets) = (None, Vec::new());
+        while let Some(part) = stream.message().await.unwrap() {
+            assert_eq!(part.tells_latency, part.held_until_time.is_none().then_some(false));
+            until = until.or(part.held_until_time.as_ref().map(unix_millis));
+            columns::append(&part, &mut buckets).unwrap();
+        }
+        (until, buckets.len())
+    }
+    let whole = head(&mut served.client).await;
+    assert_eq!(read(&mut served.client, 0, whole, NOW_MS).await, (Some(NOW_MS), 0), "nothing changed");
+    assert_eq!(read(&mut served.client, 0, whole, start(3)).await, (Some(start(3)), 3), "later ones are not held");
+    assert_eq!(read(&mut served.client, 0, 0, NOW_MS).await.1, 900, "held before there was anything");
+    assert_eq!(read(&mut served.client, 0, whole, 0).await, (None, 900), "nothing is held of the span");
+    served.ingest(vec![bucket(1, 11.0, 1.0)]).await;
+    assert_eq!(read(&mut served.client, 0, whole, NOW_MS).await, (Some(start(1)), 1));
+    let newer = head(&mut served.client).await;
+    served.ingest(vec![bucket(700, 11.0, 1.0)]).await;
+    let (until, sent) = read(&mut served.client, 0, newer, NOW_MS).await;
+    assert_eq!((until, sent), (Some(start(700)), 700), "one came late");
     served.stop().await;
 }
 

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use attain_attainment::{CountPoint, CountSeries, DependencyBucket};
 use attain_vocabulary::{BUCKET_MS, BucketCounts, EntityId, SliBucket, UnixMillis};
 
+/// Rows whose columns are read together: few enough to stay near.
+const ROWS_AT_ONCE: usize = 512;
+
 /// Buckets by ascending start, each start once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counted {
@@ -68,14 +71,72 @@ impl Counted {
         columns + size_of_val(self.runs.as_slice()) + size_of_val(self.shares.as_slice())
     }
 
-    /// Every bucket, oldest first.
-    pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+    /// Sees every bucket, oldest first.
+    pub fn each(&self, mut see: impl FnMut(Row)) {
         let ends = self.runs.iter().skip(1).map(|(_, first)| *first).chain([self.len()]);
-        let runs = self.runs.iter().zip(ends);
-        runs.flat_map(move |(&(start_ms, first), end)| {
-            let start = move |place: usize| start_ms + (place - first) as i64 * BUCKET_MS;
-            (first..end).map(move |place| Row { place, start_ms: start(place), counts: self.counts_at(place) })
-        })
+        let (mut valid, mut bad, mut inherited) = ([0; ROWS_AT_ONCE], [0; ROWS_AT_ONCE], [0; ROWS_AT_ONCE]);
+        for (&(start_ms, first), end) in self.runs.iter().zip(ends) {
+            for from in (first..end).step_by(ROWS_AT_ONCE) {
+                let some = ROWS_AT_ONCE.min(end - from);
+                self.valid.copy(from, &mut valid[..some]);
+                self.bad.copy(from, &mut bad[..some]);
+                self.inherited.copy(from, &mut inherited[..some]);
+                let since_ms = start_ms + (from - first) as i64 * BUCKET_MS;
+                let columns = valid.iter().zip(&bad).zip(&inherited);
+                for (place, ((valid, bad), inherited)) in columns.take(some).enumerate() {
+                    let counts = nested(*valid, *bad, inherited.checked_sub(1));
+                    see(Row { place: from + place, start_ms: since_ms + place as i64 * BUCKET_MS, counts });
+                }
+            }
+        }
+    }
+
+    /// Buckets that follow one another: start of the first, and how many.
+    pub fn runs(&self) -> impl Iterator<Item = (UnixMillis, usize)> + '_ {
+        let ends = self.runs.iter().skip(1).map(|(_, first)| *first).chain([self.len()]);
+        self.runs.iter().zip(ends).map(|((start_ms, first), end)| (*start_ms, end - first))
+    }
+
+    /// How many buckets start before a time.
+    #[must_use]
+    pub fn place_from(&self, time_ms: UnixMillis) -> usize {
+        let next = self.runs.partition_point(|(start_ms, _)| *start_ms < time_ms);
+        let Some((start_ms, first)) = next.checked_sub(1).and_then(|run| self.runs.get(run)) else { return 0 };
+        let end = self.runs.get(next).map_or(self.len(), |(_, first)| *first);
+        // The run starts before: at least one of it does.
+        let before = time_ms.abs_diff(*start_ms).div_ceil(BUCKET_MS as u64);
+        usize::try_from(before).map_or(end, |before| first.saturating_add(before).min(end))
+    }
+
+    /// The buckets from one place to another, to be gone on with.
+    #[must_use]
+    pub fn resumed(&self, from: usize, to: usize) -> Taking {
+        let mut taking = Taking::default();
+        let mut first = 0;
+        for (start_ms, count) in self.runs() {
+            let (here, end) = (from.max(first), to.min(first + count));
+            if here < end {
+                let start_ms = start_ms + (here - first) as i64 * BUCKET_MS;
+                taking.runs.push((start_ms, here - from));
+                taking.next_ms = start_ms.saturating_add((end - here) as i64 * BUCKET_MS);
+            }
+            first += count;
+        }
+        let column = |numbers: &Numbers| {
+            let mut column = vec![0; to - from];
+            numbers.copy(from, &mut column);
+            column
+        };
+        (taking.valid, taking.bad, taking.inherited) =
+            (column(&self.valid), column(&self.bad), column(&self.inherited));
+        taking.told = taking.inherited.iter().any(|inherited| *inherited > 0);
+        let place = |share: &Share| share.place as usize;
+        let shares = self.shares.partition_point(|share| place(share) < from);
+        for share in self.shares[shares..].iter().take_while(|share| place(share) < to) {
+            let name = taking.number(&self.names[share.name as usize]);
+            taking.shares.push(Share { place: (place(share) - from) as u32, name, failed: share.failed });
+        }
+        taking
     }
 
     /// The bucket that begins then.
@@ -105,14 +166,14 @@ impl Counted {
     /// Requests in all.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        (0..self.len()).fold(0, |sum: u64, place| sum.saturating_add(self.valid.at(place)))
+        self.valid.sum()
     }
 
     /// Requests without the rest, as a caller's history wants them beside itself.
     #[must_use]
     pub fn counts(&self) -> Vec<DependencyBucket> {
         let mut counts = Vec::with_capacity(self.len());
-        counts.extend(self.rows().map(|row| DependencyBucket { start_ms: row.start_ms, counts: row.counts }));
+        self.each(|row| counts.push(DependencyBucket { start_ms: row.start_ms, counts: row.counts }));
         counts
     }
 
@@ -120,11 +181,10 @@ impl Counted {
     #[must_use]
     pub fn series(&self) -> CountSeries {
         let mut points = Vec::with_capacity(self.len());
-        points.extend(self.rows().map(|row| CountPoint {
-            start_ms: row.start_ms,
-            valid: row.counts.valid() as f64,
-            bad: row.counts.bad() as f64,
-        }));
+        self.each(|row| {
+            let (valid, bad) = (row.counts.valid() as f64, row.counts.bad() as f64);
+            points.push(CountPoint { start_ms: row.start_ms, valid, bad });
+        });
         CountSeries::new(points)
     }
 
@@ -132,19 +192,21 @@ impl Counted {
     #[must_use]
     pub fn buckets(&self) -> Vec<SliBucket> {
         let mut buckets = Vec::with_capacity(self.len());
-        buckets.extend(self.rows().map(|row| SliBucket {
-            start_ms: row.start_ms,
-            counts: row.counts,
-            inherited_by_dependency: self.shares_of(row.place),
-            latency: None,
-        }));
+        self.each(|row| {
+            let inherited_by_dependency = self.shares_of(row.place);
+            buckets.push(SliBucket {
+                start_ms: row.start_ms,
+                counts: row.counts,
+                inherited_by_dependency,
+                latency: None,
+            });
+        });
         buckets
     }
 
     fn counts_at(&self, place: usize) -> BucketCounts {
         let inherited = if self.inherited.len() == 0 { None } else { self.inherited.at(place).checked_sub(1) };
-        // They nested when they were taken.
-        BucketCounts::new(self.valid.at(place), self.bad.at(place), inherited).unwrap_or_default()
+        nested(self.valid.at(place), self.bad.at(place), inherited)
     }
 
     fn shares_at(&self, place: usize) -> &[Share] {
@@ -160,6 +222,11 @@ impl Counted {
         let name = |share: &Share| (self.names[share.name as usize].clone(), share.failed);
         self.shares_at(place).iter().map(name).collect()
     }
+}
+
+/// Counts that nested when they were taken.
+fn nested(valid: u64, bad: u64, inherited: Option<u64>) -> BucketCounts {
+    BucketCounts::new(valid, bad, inherited).unwrap_or_default()
 }
 
 /// Whole numbers, each in as few bytes as the largest needs.
@@ -186,6 +253,32 @@ impl Numbers {
             0x100..=0xffff => Self::Two(numbers.iter().map(|number| *number as u16).collect()),
             0x1_0000..=0xffff_ffff => Self::Four(numbers.iter().map(|number| *number as u32).collect()),
             _ => Self::Eight(numbers),
+        }
+    }
+
+    /// Those from a place on; nothing is copied where there are none.
+    fn copy(&self, from: usize, to: &mut [u64]) {
+        fn widened<N: Copy + Into<u64>>(numbers: &[N], to: &mut [u64]) {
+            to.iter_mut().zip(numbers).for_each(|(to, number)| *to = (*number).into());
+        }
+        match self {
+            Self::One(numbers) => widened(numbers.get(from..).unwrap_or_default(), to),
+            Self::Two(numbers) => widened(numbers.get(from..).unwrap_or_default(), to),
+            Self::Four(numbers) => widened(numbers.get(from..).unwrap_or_default(), to),
+            Self::Eight(numbers) => widened(numbers.get(from..).unwrap_or_default(), to),
+        }
+    }
+
+    /// Their sum, or the largest number there is.
+    fn sum(&self) -> u64 {
+        fn added<N: Copy + Into<u64>>(numbers: &[N]) -> u64 {
+            numbers.iter().fold(0, |sum: u64, number| sum.saturating_add((*number).into()))
+        }
+        match self {
+            Self::One(numbers) => added(numbers),
+            Self::Two(numbers) => added(numbers),
+            Self::Four(numbers) => added(numbers),
+            Self::Eight(numbers) => added(numbers),
         }
     }
 
@@ -234,6 +327,12 @@ pub struct Taking {
 }
 
 impl Taking {
+    /// How many there are so far; `None` where some came out of order.
+    #[must_use]
+    pub fn taken(&self) -> Option<usize> {
+        self.unordered.is_empty().then_some(self.valid.len())
+    }
+
     /// Takes one more; its latency is left.
     pub fn take(&mut self, bucket: &SliBucket) {
         let in_order = self.valid.is_empty() || bucket.start_ms >= self.next_ms;
@@ -362,13 +461,36 @@ mod tests {
                 .map(|bucket| DependencyBucket { start_ms: bucket.start_ms, counts: bucket.counts })
                 .collect();
             prop_assert_eq!(&counted.counts(), &counts);
-            for (row, bucket) in counted.rows().zip(&expected) {
+            let mut rows = Vec::new();
+            counted.each(|row| rows.push(row));
+            prop_assert_eq!(rows.len(), expected.len());
+            for (row, bucket) in rows.iter().zip(&expected) {
+                prop_assert_eq!((row.start_ms, row.counts), (bucket.start_ms, bucket.counts));
                 prop_assert_eq!(counted.at(bucket.start_ms), Some(bucket.counts));
                 for name in ["db", "cache", "queue", "other"].map(id) {
                     prop_assert_eq!(counted.charged(row.place, &name), bucket.inherited_by_dependency.get(&name).copied());
                 }
             }
             prop_assert_eq!(Counted::of(&expected), counted);
+        }
+
+        /// What is gone on with is what would have been taken as a whole.
+        #[test]
+        fn a_part_that_is_gone_on_with_is_the_whole(
+            told in proptest::collection::vec((-40i64..40, 0u64..70_000, 0u64..400, proptest::option::of(0u64..300)), 0..80),
+            (from, until) in (-45i64..45, -45i64..45),
+        ) {
+            let taken = sorted(told.into_iter().map(|(at, valid, bad, by)| bucket(at, valid, bad, by)).collect());
+            let whole = Counted::of(&taken);
+            let (from_ms, until_ms) = (from * BUCKET_MS, until.max(from) * BUCKET_MS);
+            let places = [from_ms, from_ms + 1, until_ms].map(|time_ms| whole.place_from(time_ms));
+            let before = |time_ms: i64| taken.iter().filter(|bucket| bucket.start_ms < time_ms).count();
+            prop_assert_eq!(places, [from_ms, from_ms + 1, until_ms].map(before));
+            let mut taking = whole.resumed(places[0], places[2]);
+            prop_assert_eq!(taking.taken(), Some(places[2] - places[0]));
+            taken.iter().filter(|bucket| bucket.start_ms >= until_ms).for_each(|bucket| taking.take(bucket));
+            let expected: Vec<SliBucket> = taken.into_iter().filter(|bucket| bucket.start_ms >= from_ms).collect();
+            prop_assert_eq!(taking.done(), Counted::of(&expected));
         }
     }
 }

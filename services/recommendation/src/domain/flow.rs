@@ -140,12 +140,15 @@ impl<'a> Flows<'a> {
         let otherwise = combine(None, &|candidate| self.share_of_edge(candidate));
         let mut by_bucket = BTreeMap::new();
         if let Some(counted) = self.components.get(id).map(|component| component.recorded.counted()) {
-            for row in counted.rows().filter(|row| row.counts.bad() > 0) {
+            counted.each(|row| {
+                if row.counts.bad() == 0 {
+                    return;
+                }
                 let share = combine(Some(row.start_ms), &|candidate| self.share_in_bucket(candidate, counted, row));
                 if share != otherwise {
                     by_bucket.insert(row.start_ms, share);
                 }
-            }
+            });
         }
         ShareSeries { otherwise, by_bucket }
     }

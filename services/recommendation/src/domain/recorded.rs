@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use attain_attainment::{Constants, FailureSplit, Forecast};
 use attain_vocabulary::{DependencyMode, EntityId, SliBucket, TimeRange, TimeWindow, UnixMillis};
 
-use super::counted::Counted;
+use super::counted::{Counted, Taking};
+use super::origin::Origin;
 
 /// Answers of each kind that are remembered: models, windows and spans differ between callers, but few do at a time.
 const ANSWERS_MAX: usize = 4;
@@ -15,6 +16,7 @@ const ANSWERS_MAX: usize = 4;
 #[derive(Debug, Default)]
 pub struct Recorded {
     counted: Counted,
+    origin: Origin,
     splits: Answers<SplitQuestion, FailureSplit>,
     forecasts: Answers<ForecastQuestion, Option<Forecast>>,
     kept: OnceLock<KeptHistory>,
@@ -85,6 +87,32 @@ impl Recorded {
     #[must_use]
     pub fn of(counted: Counted) -> Arc<Self> {
         Arc::new(Self { counted, ..Self::default() })
+    }
+
+    /// A record of what was read.
+    #[must_use]
+    pub fn read(counted: Counted, origin: Origin) -> Arc<Self> {
+        Arc::new(Self { counted, origin, ..Self::default() })
+    }
+
+    /// Whether the other has the same buckets from the same sources.
+    #[must_use]
+    pub fn tells_the_same(&self, other: &Self) -> bool {
+        self.counted == other.counted && self.origin == other.origin
+    }
+
+    /// Where the buckets came from.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The buckets that start in a span, to be gone on with, and where they came from; `None` where that cannot be told.
+    #[must_use]
+    pub fn resumed(&self, start_ms: UnixMillis, until_ms: UnixMillis) -> Option<(Taking, Origin)> {
+        let (from, to) = (self.counted.place_from(start_ms), self.counted.place_from(until_ms));
+        let to = to.max(from);
+        Some((self.counted.resumed(from, to), self.origin.part(from, to)?))
     }
 
     /// The buckets.

@@ -23,7 +23,9 @@ use attain_proto::ingestion::v1 as ingestion;
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1 as vocabulary;
 use attain_runtime::context::CallContext;
-use attain_vocabulary::{BUCKET_MS, DAY_MS, EntityId, SliBucket, TimeRange, TimeWindow, UnixMillis, bucket_start};
+use attain_vocabulary::{
+    BUCKET_MS, DAY_MS, EntityId, SliBucket, Source, TimeRange, TimeWindow, UnixMillis, bucket_start,
+};
 use prost::Message as _;
 
 use crate::domain::calibration::Class;
@@ -36,6 +38,7 @@ use crate::domain::flow::Component;
 use crate::domain::freshness::{Basis, Head, Risks};
 use crate::domain::kept::{Evidence, Kept};
 use crate::domain::learning::Learned;
+use crate::domain::origin::Origin;
 use crate::domain::recorded::Recorded;
 use crate::domain::slo::{Slo, kind_word};
 use crate::engine::Engine;
@@ -76,9 +79,49 @@ pub(crate) struct Question<'a> {
     pub(crate) asked_until: Instant,
 }
 
+/// The service's own history: counts, or its buckets where they may have latencies.
+enum Own {
+    Counted(Arc<Recorded>),
+    Timed(History),
+}
+
+impl Own {
+    /// Start of the first bucket.
+    fn first_ms(&self) -> Option<UnixMillis> {
+        match self {
+            Self::Counted(recorded) => recorded.counted().runs().next().map(|(start_ms, _)| start_ms),
+            Self::Timed(history) => history.buckets.first().map(|bucket| bucket.start_ms),
+        }
+    }
+
+    fn sources(&self) -> Vec<Source> {
+        match self {
+            Self::Counted(recorded) => recorded.origin().sources().into_iter().collect(),
+            Self::Timed(history) => history.sources.iter().copied().collect(),
+        }
+    }
+
+    /// The buckets, the record of them, and whether that tells all that they do.
+    fn recorded(self) -> (Vec<SliBucket>, Arc<Recorded>, bool) {
+        match self {
+            Self::Counted(recorded) => {
+                let bare = recorded.counted().blames_nobody();
+                (recorded.counted().buckets(), recorded, bare)
+            }
+            Self::Timed(History { buckets, sources }) => {
+                let counted = Counted::of(&buckets);
+                let latency = buckets.iter().any(|bucket| bucket.latency.is_some());
+                let bare = counted.blames_nobody() && !latency;
+                let origin = Origin::of(counted.len(), sources, latency);
+                (buckets, Recorded::read(counted, origin), bare)
+            }
+        }
+    }
+}
+
 /// Histories, as far as they could be had.
 struct Observed {
-    own: History,
+    own: Own,
     others: BTreeMap<EntityId, Arc<Recorded>>,
     incidents: Vec<ingestion::Incident>,
 }
@@ -135,10 +178,10 @@ pub(crate) async fn gather(
     let (observed, (utilisation, unread)) = (observed?, utilised?);
     missing.extend(unread);
     let regional = regions::read(engine, context, service, &read, range, &mut missing).await;
-    let (read_range, range) = (range, from_first_bucket(range, &observed.own.buckets));
+    let (read_range, range) = (range, from_first(range, observed.own.first_ms()));
 
     let (incident_ids, exclusions) = incidents(service, &observed.incidents, range);
-    let sources = observed.own.sources.iter().copied().collect();
+    let sources = observed.own.sources();
     let split = split_components(service, range, &closure, observed, exclusions.clone()).await?;
     let Split { own, told, dependencies, known, records } = split;
     if let Some(component) = known.get(service) {
@@ -229,7 +272,7 @@ pub(crate) async fn held_now(
     let mut unread = Vec::new();
     let read = bounded(&closure, engine.config.components_max, &mut unread);
     let observed = observe(engine, context, (service, &read), (range, &since), &mut unread).await?;
-    let range = from_first_bucket(range, &observed.own.buckets);
+    let range = from_first(range, observed.own.first_ms());
     let (_, exclusions) = incidents(service, &observed.incidents, range);
     let Split { known, .. } = split_components(service, range, &closure, observed, exclusions).await?;
     let class = closure.facts.get(service).map(|facts| Class { tier: facts.tier, kind: facts.kind });
@@ -335,13 +378,12 @@ async fn observe(
     missing: &mut Vec<MissingInput>,
 ) -> Result<Observed, Error> {
     let others: Vec<EntityId> = read.iter().filter(|id| *id != service).cloned().collect();
-    let own = std::slice::from_ref(service);
     let (own, others, incidents) = futures::join!(
-        engine.ingestion.histories(context, own, range, false),
+        own(engine, context, service, (range, since)),
         engine.records(context, &others, range, since),
         engine.ingestion.incidents(context, service),
     );
-    let mut own = own.map_err(|refusal| refusal.fatal("ingestion"))?;
+    let own = own.map_err(|refusal| refusal.fatal("ingestion"))?;
     let mut or_missing = |name: &str, consequence: &str, refusal: &Refusal| {
         let detail = format!("{}: {consequence}", refusal.detail());
         missing.push(MissingInput { name: name.to_owned(), detail });
@@ -354,7 +396,25 @@ async fn observe(
         or_missing("incidents", "no span of time is left out", &refusal);
         Vec::new()
     });
-    Ok(Observed { own: own.remove(service).unwrap_or_default(), others, incidents })
+    Ok(Observed { own, others, incidents })
+}
+
+/// The service's own history; read with latencies unless it is known to have none.
+async fn own(
+    engine: &Engine,
+    context: &CallContext,
+    service: &EntityId,
+    (range, since): (TimeRange, &Since<'_>),
+) -> Result<Own, Refusal> {
+    let service = std::slice::from_ref(service);
+    if engine.histories.are_all(&context.tenant, &service[0]) {
+        let counted = engine.records(context, service, range, since).await?.remove(&service[0]).unwrap_or_default();
+        if !counted.origin().may_have_latency() {
+            return Ok(Own::Counted(counted));
+        }
+    }
+    let mut read = engine.ingestion.histories(context, service, range, false).await?;
+    Ok(Own::Timed(read.remove(&service[0]).unwrap_or_default()))
 }
 
 /// Days of history that are read: those of the setting, and all of a calendar window that has begun.
@@ -368,8 +428,11 @@ fn days_back(engine: &Engine, window: TimeWindow, as_of_ms: UnixMillis) -> i64 {
 
 /// History begins with the first bucket: a young service has a short history, not one with a gap before it.
 pub(crate) fn from_first_bucket(range: TimeRange, buckets: &[SliBucket]) -> TimeRange {
-    let first =
-        buckets.first().map_or(range.start_ms(), |bucket| bucket.start_ms.clamp(range.start_ms(), range.end_ms()));
+    from_first(range, buckets.first().map(|bucket| bucket.start_ms))
+}
+
+fn from_first(range: TimeRange, first_ms: Option<UnixMillis>) -> TimeRange {
+    let first = first_ms.map_or(range.start_ms(), |first_ms| first_ms.clamp(range.start_ms(), range.end_ms()));
     TimeRange::new("range", first, range.end_ms()).unwrap_or(range)
 }
 
@@ -423,10 +486,8 @@ async fn split_components(
 ) -> Result<Split, Error> {
     let (service, mut facts, edges) = (service.clone(), closure.facts.clone(), closure.edges.clone());
     blocking(move || {
-        let Observed { own: History { buckets, .. }, others: mut records, .. } = observed;
-        // The latency of the service is read once, in its own history.
-        let recorded = Recorded::of(Counted::of(&buckets));
-        let bare = recorded.counted().blames_nobody() && buckets.iter().all(|bucket| bucket.latency.is_none());
+        let Observed { own, others: mut records, .. } = observed;
+        let (buckets, recorded, bare) = own.recorded();
         records.insert(service.clone(), Arc::clone(&recorded));
         let called = dependencies(&service, &edges, &records);
         let input = failures(&service, range, buckets, called, exclusions);

@@ -30,7 +30,7 @@ pub(crate) async fn failures_of(
     called.sort();
     called.dedup();
     let (own, called, hurt) = futures::join!(
-        engine.ingestion.histories(context, std::slice::from_ref(service), range, true),
+        engine.records(context, std::slice::from_ref(service), range, &since),
         engine.records(context, &called, range, &since),
         engine.ingestion.incidents(context, service),
     );
@@ -39,7 +39,7 @@ pub(crate) async fn failures_of(
     let hurt = hurt.map_err(|refusal| refusal.fatal("ingestion"))?;
     let (service, edges, graph_known) = (service.clone(), walked.closure.edges, walked.graph_known);
     blocking(move || {
-        let own = own.remove(&service).unwrap_or_default().buckets;
+        let own = own.remove(&service).unwrap_or_default().counted().buckets();
         let range = from_first_bucket(range, &own);
         let (_, exclusions) = incidents(&service, &hurt, range);
         let called = dependencies(&service, &edges, &records);

@@ -1,3 +1,4 @@
+mod counted;
 mod utilisation;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,11 +15,11 @@ use tonic::codec::CompressionEncoding;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
+pub(crate) use counted::HeldHistory;
 pub(crate) use utilisation::Known;
 
 use super::Refusal;
 use crate::domain::components::Facts;
-use crate::domain::counted::{Counted, Taking};
 use crate::domain::flow::Edge;
 use crate::domain::freshness::Head;
 use crate::domain::mirror::{Change, Part};
@@ -171,16 +172,12 @@ impl Ingestion {
             return Ok(histories);
         }
         let refused = |status: tonic::Status| Refusal::from_status(&status);
-        let mut stream = self.history_parts(context, ids, range, without_latency).await?;
+        let mut stream = self.history_parts(context, ids, range, without_latency, Vec::new()).await?;
         while let Some(chunk) = stream.message().await.map_err(refused)? {
             let known = EntityId::new("service_id", &chunk.service_id).ok().and_then(|id| histories.get_mut(&id));
             let Some(history) = known else { continue };
             columns::append(&chunk, &mut history.buckets).map_err(|invalid| malformed(&chunk, &invalid))?;
-            let sources = chunk
-                .sources
-                .iter()
-                .filter_map(|number| convert::word::<vocabulary::Source, Source>("sources", *number).ok().flatten());
-            history.sources.extend(sources);
+            history.sources.extend(sources(&chunk));
         }
         for history in histories.values_mut() {
             history.buckets.sort_by_key(|bucket| bucket.start_ms);
@@ -189,40 +186,20 @@ impl Ingestion {
         Ok(histories)
     }
 
-    /// Reads the histories of services without latencies, in few bytes each; one without measurements is empty.
-    pub(crate) async fn counted(
-        &self,
-        context: &CallContext,
-        ids: &[EntityId],
-        range: TimeRange,
-    ) -> Result<BTreeMap<EntityId, Counted>, Refusal> {
-        let mut taken: BTreeMap<EntityId, Taking> = ids.iter().map(|id| (id.clone(), Taking::default())).collect();
-        // Of one part at a time, so that they stay near.
-        let mut buckets = Vec::new();
-        if !ids.is_empty() {
-            let mut stream = self.history_parts(context, ids, range, true).await?;
-            while let Some(part) = stream.message().await.map_err(|status| Refusal::from_status(&status))? {
-                let known = EntityId::new("service_id", &part.service_id).ok().and_then(|id| taken.get_mut(&id));
-                let Some(taking) = known else { continue };
-                columns::append(&part, &mut buckets).map_err(|invalid| malformed(&part, &invalid))?;
-                buckets.drain(..).for_each(|bucket| taking.take(&bucket));
-            }
-        }
-        Ok(taken.into_iter().map(|(id, taking)| (id, taking.done())).collect())
-    }
-
     async fn history_parts(
         &self,
         context: &CallContext,
         ids: &[EntityId],
         range: TimeRange,
         without_latency: bool,
+        held: Vec<wire::HeldHistory>,
     ) -> Result<Streaming<wire::StreamSliHistoryResponse>, Refusal> {
         let request = wire::StreamSliHistoryRequest {
             service_ids: ids.iter().map(ToString::to_string).collect(),
             range: Some(range.into()),
             without_latency,
             day_version_max: day::VERSION,
+            held,
         };
         let stream = self.0.clone().stream_sli_history(context.request(request)).await;
         Ok(stream.map_err(|status| Refusal::from_status(&status))?.into_inner())
@@ -293,6 +270,11 @@ impl Ingestion {
         }
         Ok((incidents, false))
     }
+}
+
+fn sources(part: &wire::StreamSliHistoryResponse) -> impl Iterator<Item = Source> + '_ {
+    let word = |number: &i32| convert::word::<vocabulary::Source, Source>("sources", *number).ok().flatten();
+    part.sources.iter().filter_map(word)
 }
 
 fn malformed(part: &wire::StreamSliHistoryResponse, invalid: &InvalidValue) -> Refusal {

@@ -5,7 +5,7 @@ mod ingestion;
 mod knowledge;
 
 pub(crate) use graph::{Closure, Direction, Graph, SEED};
-pub(crate) use ingestion::{History, Ingestion, Known, LogEnd, Topology};
+pub(crate) use ingestion::{HeldHistory, History, Ingestion, Known, LogEnd, Topology};
 pub(crate) use knowledge::Knowledge;
 
 use tonic::{Code, Status};

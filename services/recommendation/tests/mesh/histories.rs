@@ -2,11 +2,15 @@
 
 use std::sync::atomic::Ordering;
 
+use attain_proto::convert::{timestamp, unix_millis};
+use attain_proto::ingestion::v1::{Incident, IncidentKind};
 use attain_proto::recommendation::v1::Recommendation;
+use attain_proto::vocabulary::v1::SliBucket;
 use attain_recommendation::Config;
+use attain_vocabulary::BUCKET_MS;
 
 use crate::harness::Mesh;
-use crate::world::World;
+use crate::world::{NOW_MS, World};
 
 impl World {
     /// Whose histories were read without latencies since this was asked last: those of what is depended on.
@@ -100,4 +104,142 @@ async fn while_nobody_tells_of_changes_every_history_is_read() {
     mesh.until_following(true).await;
     again(&mesh, "checkout").await;
     assert_eq!(mesh.world.read_below(), ["inventory", "payment", "provider"]);
+}
+
+impl World {
+    /// Nobody has latencies, and ingestion says so and what stands of what is held.
+    fn tell_tails(&self) {
+        let mut histories = self.histories.lock().unwrap();
+        histories.values_mut().flatten().for_each(|bucket| bucket.latency = None);
+        self.tells_tails.store(true, Ordering::SeqCst);
+    }
+
+    /// Changes a history; `change` gives the start of the first bucket that it touched.
+    fn change(&self, id: &str, change: impl FnOnce(&mut Vec<SliBucket>) -> i64) {
+        let from_ms = change(self.histories.lock().unwrap().get_mut(id).unwrap());
+        self.measure_from(id, from_ms);
+    }
+
+    fn tails(&self) -> Vec<(String, usize)> {
+        let mut tails = std::mem::take(&mut *self.tails.lock().unwrap());
+        tails.sort();
+        tails
+    }
+}
+
+fn start_ms(bucket: &SliBucket) -> i64 {
+    unix_millis(bucket.start_time.as_ref().unwrap())
+}
+
+/// Computes the recommendation of checkout anew, of inputs that are other ones than before.
+async fn next(mesh: &Mesh, before: &Recommendation) -> Recommendation {
+    mesh.world.touch_topology("checkout");
+    let newer = |answer: &Recommendation| answer.version > before.version;
+    mesh.until("checkout", |answer| answer.recommendation.as_ref().is_some_and(newer)).await.recommendation.unwrap()
+}
+
+/// One that came late, a day that was replaced, buckets that went, a span that is left out, time that goes on: whatever happens,
+/// the answer is the one of whoever reads everything each time, and what was not touched is not read.
+#[tokio::test]
+async fn what_stands_of_a_history_is_not_read_again_and_nothing_is_stale() {
+    let (mesh, alone) = (Mesh::following(holding()).await, Mesh::following(without_holding()).await);
+    let mut latest = Vec::new();
+    for mesh in [&mesh, &alone] {
+        mesh.world.tell_tails();
+        latest.push(mesh.recommend("checkout").await);
+    }
+    assert_eq!(latest[0], latest[1]);
+    let many = mesh.world.histories.lock().unwrap()["payment"].len();
+    assert!(mesh.world.histories_read.lock().unwrap().contains(&"payment".to_owned()));
+    type Deed = Box<dyn Fn(&Mesh)>;
+    let spoil = |buckets: &mut [SliBucket]| {
+        buckets.iter_mut().for_each(|bucket| bucket.bad_count = bucket.bad_count.max(bucket.inherited_bad_count()) + 5);
+        start_ms(&buckets[0])
+    };
+    let newer = |buckets: &mut Vec<SliBucket>| {
+        let mut next = buckets.last().unwrap().clone();
+        next.start_time = Some(timestamp(start_ms(&next) + BUCKET_MS));
+        buckets.push(next);
+        start_ms(buckets.last().unwrap())
+    };
+    let of = |mut tails: Vec<(&'static str, usize)>| {
+        tails.sort();
+        tails
+    };
+    let deeds: Vec<(&str, Deed, Vec<(&'static str, usize)>)> = vec![
+        (
+            "the newest again",
+            Box::new(|mesh| mesh.world.rewrite_last_bucket("payment", 2_000)),
+            of(vec![("payment", 1)]),
+        ),
+        (
+            "one late",
+            Box::new(move |mesh| mesh.world.change("payment", |buckets| spoil(&mut buckets[100..101]))),
+            of(vec![("payment", many - 100)]),
+        ),
+        (
+            "another day",
+            Box::new(move |mesh| mesh.world.change("inventory", |buckets| spoil(&mut buckets[2_880..3_168]))),
+            of(vec![("inventory", many - 2_880)]),
+        ),
+        (
+            "some that went",
+            Box::new(|mesh| mesh.world.change("payment", |buckets| start_ms(&buckets.drain(500..600).next().unwrap()))),
+            of(vec![("payment", many - 600)]),
+        ),
+        (
+            "its own newest",
+            Box::new(|mesh| mesh.world.rewrite_last_bucket("checkout", 1_500)),
+            of(vec![("checkout", 1)]),
+        ),
+        (
+            "a span left out",
+            Box::new(|mesh| {
+                let start_ms = start_ms(&mesh.world.histories.lock().unwrap()["checkout"][1_000]);
+                mesh.world.incidents.lock().unwrap().push(Incident {
+                    id: "works".into(),
+                    kind: IncidentKind::Maintenance.into(),
+                    service_ids: vec!["checkout".into()],
+                    start_time: Some(timestamp(start_ms)),
+                    end_time: Some(timestamp(start_ms + 9 * BUCKET_MS)),
+                    ..Incident::default()
+                });
+                mesh.world.touch_incidents("checkout");
+            }),
+            of(vec![]),
+        ),
+        (
+            "time that goes on",
+            Box::new(move |mesh| {
+                mesh.world.change("checkout", newer);
+                mesh.world.change("payment", newer);
+                mesh.clock.set(NOW_MS + BUCKET_MS);
+            }),
+            of(vec![("checkout", 1), ("inventory", 0), ("payment", 1), ("provider", 0)]),
+        ),
+    ];
+    for (what, deed, expected) in deeds {
+        for (mesh, latest) in [&mesh, &alone].into_iter().zip(&mut latest) {
+            deed(mesh);
+            *latest = next(mesh, latest).await;
+        }
+        assert_eq!(latest[0], latest[1], "{what}");
+        let tails = mesh.world.tails();
+        let tails: Vec<(&str, usize)> = tails.iter().map(|(id, many)| (id.as_str(), *many)).collect();
+        assert_eq!(tails, expected, "{what}");
+    }
+    assert_eq!(alone.world.tails(), [], "who holds nothing asks for everything");
+
+    // After a break numbers may be those of another log.
+    let streams = mesh.world.streams.lock().unwrap().len();
+    mesh.world.cut_streams();
+    while mesh.world.streams.lock().unwrap().len() == streams {
+        tokio::task::yield_now().await;
+    }
+    mesh.until_following(true).await;
+    for (mesh, latest) in [&mesh, &alone].into_iter().zip(&mut latest) {
+        mesh.world.rewrite_last_bucket("payment", 1_000);
+        *latest = next(mesh, latest).await;
+    }
+    assert_eq!((mesh.world.tails(), &latest[0]), (Vec::new(), &latest[1]));
 }

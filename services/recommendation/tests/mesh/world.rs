@@ -94,6 +94,12 @@ pub(crate) struct World {
     pub(crate) evaluates_at_most: AtomicUsize,
     /// While somebody holds it, the history of checkout alone is not answered.
     pub(crate) checkout_held: tokio::sync::Mutex<()>,
+    /// Whether ingestion says which histories have latencies, and until when what is held of them stands.
+    pub(crate) tells_tails: AtomicBool,
+    /// From when on each change of measurements of a service reaches, with its number.
+    pub(crate) touched: Mutex<BTreeMap<String, Vec<(u64, i64)>>>,
+    /// Services of which what was held stood, and how many buckets were sent behind it.
+    pub(crate) tails: Mutex<Vec<(String, usize)>>,
     /// Services whose histories were asked for without latency.
     pub(crate) histories_read: Mutex<Vec<String>>,
     /// Histories with latency that were asked for: one a computation.
@@ -172,9 +178,30 @@ impl World {
 
     /// Numbers a change and tells the streams.
     pub(crate) fn touch(&self, tenant: &str, id: &str, part: usize) {
+        self.touch_from(tenant, id, part, i64::MIN);
+    }
+
+    /// A change of measurements that touched nothing before a time.
+    pub(crate) fn measure_from(&self, id: &str, from_ms: i64) {
+        self.touch_from("default", id, SLI, from_ms);
+    }
+
+    /// Until when a history stands that was read when a change was the newest.
+    fn unchanged_before(&self, held: &ingestion::HeldHistory) -> i64 {
+        let end_ms = unix_millis(held.end_time.as_ref().unwrap());
+        let touched = self.touched.lock().unwrap();
+        let later =
+            touched.get(&held.service_id).into_iter().flatten().filter(|(sequence, _)| *sequence > held.sequence);
+        later.map(|(_, from_ms)| *from_ms).fold(end_ms, i64::min)
+    }
+
+    fn touch_from(&self, tenant: &str, id: &str, part: usize, from_ms: i64) {
         let mut heads = self.heads.lock().unwrap();
         let sequence = *self.sequence.borrow() + 1;
         heads.entry((tenant.to_owned(), id.to_owned())).or_default()[part] = sequence;
+        if part == SLI {
+            self.touched.lock().unwrap().entry(id.to_owned()).or_default().push((sequence, from_ms));
+        }
         self.sequence.send_replace(sequence);
     }
 
@@ -305,8 +332,9 @@ impl World {
         bucket.bad_count = bad_count;
         bucket.inherited_bad_count = Some(0);
         bucket.inherited_by_dependency.clear();
+        let from_ms = unix_millis(bucket.start_time.as_ref().unwrap());
         drop(histories);
-        self.touch_measurements(id);
+        self.measure_from(id, from_ms);
     }
 
     pub(crate) fn touch_measurements(&self, id: &str) {

@@ -80,8 +80,20 @@ impl IngestionService for Members {
         let (start, end) = (unix_millis(&range.start_time.unwrap()), unix_millis(&range.end_time.unwrap()));
         let histories = self.0.histories.lock().unwrap();
         let mut chunks = Vec::new();
+        let tells_tails = self.0.tells_tails.load(Ordering::SeqCst);
         for service_id in request.service_ids {
             let Some(buckets) = histories.get(&service_id) else { continue };
+            let held = request.held.iter().find(|held| held.service_id == service_id).filter(|_| tells_tails);
+            let until = held.map(|held| self.0.unchanged_before(held)).filter(|until| *until > start);
+            if let Some(until) = until {
+                chunks.push(Ok(ingestion::StreamSliHistoryResponse {
+                    service_id: service_id.clone(),
+                    held_until_time: Some(timestamp(until)),
+                    ..Default::default()
+                }));
+            }
+            let start = until.unwrap_or(start);
+            let tells_latency = buckets.iter().any(|bucket| bucket.latency.is_some());
             let inside = |bucket: &&SliBucket| (start..end).contains(&unix_millis(bucket.start_time.as_ref().unwrap()));
             let bucket = |bucket: &SliBucket| SliBucket {
                 latency: bucket.latency.clone().filter(|_| !request.without_latency),
@@ -90,12 +102,17 @@ impl IngestionService for Members {
             let buckets: Vec<SliBucket> = buckets.iter().filter(inside).map(bucket).collect();
             let buckets: Vec<attain_vocabulary::SliBucket> =
                 buckets.iter().map(|bucket| bucket.try_into().unwrap()).collect();
+            if until.is_some() {
+                self.0.tails.lock().unwrap().push((service_id.clone(), buckets.len()));
+            }
             chunks.extend(buckets.chunks(2_000).map(|buckets| {
                 Ok(ingestion::StreamSliHistoryResponse {
                     service_id: service_id.clone(),
                     buckets: Some(attain_proto::columns::columns(buckets.iter())),
                     sources: vec![Source::Traces as i32],
                     days: Vec::new(),
+                    tells_latency: tells_tails.then_some(tells_latency),
+                    held_until_time: None,
                 })
             }));
         }

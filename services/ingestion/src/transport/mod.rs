@@ -7,7 +7,7 @@ mod encode;
 pub(crate) mod fuzzing;
 mod status;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -448,13 +448,16 @@ impl IngestionService for Transport {
         let tenant = tenant(&request)?;
         let request = request.into_inner();
         let (services, span, place) = self.history_asked(&request.service_ids, request.range.unwrap_or_default())?;
+        // What is not kept any more goes without a change: whoever asks for so much is told the whole.
+        let kept = span.start_ms >= self.config.keep_from_ms(self.clock.now_ms());
+        let held = if kept { decode::held(request.held).map_err(Error::from)? } else { BTreeMap::new() };
         let question = HistoryQuestion {
             tenant,
             services: services.into(),
             span,
             with_latency: !request.without_latency,
             handing: decode::handing(request.day_version_max),
-            held: decode::held(request.held).map_err(Error::from)?,
+            held,
         };
         let chunks = stream_history(self.store.clone(), question, place);
         Ok(Response::new(Box::pin(chunks.map(|chunk| chunk.map(encode::history_chunk).map_err(Status::from)))))

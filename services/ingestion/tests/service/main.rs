@@ -465,16 +465,23 @@ async fn of_what_is_held_only_what_may_differ_is_sent() {
         }
         (until, buckets.len())
     }
+    let first = start(1_000);
     let whole = head(&mut served.client).await;
-    assert_eq!(read(&mut served.client, 0, whole, NOW_MS).await, (Some(NOW_MS), 0), "nothing changed");
-    assert_eq!(read(&mut served.client, 0, whole, start(3)).await, (Some(start(3)), 3), "later ones are not held");
-    assert_eq!(read(&mut served.client, 0, 0, NOW_MS).await.1, 900, "held before there was anything");
-    assert_eq!(read(&mut served.client, 0, whole, 0).await, (None, 900), "nothing is held of the span");
+    assert_eq!(read(&mut served.client, first, whole, NOW_MS).await, (Some(NOW_MS), 0), "nothing changed");
+    assert_eq!(read(&mut served.client, first, whole, start(3)).await, (Some(start(3)), 3), "later ones are not held");
+    assert_eq!(read(&mut served.client, first, 0, NOW_MS).await.1, 900, "held before there was anything");
+    assert_eq!(read(&mut served.client, first, whole, 0).await, (None, 900), "nothing is held of the span");
+    let forgotten = first - 400 * 86_400_000;
+    assert_eq!(
+        read(&mut served.client, forgotten, whole, NOW_MS).await,
+        (None, 900),
+        "what is too old goes without a change"
+    );
     served.ingest(vec![bucket(1, 11.0, 1.0)]).await;
-    assert_eq!(read(&mut served.client, 0, whole, NOW_MS).await, (Some(start(1)), 1));
+    assert_eq!(read(&mut served.client, first, whole, NOW_MS).await, (Some(start(1)), 1));
     let newer = head(&mut served.client).await;
     served.ingest(vec![bucket(700, 11.0, 1.0)]).await;
-    let (until, sent) = read(&mut served.client, 0, newer, NOW_MS).await;
+    let (until, sent) = read(&mut served.client, first, newer, NOW_MS).await;
     assert_eq!((until, sent), (Some(start(700)), 700), "one came late");
     served.stop().await;
 }

@@ -168,11 +168,13 @@ impl Histories {
         Some(HeldHistory { recorded: Arc::clone(recorded), end_ms: *end_ms, sequence: reading.sli })
     }
 
-    /// Whether counts are known to be all that a service has: no latencies in what was read of it last.
+    /// Whether counts are known to be all that a service has: there are some, and no latencies, in what was read of it last.
     pub(crate) fn are_all(&self, tenant: &TenantId, id: &EntityId) -> bool {
         let state = self.lock();
         let newest = state.of_service(tenant, id).max_by_key(|(key, _)| key.3);
-        newest.is_some_and(|(_, held)| !held.recorded.origin().may_have_latency())
+        newest.is_some_and(|(_, Held { recorded, .. })| {
+            !recorded.counted().is_empty() && !recorded.origin().may_have_latency()
+        })
     }
 
     /// Holds what was read. Earlier spans of the service, and what was read before another change of it, are asked for no more.

@@ -1,6 +1,7 @@
 //! Puts what the signals say about each candidate document into one score.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::settings::{Copies, Freshness, Settings, Twins};
 use super::sketch::resemblance;
@@ -29,8 +30,8 @@ pub(crate) struct Candidate {
     pub(crate) fits_tier: bool,
     /// Milliseconds since it was last reviewed; `None` where age does not count.
     pub(crate) age_ms: Option<i64>,
-    /// The terms of its title.
-    pub(crate) title_terms: BTreeSet<TermId>,
+    /// The terms of its title, in their order.
+    pub(crate) title_terms: Arc<[TermId]>,
     /// Whether something in it speaks to a machine.
     pub(crate) doubted: bool,
     /// What people said of citations of it, in [-1, 1]; 0 where nobody did.
@@ -43,7 +44,7 @@ pub(crate) struct Scored<T> {
     pub(crate) document: T,
     pub(crate) score: f64,
     pub(crate) named: bool,
-    pub(crate) sketch: BTreeSet<u32>,
+    pub(crate) sketch: Arc<BTreeSet<u32>>,
 }
 
 /// One score a candidate, in their order: `w · z(lexical) + (1 − w) · z(dense)` plus boosts, where z standardises over the
@@ -129,8 +130,13 @@ fn lifted(candidates: &[Candidate], scores: &[f64], twins: &Twins) -> Vec<f64> {
 }
 
 /// Jaccard: the share of the terms of both that either has; 0 where neither has any.
-fn similarity(left: &BTreeSet<TermId>, right: &BTreeSet<TermId>) -> f64 {
-    let both = left.intersection(right).count();
+fn similarity(left: &[TermId], right: &[TermId]) -> f64 {
+    let mut rest = right.iter().peekable();
+    let is_shared = |term: &&TermId| {
+        while rest.next_if(|other| other < term).is_some() {}
+        rest.next_if_eq(term).is_some()
+    };
+    let both = left.iter().filter(is_shared).count();
     both as f64 / (left.len() + right.len() - both).max(1) as f64
 }
 
@@ -242,7 +248,7 @@ mod tests {
             document,
             score,
             named,
-            sketch: (text..text + 24).collect(),
+            sketch: Arc::new((text..text + 24).collect()),
         };
         let copies = Copies { resemblance_min: 0.9, first: 3 };
         let order = |documents: Vec<Scored<u32>>| {

@@ -4,10 +4,8 @@
 
 mod attacks;
 mod baseline;
-mod corpus;
 mod judged;
 mod report;
-mod service;
 
 use std::path::PathBuf;
 
@@ -17,11 +15,9 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::Value;
 
-use corpus::{Corpus, Query};
 use judged::Answered;
-use service::Tenant;
 
-use crate::knowledge::{self, OwnService};
+use crate::knowledge::{self, Corpus, Loading, OwnService, Query, Tenant};
 
 /// Passages asked for: one a document comes back.
 const PASSAGES: u32 = 50;
@@ -53,7 +49,7 @@ pub(crate) struct Options {
 /// What was asked and found, for the report.
 pub(crate) struct Outcome {
     corpus: Corpus,
-    loading: service::Loading,
+    loading: Loading,
     hybrid: Vec<Answered>,
     words: Vec<Answered>,
     /// `None` where no model is loaded.

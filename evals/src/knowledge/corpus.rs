@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use attain_proto::rag::v1::DocumentKind;
+use attain_proto::rag::v1::{Document, DocumentKind};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -85,9 +85,25 @@ impl Corpus {
         self.paths.contains(path)
     }
 
+    /// The files as documents, in the order of their names.
+    pub(crate) fn documents(&self) -> Vec<Document> {
+        self.files.iter().map(|(name, file)| document(name, file)).collect()
+    }
+
     /// The path of a kept document; its name where it is none of the corpus.
     pub(crate) fn path_of<'a>(&'a self, name: &'a str) -> &'a str {
         self.files.get(name).map_or(name, |file| file.path.as_str())
+    }
+}
+
+fn document(name: &str, file: &File) -> Document {
+    Document {
+        id: name.to_owned(),
+        kind: file.kind.into(),
+        title: file.title.clone(),
+        text: file.text.clone(),
+        service_ids: file.service_ids.clone(),
+        ..Document::default()
     }
 }
 

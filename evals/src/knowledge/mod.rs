@@ -18,7 +18,9 @@ use tonic::transport::Channel;
 
 use crate::scratch::Folder;
 
-pub(crate) use corpus::{Corpus, Judgement, Query};
+#[cfg(test)]
+pub(crate) use corpus::Judgement;
+pub(crate) use corpus::{Corpus, Query};
 pub(crate) use service::{Loading, Tenant};
 
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -107,6 +109,22 @@ pub(crate) fn read_lines<T: DeserializeOwned>(file: &Path) -> anyhow::Result<Vec
             serde_json::from_str(line).with_context(|| format!("{}, line {}", file.display(), number + 1))
         })
         .collect()
+}
+
+/// Refuses judgements of documents that the corpus does not have, and files without a question.
+pub(crate) fn check_judgements(queries: &[Query], corpus: &Corpus) -> anyhow::Result<()> {
+    ensure!(!queries.is_empty(), "there is no question");
+    for query in queries {
+        for judgement in &query.relevant {
+            ensure!(
+                corpus.holds(&judgement.doc),
+                "question {}: {} is judged, but not in the corpus",
+                query.id,
+                judgement.doc
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Whether a quote of this hash is what stands between two places of a stored text.

@@ -16,7 +16,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
-use super::corpus::{Corpus, File};
+use super::corpus::Corpus;
 use super::{OwnService, wait_for_vectors};
 
 /// Every document has its vectors within this.
@@ -75,11 +75,9 @@ impl Tenant {
         let began = Instant::now();
         let progress = ProgressBar::new(corpus.files.len() as u64).with_message("indexing");
         let mut refused = Vec::new();
-        let files: Vec<(&String, &File)> = corpus.files.iter().collect();
-        for part in files.chunks(DOCUMENTS_PER_CALL) {
-            let documents = part.iter().map(|(name, file)| document(name, file)).collect();
-            for (index, reason) in self.put(documents).await? {
-                refused.push((part[index].1.path.clone(), reason));
+        for part in corpus.documents().chunks(DOCUMENTS_PER_CALL) {
+            for (index, reason) in self.put(part.to_vec()).await? {
+                refused.push((corpus.path_of(&part[index].id).to_owned(), reason));
             }
             progress.inc(part.len() as u64);
         }
@@ -175,16 +173,5 @@ impl Tenant {
             passages += self.remove(name).await?;
         }
         Ok(passages)
-    }
-}
-
-fn document(name: &str, file: &File) -> Document {
-    Document {
-        id: name.to_owned(),
-        kind: file.kind.into(),
-        title: file.title.clone(),
-        text: file.text.clone(),
-        service_ids: file.service_ids.clone(),
-        ..Document::default()
     }
 }

@@ -70,7 +70,9 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
     let folder = Folder::new("evals-variants")?;
     let documents = corpus.documents();
     eprintln!("keeping {} documents", documents.len());
-    let study = Study::open(folder.path(), documents, options.model_dir.as_deref(), options.threads).await?;
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let model = options.model_dir.as_deref();
+    let study = Study::open(folder.path(), documents, model, options.threads, now_ms).await?;
     let asked = Asked { study: &study, corpus: &corpus, queries: &queries };
     let shipped = asked.measure(&Variant::shipped()).await?;
     let reached = |reach: Reach| match reach {

@@ -9,7 +9,7 @@ use attain_proto::rag::v1 as wire;
 use attain_runtime::Shutdown;
 use attain_runtime::clock::Clock;
 use attain_runtime::readiness::Readiness;
-use attain_vocabulary::TenantId;
+use attain_vocabulary::{TenantId, UnixMillis};
 use tokio::task::JoinHandle;
 
 use crate::domain::document::Sender;
@@ -59,6 +59,7 @@ pub struct Study {
     folder: PathBuf,
     documents: Vec<wire::Document>,
     embedder: Arc<Embedder>,
+    now_ms: UnixMillis,
     shipped: Filled,
 }
 
@@ -149,7 +150,7 @@ pub fn variants() -> Vec<Variant> {
 impl Study {
     /// Keeps the documents as the service ships. `folder` is empty and takes a database and an index for each variant that reaches into
     /// them; `model` is the folder of the embedding model, without it the user's cache is looked in; `threads` are those of one
-    /// embedding.
+    /// embedding; `now_ms` is the time by which documents are new or old, in milliseconds since 1970.
     ///
     /// # Errors
     /// Where there is no model, or the database, the index or the model fails.
@@ -158,13 +159,14 @@ impl Study {
         documents: Vec<wire::Document>,
         model: Option<&Path>,
         threads: usize,
+        now_ms: UnixMillis,
     ) -> Result<Self, Error> {
         let model = Model::locate(model).map_err(Error::Model)?;
         let embedder = Embedder::load(&model, threads).await.map_err(Error::Model)?;
         let embedder = Arc::new(embedder.remembering());
         let settings = Settings::shipped().map_err(Error::Settings)?;
-        let shipped = Filled::new(&folder.join("shipped"), settings, &documents, &embedder).await?;
-        Ok(Self { folder: folder.to_owned(), documents, embedder, shipped })
+        let shipped = Filled::new(&folder.join("shipped"), settings, &documents, &embedder, now_ms).await?;
+        Ok(Self { folder: folder.to_owned(), documents, embedder, now_ms, shipped })
     }
 
     /// Ranks the documents by each of these questions under a variant.
@@ -178,7 +180,7 @@ impl Study {
             return rank_all(&self.shipped.asked_with(settings)?, questions).await;
         }
         let folder = self.folder.join("variant");
-        let filled = Filled::new(&folder, settings, &self.documents, &self.embedder).await?;
+        let filled = Filled::new(&folder, settings, &self.documents, &self.embedder, self.now_ms).await?;
         let ranked = rank_all(&filled.knowledge, questions).await;
         filled.close().await?;
         // The next one begins with an empty folder.
@@ -201,6 +203,7 @@ impl Filled {
         settings: Settings,
         documents: &[wire::Document],
         embedder: &Arc<Embedder>,
+        now_ms: UnixMillis,
     ) -> Result<Self, Error> {
         std::fs::create_dir_all(folder).map_err(Error::Folder)?;
         let config = Config {
@@ -214,12 +217,12 @@ impl Filled {
         let generation = store.generations(DIMENSIONS as u32).await?.serving;
         let serving = Serving::new(index.sibling(&generation), generation);
         serving.set_loaded(Arc::clone(embedder));
-        let knowledge = Arc::new(knowledge(store, serving, settings)?);
+        let knowledge = Arc::new(knowledge(store, serving, settings, now_ms)?);
         let serving = knowledge.serving();
         serving.index.ensure_collections().await?;
         for part in documents.chunks(DOCUMENTS_PER_BATCH) {
             let request = wire::PutDocumentsRequest { documents: part.to_vec() };
-            let sender = Sender { is_mesh: false, publishes: false, may_approve: false, now_ms: 0 };
+            let sender = Sender { is_mesh: false, publishes: false, may_approve: false, now_ms };
             let drafts = transport::decode::documents(request, sender)?.drafts;
             knowledge.put(TenantId::default(), drafts).await?;
         }
@@ -234,7 +237,7 @@ impl Filled {
         let serving = self.knowledge.serving();
         let embedder = serving.usable().ok_or(Error::NoModel)?;
         let serving = Serving::filled(serving.index.clone(), serving.generation.clone(), Arc::clone(embedder));
-        knowledge(self.knowledge.store.clone(), serving, settings)
+        knowledge(self.knowledge.store.clone(), serving, settings, self.knowledge.clock.now_ms())
     }
 
     async fn close(self) -> Result<(), Error> {
@@ -247,9 +250,9 @@ impl Filled {
     }
 }
 
-fn knowledge(store: Store, serving: Serving, settings: Settings) -> Result<Knowledge, Error> {
+fn knowledge(store: Store, serving: Serving, settings: Settings, now_ms: UnixMillis) -> Result<Knowledge, Error> {
     let model = Readiness::new("rag", 0).prefer("embedding_model", "");
-    let knowledge = Knowledge::new(store, serving, model, Clock::held(0))?.with_settings(settings);
+    let knowledge = Knowledge::new(store, serving, model, Clock::held(now_ms))?.with_settings(settings);
     knowledge.set_level();
     Ok(knowledge)
 }

@@ -74,7 +74,7 @@ async fn who_makes_requests_slow_is_named_where_samples_tell() {
     assert_eq!((binding.kind(), binding.entity_id.as_str()), (wire::ConstraintKind::Dependency, "payment"));
     let offered = latency.offers.iter().find(|offer| offer.ambition() == wire::Ambition::Balanced).unwrap();
     let relaxed = binding.relaxed_latency_threshold_ms.unwrap();
-    assert!(Some(relaxed) < offered.latency_threshold_ms, "{binding:?}");
+    assert!(relaxed < offered.latency_threshold_ms, "{binding:?}");
     let explained = format!("without that {relaxed} ms could be offered");
     assert!(told.explanation.contains(&explained), "{}", told.explanation);
     let question = mesh.world.questions.lock().unwrap().last().unwrap().clone();

@@ -23,6 +23,7 @@ mod scratch;
 mod seasons;
 mod simulate;
 mod spans;
+mod variants;
 
 use std::process::ExitCode;
 
@@ -77,6 +78,11 @@ enum Evaluation {
         after_help = "Example:\n  cargo run --release -p evals -- retrieval --corpus src/demo/knowledge --queries evals/queries/demo.jsonl --attain target/debug/attain"
     )]
     Retrieval(retrieval::Options),
+    /// What each part of the retrieval recipe is worth on a folder and its questions, one thing changed at a time.
+    #[command(
+        after_help = "Example:\n  cargo run --release -p evals -- variants --corpus src/demo/knowledge --queries evals/queries/demo.jsonl --format text"
+    )]
+    Variants(variants::Options),
     /// Whether what is said is what documents say: the verifier on changed sentences, and answers of a service read again from outside.
     #[command(
         after_help = "Example:\n  cargo run --release -p evals -- grounding --corpus src/demo/knowledge --queries evals/queries/demo.jsonl --format json"
@@ -116,6 +122,7 @@ async fn main() -> ExitCode {
         Evaluation::Composition(options) => composition::run(&options),
         Evaluation::Drift(options) => drift::run(&options),
         Evaluation::Retrieval(options) => retrieval::run(&options).await,
+        Evaluation::Variants(options) => variants::run(&options).await,
         Evaluation::Grounding(options) => grounding::run(&options).await,
         Evaluation::Injection(options) => injection::run(&options).await,
         Evaluation::Learning(options) => learning::run(&options),

@@ -11,9 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
-use attain_attainment::{Constants, Exclusion, MODEL_VERSION, Model, RecommendationInput, Record, recommend};
+use attain_attainment::{
+    Constants, Exclusion, LATENCY_MENU_MS, MODEL_VERSION, Model, RecommendationInput, Record, SlowAbove, SlowRequests,
+    StructureFacts, recommend,
+};
 use attain_simulator::fleet::Fleet;
-use attain_vocabulary::{DAY_MS, LatencyHistogram, TimeRange, TimeWindow};
+use attain_vocabulary::{DAY_MS, EntityId, LatencyHistogram, TimeRange, TimeWindow};
 use clap::Parser;
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -139,8 +142,24 @@ fn drawn(seed: u64, index: u64) -> RecommendationInput {
         for bucket in input.history.buckets.iter_mut().filter(|bucket| bucket.counts.valid() > 0) {
             bucket.latency = Some(latencies(bucket.counts.valid(), &mut random));
         }
+        let parts: Vec<EntityId> = input.dependencies.iter().map(|dependency| dependency.id.clone()).collect();
+        let slow_requests = Some(slow_requests(&input.service, parts, &mut random));
+        input.structure = input.structure.map(|structure| StructureFacts { slow_requests, ..structure });
     }
     input
+}
+
+/// Fewer samples above each threshold than above the one before, and some of those left without each part.
+fn slow_requests(service: &EntityId, mut parts: Vec<EntityId>, random: &mut ChaCha8Rng) -> SlowRequests {
+    parts.push(service.clone());
+    let sample_count = 576;
+    let mut slow_count = sample_count;
+    let above = |threshold_ms: u32| {
+        slow_count = random.random_range(slow_count / 2..=slow_count);
+        let without = parts.iter().map(|part| (part.clone(), random.random_range(0..=slow_count))).collect();
+        SlowAbove { threshold_ms, slow_count, without }
+    };
+    SlowRequests { sample_count, thresholds: LATENCY_MENU_MS.map(above).to_vec() }
 }
 
 /// As many latencies as requests, most of them short.

@@ -74,6 +74,9 @@ pub(crate) enum Command {
         /// A direct callee that is to be so many times slower, CALLEE=FACTOR.
         #[arg(long, value_name = "CALLEE=FACTOR", value_parser = slow_callee)]
         slower: Option<(String, f64)>,
+        /// Milliseconds above which a request is slow: tells how many sampled ones would still be without each part; may be repeated.
+        #[arg(long = "slow-ms", value_name = "MS")]
+        slow_ms: Vec<f64>,
     },
     /// Shows what changed in the graph between two kept versions, and which are kept.
     #[command(after_help = "Example:\n  attain graph-changes --from-version 12")]
@@ -499,12 +502,13 @@ impl Command {
                     .with("with_betweenness", betweenness.then_some(true))
                     .with("confidence_min", confidence_min)
             }
-            Self::Latency { service_id, threshold_ms, slower } => {
+            Self::Latency { service_id, threshold_ms, slower, slow_ms } => {
                 let (callee_id, factor) = slower.unzip();
-                Request::get(service(&service_id, "/latency-analysis"))
+                let request = Request::get(service(&service_id, "/latency-analysis"))
                     .with("threshold_ms", threshold_ms)
                     .with("slower_callee_id", callee_id)
-                    .with("slower_factor", factor)
+                    .with("slower_factor", factor);
+                slow_ms.into_iter().fold(request, |request, ms| request.with("slow_thresholds_ms", Some(ms)))
             }
             Self::GraphChanges { from_version, to_version } => {
                 Request::get("/api/v1/graph/changes").with("from_version", from_version).with("to_version", to_version)

@@ -8,7 +8,7 @@ use attain_vocabulary::{DAY_MS, Objective, SliKind, TimeRange, TimeWindow};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Case, bind, counterfactuals, graph, paragraph, versions};
+use super::{Case, bind, counterfactuals, graph, paragraph, slow, versions};
 use crate::fleet::{END_MS, View};
 
 /// Components of one case.
@@ -19,6 +19,9 @@ const DAYS: [u32; 3] = [45, 60, 90];
 const SHORT_DAYS: [i64; 6] = [2, 4, 7, 10, 13, 16];
 /// Strictest targets of a modest policy.
 const MODEST: [f64; 6] = [0.9, 0.95, 0.97, 0.98, 0.99, 0.993];
+
+/// Every so many cases have latencies.
+const SLOW_EVERY: u64 = 4;
 
 /// What a case is made to be like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +105,9 @@ pub(super) fn case(seed: u64, index: u64) -> Option<Case> {
     if case.estimated {
         bind::taken_away(&mut case, &view, at, &input, &result);
         counterfactuals(&mut case, &input, sli);
+        if index.is_multiple_of(SLOW_EVERY) {
+            slow::gone(&mut case, &input, own_seed);
+        }
     } else if let Some(whole) = whole {
         bind::given_history(&mut case, &whole, &result);
     }

@@ -10,6 +10,7 @@ mod bind;
 mod cases;
 mod graph;
 mod paragraph;
+mod slow;
 mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};

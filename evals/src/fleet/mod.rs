@@ -162,6 +162,7 @@ impl<'a> View<'a> {
                 snapshot_age_ms: 0,
                 doubt,
                 consistent_targets: Vec::new(),
+                slow_requests: None,
             })
         };
         let structures = (0..self.fleet.components.len()).map(structure).collect();

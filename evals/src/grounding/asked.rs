@@ -2,33 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use attain_grounding::verify;
-use attain_proto::rag::v1::answer_service_client::AnswerServiceClient;
-use attain_proto::rag::v1::knowledge_service_client::KnowledgeServiceClient;
-use attain_proto::rag::v1::{
-    AnswerQuestionRequest, AnswerQuestionResponse, AnswerSentence, Document, EvidenceStrength, GetDocumentRequest,
-    PutDocumentsRequest,
-};
+use attain_proto::rag::v1::{AnswerQuestionResponse, AnswerSentence, EvidenceStrength};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
-use tonic::Request;
-use tonic::metadata::MetadataValue;
-use tonic::transport::Channel;
 
 use super::check::{is_said_at_all, is_said_in_order};
 use super::study::Study;
-use super::{Query, document_name, kind_of};
-use crate::knowledge::{OwnService, between, is_stored, wait_for_vectors};
+use crate::knowledge::{Corpus, OwnService, Query, Tenant, between, is_stored};
 use crate::scores;
 
 const TENANT: &str = "evals-grounding";
-const CALL_SECONDS_MAX: &str = "120S";
-/// Every document has its vectors within this.
-const EMBEDDED_WITHIN: Duration = Duration::from_secs(1800);
-const DOCUMENTS_PER_CALL: usize = 20;
 
 /// What of an answer was found to hold.
 #[derive(Debug, Default)]
@@ -45,16 +31,12 @@ struct Judged {
     wrong: Vec<String>,
 }
 
-struct Client {
-    knowledge: KnowledgeServiceClient<Channel>,
-    answers: AnswerServiceClient<Channel>,
-    /// Documents read before: a version never changes.
-    read: BTreeMap<(String, u32), String>,
-}
+/// A question with its answer, what of that was found to hold, and the milliseconds it took.
+type Answered<'a> = (&'a Query, AnswerQuestionResponse, Judged, f64);
 
-/// Loads the texts, asks every question, judges the answers.
+/// Keeps the corpus, asks every question, judges the answers.
 pub(super) async fn run(
-    texts: &BTreeMap<String, String>,
+    corpus: &Corpus,
     queries: &[Query],
     study: &Study,
     rag: Option<&str>,
@@ -66,86 +48,45 @@ pub(super) async fn run(
     };
     let address =
         rag.map(str::to_owned).or_else(|| own.as_ref().map(|own| own.address.clone())).context("an address")?;
-    let channel = Channel::from_shared(address.clone())?.connect().await?;
-    let mut client = Client {
-        knowledge: KnowledgeServiceClient::new(channel.clone()).max_decoding_message_size(64 * 1024 * 1024),
-        answers: AnswerServiceClient::new(channel),
-        read: BTreeMap::new(),
-    };
-    client.load(texts).await?;
-    wait_for_vectors(&address, EMBEDDED_WITHIN).await?;
+    let mut tenant = Tenant::connect(&address, TENANT).await?;
+    for (path, reason) in tenant.load(corpus, own.as_ref()).await?.refused {
+        eprintln!("{path} was refused: {reason}");
+    }
     let progress = ProgressBar::new(queries.len() as u64).with_message("asking");
     let mut outcome = Vec::new();
     for query in queries {
-        let asked = AnswerQuestionRequest { question: query.query.clone(), ..Default::default() };
-        let began = Instant::now();
-        let answer =
-            client.answers.answer_question(request(asked)).await.with_context(|| query.id.clone())?.into_inner();
-        let latency_ms = began.elapsed().as_secs_f64() * 1000.0;
-        let judged = client.judge(&answer, study).await?;
+        let (answer, latency_ms) = tenant.answer(&query.query).await.with_context(|| query.id.clone())?;
+        let judged = judge(&mut tenant, &answer, study).await?;
         outcome.push((query, answer, judged, latency_ms));
         progress.inc(1);
     }
     progress.finish_and_clear();
-    Ok(report(&outcome))
+    Ok(report(&outcome, corpus))
 }
 
-impl Client {
-    async fn load(&mut self, texts: &BTreeMap<String, String>) -> anyhow::Result<()> {
-        let documents: Vec<Document> = texts
-            .iter()
-            .map(|(path, text)| Document {
-                id: document_name(path),
-                kind: kind_of(path).into(),
-                text: text.clone(),
-                ..Document::default()
-            })
-            .collect();
-        let progress = ProgressBar::new(documents.len() as u64).with_message("indexing");
-        for part in documents.chunks(DOCUMENTS_PER_CALL) {
-            let kept = self.knowledge.put_documents(request(PutDocumentsRequest { documents: part.to_vec() })).await?;
-            for rejected in kept.into_inner().rejected {
-                eprintln!("{} was refused: {}", part[rejected.index as usize].id, rejected.reason);
-            }
-            progress.inc(part.len() as u64);
+async fn judge(tenant: &mut Tenant, answer: &AnswerQuestionResponse, study: &Study) -> anyhow::Result<Judged> {
+    let mut judged = Judged::default();
+    for sentence in &answer.sentences {
+        let mut valid = 0;
+        let mut cited = Vec::new();
+        for citation in &sentence.citations {
+            let document = tenant.kept(&citation.document_id, citation.document_version).await?;
+            let text = &document.with_context(|| format!("{} is cited and not kept", citation.document_id))?.text;
+            let place = (citation.start_offset, citation.end_offset);
+            valid += usize::from(is_stored(&citation.quote, &citation.quote_sha256, place, text));
+            cited.extend(between(text, place.0, place.1));
         }
-        progress.finish_and_clear();
-        Ok(())
-    }
-
-    async fn judge(&mut self, answer: &AnswerQuestionResponse, study: &Study) -> anyhow::Result<Judged> {
-        let mut judged = Judged::default();
-        for sentence in &answer.sentences {
-            let mut valid = 0;
-            let mut cited = Vec::new();
-            for citation in &sentence.citations {
-                let text = self.text(&citation.document_id, citation.document_version).await?;
-                let place = (citation.start_offset, citation.end_offset);
-                valid += usize::from(is_stored(&citation.quote, &citation.quote_sha256, place, text));
-                cited.extend(between(text, place.0, place.1));
-            }
-            judged.citations += sentence.citations.len();
-            judged.valid_citations += valid;
-            judged.sentences += 1;
-            judged.cited_sentences += usize::from(valid > 0);
-            let supported = valid == sentence.citations.len() && valid > 0 && is_supported(sentence, &cited, study);
-            judged.supported_sentences += usize::from(supported);
-            if !supported {
-                judged.wrong.push(format!("{} <- {}", sentence.text, cited.join(" | ")));
-            }
+        judged.citations += sentence.citations.len();
+        judged.valid_citations += valid;
+        judged.sentences += 1;
+        judged.cited_sentences += usize::from(valid > 0);
+        let supported = valid == sentence.citations.len() && valid > 0 && is_supported(sentence, &cited, study);
+        judged.supported_sentences += usize::from(supported);
+        if !supported {
+            judged.wrong.push(format!("{} <- {}", sentence.text, cited.join(" | ")));
         }
-        Ok(judged)
     }
-
-    async fn text(&mut self, document_id: &str, version: u32) -> anyhow::Result<&str> {
-        let place = (document_id.to_owned(), version);
-        if !self.read.contains_key(&place) {
-            let asked = GetDocumentRequest { document_id: document_id.to_owned(), version };
-            let document = self.knowledge.get_document(request(asked)).await?.into_inner().document;
-            self.read.insert(place.clone(), document.context("a document")?.text);
-        }
-        Ok(self.read.get(&place).map_or("", String::as_str))
-    }
+    Ok(judged)
 }
 
 /// By this crate's own reading and, beside it, by the verifier on texts that were read again.
@@ -162,18 +103,18 @@ fn is_supported(sentence: &AnswerSentence, cited: &[String], study: &Study) -> b
     in_order && verify(&sentence.text, &whole, &weigh).is_supported()
 }
 
-fn report(outcome: &[(&Query, AnswerQuestionResponse, Judged, f64)]) -> Value {
+fn report(outcome: &[Answered<'_>], corpus: &Corpus) -> Value {
     let sum = |of: fn(&Judged) -> usize| outcome.iter().map(|(_, _, judged, _)| of(judged)).sum::<usize>();
     let share = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
     let answerable: Vec<_> = outcome.iter().filter(|(query, ..)| !query.relevant.is_empty()).collect();
     let answered: Vec<_> = answerable.iter().filter(|(_, answer, ..)| !answer.sentences.is_empty()).collect();
     let cites_relevant = answered.iter().filter(|(query, answer, ..)| {
-        let relevant: BTreeSet<String> = query.relevant.iter().map(|judgement| document_name(&judgement.doc)).collect();
+        let relevant: BTreeSet<&str> = query.relevant.iter().map(|judgement| judgement.doc.as_str()).collect();
         let mut cited = answer.sentences.iter().flat_map(|sentence| &sentence.citations);
-        cited.any(|citation| relevant.contains(&citation.document_id))
+        cited.any(|citation| relevant.contains(corpus.path_of(&citation.document_id)))
     });
     let of_strength = |strength: EvidenceStrength, is_answerable: bool| {
-        let of = |(query, answer, ..): &&(&Query, AnswerQuestionResponse, Judged, f64)| {
+        let of = |(query, answer, ..): &&Answered<'_>| {
             answer.strength() == strength && query.relevant.is_empty() != is_answerable
         };
         outcome.iter().filter(of).count()
@@ -206,11 +147,4 @@ fn report(outcome: &[(&Query, AnswerQuestionResponse, Judged, f64)]) -> Value {
         "latency_ms_p95": scores::quantile(&latencies, 0.95),
         "wrong": wrong,
     })
-}
-
-fn request<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("x-attain-tenant", MetadataValue::from_static(TENANT));
-    request.metadata_mut().insert("grpc-timeout", MetadataValue::from_static(CALL_SECONDS_MAX));
-    request
 }

@@ -8,14 +8,12 @@ mod study;
 
 use std::path::PathBuf;
 
-use attain_proto::rag::v1::DocumentKind;
 use clap::Args;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use study::Study;
 
-use crate::knowledge;
+use crate::knowledge::{self, Corpus, Query};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -39,51 +37,21 @@ pub(crate) struct Options {
     claims_max: usize,
 }
 
-/// A labelled question.
-#[derive(Debug, Clone, Deserialize)]
-struct Query {
-    id: String,
-    query: String,
-    #[serde(default)]
-    relevant: Vec<Judgement>,
-}
-
-/// A document that answers a question.
-#[derive(Debug, Clone, Deserialize)]
-struct Judgement {
-    doc: String,
-}
-
 /// Studies the verifier, and the answers where there are questions.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
-    let texts = knowledge::read_texts(&options.corpus)?;
-    let study =
-        Study::new(texts.iter().map(|(name, text)| (name.as_str(), text.as_str())), options.claims_max, options.seed);
+    let corpus = Corpus::read(&options.corpus)?;
+    let texts = corpus.files.values().map(|file| (file.path.as_str(), file.text.as_str()));
+    let study = Study::new(texts, options.claims_max, options.seed);
     let verifier = study.run(options.seed)?;
     let mut met = verifier["missed"].as_array().is_some_and(Vec::is_empty);
     let mut report = json!({ "verifier": verifier });
     if let Some(queries) = &options.queries {
         let queries = knowledge::read_lines::<Query>(queries)?;
-        let answers = asked::run(&texts, &queries, &study, options.rag.as_deref(), options.attain.as_deref()).await?;
+        let answers = asked::run(&corpus, &queries, &study, options.rag.as_deref(), options.attain.as_deref()).await?;
         let whole = |key: &str| answers[key].as_f64() == Some(1.0);
         met &= whole("citation_precision") && whole("offset_validity");
         report["answers"] = answers;
     }
     report["objective_met"] = json!(met);
     Ok(report)
-}
-
-/// A path as a document name.
-fn document_name(path: &str) -> String {
-    path.chars().map(|c| if c.is_ascii_alphanumeric() || "._:/@-".contains(c) { c } else { '-' }).collect()
-}
-
-fn kind_of(id: &str) -> DocumentKind {
-    if id.contains("incident") || id.contains("postmortem") {
-        DocumentKind::Incident
-    } else if id.contains("slo") {
-        DocumentKind::SloTemplate
-    } else {
-        DocumentKind::Runbook
-    }
 }

@@ -4,8 +4,7 @@ use anyhow::ensure;
 use attain_proto::rag::v1::{Document, SearchStrategy};
 
 use super::PASSAGES;
-use super::corpus::{Corpus, Query};
-use super::service::Tenant;
+use crate::knowledge::{Corpus, Query, Tenant};
 
 /// Questions that each attack is tried on.
 const QUESTIONS: usize = 20;

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use attain_proto::rag::v1::{Citation, SearchKnowledgeResponse};
 
-use super::corpus::{Corpus, Query};
-use super::service::Tenant;
-use crate::knowledge::is_stored;
+use crate::knowledge::{Corpus, Query, Tenant, is_stored};
 use crate::scores;
 
 /// Ranks that the discounted gain looks at, and those that recall looks at.
@@ -136,8 +134,7 @@ fn found_share(got: &[u32], all: &[u32], ranks: usize) -> Option<f64> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::knowledge::sha256_hex;
-    use crate::retrieval::corpus::Judgement;
+    use crate::knowledge::{Judgement, sha256_hex};
 
     pub(in crate::retrieval) fn answered(documents: &[&str], relevant: &[(&str, u32)], confidence: f64) -> Answered {
         let citation = |id: &&str| Citation { document_id: (*id).to_owned(), ..Citation::default() };

@@ -4,24 +4,20 @@
 
 mod attacks;
 mod baseline;
-mod corpus;
 mod judged;
 mod report;
-mod service;
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use attain_proto::rag::v1::SearchStrategy;
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::Value;
 
-use corpus::{Corpus, Query};
 use judged::Answered;
-use service::Tenant;
 
-use crate::knowledge::{self, OwnService};
+use crate::knowledge::{self, Corpus, Loading, OwnService, Query, Tenant};
 
 /// Passages asked for: one a document comes back.
 const PASSAGES: u32 = 50;
@@ -53,7 +49,7 @@ pub(crate) struct Options {
 /// What was asked and found, for the report.
 pub(crate) struct Outcome {
     corpus: Corpus,
-    loading: service::Loading,
+    loading: Loading,
     hybrid: Vec<Answered>,
     words: Vec<Answered>,
     /// `None` where no model is loaded.
@@ -68,7 +64,7 @@ pub(crate) struct Outcome {
 pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
     let queries = knowledge::read_lines::<Query>(&options.queries)?;
     let corpus = Corpus::read(&options.corpus)?;
-    check_judgements(&queries, &corpus)?;
+    knowledge::check_judgements(&queries, &corpus)?;
     let baseline = options.baseline.as_deref().map(baseline::read).transpose()?;
     let own = match &options.rag {
         Some(_) => None,
@@ -88,21 +84,6 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<Value> {
     let outcome = Outcome { corpus, loading, hybrid, words, meaning, latencies_ms, attacks, passage_count };
     let report = report::report(&outcome);
     Ok(baseline.map_or_else(|| report.clone(), |baseline| baseline::compare(report.clone(), &baseline)))
-}
-
-fn check_judgements(queries: &[Query], corpus: &Corpus) -> anyhow::Result<()> {
-    ensure!(!queries.is_empty(), "there is no question");
-    for query in queries {
-        for judgement in &query.relevant {
-            ensure!(
-                corpus.holds(&judgement.doc),
-                "question {}: {} is judged, but not in the corpus",
-                query.id,
-                judgement.doc
-            );
-        }
-    }
-    Ok(())
 }
 
 /// Asks every question; `None` where the service cannot search this way.

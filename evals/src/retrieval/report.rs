@@ -6,8 +6,8 @@ use attain_proto::rag::v1::RetrievalMode;
 use serde_json::{Map, Value, json};
 
 use super::Outcome;
-use super::corpus::Corpus;
 use super::judged::Answered;
+use crate::knowledge::Corpus;
 use crate::scores;
 
 /// Share of the answerable questions that a threshold has to answer.

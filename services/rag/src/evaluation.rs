@@ -1,6 +1,5 @@
 //! How well passages are found: the whole service without its transport on judged questions. The floors below are what the
-//! demo's documents must reach; `ATTAIN_TEST_KNOWLEDGE` (a folder) and `ATTAIN_TEST_QUERIES` (a file) name others to measure, and with
-//! `ATTAIN_TEST_VARIANTS` set the recipe is measured without each of its parts as well.
+//! demo's documents must reach; `ATTAIN_TEST_KNOWLEDGE` (a folder) and `ATTAIN_TEST_QUERIES` (a file) name others to measure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::domain::document::{Draft, Kind, Written};
 use crate::domain::query::Question;
-use crate::domain::settings::{Settings, Threshold};
+use crate::domain::settings::Threshold;
 use crate::embedding::{DIMENSIONS, Embedder, Model};
 use crate::index::Index;
 use crate::knowledge::{Knowledge, Serving};
@@ -95,9 +94,6 @@ async fn judged_questions_find_their_documents() {
             knowledge.model_is_usable(&serving);
             let hybrid = measure(&knowledge, &judged, &knowledge.calibration.hybrid).await;
             println!("hybrid: {hybrid:.3?}");
-            if std::env::var_os("ATTAIN_TEST_VARIANTS").is_some() {
-                tell_variants(&knowledge, &judged, &hybrid).await;
-            }
             Some(hybrid)
         }
         Err(reason) => {
@@ -113,60 +109,6 @@ async fn judged_questions_find_their_documents() {
             check(&hybrid, (0.80, 0.80, 0.85, 0.90), &knowledge.calibration.hybrid);
         }
     }
-}
-
-/// What a variant changes in the settings.
-type Change = fn(&mut Settings);
-
-/// The recipe without one of its parts, and with another weight: what of it works on the order and on the confidence of a question,
-/// so that the same index answers all of them.
-const VARIANTS: [(&str, Change); 16] = [
-    ("without the beginning", |settings| settings.lead_weight = 0.0),
-    ("without the title's vector", |settings| settings.title_weight = 0.0),
-    ("best passage alone for meaning", |settings| (settings.lead_weight, settings.title_weight) = (0.0, 0.0)),
-    ("without synonyms", |settings| settings.synonym_weight = 0.0),
-    ("without the boost of objectives", |settings| settings.objective_boost = 0.0),
-    ("without names", |settings| settings.exact_name_boost = 0.0),
-    ("without twins", |settings| settings.twins.lift = 0.0),
-    ("without copies kept apart", |settings| settings.copies.first = 0),
-    ("without freshness", |settings| settings.freshness.boost = 0.0),
-    ("words at 0.35", |settings| settings.lexical_weight = 0.35),
-    ("words at 0.75", |settings| settings.lexical_weight = 0.75),
-    ("meaning alone", |settings| settings.lexical_weight = 0.0),
-    ("words alone", |settings| settings.lexical_weight = 1.0),
-    ("coverage over 8", |settings| settings.confidence.coverage_documents = 8),
-    ("capitals at 0.5", |settings| settings.confidence.capital_weight = 0.5),
-    ("without capitals", |settings| settings.confidence.capital_weight = 0.0),
-];
-
-/// Prints the rows of the table of variants, as Markdown.
-#[allow(clippy::print_stdout)]
-async fn tell_variants(knowledge: &Knowledge, judged: &[Judged], shipped: &Reached) {
-    println!("| | nDCG@10 | Recall@5 | MRR | AUROC | rejected at 95 % answered |\n|---|---|---|---|---|---|");
-    let tell = |name: &str, reached: &Reached| {
-        let Reached { ndcg_10, recall_5, mrr, auroc, rejected_at_95_ratio, .. } = reached;
-        println!("| {name} | {ndcg_10:.3} | {recall_5:.3} | {mrr:.3} | {auroc:.3} | {rejected_at_95_ratio:.2} |");
-    };
-    tell("as shipped", shipped);
-    for (name, change) in VARIANTS {
-        let variant = changed(knowledge, change);
-        tell(name, &measure(&variant, judged, &variant.calibration.hybrid).await);
-    }
-}
-
-/// The same documents, index and model, asked with other settings.
-fn changed(knowledge: &Knowledge, change: Change) -> Knowledge {
-    let mut settings = (*knowledge.settings).clone();
-    change(&mut settings);
-    let serving = knowledge.serving();
-    let embedder = serving.usable().expect("a model").clone();
-    let (index, generation) = (serving.index.sibling(&serving.generation), serving.generation.clone());
-    let model = Readiness::new("rag", 0).prefer("embedding_model", "");
-    let serving = Serving::filled(index, generation, embedder);
-    let mut variant = Knowledge::new(knowledge.store.clone(), serving, model, Clock::held(0)).expect("valid");
-    variant.settings = Arc::new(settings);
-    variant.set_level();
-    variant
 }
 
 /// Floors for nDCG@10, Recall@5, MRR and AUROC; what the shipped threshold does must be what its data file says.
@@ -256,7 +198,7 @@ async fn measure(knowledge: &Knowledge, judged: &[Judged], cuts: &Threshold) -> 
     for question in judged {
         let asked = Asked {
             tenant: TenantId::default(),
-            question: Question::new(&question.query, knowledge.settings.synonym_weight).expect("valid"),
+            question: Question::new(&question.query, &knowledge.settings).expect("valid"),
             services: BTreeSet::new(),
             kinds: BTreeSet::new(),
             limit: 10,

@@ -6,7 +6,7 @@ use crate::Error;
 use crate::domain::document::DocumentId;
 use crate::domain::terms::Frequencies;
 use crate::embedding::EmbeddedQuestion;
-use crate::index::{Document, Index, Near, NearPassage, Part, Point, Scope};
+use crate::index::{Document, Index, Near, NearPassage, Part, Point, Revision, Scope};
 use crate::knowledge::Knowledge;
 use crate::search::{Asked, Strategy};
 
@@ -26,17 +26,17 @@ pub(crate) struct Found {
 impl Found {
     /// Keeps what `keep` says of a name and of whether the document is another tenant's.
     pub(crate) fn keep(&mut self, keep: impl Fn(&DocumentId, bool) -> bool) {
-        self.documents.retain(|_, document| keep(&document.id, document.public));
+        self.documents.retain(|_, document| keep(&document.facts.id, document.public));
     }
 
     /// Names of the documents of which this holds.
     pub(crate) fn ids(&self, holds: impl Fn(&Document) -> bool) -> BTreeSet<DocumentId> {
-        self.documents.values().filter(|document| holds(document)).map(|document| document.id.clone()).collect()
+        self.documents.values().filter(|document| holds(document)).map(|document| document.facts.id.clone()).collect()
     }
 
     /// Candidates of a signal with their documents.
     pub(crate) fn known<'a>(&'a self, hits: &'a [Near]) -> impl Iterator<Item = (&'a Near, &'a Document)> {
-        hits.iter().filter_map(|near| Some((near, self.documents.get(&near.document)?)))
+        hits.iter().filter_map(|near| Some((near, self.documents.get(&near.document.point)?)))
     }
 
     /// The same for passages.
@@ -47,14 +47,29 @@ impl Found {
         hits.iter().filter_map(|near| Some((near, self.documents.get(&near.document)?)))
     }
 
-    /// Reads the documents that were not read yet.
+    /// Reads the documents that were not read yet: those that passages alone were found of by one of these.
     async fn read_documents(&mut self, index: &Index, scope: &Scope) -> Result<(), Error> {
-        let documents = [&self.named, &self.words, &self.titles, &self.leads].into_iter().flatten();
-        let passages = [&self.passage_words, &self.passage_texts].into_iter().flatten();
-        let points: BTreeSet<Point> =
-            documents.map(|near| near.document).chain(passages.map(|near| near.document)).collect();
-        let unread: Vec<Point> = points.into_iter().filter(|point| !self.documents.contains_key(point)).collect();
-        self.documents.extend(index.documents(scope, &unread).await?);
+        let hits = [&self.named, &self.words, &self.titles, &self.leads].into_iter().flatten();
+        let mut documents: BTreeMap<Point, Revision> = BTreeMap::new();
+        for Revision { point, version } in hits.map(|near| near.document) {
+            let at = documents.entry(point).or_insert(Revision { point, version });
+            at.version = at.version.or(version);
+        }
+        let hits = [&self.passage_words, &self.passage_texts].into_iter().flatten();
+        let passages = hits.filter(|near| !documents.contains_key(&near.document));
+        let mut passages: BTreeMap<Point, Revision> = passages.map(|near| (near.document, near.passage)).collect();
+        for (point, at) in &documents {
+            // Of one that passages alone were found of before.
+            self.documents
+                .entry(*point)
+                .and_modify(|document| document.at.version = document.at.version.or(at.version));
+        }
+        documents.retain(|point, _| !self.documents.contains_key(point));
+        passages.retain(|point, _| !self.documents.contains_key(point));
+        let documents: Vec<Revision> = documents.into_values().collect();
+        let (documents, by_passages) =
+            tokio::try_join!(index.documents(scope, &documents), index.documents_of(scope, &passages))?;
+        self.documents.extend(documents.into_iter().chain(by_passages));
         Ok(())
     }
 }

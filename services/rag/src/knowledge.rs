@@ -110,6 +110,11 @@ impl Knowledge {
         Self { language_model, ..self }
     }
 
+    /// The same with other settings.
+    pub(crate) fn with_settings(self, settings: Settings) -> Self {
+        Self { settings: Arc::new(settings), ..self }
+    }
+
     /// What answers now.
     pub(crate) fn serving(&self) -> Arc<Serving> {
         Arc::clone(&self.serving.read().unwrap_or_else(PoisonError::into_inner))

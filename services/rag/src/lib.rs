@@ -66,6 +66,7 @@ mod scope;
 mod search;
 mod start;
 mod storage;
+pub mod study;
 mod transport;
 mod watch;
 

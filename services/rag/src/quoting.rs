@@ -1,11 +1,12 @@
 //! Quoting: the best passages of ranked documents, cut out of the stored text.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::Error;
 use crate::domain::document::{DocumentId, Stored, sha256_hex};
 use crate::domain::passage::slice_chars;
-use crate::index::{Owned, Placed};
+use crate::index::{Placed, Revision};
 use crate::knowledge::{Knowledge, Serving};
 use crate::search::{Asked, Cited, Ranking};
 
@@ -19,7 +20,7 @@ pub(crate) struct Quoted {
     pub(crate) cited: Cited,
     pub(crate) document: Stored,
     /// Its best passages, best first; `None` for one that the index no longer has.
-    pub(crate) passages: Vec<Option<Placed>>,
+    pub(crate) passages: Vec<Option<Arc<Placed>>>,
 }
 
 impl Knowledge {
@@ -71,20 +72,21 @@ impl Knowledge {
         ranking: &Ranking,
         documents: &[(DocumentId, f64)],
         each: usize,
-    ) -> Result<BTreeMap<DocumentId, Vec<Option<Placed>>>, Error> {
+    ) -> Result<BTreeMap<DocumentId, Vec<Option<Arc<Placed>>>>, Error> {
         let found = |id: &DocumentId| ranking.passages.get(id).map_or(&[][..], |passages| passages.as_slice());
-        let mut wanted: Vec<(Owned<'_>, u32)> = Vec::new();
+        let first = |id: &DocumentId| ranking.scope.passage(id, ranking.public.contains(id), 0);
+        let mut wanted: Vec<(&DocumentId, Revision)> = Vec::new();
         for (id, _) in documents {
-            let owned = (id, ranking.public.contains(id));
             match found(id) {
-                [] => wanted.push((owned, 0)),
-                hits => wanted.extend(hits.iter().take(each).map(|hit| (owned, hit.ordinal))),
+                [] => wanted.push((id, Revision { point: first(id), version: None })),
+                hits => wanted.extend(hits.iter().take(each).map(|hit| (id, hit.at))),
             }
         }
-        let mut placed = serving.index.placed(&ranking.scope, &wanted).await?;
-        let mut best: BTreeMap<DocumentId, Vec<Option<Placed>>> = BTreeMap::new();
-        for ((id, _), ordinal) in wanted {
-            best.entry(id.clone()).or_default().push(placed.remove(&(id.clone(), ordinal)));
+        let points: Vec<Revision> = wanted.iter().map(|(_, at)| *at).collect();
+        let placed = serving.index.placed(&points).await?;
+        let mut best: BTreeMap<DocumentId, Vec<Option<Arc<Placed>>>> = BTreeMap::new();
+        for (id, Revision { point, .. }) in wanted {
+            best.entry(id.clone()).or_default().push(placed.get(&point).cloned());
         }
         Ok(best)
     }

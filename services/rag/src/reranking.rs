@@ -14,8 +14,8 @@ use crate::embedding::{environment, library_folder, tokenizer_files};
 const MAX_LENGTH: usize = 384;
 /// Questions that may wait for the model; one more is late already.
 const QUESTIONS_MAX: usize = 8;
-/// Passages that the model reads at once.
-const BATCH: usize = 16;
+/// Passages that the model reads at once: in a batch of several the shorter ones would be padded to the longest.
+const BATCH: usize = 1;
 const GRAPH_FILE: &str = "model.onnx";
 /// Characters of the graph's hash in the model's name.
 const HASH_CHARS: usize = 12;

@@ -1,6 +1,7 @@
 //! Answering a question: gather what each signal finds, fuse, decide whether it answers at all, then quote (`quoting`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use attain_vocabulary::{EntityId, TenantId, UnixMillis};
 
@@ -15,7 +16,7 @@ use crate::domain::standing::Standings;
 use crate::domain::terms::TermId;
 use crate::embedding::EmbeddedQuestion;
 use crate::gathering::Found;
-use crate::index::{Document, Index, Near, NearPassage, Owned, Scope};
+use crate::index::{Document, Facts, Index, Near, NearPassage, Revision, Scope};
 use crate::knowledge::{Knowledge, Serving};
 use crate::reranking::{Reranker, Reranking};
 
@@ -112,8 +113,12 @@ pub(crate) struct Ranking {
 pub(crate) struct RankedPassage {
     /// Its place among the passages of the document.
     pub(crate) ordinal: u32,
+    pub(crate) at: Revision,
     pub(crate) score: f64,
 }
+
+/// A document that copies are kept apart from.
+type Ranked = Scored<(DocumentId, Revision)>;
 
 impl Knowledge {
     /// Answers a question, or abstains.
@@ -191,9 +196,9 @@ impl Knowledge {
         }
         let ranker = Ranker { asked, standings: &standings, settings: &self.settings, now_ms: self.clock.now_ms() };
         let (documents, named) = ranker.documents(&found, embedded.is_some());
-        let documents = self.apart(index, &scope, documents, &public).await?;
+        let documents = self.apart(index, documents).await?;
         // Whether anything answers is not for doubted documents to say.
-        let doubted = found.ids(|document| document.doubted);
+        let doubted = found.ids(|document| document.facts.doubted);
         let believed = documents.iter().map(|(id, _)| id).filter(|id| !doubted.contains(*id));
         let first: Vec<DocumentId> = believed.take(self.settings.confidence.coverage_documents).cloned().collect();
         let terms: BTreeSet<TermId> = question.words.iter().map(|word| word.term).collect();
@@ -228,28 +233,21 @@ impl Knowledge {
     }
 
     /// Keeps copies apart among the first documents. Only of these the sketches are read, and of more where many of them are copies.
-    async fn apart(
-        &self,
-        index: &Index,
-        scope: &Scope,
-        mut documents: Vec<Scored<DocumentId>>,
-        public: &BTreeSet<DocumentId>,
-    ) -> Result<Vec<(DocumentId, f64)>, Error> {
+    async fn apart(&self, index: &Index, mut documents: Vec<Ranked>) -> Result<Vec<(DocumentId, f64)>, Error> {
         let copies = &self.settings.copies;
         let (mut read, mut until) = (0, documents.len().min(SKETCHES_PER_PLACE * copies.first));
         while read < until {
             let unread = &mut documents[read..until];
-            let owned: Vec<Owned<'_>> =
-                unread.iter().map(|scored| (&scored.document, public.contains(&scored.document))).collect();
-            let mut sketches = index.sketches(scope, &owned).await?;
+            let points: Vec<Revision> = unread.iter().map(|scored| scored.document.1).collect();
+            let mut sketches = index.sketches(&points).await?;
             for scored in unread {
-                scored.sketch = sketches.remove(&scored.document).unwrap_or_default();
+                scored.sketch = sketches.remove(&scored.document.1.point).unwrap_or_default();
             }
             let enough = fusion::originals(&documents[..until], copies) == copies.first;
             (read, until) = (until, if enough { until } else { documents.len().min(2 * until) });
         }
         let documents = fusion::apart(documents, copies);
-        Ok(documents.into_iter().map(|scored| (scored.document, scored.score)).collect())
+        Ok(documents.into_iter().map(|scored| (scored.document.0, scored.score)).collect())
     }
 }
 
@@ -282,7 +280,7 @@ fn with_specificity(words: &[Word], embedded: Option<&EmbeddedQuestion>) -> Vec<
 
 /// The best score of a signal among what is believed; 0 where it found nothing.
 fn best(found: &Found, hits: &[Near]) -> f64 {
-    let believed = found.known(hits).filter(|(_, document)| !document.doubted);
+    let believed = found.known(hits).filter(|(_, document)| !document.facts.doubted);
     believed.map(|(near, _)| near.score).fold(0.0, f64::max)
 }
 
@@ -297,7 +295,7 @@ fn rank_by_passages(
     let hits = if strategy == Strategy::Words { &found.passage_words } else { &found.passage_texts };
     let mut by_document: BTreeMap<&DocumentId, f64> = BTreeMap::new();
     for (hit, document) in found.known_passages(hits) {
-        let score = by_document.entry(&document.id).or_insert(f64::NEG_INFINITY);
+        let score = by_document.entry(&document.facts.id).or_insert(f64::NEG_INFINITY);
         *score = score.max(hit.score);
     }
     let mut documents: Vec<(DocumentId, f64)> =
@@ -321,8 +319,9 @@ struct Ranker<'a> {
 
 impl Ranker<'_> {
     /// Documents best first, without their sketches, and whether the question names one of them.
-    fn documents(&self, found: &Found, hybrid: bool) -> (Vec<Scored<DocumentId>>, bool) {
-        let mut pool: BTreeMap<&DocumentId, Candidate> = BTreeMap::new();
+    fn documents(&self, found: &Found, hybrid: bool) -> (Vec<Ranked>, bool) {
+        let mut pool: BTreeMap<&DocumentId, (Revision, Candidate)> = BTreeMap::new();
+        let new = |document: &Document| (document.at, self.candidate(&document.facts));
         let signals: [(&[Near], Note); 4] = [
             (&found.words, |candidate, score| candidate.lexical = Some(score)),
             (&found.titles, |candidate, score| candidate.title = Some(score)),
@@ -331,28 +330,30 @@ impl Ranker<'_> {
         ];
         for (hits, note) in signals {
             for (near, document) in found.known(hits) {
-                note(pool.entry(&document.id).or_insert_with(|| self.candidate(document)), near.score);
+                let (_, candidate) = pool.entry(&document.facts.id).or_insert_with(|| new(document));
+                note(candidate, near.score);
             }
         }
         for (near, document) in found.known_passages(&found.passage_texts) {
-            let candidate = pool.entry(&document.id).or_insert_with(|| self.candidate(document));
+            let (_, candidate) = pool.entry(&document.facts.id).or_insert_with(|| new(document));
             candidate.passage = Some(candidate.passage.map_or(near.score, |best| best.max(near.score)));
         }
-        let (ids, candidates): (Vec<&DocumentId>, Vec<Candidate>) = pool.into_iter().unzip();
+        let (points, candidates): (Vec<(&DocumentId, Revision)>, Vec<Candidate>) =
+            pool.into_iter().map(|(id, (at, candidate))| ((id, at), candidate)).unzip();
         let scores = fusion::scores(&candidates, hybrid, self.settings);
-        let scored = |((id, candidate), score): ((&&DocumentId, &Candidate), f64)| Scored {
-            document: (*id).clone(),
+        let scored = |(((id, at), candidate), score): ((&(&DocumentId, Revision), &Candidate), f64)| Scored {
+            document: ((*id).clone(), *at),
             score,
             named: candidate.named,
-            sketch: BTreeSet::new(),
+            sketch: Arc::default(),
         };
-        let mut documents: Vec<Scored<DocumentId>> = ids.iter().zip(&candidates).zip(scores).map(scored).collect();
-        documents.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.document.cmp(&b.document)));
+        let mut documents: Vec<Ranked> = points.iter().zip(&candidates).zip(scores).map(scored).collect();
+        documents.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.document.0.cmp(&b.document.0)));
         let names = candidates.iter().any(|candidate| candidate.named && !candidate.doubted);
         (documents, names)
     }
 
-    fn candidate(&self, document: &Document) -> Candidate {
+    fn candidate(&self, document: &Facts) -> Candidate {
         let Self { asked, standings, now_ms, .. } = self;
         let is_asked_about = |name: &String| {
             EntityId::new("service_ids", name)
@@ -364,7 +365,7 @@ impl Ranker<'_> {
             answers_objective: asked.question.about_objectives && document.states_objective,
             fits_tier: asked.tier.is_some_and(|tier| document.tiers.contains(&u32::from(tier))),
             age_ms: Some(now_ms - document.review_ms),
-            title_terms: document.title_terms.clone(),
+            title_terms: Arc::clone(&document.title_terms),
             doubted: document.doubted,
             standing: standings.get(&(document.id.clone(), document.version)).copied().unwrap_or(0.0),
             ..Candidate::default()
@@ -374,7 +375,7 @@ impl Ranker<'_> {
 
 /// Passages of each document, best first; equal scores in the order of the text.
 fn rank_passages(found: &Found, hybrid: bool, settings: &Settings) -> BTreeMap<DocumentId, Vec<RankedPassage>> {
-    let mut pool: BTreeMap<(&DocumentId, u32), Candidate> = BTreeMap::new();
+    let mut pool: BTreeMap<(&DocumentId, u32), (Revision, Candidate)> = BTreeMap::new();
     // Compared within a document only, whose passages have vectors all or none.
     let new = || Candidate { embedded: true, ..Candidate::default() };
     let signals: [(&[NearPassage], Note); 2] = [
@@ -383,14 +384,17 @@ fn rank_passages(found: &Found, hybrid: bool, settings: &Settings) -> BTreeMap<D
     ];
     for (hits, note) in signals {
         for (near, document) in found.known_passages(hits) {
-            note(pool.entry((&document.id, near.ordinal)).or_insert_with(new), near.score);
+            let place = (&document.facts.id, near.ordinal);
+            let (_, candidate) = pool.entry(place).or_insert_with(|| (near.passage, new()));
+            note(candidate, near.score);
         }
     }
-    let (places, candidates): (Vec<(&DocumentId, u32)>, Vec<Candidate>) = pool.into_iter().unzip();
+    let (places, candidates): (Vec<(&DocumentId, u32, Revision)>, Vec<Candidate>) =
+        pool.into_iter().map(|((id, ordinal), (at, candidate))| ((id, ordinal, at), candidate)).unzip();
     let scores = fusion::scores(&candidates, hybrid, settings);
     let mut by_document: BTreeMap<DocumentId, Vec<RankedPassage>> = BTreeMap::new();
-    for ((id, ordinal), score) in places.into_iter().zip(scores) {
-        by_document.entry(id.clone()).or_default().push(RankedPassage { ordinal, score });
+    for ((id, ordinal, at), score) in places.into_iter().zip(scores) {
+        by_document.entry(id.clone()).or_default().push(RankedPassage { ordinal, at, score });
     }
     for passages in by_document.values_mut() {
         passages.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.ordinal.cmp(&b.ordinal)));

@@ -81,7 +81,10 @@ pub async fn serve(config: Config, listener: TcpListener, clock: Clock, shutdown
 }
 
 /// A client of the configured server, or of an embedded one that is started here.
-async fn open_index(config: &Config, stop: Shutdown) -> Result<(Index, Option<JoinHandle<Result<(), Error>>>), Error> {
+pub(crate) async fn open_index(
+    config: &Config,
+    stop: Shutdown,
+) -> Result<(Index, Option<JoinHandle<Result<(), Error>>>), Error> {
     if let Some(url) = &config.qdrant_url {
         let index = Index::connect(url, config.qdrant_api_key.as_deref(), &config.collection_prefix)?;
         return Ok((index, None));

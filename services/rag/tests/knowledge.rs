@@ -239,14 +239,25 @@ async fn kinds_filter_and_services_count_for_more() {
     assert!(incidents.citations.iter().all(|citation| citation.kind() == wire::DocumentKind::Incident));
     let plain = service.search("acme", "database").await;
     let service_ids = vec!["product-service".to_owned()];
-    let boosted = service
-        .search_by("acme", wire::SearchKnowledgeRequest { query, service_ids, ..Default::default() })
-        .await
-        .unwrap();
+    let about_product = || wire::SearchKnowledgeRequest {
+        query: query.clone(),
+        service_ids: service_ids.clone(),
+        ..Default::default()
+    };
+    let boosted = service.search_by("acme", about_product()).await.unwrap();
     let score = |answer: &wire::SearchKnowledgeResponse| {
         answer.citations.iter().find(|citation| citation.document_id == "incidents/cache-stampede").unwrap().score
     };
     assert!(score(&boosted) > score(&plain) + 0.1, "{boosted:?}");
+
+    // What ranking read of a document is of that document as it was: it is read again once the document is another.
+    let unowned = corpus().into_iter().map(|document| wire::Document { service_ids: Vec::new(), ..document }).collect();
+    service.put("acme", unowned).await;
+    let again = service.search_by("acme", about_product()).await.unwrap();
+    assert_eq!(score(&again), score(&plain), "{again:?}");
+    service.put("acme", corpus()).await;
+    let owned = service.search_by("acme", about_product()).await.unwrap();
+    assert_eq!(score(&owned), score(&boosted), "{owned:?}");
 
     let bad = service.search_by("acme", wire::SearchKnowledgeRequest::default()).await.unwrap_err();
     assert_eq!(bad.code(), Code::InvalidArgument);

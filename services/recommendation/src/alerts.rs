@@ -1,6 +1,6 @@
 //! Alerts for a service's SLOs, tested on its own history. Nothing is written.
 
-use attain_attainment::alerts::{back_test, policy};
+use attain_attainment::alerts::{Counted, back_test, policy};
 use attain_proto::convert::timestamp;
 use attain_proto::recommendation::v1 as wire;
 use attain_runtime::context::CallContext;
@@ -63,7 +63,11 @@ fn in_force(slo: &Slo) -> AboutSlo {
 fn tested(measured: &Measured, about: &AboutSlo) -> wire::AlertPolicy {
     let history = measured.history(about.kind, about.latency_threshold_ms);
     let valid_per_day = Some(history.valid_per_day());
-    let policy = policy(about.target.error_budget(), f64::from(about.window.days()), valid_per_day);
+    let counted = match about.kind {
+        SliKind::Freshness => Counted::Slices(valid_per_day),
+        SliKind::Availability | SliKind::Latency => Counted::Requests(valid_per_day),
+    };
+    let policy = policy(about.target.error_budget(), f64::from(about.window.days()), counted);
     let first_ms = history.series().points().first().map(|point| point.start_ms);
     let tested = first_ms.map(|first_ms| (first_ms, back_test(&history, &policy, &measured.incidents)));
     message::alerts::policy(about, policy, tested)

@@ -1,6 +1,5 @@
 //! SLOs as documents: those in force out, those of other tools in.
 
-use attain_attainment::SliHistory;
 use attain_proto::recommendation::v1 as wire;
 use attain_proto::vocabulary::v1::SliKind as WireKind;
 use attain_runtime::context::CallContext;
@@ -31,11 +30,8 @@ pub(crate) async fn exported(
     let measured = measured::read(engine, context, &service).await?;
     let exported = blocking(move || {
         // Rules that traffic is too little for are guarded; where none was measured nobody knows.
-        let known = |history: SliHistory| Some(history.valid_per_day()).filter(|valid| *valid > 0.0);
-        let requests = known(measured.history(SliKind::Availability, None));
-        let slices = |slo: &Slo| known(measured.history(slo.kind, slo.latency_threshold_ms));
-        let valid_per_day = |slo: &Slo| if slo.kind == SliKind::Freshness { slices(slo) } else { requests };
-        export(format, &measured.slos, &metrics, valid_per_day)
+        let requests_per_day = measured.history(SliKind::Availability, None).valid_per_day();
+        export(format, &measured.slos, &metrics, Some(requests_per_day).filter(|requests| *requests > 0.0))
     })
     .await??;
     let file = |file: crate::domain::exchange::File| wire::ExportedFile { name: file.name, content: file.content };

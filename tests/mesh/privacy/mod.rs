@@ -316,7 +316,9 @@ async fn no_canary_survives_anywhere() {
 #[tokio::test]
 async fn no_address_of_a_machine_survives_where_they_are_redacted() {
     let dir = folder();
-    let canaries = [canaries(), addresses()].concat();
+    // Of the others some: the test above sends them all.
+    let others: Vec<Canary> = canaries().into_iter().step_by(5).collect();
+    let canaries = [others, addresses()].concat();
     let settings = ["privacy.ip_addresses=redact".to_owned()];
     nothing(found_after_everything(dir.path(), &settings, &canaries).await);
     // Two machines are two still, each by its pseudonym, and so are two ports of one.
@@ -374,14 +376,16 @@ async fn no_canary_survives_in_postgresql() {
     let Some(server) = provided("ATTAIN_TEST_POSTGRES_URL") else { return };
     let (dir, database) = (folder(), crate::processes::fresh_database(&server).await);
     let members = ["ingestion", "recommendation", "rag"].map(|member| format!("{member}.database_url={database}"));
-    let mut found = found_after_everything(dir.path(), &members, &canaries()).await;
+    // Of the canaries some: what is kept was redacted before any database saw it.
+    let canaries: Vec<Canary> = canaries().into_iter().step_by(4).collect();
+    let mut found = found_after_everything(dir.path(), &members, &canaries).await;
     let Ok(dump) = Command::new("pg_dump").args(["--inserts", &database]).output().await else {
         assert!(std::env::var_os("ATTAIN_TEST_REQUIRE").is_none(), "pg_dump is required and not in the path");
         println!("SKIPPED: pg_dump is not in the path");
         return;
     };
     assert!(dump.status.success() && dump.stdout.len() > 1000, "{}", String::from_utf8_lossy(&dump.stderr));
-    let search = Search::new(&canaries());
+    let search = Search::new(&canaries);
     found.extend(search.found(&dump.stdout).into_iter().map(|line| format!("dump: {line}")));
     nothing(found);
 }

@@ -151,6 +151,12 @@ impl Trace {
         members.map(|call| (call.part.as_str(), call.duration_ns))
     }
 
+    /// Self time of the root in nanoseconds: what it does while it waits for nobody.
+    #[must_use]
+    pub fn self_ns(&self) -> u64 {
+        self.nodes[0].self_ns
+    }
+
     /// The root's duration in nanoseconds if its calls took these times, in the order of [`Self::calls`]: self time and lags
     /// stay, and stages decide anew who is waited for. Calls past the end of the list stay as measured.
     #[must_use]

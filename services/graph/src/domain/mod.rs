@@ -26,6 +26,7 @@ pub mod sampled_latency;
 pub mod scenario;
 pub mod sensitivity;
 pub mod single_points;
+pub mod slow_requests;
 pub mod slowdown;
 pub mod snapshot;
 pub mod structure;

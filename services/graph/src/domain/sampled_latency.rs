@@ -8,6 +8,7 @@ use attain_vocabulary::UnixMillis;
 
 use super::latency::{QUANTILES, UNITS};
 use super::requests::{Requests, critical_times_ms, durations};
+use super::slow_requests::{SlowRequests, slow_requests};
 
 /// From the sampled requests of a service.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,8 @@ pub struct SampledLatency {
     pub shares: Vec<TimeShare>,
     /// Greatest probability that the wait exceeds the threshold; `None` without one, and where nobody is waited for.
     pub miss_probability_max: Option<f64>,
+    /// One for each threshold that slow requests were asked for.
+    pub slow: Vec<SlowRequests>,
 }
 
 /// A quantile of whole requests, in milliseconds.
@@ -54,7 +57,8 @@ pub struct TimeShare {
     pub budget_ms: Option<f64>,
 }
 
-/// Reads requests; `slower` names a callee and how many times as long its calls are to take.
+/// Reads requests; `slower` names a callee and how many times as long its calls are to take, `slow_thresholds_ms` are those that
+/// they are held against.
 ///
 /// A threshold is split over the times of callees on the critical path of each request, as they are with the slower callee.
 /// Those of one request add up to what it waits for, so whatever moves together, `P(miss) ≤ Σ P(time > budget)`.
@@ -65,6 +69,7 @@ pub fn sampled_latency(
     requests: &Requests,
     slower: Option<(&str, f64)>,
     threshold_ms: Option<f64>,
+    slow_thresholds_ms: &[f64],
 ) -> Result<SampledLatency, Error> {
     let traces = requests.traces();
     let after: Option<Vec<Trace>> =
@@ -112,6 +117,7 @@ pub fn sampled_latency(
         quantiles: QUANTILES.map(quantile).to_vec(),
         shares,
         miss_probability_max: budget.map(|budget| budget.miss_probability_max),
+        slow: slow_requests(traces, slow_thresholds_ms),
     })
 }
 

@@ -19,10 +19,14 @@ pub(crate) struct LatencyQuestion {
     pub(crate) threshold_ms: Option<f64>,
     /// A callee, and how many times slower it is to be.
     pub(crate) slower: Option<(String, f64)>,
+    /// Thresholds that sampled requests are held against.
+    pub(crate) slow_thresholds_ms: Vec<f64>,
+    /// Whether what is composed without samples is left out.
+    pub(crate) sampled_only: bool,
 }
 
 /// How long a service waits.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Waiting {
     pub(crate) calls: Vec<Call>,
     pub(crate) quantiles: Vec<WaitQuantile>,
@@ -59,10 +63,14 @@ fn waiting(
     question: &LatencyQuestion,
     give_up: &dyn Fn() -> bool,
 ) -> Result<Waiting, Error> {
+    let slower = question.slower.as_ref().map(|(callee_id, factor)| (callee_id.as_str(), *factor));
+    let read = |requests| sampled_latency(requests, slower, question.threshold_ms, &question.slow_thresholds_ms);
+    let sampled = requests.map(read).transpose()?;
+    if question.sampled_only {
+        return Ok(Waiting { sampled, ..Waiting::default() });
+    }
     let (known, unknown) = calls(held, node);
     let (calls, truncated) = dearest(known);
-    let slower = question.slower.as_ref().map(|(callee_id, factor)| (callee_id.as_str(), *factor));
-    let sampled = requests.map(|requests| sampled_latency(requests, slower, question.threshold_ms)).transpose()?;
     let slower_calls = match slower {
         None => None,
         // Known from samples alone.

@@ -23,6 +23,8 @@ use crate::topology;
 /// Most times as long, and most milliseconds longer, that something can get.
 const FACTOR_MAX: f64 = 1e6;
 const ADDED_MS_MAX: f64 = 1e9;
+/// Most thresholds that sampled requests are held against.
+const SLOW_THRESHOLDS_MAX: usize = 64;
 
 pub(crate) fn heading(direction: i32) -> Result<Heading, Error> {
     match Direction::try_from(direction) {
@@ -71,7 +73,13 @@ pub(crate) fn latency(request: AnalyzeLatencyRequest) -> Result<LatencyQuestion,
         }
         (id, factor) => Some((id, positive("slower_factor", factor)?)),
     };
-    Ok(LatencyQuestion { service_id: request.service_id, threshold_ms, slower })
+    if request.slow_thresholds_ms.len() > SLOW_THRESHOLDS_MAX {
+        let reason = format!("{} thresholds; at most {SLOW_THRESHOLDS_MAX} are read", request.slow_thresholds_ms.len());
+        return Err(InvalidValue::new("slow_thresholds_ms", "too_long", reason).into());
+    }
+    let slow_thresholds_ms = each("slow_thresholds_ms", &request.slow_thresholds_ms, |ms| positive("", *ms))?;
+    let sampled_only = request.sampled_only;
+    Ok(LatencyQuestion { service_id: request.service_id, threshold_ms, slower, slow_thresholds_ms, sampled_only })
 }
 
 pub(crate) fn slowdown(request: EvaluateLatencyRequest) -> Result<SlowdownQuestion, Error> {

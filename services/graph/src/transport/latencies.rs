@@ -7,6 +7,7 @@ use super::encode::names;
 use crate::domain::latency::{Call, QUANTILES, WaitQuantile};
 use crate::domain::links::NodeIndex;
 use crate::domain::sampled_latency::{SampledLatency, SampledQuantile, TimeShare};
+use crate::domain::slow_requests::SlowRequests;
 use crate::domain::slowdown::Outcome;
 use crate::domain::snapshot::Snapshot;
 use crate::queries::{Slowdown, Waiting};
@@ -73,6 +74,16 @@ fn sampled(found: SampledLatency) -> wire::SampledLatency {
         quantiles: found.quantiles.into_iter().map(quantile).collect(),
         shares: found.shares.into_iter().map(share).collect(),
         miss_probability_max: found.miss_probability_max,
+        slow: found.slow.into_iter().map(slow).collect(),
+    }
+}
+
+fn slow(found: SlowRequests) -> wire::SlowRequests {
+    let without = |(part_id, count): (String, usize)| wire::SlowWithout { part_id, slow_count: count as u32 };
+    wire::SlowRequests {
+        threshold_ms: found.threshold_ms,
+        slow_count: found.count as u32,
+        without: found.without.into_iter().map(without).collect(),
     }
 }
 

@@ -92,7 +92,13 @@ async fn the_wait_for_calls_is_composed_and_a_threshold_split() {
     let mut ask = async |slower: Option<(&str, f64)>, threshold_ms: f64| {
         let (slower_callee_id, slower_factor) = slower.map_or((String::new(), 0.0), |(id, by)| (id.into(), by));
         let service_id = "checkout-service".into();
-        let request = wire::AnalyzeLatencyRequest { service_id, threshold_ms, slower_callee_id, slower_factor };
+        let request = wire::AnalyzeLatencyRequest {
+            service_id,
+            threshold_ms,
+            slower_callee_id,
+            slower_factor,
+            ..Default::default()
+        };
         mesh.graph.analyze_latency(request).await.map(tonic::Response::into_inner)
     };
     let near = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 0.05, "{found} {expected}");

@@ -153,6 +153,41 @@ async fn bad_questions_are_refused_by_field() {
 }
 
 #[tokio::test]
+async fn slow_requests_are_counted_without_each_part() {
+    let mut mesh = Mesh::up().await;
+    mesh.reach(1).await;
+    let given = samples(60, &[("payment-service", 30_000), ("inventory-service", 10_000)]);
+    mesh.ingestion.sample("default", "checkout-service", given);
+    let mut ask = async |slow_thresholds_ms: Vec<f64>| {
+        let service_id = "checkout-service".into();
+        let request =
+            wire::AnalyzeLatencyRequest { service_id, slow_thresholds_ms, sampled_only: true, ..Default::default() };
+        mesh.graph.analyze_latency(request).await.map(tonic::Response::into_inner)
+    };
+    let answer = ask(vec![35.0, 1.0, 500.0]).await.unwrap();
+    assert!(answer.calls.is_empty() && answer.unknown_callee_ids.is_empty(), "without samples nothing is composed");
+    let slow = answer.sampled.unwrap().slow;
+    let told = |of: &wire::SlowRequests| {
+        let without = of.without.iter().map(|part| (part.part_id.clone(), part.slow_count));
+        (of.threshold_ms, of.slow_count, without.collect::<Vec<_>>())
+    };
+    let parts = |counts: [u32; 3], order: [&str; 3]| -> Vec<(String, u32)> {
+        order.into_iter().map(str::to_owned).zip(counts).collect()
+    };
+    // Each request takes about 42 ms: 30 of payment, 10 of inventory, 2 of its own.
+    let waits = ["inventory-service", "payment-service", "checkout-service"];
+    assert_eq!(told(&slow[0]), (35.0, 60, parts([0, 0, 60], waits)));
+    let by_name = ["checkout-service", "inventory-service", "payment-service"];
+    assert_eq!(told(&slow[1]), (1.0, 60, parts([60; 3], by_name)));
+    assert_eq!(told(&slow[2]), (500.0, 0, parts([0; 3], by_name)));
+    for (thresholds, field) in [(vec![5.0, 0.0], "slow_thresholds_ms/1"), (vec![1.0; 65], "slow_thresholds_ms")] {
+        let refused = ask(thresholds).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains(field), "{}", refused.message());
+    }
+}
+
+#[tokio::test]
 async fn sampled_requests_say_who_takes_the_time_and_what_a_slower_callee_does() {
     let mut mesh = Mesh::up().await;
     let mut given = samples(60, &[("payment-service", 30_000), ("inventory-service", 10_000)]);
@@ -160,7 +195,13 @@ async fn sampled_requests_say_who_takes_the_time_and_what_a_slower_callee_does()
     mesh.ingestion.sample("default", "checkout-service", given);
     let mut ask = async |slower_callee_id: &str, slower_factor: f64, threshold_ms: f64| {
         let (service_id, slower_callee_id) = ("checkout-service".into(), slower_callee_id.into());
-        let request = wire::AnalyzeLatencyRequest { service_id, threshold_ms, slower_callee_id, slower_factor };
+        let request = wire::AnalyzeLatencyRequest {
+            service_id,
+            threshold_ms,
+            slower_callee_id,
+            slower_factor,
+            ..Default::default()
+        };
         mesh.graph.analyze_latency(request).await.map(tonic::Response::into_inner)
     };
     let answer = ask("", 0.0, 0.0).await.unwrap();

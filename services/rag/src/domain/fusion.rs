@@ -1,12 +1,15 @@
 //! Puts what the signals say about each candidate document into one score.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::settings::{Copies, Freshness, Settings, Twins};
 use super::sketch::resemblance;
 use super::terms::TermId;
 
 const DAY_MS: f64 = 86_400_000.0;
+/// Keeps the first of reciprocal ranks from outweighing all others: the k of their authors.
+const RANK_OFFSET: f64 = 60.0;
 
 /// What is known of a candidate document. A signal is `None` where the document was not among its first candidates.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -29,8 +32,8 @@ pub(crate) struct Candidate {
     pub(crate) fits_tier: bool,
     /// Milliseconds since it was last reviewed; `None` where age does not count.
     pub(crate) age_ms: Option<i64>,
-    /// The terms of its title.
-    pub(crate) title_terms: BTreeSet<TermId>,
+    /// The terms of its title, in their order.
+    pub(crate) title_terms: Arc<[TermId]>,
     /// Whether something in it speaks to a machine.
     pub(crate) doubted: bool,
     /// What people said of citations of it, in [-1, 1]; 0 where nobody did.
@@ -43,7 +46,7 @@ pub(crate) struct Scored<T> {
     pub(crate) document: T,
     pub(crate) score: f64,
     pub(crate) named: bool,
-    pub(crate) sketch: BTreeSet<u32>,
+    pub(crate) sketch: Arc<BTreeSet<u32>>,
 }
 
 /// One score a candidate, in their order: `w · z(lexical) + (1 − w) · z(dense)` plus boosts, where z standardises over the
@@ -53,9 +56,10 @@ pub(crate) struct Scored<T> {
 /// A signal that a candidate lacks counts as the lowest seen; a candidate without vectors counts as average there, so that
 /// it is neither lifted nor sunk for being new. Candidates that all score the same have z = 0.
 pub(crate) fn scores(candidates: &[Candidate], hybrid: bool, settings: &Settings) -> Vec<f64> {
-    let lexical = standardised(candidates.iter().map(|candidate| Some(candidate.lexical.unwrap_or(0.0))));
+    let comparable = if settings.reading.fuses_ranks { reciprocal_ranks } else { standardised };
+    let lexical = comparable(candidates.iter().map(|candidate| Some(candidate.lexical.unwrap_or(0.0))).collect());
     let fused: Vec<f64> = if hybrid {
-        let dense = standardised(dense(candidates, settings).into_iter());
+        let dense = comparable(dense(candidates, settings));
         let weight = settings.lexical_weight;
         lexical.iter().zip(dense).map(|(lexical, dense)| weight * lexical + (1.0 - weight) * dense).collect()
     } else {
@@ -129,8 +133,13 @@ fn lifted(candidates: &[Candidate], scores: &[f64], twins: &Twins) -> Vec<f64> {
 }
 
 /// Jaccard: the share of the terms of both that either has; 0 where neither has any.
-fn similarity(left: &BTreeSet<TermId>, right: &BTreeSet<TermId>) -> f64 {
-    let both = left.intersection(right).count();
+fn similarity(left: &[TermId], right: &[TermId]) -> f64 {
+    let mut rest = right.iter().peekable();
+    let is_shared = |term: &&TermId| {
+        while rest.next_if(|other| other < term).is_some() {}
+        rest.next_if_eq(term).is_some()
+    };
+    let both = left.iter().filter(is_shared).count();
     both as f64 / (left.len() + right.len() - both).max(1) as f64
 }
 
@@ -165,14 +174,22 @@ fn dense(candidates: &[Candidate], settings: &Settings) -> Vec<Option<f64>> {
 }
 
 /// Distance from the mean in standard deviations; 0 for what is missing and where nothing varies.
-fn standardised(values: impl Iterator<Item = Option<f64>>) -> Vec<f64> {
-    let values: Vec<Option<f64>> = values.collect();
+fn standardised(values: Vec<Option<f64>>) -> Vec<f64> {
     let known: Vec<f64> = values.iter().copied().flatten().collect();
     let count = known.len().max(1) as f64;
     let mean = known.iter().sum::<f64>() / count;
     let deviation = (known.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / count).sqrt();
     let z = |value: f64| if deviation > f64::EPSILON { (value - mean) / deviation } else { 0.0 };
     values.into_iter().map(|value| value.map_or(0.0, z)).collect()
+}
+
+/// `1 / (60 + rank)` (Cormack, Clarke, Büttcher: Reciprocal rank fusion outperforms Condorcet, SIGIR 2009), as distances from the mean so
+/// that boosts mean what they mean elsewhere. What is missing ranks last; what is equal shares the best of its ranks.
+fn reciprocal_ranks(values: Vec<Option<f64>>) -> Vec<f64> {
+    let mut order: Vec<f64> = values.iter().map(|value| value.unwrap_or(f64::NEG_INFINITY)).collect();
+    order.sort_by(|a, b| b.total_cmp(a));
+    let rank = |value: Option<f64>| order.partition_point(|other| *other > value.unwrap_or(f64::NEG_INFINITY));
+    standardised(values.iter().map(|value| Some(1.0 / (RANK_OFFSET + rank(*value) as f64 + 1.0))).collect())
 }
 
 #[cfg(test)]
@@ -195,6 +212,22 @@ mod tests {
         assert!((found[0] - (0.55 - 0.45)).abs() < 1e-12 && (found[1] - (0.45 - 0.55)).abs() < 1e-12, "{found:?}");
         let lexical = scores(&[candidate(10.0, 0.2), candidate(0.0, 0.6)], false, &settings());
         assert_eq!(lexical, [1.0, -1.0]);
+    }
+
+    #[test]
+    fn ranks_are_fused_by_their_reciprocals() {
+        // Shares of 1/61, 1/62 (twice) and 1/64.
+        let found = reciprocal_ranks(vec![Some(3.0), None, Some(7.0), Some(3.0)]);
+        assert!(found[2] > found[0] && found[0] == found[3] && found[3] > found[1], "{found:?}");
+        assert!(
+            ((found[2] - found[0]) / (found[0] - found[1]) - (1.0 / 61.0 - 1.0 / 62.0) / (1.0 / 62.0 - 1.0 / 64.0))
+                .abs()
+                < 1e-9
+        );
+        let mut ranked = settings();
+        ranked.reading.fuses_ranks = true;
+        let order = scores(&[candidate(10.0, 0.2), candidate(0.0, 0.6), candidate(9.0, 0.5)], true, &ranked);
+        assert!(order[0] > order[2] && order[2] > order[1], "{order:?}");
     }
 
     #[test]
@@ -242,7 +275,7 @@ mod tests {
             document,
             score,
             named,
-            sketch: (text..text + 24).collect(),
+            sketch: Arc::new((text..text + 24).collect()),
         };
         let copies = Copies { resemblance_min: 0.9, first: 3 };
         let order = |documents: Vec<Scored<u32>>| {

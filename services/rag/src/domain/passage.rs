@@ -6,10 +6,10 @@ use super::outline::{Block, Outline};
 use super::word_pieces::estimate;
 
 /// Most word pieces of a passage. With its title and headings before it, it stays below the 256 that the embedding model
-/// reads; shorter passages found less (0.798 nDCG@10 at 200 on public runbooks).
-const WORD_PIECES_MAX: usize = 200;
-/// A new section starts a new passage once the passage under way has this many word pieces.
-const WORD_PIECES_MIN: usize = WORD_PIECES_MAX / 3;
+/// reads.
+pub(crate) const WORD_PIECES_MAX: usize = 200;
+/// A new section starts a new passage once the passage under way has this part of the most.
+const SECTION_PART: usize = 3;
 
 /// A passage of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,10 +23,10 @@ pub(crate) struct Passage {
 }
 
 /// The passages of a text in order. They do not overlap, and every block of the outline lies in exactly one or, where it
-/// is too long, in several.
-pub(crate) fn cut(text: &str, outline: &Outline) -> Vec<Passage> {
-    let pieces = outline.blocks.iter().flat_map(|block| split(text, block));
-    let mut packer = Packer { text, passages: Vec::new(), open: None, counted: (0, 0) };
+/// is too long, in several. `word_pieces_max` is at least 1.
+pub(crate) fn cut(text: &str, outline: &Outline, word_pieces_max: usize) -> Vec<Passage> {
+    let pieces = outline.blocks.iter().flat_map(|block| split(text, block, word_pieces_max));
+    let mut packer = Packer { text, word_pieces_max, passages: Vec::new(), open: None, counted: (0, 0) };
     for piece in pieces {
         packer.take(piece);
     }
@@ -50,6 +50,7 @@ struct Piece {
 
 struct Packer<'a> {
     text: &'a str,
+    word_pieces_max: usize,
     passages: Vec<Passage>,
     open: Option<(Range<usize>, Vec<String>, usize)>,
     /// Bytes and characters up to a place already passed, so that counting is linear.
@@ -60,8 +61,8 @@ impl Packer<'_> {
     fn take(&mut self, piece: Piece) {
         if let Some((range, _, word_pieces)) = &self.open {
             let grown = *word_pieces + estimate(&self.text[range.end..piece.range.end]);
-            let section_ends = piece.begins_section && *word_pieces >= WORD_PIECES_MIN;
-            if grown > WORD_PIECES_MAX || section_ends {
+            let section_ends = piece.begins_section && *word_pieces >= self.word_pieces_max / SECTION_PART;
+            if grown > self.word_pieces_max || section_ends {
                 self.close();
             }
         }
@@ -97,10 +98,10 @@ impl Packer<'_> {
     }
 }
 
-/// A block as pieces of at most [`WORD_PIECES_MAX`]: cut at line ends, then at sentence ends, then at blanks, then
+/// A block as pieces of at most so many word pieces: cut at line ends, then at sentence ends, then at blanks, then
 /// after a mark (of a link that is longer than a passage), then anywhere.
-fn split(text: &str, block: &Block) -> Vec<Piece> {
-    let ranges = split_range(text, block.range.clone(), 0);
+fn split(text: &str, block: &Block, max: usize) -> Vec<Piece> {
+    let ranges = split_range(text, block.range.clone(), (0, max));
     let piece = |(index, range)| Piece {
         range,
         headings: block.headings.clone(),
@@ -109,9 +110,9 @@ fn split(text: &str, block: &Block) -> Vec<Piece> {
     ranges.into_iter().enumerate().map(piece).collect()
 }
 
-fn split_range(text: &str, range: Range<usize>, level: usize) -> Vec<Range<usize>> {
+fn split_range(text: &str, range: Range<usize>, (level, max): (usize, usize)) -> Vec<Range<usize>> {
     let content = &text[range.clone()];
-    if estimate(content) <= WORD_PIECES_MAX {
+    if estimate(content) <= max {
         return trimmed(text, range).into_iter().collect();
     }
     let mut parts = Vec::new();
@@ -119,7 +120,7 @@ fn split_range(text: &str, range: Range<usize>, level: usize) -> Vec<Range<usize
     let mut at = range.start;
     for unit in units(content, level) {
         let cost = estimate(unit);
-        if counted > 0 && counted + cost > WORD_PIECES_MAX {
+        if counted > 0 && counted + cost > max {
             parts.push(start..at);
             (start, counted) = (at, 0);
         }
@@ -130,7 +131,7 @@ fn split_range(text: &str, range: Range<usize>, level: usize) -> Vec<Range<usize
     if parts.len() == 1 && level >= UNIT_LEVELS {
         return trimmed(text, range).into_iter().collect();
     }
-    parts.into_iter().flat_map(|part| split_range(text, part, level + 1)).collect()
+    parts.into_iter().flat_map(|part| split_range(text, part, (level + 1, max))).collect()
 }
 
 const UNIT_LEVELS: usize = 4;
@@ -175,7 +176,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn passages(text: &str) -> Vec<Passage> {
-        cut(text, &Outline::of(text, false))
+        cut(text, &Outline::of(text, false), WORD_PIECES_MAX)
     }
 
     #[test]

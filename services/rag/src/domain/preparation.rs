@@ -9,7 +9,7 @@ use regex::Regex;
 use super::document::{Kind, Stored, sha256_hex};
 use super::outline::Outline;
 use super::passage::{self, Passage};
-use super::settings::Settings;
+use super::settings::{Reading, Settings};
 use super::terms::{Fields, TermId, Weights, term_id};
 use super::{glossary, names, sketch, tokens};
 
@@ -86,8 +86,9 @@ pub(crate) fn prepare(document: &Stored, settings: &Settings) -> Prepared {
     let text = document.text.as_str();
     let outline = Outline::of(text, document.id.is_yaml());
     let display = display_title(document);
-    let passages = passage::cut(text, &outline);
-    let fields = document_fields(document, &outline);
+    let reading = &settings.reading;
+    let passages = passage::cut(text, &outline, reading.word_pieces_max);
+    let fields = document_fields(document, &outline, reading);
     let preparer = Preparer { document, display: &display, settings };
     let passages: Vec<PreparedPassage> = passages.into_iter().map(|passage| preparer.passage(passage)).collect();
     Prepared {
@@ -100,7 +101,7 @@ pub(crate) fn prepare(document: &Stored, settings: &Settings) -> Prepared {
         sketch: sketch::sketch(&fields.body),
         tiers: tiers(text),
         states_objective: document.kind == Kind::SloTemplate || (document.id.is_yaml() && OBJECTIVE.is_match(text)),
-        title_sentence: with_glosses(&display),
+        title_sentence: if reading.embeds_glosses { with_glosses(&display) } else { display.clone() },
         passages,
     }
 }
@@ -132,20 +133,15 @@ impl Preparer<'_> {
         let quote = &self.document.text[passage.bytes.clone()];
         let below_title: Vec<&str> =
             passage.headings.iter().map(String::as_str).filter(|heading| *heading != self.document.title).collect();
+        let tokens = self.settings.reading.tokens();
         let fields = Fields {
-            title: tokens::tokens(&self.document.title),
-            headings: tokens::tokens(&below_title.join(" ")),
+            title: tokens(&self.document.title),
+            headings: tokens(&below_title.join(" ")),
             path: Vec::new(),
             gloss: Vec::new(),
-            body: tokens::tokens(quote),
+            body: tokens(quote),
         };
-        let mut sentence = self.context();
-        for heading in &below_title {
-            sentence.push_str(" > ");
-            sentence.push_str(heading);
-        }
-        sentence.push('\n');
-        sentence.push_str(quote);
+        let sentence = self.sentence(&passage, &below_title);
         PreparedPassage {
             chars: passage.chars,
             quote_sha256: sha256_hex(quote.as_bytes()),
@@ -153,6 +149,23 @@ impl Preparer<'_> {
             headings: passage.headings,
             sentence,
         }
+    }
+
+    /// What is embedded of a passage.
+    fn sentence(&self, passage: &Passage, headings: &[&str]) -> String {
+        let (text, reading) = (self.document.text.as_str(), &self.settings.reading);
+        let mut sentence = String::new();
+        if reading.embeds_headings {
+            sentence.push_str(&self.context());
+            for heading in headings {
+                sentence.push_str(" > ");
+                sentence.push_str(heading);
+            }
+            sentence.push('\n');
+        }
+        let before = text[..passage.bytes.start].char_indices().rev().take(reading.neighbour_chars).last();
+        sentence.push_str(&text[before.map_or(passage.bytes.start, |(at, _)| at)..passage.bytes.end]);
+        sentence
     }
 
     fn lead(&self, outline: &Outline) -> String {
@@ -176,18 +189,19 @@ impl Preparer<'_> {
     }
 }
 
-fn document_fields(document: &Stored, outline: &Outline) -> Fields {
+fn document_fields(document: &Stored, outline: &Outline, reading: &Reading) -> Fields {
+    let tokens = reading.tokens();
     let stem = document.id.stem();
     let title = if document.title == stem { document.title.clone() } else { format!("{} {stem}", document.title) };
     let headings: Vec<&str> = outline.headings.iter().map(String::as_str).filter(|h| *h != document.title).collect();
     let told = document.about.objectives.iter().map(String::as_str);
     let body: Vec<&str> = outline.blocks.iter().map(|block| &document.text[block.range.clone()]).chain(told).collect();
     Fields {
-        title: tokens::tokens(&title),
-        headings: tokens::tokens(&headings.join("\n")),
-        path: tokens::tokens(document.id.folder()),
-        gloss: tokens::tokens(&glossary::glosses(&display_title(document)).join(" ")),
-        body: tokens::tokens(&body.join("\n")),
+        title: tokens(&title),
+        headings: tokens(&headings.join("\n")),
+        path: tokens(document.id.folder()),
+        gloss: tokens(&glossary::glosses(&display_title(document)).join(" ")),
+        body: tokens(&body.join("\n")),
     }
 }
 

@@ -7,6 +7,7 @@ use attain_vocabulary::{EntityId, InvalidValue};
 use regex::Regex;
 use serde::Deserialize;
 
+use super::settings::Settings;
 use super::terms::{Frequencies, TermId, Weights, term_id};
 use super::{names, tokens};
 
@@ -58,7 +59,7 @@ pub(crate) struct Word {
 
 impl Question {
     /// Reads a question of 1 to 2000 characters.
-    pub(crate) fn new(text: &str, synonym_weight: f64) -> Result<Self, InvalidValue> {
+    pub(crate) fn new(text: &str, settings: &Settings) -> Result<Self, InvalidValue> {
         let text = text.trim();
         let chars = text.chars().count();
         if chars == 0 {
@@ -71,7 +72,7 @@ impl Question {
         let asked = EXCLUSION.find(text).map_or(text, |found| &text[..found.start()]);
         Ok(Self {
             sentence: sentence(asked),
-            terms: terms(asked, synonym_weight),
+            terms: terms(asked, settings),
             words: words(asked),
             names: names::in_question(asked),
             about_objectives: ABOUT_OBJECTIVES.is_match(asked),
@@ -104,16 +105,17 @@ fn sentence(text: &str) -> String {
     written.collect::<Vec<_>>().join(" ")
 }
 
-fn terms(text: &str, synonym_weight: f64) -> BTreeMap<TermId, f64> {
+fn terms(text: &str, settings: &Settings) -> BTreeMap<TermId, f64> {
+    let tokens = settings.reading.tokens();
     let mut terms: BTreeMap<TermId, f64> = BTreeMap::new();
-    for term in tokens::tokens(text) {
+    for term in tokens(text) {
         *terms.entry(term_id(&term)).or_default() += 1.0;
     }
     let mut added: BTreeMap<TermId, f64> = BTreeMap::new();
     for (phrase, discount) in synonyms(text) {
-        for term in tokens::tokens(phrase).iter().map(|term| term_id(term)) {
+        for term in tokens(phrase).iter().map(|term| term_id(term)) {
             let weight = added.entry(term).or_default();
-            *weight = weight.max(synonym_weight / discount);
+            *weight = weight.max(settings.synonym_weight / discount);
         }
     }
     for (term, weight) in added.into_iter().filter(|(_, weight)| *weight > 0.0) {
@@ -163,16 +165,20 @@ fn capital(start: usize, word: &str) -> f64 {
 mod tests {
     use super::*;
 
+    fn settings() -> Settings {
+        Settings::shipped().expect("valid")
+    }
+
     fn question(text: &str) -> Question {
-        Question::new(text, 0.2).expect("valid")
+        Question::new(text, &settings()).expect("valid")
     }
 
     #[test]
     fn too_short_and_too_long_are_refused() {
         for (text, code) in [("", "required"), ("  ", "required"), (&*"x".repeat(2001), "too_long")] {
-            assert_eq!(Question::new(text, 0.2).expect_err(code).code, code);
+            assert_eq!(Question::new(text, &settings()).expect_err(code).code, code);
         }
-        assert!(Question::new(&"ж".repeat(2000), 0.2).is_ok());
+        assert!(Question::new(&"ж".repeat(2000), &settings()).is_ok());
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::{passage, tokens};
+
 const RETRIEVAL: &str = include_str!("../../data/retrieval.toml");
 const CALIBRATION: &str = include_str!("../../data/calibration.toml");
 
@@ -27,6 +29,39 @@ pub(crate) struct Settings {
     pub(crate) document: FieldWeights,
     pub(crate) passage: FieldWeights,
     pub(crate) confidence: ConfidenceWeights,
+    #[serde(skip)]
+    pub(crate) reading: Reading,
+}
+
+/// How texts are read and candidates fused. Part of the code and not of the data file, so that nobody changes it but a study of what it
+/// is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// Most word pieces of a passage. With its title and headings before it, it stays below the 256 that the embedding model reads.
+    pub(crate) word_pieces_max: usize,
+    /// Whether the parts of an identifier are terms beside the whole.
+    pub(crate) splits_identifiers: bool,
+    /// Whether what the names in a title stand for is embedded with it.
+    pub(crate) embeds_glosses: bool,
+    /// Whether title and headings are embedded with a passage.
+    pub(crate) embeds_headings: bool,
+    /// Characters of the text before a passage that are embedded with it.
+    pub(crate) neighbour_chars: usize,
+    /// Whether words and meaning are fused by reciprocal ranks in place of their distance from the mean.
+    pub(crate) fuses_ranks: bool,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self {
+            word_pieces_max: passage::WORD_PIECES_MAX,
+            splits_identifiers: true,
+            embeds_glosses: true,
+            embeds_headings: true,
+            neighbour_chars: 0,
+            fuses_ranks: false,
+        }
+    }
 }
 
 /// How much a document counts for being new.
@@ -135,6 +170,13 @@ pub(crate) struct Threshold {
     pub(crate) rejected_ratio: f64,
     /// From here on the evidence is not weak; at least `threshold`.
     pub(crate) strong_threshold: f64,
+}
+
+impl Reading {
+    /// How a text becomes terms.
+    pub(crate) fn tokens(&self) -> fn(&str) -> Vec<String> {
+        if self.splits_identifiers { tokens::tokens } else { tokens::whole_words }
+    }
 }
 
 impl Settings {

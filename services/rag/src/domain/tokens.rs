@@ -37,6 +37,13 @@ pub(crate) fn tokens(text: &str) -> Vec<String> {
     found
 }
 
+/// The same without the parts: every word is one term, as it is written.
+pub(crate) fn whole_words(text: &str) -> Vec<String> {
+    let stemmer = Stemmer::create(Algorithm::English);
+    let lower = words(text).map(|(_, word)| word.to_lowercase()).filter(|word| is_term(word));
+    lower.map(|word| stemmer.stem(&word).into_owned()).collect()
+}
+
 /// The parts of one word that are terms, in lower case, before and after stemming.
 pub(crate) fn part_terms(word: &str) -> Vec<(String, String)> {
     let stemmer = Stemmer::create(Algorithm::English);

@@ -1,8 +1,8 @@
 //! Runs the model on a thread of its own: `embed` needs the model to itself and takes milliseconds of pure computation.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use fastembed::{InitOptionsUserDefined, TextEmbedding, UserDefinedEmbeddingModel};
 use ort::environment::Environment;
@@ -46,6 +46,8 @@ pub(crate) struct Embedder {
     texts: mpsc::Sender<Text>,
     name: String,
     dimensions: usize,
+    /// Texts that were embedded before, where they are remembered.
+    texts_before: Option<Mutex<HashMap<String, Vec<f32>>>>,
 }
 
 /// The model as its thread has it.
@@ -111,7 +113,24 @@ impl Embedder {
         tokio::task::spawn_blocking(run);
         // A library that breaks off takes its thread with it, and only that.
         loaded.await.map_err(|_| "the ONNX Runtime library broke off while loading".to_owned())??;
-        Ok(Self { questions, texts, name, dimensions })
+        Ok(Self { questions, texts, name, dimensions, texts_before: None })
+    }
+
+    /// The same that remembers every text for as long as it lives: for whoever indexes the same texts again and again.
+    pub(crate) fn remembering(self) -> Self {
+        Self { texts_before: Some(Mutex::default()), ..self }
+    }
+
+    fn before(&self, text: &str) -> Option<Vec<f32>> {
+        let texts = self.texts_before.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        texts.get(text).cloned()
+    }
+
+    fn remember(&self, text: &str, vector: &[f32]) {
+        if let Some(texts) = &self.texts_before {
+            let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
+            texts.insert(text.to_owned(), vector.to_vec());
+        }
     }
 
     /// Names the model, its weights and how it is read.
@@ -136,9 +155,16 @@ impl Embedder {
     pub(crate) async fn texts(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, Error> {
         let mut vectors = Vec::with_capacity(texts.len());
         for text in texts {
-            let (answer, answered) = oneshot::channel();
-            self.texts.send(Text { text, answer }).await.map_err(|_| gone())?;
-            vectors.push(answered.await.map_err(|_| gone())?.map_err(Error::Model)?);
+            let vector = match self.before(&text) {
+                Some(vector) => vector,
+                None => {
+                    let (answer, answered) = oneshot::channel();
+                    self.texts.send(Text { text: text.clone(), answer }).await.map_err(|_| gone())?;
+                    answered.await.map_err(|_| gone())?.map_err(Error::Model)?
+                }
+            };
+            self.remember(&text, &vector);
+            vectors.push(vector);
         }
         Ok(vectors)
     }

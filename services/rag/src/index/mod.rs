@@ -6,12 +6,14 @@
 //!
 //! Every read and write names its tenant; there is no way to ask without one but [`Index::states`], which reconciles all.
 
+mod kept;
 mod names;
 mod payload;
 mod read;
 mod schema;
 mod write;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +23,12 @@ use tokio::sync::Semaphore;
 use crate::Error;
 use crate::embedding::DIMENSIONS;
 use crate::storage::Generation;
+use kept::Kept;
 use names::PassageNames;
 
+pub(crate) use kept::Revision;
 pub(crate) use payload::Point;
-pub(crate) use read::{Document, Near, NearPassage, Owned, Part, Placed, Scope};
+pub(crate) use read::{Document, Facts, Near, NearPassage, Part, Placed, Scope};
 pub(crate) use write::{DocumentVectors, Indexable, State};
 
 /// Longest that one call may take.
@@ -32,6 +36,12 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most calls under way: two a core keep small machines busy, and an embedded server refuses more than 64.
 const CALLS_MAX: usize = 32;
+/// Most documents of which is kept what ranking reads, about 20 MB.
+const FACTS_MAX: usize = 20_000;
+/// Most documents of which is kept by what copies of them are known, about 10 MB.
+const SKETCHES_MAX: usize = 10_000;
+/// Most passages of which is kept where they stand, about 20 MB.
+const PLACES_MAX: usize = 50_000;
 
 /// One generation of the index.
 #[derive(Clone)]
@@ -43,6 +53,20 @@ pub(crate) struct Index {
     dimensions: u64,
     calls: Arc<Semaphore>,
     names: Arc<PassageNames>,
+    known: Arc<Known>,
+}
+
+/// What was read of the points of one generation.
+struct Known {
+    facts: Kept<Facts>,
+    sketches: Kept<BTreeSet<u32>>,
+    placed: Kept<Placed>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { facts: Kept::new(FACTS_MAX), sketches: Kept::new(SKETCHES_MAX), placed: Kept::new(PLACES_MAX) }
+    }
 }
 
 impl Index {
@@ -65,6 +89,7 @@ impl Index {
             dimensions: DIMENSIONS as u64,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
             names: Arc::default(),
+            known: Arc::default(),
         })
     }
 
@@ -78,6 +103,7 @@ impl Index {
             documents: format!("{begin}_documents"),
             passages: format!("{begin}_passages"),
             dimensions: u64::from(generation.dimensions),
+            known: Arc::default(),
             ..self.clone()
         }
     }

@@ -1,15 +1,17 @@
 //! Reads: the first candidates of each signal, always within one tenant. A signal tells the names of its candidates and no more; what
-//! ranking reads of a document is fetched once, however many signals found it, and what few of them need comes after that.
+//! ranking reads of a document is fetched once, however many signals found it and however often, and what few of them need comes after that.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use qdrant_client::qdrant::{
     Condition, Filter, GetPointsBuilder, PayloadIncludeSelector, Query, QueryPointsBuilder, RetrievedPoint,
-    ScoredPoint, ScrollPointsBuilder, Value, VectorInput,
+    ScoredPoint, ScrollPointsBuilder, VectorInput,
 };
 
 use attain_vocabulary::{TenantId, UnixMillis};
 
+use super::kept::{Kept, Revision};
 use super::names::Place;
 use super::payload::{self, Point, Reader, point, point_id, point_of};
 use super::{Index, schema};
@@ -20,11 +22,12 @@ use crate::domain::terms::{TermId, Weights};
 /// Most documents that a question may name.
 const NAMED_MAX: u32 = 50;
 
-/// Documents of one call that reads them: two such calls keep two cores busy.
-const DOCUMENTS_PER_READ: usize = 100;
+/// Points of one call that reads them: two such calls keep two cores busy.
+const POINTS_PER_READ: usize = 100;
 
-/// What ranking reads of a document.
-const DOCUMENT_FIELDS: [&str; 9] = [
+/// What ranking reads of a document. Each of its passages carries the same.
+const FACT_FIELDS: [&str; 10] = [
+    payload::TENANT,
     payload::DOCUMENT,
     payload::VERSION,
     payload::DOUBTED,
@@ -38,17 +41,10 @@ const DOCUMENT_FIELDS: [&str; 9] = [
 /// What the name of a passage is made of.
 const NAME_FIELDS: [&str; 3] = [payload::TENANT, payload::DOCUMENT, payload::ORDINAL];
 /// What quoting reads of a passage.
-const PLACED_FIELDS: [&str; 7] = [
-    payload::DOCUMENT,
-    payload::ORDINAL,
-    payload::VERSION,
-    payload::START,
-    payload::END,
-    payload::HEADINGS,
-    payload::QUOTE_SHA256,
-];
+const PLACED_FIELDS: [&str; 5] =
+    [payload::VERSION, payload::START, payload::END, payload::HEADINGS, payload::QUOTE_SHA256];
 /// What the comparison of copies reads of a document.
-const SKETCH_FIELDS: [&str; 2] = [payload::DOCUMENT, payload::SKETCH];
+const SKETCH_FIELDS: [&str; 1] = [payload::SKETCH];
 
 /// Whose documents, and of which kinds; empty for all.
 #[derive(Debug, Clone)]
@@ -63,32 +59,43 @@ pub(crate) struct Scope {
 
 /// What ranking reads of a document.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Document {
+pub(crate) struct Facts {
+    tenant: TenantId,
     pub(crate) id: DocumentId,
     pub(crate) version: u32,
     pub(crate) service_ids: BTreeSet<String>,
-    pub(crate) title_terms: BTreeSet<TermId>,
+    /// In their order.
+    pub(crate) title_terms: Arc<[TermId]>,
     pub(crate) tiers: BTreeSet<u32>,
     pub(crate) states_objective: bool,
     pub(crate) review_ms: UnixMillis,
     /// Whether it has vectors.
     pub(crate) embedded: bool,
-    /// Whether it is another tenant's, that publishes it.
-    pub(crate) public: bool,
     /// Whether something in it speaks to a machine.
     pub(crate) doubted: bool,
+}
+
+/// A document for somebody who may read it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Document {
+    pub(crate) facts: Arc<Facts>,
+    /// Its point; without a version where passages alone were found.
+    pub(crate) at: Revision,
+    /// Whether it is another tenant's, that publishes it.
+    pub(crate) public: bool,
 }
 
 /// A document that one signal found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Near {
-    pub(crate) document: Point,
+    pub(crate) document: Revision,
     pub(crate) score: f64,
 }
 
 /// A passage that one signal found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct NearPassage {
+    pub(crate) passage: Revision,
     pub(crate) document: Point,
     /// Its place among the passages of the document.
     pub(crate) ordinal: u32,
@@ -106,9 +113,6 @@ pub(crate) struct Placed {
     pub(crate) quote_sha256: String,
 }
 
-/// A document, and whether it is another tenant's, that publishes it.
-pub(crate) type Owned<'a> = (&'a DocumentId, bool);
-
 /// Which vector of a document to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -117,6 +121,11 @@ pub(crate) enum Part {
 }
 
 impl Scope {
+    /// The name of a passage of a document.
+    pub(crate) fn passage(&self, id: &DocumentId, is_public: bool, ordinal: u32) -> Point {
+        point(self.owner(is_public), id, Some(ordinal as usize))
+    }
+
     /// Whose a document is.
     fn owner(&self, is_public: bool) -> &TenantId {
         self.public.as_ref().filter(|_| is_public).unwrap_or(&self.tenant)
@@ -135,6 +144,10 @@ impl Scope {
         let must_not =
             if excluded.is_empty() { Vec::new() } else { vec![Condition::matches(payload::DOCUMENT, excluded)] };
         Filter { must, must_not, ..Filter::default() }
+    }
+
+    fn document(&self, facts: &Arc<Facts>, at: Revision) -> Document {
+        Document { facts: Arc::clone(facts), at, public: facts.tenant != self.tenant }
     }
 }
 
@@ -190,7 +203,7 @@ impl Index {
 
     /// The passages behind the names of points; those that are gone are left out.
     async fn named(&self, found: Vec<Near>) -> Result<Vec<NearPassage>, Error> {
-        let (mut places, unknown) = self.names.look_up(found.iter().map(|near| near.document));
+        let (mut places, unknown) = self.names.look_up(found.iter().map(|near| near.document.point));
         if !unknown.is_empty() {
             let points = self.points(&self.passages, &unknown, NAME_FIELDS).await?;
             let learnt: HashMap<Point, Place> = points.iter().map(named).collect::<Result<_, _>>()?;
@@ -198,8 +211,8 @@ impl Index {
             places.extend(learnt);
         }
         let passage = |near: Near| {
-            let (document, ordinal) = *places.get(&near.document)?;
-            Some(NearPassage { document, ordinal, score: near.score })
+            let (document, ordinal) = *places.get(&near.document.point)?;
+            Some(NearPassage { passage: near.document, document, ordinal, score: near.score })
         };
         Ok(found.into_iter().filter_map(passage).collect())
     }
@@ -214,59 +227,71 @@ impl Index {
         let scroll = ScrollPointsBuilder::new(&self.documents).filter(filter).limit(NAMED_MAX).with_payload(false);
         let _place = self.place().await;
         let found = self.client.scroll(scroll).await?;
-        found.result.iter().map(|found| Ok(Near { document: point_of(found.id.as_ref())?, score: 0.0 })).collect()
+        let near = |found: &RetrievedPoint| {
+            Ok(Near { document: Revision { point: point_of(found.id.as_ref())?, version: None }, score: 0.0 })
+        };
+        found.result.iter().map(near).collect()
     }
 
     /// What ranking reads of documents; those that are gone are left out.
-    pub(crate) async fn documents(&self, scope: &Scope, points: &[Point]) -> Result<Vec<(Point, Document)>, Error> {
-        let mut documents = Vec::with_capacity(points.len());
-        for points in points.chunks(2 * DOCUMENTS_PER_READ) {
-            let (left, right) = points.split_at(points.len().min(DOCUMENTS_PER_READ));
-            let fields = DOCUMENT_FIELDS.into_iter().chain([payload::TENANT]);
-            let (left, right) = tokio::try_join!(
-                self.points(&self.documents, left, fields.clone()),
-                self.points(&self.documents, right, fields),
-            )?;
-            for point in left.iter().chain(&right) {
-                documents.push((point_of(point.id.as_ref())?, document(scope, &point.payload)?));
-            }
+    pub(crate) async fn documents(&self, scope: &Scope, points: &[Revision]) -> Result<Vec<(Point, Document)>, Error> {
+        let facts = self.read(&self.documents, &self.known.facts, points, &FACT_FIELDS, facts).await?;
+        let document = |at: &Revision| Some((at.point, scope.document(facts.get(&at.point)?, *at)));
+        Ok(points.iter().filter_map(document).collect())
+    }
+
+    /// The same of documents by one of their passages each.
+    pub(crate) async fn documents_of(
+        &self,
+        scope: &Scope,
+        passages: &BTreeMap<Point, Revision>,
+    ) -> Result<Vec<(Point, Document)>, Error> {
+        let points: Vec<Revision> = passages.values().copied().collect();
+        let facts = self.read(&self.passages, &self.known.facts, &points, &FACT_FIELDS, facts).await?;
+        let document = |(document, passage): (&Point, &Revision)| {
+            let at = Revision { point: *document, version: None };
+            Some((*document, scope.document(facts.get(&passage.point)?, at)))
+        };
+        Ok(passages.iter().filter_map(document).collect())
+    }
+
+    /// Where passages stand, by their names; those that are gone are left out.
+    pub(crate) async fn placed(&self, passages: &[Revision]) -> Result<HashMap<Point, Arc<Placed>>, Error> {
+        self.read(&self.passages, &self.known.placed, passages, &PLACED_FIELDS, placed).await
+    }
+
+    /// By which copies are known, by the names of documents; those that are gone are left out.
+    pub(crate) async fn sketches(&self, documents: &[Revision]) -> Result<HashMap<Point, Arc<BTreeSet<u32>>>, Error> {
+        let sketch = |reader: &Reader<'_>| reader.numbers(payload::SKETCH);
+        self.read(&self.documents, &self.known.sketches, documents, &SKETCH_FIELDS, sketch).await
+    }
+
+    /// What points carry, by their names: what is known of them, and the rest read. Those that are gone are left out.
+    async fn read<T>(
+        &self,
+        collection: &str,
+        kept: &Kept<T>,
+        points: &[Revision],
+        fields: &[&'static str],
+        of: impl Fn(&Reader<'_>) -> Result<T, Error>,
+    ) -> Result<HashMap<Point, Arc<T>>, Error> {
+        let (mut found, unknown) = kept.look_up(points);
+        for part in unknown.chunks(2 * POINTS_PER_READ) {
+            let names: Vec<Point> = part.iter().map(|revision| revision.point).collect();
+            let (left, right) = names.split_at(names.len().min(POINTS_PER_READ));
+            let fields = || fields.iter().copied();
+            let (left, right) =
+                tokio::try_join!(self.points(collection, left, fields()), self.points(collection, right, fields()),)?;
+            let value =
+                |point: &RetrievedPoint| Ok((point_of(point.id.as_ref())?, Arc::new(of(&Reader(&point.payload))?)));
+            let read: HashMap<Point, Arc<T>> = left.iter().chain(&right).map(value).collect::<Result<_, Error>>()?;
+            kept.learn(&read, part);
+            found.extend(read);
         }
-        Ok(documents)
+        Ok(found)
     }
 
-    /// Where passages stand, by document and ordinal; those that are gone are left out.
-    pub(crate) async fn placed(
-        &self,
-        scope: &Scope,
-        passages: &[(Owned<'_>, u32)],
-    ) -> Result<BTreeMap<(DocumentId, u32), Placed>, Error> {
-        let name =
-            |((id, public), ordinal): &(Owned<'_>, u32)| point(scope.owner(*public), id, Some(*ordinal as usize));
-        let names: Vec<Point> = passages.iter().map(name).collect();
-        let points = self.points(&self.passages, &names, PLACED_FIELDS).await?;
-        let placed = |point: &RetrievedPoint| {
-            let reader = Reader(&point.payload);
-            Ok(((reader.document()?, reader.number(payload::ORDINAL)?), placed(&reader)?))
-        };
-        points.iter().map(placed).collect()
-    }
-
-    /// By which copies are known; documents that are gone are left out.
-    pub(crate) async fn sketches(
-        &self,
-        scope: &Scope,
-        documents: &[Owned<'_>],
-    ) -> Result<BTreeMap<DocumentId, BTreeSet<u32>>, Error> {
-        let names: Vec<Point> = documents.iter().map(|(id, public)| point(scope.owner(*public), id, None)).collect();
-        let points = self.points(&self.documents, &names, SKETCH_FIELDS).await?;
-        let sketch = |point: &RetrievedPoint| {
-            let reader = Reader(&point.payload);
-            Ok((reader.document()?, reader.numbers(payload::SKETCH)?))
-        };
-        points.iter().map(sketch).collect()
-    }
-
-    /// Points by their names, each made with its tenant's, in no order; those that are gone are left out.
+    /// Points by their names, in no order; those that are gone are left out.
     async fn points(
         &self,
         collection: &str,
@@ -300,7 +325,10 @@ impl Index {
             .with_payload(false);
         let _place = self.place().await;
         let found = self.client.query(request).await?.result;
-        let near = |found: &ScoredPoint| Ok(Near { document: point_of(found.id.as_ref())?, score: found.score.into() });
+        let near = |found: &ScoredPoint| {
+            let document = Revision { point: point_of(found.id.as_ref())?, version: Some(found.version) };
+            Ok(Near { document, score: found.score.into() })
+        };
         found.iter().map(near).collect()
     }
 }
@@ -322,18 +350,17 @@ fn named(found: &RetrievedPoint) -> Result<(Point, Place), Error> {
     Ok((point_of(found.id.as_ref())?, (document, reader.number(payload::ORDINAL)?)))
 }
 
-fn document(scope: &Scope, payload: &HashMap<String, Value>) -> Result<Document, Error> {
-    let reader = Reader(payload);
-    Ok(Document {
+fn facts(reader: &Reader<'_>) -> Result<Facts, Error> {
+    Ok(Facts {
+        tenant: reader.tenant()?,
         id: reader.document()?,
         version: reader.number(payload::VERSION)?,
         service_ids: reader.set(payload::SERVICES)?,
-        title_terms: reader.numbers(payload::TITLE_TERMS)?,
+        title_terms: reader.numbers(payload::TITLE_TERMS)?.into_iter().collect(),
         tiers: reader.numbers(payload::TIERS)?,
         states_objective: reader.flag(payload::OBJECTIVE)?,
         review_ms: reader.time_ms(payload::REVIEW)?,
         embedded: !reader.text(payload::MODEL)?.is_empty(),
-        public: reader.tenant()? != scope.tenant,
         doubted: reader.flag(payload::DOUBTED)?,
     })
 }

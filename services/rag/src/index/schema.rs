@@ -38,6 +38,9 @@ impl Index {
         if self.client.collection_exists(collection).await? {
             return Ok(());
         }
+        self.known.facts.clear();
+        self.known.sketches.clear();
+        self.known.placed.clear();
         let mut vectors = VectorsConfigBuilder::default();
         for name in dense {
             vectors.add_named_vector_params(*name, VectorParamsBuilder::new(self.dimensions, Distance::Cosine));

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 use super::{ANSWER_BYTES_MAX, decode, encode, within};
 use crate::Error;
 use crate::answer::{Given, ModelUse, Said, Wanted};
+use crate::domain::settings::Settings;
 use crate::knowledge::Knowledge;
 use crate::search::Cited;
 
@@ -47,8 +48,7 @@ impl AnswerService for Answers {
         request: Request<wire::AnswerQuestionRequest>,
     ) -> Result<Response<wire::AnswerQuestionResponse>, Status> {
         let context = CallContext::read(request.metadata(), call_timeout())?;
-        let synonym_weight = self.knowledge.settings.synonym_weight;
-        let wanted = wanted(&context, request.into_inner(), synonym_weight).map_err(Error::from)?;
+        let wanted = wanted(&context, request.into_inner(), &self.knowledge.settings).map_err(Error::from)?;
         let given = within(&context, self.knowledge.answer(&wanted)).await?;
         Ok(Response::new(answer(given, self.knowledge.clock.now_ms())))
     }
@@ -57,7 +57,7 @@ impl AnswerService for Answers {
 fn wanted(
     context: &CallContext,
     request: wire::AnswerQuestionRequest,
-    synonym_weight: f64,
+    settings: &Settings,
 ) -> Result<Wanted, InvalidValue> {
     let rephrase = match wire::Phrasing::try_from(request.phrasing) {
         Ok(wire::Phrasing::Unspecified | wire::Phrasing::Deterministic) => false,
@@ -79,7 +79,7 @@ fn wanted(
         "query" => InvalidValue { field: "question".to_owned(), ..invalid },
         _ => invalid,
     };
-    let asked = decode::asked(context.tenant.clone(), &search, synonym_weight).map_err(named_as_asked)?;
+    let asked = decode::asked(context.tenant.clone(), &search, settings).map_err(named_as_asked)?;
     Ok(Wanted { asked, question: search.query, sentences_max, rephrase, deadline: context.deadline })
 }
 
@@ -159,6 +159,7 @@ mod tests {
     #[test]
     fn what_no_question_can_have_is_named() {
         let context = CallContext::new(TenantId::default(), "test", Duration::from_secs(1));
+        let settings = Settings::shipped().expect("valid");
         let base = wire::AnswerQuestionRequest { question: "why".into(), ..Default::default() };
         for (field, request) in [
             ("question", wire::AnswerQuestionRequest { question: " ".into(), ..base.clone() }),
@@ -167,9 +168,9 @@ mod tests {
             ("phrasing", wire::AnswerQuestionRequest { phrasing: 9, ..base.clone() }),
             ("service_ids/0", wire::AnswerQuestionRequest { service_ids: vec!["b c".into()], ..base.clone() }),
         ] {
-            assert_eq!(wanted(&context, request, 0.2).expect_err(field).field, field);
+            assert_eq!(wanted(&context, request, &settings).expect_err(field).field, field);
         }
-        let taken = wanted(&context, base, 0.2).expect("valid");
+        let taken = wanted(&context, base, &settings).expect("valid");
         assert_eq!((taken.sentences_max, taken.rephrase), (8, false));
     }
 }

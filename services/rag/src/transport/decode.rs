@@ -11,6 +11,7 @@ use crate::Error;
 use crate::domain::about::{Source, Visibility};
 use crate::domain::document::{DocumentId, Draft, Kind, Said, Sender, Written};
 use crate::domain::query::Question;
+use crate::domain::settings::Settings;
 use crate::domain::standing::{Place, Rate, Rating};
 use crate::search::{Asked, Strategy};
 use crate::storage::Selection;
@@ -26,15 +27,15 @@ const SERVICES_MAX: usize = 200;
 
 /// A batch: what can be kept, and what cannot.
 #[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) drafts: Vec<Draft>,
+pub(crate) struct Batch {
+    pub(crate) drafts: Vec<Draft>,
     /// The place in the request of each of them.
     pub(super) places: Vec<usize>,
     pub(super) rejected: Vec<Rejection>,
 }
 
 /// Checks each document by itself.
-pub(super) fn documents(request: wire::PutDocumentsRequest, sender: Sender) -> Result<Batch, Error> {
+pub(crate) fn documents(request: wire::PutDocumentsRequest, sender: Sender) -> Result<Batch, Error> {
     let count = request.documents.len();
     if count == 0 {
         return Err(InvalidValue::new("documents", "required", "at least one document is required").into());
@@ -159,7 +160,7 @@ pub(super) fn selection(request: &wire::ListDocumentsRequest) -> Result<Selectio
 pub(super) fn asked(
     tenant: TenantId,
     request: &wire::SearchKnowledgeRequest,
-    synonym_weight: f64,
+    settings: &Settings,
 ) -> Result<Asked, InvalidValue> {
     if request.service_ids.len() > SERVICES_MAX {
         let reason = format!("{} services; at most {SERVICES_MAX} are taken", request.service_ids.len());
@@ -170,7 +171,7 @@ pub(super) fn asked(
         request.kinds.iter().enumerate().map(|(index, number)| kind(&format!("kinds/{index}"), *number)).collect();
     Ok(Asked {
         tenant,
-        question: Question::new(&request.query, synonym_weight)?,
+        question: Question::new(&request.query, settings)?,
         services: request.service_ids.iter().enumerate().map(service).collect::<Result<_, _>>()?,
         kinds: kinds?.into_iter().flatten().collect(),
         limit: bounded("limit", request.limit, LIMIT_DEFAULT, LIMIT_MAX)? as usize,
@@ -254,6 +255,7 @@ mod tests {
 
     #[test]
     fn what_no_question_can_have_is_named() {
+        let settings = Settings::shipped().expect("valid");
         let base = wire::SearchKnowledgeRequest { query: "why".into(), ..Default::default() };
         let cases = [
             ("query", wire::SearchKnowledgeRequest { query: " ".into(), ..base.clone() }),
@@ -267,9 +269,9 @@ mod tests {
             ),
         ];
         for (field, request) in cases {
-            assert_eq!(asked(TenantId::default(), &request, 0.2).expect_err(field).field, field);
+            assert_eq!(asked(TenantId::default(), &request, &settings).expect_err(field).field, field);
         }
-        let taken = asked(TenantId::default(), &base, 0.2).expect("valid");
+        let taken = asked(TenantId::default(), &base, &settings).expect("valid");
         assert_eq!((taken.limit, taken.kinds.len()), (5, 0));
     }
 

@@ -1,7 +1,7 @@
 //! gRPC: decode, run the use case within the caller's deadline, encode.
 
 pub(crate) mod answers;
-mod decode;
+pub(crate) mod decode;
 mod encode;
 
 use std::sync::Arc;
@@ -152,8 +152,8 @@ impl KnowledgeService for Transport {
         request: Request<wire::SearchKnowledgeRequest>,
     ) -> Result<Response<wire::SearchKnowledgeResponse>, Status> {
         let context = CallContext::read(request.metadata(), call_timeout())?;
-        let synonym_weight = self.knowledge.settings.synonym_weight;
-        let asked = decode::asked(context.tenant.clone(), request.get_ref(), synonym_weight).map_err(Error::from)?;
+        let asked =
+            decode::asked(context.tenant.clone(), request.get_ref(), &self.knowledge.settings).map_err(Error::from)?;
         let answer = within(&context, self.knowledge.search(&asked)).await?;
         Ok(Response::new(encode::answer(answer, self.knowledge.clock.now_ms())))
     }

@@ -58,6 +58,7 @@ pub(crate) fn data(detail: &str) -> BindingConstraint {
         entity_id: None,
         contribution_ratio: 0.0,
         relaxed_target_ratio: None,
+        relaxed_latency_threshold_ms: None,
         volume_need: None,
         detail: detail.to_owned(),
     }
@@ -217,8 +218,7 @@ fn named(today: &Today<'_>, cause: Cause<'_>, relaxed: Option<f64>, relaxes: boo
         entity_id: Some(cause.entity_id),
         contribution_ratio: cause.contribution_ratio,
         relaxed_target_ratio: relaxed,
-        volume_need: None,
-        detail: format!("{what}; {gain}."),
+        ..data(&format!("{what}; {gain}."))
     }
 }
 

@@ -294,6 +294,25 @@ fn latency(result: &RecommendationResult, sli: &SliResult, out: &mut Vec<String>
     }
     current(sli, out);
     out.push(promise(result, sli));
+    out.extend(slowness(sli));
+}
+
+/// Who makes requests slow, where samples tell.
+fn slowness(sli: &SliResult) -> Option<String> {
+    let binding = &sli.binding_constraint;
+    let relaxed = binding.relaxed_latency_threshold_ms;
+    let gain =
+        relaxed.map_or_else(String::new, |threshold_ms| format!("; without that {threshold_ms} ms could be offered"));
+    let share = percent(binding.contribution_ratio);
+    match (binding.kind, &binding.entity_id) {
+        (ConstraintKind::Dependency, Some(id)) => {
+            Some(format!("What holds it back most is waiting for {id}, which makes {share} of requests slow{gain}."))
+        }
+        (ConstraintKind::Own, _) if relaxed.is_some() => Some(format!(
+            "What holds it back most is what the service does itself, which makes {share} of requests slow{gain}."
+        )),
+        _ => None,
+    }
 }
 
 fn freshness(result: &RecommendationResult, sli: &SliResult, out: &mut Vec<String>) {

@@ -7,7 +7,7 @@ use attain_vocabulary::{
 use serde::{Deserialize, Serialize};
 
 use crate::calibration::Layer;
-use crate::{Ambition, Constants, Record, TierPolicy, UtilisationFacts};
+use crate::{Ambition, Constants, Record, SlowRequests, TierPolicy, UtilisationFacts};
 
 /// Everything that a recommendation is computed from; kept and hashed, so that it can be computed again bit for bit.
 ///
@@ -167,6 +167,9 @@ pub struct StructureFacts {
     /// What holds beside the targets of the services below, for each offer that was held against them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub consistent_targets: Vec<ConsistentTarget>,
+    /// What sampled requests say of who makes requests slow; `None` where too few are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_requests: Option<SlowRequests>,
 }
 
 /// What is doubtful in the structure: each alternative is the structure solved again.

@@ -107,12 +107,12 @@ impl<'a> Latencies<'a> {
     }
 
     /// The rows, and how many requests each holds.
-    fn timeline(&self, now_ms: UnixMillis) -> Timeline {
+    pub(crate) fn timeline(&self, now_ms: UnixMillis) -> Timeline {
         Timeline::new(self.starts.clone(), self.counts.clone(), now_ms)
     }
 
     /// How many requests of each row were slower than a threshold.
-    fn slower(&self, threshold_ms: u32) -> Cow<'_, [f64]> {
+    pub(crate) fn slower(&self, threshold_ms: u32) -> Cow<'_, [f64]> {
         match self.expected.iter().find(|(expected, _)| *expected == threshold_ms) {
             Some((_, slower)) => slower.into(),
             None => self.slower_than_each(&[threshold_ms]).pop().unwrap_or_default().into(),
@@ -220,6 +220,11 @@ impl AtThreshold {
         let prediction = predict_from(constants, cells.all(), window_days, timeline.now_ms)?;
         Some(Self { threshold_ms, sums: Sums::of_columns(&timeline.valid, slower), cells, prediction })
     }
+
+    /// Whether enough requests count as independent to tell a budget.
+    pub(crate) fn tells(&self, budget: f64) -> bool {
+        self.prediction.effective_sample_count * budget >= SLOW_REQUESTS_MIN && self.prediction.distinguishes(budget)
+    }
 }
 
 impl LatencyOffers {
@@ -237,8 +242,7 @@ impl LatencyOffers {
             let Some(at) = AtThreshold::of(constants, threshold, timeline, &slower, window_days) else {
                 break;
             };
-            let slow_count = at.prediction.effective_sample_count * budget;
-            let told = slow_count >= SLOW_REQUESTS_MIN && at.prediction.distinguishes(budget);
+            let told = at.tells(budget);
             if told {
                 found.take(&at, policy, quantile);
             }

@@ -32,7 +32,7 @@
 //! What it deliberately does not know: the wire format, storage, the network; the shape of the graph (it is handed a ceiling and
 //! importances, and the share of a dependency's failures that an edge further down brings); who decides; citations; when a
 //! recommendation is made, other services' histories (it is handed how offers of their class fared; no pooling, no consistency
-//! across a fleet); how a latency is made up of others.
+//! across a fleet); how a latency is made up of others (it is handed how many slow requests there would be without each part).
 //!
 //! The statistical method and its sources stand at each module's functions: a bad fraction is predicted as a chronic level
 //! (Beta, with counting noise, error of estimation and drift) plus incidents (drifting level, zero-inflated logit-t).
@@ -71,6 +71,7 @@ mod sanity;
 mod series;
 pub mod sla;
 mod sli;
+mod slow;
 mod split;
 mod student;
 mod timeline;
@@ -110,5 +111,6 @@ pub use result::{
 };
 pub use sanity::usable_counts;
 pub use series::{CountPoint, CountSeries};
+pub use slow::{SlowAbove, SlowRequests};
 pub use split::{ToldApart, failure_split, own_failures};
 pub use utilisation::{AgeBucket, AsynchronousEdge, Used, UtilisationFacts};

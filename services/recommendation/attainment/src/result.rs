@@ -230,7 +230,7 @@ pub struct InheritedShare {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConstraintKind {
-    /// The service's own failures.
+    /// The service's own failures; for latency, what it does itself, or everything where nothing tells more.
     Own,
     /// A component that it depends on, directly or not.
     Dependency,
@@ -249,10 +249,14 @@ pub struct BindingConstraint {
     pub kind: ConstraintKind,
     /// The component; for a dependency, and the service itself for own failures.
     pub entity_id: Option<EntityId>,
-    /// Share of requests that it fails, by every way that its failures are known to arrive.
+    /// Share of requests that it fails, by every way that its failures are known to arrive; for latency, that it makes slow.
     pub contribution_ratio: f64,
     /// Balanced target if it were gone; `None` where it cannot be computed or none can be offered.
     pub relaxed_target_ratio: Option<f64>,
+    /// Threshold of the balanced offer, in milliseconds, without the time of the part; for latency, `None` where it is not told or
+    /// would be no tighter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relaxed_latency_threshold_ms: Option<u32>,
     /// What traffic would allow the next target; for volume.
     pub volume_need: Option<VolumeNeed>,
     /// A sentence a person can act on.

@@ -198,6 +198,7 @@ impl Gathered<'_> {
         let LatencyOffers { offers, mut looked_at, .. } = found;
         let chosen = balanced(&offers).or(offers.first());
         let threshold = chosen.and_then(|offer| offer.latency_threshold_ms);
+        let offered_ms = balanced(&offers).and_then(|offer| offer.latency_threshold_ms);
         let at = looked_at
             .iter()
             .position(|at| Some(at.threshold_ms) == threshold)
@@ -209,7 +210,7 @@ impl Gathered<'_> {
         };
         SliResult {
             latency_threshold_ms: threshold,
-            binding_constraint: self.latency_binding(at.as_ref()),
+            binding_constraint: self.latency_binding(at.as_ref(), offered_ms),
             offer_note: offer_note.to_owned(),
             offers,
             backtest: at.as_ref().and_then(|at| self.backtest_of(at)),
@@ -256,24 +257,6 @@ impl Gathered<'_> {
         let latencies = self.latencies.as_ref().zip(slo.latency_threshold_ms);
         let series = latencies.map(|(latencies, threshold)| latencies.slower_than(threshold));
         assess(self.input, slo, &series.unwrap_or_default(), None)
-    }
-
-    /// Which dependency a slow request waited for is not told at this version: all of it is listed as the service's own.
-    fn latency_binding(&self, at: Option<&AtThreshold>) -> BindingConstraint {
-        let Some(at) = at else {
-            return data("No threshold on the menu is long enough.");
-        };
-        let slow = 1.0 - at.sums.attained_ratio().unwrap_or(1.0);
-        let share = explain::percent(slow);
-        BindingConstraint {
-            kind: ConstraintKind::Own,
-            entity_id: Some(self.input.service.clone()),
-            contribution_ratio: slow,
-            ..data(&format!(
-                "{share} of requests take longer than {} ms, waiting for dependencies included.",
-                at.threshold_ms
-            ))
-        }
     }
 }
 

@@ -136,6 +136,7 @@ prop_compose! {
                 snapshot_age_ms: -5,
                 doubt: Doubt::default(),
                 consistent_targets: Vec::new(),
+                slow_requests: None,
             }),
             counterfactuals: vec![change("near", Reach::Direct, 1.0), change("far", reach, share)],
             current_slos: promised.into_iter().map(|(slow, target)| slo(slow, target, calendar)).collect(),

@@ -125,6 +125,7 @@ fn api(ceiling_ratio: f64) -> RecommendationInput {
         snapshot_age_ms: 0,
         doubt: Doubt::default(),
         consistent_targets: Vec::new(),
+        slow_requests: None,
     });
     input
 }

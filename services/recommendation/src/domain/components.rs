@@ -162,6 +162,7 @@ pub(crate) fn failures(
             snapshot_age_ms: 0,
             doubt: Doubt::default(),
             consistent_targets: Vec::new(),
+            slow_requests: None,
         }),
         counterfactuals: Vec::new(),
         current_slos: Vec::new(),

@@ -378,6 +378,7 @@ mod tests {
             snapshot_age_ms: 0,
             doubt: Doubt::default(),
             consistent_targets: Vec::new(),
+            slow_requests: None,
         }
     }
 

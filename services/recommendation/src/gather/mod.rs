@@ -188,7 +188,8 @@ pub(crate) async fn gather(
         engine.hold(context, (service, read_range), &since, &component.recorded);
     }
     let structure = if graph_known {
-        structure::ask(engine, context, service, &closure, &known, &mut missing).await
+        let tells_latency = own.iter().any(|bucket| bucket.latency.is_some());
+        structure::ask(engine, context, service, &closure, &known, tells_latency, &mut missing).await
     } else {
         structure::Structure::default()
     };

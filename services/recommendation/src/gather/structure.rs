@@ -1,8 +1,11 @@
 //! What the structure allows, today and after each change that would help most.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use attain_attainment::{CounterfactualStructure, Doubt, Importance, MissingInput, StructureFacts};
+use attain_attainment::{
+    CounterfactualStructure, Doubt, Importance, LATENCY_MENU_MS, MissingInput, SlowRequests, StructureFacts,
+};
 use attain_proto::convert::duration_millis;
 use attain_proto::graph::v1 as graph;
 use attain_runtime::context::CallContext;
@@ -20,6 +23,8 @@ use crate::message::topology;
 
 /// The age of a snapshot is told in whole minutes, so that two looks at the same data agree.
 const AGE_STEP_MS: i64 = 60_000;
+/// Longest wait for sampled requests: they name who makes requests slow, and no offer rests on them.
+const SAMPLES_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// What the graph engine said.
 #[derive(Debug, Default)]
@@ -30,13 +35,14 @@ pub(super) struct Structure {
     pub(super) size: Option<SnapshotSize>,
 }
 
-/// Evaluates the present state and each change, all at once.
+/// Evaluates the present state and each change, and asks who makes requests slow where latencies are known, all at once.
 pub(super) async fn ask(
     engine: &Engine,
     context: &CallContext,
     service: &EntityId,
     closure: &Closure,
     known: &BTreeMap<EntityId, Component>,
+    tells_latency: bool,
     missing: &mut Vec<MissingInput>,
 ) -> Structure {
     let own = rates(known, &closure.edges);
@@ -53,7 +59,8 @@ pub(super) async fn ask(
         Some((failing, ceiling))
     };
     let present = engine.graph.evaluate(context, services, &rates, Vec::new(), Some(CONFIDENCE_MIN));
-    let (present, with_unknown, answers) = futures::join!(present, with_unknown, join_all(after));
+    let slow = slow_requests(engine, context, service, tells_latency);
+    let (present, with_unknown, answers, slow) = futures::join!(present, with_unknown, join_all(after), slow);
     let present = match present {
         Ok(present) => present,
         Err(refusal) => {
@@ -78,7 +85,32 @@ pub(super) async fn ask(
     let snapshot = present.snapshot.as_ref();
     let size =
         snapshot.map(|info| SnapshotSize { entity_count: info.entity_count, dependency_count: info.dependency_count });
-    Structure { facts: facts(&present, doubt), counterfactuals, changes, size }
+    let facts = facts(&present, doubt).map(|facts| StructureFacts { slow_requests: slow, ..facts });
+    Structure { facts, counterfactuals, changes, size }
+}
+
+/// Who makes requests slow. Without an answer in time everything slow is listed as the service's own.
+async fn slow_requests(
+    engine: &Engine,
+    context: &CallContext,
+    service: &EntityId,
+    tells_latency: bool,
+) -> Option<SlowRequests> {
+    if !tells_latency {
+        return None;
+    }
+    let sampled = engine.graph.sampled(context, service, &LATENCY_MENU_MS);
+    match tokio::time::timeout(SAMPLES_WAIT_MAX.min(context.remaining() / 4), sampled).await {
+        Ok(Ok(sampled)) => sampled.as_ref().map(topology::slow_requests),
+        Ok(Err(refusal)) => {
+            tracing::warn!(%service, why = %refusal.detail(), "nobody says who makes requests slow");
+            None
+        }
+        Err(_) => {
+            tracing::warn!(%service, "sampled requests did not come in time: nobody says who makes requests slow");
+            None
+        }
+    }
 }
 
 pub(super) fn facts(response: &graph::EvaluateAvailabilityResponse, doubt: Doubt) -> Option<StructureFacts> {
@@ -99,6 +131,7 @@ pub(super) fn facts(response: &graph::EvaluateAvailabilityResponse, doubt: Doubt
         snapshot_age_ms: age_ms - age_ms.rem_euclid(AGE_STEP_MS),
         doubt,
         consistent_targets: Vec::new(),
+        slow_requests: None,
     })
 }
 

@@ -133,6 +133,23 @@ impl Graph {
         Ok(response.map_err(|status| Refusal::from_status(&status))?.into_inner())
     }
 
+    /// What sampled requests of a service say when they are held against thresholds; `None` where too few are known.
+    pub(crate) async fn sampled(
+        &self,
+        context: &CallContext,
+        service: &EntityId,
+        thresholds_ms: &[u32],
+    ) -> Result<Option<wire::SampledLatency>, Refusal> {
+        let request = wire::AnalyzeLatencyRequest {
+            service_id: service.to_string(),
+            slow_thresholds_ms: thresholds_ms.iter().copied().map(f64::from).collect(),
+            sampled_only: true,
+            ..wire::AnalyzeLatencyRequest::default()
+        };
+        let response = self.0.clone().analyze_latency(context.request(request)).await;
+        Ok(response.map_err(|status| Refusal::from_status(&status))?.into_inner().sampled)
+    }
+
     /// Targets that hold together.
     pub(crate) async fn solve(
         &self,

@@ -195,6 +195,7 @@ fn binding_constraint(binding: &words::BindingConstraint) -> wire::BindingConstr
         contribution_ratio: binding.contribution_ratio,
         detail: binding.detail.clone(),
         relaxed_target_ratio: binding.relaxed_target_ratio,
+        relaxed_latency_threshold_ms: binding.relaxed_latency_threshold_ms,
         volume_need: binding.volume_need.as_ref().map(|need| wire::VolumeNeed {
             target_ratio: need.target_ratio,
             window_request_count: need.window_request_count,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use attain_attainment::{SlowAbove, SlowRequests};
 use attain_proto::convert;
 use attain_proto::graph::v1 as graph;
 use attain_proto::vocabulary::v1 as wire;
@@ -101,6 +102,17 @@ pub(crate) fn scenario(change: &EdgeChange) -> graph::ScenarioChange {
 pub(crate) fn attained(entity: &EntityId, availability_ratio: f64) -> graph::ScenarioChange {
     let attained = graph::AttainedRatio { entity_id: entity.to_string(), availability_ratio };
     graph::ScenarioChange { change: Some(graph::scenario_change::Change::AttainedRatio(attained)) }
+}
+
+/// Who makes requests slow, as sampled requests tell; parts without a name of an entity are left out.
+pub(crate) fn slow_requests(sampled: &graph::SampledLatency) -> SlowRequests {
+    let part = |part: &graph::SlowWithout| Some((EntityId::new("part_id", &part.part_id).ok()?, part.slow_count));
+    let above = |slow: &graph::SlowRequests| SlowAbove {
+        threshold_ms: slow.threshold_ms as u32,
+        slow_count: slow.slow_count,
+        without: slow.without.iter().filter_map(part).collect(),
+    };
+    SlowRequests { sample_count: sampled.sample_count, thresholds: sampled.slow.iter().map(above).collect() }
 }
 
 /// Rates as the graph engine reads them.

@@ -58,6 +58,30 @@ async fn a_recommendation_tells_what_where_from_and_why() {
 }
 
 #[tokio::test]
+async fn who_makes_requests_slow_is_named_where_samples_tell() {
+    let mesh = Mesh::start().await;
+    let untold = mesh.recommend("checkout").await;
+    let binding = sli(&untold, SliKind::Latency).binding_constraint.clone().unwrap();
+    assert_eq!((binding.kind(), binding.entity_id.as_str()), (wire::ConstraintKind::Own, "checkout"));
+    assert_eq!(binding.relaxed_latency_threshold_ms, None);
+
+    mesh.world.waited_for.lock().unwrap().insert("checkout".to_owned(), "payment".to_owned());
+    mesh.world.rewrite_last_bucket("checkout", 1);
+    mesh.clock.set(NOW_MS + 60_000);
+    let told = mesh.ask("checkout").await.unwrap().recommendation.unwrap();
+    let latency = sli(&told, SliKind::Latency);
+    let binding = latency.binding_constraint.clone().unwrap();
+    assert_eq!((binding.kind(), binding.entity_id.as_str()), (wire::ConstraintKind::Dependency, "payment"));
+    let offered = latency.offers.iter().find(|offer| offer.ambition() == wire::Ambition::Balanced).unwrap();
+    let relaxed = binding.relaxed_latency_threshold_ms.unwrap();
+    assert!(relaxed < offered.latency_threshold_ms, "{binding:?}");
+    let explained = format!("without that {relaxed} ms could be offered");
+    assert!(told.explanation.contains(&explained), "{}", told.explanation);
+    let question = mesh.world.questions.lock().unwrap().last().unwrap().clone();
+    assert!(question.contains("payment, which fails by slow responses"), "{question}");
+}
+
+#[tokio::test]
 async fn an_api_is_answered_from_what_provides_it() {
     let mesh = Mesh::start().await;
     mesh.world.entity("api:default/checkout", EntityKind::Api, Tier::Tier2);

@@ -53,6 +53,8 @@ pub(crate) struct World {
     pub(crate) incidents: Mutex<Vec<ingestion::Incident>>,
     /// Ages of what waits, by service: starts of slices, and seconds.
     pub(crate) ages: Mutex<BTreeMap<String, Vec<(i64, f64)>>>,
+    /// Services with sampled requests, each with the callee that its slow ones wait for.
+    pub(crate) waited_for: Mutex<BTreeMap<String, String>>,
     /// Newest changes of topology, measurements and incidents, by tenant and service.
     heads: Mutex<BTreeMap<(String, String), [u64; 3]>>,
     /// Number of the newest change of all.

@@ -61,6 +61,23 @@ pub struct BurnRule {
     pub bad_count_min: Option<u32>,
 }
 
+/// What an SLO counts, and how many of it come a day; `None` where none was measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Counted {
+    /// Requests.
+    Requests(Option<f64>),
+    /// Slices of five minutes, as freshness has them. One that is bad is no accident of a single request, and no traffic makes more of
+    /// them: no rule is guarded.
+    Slices(Option<f64>),
+}
+
+impl Counted {
+    fn per_day(self) -> Option<f64> {
+        let (Self::Requests(per_day) | Self::Slices(per_day)) = self;
+        per_day.filter(|per_day| *per_day > 0.0)
+    }
+}
+
 /// Rules for one SLO.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlertPolicy {
@@ -68,13 +85,13 @@ pub struct AlertPolicy {
     pub budget_ratio: f64,
     /// Length of the SLO's window, in days.
     pub window_days: f64,
-    /// Requests a day that the volume was judged by; `None` where none was measured.
+    /// Requests, or slices, a day that the volume was judged by; `None` where none was measured.
     pub valid_per_day: Option<f64>,
     /// The rules, most urgent first.
     pub rules: Vec<BurnRule>,
     /// Whether a rule had to be guarded: traffic is too low for it alone.
     pub low_traffic: bool,
-    /// Requests a day from which on no rule needs a guard.
+    /// Requests a day from which on no rule needs a guard; 0 for slices, which need none.
     pub sufficient_valid_per_day: f64,
     /// What was left out or changed and why, and what chapter 5 advises for low traffic; sentences.
     pub notes: Vec<String>,
@@ -86,8 +103,9 @@ pub struct AlertPolicy {
 /// window / long window`. What cannot be asked is left out, and said: an error ratio of 1 and more never comes; and a rate below
 /// 1 never spends the budget, so the first rule that a short window leaves below 1 is at 1, and longer ones fall away.
 #[must_use]
-pub fn policy(budget_ratio: f64, window_days: f64, valid_per_day: Option<f64>) -> AlertPolicy {
-    let valid_per_day = valid_per_day.filter(|valid| *valid > 0.0);
+pub fn policy(budget_ratio: f64, window_days: f64, counted: Counted) -> AlertPolicy {
+    let valid_per_day = counted.per_day();
+    let by_slices = matches!(counted, Counted::Slices(_));
     let mut notes = Vec::new();
     let mut rules: Vec<BurnRule> = Vec::new();
     for (long_ms, short_ms, share, severity) in RULES {
@@ -105,15 +123,16 @@ pub fn policy(budget_ratio: f64, window_days: f64, valid_per_day: Option<f64>) -
         let burn_rate = scaled.max(1.0);
         let error_ratio = burn_rate * budget_ratio;
         if error_ratio >= 1.0 {
+            let everything = if by_slices { "every slice being bad" } else { "every request failing" };
             notes.push(format!(
-                "No rule over {}: a burn rate of {} is more than every request failing.",
+                "No rule over {}: a burn rate of {} is more than {everything}.",
                 words(long_ms),
                 rounded(burn_rate)
             ));
             continue;
         }
         let failures_to_fire = valid_per_day.map(|valid| valid * long_days * error_ratio);
-        let guarded = failures_to_fire.is_some_and(|failures| failures < FAILURES_MIN);
+        let guarded = !by_slices && failures_to_fire.is_some_and(|failures| failures < FAILURES_MIN);
         rules.push(BurnRule {
             severity,
             long_ms,
@@ -126,17 +145,21 @@ pub fn policy(budget_ratio: f64, window_days: f64, valid_per_day: Option<f64>) -
         });
     }
     let sufficient = |rule: &BurnRule| FAILURES_MIN / (rule.error_ratio * rule.long_ms as f64 / DAY_MS as f64);
-    let sufficient_valid_per_day = rules.iter().map(sufficient).fold(0.0, f64::max);
+    let sufficient_valid_per_day = if by_slices { 0.0 } else { rules.iter().map(sufficient).fold(0.0, f64::max) };
     let low_traffic = rules.iter().any(|rule| rule.bad_count_min.is_some());
     if low_traffic {
         notes.extend(low_traffic_advice(sufficient_valid_per_day));
     }
     if let Some(rule) = rules.iter().find(|rule| rule.short_ms <= BUCKET_MS) {
-        notes.push(format!(
-            "Counts come in buckets of five minutes: the short window of {} is one of them, so a back-test sees neither a failure \
-             shorter than that by itself nor when within it a rule would have fired.",
-            words(rule.short_ms)
-        ));
+        let short = words(rule.short_ms);
+        notes.push(if by_slices {
+            format!("A slice is five minutes: the short window of {short} is one of them, so it burns as long as the newest slice is bad.")
+        } else {
+            format!(
+                "Counts come in buckets of five minutes: the short window of {short} is one of them, so a back-test sees neither a \
+                 failure shorter than that by itself nor when within it a rule would have fired."
+            )
+        });
     }
     AlertPolicy { budget_ratio, window_days, valid_per_day, rules, low_traffic, sufficient_valid_per_day, notes }
 }

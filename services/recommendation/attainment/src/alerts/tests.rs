@@ -22,7 +22,7 @@ fn named(rates: &[(&str, f64)]) -> Vec<(String, f64)> {
 
 #[test]
 fn thirty_days_have_the_published_rates_and_other_windows_the_same_shares() {
-    let of = |days| policy(0.001, days, Some(1e6));
+    let of = |days| policy(0.001, days, Counted::Requests(Some(1e6)));
     assert_eq!(rates(&of(30.0)), named(&[("1h", 14.4), ("6h", 6.0), ("1d", 3.0), ("3d", 1.0)]));
     assert_eq!(rates(&of(90.0)), named(&[("1h", 43.2), ("6h", 18.0), ("1d", 9.0), ("3d", 3.0)]));
     assert_eq!(rates(&of(28.0)), named(&[("1h", 13.44), ("6h", 5.6), ("1d", 2.8), ("3d", 1.0)]));
@@ -34,25 +34,40 @@ fn thirty_days_have_the_published_rates_and_other_windows_the_same_shares() {
 
 #[test]
 fn a_rate_that_cannot_come_is_left_out_and_said() {
-    let loose = policy(0.1, 30.0, Some(1e6));
+    let loose = policy(0.1, 30.0, Counted::Requests(Some(1e6)));
     assert_eq!(rates(&loose), named(&[("6h", 6.0), ("1d", 3.0), ("3d", 1.0)]));
     assert!(loose.notes[0].contains("over 1h") && loose.notes[0].contains("14.4"), "{:?}", loose.notes);
 }
 
 #[test]
 fn low_traffic_is_guarded_and_advised() {
-    let low = policy(0.001, 30.0, Some(240.0));
+    let low = policy(0.001, 30.0, Counted::Requests(Some(240.0)));
     assert!(low.low_traffic);
     // Ten requests an hour: one failure is a burn rate of 100.
     assert!((low.rules[0].failures_to_fire.expect("measured") - 0.144).abs() < 1e-9);
     assert!(low.rules.iter().all(|rule| rule.bad_count_min == Some(3)));
     assert!(low.notes.iter().any(|note| note.contains("Probes")));
-    let enough = policy(0.001, 30.0, Some(low.sufficient_valid_per_day * 1.001));
+    let enough = policy(0.001, 30.0, Counted::Requests(Some(low.sufficient_valid_per_day * 1.001)));
     assert!(!enough.low_traffic && enough.rules.iter().all(|rule| rule.bad_count_min.is_none()));
     let one_failure = history(10, 1.0, |i| f64::from(u8::from(i == 1000)));
     let raised = |policy: &AlertPolicy| back_test(&one_failure, policy, &[]).severities[0].alerts.len();
-    let unguarded = policy(0.001, 30.0, None);
-    assert_eq!((raised(&unguarded), raised(&policy(0.001, 30.0, Some(288.0)))), (1, 0));
+    let unguarded = policy(0.001, 30.0, Counted::Requests(None));
+    assert_eq!((raised(&unguarded), raised(&policy(0.001, 30.0, Counted::Requests(Some(288.0))))), (1, 0));
+}
+
+#[test]
+fn slices_are_never_too_few() {
+    // 288 a day: two of twelve trip the first rule, which says that something was too old for ten minutes.
+    let fresh = policy(0.01, 28.0, Counted::Slices(Some(288.0)));
+    assert!(!fresh.low_traffic && fresh.sufficient_valid_per_day == 0.0);
+    assert!(fresh.rules[0].failures_to_fire.expect("measured") < 2.0);
+    assert!(fresh.rules.iter().all(|rule| rule.bad_count_min.is_none()));
+    let loose = policy(0.1, 30.0, Counted::Slices(None));
+    let notes = fresh.notes.iter().chain(&loose.notes);
+    assert!(notes.clone().all(|note| !note.contains("request") && !note.contains("Counts")), "{notes:?}");
+    assert!(loose.notes[0].contains("every slice being bad"), "{:?}", loose.notes);
+    let requests = policy(0.01, 28.0, Counted::Requests(Some(288.0)));
+    assert!(requests.low_traffic && rates(&requests) == rates(&fresh));
 }
 
 #[test]
@@ -60,7 +75,7 @@ fn an_outage_is_found_in_time_and_let_go() {
     // Half of all requests for an hour at 99.9 % over 30 days: 2 % of the budget, 1.44 % of the hour, is reached within ten minutes.
     let start = 2000;
     let history = history(14, 1000.0, |i| if (start..start + 12).contains(&i) { 500.0 } else { 0.0 });
-    let policy = policy(0.001, 30.0, Some(288_000.0));
+    let policy = policy(0.001, 30.0, Counted::Requests(Some(288_000.0)));
     let incident = Interval { start_ms: start as i64 * BUCKET_MS, end_ms: (start as i64 + 12) * BUCKET_MS };
     let tested = back_test(&history, &policy, &[incident]);
     let pages = &tested.severities[0];
@@ -84,7 +99,9 @@ fn what_nobody_could_see_here_is_not_held_against_it() {
     let hidden = Interval { start_ms: 1010 * BUCKET_MS, end_ms: 1050 * BUCKET_MS };
     let later = Interval { start_ms: 20 * DAY_MS, end_ms: 21 * DAY_MS };
     let quiet = Interval { start_ms: 500 * BUCKET_MS, end_ms: 510 * BUCKET_MS };
-    let score = back_test(&history, &policy(0.01, 28.0, None), &[hidden, later, quiet]).severities[0].scores[0];
+    let score = back_test(&history, &policy(0.01, 28.0, Counted::Requests(None)), &[hidden, later, quiet]).severities
+        [0]
+    .scores[0];
     assert_eq!((score.reference_count, score.recall, score.precision), (1, Some(0.0), None));
 }
 
@@ -102,7 +119,7 @@ proptest! {
     /// Worse never fires less; figures are shares; no failure raises nothing.
     #[test]
     fn worse_never_fires_less(outages in buckets(), more in buckets(), budget in 1e-4f64..0.2, days in prop::sample::select(vec![7.0, 28.0, 30.0, 90.0])) {
-        let policy = policy(budget, days, Some(288_000.0));
+        let policy = policy(budget, days, Counted::Requests(Some(288_000.0)));
         let less = history(10, 1000.0, |i| 1000.0 * share(&outages, i));
         let worse = history(10, 1000.0, |i| 1000.0 * share(&outages, i).max(share(&more, i)));
         let (less, worse) = (back_test(&less, &policy, &[]), back_test(&worse, &policy, &[]));
@@ -124,7 +141,7 @@ proptest! {
     /// Ten times the traffic at the same ratios changes nothing.
     #[test]
     fn only_ratios_count(outages in buckets(), budget in 1e-4f64..0.2) {
-        let policy = policy(budget, 28.0, Some(1e7));
+        let policy = policy(budget, 28.0, Counted::Requests(Some(1e7)));
         let of = |valid: f64| back_test(&history(10, valid, |i| valid * share(&outages, i)), &policy, &[]);
         let alerts = |tested: BackTest| tested.severities.into_iter().map(|severity| severity.alerts).collect::<Vec<_>>();
         prop_assert_eq!(alerts(of(1024.0)), alerts(of(10240.0)));
@@ -135,7 +152,7 @@ proptest! {
     fn a_total_outage_is_found_within_the_share_of_its_rule(
         start in 3 * PER_DAY..7 * PER_DAY, budget in 1e-4f64..0.06, days in prop::sample::select(vec![28.0, 30.0, 90.0]),
     ) {
-        let policy = policy(budget, days, Some(288_000.0));
+        let policy = policy(budget, days, Counted::Requests(Some(288_000.0)));
         let rule = policy.rules[0];
         let needed = (rule.error_ratio * rule.long_ms as f64 / BUCKET_MS as f64).floor() as usize + 1;
         let down = history(10, 1000.0, |i| if (start..start + needed).contains(&i) { 1000.0 } else { 0.0 });

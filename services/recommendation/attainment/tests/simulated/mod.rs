@@ -191,6 +191,7 @@ impl World {
                 snapshot_age_ms: 60_000,
                 doubt: Doubt::default(),
                 consistent_targets: Vec::new(),
+                slow_requests: None,
             }),
             counterfactuals: vec![],
             current_slos: vec![],

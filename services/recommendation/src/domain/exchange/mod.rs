@@ -21,7 +21,7 @@ mod tests;
 
 pub use metrics::MetricNames;
 
-use attain_attainment::alerts::{AlertPolicy, policy};
+use attain_attainment::alerts::{AlertPolicy, Counted, policy};
 use attain_vocabulary::{EntityId, InvalidValue, SliKind, TimeWindow};
 use serde::Serialize;
 
@@ -117,8 +117,8 @@ impl Subject<'_> {
     }
 }
 
-/// Writes SLOs of one service. `valid_per_day` tells requests, or slices, a day of an SLO where that is known: rules that they are
-/// too few for are guarded.
+/// Writes SLOs of one service. `requests_per_day` is what the service answers where that is known: rules that they are too few for are
+/// guarded.
 ///
 /// # Errors
 /// Names the metric that cannot be used.
@@ -126,15 +126,19 @@ pub(crate) fn export(
     format: Format,
     slos: &[Slo],
     metrics: &MetricNames,
-    valid_per_day: impl Fn(&Slo) -> Option<f64>,
+    requests_per_day: Option<f64>,
 ) -> Result<Export, Error> {
     let mut subjects = Vec::new();
     for slo in slos {
+        let counted = match slo.kind {
+            SliKind::Freshness => Counted::Slices(None),
+            SliKind::Availability | SliKind::Latency => Counted::Requests(requests_per_day),
+        };
         subjects.push(Subject {
             slo,
             name: label(&format!("{}-{}", slo.service, kind_word(slo.kind))),
             queries: metrics.queries(slo)?,
-            alerts: policy(slo.target.error_budget(), f64::from(slo.window.days()), valid_per_day(slo)),
+            alerts: policy(slo.target.error_budget(), f64::from(slo.window.days()), counted),
         });
     }
     if subjects.is_empty() {

@@ -108,16 +108,6 @@ fn error_ratio(subject: &Subject<'_>, window: &str) -> String {
     }
 }
 
-fn bad_count(subject: &Subject<'_>, window: &str) -> String {
-    match &subject.queries {
-        Queries::Ages { .. } => {
-            let fresh = fresh(subject);
-            format!("(count_over_time({fresh}[{window}]) - sum_over_time({fresh}[{window}]))")
-        }
-        queries => queries.bad("increase", window),
-    }
-}
-
 fn labels(subject: &Subject<'_>) -> BTreeMap<&'static str, String> {
     [("attain_service", subject.slo.service.to_string()), ("attain_slo", subject.name.clone())].into()
 }
@@ -180,7 +170,7 @@ fn condition(subject: &Subject<'_>, rule: &BurnRule) -> String {
     let burns = |window_ms| format!("{ERROR_RATIO}{}{{attain_slo={name}}} > {threshold}", words(window_ms));
     let guard = match rule.bad_count_min {
         Some(least) => {
-            format!(" and on() ({} >= {least})", bad_count(subject, &words(rule.long_ms)))
+            format!(" and on() ({} >= {least})", subject.queries.bad("increase", &words(rule.long_ms)))
         }
         None => String::new(),
     };

@@ -170,7 +170,7 @@ fn slos() -> Vec<Slo> {
 }
 
 fn documents(format: Format, metrics: &MetricNames) -> Vec<Value> {
-    let written = export(format, &slos(), metrics, |_| Some(1e6)).expect("written");
+    let written = export(format, &slos(), metrics, Some(1e6)).expect("written");
     let texts = written.files[0].content.split("---\n");
     texts.map(|text| serde_yaml_ng::from_str(text).expect("YAML")).collect()
 }

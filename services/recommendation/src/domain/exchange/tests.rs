@@ -20,7 +20,7 @@ fn slo(service: &str, kind: SliKind, target: f64, threshold: Option<u32>, window
 }
 
 fn written(format: Format, slos: &[Slo]) -> Export {
-    export(format, slos, &MetricNames::default(), |_| Some(1e6)).expect("default metrics")
+    export(format, slos, &MetricNames::default(), Some(1e6)).expect("default metrics")
 }
 
 fn documents(text: &str) -> Vec<Document> {
@@ -393,7 +393,7 @@ proptest! {
     #[test]
     fn every_slo_is_written_in_every_format(slos in slos(), traffic in prop::option::of(0.1f64..1e7)) {
         for format in Format::ALL {
-            let exported = export(format, &slos, &MetricNames::default(), |_| traffic).expect("default metrics");
+            let exported = export(format, &slos, &MetricNames::default(), traffic).expect("default metrics");
             for file in &exported.files {
                 prop_assert!(!file.name.contains('/') && file.name.ends_with(".yaml"));
                 for part in file.content.split("---\n") {

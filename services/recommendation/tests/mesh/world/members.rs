@@ -14,6 +14,14 @@ fn not_asked<T>() -> Result<Response<T>, Status> {
     Err(Status::unimplemented("the recommendation service never asks this"))
 }
 
+/// A thousand sampled requests with a tail of 80 ms, a twentieth of which would be left without the callee and all without the service.
+fn slow(threshold_ms: f64, service_id: &str, callee_id: &str) -> graph::SlowRequests {
+    let slow_count = (1_000.0 * libm::exp(-threshold_ms / 80.0)) as u32;
+    let without = |part_id: &str, slow_count| graph::SlowWithout { part_id: part_id.to_owned(), slow_count };
+    let without = vec![without(callee_id, slow_count / 20), without(service_id, slow_count)];
+    graph::SlowRequests { threshold_ms, slow_count, without }
+}
+
 #[tonic::async_trait]
 impl IngestionService for Members {
     type StreamSliHistoryStream = BoxStream<'static, Result<ingestion::StreamSliHistoryResponse, Status>>;
@@ -534,9 +542,20 @@ impl GraphService for Members {
 
     async fn analyze_latency(
         &self,
-        _: Request<graph::AnalyzeLatencyRequest>,
+        request: Request<graph::AnalyzeLatencyRequest>,
     ) -> Result<Response<graph::AnalyzeLatencyResponse>, Status> {
-        not_asked()
+        check(&self.0.graph_down)?;
+        let request = request.into_inner();
+        if !request.sampled_only {
+            return not_asked();
+        }
+        let waited_for = self.0.waited_for.lock().unwrap().get(&request.service_id).cloned();
+        let sampled = waited_for.map(|callee_id| graph::SampledLatency {
+            sample_count: 1_000,
+            slow: request.slow_thresholds_ms.iter().map(|ms| slow(*ms, &request.service_id, &callee_id)).collect(),
+            ..graph::SampledLatency::default()
+        });
+        Ok(Response::new(graph::AnalyzeLatencyResponse { sampled, ..graph::AnalyzeLatencyResponse::default() }))
     }
 
     async fn analyze_service(

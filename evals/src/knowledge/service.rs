@@ -5,18 +5,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use attain_members::Usage;
+use attain_proto::rag::v1::answer_service_client::AnswerServiceClient;
 use attain_proto::rag::v1::knowledge_service_client::KnowledgeServiceClient;
 use attain_proto::rag::v1::{
-    DeleteDocumentRequest, Document, GetDocumentRequest, PutDocumentsRequest, SearchKnowledgeRequest,
-    SearchKnowledgeResponse, SearchStrategy,
+    AnswerQuestionRequest, AnswerQuestionResponse, DeleteDocumentRequest, Document, GetDocumentRequest,
+    PutDocumentsRequest, SearchKnowledgeRequest, SearchKnowledgeResponse, SearchStrategy,
 };
 use indicatif::ProgressBar;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
-use super::corpus::{Corpus, File};
-use crate::knowledge::{OwnService, wait_for_vectors};
+use super::corpus::Corpus;
+use super::{OwnService, wait_for_vectors};
 
 /// Every document has its vectors within this.
 const EMBEDDED_WITHIN: Duration = Duration::from_secs(3600);
@@ -28,18 +29,19 @@ const DOCUMENTS_PER_CALL: usize = 4;
 const ATTEMPTS_MAX: usize = 10;
 
 /// What keeping the corpus took.
-pub(super) struct Loading {
-    pub(super) seconds: f64,
+pub(crate) struct Loading {
+    pub(crate) seconds: f64,
     /// Processor time of the service, where it is the evaluation's own.
-    pub(super) cpu_seconds: Option<f64>,
-    pub(super) usage: Option<Usage>,
+    pub(crate) cpu_seconds: Option<f64>,
+    pub(crate) usage: Option<Usage>,
     /// Paths that were refused, with the reason.
-    pub(super) refused: Vec<(String, String)>,
+    pub(crate) refused: Vec<(String, String)>,
 }
 
 /// The service as one tenant sees it.
-pub(super) struct Tenant {
+pub(crate) struct Tenant {
     client: KnowledgeServiceClient<Channel>,
+    answers: AnswerServiceClient<Channel>,
     name: MetadataValue<tonic::metadata::Ascii>,
     address: String,
     /// Documents read before: a version never changes.
@@ -47,10 +49,17 @@ pub(super) struct Tenant {
 }
 
 impl Tenant {
-    pub(super) async fn connect(address: &str, name: &'static str) -> anyhow::Result<Self> {
+    pub(crate) async fn connect(address: &str, name: &'static str) -> anyhow::Result<Self> {
         let channel = Channel::from_shared(address.to_owned())?.connect().await?;
-        let client = KnowledgeServiceClient::new(channel).max_decoding_message_size(64 * 1024 * 1024);
-        Ok(Self { client, name: MetadataValue::from_static(name), address: address.to_owned(), read: BTreeMap::new() })
+        let client = KnowledgeServiceClient::new(channel.clone()).max_decoding_message_size(64 * 1024 * 1024);
+        let answers = AnswerServiceClient::new(channel);
+        Ok(Self {
+            client,
+            answers,
+            name: MetadataValue::from_static(name),
+            address: address.to_owned(),
+            read: BTreeMap::new(),
+        })
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
@@ -61,16 +70,14 @@ impl Tenant {
     }
 
     /// Keeps the whole corpus and waits until it can be found by every signal.
-    pub(super) async fn load(&mut self, corpus: &Corpus, own: Option<&OwnService>) -> anyhow::Result<Loading> {
+    pub(crate) async fn load(&mut self, corpus: &Corpus, own: Option<&OwnService>) -> anyhow::Result<Loading> {
         let before = own.map(OwnService::usage).transpose()?;
         let began = Instant::now();
         let progress = ProgressBar::new(corpus.files.len() as u64).with_message("indexing");
         let mut refused = Vec::new();
-        let files: Vec<(&String, &File)> = corpus.files.iter().collect();
-        for part in files.chunks(DOCUMENTS_PER_CALL) {
-            let documents = part.iter().map(|(name, file)| document(name, file)).collect();
-            for (index, reason) in self.put(documents).await? {
-                refused.push((part[index].1.path.clone(), reason));
+        for part in corpus.documents().chunks(DOCUMENTS_PER_CALL) {
+            for (index, reason) in self.put(part.to_vec()).await? {
+                refused.push((corpus.path_of(&part[index].id).to_owned(), reason));
             }
             progress.inc(part.len() as u64);
         }
@@ -82,7 +89,7 @@ impl Tenant {
     }
 
     /// Keeps documents; which were refused, and why.
-    pub(super) async fn put(&mut self, documents: Vec<Document>) -> anyhow::Result<Vec<(usize, String)>> {
+    pub(crate) async fn put(&mut self, documents: Vec<Document>) -> anyhow::Result<Vec<(usize, String)>> {
         let mut attempt = 0;
         let answer = loop {
             attempt += 1;
@@ -98,7 +105,7 @@ impl Tenant {
     }
 
     /// Asks a question, with the milliseconds that the answer took; `None` where the service cannot search this way.
-    pub(super) async fn search(
+    pub(crate) async fn search(
         &mut self,
         query: &str,
         strategy: SearchStrategy,
@@ -120,8 +127,16 @@ impl Tenant {
         }
     }
 
+    /// Asks for an answer in sentences, with the milliseconds that it took.
+    pub(crate) async fn answer(&mut self, question: &str) -> anyhow::Result<(AnswerQuestionResponse, f64)> {
+        let asked = self.request(AnswerQuestionRequest { question: question.to_owned(), ..Default::default() });
+        let began = Instant::now();
+        let answer = self.answers.answer_question(asked).await.with_context(|| question.to_owned())?;
+        Ok((answer.into_inner(), began.elapsed().as_secs_f64() * 1000.0))
+    }
+
     /// A kept document; `None` where this tenant has none of that name.
-    pub(super) async fn document(&mut self, document_id: &str, version: u32) -> anyhow::Result<Option<Document>> {
+    pub(crate) async fn document(&mut self, document_id: &str, version: u32) -> anyhow::Result<Option<Document>> {
         let request = self.request(GetDocumentRequest { document_id: document_id.to_owned(), version });
         match self.client.get_document(request).await {
             Ok(answer) => Ok(answer.into_inner().document),
@@ -131,7 +146,7 @@ impl Tenant {
     }
 
     /// The same of a version, read once.
-    pub(super) async fn kept(&mut self, document_id: &str, version: u32) -> anyhow::Result<Option<&Document>> {
+    pub(crate) async fn kept(&mut self, document_id: &str, version: u32) -> anyhow::Result<Option<&Document>> {
         let place = (document_id.to_owned(), version);
         if !self.read.contains_key(&place)
             && let Some(document) = self.document(document_id, version).await?
@@ -142,7 +157,7 @@ impl Tenant {
     }
 
     /// Removes a document and returns how many passages it had.
-    pub(super) async fn remove(&mut self, document_id: &str) -> anyhow::Result<u64> {
+    pub(crate) async fn remove(&mut self, document_id: &str) -> anyhow::Result<u64> {
         let request = self.request(DeleteDocumentRequest { document_id: document_id.to_owned() });
         match self.client.delete_document(request).await {
             Ok(answer) => Ok(u64::from(answer.into_inner().removed_passage_count)),
@@ -152,22 +167,11 @@ impl Tenant {
     }
 
     /// Removes the corpus and returns how many passages it had.
-    pub(super) async fn clear(&mut self, corpus: &Corpus) -> anyhow::Result<u64> {
+    pub(crate) async fn clear(&mut self, corpus: &Corpus) -> anyhow::Result<u64> {
         let mut passages = 0;
         for name in corpus.files.keys() {
             passages += self.remove(name).await?;
         }
         Ok(passages)
-    }
-}
-
-fn document(name: &str, file: &File) -> Document {
-    Document {
-        id: name.to_owned(),
-        kind: file.kind.into(),
-        title: file.title.clone(),
-        text: file.text.clone(),
-        service_ids: file.service_ids.clone(),
-        ..Document::default()
     }
 }

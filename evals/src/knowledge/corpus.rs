@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use attain_proto::rag::v1::DocumentKind;
+use attain_proto::rag::v1::{Document, DocumentKind};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::knowledge;
+use super::read_texts;
 
 /// Longest name of a document.
 const ID_LEN_MAX: usize = 200;
@@ -16,45 +16,45 @@ const FRONT_MATTER_LINES: usize = 12;
 
 /// A labelled question.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Query {
-    pub(super) id: String,
-    pub(super) query: String,
-    pub(super) kind: String,
+pub(crate) struct Query {
+    pub(crate) id: String,
+    pub(crate) query: String,
+    pub(crate) kind: String,
     /// Empty where nothing in the corpus answers.
     #[serde(default)]
-    pub(super) relevant: Vec<Judgement>,
+    pub(crate) relevant: Vec<Judgement>,
 }
 
 /// What a document is worth to a question: 2 answers, 1 is useful.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Judgement {
-    pub(super) doc: String,
-    pub(super) grade: u32,
+pub(crate) struct Judgement {
+    pub(crate) doc: String,
+    pub(crate) grade: u32,
 }
 
 /// A file of the corpus.
 #[derive(Debug, Clone)]
-pub(super) struct File {
+pub(crate) struct File {
     /// Its path below the corpus.
-    pub(super) path: String,
-    pub(super) text: String,
-    pub(super) kind: DocumentKind,
-    pub(super) title: String,
-    pub(super) service_ids: Vec<String>,
+    pub(crate) path: String,
+    pub(crate) text: String,
+    pub(crate) kind: DocumentKind,
+    pub(crate) title: String,
+    pub(crate) service_ids: Vec<String>,
 }
 
 /// Files by the names under which they are kept.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Corpus {
-    pub(super) files: BTreeMap<String, File>,
+pub(crate) struct Corpus {
+    pub(crate) files: BTreeMap<String, File>,
     paths: BTreeSet<String>,
 }
 
 impl Corpus {
     /// Every text below the folder; licences and notes on sources are not part of a corpus.
-    pub(super) fn read(root: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(root: &Path) -> anyhow::Result<Self> {
         let mut corpus = Self::default();
-        for (path, text) in knowledge::read_texts(root)? {
+        for (path, text) in read_texts(root)? {
             corpus.add(path, text);
         }
         Ok(corpus)
@@ -81,13 +81,29 @@ impl Corpus {
     }
 
     /// Whether there is a file of this path.
-    pub(super) fn holds(&self, path: &str) -> bool {
+    pub(crate) fn holds(&self, path: &str) -> bool {
         self.paths.contains(path)
     }
 
+    /// The files as documents, in the order of their names.
+    pub(crate) fn documents(&self) -> Vec<Document> {
+        self.files.iter().map(|(name, file)| document(name, file)).collect()
+    }
+
     /// The path of a kept document; its name where it is none of the corpus.
-    pub(super) fn path_of<'a>(&'a self, name: &'a str) -> &'a str {
+    pub(crate) fn path_of<'a>(&'a self, name: &'a str) -> &'a str {
         self.files.get(name).map_or(name, |file| file.path.as_str())
+    }
+}
+
+fn document(name: &str, file: &File) -> Document {
+    Document {
+        id: name.to_owned(),
+        kind: file.kind.into(),
+        title: file.title.clone(),
+        text: file.text.clone(),
+        service_ids: file.service_ids.clone(),
+        ..Document::default()
     }
 }
 

@@ -1,5 +1,8 @@
 //! The knowledge service as an outside client meets it: a service of the evaluation's own, folders of texts, questions, and whether a
-//! citation is what is stored.
+//! citation is what is stored. One reading of a folder, one client, and one guess of what a document is, for every evaluation that asks.
+
+mod corpus;
+mod service;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +17,11 @@ use sha2::{Digest as _, Sha256};
 use tonic::transport::Channel;
 
 use crate::scratch::Folder;
+
+#[cfg(test)]
+pub(crate) use corpus::Judgement;
+pub(crate) use corpus::{Corpus, Query};
+pub(crate) use service::{Loading, Tenant};
 
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -46,7 +54,7 @@ impl OwnService {
 }
 
 /// Waits until the service is ready and every document has its vectors, or it is known that none will come.
-pub(crate) async fn wait_for_vectors(address: &str, within: Duration) -> anyhow::Result<()> {
+async fn wait_for_vectors(address: &str, within: Duration) -> anyhow::Result<()> {
     let began = Instant::now();
     let channel = Channel::from_shared(address.to_owned())?.connect_lazy();
     while began.elapsed() < within {
@@ -63,7 +71,7 @@ pub(crate) async fn wait_for_vectors(address: &str, within: Duration) -> anyhow:
 }
 
 /// Every text below the folder by its path; licences and the notes on sources are not part of a corpus.
-pub(crate) fn read_texts(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+fn read_texts(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let mut paths = Vec::new();
     collect(root, &mut paths)?;
     let mut texts = BTreeMap::new();
@@ -101,6 +109,22 @@ pub(crate) fn read_lines<T: DeserializeOwned>(file: &Path) -> anyhow::Result<Vec
             serde_json::from_str(line).with_context(|| format!("{}, line {}", file.display(), number + 1))
         })
         .collect()
+}
+
+/// Refuses judgements of documents that the corpus does not have, and files without a question.
+pub(crate) fn check_judgements(queries: &[Query], corpus: &Corpus) -> anyhow::Result<()> {
+    ensure!(!queries.is_empty(), "there is no question");
+    for query in queries {
+        for judgement in &query.relevant {
+            ensure!(
+                corpus.holds(&judgement.doc),
+                "question {}: {} is judged, but not in the corpus",
+                query.id,
+                judgement.doc
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Whether a quote of this hash is what stands between two places of a stored text.

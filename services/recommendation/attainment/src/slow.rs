@@ -1,0 +1,184 @@
+//! Who makes requests slow: what sampled requests say of the parts that slow ones waited for, and which of them binds the threshold
+//! that is offered.
+
+use std::collections::BTreeMap;
+
+use attain_vocabulary::EntityId;
+use serde::{Deserialize, Serialize};
+
+use crate::binding::data;
+use crate::explain::percent;
+use crate::latency::{AtThreshold, Latencies};
+use crate::sli::Gathered;
+use crate::{Ambition, BindingConstraint, ConstraintKind, LATENCY_MENU_MS};
+
+/// Fewest slow requests among the sampled ones that tell who made them slow: as many as a quantile needs above it.
+const SLOW_SAMPLES_MIN: u32 = 10;
+/// Most parts that are taken away one by one: each is a history solved again, and those that follow make fewer requests slow.
+const PARTS_MAX: usize = 3;
+
+/// Sampled requests of a service, held against thresholds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SlowRequests {
+    /// Requests that were sampled.
+    pub sample_count: u32,
+    /// By ascending threshold.
+    pub thresholds: Vec<SlowAbove>,
+}
+
+/// Sampled requests that took longer than a threshold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SlowAbove {
+    /// The threshold.
+    pub threshold_ms: u32,
+    /// How many took longer.
+    pub slow_count: u32,
+    /// How many of them would have without the time of a part, the service itself among the parts.
+    pub without: BTreeMap<EntityId, u32>,
+}
+
+impl SlowRequests {
+    /// The greatest threshold up to one above which enough of the samples are slow.
+    fn told_up_to(&self, threshold_ms: u32) -> Option<&SlowAbove> {
+        self.thresholds.iter().filter(|above| above.threshold_ms <= threshold_ms).rfind(|above| above.tells())
+    }
+}
+
+impl SlowAbove {
+    fn tells(&self) -> bool {
+        self.slow_count >= SLOW_SAMPLES_MIN
+    }
+
+    /// Share of the slow requests that would still be slow without a part: one more than was seen over one more than there are, since
+    /// none of a few is not none at all.
+    fn left_without(&self, part: &EntityId) -> f64 {
+        let left = self.without.get(part).copied().unwrap_or(self.slow_count).min(self.slow_count);
+        (f64::from(left) + 1.0) / (f64::from(self.slow_count) + 1.0)
+    }
+
+    /// Parts that make requests slow, the one that makes most first, each with its share of the slow ones.
+    fn makers(&self) -> Vec<(&EntityId, f64)> {
+        let share = |part| 1.0 - self.left_without(part);
+        let mut makers: Vec<(&EntityId, f64)> = self.without.keys().map(|part| (part, share(part))).collect();
+        makers.retain(|(_, share)| *share > 0.0);
+        makers.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+        makers
+    }
+}
+
+impl Gathered<'_> {
+    /// What keeps the offered threshold where it is: of the parts that slow requests waited for, the greatest without which a tighter one
+    /// could be offered. Where none does alone, the greatest is named, and the sentence says so; where samples do not tell,
+    /// everything is listed as the service's own.
+    pub(crate) fn latency_binding(&self, at: Option<&AtThreshold>, offered_ms: Option<u32>) -> BindingConstraint {
+        let (Some(at), Some(latencies)) = (at, &self.latencies) else {
+            return data("No threshold on the menu is long enough.");
+        };
+        let slow_ratio = 1.0 - at.sums.attained_ratio().unwrap_or(1.0);
+        let told = format!("{} of requests take longer than {} ms", percent(slow_ratio), at.threshold_ms);
+        let own = |why: &str| BindingConstraint {
+            kind: ConstraintKind::Own,
+            entity_id: Some(self.input.service.clone()),
+            contribution_ratio: slow_ratio,
+            ..data(&format!("{told}, {why}."))
+        };
+        let Some(slow) = self.input.structure.as_ref().and_then(|structure| structure.slow_requests.as_ref()) else {
+            return own("waiting for dependencies included");
+        };
+        let Some(above) = slow.told_up_to(at.threshold_ms) else {
+            return own(&format!(
+                "waiting for dependencies included: too few of {} sampled requests are slow to tell for whom",
+                slow.sample_count
+            ));
+        };
+        let makers = above.makers();
+        let relaxed = |part: &EntityId| self.threshold_without(latencies, slow, part, offered_ms?);
+        let solved = makers.iter().take(PARTS_MAX).map(|(part, share)| (*part, *share, relaxed(part)));
+        let solved: Vec<(&EntityId, f64, Option<u32>)> = solved.collect();
+        let binding = solved.iter().find(|(_, _, relaxed)| relaxed.is_some()).or(solved.first());
+        let Some((part, share, relaxed)) = binding else {
+            return own("and no part alone, gone, would make any of the sampled ones fast enough");
+        };
+        let itself = **part == self.input.service;
+        let whom = if itself { format!("what {part} does itself") } else { format!("waiting for {part}") };
+        let gain = match relaxed {
+            Some(threshold_ms) => format!("without that {threshold_ms} ms could be offered"),
+            None => "but no part, gone alone, would allow a tighter threshold".to_owned(),
+        };
+        BindingConstraint {
+            kind: if itself { ConstraintKind::Own } else { ConstraintKind::Dependency },
+            entity_id: Some((*part).clone()),
+            contribution_ratio: slow_ratio * *share,
+            relaxed_latency_threshold_ms: *relaxed,
+            ..data(&format!(
+                "{told}; {whom} makes {} of those slow that take longer than {} ms, as {} sampled requests tell; {gain}.",
+                percent(*share),
+                above.threshold_ms,
+                slow.sample_count
+            ))
+        }
+    }
+
+    /// The tightest threshold below the one offered that the balanced risk allows without the time of a part: of the slow requests of each
+    /// bucket only the share stays that would stay of the sampled ones. `None` where there is none.
+    fn threshold_without(
+        &self,
+        latencies: &Latencies<'_>,
+        slow: &SlowRequests,
+        part: &EntityId,
+        offered_ms: u32,
+    ) -> Option<u32> {
+        let policy = &self.input.policy;
+        let budget = 1.0 - policy.latency_quantile();
+        let slow_max = budget * latencies.merged.count() as f64;
+        let timeline = latencies.timeline(self.input.as_of_ms);
+        let above = |threshold_ms: &u32| slow.thresholds.iter().find(|above| above.threshold_ms == *threshold_ms);
+        let allowed = |threshold_ms: &u32| {
+            let Some(left) = above(threshold_ms).filter(|above| above.tells()).map(|above| above.left_without(part))
+            else {
+                return false;
+            };
+            if left * latencies.merged.count_above(f64::from(*threshold_ms)) > slow_max {
+                return false;
+            }
+            let slower: Vec<f64> = latencies.slower(*threshold_ms).iter().map(|slower| slower * left).collect();
+            let window_days = self.input.window_ahead().days();
+            AtThreshold::of(&self.input.constants(), *threshold_ms, &timeline, &slower, window_days).is_some_and(|at| {
+                at.tells(budget)
+                    && at.prediction.forecast.miss_probability(budget)
+                        <= policy.miss_probability_max(Ambition::Balanced)
+            })
+        };
+        LATENCY_MENU_MS.into_iter().take_while(|threshold_ms| *threshold_ms < offered_ms).find(allowed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> EntityId {
+        EntityId::new("id", text).expect("valid")
+    }
+
+    fn above(threshold_ms: u32, slow_count: u32, without: &[(&str, u32)]) -> SlowAbove {
+        let without = without.iter().map(|(part, count)| (id(part), *count)).collect();
+        SlowAbove { threshold_ms, slow_count, without }
+    }
+
+    #[test]
+    fn the_greatest_threshold_with_enough_slow_samples_is_read() {
+        let thresholds = vec![above(100, 40, &[]), above(200, 10, &[]), above(400, 9, &[])];
+        let slow = SlowRequests { sample_count: 100, thresholds };
+        let told = |threshold_ms| slow.told_up_to(threshold_ms).map(|above| above.threshold_ms);
+        assert_eq!([99, 100, 199, 300, 1000].map(told), [None, Some(100), Some(100), Some(200), Some(200)]);
+    }
+
+    #[test]
+    fn who_makes_most_slow_comes_first_and_nobody_makes_all() {
+        let above = above(100, 19, &[("b", 4), ("c", 19), ("a", 4), ("d", 0), ("e", 30)]);
+        let makers: Vec<(&str, f64)> = above.makers().into_iter().map(|(part, share)| (part.as_str(), share)).collect();
+        assert_eq!(makers, [("d", 0.95), ("a", 0.75), ("b", 0.75)]);
+        assert_eq!(above.left_without(&id("unknown")), 1.0);
+    }
+}

@@ -76,6 +76,8 @@ const HOUSE: &[(&str, &str, &[&str])] = &[
             "attain-grounding",
             "attain-members",
             "attain-proto",
+            // Variants of retrieval are those of the program's own preparation and ranking.
+            "attain-rag",
             "attain-recommendation",
             "attain-reliability",
             "attain-simulator",

@@ -424,9 +424,13 @@ impl Random {
 }
 
 /// A thousand sampled requests with a tail of 80 ms, a twentieth of which would be left without the callee and all without the service.
-fn slow(threshold_ms: f64, service_id: &str, callee_id: &str) -> graph::SlowRequests {
-    let slow_count = (1_000.0 * libm::exp(-threshold_ms / 80.0)) as u32;
-    let without = |part_id: &str, slow_count| graph::SlowWithout { part_id: part_id.to_owned(), slow_count };
-    let without = vec![without(callee_id, slow_count / 20), without(service_id, slow_count)];
-    graph::SlowRequests { threshold_ms, slow_count, without }
+fn sampled(request: &graph::AnalyzeLatencyRequest, callee_id: &str) -> graph::SampledLatency {
+    let slow = |threshold_ms: &f64| {
+        let slow_count = (1_000.0 * libm::exp(-threshold_ms / 80.0)) as u32;
+        let without = |part_id: &str, slow_count| graph::SlowWithout { part_id: part_id.to_owned(), slow_count };
+        let without = vec![without(callee_id, slow_count / 20), without(&request.service_id, slow_count)];
+        graph::SlowRequests { threshold_ms: *threshold_ms, slow_count, without }
+    };
+    let slow = request.slow_thresholds_ms.iter().map(slow).collect();
+    graph::SampledLatency { sample_count: 1_000, slow, ..graph::SampledLatency::default() }
 }

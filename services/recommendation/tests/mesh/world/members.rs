@@ -542,11 +542,7 @@ impl GraphService for Members {
             return not_asked();
         }
         let waited_for = self.0.waited_for.lock().unwrap().get(&request.service_id).cloned();
-        let sampled = waited_for.map(|callee_id| graph::SampledLatency {
-            sample_count: 1_000,
-            slow: request.slow_thresholds_ms.iter().map(|ms| slow(*ms, &request.service_id, &callee_id)).collect(),
-            ..graph::SampledLatency::default()
-        });
+        let sampled = waited_for.map(|callee_id| sampled(&request, &callee_id));
         Ok(Response::new(graph::AnalyzeLatencyResponse { sampled, ..graph::AnalyzeLatencyResponse::default() }))
     }
 

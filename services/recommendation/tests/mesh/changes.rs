@@ -25,7 +25,7 @@ impl World {
     }
 
     fn computed(&self) -> u64 {
-        self.computations.load(Ordering::SeqCst)
+        self.evaluations.load(Ordering::SeqCst)
     }
 
     /// A new edge out of d, which a needs by way of b.

@@ -104,8 +104,10 @@ pub(crate) struct World {
     pub(crate) tails: Mutex<Vec<(String, usize)>>,
     /// Services whose histories were asked for without latency.
     pub(crate) histories_read: Mutex<Vec<String>>,
-    /// Histories with latency that were asked for: one a computation.
+    /// Histories with latency that were asked for: one a computation, of services that may have any.
     pub(crate) computations: AtomicU64,
+    /// Evaluations that asked for doubtful edges as well: one a computation.
+    pub(crate) evaluations: AtomicU64,
 }
 
 /// What a component does of its own.

@@ -401,6 +401,7 @@ impl GraphService for Members {
     ) -> Result<Response<graph::EvaluateAvailabilityResponse>, Status> {
         check(&self.0.graph_down)?;
         let request = request.into_inner();
+        self.0.evaluations.fetch_add(u64::from(request.confidence_min > 0.0), Ordering::SeqCst);
         let (version, dependencies) = self.0.held();
         let before = State::new(&dependencies, &request.rates);
         let entities: Vec<Entity> = self.0.entities.lock().unwrap().values().cloned().collect();

@@ -118,7 +118,7 @@ pub(super) async fn append_changes(
         changed.iter().enumerate().map(|(i, (kind, service))| (first + i as u64, *kind, service)).collect();
     insert_many(transaction, dialect, tails::APPEND, &rows, |query, (sequence, kind, service)| {
         let query = query.bind(tenant.to_owned()).bind(service.as_str().to_owned()).bind(kind.number());
-        let from_ms = touched.from_ms(*kind, service);
+        let from_ms = touched.earliest_ms(*kind, service);
         let after = from_ms.map(|_| 0_i64);
         query.bind(stored(*sequence)).bind(after).bind(from_ms).bind(after).bind(from_ms)
     })

@@ -49,7 +49,7 @@ impl Touched {
     }
 
     /// `None` of what is no measurement.
-    pub(super) fn from_ms(&self, kind: ChangeKind, service: &EntityId) -> Option<UnixMillis> {
+    pub(super) fn earliest_ms(&self, kind: ChangeKind, service: &EntityId) -> Option<UnixMillis> {
         self.0.get(service).copied().filter(|_| kind == ChangeKind::Sli)
     }
 }

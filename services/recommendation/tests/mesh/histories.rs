@@ -152,6 +152,7 @@ async fn what_stands_of_a_history_is_not_read_again_and_nothing_is_stale() {
     let many = mesh.world.histories.lock().unwrap()["payment"].len();
     assert!(mesh.world.histories_read.lock().unwrap().contains(&"payment".to_owned()));
     type Deed = Box<dyn Fn(&Mesh)>;
+    type Tails = Vec<(&'static str, usize)>;
     let spoil = |buckets: &mut [SliBucket]| {
         buckets.iter_mut().for_each(|bucket| bucket.bad_count = bucket.bad_count.max(bucket.inherited_bad_count()) + 5);
         start_ms(&buckets[0])
@@ -162,11 +163,11 @@ async fn what_stands_of_a_history_is_not_read_again_and_nothing_is_stale() {
         buckets.push(next);
         start_ms(buckets.last().unwrap())
     };
-    let of = |mut tails: Vec<(&'static str, usize)>| {
+    let of = |mut tails: Tails| {
         tails.sort();
         tails
     };
-    let deeds: Vec<(&str, Deed, Vec<(&'static str, usize)>)> = vec![
+    let deeds: Vec<(&str, Deed, Tails)> = vec![
         (
             "the newest again",
             Box::new(|mesh| mesh.world.rewrite_last_bucket("payment", 2_000)),

@@ -69,8 +69,8 @@ mod tests {
         Revision { point, version: Some(version) }
     }
 
-    fn read(values: &[(Point, &'static str)]) -> HashMap<Point, Arc<&'static str>> {
-        values.iter().map(|(point, value)| (*point, Arc::new(*value))).collect()
+    fn read(values: &[(Point, &str)]) -> HashMap<Point, Arc<String>> {
+        values.iter().map(|(point, value)| (*point, Arc::new((*value).to_owned()))).collect()
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl<'a> Latencies<'a> {
     }
 
     /// How many requests of each row were slower than a threshold.
-    pub(crate) fn slower(&self, threshold_ms: u32) -> Cow<'_, [f64]> {
+    fn slower(&self, threshold_ms: u32) -> Cow<'_, [f64]> {
         match self.expected.iter().find(|(expected, _)| *expected == threshold_ms) {
             Some((_, slower)) => slower.into(),
             None => self.slower_than_each(&[threshold_ms]).pop().unwrap_or_default().into(),
@@ -127,7 +127,7 @@ impl<'a> Latencies<'a> {
     }
 
     /// Of some thresholds, each with how many requests of each row were slower: those not expected in one pass.
-    fn slower_than_some(&self, thresholds_ms: &[u32]) -> Vec<(u32, Cow<'_, [f64]>)> {
+    pub(crate) fn slower_than_some(&self, thresholds_ms: &[u32]) -> Vec<(u32, Cow<'_, [f64]>)> {
         let expected = |threshold: &u32| self.expected.iter().any(|(expected, _)| expected == threshold);
         let others: Vec<u32> = thresholds_ms.iter().copied().filter(|threshold| !expected(threshold)).collect();
         let mut columns = self.slower_than_each(&others).into_iter();

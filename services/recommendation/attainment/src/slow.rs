@@ -91,10 +91,15 @@ impl Gathered<'_> {
                 slow.sample_count
             ));
         };
-        let makers = above.makers();
-        let relaxed = |part: &EntityId| self.threshold_without(latencies, slow, part, offered_ms?);
-        let solved = makers.iter().take(PARTS_MAX).map(|(part, share)| (*part, *share, relaxed(part)));
-        let solved: Vec<(&EntityId, f64, Option<u32>)> = solved.collect();
+        let mut makers = above.makers();
+        makers.truncate(PARTS_MAX);
+        let parts: Vec<&EntityId> = makers.iter().map(|(part, _)| *part).collect();
+        let relaxed = match offered_ms {
+            Some(offered_ms) => self.thresholds_without(latencies, slow, &parts, offered_ms),
+            None => vec![None; parts.len()],
+        };
+        let solved: Vec<(&EntityId, f64, Option<u32>)> =
+            makers.into_iter().zip(relaxed).map(|((part, share), relaxed)| (part, share, relaxed)).collect();
         let binding = solved.iter().find(|(_, _, relaxed)| relaxed.is_some()).or(solved.first());
         let Some((part, share, relaxed)) = binding else {
             return own("and no part alone, gone, would make any of the sampled ones fast enough");
@@ -119,37 +124,47 @@ impl Gathered<'_> {
         }
     }
 
-    /// The tightest threshold below the one offered that the balanced risk allows without the time of a part: of the slow requests of each
-    /// bucket only the share stays that would stay of the sampled ones. `None` where there is none.
-    fn threshold_without(
+    /// For each part the tightest threshold below the one offered that the balanced risk allows without its time: of the slow requests of
+    /// each bucket only the share stays that would stay of the sampled ones. `None` where there is none. The histograms are asked once for
+    /// all parts.
+    fn thresholds_without(
         &self,
         latencies: &Latencies<'_>,
         slow: &SlowRequests,
-        part: &EntityId,
+        parts: &[&EntityId],
         offered_ms: u32,
-    ) -> Option<u32> {
+    ) -> Vec<Option<u32>> {
         let policy = &self.input.policy;
         let budget = 1.0 - policy.latency_quantile();
         let slow_max = budget * latencies.merged.count() as f64;
+        // More than the budget over the whole history is no use to look at: the mean of a forecast would be above it.
+        let possible = |above: &SlowAbove, part: &EntityId| {
+            above.left_without(part) * latencies.merged.count_above(f64::from(above.threshold_ms)) <= slow_max
+        };
+        let on_menu = LATENCY_MENU_MS.into_iter().take_while(|threshold_ms| *threshold_ms < offered_ms);
+        let told = on_menu.filter_map(|threshold_ms| {
+            slow.thresholds.iter().find(|above| above.threshold_ms == threshold_ms).filter(|above| above.tells())
+        });
+        let told: Vec<&SlowAbove> = told.filter(|above| parts.iter().any(|part| possible(above, part))).collect();
+        let thresholds: Vec<u32> = told.iter().map(|above| above.threshold_ms).collect();
+        let columns = latencies.slower_than_some(&thresholds);
         let timeline = latencies.timeline(self.input.as_of_ms);
-        let above = |threshold_ms: &u32| slow.thresholds.iter().find(|above| above.threshold_ms == *threshold_ms);
-        let allowed = |threshold_ms: &u32| {
-            let Some(left) = above(threshold_ms).filter(|above| above.tells()).map(|above| above.left_without(part))
-            else {
-                return false;
-            };
-            if left * latencies.merged.count_above(f64::from(*threshold_ms)) > slow_max {
-                return false;
-            }
-            let slower: Vec<f64> = latencies.slower(*threshold_ms).iter().map(|slower| slower * left).collect();
-            let window_days = self.input.window_ahead().days();
-            AtThreshold::of(&self.input.constants(), *threshold_ms, &timeline, &slower, window_days).is_some_and(|at| {
+        let (constants, window_days) = (self.input.constants(), self.input.window_ahead().days());
+        let allowed = |above: &SlowAbove, slower: &[f64], part: &EntityId| {
+            let left = above.left_without(part);
+            let slower: Vec<f64> = slower.iter().map(|slower| slower * left).collect();
+            AtThreshold::of(&constants, above.threshold_ms, &timeline, &slower, window_days).is_some_and(|at| {
                 at.tells(budget)
                     && at.prediction.forecast.miss_probability(budget)
                         <= policy.miss_probability_max(Ambition::Balanced)
             })
         };
-        LATENCY_MENU_MS.into_iter().take_while(|threshold_ms| *threshold_ms < offered_ms).find(allowed)
+        let tightest = |part: &&EntityId| {
+            let mut rows = told.iter().zip(&columns);
+            let found = rows.find(|(above, (_, slower))| possible(above, part) && allowed(above, slower, part));
+            found.map(|(above, _)| above.threshold_ms)
+        };
+        parts.iter().map(tightest).collect()
     }
 }
 

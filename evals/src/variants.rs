@@ -9,17 +9,12 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use crate::knowledge::{self, Corpus, Query};
+use crate::knowledge::{self, Corpus, Measures, Query};
 use crate::scores;
 use crate::scratch::Folder;
 
 /// Parts of the cross-validation of the weights.
 const FOLDS: usize = 5;
-/// Ranks that the discounted gain looks at, and those that recall looks at.
-const GAIN_RANKS: usize = 10;
-const RECALL_RANKS: usize = 5;
-/// A document of this grade answers by itself.
-const ANSWERS: u32 = 2;
 /// Weights that are chosen among: of the words, of the title's vector, of the beginning's.
 const WORDS: [f64; 5] = [0.35, 0.45, 0.55, 0.65, 0.75];
 const TITLE: [f64; 4] = [0.3, 0.5, 0.7, 1.0];
@@ -51,9 +46,6 @@ enum UpTo {
     Words,
     Passages,
 }
-
-/// The measures of one question: nDCG@10, Recall@5 and the reciprocal rank; `None` where nothing is relevant, or of grade 2.
-type Measures = [Option<f64>; 3];
 
 /// A variant with what it made of every question.
 struct Measured {
@@ -123,17 +115,8 @@ impl Asked<'_> {
 }
 
 fn measures(query: &Query, ranked: &Ranked, corpus: &Corpus) -> Measures {
-    let grade_of = |path: &str| query.relevant.iter().find(|judgement| judgement.doc == path).map(|found| found.grade);
-    let got: Vec<u32> = ranked.documents.iter().map(|name| grade_of(corpus.path_of(name)).unwrap_or(0)).collect();
-    let all: Vec<u32> = query.relevant.iter().map(|judgement| judgement.grade).collect();
-    let answers = all.iter().filter(|grade| **grade >= ANSWERS).count();
-    let found = got.iter().take(RECALL_RANKS).filter(|grade| **grade >= ANSWERS).count();
-    let reciprocal = got.iter().position(|grade| *grade > 0).map_or(0.0, |rank| 1.0 / (rank as f64 + 1.0));
-    [
-        scores::ndcg(&got, &all, GAIN_RANKS),
-        (answers > 0).then(|| found as f64 / answers as f64),
-        (!all.is_empty()).then_some(reciprocal),
-    ]
+    let paths: Vec<&str> = ranked.documents.iter().map(|name| corpus.path_of(name)).collect();
+    query.measures(&paths)
 }
 
 impl Measured {

@@ -2,6 +2,7 @@
 //! citation is what is stored. One reading of a folder, one client, and one guess of what a document is, for every evaluation that asks.
 
 mod corpus;
+mod measures;
 mod service;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::scratch::Folder;
 #[cfg(test)]
 pub(crate) use corpus::Judgement;
 pub(crate) use corpus::{Corpus, Query};
+pub(crate) use measures::Measures;
 pub(crate) use service::{Loading, Tenant};
 
 const READY_WITHIN: Duration = Duration::from_secs(120);

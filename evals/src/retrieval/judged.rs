@@ -1,18 +1,10 @@
 //! One answer judged: its order against the labels, its citations against the stored texts and the corpus.
 
-use std::collections::BTreeMap;
-
 use anyhow::Context as _;
 use attain_proto::rag::v1::{Citation, SearchKnowledgeResponse};
 
-use crate::knowledge::{Corpus, Query, Tenant, is_stored};
-use crate::scores;
+use crate::knowledge::{Corpus, Measures, Query, Tenant, is_stored};
 
-/// Ranks that the discounted gain looks at, and those that recall looks at.
-const GAIN_RANKS: usize = 10;
-const RECALL_RANKS: usize = 5;
-/// A document of this grade answers by itself.
-const ANSWERS: u32 = 2;
 /// What the service puts in place of secrets.
 const REDACTED: &str = "[redacted";
 
@@ -93,42 +85,20 @@ impl Answered {
         ranked
     }
 
-    fn grades(&self) -> BTreeMap<&str, u32> {
-        self.query.relevant.iter().map(|judgement| (judgement.doc.as_str(), judgement.grade)).collect()
-    }
-
-    /// nDCG@10, recall of grade 2 among the first five, reciprocal rank of the first relevant one; `None` where nothing is
-    /// relevant, or of grade 2.
-    pub(super) fn measures(&self, corpus: &Corpus) -> [Option<f64>; 3] {
-        let grades = self.grades();
-        let ranked = self.ranking(corpus);
-        let got: Vec<u32> = ranked.iter().map(|doc| grades.get(doc).copied().unwrap_or(0)).collect();
-        let all: Vec<u32> = grades.values().copied().collect();
-        let reciprocal = got.iter().position(|grade| *grade > 0).map_or(0.0, |rank| 1.0 / (rank as f64 + 1.0));
-        [
-            scores::ndcg(&got, &all, GAIN_RANKS),
-            found_share(&got, &all, RECALL_RANKS),
-            (!all.is_empty()).then_some(reciprocal),
-        ]
+    /// How its ranking fares against the labels.
+    pub(super) fn measures(&self, corpus: &Corpus) -> Measures {
+        self.query.measures(&self.ranking(corpus))
     }
 
     /// Share of the documents that answer by themselves among the first ten cited.
     pub(super) fn cited_share(&self, corpus: &Corpus) -> Option<f64> {
-        let grades = self.grades();
-        let got: Vec<u32> = self.ranking(corpus).iter().map(|doc| grades.get(doc).copied().unwrap_or(0)).collect();
-        found_share(&got, &grades.values().copied().collect::<Vec<_>>(), GAIN_RANKS)
+        self.query.answering_share(&self.ranking(corpus))
     }
 
     /// Whether the labels say that something answers.
     pub(super) fn is_answerable(&self) -> bool {
         !self.query.relevant.is_empty()
     }
-}
-
-fn found_share(got: &[u32], all: &[u32], ranks: usize) -> Option<f64> {
-    let answers = all.iter().filter(|grade| **grade >= ANSWERS).count();
-    let found = got.iter().take(ranks).filter(|grade| **grade >= ANSWERS).count();
-    (answers > 0).then(|| found as f64 / answers as f64)
 }
 
 #[cfg(test)]
